@@ -1,0 +1,92 @@
+"""A UART, 8 data bits, no parity, one stop bit."""
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.cdc import FFSynchronizer
+from amaranth.lib.wiring import In, Out
+
+__all__ = ["UartReceiver", "UartTransmitter"]
+
+_PHASE_BITS = 20
+_FEWEST_CYCLES = 4
+
+
+def _step(clock_hz: int, baud: int) -> int:
+    """What a phase of ``_PHASE_BITS`` bits gains in a cycle: it wraps once a bit, without drift."""
+    if clock_hz < _FEWEST_CYCLES * baud:
+        raise ValueError(f"a bit of {baud} baud lasts less than {_FEWEST_CYCLES} cycles of a "
+                         f"{clock_hz / 1e6:g} MHz clock")
+    return round((baud << _PHASE_BITS) / clock_hz)
+
+
+class UartReceiver(wiring.Component):
+    """Bytes from a line. A byte with a bad stop bit (noise, a break) is dropped.
+
+    Each bit is sampled in its middle. ``o`` is valid for one cycle and must be taken then.
+
+    Members
+    -------
+    rx : In(1), asynchronous, idle high
+    o : Out(stream.Signature(8, always_ready=True))
+    """
+
+    def __init__(self, clock_hz: int, baud: int) -> None:
+        self._gain = _step(clock_hz, baud)
+        super().__init__({
+            "rx": In(1, init=1),
+            "o": Out(stream.Signature(8, always_ready=True)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        line = Signal(init=1)
+        m.submodules.synchronizer = FFSynchronizer(self.rx, line, init=1)
+
+        phase, tick, busy = Signal(_PHASE_BITS), Signal(), Signal()
+        # Bits enter at the top; the start bit, the first zero, reaches bit 0 with the stop bit.
+        bits = Signal(10, init=-1)
+        m.d.comb += self.o.payload.eq(bits[1:9])
+        with m.If(~busy):
+            m.d.sync += [busy.eq(~line), bits.eq(~0), tick.eq(0),
+                         phase.eq(1 << (_PHASE_BITS - 1))]
+        with m.Elif(~bits[0]):
+            m.d.comb += self.o.valid.eq(bits[9])
+            m.d.sync += busy.eq(0)
+        with m.Else():
+            m.d.sync += Cat(phase, tick).eq(phase + self._gain)
+            with m.If(tick):
+                m.d.sync += [bits.eq(Cat(bits[1:], line)), busy.eq(~(bits.all() & line))]
+        return m
+
+
+class UartTransmitter(wiring.Component):
+    """Bytes onto a line, ten bits each, back to back while ``i`` is valid.
+
+    Members
+    -------
+    i : In(stream.Signature(8))
+    tx : Out(1), idle high
+    """
+
+    def __init__(self, clock_hz: int, baud: int) -> None:
+        self._gain = _step(clock_hz, baud)
+        super().__init__({
+            "i": In(stream.Signature(8)),
+            "tx": Out(1, init=1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        phase, tick, left = Signal(_PHASE_BITS), Signal(), Signal(range(11))
+        bits = Signal(9, init=-1)
+        m.d.comb += self.i.ready.eq(left == 0)
+        m.d.sync += self.tx.eq(bits[0])
+        with m.If(left == 0):
+            m.d.sync += [phase.eq(0), tick.eq(0)]
+            with m.If(self.i.valid):
+                m.d.sync += [bits.eq(Cat(0, self.i.payload)), left.eq(10)]
+        with m.Else():
+            m.d.sync += Cat(phase, tick).eq(phase + self._gain)
+            with m.If(tick):
+                m.d.sync += [bits.eq(Cat(bits[1:], 1)), left.eq(left - 1)]
+        return m

@@ -1,0 +1,5 @@
+"""From ONNX files to the graph, and back."""
+
+from .importer import load
+
+__all__ = ["load"]

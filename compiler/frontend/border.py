@@ -1,0 +1,153 @@
+"""The two ends: in which order the input streams in, and what the host does with the output."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ir
+from ..errors import ModelError
+from .builder import Builder
+from .operands import Handler, Operand, constant
+from .shapes import MOVING, SAME, moved
+from .source import Node, Source
+from .tensors import Constant, Tensor, frame, raster
+
+__all__ = ["HANDLERS", "TAIL", "input_layout", "output_port"]
+
+ELEMENTWISE = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish",
+                         "Add", "Sub", "Mul", "Div", "QuantizeLinear", "DequantizeLinear", "Cast"})
+TAIL = MOVING | SAME | {"Cast", "QuantizeLinear", "DequantizeLinear", "Softmax", "ArgMax"}
+Fold = Callable[[Node, list[Operand]], list[Constant]]
+
+
+# -- input -----------------------------------------------------------------------------------------
+
+
+def input_layout(source: Source, fold: Fold) -> tuple[NDArray[np.int64], ir.Shape]:
+    """The input's stream order (model index of each element) and map.
+
+    The labels of the model's layout are pushed through the nodes that only move elements, up to the
+    first operator that wants a layout; that layout is the stream.
+    """
+    batch = source.batch
+    labels = {source.input.name: raster(source.input.shape or (), batch)}
+    known: dict[str, Constant] = {name: Constant(name, a) for name, a in source.constants.items()}
+    latest = labels[source.input.name]
+    for node in source.nodes:
+        operands: list[Operand] = [known.get(name) for name in node.inputs]
+        inputs = [labels[name] for name in node.inputs if name in labels]
+        if not inputs or node.op in ("Shape", "Size"):
+            operands = [Tensor("", labels[name], "") if name in labels else known.get(name)
+                        for name in node.inputs]
+            known.update(zip(node.outputs, fold(node, operands), strict=False))
+            continue
+        latest = inputs[0]
+        if node.op in MOVING and node.inputs[0] in labels:
+            labels[node.outputs[0]] = latest = moved(node, latest, operands[1:])
+        elif node.op in ELEMENTWISE | SAME:
+            labels[node.outputs[0]] = latest
+        else:
+            return _layout(node, frame(latest, batch))
+    return _layout(None, frame(latest, batch))
+
+
+def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ir.Shape]:
+    """Stream order and map of a tensor whose first frame is ``labels``, for the node that reads it."""
+    last = node is not None and (node.op in ("MatMul", "Gemm") or _reduces_rows(node, labels.ndim))
+    if labels.ndim == 3:
+        labels = labels if last else labels.transpose(1, 2, 0)
+        return labels.reshape(-1), ir.Shape(*labels.shape)
+    if labels.ndim == 2:
+        labels = labels if last else labels.T
+        return labels.reshape(-1), ir.Shape(labels.shape[0], 1, labels.shape[1])
+    if labels.ndim == 1 or last:
+        return labels.reshape(-1), ir.Shape(1, 1, labels.size)
+    raise ModelError(f"{node or 'the output'}: reads the input as {labels.ndim + 1} axes; accepted: 2, 3 or 4")
+
+
+def _reduces_rows(node: Node, rank: int) -> bool:
+    """Whether a reduction starts at the first axis after the batch, so that channels come last."""
+    axes = node.get("axes", None)
+    return node.op in ("ReduceMean", "ReduceMax") and rank > 1 and axes is not None and \
+        1 in [axis % (rank + 1) for axis in axes]
+
+
+# -- output ----------------------------------------------------------------------------------------
+
+
+def softmax(build: Builder, node: Node, x: Operand) -> Tensor:
+    """Softmax as the host's step; before opset 13 over all axes from ``axis`` on."""
+    x = _leaving(build, node, x)
+    rank = x.order.ndim
+    axis = int(node.get("axis", -1 if node.opset >= 13 else 1)) % rank
+    axes = (axis,) if node.opset >= 13 else tuple(range(axis, rank))
+    if x.source is not None or x.groups is not None or 0 in axes:
+        raise ModelError(f"{node}: is over the batch, or the second on this output; accepted: one Softmax over "
+                         "classes")
+    kept = [1 if i in axes else n for i, n in enumerate(x.order.shape)]
+    ids = np.broadcast_to(np.arange(np.prod(kept)).reshape(kept), x.order.shape)
+    groups = np.empty(x.order.size, np.int64)
+    groups[x.order.reshape(-1)] = ids.reshape(-1)
+    return replace(x.moved(x.order, node.outputs[0]), tail=(*x.tail, ir.Softmax()), groups=groups)
+
+
+def argmax(build: Builder, node: Node, x: Operand) -> Tensor:
+    """ArgMax as the host's step."""
+    x = _leaving(build, node, x)
+    axis = int(node.get("axis", 0)) % x.order.ndim
+    if axis == 0 or x.source is not None or node.get("select_last_index", 0):
+        raise ModelError(f"{node}: is over the batch, the second one, or takes the last of equals; accepted: one "
+                         "ArgMax over classes that takes the first")
+    step = ir.HostArgMax(axis - x.order.ndim, bool(node.get("keepdims", 1)))
+    shape = np.min(x.order, axis=axis, keepdims=step.keepdims).shape
+    labels = np.arange(int(np.prod(shape))).reshape(shape)
+    return replace(x, order=labels, source=x.order, tail=(*x.tail, step), label=node.outputs[0])
+
+
+def _leaving(build: Builder, node: Node, x: Operand) -> Tensor:
+    """The tensor with its tail begun: a DequantizeLinear on the way is the host's first step."""
+    if not isinstance(x, Tensor):
+        raise ModelError(f"{node}: computes on a constant; accepted: the network's last tensor")
+    if x.tail:
+        return x
+    quant = build.quant(x.handle)
+    return replace(x, tail=(ir.Dequantize(quant),)) if quant and x.real and not x.raw else x
+
+
+def output_port(build: Builder, source: Source, x: Tensor, value: str) -> ir.OutputPort:
+    """The port for the network's last tensor."""
+    order = x.order if x.source is None else x.source
+    labels = _sample(order, build.batch)
+    tail = x.tail
+    if not tail and x.real and not x.raw:
+        quant = build.quant(x.handle)
+        tail = (ir.Dequantize(quant),) if quant else ()
+    tail = tuple(_resolved(step, x, order, source) for step in tail)
+    return ir.OutputPort(source.output.name, _sample(x.order, build.batch).shape, source.output.dtype, value,
+                         labels.reshape(-1), tail)
+
+
+def _sample(order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
+    return order[0] if order.ndim and order.shape[0] == batch else frame(order, batch)
+
+
+def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], source: Source) -> ir.HostOp:
+    """A Softmax with the axis it has in the output's final arrangement; ArgMax with its keepdims."""
+    if isinstance(step, ir.HostArgMax):
+        for keepdims in (True, False):
+            if np.min(order, axis=step.axis, keepdims=keepdims).shape == x.order.shape:
+                return replace(step, keepdims=keepdims)
+    if not isinstance(step, ir.Softmax):
+        return step
+    groups = x.groups[order] if x.groups is not None else order
+    size = order.size // np.unique(groups).size
+    for axis in range(1, order.ndim):
+        if order.shape[axis] == size and (groups.min(axis=axis) == groups.max(axis=axis)).all():
+            return replace(step, axis=axis - order.ndim)
+    raise ModelError(f"{source.output.name}: is reshaped after Softmax so that the classes are on no axis of "
+                     "their own; accepted: reshapes that keep the class axis")
+
+
+HANDLERS: dict[str, Handler] = {"Softmax": softmax, "ArgMax": argmax}

@@ -1,0 +1,203 @@
+"""Collect operators while the ONNX nodes are walked, and keep track of which streams are quantized."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ir
+from ..errors import ModelError
+from .source import Node
+from .tensors import Tensor, frame, raster
+
+__all__ = ["Builder"]
+
+# Operators that only select or move elements: quantizing before or after them is the same.
+Moving = ir.MaxPool | ir.Concat | ir.Pad | ir.Reshape
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A value in the making; ``named`` once a QuantizeLinear has given it its name."""
+
+    name: str
+    shape: ir.Shape
+    quant: ir.Quant | None = None
+    named: bool = False
+
+
+class Builder:
+    """Streams by handle (the first ONNX name of each) and the operator that computes each.
+
+    Handles stay, names change: a value takes the name of the QuantizeLinear that rounds it.
+    """
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.streams: dict[str, Stream] = {}
+        self.ops: dict[str, ir.Op] = {}
+        self._raw: set[tuple[str, str]] = set()     # (reader, stream read before it is rounded)
+
+    # -- streams ---------------------------------------------------------------------------------
+
+    def shape(self, tensor: Tensor) -> ir.Shape:
+        return self.streams[tensor.handle].shape
+
+    def frame(self, tensor: Tensor) -> NDArray[np.int64]:
+        """Labels of one frame of ``tensor``."""
+        return frame(tensor.order, self.batch)
+
+    def quant(self, handle: str) -> ir.Quant | None:
+        """Quantization of a stream; moving operators pass on that of their inputs when all agree."""
+        stream = self.streams[handle]
+        op = self.ops.get(handle)
+        if stream.quant is None and isinstance(op, Moving):
+            quants = {self.quant(name) for name in op.inputs}
+            if len(quants) == 1:
+                self.streams[handle] = stream = replace(stream, quant=quants.pop())
+        return stream.quant
+
+    def input(self, name: str, shape: ir.Shape, order: NDArray[np.int64],
+              model_shape: tuple[int, ...]) -> Tensor:
+        """The network's input: ``order[i]`` is the model's flat index of the stream's i-th element."""
+        self.streams[name] = Stream(name, shape)
+        position = np.empty(order.size, np.int64)
+        position[order] = np.arange(order.size)
+        labels = np.arange(self.batch)[:, None] * order.size + position
+        return Tensor(name, labels.reshape(self.batch, *model_shape), name)
+
+    # -- operators -------------------------------------------------------------------------------
+
+    def add(self, op: ir.Op, shape: ir.Shape, reads: Sequence[Tensor]) -> str:
+        """Append an operator whose inputs and output are handles; returns a handle for its output."""
+        if shape.height < 1 or shape.width < 1:
+            raise ModelError(f"{op.name}: the window is larger than the padded input, so the output is "
+                             f"empty ({shape})")
+        handle = self._unused(op.output, self.streams)
+        self.ops[handle] = replace(op, output=handle)
+        self.streams[handle] = Stream(op.output, shape)
+        self._raw |= {(handle, tensor.handle) for tensor in reads if tensor.raw}
+        return handle
+
+    def computed(self, op: ir.Op, shape: ir.Shape, reads: Sequence[Tensor],
+                 order: NDArray[np.int64]) -> Tensor:
+        """Append an operator; its output tensor has labels ``order`` for one frame, batch axis first."""
+        handle = self.add(op, shape, reads)
+        offsets = np.arange(self.batch).reshape(-1, *[1] * order.ndim) * shape.size
+        return Tensor(handle, offsets + order[None], op.output)
+
+    def elementwise(self, op: ir.Op, shape: ir.Shape, reads: Sequence[Tensor]) -> Tensor:
+        """Append an operator that keeps the arrangement of its first input."""
+        handle = self.add(op, shape, reads)
+        return Tensor(handle, reads[0].order, op.output)
+
+    def reshaped(self, tensor: Tensor, shape: ir.Shape, node: Node) -> str:
+        """A handle of the same stream under ``shape``."""
+        if self.shape(tensor) == shape:
+            return tensor.handle
+        for handle, op in self.ops.items():
+            if isinstance(op, ir.Reshape) and op.inputs == (tensor.handle,) and \
+                    self.streams[handle].shape == shape:
+                return handle
+        names = {stream.name for stream in self.streams.values()}
+        name = self._unused(tensor.label, names, "/reshape")
+        return self.add(ir.Reshape(node.name, (tensor.handle,), name), shape, [tensor])
+
+    def as_map(self, tensor: Tensor, node: Node) -> str:
+        """A handle of ``tensor`` (batch, channels, rows[, columns]) as a feature map in stream order."""
+        labels = self._map_labels(tensor, node)
+        channels, height, width = labels.shape
+        if not np.array_equal(labels.transpose(1, 2, 0).reshape(-1), np.arange(labels.size)):
+            raise ModelError(f"{node}: its input would have to be permuted inside the network; accepted: "
+                             "channels-first maps that earlier nodes give in that order; move the "
+                             "Transpose or Reshape before it to the border of the network")
+        return self.reshaped(tensor, ir.Shape(height, width, channels), node)
+
+    def _map_labels(self, tensor: Tensor, node: Node) -> NDArray[np.int64]:
+        order = tensor.order
+        if order.ndim not in (3, 4) or order.shape[0] != self.batch:
+            raise ModelError(f"{node}: its input has shape {list(order.shape)}; accepted: [batch, channels, "
+                             "rows, columns] or [batch, channels, length]")
+        return order[0] if order.ndim == 4 else order[0][:, :, None]
+
+    def map_order(self, shape: ir.Shape, like: Tensor) -> NDArray[np.int64]:
+        """Labels of one frame, channels first, with as many axes as ``like``."""
+        order = raster(shape.array, 1)[0].transpose(2, 0, 1)
+        return order if like.order.ndim == 4 else order[:, :, 0]
+
+    # -- quantization ----------------------------------------------------------------------------
+
+    def quantize(self, handle: str, quant: ir.Quant, name: str, node: Node, raw: bool) -> str:
+        """Round the stream to ``quant``; returns its handle, a new one when it was rounded otherwise.
+
+        ``raw``: the reader sees the stream as it is before any rounding.
+        """
+        stream, found = self.streams[handle], self.quant(handle)
+        if found == quant:
+            self.streams[handle] = stream if stream.named else \
+                replace(self.streams[handle], name=name, named=True)
+            return handle
+        if found is not None and raw and not self._rounded_before(handle):
+            raise ModelError(f"{node}: rounds {stream.name} to {quant}, but another QuantizeLinear rounds "
+                             f"the same tensor to {found}; accepted: one; use the same scale and zero "
+                             "point for all readers")
+        if found is not None:
+            op = ir.Unary(node.name, (handle,), name)
+            new = self.add(op, stream.shape, [])
+            self.streams[new] = Stream(name, stream.shape, quant, named=True)
+            return new
+        if isinstance(op := self.ops.get(handle), Moving):
+            inputs = tuple(self._quantize_input(handle, source, quant, node) for source in op.inputs)
+            self._insert_before(handle, replace(op, inputs=inputs))
+        self.streams[handle] = replace(stream, quant=quant, name=name, named=True)
+        return handle
+
+    def _rounded_before(self, handle: str) -> bool:
+        """Whether the stream is a moving operator's, over inputs that were rounded before it."""
+        op = self.ops.get(handle)
+        return isinstance(op, Moving) and all(
+            (handle, name) not in self._raw or self._rounded_before(name) for name in op.inputs)
+
+    def _quantize_input(self, reader: str, handle: str, quant: ir.Quant, node: Node) -> str:
+        raw = (reader, handle) in self._raw
+        self._raw.discard((reader, handle))
+        name = self.streams[handle].name
+        if self.quant(handle) not in (None, quant):
+            name = self._unused(name, {s.name for s in self.streams.values()}, "/requantized")
+        named = self.streams[handle].named
+        new = self.quantize(handle, quant, name, node, raw)
+        self.streams[new] = replace(self.streams[new], named=named)
+        return new
+
+    def _insert_before(self, handle: str, op: ir.Op) -> None:
+        """Store ``op`` again at the end, so that it follows the operators just added for it."""
+        if op.inputs != self.ops[handle].inputs:
+            del self.ops[handle]
+        self.ops[handle] = op
+
+    # -- the end ---------------------------------------------------------------------------------
+
+    def finish(self) -> tuple[tuple[ir.Op, ...], dict[str, ir.Value], dict[str, str]]:
+        """Operators, values, and the final name of every handle."""
+        for handle in self.streams:
+            self.quant(handle)
+        for reader, handle in sorted(self._raw):
+            if self.streams[handle].quant is not None and not self._rounded_before(handle):
+                raise ModelError(f"{self.ops[reader].name}: reads {handle} before QuantizeLinear rounds it; "
+                                 "accepted: readers after DequantizeLinear; insert QuantizeLinear and "
+                                 "DequantizeLinear before this node")
+        names: dict[str, str] = {}
+        for handle, stream in self.streams.items():
+            names[handle] = self._unused(stream.name, set(names.values()))
+        ops = tuple(replace(op, inputs=tuple(names[name] for name in op.inputs), output=names[op.output])
+                    for op in self.ops.values())
+        values = {names[handle]: ir.Value(names[handle], stream.shape, stream.quant)
+                  for handle, stream in self.streams.items()}
+        return ops, values, names
+
+    @staticmethod
+    def _unused(name: str, taken: object, suffix: str = "/2") -> str:
+        while name in taken:    # type: ignore[operator]
+            name += suffix
+        return name

@@ -1,0 +1,135 @@
+"""Activation functions, Add, Sub, Mul, Div."""
+
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+
+from .. import ir
+from ..errors import ModelError
+from .builder import Builder
+from .linear import offset, scaled
+from .operands import Handler, Operand, activation, constant, optional
+from .source import Node
+from .tensors import Constant, Tensor
+
+__all__ = ["HANDLERS"]
+
+
+def _unary(build: Builder, node: Node, x: Operand, function: ir.Function,
+           clamp: ir.Clamp = ir.Clamp()) -> Tensor:
+    x = activation(x, node)
+    op = ir.Unary(node.name, (x.handle,), node.outputs[0], function, clamp)
+    return build.elementwise(op, build.shape(x), [x])
+
+
+def relu(build: Builder, node: Node, x: Operand) -> Tensor:
+    return _unary(build, node, x, ir.Identity(), ir.Clamp(0.0, inf))
+
+
+def clip(build: Builder, node: Node, x: Operand, low: Operand = None, high: Operand = None) -> Tensor:
+    bottom = optional(low, float(node.get("min", -inf)), node, "lower bound")
+    top = optional(high, float(node.get("max", inf)), node, "upper bound")
+    if not bottom <= top:
+        raise ModelError(f"{node}: clips to {bottom:g} .. {top:g}; accepted: lower bound <= upper bound")
+    limit = float(np.finfo(np.float32).max)
+    clamp = ir.Clamp(-inf if bottom <= -limit else bottom, inf if top >= limit else top)
+    return _unary(build, node, x, ir.Identity(), clamp)
+
+
+def leaky_relu(build: Builder, node: Node, x: Operand) -> Tensor:
+    return _unary(build, node, x, ir.LeakyRelu(float(np.float32(node.get("alpha", 0.01)))))
+
+
+def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
+    """PRelu with one slope for all channels is LeakyRelu."""
+    slopes = np.unique(constant(slope, node, "slope").real())
+    if slopes.size != 1:
+        raise ModelError(f"{node}: has {slopes.size} different slopes; accepted: one for all channels; train "
+                         "with PReLU(num_parameters=1) or LeakyReLU")
+    return _unary(build, node, x, ir.LeakyRelu(float(slopes[0])))
+
+
+def sigmoid(build: Builder, node: Node, x: Operand) -> Tensor:
+    return _unary(build, node, x, ir.Sigmoid())
+
+
+def tanh(build: Builder, node: Node, x: Operand) -> Tensor:
+    return _unary(build, node, x, ir.Tanh())
+
+
+def hard_sigmoid(build: Builder, node: Node, x: Operand) -> Tensor:
+    alpha, beta = np.float32(node.get("alpha", 0.2)), np.float32(node.get("beta", 0.5))
+    return _unary(build, node, x, ir.HardSigmoid(float(alpha), float(beta)))
+
+
+def hard_swish(build: Builder, node: Node, x: Operand) -> Tensor:
+    return _unary(build, node, x, ir.HardSwish())
+
+
+# -- two operands ----------------------------------------------------------------------------------
+
+
+def add(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
+    """Of two activations, or of an activation and a constant."""
+    if isinstance(a, Constant):
+        a, b = b, a
+    a = activation(a, node)
+    if isinstance(b, Constant):
+        return offset(build, node, a, b)
+    b = activation(b, node)
+    if not np.array_equal(a.order, b.order):
+        raise ModelError(f"{node}: adds tensors of shapes {list(a.order.shape)} and {list(b.order.shape)} "
+                         "whose elements come in different orders; accepted: two tensors of one shape and "
+                         "layout; no broadcasting between activations")
+    source = build.reshaped(b, build.shape(a), node)
+    return build.elementwise(ir.Add(node.name, (a.handle, source), node.outputs[0]), build.shape(a), [a, b])
+
+
+def sub(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
+    """Of an activation and a constant, either way round."""
+    if isinstance(a, Constant):
+        return offset(build, node, activation(b, node), a, sign=-1)
+    shift = constant(b, node, "subtrahend")
+    return offset(build, node, activation(a, node), replace(shift, array=-_signed(shift.array)))
+
+
+def _signed(array: np.ndarray) -> np.ndarray:
+    return array if array.dtype.kind == "f" else array.astype(np.int64)
+
+
+def mul(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
+    """By a constant; or ``x * HardSigmoid(x)``, which is HardSwish."""
+    if isinstance(a, Constant):
+        a, b = b, a
+    a = activation(a, node)
+    if isinstance(b, Constant):
+        return scaled(build, node, a, b)
+    b = activation(b, node)
+    for x, gate in ((a, b), (b, a)):
+        if _gates(build, gate, x):
+            return _unary(build, node, x, ir.HardSwish())
+    raise ModelError(f"{node}: multiplies two activations; accepted: a constant factor, or "
+                     "x * HardSigmoid(x) with alpha=1/6; replace the gate, or Swish by HardSwish")
+
+
+def _gates(build: Builder, gate: Tensor, x: Tensor) -> bool:
+    """Whether ``gate`` is the float HardSigmoid of ``x`` with the slope that makes HardSwish."""
+    op = build.ops.get(gate.handle)
+    return (gate.raw and isinstance(op, ir.Unary) and op.inputs == (x.handle,)
+            and op.function == ir.HardSigmoid(float(np.float32(1 / 6)), 0.5)
+            and np.array_equal(gate.order, x.order))
+
+
+def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
+    """By a constant."""
+    divisor = constant(b, node, "divisor").real()
+    if not np.all(divisor):
+        raise ModelError(f"{node}: divides by zero; accepted: a divisor without zeros")
+    return scaled(build, node, activation(a, node),
+                  Constant(node.name, (1 / divisor.astype(np.float64)).astype(np.float32)))
+
+
+HANDLERS: dict[str, Handler] = {
+    "Relu": relu, "Clip": clip, "LeakyRelu": leaky_relu, "PRelu": prelu, "Sigmoid": sigmoid, "Tanh": tanh,
+    "HardSigmoid": hard_sigmoid, "HardSwish": hard_swish, "Add": add, "Sub": sub, "Mul": mul, "Div": div}

@@ -1,0 +1,129 @@
+"""Walk the nodes of an ONNX model and build the graph; then the rewrites that fuse it."""
+
+from pathlib import Path
+
+from .. import ir
+from ..errors import ModelError
+from ..passes import FUSE
+from . import border, elementwise, linear, pooling, qdq, shapes
+from .builder import Builder
+from .operands import Handler, Operand
+from .source import Node, Source, read
+from .tensors import Constant, Tensor
+
+__all__ = ["load"]
+
+HANDLERS: dict[str, Handler] = {**linear.HANDLERS, **elementwise.HANDLERS, **pooling.HANDLERS,
+                                **shapes.HANDLERS, **qdq.HANDLERS, **border.HANDLERS}
+SHAPES = ("Shape", "Size")
+
+
+def load(path: str | Path) -> ir.Graph:
+    """The network in an ONNX file, float32 or quantized (QDQ), fused and in stream order.
+
+    Raises ModelError when the file is not ONNX, or the network holds what has no hardware.
+    """
+    source = read(path)
+    _check_supported(source, path)
+    graph = _walk(source)
+    ir.verify(graph, after="frontend")
+    for rewrite in FUSE:
+        graph = rewrite(graph)
+        ir.verify(graph, after=rewrite.__name__)
+    _check_quantized(graph)
+    return graph
+
+
+def _check_supported(source: Source, path: str | Path) -> None:
+    """Raises ModelError with all unsupported operators at once."""
+    dependent, wrong = {source.input.name}, []
+    for node in source.nodes:
+        if node.op in SHAPES or dependent.isdisjoint(node.inputs):
+            continue
+        dependent.update(node.outputs)
+        if node.op not in HANDLERS:
+            wrong.append(str(node))
+    if wrong:
+        raise ModelError(f"{path}: {len(wrong)} node{'s' if len(wrong) > 1 else ''} not supported: "
+                         f"{', '.join(wrong)}; accepted: {', '.join(sorted(HANDLERS))}; replace them, or cut "
+                         "the model before them with onnx.utils.extract_model")
+    if source.output.name not in dependent:
+        raise ModelError(f"{path}: the output {source.output.name} does not depend on the input "
+                         f"{source.input.name}; export the network again")
+
+
+def _walk(source: Source) -> ir.Graph:
+    """The unfused graph: one operator a computing node."""
+    order, shape = border.input_layout(source, _fold)
+    build = Builder(source.batch)
+    start = build.input(source.input.name, shape, order, source.input.shape or ())
+    if source.input.dtype != "float32":
+        start = Tensor(start.handle, start.order, start.label, real=False)
+    known: dict[str, Operand] = {name: Constant(name, a) for name, a in source.constants.items()}
+    known |= {source.input.name: start, "": None}
+    for node in source.nodes:
+        known.update(zip(node.outputs, _results(build, node, _operands(node, known)), strict=False))
+    last = known[source.output.name]
+    if not isinstance(last, Tensor) or not build.ops:
+        raise ModelError(f"{source.output.name}: the network computes nothing; accepted: at least one operator "
+                         "that has hardware")
+    ops, values, names = build.finish()
+    first = ir.InputPort(source.input.name, source.input.shape or (), source.input.dtype, names[start.handle],
+                         order, source.input.batch)
+    out = border.output_port(build, source, last, names[last.handle])
+    return ir.Graph(source.name, (first,), (out,), ops, values).replace(ops)
+
+
+def _operands(node: Node, known: dict[str, Operand]) -> list[Operand]:
+    missing = [name for name in node.inputs if name not in known]
+    if missing:
+        raise ModelError(f"{node}: reads {', '.join(missing)}, which no earlier node computes; check the model "
+                         "with onnx.checker")
+    return [known[name] for name in node.inputs]
+
+
+def _results(build: Builder, node: Node, operands: list[Operand]) -> list[Operand]:
+    """What a node's outputs are: constants where it can be computed now."""
+    if node.op in SHAPES or not any(isinstance(operand, Tensor) for operand in operands):
+        return [*_fold(node, operands)]
+    tail = [x for x in operands if isinstance(x, Tensor) and x.tail]
+    if tail and node.op not in border.TAIL:
+        raise ModelError(f"{node}: follows Softmax or ArgMax; accepted: those only as the network's last "
+                         "operators; cut the model before them with onnx.utils.extract_model")
+    try:
+        return [HANDLERS[node.op](build, node, *operands)]
+    except TypeError as error:
+        if "positional argument" not in str(error):
+            raise
+        raise ModelError(f"{node}: has {len(operands)} inputs, which the operator does not allow; check the "
+                         "model with onnx.checker") from None
+
+
+def _fold(node: Node, operands: list[Operand]) -> list[Constant]:
+    """A node of constants, or the shape of an activation."""
+    first = operands[0] if operands else None
+    if isinstance(first, Tensor):
+        return [shapes.shape_of(node, first)]
+    if node.op == "DequantizeLinear" and isinstance(first, Constant):
+        return [qdq.fold_dequantize(node, first, *operands[1:])]
+    if node.op == "QuantizeLinear" and isinstance(first, Constant):
+        return [qdq.fold_quantize(node, first, *operands[1:])]
+    return shapes.fold(node, operands)
+
+
+def _check_quantized(graph: ir.Graph) -> None:
+    """Raises ModelError when a network is quantized only in part."""
+    if not any(value.quant for value in graph.values.values()):
+        return
+    for op in graph.ops:
+        if graph.values[op.output].quant is None:
+            raise ModelError(f"{op.name}: its output {op.output} is not quantized although the network is; "
+                             "accepted: QuantizeLinear and DequantizeLinear after every operator but Relu and "
+                             "Clip; insert them, or give the float32 network")
+        if isinstance(op, ir.Conv) and op.weight_scale is None:
+            raise ModelError(f"{op.name}: its weights are float32 although the network is quantized; accepted: "
+                             "integer weights through DequantizeLinear; quantize them too")
+    for port in graph.inputs:
+        if graph.values[port.value].quant is None:
+            raise ModelError(f"{port.name}: the input is not quantized although the network is; accepted: "
+                             "QuantizeLinear and DequantizeLinear after the input")

@@ -1,0 +1,93 @@
+"""Nodes that only move elements, and nodes that can be computed now: both run in onnx.reference."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx.reference import ReferenceEvaluator
+
+from .. import ir
+from ..errors import ModelError
+from .builder import Builder
+from .operands import Handler, Operand, constant
+from .source import Node
+from .tensors import Constant, Tensor
+
+__all__ = ["HANDLERS", "MOVING", "fold", "moved"]
+
+MOVING = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace",
+                    "SpaceToDepth", "Gather", "Slice"})
+SAME = frozenset({"Identity", "Dropout"})
+
+
+def evaluate(node: Node, arrays: list[NDArray[np.generic] | None]) -> list[NDArray[np.generic]]:
+    """The node's outputs by ONNX's own reference, so that every opset's rules hold."""
+    feeds = {name: array for name, array in zip(node.inputs, arrays, strict=True)
+             if array is not None}
+    try:
+        run = ReferenceEvaluator(node.proto, opsets={"": node.opset})
+        return [np.asarray(value) for value in run.run(None, feeds)]
+    except Exception as error:
+        shapes = ", ".join(str(list(array.shape)) for array in feeds.values())
+        raise ModelError(f"{node}: does not fit its operands of shape {shapes} "
+                         f"({_first_line(error)}); accepted: operands the operator allows; check the "
+                         "model with onnx.checker") from None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def moved(node: Node, order: NDArray[np.int64], operands: list[Operand]) -> NDArray[np.int64]:
+    """The labels after a node that only moves elements."""
+    arrays = [None if operand is None else constant(operand, node, "operand").array
+              for operand in operands]
+    result = evaluate(node, [order, *arrays])[0].astype(np.int64)
+    if result.size != order.size or np.unique(result).size != order.size:
+        raise ModelError(f"{node}: takes {result.size} of {order.size} elements; accepted: all of them, in "
+                         "any arrangement; slicing has no hardware")
+    return result
+
+
+def fold(node: Node, operands: list[Operand]) -> list[Constant]:
+    """The outputs of a node of constants; quantized ones stay quantized where elements only move."""
+    constants = [operand if isinstance(operand, Constant) else None for operand in operands]
+    name = next((c.name for c in constants if c is not None), node.name)
+    first, rest = (constants[0] if constants else None), [c and c.array for c in constants[1:]]
+    if first is not None and first.scale is not None and node.op in MOVING | SAME:
+        array, scale = (evaluate(node, [part, *rest])[0] for part in (first.array, first.scale))
+        return [Constant(name, array, scale)]
+    return [Constant(name, array) for array in evaluate(node, [c and c.real() for c in constants])]
+
+
+def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
+    """Reshape, Transpose and the like: new labels, no operator."""
+    if not isinstance(x, Tensor):
+        raise ModelError(f"{node}: indexes a constant with the input; accepted: constant indices")
+    return x.moved(moved(node, x.order, list(operands)), node.outputs[0])
+
+
+def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
+    """Identity and Dropout in inference."""
+    assert isinstance(x, Tensor)
+    return x.moved(x.order, node.outputs[0])
+
+
+def _cast(build: Builder, node: Node, x: Operand) -> Tensor:
+    """Cast that changes nothing: float to float, or on the host's results."""
+    assert isinstance(x, Tensor)
+    host = any(isinstance(step, ir.HostArgMax) for step in x.tail)
+    if not host and (not x.real or int(node.get("to", 1)) not in (1, 11)):
+        raise ModelError(f"{node}: casts between floats and integers inside the network; accepted: casts to "
+                         "float32 of floats; use QuantizeLinear and DequantizeLinear")
+    return x.moved(x.order, node.outputs[0])
+
+
+def shape_of(node: Node, x: Tensor) -> Constant:
+    """ONNX Shape and Size of an activation, with the batch that the importer assumes."""
+    return Constant(node.name, evaluate(node, [x.order])[0])
+
+
+HANDLERS: dict[str, Handler] = {
+    **{name: _move for name in MOVING}, **{name: _same for name in SAME}, "Cast": _cast}

@@ -1,0 +1,98 @@
+"""What the importer knows of one ONNX tensor: a constant, or a labelled view of a stream."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ir
+from ..errors import ModelError
+
+__all__ = ["Constant", "Tensor", "channelwise", "frame", "raster"]
+
+
+@dataclass(frozen=True, eq=False)
+class Constant:
+    """A tensor that does not depend on the input: ``array``, or ``array * scale`` when quantized.
+
+    ``name`` is the initializer it came from. ``scale`` has the shape of ``array``, so that every
+    operator that only moves elements is applied to both alike; zero points are subtracted already.
+    """
+
+    name: str
+    array: NDArray[np.generic]
+    scale: NDArray[np.float32] | None = None
+
+    def real(self) -> NDArray[np.generic]:
+        """The numbers the constant stands for."""
+        if self.scale is None:
+            return self.array
+        return self.array.astype(np.float32) * self.scale
+
+    def scalar(self) -> float:
+        """The only element, as a real number."""
+        return float(self.real().reshape(-1)[0])
+
+    def integers(self) -> list[int]:
+        """The elements of a shape, an axes list and the like."""
+        return [int(i) for i in self.array.reshape(-1)]
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """An activation: ``order`` has the tensor's shape, batch included, and holds stream positions.
+
+    Frame ``b`` of a stream of ``size`` elements is labelled ``b * size`` to ``b * size + size - 1``.
+    ``handle`` is the stream in the builder. ``real`` is False between QuantizeLinear and
+    DequantizeLinear; ``raw`` is True until the first QuantizeLinear. ``label`` is the name an
+    ``ir.Reshape`` of this tensor takes. ``tail`` holds the host's steps since the stream left the
+    hardware; ``groups`` the softmax group of every label, and ``source`` the order before an ArgMax.
+    """
+
+    handle: str
+    order: NDArray[np.int64]
+    label: str
+    real: bool = True
+    raw: bool = True
+    tail: tuple[ir.HostOp, ...] = ()
+    groups: NDArray[np.int64] | None = None
+    source: NDArray[np.int64] | None = None
+
+    def moved(self, order: NDArray[np.int64], name: str) -> "Tensor":
+        """The same elements in another arrangement."""
+        label = name if self.raw or not self.real else self.label
+        return replace(self, order=order, label=label)
+
+
+def raster(shape: tuple[int, ...], batch: int) -> NDArray[np.int64]:
+    """Labels of ``batch`` frames of ``shape`` in raster order."""
+    return np.arange(batch * int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(batch, *shape)
+
+
+def frame(order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
+    """Labels of the first frame; a batch axis of one frame is dropped, a merged one is cut."""
+    if order.ndim == 0:
+        return order
+    rows = order.shape[0] // batch
+    return order[0] if rows == 1 else order[:rows]
+
+
+def channelwise(value: NDArray[np.generic], order: NDArray[np.int64], shape: ir.Shape,
+                node: str) -> NDArray[np.generic]:
+    """One number a channel, from a constant that broadcasts against a tensor with labels ``order``.
+
+    Raises ModelError when the constant differs from pixel to pixel.
+    """
+    try:
+        spread = np.broadcast_to(value, order.shape)
+    except ValueError:
+        raise ModelError(f"{node}: a constant of shape {list(value.shape)} does not broadcast to "
+                         f"{list(order.shape)}; accepted: one number, or one a channel") from None
+    first = order < shape.size
+    stream = np.empty(shape.size, spread.dtype)
+    stream[order[first]] = spread[first]
+    pixels = stream.reshape(shape.pixels, shape.channels)
+    if not (pixels == pixels[0]).all():
+        raise ModelError(f"{node}: the constant differs from pixel to pixel; accepted: one number, or "
+                         "one a channel; fold the constant into the training data or the bias")
+    return pixels[0]

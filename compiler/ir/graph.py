@@ -1,0 +1,139 @@
+"""The graph: operators in processing order, and the two borders where the host meets the hardware."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .ops import Op
+from .types import Quant, Shape, Value
+
+__all__ = ["HostOp", "Dequantize", "Quantize", "Softmax", "HostArgMax", "InputPort", "OutputPort", "Graph"]
+
+
+@dataclass(frozen=True)
+class HostOp:
+    """A step that the host takes on an output after the hardware, on arrays of shape [frames, *port.shape]."""
+
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Dequantize(HostOp):
+    """Integers to float32."""
+
+    quant: Quant
+
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
+        return self.quant.dequantize(x)
+
+
+@dataclass(frozen=True)
+class Quantize(HostOp):
+    """Float32 to integers."""
+
+    quant: Quant
+
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
+        return self.quant.quantize(x)
+
+
+@dataclass(frozen=True)
+class Softmax(HostOp):
+    """``exp(x) / sum(exp(x))`` along ``axis`` (counted from the end, so negative), in float32."""
+
+    axis: int = -1
+
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
+        e = np.exp(x - x.max(axis=self.axis, keepdims=True))
+        return (e / e.sum(axis=self.axis, keepdims=True)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class HostArgMax(HostOp):
+    """Index of the largest along ``axis`` (negative), int64."""
+
+    axis: int = -1
+    keepdims: bool = True
+
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
+        return np.argmax(x, axis=self.axis, keepdims=self.keepdims)
+
+
+@dataclass(frozen=True, eq=False)
+class InputPort:
+    """How the model's input becomes the first stream.
+
+    ``name``, ``shape`` (without batch), ``dtype`` (NumPy name) are the model's own. ``order[i]`` is the
+    flat index in the model's layout of the stream's i-th element. Float inputs are quantized with the
+    ``Quant`` of ``value``; integer inputs enter as they are. ``batch`` is the model's batch size, or its
+    symbolic name.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    value: str
+    order: NDArray[np.int64]
+    batch: int | str = "N"
+
+
+@dataclass(frozen=True, eq=False)
+class OutputPort:
+    """How the last stream becomes the model's output.
+
+    ``order[i]`` is the stream position of the i-th element of the model's layout ``hw_shape``; then ``tail``
+    runs on the host, and the result has the model's own ``shape`` (without batch) and ``dtype``.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    value: str
+    order: NDArray[np.int64]
+    tail: tuple[HostOp, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Graph:
+    """A network: ``ops`` in topological order over ``values``; ``inputs`` and ``outputs`` face the host."""
+
+    name: str
+    inputs: tuple[InputPort, ...]
+    outputs: tuple[OutputPort, ...]
+    ops: tuple[Op, ...]
+    values: dict[str, Value] = field(default_factory=dict)
+
+    @property
+    def quantized(self) -> bool:
+        """Whether every value is an integer."""
+        return all(value.quant for value in self.values.values())
+
+    def shape(self, name: str) -> Shape:
+        return self.values[name].shape
+
+    def quant(self, name: str) -> Quant:
+        quant = self.values[name].quant
+        assert quant is not None, f"{name} is not quantized"
+        return quant
+
+    def producer(self, name: str) -> Op | None:
+        """The operator that computes a value; None for an input of the network."""
+        return next((op for op in self.ops if op.output == name), None)
+
+    def consumers(self, name: str) -> tuple[Op, ...]:
+        return tuple(op for op in self.ops if name in op.inputs)
+
+    def __iter__(self) -> Iterator[Op]:
+        return iter(self.ops)
+
+    def replace(self, ops: Iterable[Op], values: Iterable[Value] = ()) -> "Graph":
+        """A new graph with other operators; ``values`` are added or overwritten, unused ones dropped."""
+        ops = tuple(ops)
+        table = self.values | {value.name: value for value in values}
+        used = {port.value for port in (*self.inputs, *self.outputs)}
+        used |= {name for op in ops for name in (*op.inputs, op.output)}
+        return Graph(self.name, self.inputs, self.outputs, ops,
+                     {name: value for name, value in table.items() if name in used})

@@ -1,0 +1,107 @@
+"""The printed form of a graph: one line a port, one line an operator."""
+
+from functools import singledispatch
+from math import inf
+
+from .graph import Graph
+from .ops import (Add, ArgMax, AveragePool, Clamp, Concat, Conv, MaxPool, Op, Pad, Reshape, Unary, Window)
+
+__all__ = ["to_text"]
+
+
+def to_text(graph: Graph) -> str:
+    """The whole graph, readable, in processing order; weights are shown by their type only."""
+    lines = [f"graph {graph.name}"]
+    lines += [f"  {graph.values[port.value]} = input {port.name} {_model(port.shape, port.dtype)}"
+              for port in graph.inputs]
+    lines += [f"  {graph.values[op.output]} = {describe(op)}  # {op.name}" for op in graph.ops]
+    for port in graph.outputs:
+        tail = "".join(f" | {step}" for step in port.tail)
+        lines.append(f"  output {port.name} {_model(port.shape, port.dtype)} = %{port.value}{tail}")
+    return "\n".join(lines) + "\n"
+
+
+def _model(shape: tuple[int, ...], dtype: str) -> str:
+    return f"[{', '.join(str(size) for size in shape)}] {dtype}"
+
+
+@singledispatch
+def describe(op: Op) -> str:
+    """An operator without its output and its name."""
+    raise NotImplementedError(f"{op.name}: no printed form for {type(op).__name__}")
+
+
+def _operands(op: Op) -> str:
+    return ", ".join(f"%{name}" for name in op.inputs)
+
+
+def _window(window: Window) -> str:
+    """``5x5/1``, then the dilation and the pads unless they do nothing."""
+    text = f", {_pair(window.kernel)}/{_pair(window.stride)}"
+    if window.dilation != (1, 1):
+        text += f" dilation {_pair(window.dilation)}"
+    return text + (f" pads {','.join(str(pad) for pad in window.pads)}" if any(window.pads) else "")
+
+
+def _pair(pair: tuple[int, int]) -> str:
+    return f"{pair[0]}x{pair[1]}"
+
+
+def _clamp(clamp: Clamp) -> str:
+    if clamp == Clamp():
+        return ""
+    return f", clamp {_bound(clamp.low)}..{_bound(clamp.high)}"
+
+
+def _bound(bound: float) -> str:
+    return {inf: "inf", -inf: "-inf"}.get(bound) or f"{bound:g}"
+
+
+@describe.register
+def _(op: Conv) -> str:
+    groups = f", groups {op.groups}" if op.groups > 1 else ""
+    bias = "" if op.bias is None else f", bias {op.bias.dtype}"
+    scale = "" if op.weight_scale is None else " scaled"
+    return (f"conv {_operands(op)}{_window(op.window)}{groups}, weight {op.weight.dtype}{scale}{bias}"
+            f"{_clamp(op.clamp)}")
+
+
+@describe.register
+def _(op: MaxPool) -> str:
+    return f"maxpool {_operands(op)}{_window(op.window)}"
+
+
+@describe.register
+def _(op: AveragePool) -> str:
+    counted = ", padding counts" if op.count_padding else ""
+    return f"averagepool {_operands(op)}{_window(op.window)}{counted}{_clamp(op.clamp)}"
+
+
+@describe.register
+def _(op: Pad) -> str:
+    return f"pad {_operands(op)}, {','.join(str(pad) for pad in op.pads)} with {op.fill:g}"
+
+
+@describe.register
+def _(op: Add) -> str:
+    return f"add {_operands(op)}{_clamp(op.clamp)}"
+
+
+@describe.register
+def _(op: Unary) -> str:
+    return f"{op.function} {_operands(op)}{_clamp(op.clamp)}"
+
+
+@describe.register
+def _(op: Concat) -> str:
+    return f"concat {_operands(op)}"
+
+
+@describe.register
+def _(op: Reshape) -> str:
+    return f"reshape {_operands(op)}"
+
+
+@describe.register
+def _(op: ArgMax) -> str:
+    return f"argmax {_operands(op)}"

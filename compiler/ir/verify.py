@@ -1,0 +1,145 @@
+"""Legality of a graph, checked between all stages so that a broken pass is blamed by name."""
+
+from collections.abc import Iterator
+from functools import singledispatch
+
+import numpy as np
+
+from .graph import Graph
+from .ops import Add, ArgMax, AveragePool, Concat, Conv, MaxPool, Op, Pad, Reshape, Unary
+from .types import Shape
+
+__all__ = ["IRError", "verify"]
+
+
+class IRError(AssertionError):
+    """A pass left an illegal graph: our bug, not the user's."""
+
+
+def verify(graph: Graph, after: str) -> None:
+    """Raises IRError that blames the pass ``after`` when ``graph`` breaks a rule."""
+    problems = [*_names(graph), *_ports(graph)]
+    if not problems:
+        problems = [problem for op in graph.ops for problem in _operator(graph, op)]
+    if problems:
+        raise IRError(f"after {after}: " + "; ".join(problems))
+
+
+def _names(graph: Graph) -> Iterator[str]:
+    """Every value has one producer, which comes before its readers."""
+    known = {port.value for port in graph.inputs}
+    for name, value in graph.values.items():
+        if name != value.name:
+            yield f"value {value.name} is stored as {name}"
+    for op in graph.ops:
+        for name in op.inputs:
+            if name not in known:
+                yield f"{op.name} reads {name} before it is computed"
+        if op.output in known:
+            yield f"{op.name} computes {op.output} a second time"
+        known.add(op.output)
+    if lost := known - set(graph.values):
+        yield f"no value for {', '.join(sorted(lost))}"
+    for port in graph.outputs:
+        if port.value not in known:
+            yield f"output {port.name} leaves with {port.value}, which nothing computes"
+
+
+def _ports(graph: Graph) -> Iterator[str]:
+    """Orders are permutations of the streams they belong to."""
+    for port in (*graph.inputs, *graph.outputs):
+        if port.value in graph.values:
+            size = graph.shape(port.value).size
+            if not np.array_equal(np.sort(port.order), np.arange(size)):
+                yield f"the order of {port.name} is no permutation of {size} elements"
+
+
+def _operator(graph: Graph, op: Op) -> Iterator[str]:
+    found = graph.shape(op.output)
+    wanted = output_shape(op, [graph.shape(name) for name in op.inputs], found)
+    if found != wanted or min(found.array) < 1:
+        yield f"{op.name}: {op.output} is {found}, but the operator makes {wanted}"
+    if isinstance(op, Conv | AveragePool | Add | Unary) and not op.clamp.low <= op.clamp.high:
+        yield f"{op.name}: clamps to {op.clamp.low} .. {op.clamp.high}"
+    if isinstance(op, Conv):
+        yield from _convolution(op, graph.shape(op.inputs[0]))
+    if graph.quantized:
+        yield from _quantized(graph, op)
+
+
+def _convolution(op: Conv, shape: Shape) -> Iterator[str]:
+    if op.weight.ndim != 4 or op.weight.shape[1:3] != op.window.kernel:
+        yield f"{op.name}: weight {op.weight.shape} for a kernel of {op.window.kernel}"
+    elif op.weight.shape[3] * op.groups != shape.channels or op.channels % op.groups:
+        yield f"{op.name}: weight {op.weight.shape} in {op.groups} groups for {shape.channels} channels"
+    for name, vector in (("weight_scale", op.weight_scale), ("bias", op.bias), ("bias_scale", op.bias_scale)):
+        if vector is not None and vector.shape != (op.channels,):
+            yield f"{op.name}: {name} {vector.shape} for {op.channels} channels"
+    if (op.weight_scale is None) == (op.weight.dtype.kind == "i"):
+        yield f"{op.name}: weights are {op.weight.dtype}, weight_scale is {op.weight_scale}"
+    if op.bias is not None and (op.bias_scale is None) == (op.bias.dtype.kind == "i"):
+        yield f"{op.name}: biases are {op.bias.dtype}, bias_scale is {op.bias_scale}"
+
+
+def _quantized(graph: Graph, op: Op) -> Iterator[str]:
+    """Operators that only select elements do not requantize; weights are integers."""
+    if isinstance(op, MaxPool | Pad | Concat | Reshape):
+        for name in op.inputs:
+            if graph.quant(name) != graph.quant(op.output):
+                yield f"{op.name}: {name} is {graph.quant(name)}, {op.output} is {graph.quant(op.output)}"
+    if isinstance(op, Conv) and op.weight_scale is None:
+        yield f"{op.name}: float weights in a quantized graph"
+
+
+@singledispatch
+def output_shape(op: Op, shapes: list[Shape], declared: Shape) -> Shape | None:
+    """The shape an operator makes of its inputs' shapes; None when they do not fit.
+
+    ``declared`` is the output's shape, which only Reshape is free to choose.
+    """
+    raise NotImplementedError(f"{op.name}: no shape rule for {type(op).__name__}")
+
+
+@output_shape.register
+def _(op: Conv, shapes: list[Shape], declared: Shape) -> Shape | None:
+    return op.window.output(shapes[0], op.channels)
+
+
+@output_shape.register(MaxPool)
+@output_shape.register(AveragePool)
+def _(op: MaxPool | AveragePool, shapes: list[Shape], declared: Shape) -> Shape | None:
+    return op.window.output(shapes[0], shapes[0].channels)
+
+
+@output_shape.register
+def _(op: Pad, shapes: list[Shape], declared: Shape) -> Shape | None:
+    top, left, bottom, right = op.pads
+    return Shape(shapes[0].height + top + bottom, shapes[0].width + left + right, shapes[0].channels)
+
+
+@output_shape.register
+def _(op: Add, shapes: list[Shape], declared: Shape) -> Shape | None:
+    return shapes[0] if len(shapes) == 2 and shapes[0] == shapes[1] else None
+
+
+@output_shape.register
+def _(op: Unary, shapes: list[Shape], declared: Shape) -> Shape | None:
+    return shapes[0]
+
+
+@output_shape.register
+def _(op: Concat, shapes: list[Shape], declared: Shape) -> Shape | None:
+    first = shapes[0]
+    if any((shape.height, shape.width) != (first.height, first.width) for shape in shapes):
+        return None
+    return Shape(first.height, first.width, sum(shape.channels for shape in shapes))
+
+
+@output_shape.register
+def _(op: ArgMax, shapes: list[Shape], declared: Shape) -> Shape | None:
+    return Shape(1, 1, 1)
+
+
+@output_shape.register
+def _(op: Reshape, shapes: list[Shape], declared: Shape) -> Shape | None:
+    return declared if declared.size == shapes[0].size else None

@@ -1,0 +1,148 @@
+"""Element by element: addition of two streams, and the fork that makes two of one."""
+
+from dataclasses import dataclass
+
+from amaranth import Cat, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from .delay import delay
+from .primitives import MultiplierConfig, SoftMultiplier
+from .requantize import Narrower, Rounding
+from .stream import beats
+from .width import ceil_div
+
+__all__ = ["AddConfig", "Add", "Fork", "Pipeline"]
+
+
+@dataclass(frozen=True)
+class AddConfig:
+    """``clip((a * mult_a + b * mult_b + offset) >> shift)``, ``lanes`` channels a beat."""
+
+    lanes: int
+    a: Shape
+    b: Shape
+    out: Shape
+    mult_a: int
+    mult_b: int
+    offset: int
+    rounding: Rounding
+    beats: int
+
+    def cycles(self) -> int:
+        """Cycles a frame: one a beat."""
+        return self.beats
+
+    def lut(self) -> int:
+        return self.lanes * 120 + 40
+
+
+class Pipeline(wiring.Component):
+    """Arithmetic of fixed latency between two streams; room for a result is reserved before it starts.
+
+    Takes a beat a cycle while ``o`` is ready; latency: that of the arithmetic and two for the queue.
+    """
+
+    def join(self, m: Module):
+        """The signal that operands are there, and what takes them: ``(valid, take)``."""
+        raise NotImplementedError
+
+    def arithmetic(self, m: Module) -> tuple:
+        """Add the arithmetic: returns the result's bits and the latency."""
+        raise NotImplementedError
+
+    def elaborate(self, platform):
+        m = Module()
+        result, latency = self.arithmetic(m)
+        depth = 16 * ceil_div(latency + 6, 16)
+        m.submodules.queue = queue = SyncFIFOBuffered(width=len(result), depth=depth)
+        room = Signal(range(depth + 1), init=depth)
+        start = Signal()
+        valid, takes = self.join(m)
+        m.d.comb += [
+            start.eq(valid & (room != 0)),
+            *[take.eq(start) for take in takes],
+            queue.w_en.eq(delay(m, start, latency)),
+            queue.w_data.eq(result),
+            self.o.valid.eq(queue.r_rdy),
+            self.o.payload.as_value().eq(queue.r_data),
+            queue.r_en.eq(self.o.ready),
+        ]
+        m.d.sync += room.eq(room + (queue.r_rdy & queue.r_en) - start)
+        return m
+
+
+class Add(Pipeline):
+    """``o = round(a * mult_a + b * mult_b + offset)``, beat by beat.
+
+    Members
+    -------
+    a : In(beats(lanes, config.a))
+    b : In(beats(lanes, config.b))
+    o : Out(beats(lanes, config.out))
+    """
+
+    def __init__(self, config: AddConfig):
+        self.config = config
+        super().__init__({"a": In(beats(config.lanes, config.a)),
+                          "b": In(beats(config.lanes, config.b)),
+                          "o": Out(beats(config.lanes, config.out))})
+
+    def join(self, m: Module):
+        return self.a.valid & self.b.valid, [self.a.ready, self.b.ready]
+
+    def arithmetic(self, m: Module) -> tuple:
+        c = self.config
+        products = [MultiplierConfig(shape, unsigned(max(1, mult.bit_length())))
+                    for shape, mult in ((c.a, c.mult_a), (c.b, c.mult_b))]
+        width = 2 + max(max(p.p.width for p in products), abs(c.offset).bit_length() + 1)
+        results = []
+        for lane in range(c.lanes):
+            terms = []
+            for name, stream, mult, config in zip("ab", (self.a, self.b), (c.mult_a, c.mult_b),
+                                                  products, strict=True):
+                multiply = SoftMultiplier(config)
+                m.submodules[f"multiply_{name}_{lane}"] = multiply
+                m.d.comb += [multiply.x.eq(stream.payload[lane]), multiply.w.eq(mult)]
+                terms.append((multiply.p, multiply.latency))
+            longest = max(latency for _, latency in terms)
+            a, b = (delay(m, p, longest - latency) for p, latency in terms)
+            both, scaled = Signal(signed(width)), Signal(signed(width))
+            m.d.sync += [both.eq(a + b), scaled.eq(both + c.offset)]
+            m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
+            m.d.comb += narrow.i.eq(scaled)
+            results.append(narrow.o)
+        return Cat(results), longest + 2 + Narrower.latency
+
+
+class Fork(wiring.Component):
+    """The same stream ``ways`` times; each taker takes when it likes, and all have each beat once.
+
+    Takes a beat a cycle while all takers are ready; no latency.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, element)).array(ways)
+    """
+
+    def __init__(self, lanes: int, element: Shape, ways: int):
+        self.ways = ways
+        super().__init__({"i": In(beats(lanes, element)),
+                          "o": Out(beats(lanes, element)).array(ways)})
+
+    def elaborate(self, platform):
+        m = Module()
+        had = Signal(self.ways)
+        gone = Signal(self.ways)
+        for n, o in enumerate(self.o):
+            m.d.comb += [
+                o.payload.eq(self.i.payload),
+                o.valid.eq(self.i.valid & ~had[n]),
+                gone[n].eq(had[n] | o.ready),
+            ]
+        m.d.comb += self.i.ready.eq(gone.all())
+        with m.If(self.i.valid):
+            m.d.sync += had.eq(Mux(self.i.ready, 0, gone))
+        return m

@@ -1,0 +1,38 @@
+"""Queues between stages."""
+
+from amaranth import Module, Shape
+from amaranth.lib import wiring
+from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib.wiring import In, Out
+
+from .stream import beats
+
+__all__ = ["Fifo"]
+
+
+class Fifo(wiring.Component):
+    """A queue of ``depth`` beats, in and out a beat a cycle.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, element))
+    """
+
+    def __init__(self, lanes: int, element: Shape, depth: int):
+        self.depth = depth
+        super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.queue = queue = SyncFIFOBuffered(width=len(self.i.payload.as_value()),
+                                                      depth=self.depth)
+        m.d.comb += [
+            queue.w_data.eq(self.i.payload.as_value()),
+            queue.w_en.eq(self.i.valid),
+            self.i.ready.eq(queue.w_rdy),
+            self.o.payload.as_value().eq(queue.r_data),
+            self.o.valid.eq(queue.r_rdy),
+            queue.r_en.eq(self.o.ready),
+        ]
+        return m

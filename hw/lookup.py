@@ -1,0 +1,68 @@
+"""A function of one integer, by table."""
+
+from dataclasses import dataclass
+
+from amaranth import Cat, Module, Shape, Signal
+from amaranth.lib import memory
+from amaranth.lib.wiring import In, Out
+
+from .delay import delay
+from .eltwise import Pipeline
+from .stream import beats
+
+__all__ = ["LookupConfig", "Lookup"]
+
+
+@dataclass(frozen=True)
+class LookupConfig:
+    """``table[x]`` for each of ``lanes`` channels; the table is indexed by the bits of ``x``."""
+
+    lanes: int
+    element: Shape
+    out: Shape
+    table: tuple[int, ...]
+    beats: int
+
+    def __post_init__(self):
+        assert len(self.table) == 1 << self.element.width
+
+    def cycles(self) -> int:
+        """Cycles a frame: one a beat."""
+        return self.beats
+
+    @property
+    def memory_bits(self) -> int:
+        return self.lanes * len(self.table) * self.out.width
+
+
+class Lookup(Pipeline):
+    """``o = table[i]``, lane by lane.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, out))
+    """
+
+    def __init__(self, config: LookupConfig):
+        self.config = config
+        super().__init__({"i": In(beats(config.lanes, config.element)),
+                          "o": Out(beats(config.lanes, config.out))})
+
+    def join(self, m: Module):
+        return self.i.valid, [self.i.ready]
+
+    def arithmetic(self, m: Module) -> tuple:
+        c = self.config
+        mask = (1 << c.out.width) - 1
+        words = []
+        for lane in range(c.lanes):
+            table = memory.Memory(shape=c.out.width, depth=len(c.table),
+                                  init=[value & mask for value in c.table])
+            m.submodules[f"table_{lane}"] = table
+            read = table.read_port()
+            m.d.comb += read.addr.eq(self.i.payload[lane])
+            word = Signal(c.out.width, name=f"word_{lane}")
+            m.d.comb += word.eq(read.data)
+            words.append(delay(m, word, 1))
+        return Cat(words), 2

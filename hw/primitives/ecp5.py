@@ -1,0 +1,42 @@
+"""ECP5: MULT18X18D with all its registers."""
+
+from amaranth import C, ClockSignal, Instance, Module, Shape, Signal
+
+from .multiplier import Multiplier
+
+__all__ = ["Mult18x18"]
+
+_REGISTERS = {f"p_REG_{place}_{pin}": f"{pin}0"
+              for place in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT") for pin in ("CLK", "CE", "RST")}
+
+
+class Mult18x18(Multiplier):
+    """One signed or unsigned product of up to 18 x 18 bits in a MULT18X18D.
+
+    Input, pipeline and output registers are the block's own. Lattice FPGA-TN-02205 (sysDSP).
+    """
+
+    latency = 3
+
+    @classmethod
+    def products(cls, x: Shape, w: Shape) -> int:
+        return int(x.width <= 18 and w.width <= 18)
+
+    def elaborate(self, platform):
+        m = Module()
+        operands = {}
+        for pin, value in (("A", self.x[0]), ("B", self.w[0])):
+            wide = Signal(Shape(18, value.shape().signed), name=f"{pin.lower()}_wide")
+            m.d.comb += wide.eq(value)
+            operands |= {f"i_{pin}{i}": wide[i] for i in range(18)}
+        product = Signal(36)
+        m.d.comb += self.p[0].eq(product)
+        m.submodules.block = Instance(
+            "MULT18X18D", **_REGISTERS, p_GSR="DISABLED", p_RESETMODE="SYNC",
+            p_MULT_BYPASS="DISABLED", **operands,
+            **{f"i_C{i}": C(0, 1) for i in range(18)},
+            i_SIGNEDA=C(int(self.config.x.signed), 1), i_SIGNEDB=C(int(self.config.w.signed), 1),
+            i_SOURCEA=C(0, 1), i_SOURCEB=C(0, 1),
+            i_CLK0=ClockSignal(), i_CE0=C(1, 1), i_RST0=C(0, 1),
+            **{f"o_P{i}": product[i] for i in range(36)})
+        return m

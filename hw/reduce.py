@@ -1,0 +1,93 @@
+"""Pooling arithmetic: the largest, or the sum, of the elements under a window."""
+
+from dataclasses import dataclass
+
+from amaranth import Module, Mux, Shape, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+
+from .delay import delay
+from .stream import Flow
+
+__all__ = ["ReduceConfig", "Maximum", "Sum"]
+
+
+@dataclass(frozen=True)
+class ReduceConfig:
+    """``taps`` words of ``lanes`` channels a cycle, ``folds`` cycles a result."""
+
+    taps: int
+    lanes: int
+    folds: int
+    element: Shape
+    out: Shape
+
+
+class _Reduce(wiring.Component):
+    """A tree over the taps with a register at each level, then an accumulator for each lane.
+
+    Members
+    -------
+    i : In(Flow(taps * lanes, element)), tap by tap
+    o : Out(Flow(lanes, out)), one beat for each reduction
+    """
+
+    def __init__(self, config: ReduceConfig):
+        self.config = config
+        super().__init__({"i": In(Flow(config.taps * config.lanes, config.element)),
+                          "o": Out(Flow(config.lanes, config.out))})
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a reduction's last word in to its result out."""
+        return ceil_log2(self.config.taps) + 1
+
+    def combine(self, a, b):
+        raise NotImplementedError
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        levels = ceil_log2(c.taps)
+        valid = delay(m, self.i.valid, levels)
+        first = delay(m, self.i.first, levels)
+        done = delay(m, self.i.valid & self.i.last, levels)
+        m.d.sync += self.o.valid.eq(done)
+        m.d.comb += [self.o.first.eq(1), self.o.last.eq(1)]
+        for lane in range(c.lanes):
+            values = []
+            for tap in range(c.taps):
+                value = Signal(c.out, name=f"tap_{tap}_{lane}")
+                m.d.comb += value.eq(self.i.payload[tap * c.lanes + lane])
+                values.append(value)
+            while len(values) > 1:
+                pairs = [values[i:i + 2] for i in range(0, len(values), 2)]
+                values = [delay(m, self._pair(m, *pair), 1) for pair in pairs]
+            held, total = Signal(c.out, name=f"held_{lane}"), Signal(c.out, name=f"total_{lane}")
+            m.d.comb += total.eq(Mux(first, values[0], self.combine(held, values[0])))
+            with m.If(valid):
+                m.d.sync += held.eq(total)
+            m.d.sync += self.o.payload[lane].eq(total)
+        return m
+
+    def _pair(self, m, a, b=None):
+        if b is None:
+            return a
+        result = Signal(self.config.out)
+        m.d.comb += result.eq(self.combine(a, b))
+        return result
+
+
+class Maximum(_Reduce):
+    """The largest element of each channel."""
+
+    def combine(self, a, b):
+        return Mux(a > b, a, b)
+
+
+class Sum(_Reduce):
+    """The sum of each channel's elements."""
+
+    def combine(self, a, b):
+        return a + b

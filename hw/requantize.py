@@ -1,0 +1,193 @@
+"""The requantizer: from accumulators back to narrow integers, exactly."""
+
+from dataclasses import dataclass
+
+from amaranth import C, Const, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from .delay import delay
+from .primitives import MultiplierConfig, SoftMultiplier
+from .stream import Flow
+
+__all__ = ["Rounding", "RequantizeConfig", "Requantize", "Narrower"]
+
+
+@dataclass(frozen=True)
+class Rounding:
+    """From ``t`` to ``clip(t >> shift, low, high)``.
+
+    With ``tie_bits`` = v, where bits v to ``shift`` of ``t`` are all 0 (a tie) a quotient of the parity
+    ``tie_parity`` is lowered by one before the clip: round half to even, where the zero point that is
+    added after rounding may be odd.
+    """
+
+    shift: int
+    tie_bits: int | None
+    low: int
+    high: int
+    tie_parity: int = 1
+
+
+@dataclass(frozen=True)
+class RequantizeConfig:
+    """Accumulators of ``mult`` and ``offset`` each, in the order in which they come, ``lanes`` at a time.
+
+    Entry n serves ``repeat`` beats, and ``len(keep)`` entries make a period. ``keep`` tells which
+    entries leave; the others are dropped (columns beyond the last channel).
+    """
+
+    lanes: int
+    acc: Shape
+    out: Shape
+    mult: tuple[int, ...]
+    offset: tuple[int, ...]
+    keep: tuple[bool, ...]
+    rounding: Rounding
+    repeat: int = 1
+
+    def __post_init__(self):
+        assert len(self.mult) == len(self.offset) == self.lanes * len(self.keep)
+
+    @property
+    def mult_shape(self) -> Shape:
+        return unsigned(max(1, max(self.mult).bit_length()))
+
+    @property
+    def offset_shape(self) -> Shape:
+        return signed(1 + max(max(o, -o - 1).bit_length() for o in self.offset))
+
+    @property
+    def product_shape(self) -> Shape:
+        return signed(self.acc.width + self.mult_shape.width)
+
+    @property
+    def constant(self) -> bool:
+        """Whether one pair serves all beats."""
+        return len(set(self.mult)) == len(set(self.offset)) == 1
+
+    @property
+    def memory_bits(self) -> int:
+        width = self.mult_shape.width + self.offset_shape.width
+        return 0 if self.constant else width * len(self.mult)
+
+    def lut(self) -> int:
+        product = self.product_shape.width
+        return self.lanes * (MultiplierConfig(self.acc, self.mult_shape).soft_lut
+                             + 2 * product + 30)
+
+
+class Narrower(wiring.Component):
+    """``o = clip(t >> shift)`` by a :class:`Rounding`, two cycles later.
+
+    Members
+    -------
+    i : In(shape)
+    o : Out(out)
+    """
+
+    latency = 2
+
+    def __init__(self, shape: Shape, out: Shape, rounding: Rounding):
+        self.rounding = rounding
+        super().__init__({"i": In(shape), "o": Out(out)})
+
+    def elaborate(self, platform):
+        m = Module()
+        r = self.rounding
+        quotient = Signal(signed(max(1, len(self.i) - r.shift)))
+        m.d.sync += quotient.eq(self.i >> r.shift)
+        value = quotient
+        if r.tie_bits is not None:
+            tie = Signal()
+            m.d.sync += tie.eq(~self.i[r.tie_bits:r.shift].any())
+            value = Signal(signed(len(quotient) + 1))
+            m.d.comb += value.eq(quotient - (tie & (quotient[0] == r.tie_parity)))
+        with m.If(value < r.low):
+            m.d.sync += self.o.eq(r.low)
+        with m.Elif(value > r.high):
+            m.d.sync += self.o.eq(r.high)
+        with m.Else():
+            m.d.sync += self.o.eq(value)
+        return m
+
+
+class Requantize(wiring.Component):
+    """``o = clip((acc * mult + offset) >> shift, low, high)``, a beat a cycle.
+
+    Beat n of a period takes the n-th ``lanes`` of ``mult`` and ``offset``; the period then starts again.
+
+    Members
+    -------
+    i : In(Flow(lanes, acc))
+    o : Out(Flow(lanes, out))
+    dropped : Out(1), a beat has been dropped
+    """
+
+    def __init__(self, config: RequantizeConfig):
+        self.config = config
+        super().__init__({"i": In(Flow(config.lanes, config.acc)),
+                          "o": Out(Flow(config.lanes, config.out)),
+                          "dropped": Out(1)})
+
+    @property
+    def latency(self) -> int:
+        """The constants, the product, the offset, the rounding."""
+        c = self.config
+        return 2 + MultiplierConfig(c.acc, c.mult_shape).soft_latency + 1 + Narrower.latency
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        period = len(c.keep)
+        beat, turn = Signal(range(max(2, period))), Signal(range(max(2, c.repeat)))
+        with m.If(self.i.valid):
+            m.d.sync += turn.eq(Mux(turn == c.repeat - 1, 0, turn + 1))
+            with m.If(turn == c.repeat - 1):
+                m.d.sync += beat.eq(Mux(beat == period - 1, 0, beat + 1))
+        # keep, then each lane's mult and offset, in one word
+        keep, mults, offsets = self._constants(m, beat)
+        valid = delay(m, self.i.valid, 2)
+        later = self.latency - 2
+        m.d.comb += [self.o.valid.eq(delay(m, valid & keep, later)),
+                     self.o.first.eq(1), self.o.last.eq(1),
+                     self.dropped.eq(valid & ~keep)]
+        for lane in range(c.lanes):
+            multiply = SoftMultiplier(MultiplierConfig(c.acc, c.mult_shape))
+            m.submodules[f"multiply_{lane}"] = multiply
+            scaled = Signal(signed(max(multiply.config.p.width, c.offset_shape.width) + 1),
+                            name=f"scaled_{lane}")
+            m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
+            m.d.comb += [
+                multiply.x.eq(delay(m, self.i.payload[lane], 2)),
+                multiply.w.eq(mults[lane]),
+                narrow.i.eq(scaled),
+                self.o.payload[lane].eq(narrow.o),
+            ]
+            m.d.sync += scaled.eq(multiply.p + delay(m, offsets[lane], multiply.latency))
+        return m
+
+    def _constants(self, m, beat):
+        """Two cycles after ``beat``: whether it is kept, and the lanes' constants."""
+        c = self.config
+        if c.constant and all(c.keep):
+            return (C(1), [Const(c.mult[0], c.mult_shape)] * c.lanes,
+                    [Const(c.offset[0], c.offset_shape)] * c.lanes)
+        mult, offset = c.mult_shape.width, c.offset_shape.width
+        pair = mult + offset
+        words = []
+        for n, keep in enumerate(c.keep):
+            word = int(keep)
+            for lane in range(c.lanes):
+                i = n * c.lanes + lane
+                both = c.mult[i] | (c.offset[i] % (1 << offset)) << mult
+                word |= both << (1 + lane * pair)
+            words.append(word)
+        store = memory.Memory(shape=1 + c.lanes * pair, depth=max(2, len(words)), init=words)
+        m.submodules.constants = store
+        read = store.read_port()
+        held = Signal(1 + c.lanes * pair)
+        m.d.comb += read.addr.eq(beat)
+        m.d.sync += held.eq(read.data)
+        pairs = [held[1:].word_select(lane, pair) for lane in range(c.lanes)]
+        return (held[0], [p[:mult] for p in pairs], [p[mult:].as_signed() for p in pairs])

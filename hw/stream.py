@@ -1,0 +1,35 @@
+"""The shapes of what flows: beats of lanes on streams, and the flow inside a stage."""
+
+from amaranth import Shape
+from amaranth.hdl import ShapeLike
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import Out
+
+__all__ = ["beats", "Flow"]
+
+
+def beats(lanes: int, element: ShapeLike) -> stream.Signature:
+    """A stream of feature maps: a beat is ``lanes`` consecutive channels of one pixel.
+
+    A pixel of ``c`` channels takes ``ceil(c / lanes)`` beats, the last one padded; pixels come in raster
+    order and frames back to back, with no marker between them.
+    """
+    return stream.Signature(data.ArrayLayout(Shape.cast(element), lanes))
+
+
+class Flow(wiring.Signature):
+    """What runs through a stage: a payload each cycle that is ``valid``, and nobody may hold it up.
+
+    ``first`` and ``last`` mark the ends of one reduction: the cycles whose payloads make one result.
+    Room for results is reserved before a reduction starts, so no stall reaches the arithmetic.
+    """
+
+    def __init__(self, elements: int, element: ShapeLike):
+        self.elements = elements
+        self.element = Shape.cast(element)
+        super().__init__({
+            "valid": Out(1),
+            "first": Out(1),
+            "last": Out(1),
+            "payload": Out(data.ArrayLayout(self.element, elements)),
+        })

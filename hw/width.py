@@ -1,0 +1,169 @@
+"""Changing how many channels a beat carries."""
+
+from dataclasses import dataclass
+from math import gcd
+
+from amaranth import Module, Mux, Shape, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .stream import beats
+
+__all__ = ["WidthConfig", "WidthConverter", "Widen", "Narrow"]
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+@dataclass(frozen=True)
+class WidthConfig:
+    """Pixels of ``channels`` elements, ``lanes_in`` a beat in and ``lanes_out`` a beat out."""
+
+    channels: int
+    lanes_in: int
+    lanes_out: int
+    element: Shape
+
+    @property
+    def common(self) -> int:
+        """Lanes between the narrowing and the widening half, where neither width divides the other."""
+        return gcd(self.lanes_in, self.lanes_out)
+
+    def cycles(self, pixels: int) -> int:
+        """Cycles for ``pixels`` pixels: the narrowest point takes a beat a cycle."""
+        return pixels * ceil_div(self.channels, self.common)
+
+    def resources(self) -> dict[str, int]:
+        bits = self.element.width
+        if self.lanes_in == self.lanes_out:
+            return {"lut": 0, "ff": 0}
+        width = max(self.lanes_in, self.lanes_out)
+        return {"lut": width * bits // 2 + 20, "ff": 2 * width * bits + 12}
+
+
+class Widen(wiring.Component):
+    """Gather ``lanes_out / lanes_in`` beats into one; a pixel's last beat leaves when its channels end.
+
+    Accepts a beat a cycle while ``o`` is ready. Latency: one cycle after the last beat gathered.
+
+    Members
+    -------
+    i : In(beats(lanes_in, element))
+    o : Out(beats(lanes_out, element))
+    """
+
+    def __init__(self, config: WidthConfig):
+        assert config.lanes_out % config.lanes_in == 0
+        self.config = config
+        super().__init__({"i": In(beats(config.lanes_in, config.element)),
+                          "o": Out(beats(config.lanes_out, config.element))})
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        ratio, steps = c.lanes_out // c.lanes_in, ceil_div(c.channels, c.lanes_in)
+        part = c.lanes_in * c.element.width
+        slot, step = Signal(range(ratio)), Signal(range(steps))
+        held = Signal((ratio - 1) * part) if ratio > 1 else None
+        ends = Signal()
+        word = Signal(ratio * part)
+        m.d.comb += [
+            ends.eq((step == steps - 1) | (slot == ratio - 1)),
+            self.i.ready.eq(~ends | ~self.o.valid | self.o.ready),
+        ]
+        with m.Switch(slot):
+            for k in range(ratio):
+                with m.Case(k):
+                    m.d.comb += word.word_select(k, part).eq(self.i.payload.as_value())
+                    for j in range(k):
+                        m.d.comb += word.word_select(j, part).eq(held.word_select(j, part))
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [
+                slot.eq(Mux(ends, 0, slot + 1)),
+                step.eq(Mux(step == steps - 1, 0, step + 1)),
+            ]
+            if ratio > 1:
+                with m.If(slot != ratio - 1):
+                    m.d.sync += held.word_select(slot, part).eq(self.i.payload.as_value())
+            with m.If(ends):
+                m.d.sync += [self.o.payload.as_value().eq(word), self.o.valid.eq(1)]
+        return m
+
+
+class Narrow(wiring.Component):
+    """Split a beat into ``lanes_in / lanes_out``, leaving out those that hold no channel of the pixel.
+
+    Gives a beat a cycle while ``i`` is valid. Latency: one cycle.
+
+    Members
+    -------
+    i : In(beats(lanes_in, element))
+    o : Out(beats(lanes_out, element))
+    """
+
+    def __init__(self, config: WidthConfig):
+        assert config.lanes_in % config.lanes_out == 0
+        self.config = config
+        super().__init__({"i": In(beats(config.lanes_in, config.element)),
+                          "o": Out(beats(config.lanes_out, config.element))})
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        ratio, steps = c.lanes_in // c.lanes_out, ceil_div(c.channels, c.lanes_out)
+        part = c.lanes_out * c.element.width
+        held = Signal(ratio * part)
+        slot, step = Signal(range(ratio)), Signal(range(steps))
+        ends = Signal()
+        m.d.comb += [
+            ends.eq((slot == ratio - 1) | (step == steps - 1)),
+            self.i.ready.eq(~self.o.valid | (self.o.ready & ends)),
+            self.o.payload.as_value().eq(held[:part]),
+        ]
+        with m.If(self.o.valid & self.o.ready):
+            m.d.sync += [
+                held.eq(held >> part),
+                slot.eq(Mux(ends, 0, slot + 1)),
+                step.eq(Mux(step == steps - 1, 0, step + 1)),
+                self.o.valid.eq(~ends),
+            ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [held.eq(self.i.payload.as_value()), self.o.valid.eq(1)]
+        return m
+
+
+class WidthConverter(wiring.Component):
+    """Beats of ``lanes_in`` channels to beats of ``lanes_out``, pixel by pixel.
+
+    Where neither width divides the other, the beats pass through their greatest common divisor.
+
+    Members
+    -------
+    i : In(beats(lanes_in, element))
+    o : Out(beats(lanes_out, element))
+    """
+
+    def __init__(self, config: WidthConfig):
+        self.config = config
+        super().__init__({"i": In(beats(config.lanes_in, config.element)),
+                          "o": Out(beats(config.lanes_out, config.element))})
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        flow = wiring.flipped(self.i)
+        if c.lanes_in != c.common:
+            m.submodules.narrow = narrow = Narrow(
+                WidthConfig(c.channels, c.lanes_in, c.common, c.element))
+            wiring.connect(m, flow, narrow.i)
+            flow = narrow.o
+        if c.lanes_out != c.common:
+            m.submodules.widen = widen = Widen(
+                WidthConfig(c.channels, c.common, c.lanes_out, c.element))
+            wiring.connect(m, flow, widen.i)
+            flow = widen.o
+        wiring.connect(m, flow, wiring.flipped(self.o))
+        return m

@@ -1,0 +1,314 @@
+"""The numeric contract, executable: the integer network in exact arithmetic, in NumPy.
+
+Every operator computes its function on the real numbers that its inputs stand for, exactly, and
+rounds once, half to even, then saturates. This module shares nothing with the hardware and nothing
+with the requantizer search: accumulation is exact in integers; results are rounded from a float64
+estimate, and wherever that estimate is near a tie, again with rational numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from decimal import Decimal, localcontext
+from fractions import Fraction
+from functools import singledispatch
+from math import inf
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compiler import ir
+from ..compiler.errors import DataError
+
+__all__ = ["host_input", "host_output", "run", "step"]
+
+Array = NDArray[Any]
+Ints = NDArray[np.int64]
+
+# Estimates are wrong by at most a few units in 2**-52 of the largest term. Terms beyond 2**25
+# steps are refused to the estimate, so 2**25 * 2**-50 < 1e-7 holds the error with a margin.
+MARGIN = 1e-7
+LARGEST_TERM = float(1 << 25)
+# Beyond any type's range: every result out here saturates.
+FAR = 1 << 40
+# float64 sums integers exactly below this bound.
+EXACT = 1 << 53
+
+
+def run(graph: ir.Graph, x: NDArray[np.integer]) -> dict[str, Ints]:
+    """All values of the network for raw inputs ``[frames, height, width, channels]``.
+
+    Raises DataError when ``x`` has another shape, or values outside the input's type.
+    """
+    port, = graph.inputs
+    value = graph.values[port.value]
+    dtype = graph.quant(port.value).dtype
+    if x.shape[1:] != value.shape.array:
+        raise DataError(f"{port.name}: raw frames of shape {x.shape[1:]}, but the network's first "
+                        f"stream is {value.shape.array}; use host_input to arrange model inputs")
+    if x.size and not dtype.low <= x.min() <= x.max() <= dtype.high:
+        raise DataError(f"{port.name}: raw inputs from {x.min()} to {x.max()}, but {dtype} holds "
+                        f"{dtype.low} to {dtype.high}")
+    values: dict[str, Ints] = {port.value: np.asarray(x, np.int64)}
+    for op in graph:
+        values[op.output] = step(op, graph, *(values[name] for name in op.inputs))
+    return values
+
+
+def host_input(graph: ir.Graph, x: Array) -> Ints:
+    """Raw stream order frames ``[frames, height, width, channels]`` of model inputs
+    ``[frames, *port.shape]``; float inputs are quantized."""
+    port, = graph.inputs
+    if x.shape[1:] != port.shape:
+        raise DataError(f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "
+                        f"{port.shape}; put the samples on a first axis before that shape")
+    raw = graph.quant(port.value).quantize(x) if np.dtype(port.dtype).kind == "f" else x
+    flat = np.asarray(raw, np.int64).reshape(len(x), -1)[:, port.order]
+    return flat.reshape(len(x), *graph.shape(port.value).array)
+
+
+def host_output(graph: ir.Graph,
+                values: dict[str, NDArray[np.integer]]) -> dict[str, NDArray[np.generic]]:
+    """The model's outputs, as the host makes them of the hardware's values."""
+    outputs = {}
+    for port in graph.outputs:
+        raw = values[port.value].astype(graph.quant(port.value).dtype.numpy)
+        result: NDArray[np.generic] = raw.reshape(len(raw), -1)[:, port.order]
+        if port.order.size == int(np.prod(port.shape)):
+            result = result.reshape(len(raw), *port.shape)
+        for host in port.tail:
+            result = host(result)
+        outputs[port.name] = result.reshape(len(raw), *port.shape).astype(port.dtype)
+    return outputs
+
+
+@singledispatch
+def step(op: ir.Op, graph: ir.Graph, *inputs: Ints) -> Ints:
+    """Raw output ``[frames, H, W, C]`` of one operator for its raw inputs."""
+    raise NotImplementedError(f"{op.name}: no golden rule for {type(op).__name__}")
+
+
+# Exact rounding.
+
+def _level(quant: ir.Quant, real: float) -> int:
+    """A real number, or an infinity, as an integer of ``quant``."""
+    if real in (-inf, inf):
+        return quant.dtype.low if real < 0 else quant.dtype.high
+    return min(max(round(Fraction(real) / quant.step) + quant.zero, quant.dtype.low),
+               quant.dtype.high)
+
+
+def _saturate(steps: Ints, quant: ir.Quant, clamp: ir.Clamp) -> Ints:
+    """Add the zero point and clip. To clamp the real number and then to round it is the same as to
+    round it and then to clip to the rounded bounds, for rounding is monotone."""
+    return np.clip(steps + quant.zero, _level(quant, clamp.low), _level(quant, clamp.high))
+
+
+def _round(estimate: NDArray[np.float64], safe: NDArray[np.bool_], keys: Sequence[Ints],
+           exact: Callable[..., Fraction]) -> Ints:
+    """Round ``estimate`` half to even; near ties and where not ``safe``, round ``exact(*key)``."""
+    rounded = np.rint(estimate)
+    result = np.clip(rounded, -FAR, FAR).astype(np.int64)
+    doubtful = (np.abs(np.abs(estimate - rounded) - 0.5) < MARGIN) | ~safe
+    if doubtful.any():
+        places, which = np.unique(np.stack([key[doubtful] for key in keys], axis=1), axis=0,
+                                  return_inverse=True)
+        decided = [min(max(round(exact(*key)), -FAR), FAR) for key in places.tolist()]
+        result[doubtful] = np.array(decided, np.int64)[which.reshape(-1)]
+    return result
+
+
+def _round_affine(terms: Sequence[tuple[Ints, list[Fraction]]], starts: list[Fraction]) -> Ints:
+    """``round_half_even(sum of x * ratio[channel] + start[channel])``, arrays [..., channels]."""
+    shape = terms[0][0].shape
+    estimate = np.zeros(shape) + np.array([float(start) for start in starts])
+    largest = np.abs(estimate)
+    for x, ratios in terms:
+        part = x * np.array([float(ratio) for ratio in ratios])
+        estimate += part
+        np.maximum(largest, np.abs(part), out=largest)
+
+    # Channels of the same numbers are one case, so that few exact roundings serve many values.
+    cases = list(zip(starts, *(ratios for _, ratios in terms), strict=True))
+    first = {case: number for number, case in reversed(list(enumerate(cases)))}
+    case = np.broadcast_to(np.array([first[one] for one in cases], np.int64), shape)
+
+    def exact(number: int, *xs: int) -> Fraction:
+        total: Fraction = cases[number][0]
+        for x, ratio in zip(xs, cases[number][1:], strict=True):
+            total += x * ratio
+        return total
+
+    # A huge term makes a large error, unless the sum too is huge, and saturates.
+    safe = (largest < LARGEST_TERM) | (np.abs(estimate) > largest / 2)
+    return _round(estimate, safe, [case, *(x for x, _ in terms)], exact)
+
+
+# Windows.
+
+def _padded(x: Ints, pads: tuple[int, int, int, int], fill: int) -> Ints:
+    top, left, bottom, right = pads
+    return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
+
+
+def _taps(x: Array, window: ir.Window) -> list[Array]:
+    """For every tap in raster order the padded map as it sees it, [frames, rows, columns, C]."""
+    (span_rows, span_columns), (down, right) = window.span, window.stride
+    rows = (x.shape[1] - span_rows) // down + 1
+    columns = (x.shape[2] - span_columns) // right + 1
+    return [x[:, r:r + (rows - 1) * down + 1:down, c:c + (columns - 1) * right + 1:right]
+            for r in range(0, span_rows, window.dilation[0])
+            for c in range(0, span_columns, window.dilation[1])]
+
+
+def _accumulate(op: ir.Conv, x: Ints) -> Ints:
+    """Sums of products ``[frames, rows, columns, out]`` of inputs that have no zero point."""
+    reach = int(np.abs(x).max(initial=0)) * int(np.abs(op.weight.astype(np.int64)).reshape(
+        op.channels, -1).sum(1).max())
+    kind = np.float64 if reach < EXACT else np.int64
+    taps = _taps(_padded(x, op.window.pads, 0).astype(kind), op.window)
+    weight = op.weight.astype(kind).reshape(op.groups, op.channels // op.groups, len(taps), -1)
+    if op.depthwise:
+        return _total([tap * weight[:, 0, number, 0] for number, tap in enumerate(taps)])
+    shape = taps[0].shape[:3]
+    inner = weight.shape[3]
+    parts = []
+    for group, kernel in enumerate(weight):
+        columns = np.stack([tap[..., group * inner:(group + 1) * inner] for tap in taps], axis=3)
+        flat = columns.reshape(int(np.prod(shape)), -1)
+        parts.append((flat @ kernel.reshape(len(kernel), -1).T).reshape(*shape, -1))
+    return np.concatenate(parts, axis=3).astype(np.int64)
+
+
+def _total(parts: list[Array]) -> Ints:
+    total = parts[0].copy()
+    for part in parts[1:]:
+        total += part
+    return total.astype(np.int64)
+
+
+@step.register
+def _(op: ir.Conv, graph: ir.Graph, x: Ints) -> Ints:
+    source, target = graph.quant(op.inputs[0]), graph.quant(op.output)
+    assert op.weight_scale is not None, f"{op.name} is not quantized"
+    acc = _accumulate(op, x - source.zero)
+    ratios = [source.step * Fraction(float(scale)) / target.step for scale in op.weight_scale]
+    starts = [bias / target.step for bias in op.exact_bias()]
+    return _saturate(_round_affine([(acc, ratios)], starts), target, op.clamp)
+
+
+@step.register
+def _(op: ir.MaxPool, graph: ir.Graph, x: Ints) -> Ints:
+    never = graph.quant(op.inputs[0]).dtype.low
+    best: Ints = np.maximum.reduce(_taps(_padded(x, op.window.pads, never), op.window))
+    return best
+
+
+@step.register
+def _(op: ir.AveragePool, graph: ir.Graph, x: Ints) -> Ints:
+    source, target = graph.quant(op.inputs[0]), graph.quant(op.output)
+    total = _total(_taps(_padded(x - source.zero, op.window.pads, 0), op.window))
+    inside = np.ones((1, *x.shape[1:3], 1), np.int64)
+    counted = _padded(inside, op.window.pads, int(op.count_padding))
+    count = _total(_taps(counted, op.window))[0, :, :, 0]
+    result = np.empty_like(total)
+    for divisor in np.unique(count):
+        ratio = source.step / (target.step * int(divisor))
+        where = count == divisor
+        part = total[:, where]
+        channels = part.shape[-1]
+        result[:, where] = _round_affine([(part, [ratio] * channels)], [Fraction(0)] * channels)
+    return _saturate(result, target, op.clamp)
+
+
+@step.register
+def _(op: ir.Pad, graph: ir.Graph, x: Ints) -> Ints:
+    return _padded(x, op.pads, _level(graph.quant(op.output), op.fill))
+
+
+# Element by element.
+
+@step.register
+def _(op: ir.Add, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
+    target, channels = graph.quant(op.output), a.shape[-1]
+    terms = []
+    for name, x in zip(op.inputs, (a, b), strict=True):
+        source = graph.quant(name)
+        terms.append((x - source.zero, [source.step / target.step] * channels))
+    return _saturate(_round_affine(terms, [Fraction(0)] * channels), target, op.clamp)
+
+
+@step.register
+def _(op: ir.Unary, graph: ir.Graph, x: Ints) -> Ints:
+    source, target = graph.quant(op.inputs[0]), graph.quant(op.output)
+    levels, place = np.unique(x, return_inverse=True)
+    reals = ((levels - source.zero) * source.scale).astype(np.float64)
+    with np.errstate(over="ignore"):  # exp(-x) of a large -x: the sigmoid is then rightly 0
+        estimate = op.function(reals) / target.scale
+
+    def exact(level: int) -> Fraction:
+        return _exactly(op.function, (level - source.zero) * source.step) / target.step
+
+    safe = np.abs(estimate) < LARGEST_TERM
+    table = _saturate(_round(estimate, safe, [levels], exact), target, op.clamp)
+    result: Ints = table[place.reshape(x.shape)]
+    return result
+
+
+@singledispatch
+def _exactly(function: ir.Function, x: Fraction) -> Fraction:
+    """``function(x)``: exact when rational, else to 200 digits (only exact ties need more, and a
+    function that is not rational at x has none)."""
+    raise NotImplementedError(f"no golden rule for {type(function).__name__}")
+
+
+@_exactly.register
+def _(function: ir.Identity, x: Fraction) -> Fraction:
+    return x
+
+
+@_exactly.register
+def _(function: ir.LeakyRelu, x: Fraction) -> Fraction:
+    return x if x >= 0 else Fraction(function.alpha) * x
+
+
+@_exactly.register
+def _(function: ir.HardSigmoid, x: Fraction) -> Fraction:
+    line = Fraction(function.alpha) * x + Fraction(function.beta)
+    return min(max(line, Fraction(0)), Fraction(1))
+
+
+@_exactly.register
+def _(function: ir.HardSwish, x: Fraction) -> Fraction:
+    return x * min(max(x / 6 + Fraction(1, 2), Fraction(0)), Fraction(1))
+
+
+@_exactly.register
+def _(function: ir.Sigmoid, x: Fraction) -> Fraction:
+    # Farther out 200 digits would not tell the result from 0 or 1, and it might look like a tie.
+    x = min(max(x, Fraction(-400)), Fraction(400))
+    with localcontext() as context:
+        context.prec = 200
+        return Fraction(1 / (1 + (Decimal(-x.numerator) / Decimal(x.denominator)).exp()))
+
+
+@_exactly.register
+def _(function: ir.Tanh, x: Fraction) -> Fraction:
+    return 2 * _exactly(ir.Sigmoid(), 2 * x) - 1
+
+
+# Arrangement.
+
+@step.register
+def _(op: ir.Concat, graph: ir.Graph, *inputs: Ints) -> Ints:
+    return np.concatenate(inputs, axis=3)
+
+
+@step.register
+def _(op: ir.Reshape, graph: ir.Graph, x: Ints) -> Ints:
+    return x.reshape(len(x), *graph.shape(op.output).array)
+
+
+@step.register
+def _(op: ir.ArgMax, graph: ir.Graph, x: Ints) -> Ints:
+    best: Ints = np.argmax(x.reshape(len(x), -1), axis=1).reshape(-1, 1, 1, 1)
+    return best

@@ -1,0 +1,366 @@
+"""Builds a simulator around an accelerator's Verilog, runs whole frames through it, compares.
+
+:func:`simulate` runs, :func:`verify` runs and finds the first layer that is wrong. The bench
+(``bench.sv``) moves the beats; cocotb (``testbench.py``) starts it and waits.
+"""
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from math import ceil
+from pathlib import Path
+from time import perf_counter
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compiler.errors import SimulationError, ToolError
+from .agents import Stream, Tap, beats_of, read_beats, write_beats
+from .scoreboard import Mismatch, compare, count
+from .simulators import Bench, built, simulator as simulator_called
+
+__all__ = ["Deadlock", "Report", "Run", "simulate", "verify"]
+
+Progress = Callable[[int, int], None]
+
+_POLL_SECONDS = 0.2
+_NO_DEFINES: Mapping[str, str] = MappingProxyType({})
+
+
+class Deadlock(SimulationError):
+    """No beat moved for as long as the caller was ready to wait."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a simulation showed. Cycles are counted from the end of the reset.
+
+    ``outputs`` and each of ``taps`` (by the name of its stream) are [n, h, w, c]; a tap whose
+    stream ended within a frame is [pixels, c]. ``frame_cycles`` holds, for every frame, the cycle
+    in which its first beat was taken and the one in which its last left. Of these,
+    ``latency_cycles`` is the difference in the first frame, and ``interval_cycles`` lies between
+    the last beats of the last two frames: the steady state, once enough frames were run for the
+    pipeline to be full; ``None`` with a single frame. ``stalled_cycles`` counts those in which the
+    source withheld a beat that could have been taken, and those in which the sink left a beat
+    waiting. ``wall_seconds`` is the simulation alone, without building and starting it.
+    """
+
+    outputs: NDArray[np.integer]
+    taps: Mapping[str, NDArray[np.integer]]
+    latency_cycles: int
+    interval_cycles: int | None
+    frame_cycles: tuple[tuple[int, int], ...]
+    stalled_cycles: tuple[int, int]
+    cycles: int
+    wall_seconds: float
+    build_seconds: float
+    simulator: str
+
+    @property
+    def cycles_per_second(self) -> float:
+        return self.cycles / self.wall_seconds
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run held against the golden model: ``mismatches`` of the output's ``values`` differ.
+
+    ``first_mismatch`` is that of the first layer in flow order that is wrong; ``waves``, if any
+    could be written, end just after the first wrong frame.
+    """
+
+    run: Run
+    values: int
+    mismatches: int
+    first_mismatch: Mismatch | None
+    waves: Path | None
+
+    @property
+    def passed(self) -> bool:
+        return self.first_mismatch is None
+
+    def __str__(self) -> str:
+        if self.first_mismatch is None:
+            return f"{self.values} values, all equal to the golden model"
+        waves = f"; waves: {self.waves}" if self.waves else ""
+        return f"{self.mismatches} of {self.values} output values differ; first in {self.first_mismatch}{waves}"
+
+
+def simulate(verilog: Path, *, source: Stream, sink: Stream, frames: NDArray[np.integer], work: Path,
+             timeout_cycles: int, taps: Sequence[Tap] = (), stall: float = 0.0, hold: int = 1,
+             seed: int = 0, waves: Path | None = None, simulator: str = "verilator",
+             extra_sources: Sequence[Path] = (), defines: Mapping[str, str] = _NO_DEFINES,
+             progress: Progress | None = None) -> Run:
+    """Run ``frames`` [n, h, w, c] back to back through the module ``accelerator``.
+
+    With a chance of ``stall`` in each cycle the source withholds its beat, and the sink is not
+    ready; ``hold`` (a power of two) lets each such draw last up to that many cycles, so that
+    back-pressure reaches stages that take long. ``seed`` decides both. The simulation ends when
+    all beats have moved, or with ``Deadlock`` when none did for ``timeout_cycles`` unstalled ones.
+
+    ``extra_sources`` are compiled in front of ``verilog`` (a netlist's cells), with ``defines``;
+    ``*.vh`` files beside them can be included. ``waves`` is an ``.fst`` or ``.vcd`` file. The built
+    simulator is kept in ``work`` and used again while nothing it was made from changes.
+    ``progress`` is told the frames done and their number, from another thread.
+
+    Raises ``SimulationError`` when the accelerator breaks the stream's rules, ``DataError`` when
+    the source can not carry the samples, ``ToolError`` when a tool is missing or fails.
+    """
+    bench = Bench(verilog, source, sink, tuple(taps), tuple(extra_sources), dict(defines))
+    session = _Session(simulator, work, _Stimulus(stall, hold, seed, timeout_cycles))
+    trace = session.run(bench, frames, waves, progress)
+    trace.check()
+    return trace.result()
+
+
+def verify(verilog: Path, *, source: Stream, sink: Stream, frames: NDArray[np.integer],
+           golden: Mapping[str, NDArray[np.integer]], work: Path, timeout_cycles: int,
+           taps: Sequence[Tap] = (), probe: bool = False, stall: float = 0.0, hold: int = 1,
+           seed: int = 0, waves: Path | None = None, simulator: str = "verilator",
+           extra_sources: Sequence[Path] = (), defines: Mapping[str, str] = _NO_DEFINES,
+           progress: Progress | None = None) -> Report:
+    """Simulate, and compare with ``golden``: the right values of ``sink`` and of each tap, by name.
+
+    The first run has no taps (unless ``probe`` asks that every layer be compared): it is the
+    fastest to build and to run. When its output is wrong, or it stands still, a second one, up to
+    the first wrong frame, records all taps and the waves (``waves``, else ``mismatch.fst`` in
+    ``work``) and finds the first layer that differs, in the order of ``taps``.
+
+    Raises what :func:`simulate` does; a ``Deadlock`` then also tells where the beats ended.
+    """
+    session = _Session(simulator, work, _Stimulus(stall, hold, seed, timeout_cycles))
+    probed = Bench(verilog, source, sink, tuple(taps), tuple(extra_sources), dict(defines))
+    layers = dict.fromkeys([*(tap.stream.name for tap in taps), sink.name])
+    expected = {name: np.asarray(golden[name]) for name in layers}
+
+    trace = session.run(probed if probe else replace(probed, taps=()), frames, waves, progress)
+    if trace.stands_still:
+        raise Deadlock(_explain_deadlock(session, trace, probed, expected, frames, waves))
+    trace.check()
+    run = trace.result()
+    mismatches = count(expected[sink.name], run.outputs)
+    first = compare(expected, trace.values)
+    if first is not None:
+        first, waves = _locate(session, probed, expected, first, frames, waves)
+    return Report(run, expected[sink.name].size, mismatches, first, waves)
+
+
+# --- the second look ---------------------------------------------------------------------------
+
+
+def _locate(session: "_Session", bench: Bench, expected: Mapping[str, NDArray[np.integer]],
+            known: Mismatch, frames: NDArray[np.integer], waves: Path | None) -> tuple[Mismatch, Path | None]:
+    """The first layer that differs, and waves that end with the frame known to be wrong."""
+    frames = frames[:known.frame + 1]
+    trace, waves = session.run_again(bench, frames, waves)
+    found = compare({name: values[:len(frames)] for name, values in expected.items()}, trace.values)
+    # If no tap is wrong earlier, what is known counts all frames: it says more.
+    return (known if found is None or found.layer == known.layer else found), waves
+
+
+def _explain_deadlock(session: "_Session", trace: "_Trace", bench: Bench,
+                      expected: Mapping[str, NDArray[np.integer]], frames: NDArray[np.integer],
+                      waves: Path | None) -> str:
+    again, waves = session.run_again(bench, frames, waves)
+    wrong = compare(expected, again.values, missing_is_wrong=False)
+    lines = [trace.deadlock(),
+             *(f"    {tap.stream.name}: {again.tap_beats[tap]} of {len(frames) * tap.stream.frame_beats} beats"
+               for tap in bench.taps),
+             *([f"the first wrong value: {wrong}"] if wrong else []),
+             *([f"waves: {waves}"] if waves else [])]
+    return "\n".join(lines)
+
+
+# --- one run -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Stimulus:
+    stall: float
+    hold: int
+    seed: int
+    timeout_cycles: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.stall < 1:
+            raise SimulationError(f"stall is the chance that a stream stalls in a cycle: from 0 to below "
+                                  f"1, not {self.stall}")
+        if self.hold < 1 or self.hold & (self.hold - 1):
+            raise SimulationError(f"hold must be a power of two, not {self.hold}")
+        if self.timeout_cycles < 1:
+            raise SimulationError(f"timeout_cycles must be at least 1, not {self.timeout_cycles}")
+
+    def plusargs(self, bench: Bench, frames: int) -> list[str]:
+        seeds = np.random.SeedSequence(self.seed).generate_state(2) | 1
+        # In a stalled cycle the accelerator has no chance to show that it is alive.
+        watchdog = ceil(self.timeout_cycles / (1 - self.stall)) + (8 * self.hold if self.stall else 0)
+        values = {"source_beats": frames * bench.source.frame_beats, "source_frame": bench.source.frame_beats,
+                  "sink_beats": frames * bench.sink.frame_beats, "sink_frame": bench.sink.frame_beats,
+                  "stall": min(round(self.stall * 2**32), 2**32 - 1), "hold": self.hold,
+                  "source_seed": seeds[0], "sink_seed": seeds[1], "watchdog": watchdog,
+                  **{f"tap_beats_{at}": frames * tap.stream.frame_beats for at, tap in enumerate(bench.taps)}}
+        return [f"+{name}={value}" for name, value in values.items()]
+
+
+@dataclass(frozen=True)
+class _Trace:
+    """What the bench wrote, complete or not."""
+
+    bench: Bench
+    frames: int
+    counters: Mapping[str, int | float]
+    outputs: NDArray[np.integer]
+    taps: Mapping[str, NDArray[np.integer]]
+    tap_beats: Mapping[Tap, int]
+    events: Mapping[str, tuple[int, ...]]
+    build_seconds: float
+    simulator: str
+
+    @property
+    def values(self) -> Mapping[str, NDArray[np.integer]]:
+        """What each layer that can be seen said, in flow order."""
+        return {**self.taps, self.bench.sink.name: self.outputs}
+
+    @property
+    def beats(self) -> tuple[int, int, int, int]:
+        """Beats in, of how many, beats out, of how many."""
+        return (int(self.counters["beats_in"]), self.frames * self.bench.source.frame_beats,
+                int(self.counters["beats_out"]), self.frames * self.bench.sink.frame_beats)
+
+    @property
+    def stands_still(self) -> bool:
+        done_in, all_in, done_out, all_out = self.beats
+        return done_in < all_in or done_out < all_out
+
+    def deadlock(self) -> str:
+        done_in, all_in, done_out, all_out = self.beats
+        quiet = int(self.counters["quiet"])
+        return (f"the accelerator stands still: no beat moved for {quiet} cycles, since cycle "
+                f"{int(self.counters['cycle']) - quiet}; {done_in} of {all_in} beats had gone in and "
+                f"{done_out} of {all_out} had come out")
+
+    def check(self) -> None:
+        """Raise ``SimulationError`` unless every beat, and no more, came out, by the stream's rules."""
+        _, _, done_out, all_out = self.beats
+        if self.stands_still:
+            raise Deadlock(self.deadlock())
+        if done_out > all_out:
+            raise SimulationError(f"the accelerator repeats beats: {all_out} were due, but more came out")
+        if self.counters["broken_valid"]:
+            raise SimulationError("m_axis took back or changed a beat that waited for m_axis_tready: a "
+                                  "stage drops m_axis_tvalid, or lets its data move, before the handshake")
+        if self.counters["bad_lasts"]:
+            raise SimulationError(f"m_axis_tlast is wrong in {self.counters['bad_lasts']} beats, first in "
+                                  f"beat {self.counters['bad_last']}; a frame ends every "
+                                  f"{self.bench.sink.frame_beats} beats")
+
+    def result(self) -> Run:
+        first, last = self.events["i"], self.events["o"]
+        return Run(outputs=self.outputs, taps=self.taps, latency_cycles=last[0] - first[0],
+                   interval_cycles=last[-1] - last[-2] if len(last) > 1 else None,
+                   frame_cycles=tuple(zip(first, last, strict=True)),
+                   stalled_cycles=(int(self.counters["stalls_in"]), int(self.counters["stalls_out"])),
+                   cycles=int(self.counters["cycle"]), wall_seconds=float(self.counters["seconds"]),
+                   build_seconds=self.build_seconds, simulator=self.simulator)
+
+
+@dataclass(frozen=True)
+class _Session:
+    """One simulator, one folder to work in, and one way to stall, for one run or two."""
+
+    simulator: str
+    work: Path
+    stimulus: _Stimulus
+
+    def run(self, bench: Bench, frames: NDArray[np.integer], waves: Path | None,
+            progress: Progress | None = None) -> _Trace:
+        if len(frames) == 0:
+            raise SimulationError("there is no frame to simulate")
+        work = self.work.resolve()
+        simulator = simulator_called(self.simulator, bench, waves)
+        began = perf_counter()
+        binary = built(simulator, work)
+        build_seconds = perf_counter() - began
+        log = work / "simulation.log"
+        with tempfile.TemporaryDirectory(prefix=".run-", dir=work) as folder:
+            here = Path(folder)
+            write_beats(here / "source.hex", bench.source, frames)
+            with _watched(here / "frames.txt", len(frames), progress):
+                simulator.start(binary, self.stimulus.plusargs(bench, len(frames)), here, log)
+            if waves is not None:
+                _keep_waves(here / "waves", waves)
+            return _read_trace(bench, here, log, len(frames), build_seconds, simulator.description)
+
+    def run_again(self, bench: Bench, frames: NDArray[np.integer],
+                  waves: Path | None) -> tuple[_Trace, Path | None]:
+        """The same beats in the same cycles, with waves where they can be written."""
+        waves = waves or self.work / "mismatch.fst"
+        try:
+            return self.run(bench, frames, waves), waves
+        except ToolError:
+            return self.run(bench, frames, None), None
+
+
+def _read_trace(bench: "Bench", here: Path, log: Path, frames: int, build_seconds: float,
+                simulator: str) -> _Trace:
+    if not (here / "counters.json").exists():
+        raise SimulationError(f"the simulator ended before the run did:\n{_tail(log)}\nThe whole log: {log}")
+    recorded = [(tap, here / f"tap_{at}.hex") for at, tap in enumerate(bench.taps)]
+    lines = [line.split() for line in (here / "frames.txt").read_text().splitlines()]
+    return _Trace(
+        bench=bench, frames=frames, counters=json.loads((here / "counters.json").read_text()),
+        outputs=_frames(bench.sink, read_beats(here / "sink.hex", bench.sink), frames),
+        taps={tap.stream.name: _frames(tap.stream, read_beats(file, tap.stream), frames)
+              for tap, file in recorded},
+        tap_beats={tap: beats_of(file, tap.stream) for tap, file in recorded},
+        events={kind: tuple(int(cycle) for which, cycle in lines if which == kind) for kind in "io"},
+        build_seconds=build_seconds, simulator=simulator)
+
+
+def _frames(stream: Stream, pixels: NDArray[np.integer], frames: int) -> NDArray[np.integer]:
+    """[pixels, c] as [frames, h, w, c] when every beat came, and just these, else as it is."""
+    height, width, channels = stream.shape
+    if len(pixels) != frames * height * width:
+        return pixels
+    return pixels.reshape(frames, height, width, channels)
+
+
+def _keep_waves(written: Path, waves: Path) -> None:
+    if not written.exists():
+        raise SimulationError("the simulator wrote no waves")
+    waves.parent.mkdir(parents=True, exist_ok=True)
+    beside = waves.with_name(f".{waves.name}.part")
+    shutil.move(written, beside)
+    beside.replace(waves)
+
+
+@contextmanager
+def _watched(events: Path, frames: int, progress: Progress | None) -> Iterator[None]:
+    """Tell ``progress`` how many frames have ended while the body runs."""
+    if progress is None:
+        yield
+        return
+    stop = threading.Event()
+
+    def tell() -> None:
+        while not stop.wait(_POLL_SECONDS):
+            if events.exists():
+                progress(events.read_bytes().count(b"o"), frames)
+
+    watcher = threading.Thread(target=tell, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+    progress(frames, frames)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(f"    {line}" for line in log.read_text(errors="replace").splitlines()[-8:])

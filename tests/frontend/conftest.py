@@ -1,0 +1,149 @@
+"""What the tests of the frontend share: small models, and a float evaluation to hold against ORT."""
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from gatewright.compiler import ir
+from gatewright.compiler.frontend import load
+from gatewright.compiler.quantize.float_model import apply
+from onnx import TensorProto, helper, numpy_helper
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def model(tmp_path):
+    """Write a model of ``nodes`` and return its path: ``model(nodes, [1, 3, 8, 8], **initializers)``."""
+
+    def write(nodes, shape, *, opset=17, dtype=TensorProto.FLOAT, out="y", out_dtype=None,
+              name="model.onnx", **initializers):
+        inputs = [helper.make_tensor_value_info("x", dtype, shape)]
+        outputs = [helper.make_tensor_value_info(out, out_dtype or dtype, None)]
+        constants = [numpy_helper.from_array(np.asarray(a), n) for n, a in initializers.items()]
+        graph = helper.make_graph(nodes, "net", inputs, outputs, constants)
+        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+        try:
+            proto = onnx.shape_inference.infer_shapes(proto)
+        except onnx.shape_inference.InferenceError:
+            pass
+        path = tmp_path / name
+        onnx.save(proto, path)
+        return path
+
+    return write
+
+
+def evaluate(graph, x):
+    """The model's output and every value [frames, H, W, C] for samples ``x`` [frames, *port.shape]."""
+    port, = graph.inputs
+    values = {port.value: x.reshape(len(x), -1)[:, port.order].reshape(
+        len(x), *graph.shape(port.value).array)}
+    if graph.quantized and port.dtype == "float32":
+        values[port.value] = graph.quant(port.value).quantize(values[port.value])
+    for op in graph:
+        values[op.output] = step(graph, op, [values[name] for name in op.inputs])
+    return leave(graph.outputs[0], values), values
+
+
+def step(graph, op, inputs):
+    """One operator, rounded where the graph is quantized."""
+    shape = (len(inputs[0]), *graph.shape(op.output).array)
+    if not graph.quantized:
+        return apply(op, *inputs).reshape(shape)
+    if isinstance(op, ir.MaxPool | ir.Concat | ir.Reshape):
+        return apply(op, *(a.astype(float) for a in inputs)).reshape(shape).astype(inputs[0].dtype)
+    if isinstance(op, ir.Conv):
+        op = replace(op, weight=op.weight * op.weight_scale[:, None, None, None], weight_scale=None)
+    real = [graph.quant(n).dequantize(x) for n, x in zip(op.inputs, inputs, strict=True)]
+    return graph.quant(op.output).quantize(apply(op, *real)).reshape(shape)
+
+
+def leave(port, values):
+    """The stream as the model's output, through the host's tail."""
+    y = values[port.value].reshape(len(values[port.value]), -1)[:, port.order]
+    shape = port.shape
+    for host in port.tail:
+        if isinstance(host, ir.HostArgMax):
+            shape = before(port, host)
+    y = y.reshape(len(y), *shape)
+    for host in port.tail:
+        y = host(y)
+    return y.reshape(len(y), *port.shape).astype(port.dtype)
+
+
+def before(port, host):
+    """The shape before ArgMax took its axis away."""
+    shape = list(port.shape)
+    classes = port.order.size // max(1, int(np.prod(shape)))
+    if host.keepdims:
+        shape[host.axis] = classes
+    else:
+        shape.insert(len(shape) + 1 + host.axis, classes)
+    return tuple(shape)
+
+
+def witness(path, x, extra=()):
+    """ONNX Runtime's outputs, one sample at a time when the batch is fixed to one."""
+    proto = onnx.load(path)
+    for name in extra:
+        proto.graph.output.append(onnx.ValueInfoProto(name=name))
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), options,
+                                           providers=["CPUExecutionProvider"])
+    port = session.get_inputs()[0]
+    size = port.shape[0] if isinstance(port.shape[0], int) else 1
+    chunks = [session.run(None, {port.name: x[i:i + size]}) for i in range(0, len(x), size)]
+    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+
+
+@pytest.fixture
+def agrees(rng):
+    """Load a model, check it against ONNX Runtime on random samples, and return the graph."""
+
+    def check(path, frames=2, tolerance=1e-4, low=-1.0, high=1.0, graph=None):
+        graph = graph or load(path)
+        port, = graph.inputs
+        frames = frames * port.batch if isinstance(port.batch, int) else frames
+        if port.dtype == "float32":
+            x = rng.uniform(low, high, (frames, *port.shape)).astype(np.float32)
+        else:
+            limits = np.iinfo(port.dtype)
+            x = rng.integers(limits.min, limits.max + 1, (frames, *port.shape)).astype(port.dtype)
+        wanted = witness(path, x)[0].reshape(len(x), *graph.outputs[0].shape)
+        found, _ = evaluate(graph, x)
+        assert found.dtype == wanted.dtype
+        if graph.quantized:
+            assert steps(graph, found, wanted) <= 1
+        else:
+            np.testing.assert_allclose(found, wanted, rtol=tolerance, atol=tolerance)
+        return graph
+
+    return check
+
+
+def steps(graph, found, wanted):
+    """The largest difference of two outputs, in steps of the last quantization."""
+    port = graph.outputs[0]
+    if found.dtype.kind in "iu":
+        return int(np.abs(found.astype(int) - wanted.astype(int)).max())
+    scale = next((s.quant.scale for s in reversed(port.tail) if isinstance(s, ir.Dequantize)),
+                 graph.quant(port.value).scale)
+    return float(np.abs(found - wanted).max() / scale) - 1e-3
+
+
+@pytest.fixture
+def run():
+    return evaluate
+
+
+@pytest.fixture
+def ort():
+    return witness
