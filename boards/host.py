@@ -14,7 +14,6 @@ from .protocol import (
     CYCLES_BYTES,
     FRAME,
     ID_BYTES,
-    PAUSE_SECONDS,
     PING,
     STATUS_BAD_CRC,
     SYNC,
@@ -132,7 +131,7 @@ class Host:
 
     def _diagnosis(self) -> str:
         """Ask the board, once it has given up, what went wrong."""
-        time.sleep(2 * PAUSE_SECONDS)
+        time.sleep(2 * self.config.pause_seconds)
         return _WHY[self.ping()]
 
     def _write(self, data: bytes) -> None:

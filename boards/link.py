@@ -19,7 +19,6 @@ from .protocol import (
     CYCLES_BYTES,
     FRAME,
     ID_BYTES,
-    PAUSE_SECONDS,
     PING,
     STATUS_BAD_CRC,
     SYNC,
@@ -56,7 +55,7 @@ class Request(wiring.Component):
     def __init__(self, config: LinkConfig) -> None:
         self.config = config
         # The highest bit of the timer: between once and twice the agreed pause.
-        self._timer_bits = max(1, int(config.clock_hz * PAUSE_SECONDS).bit_length())
+        self._timer_bits = max(1, int(config.clock_hz * config.pause_seconds).bit_length())
         super().__init__({
             "i": In(stream.Signature(8, always_ready=True)),
             "beats": Out(stream.Signature(8 * config.bytes_in, always_ready=True)),
@@ -124,6 +123,7 @@ class Reply(wiring.Component):
 
     ``ping`` answers with ``fault``. ``frame`` answers with the beats from ``i`` as they come, then,
     once ``complete``, with ``cycles`` and ``status``. Both are obeyed only while not ``busy``.
+    There is a register wherever a byte's time leaves room for one, to keep up with fast clocks.
 
     Members
     -------
@@ -151,53 +151,60 @@ class Reply(wiring.Component):
         bytes_out, beats_out = self.config.bytes_out, self.config.beats_out
         longest = max(bytes_out, ID_BYTES + 1)
         word = Signal(8 * longest)
-        left = Signal(range(longest))
-        beats = Signal(range(beats_out + 1))
-        is_ping, last = Signal(), Signal()
+        more = Signal(longest)      # bit n: a byte follows byte n of the word
+        beats, beats_end = Signal(range(beats_out + 1)), Signal()
+        is_ping, is_last, full, byte = Signal(), Signal(), Signal(), Signal(8)
+        take = Signal()
         trailer = Mux(is_ping, Cat(Const(self.config.design_id, 8 * ID_BYTES), self.fault),
                       Cat(self.cycles, self.status))
-        trailer_left = Mux(is_ping, ID_BYTES, CYCLES_BYTES)
-        m.d.comb += [crc.data.eq(self.o.payload), crc.start.eq(self.ping | self.frame)]
+        trailer_bytes = Mux(is_ping, (1 << ID_BYTES) - 1, (1 << CYCLES_BYTES) - 1)
+        m.d.comb += [crc.start.eq(self.ping | self.frame),
+                     self.o.valid.eq(full), self.o.payload.eq(byte), self.i.ready.eq(take)]
+        m.d.sync += [take.eq(0), crc.valid.eq(0), crc.data.eq(word[:8]), beats_end.eq(beats == 0)]
+        with m.If(self.o.ready):
+            m.d.sync += full.eq(0)
 
-        def send(m: Module, byte: ValueLike, following: str) -> None:
-            m.d.comb += [self.o.valid.eq(1), self.o.payload.eq(byte)]
-            with m.If(self.o.ready):
+        def send(value: ValueLike, following: str) -> None:
+            with m.If(~full):
+                m.d.sync += [byte.eq(value), full.eq(1)]
                 m.next = following
 
         with m.FSM() as fsm:
-            m.d.comb += self.busy.eq(~fsm.ongoing("IDLE"))
+            m.d.sync += self.busy.eq(~fsm.ongoing("IDLE") | self.ping | self.frame)
             with m.State("IDLE"):
-                m.d.sync += [is_ping.eq(self.ping), last.eq(0),
-                             beats.eq(Mux(self.ping, 0, beats_out))]
+                m.d.sync += [is_ping.eq(self.ping), is_last.eq(0), beats.eq(beats_out)]
                 with m.If(self.ping | self.frame):
                     m.next = "SYNC"
             with m.State("SYNC"):
-                send(m, SYNC, "COMMAND")
+                send(SYNC, "COMMAND")
             with m.State("COMMAND"):
-                send(m, Mux(is_ping, PING, FRAME), "NEXT")
-            with m.State("NEXT"):
-                with m.If(beats != 0):
-                    m.d.comb += self.i.ready.eq(1)
-                    m.d.sync += [word.eq(self.i.payload), left.eq(bytes_out - 1)]
-                    with m.If(self.i.valid):
-                        m.d.sync += beats.eq(beats - 1)
-                        m.next = "WORD"
-                with m.Elif(last):
+                send(Mux(is_ping, PING, FRAME), "CHOOSE")
+            with m.State("CHOOSE"):
+                with m.If(is_last):
                     m.next = "CRC0"
-                with m.Elif(is_ping | self.complete):
-                    m.d.sync += [last.eq(1), word.eq(trailer), left.eq(trailer_left)]
+                with m.Elif(is_ping | beats_end):
+                    m.next = "TRAILER"
+                with m.Else():
+                    m.next = "BEAT"
+            with m.State("BEAT"):
+                m.d.sync += [word.eq(self.i.payload), more.eq((1 << (bytes_out - 1)) - 1),
+                             beats.eq(beats - self.i.valid), take.eq(self.i.valid)]
+                with m.If(self.i.valid):
                     m.next = "WORD"
-            with m.State("WORD"):
-                send(m, word[:8], "WORD")
-                m.d.comb += crc.valid.eq(self.o.ready)
-                with m.If(self.o.ready):
-                    m.d.sync += [word.eq(word[8:]), left.eq(left - 1)]
-                    with m.If(left == 0):
-                        m.next = "NEXT"
+            with m.State("TRAILER"):
+                m.d.sync += [word.eq(trailer), more.eq(trailer_bytes), is_last.eq(1)]
+                with m.If(is_ping | self.complete):
+                    m.next = "WORD"
+            with m.State("WORD"), m.If(~full):
+                m.d.sync += [byte.eq(word), full.eq(1), crc.valid.eq(1),
+                             word.eq(word[8:]), more.eq(more[1:])]
+                with m.If(~more[0]):
+                    m.next = "CHOOSE"
+            # The CRC has long taken in the last byte when the line is free for it.
             with m.State("CRC0"):
-                send(m, crc.crc[8:], "CRC1")
+                send(crc.crc[8:], "CRC1")
             with m.State("CRC1"):
-                send(m, crc.crc[:8], "IDLE")
+                send(crc.crc[:8], "IDLE")
         return m
 
 
@@ -247,7 +254,9 @@ class Link(wiring.Component):
             fifo_in.w_stream.valid.eq(request.beats.valid & self.running),
             fifo_out.w_stream.payload.eq(self.m_axis.payload.data),
             fifo_out.w_stream.valid.eq(self.m_axis.valid & self.running),
-            self.m_axis.ready.eq(fifo_out.w_stream.ready & self.running),
+            # A whole frame's buffer is never full: do not make the accelerator wait to hear so.
+            self.m_axis.ready.eq(self.running if config.buffered
+                                 else fifo_out.w_stream.ready & self.running),
             reply.complete.eq(complete), reply.fault.eq(fault),
             reply.status.eq(Mux(bad_crc, STATUS_BAD_CRC, 0)),
         ]
@@ -308,7 +317,8 @@ class Link(wiring.Component):
         ping, frame = Signal(), Signal()
         clearing = Signal(range(_CLEAR_CYCLES + 1))
         free = ~self.clear & ~reply.busy
-        m.d.comb += [reply.ping.eq(ping & free), reply.frame.eq(frame & ~ping & free)]
+        m.d.comb += [reply.ping.eq(ping & free),
+                     reply.frame.eq(frame & ~ping & free & reply.i.valid)]
         m.d.sync += self.clear.eq(clearing != 0)
         with m.If(clearing != 0):
             m.d.sync += clearing.eq(clearing - 1)
@@ -316,7 +326,7 @@ class Link(wiring.Component):
             m.d.sync += ping.eq(0)
         with m.If(reply.frame):
             m.d.sync += frame.eq(0)
-        with m.If(complete & ~frame & ~reply.busy):
+        with m.If(complete & ~frame & ~reply.busy & ~reply.frame):
             m.d.sync += self.running.eq(0)
 
         commanded = request.ping | request.frame

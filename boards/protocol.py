@@ -7,7 +7,7 @@
 A beat is ``ceil(bits / 8)`` bytes, least significant first, and so are ``cycles`` (from the first
 beat into the accelerator to the last one out). CRC is CRC-16/XMODEM, high byte first, over what
 stands between the command byte and itself. The board ignores bytes until it sees SYNC and a command
-it knows, and gives up a frame that pauses for more than ``PAUSE_SECONDS``; a PING always ends whatever
+it knows, and gives up a frame that pauses for long; a PING always ends whatever
 it is doing, so a host can always get back in step.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["FRAME", "ID_BYTES", "PAUSE_SECONDS", "PING", "STATUS_BAD_CRC", "SYNC", "Fault",
+__all__ = ["FRAME", "ID_BYTES", "PING", "STATUS_BAD_CRC", "SYNC", "Fault",
            "LinkConfig", "beats_from_bytes", "beats_to_bytes", "checksum", "frame_request",
            "ping_request"]
 
@@ -27,7 +27,6 @@ ID_BYTES = 8
 CYCLES_BYTES = 4
 CRC_BYTES = 2
 STATUS_BAD_CRC = 1
-PAUSE_SECONDS = 0.5
 
 
 class Fault(IntEnum):
@@ -48,7 +47,8 @@ class LinkConfig:
 
     ``bits_in`` and ``bits_out`` are the data bits of a beat, before padding to bytes. A ``buffered``
     link holds the whole frame and plays it at full speed, so that ``cycles`` is the accelerator's own
-    latency; otherwise beats are passed on as the UART delivers them.
+    latency; otherwise beats are passed on as the UART delivers them. A frame whose bytes stop coming
+    for ``pause_seconds`` is given up.
     """
 
     beats_in: int
@@ -59,6 +59,7 @@ class LinkConfig:
     baud: int
     design_id: int = 0
     buffered: bool = True
+    pause_seconds: float = 0.5
 
     @property
     def bytes_in(self) -> int:

@@ -77,16 +77,17 @@ class UartTransmitter(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        phase, tick, left = Signal(_PHASE_BITS), Signal(), Signal(range(11))
-        bits = Signal(9, init=-1)
-        m.d.comb += self.i.ready.eq(left == 0)
+        phase, tick, idle = Signal(_PHASE_BITS), Signal(), Signal(init=1)
+        # Start bit, byte and stop bit leave at the bottom; a lone one, the stop bit, ends it.
+        bits = Signal(10, init=1)
+        m.d.comb += self.i.ready.eq(idle)
         m.d.sync += self.tx.eq(bits[0])
-        with m.If(left == 0):
+        with m.If(idle):
             m.d.sync += [phase.eq(0), tick.eq(0)]
             with m.If(self.i.valid):
-                m.d.sync += [bits.eq(Cat(0, self.i.payload)), left.eq(10)]
+                m.d.sync += [bits.eq(Cat(0, self.i.payload, 1)), idle.eq(0)]
         with m.Else():
             m.d.sync += Cat(phase, tick).eq(phase + self._gain)
             with m.If(tick):
-                m.d.sync += [bits.eq(Cat(bits[1:], 1)), left.eq(left - 1)]
+                m.d.sync += [bits.eq(bits[1:] | (bits == 1)), idle.eq(bits == 1)]
         return m

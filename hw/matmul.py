@@ -57,11 +57,12 @@ class MatMul(WindowStage):
                          results=config.array.groups)
 
     def arithmetic(self, m: Module, flow) -> tuple:
-        m.submodules.array = array = SystolicArray(self.config.array, self.weights)
-        m.submodules.requantize = requantize = Requantize(self.config.requantize)
+        config = self.config
+        m.submodules.array = array = SystolicArray(config.array, self.weights)
+        m.submodules.requantize = requantize = Requantize(config.requantize)
         m.d.comb += [
             array.i.valid.eq(flow.valid), array.i.first.eq(flow.first), array.i.last.eq(flow.last),
             array.i.payload.as_value().eq(flow.payload.as_value()),
         ]
         wiring.connect(m, array.o, requantize.i)
-        return requantize.o, requantize.dropped, array.latency + requantize.latency
+        return requantize.o, requantize.dropped, config.array.latency + config.requantize.latency

@@ -73,4 +73,4 @@ class AveragePool(_Pool):
         m.submodules.requantize = requantize = Requantize(config)
         wiring.connect(m, flow, total.i)
         wiring.connect(m, total.o, requantize.i)
-        return requantize.o, requantize.dropped, total.latency + requantize.latency
+        return requantize.o, requantize.dropped, total.latency + config.latency

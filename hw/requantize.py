@@ -71,6 +71,11 @@ class RequantizeConfig:
         width = self.mult_shape.width + self.offset_shape.width
         return 0 if self.constant else width * len(self.mult)
 
+    @property
+    def latency(self) -> int:
+        """Cycles: the constants, the product, the offset, the rounding."""
+        return 2 + MultiplierConfig(self.acc, self.mult_shape).soft_latency + 1 + Narrower.latency
+
     def lut(self) -> int:
         product = self.product_shape.width
         return self.lanes * (MultiplierConfig(self.acc, self.mult_shape).soft_lut
@@ -130,12 +135,6 @@ class Requantize(wiring.Component):
                           "o": Out(Flow(config.lanes, config.out)),
                           "dropped": Out(1)})
 
-    @property
-    def latency(self) -> int:
-        """The constants, the product, the offset, the rounding."""
-        c = self.config
-        return 2 + MultiplierConfig(c.acc, c.mult_shape).soft_latency + 1 + Narrower.latency
-
     def elaborate(self, platform):
         m = Module()
         c = self.config
@@ -148,7 +147,7 @@ class Requantize(wiring.Component):
         # keep, then each lane's mult and offset, in one word
         keep, mults, offsets = self._constants(m, beat)
         valid = delay(m, self.i.valid, 2)
-        later = self.latency - 2
+        later = c.latency - 2
         m.d.comb += [self.o.valid.eq(delay(m, valid & keep, later)),
                      self.o.first.eq(1), self.o.last.eq(1),
                      self.dropped.eq(valid & ~keep)]

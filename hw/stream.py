@@ -5,7 +5,12 @@ from amaranth.hdl import ShapeLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out
 
-__all__ = ["beats", "Flow"]
+__all__ = ["integer", "beats", "Flow"]
+
+
+def integer(bits: int, is_signed: bool) -> Shape:
+    """The shape of one element."""
+    return Shape(bits, is_signed)
 
 
 def beats(lanes: int, element: ShapeLike) -> stream.Signature:

@@ -71,6 +71,35 @@ class ArrayConfig:
     def memory_bits(self) -> int:
         return self.simd * self.pe * self.depth * self.w.width
 
+    @property
+    def hard_multipliers(self) -> int:
+        """Multipliers in DSP blocks: none where the operands are too wide for one."""
+        if not block_of(self.family).products(self.x, self.w):
+            return 0
+        return self.multipliers if self.hard is None else self.hard
+
+    @property
+    def multiplier_latency(self) -> int:
+        kinds = []
+        if self.hard_multipliers:
+            kinds.append(block_of(self.family).latency)
+        if self.hard_multipliers < self.multipliers:
+            kinds.append(MultiplierConfig(self.x, self.w).soft_latency)
+        return max(kinds)
+
+    #: cycles from a weight's address to the weight: the memory and a register
+    weight_latency = 2
+
+    @property
+    def depth_of_sum(self) -> int:
+        """Cycles from a word in to its sum at the foot of the first group."""
+        return self.weight_latency + self.multiplier_latency + self.simd
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a reduction's last word in to its first result out."""
+        return self.depth_of_sum + self.groups
+
 
 class SystolicArray(wiring.Component):
     """``o = sum over folds, rows of x[row] * weight[column][row]``, for every column.
@@ -95,9 +124,6 @@ class SystolicArray(wiring.Component):
     o : Out(Flow(lanes, acc)), ``groups`` beats for each reduction
     """
 
-    #: cycles from a weight's address to the weight: the memory and a register
-    weight_latency = 2
-
     def __init__(self, config: ArrayConfig, weights: NDArray[np.int64]):
         """``weights``: [pe, simd, depth]."""
         assert weights.shape == (config.pe, config.simd, config.depth)
@@ -108,29 +134,6 @@ class SystolicArray(wiring.Component):
             "i": In(Flow(config.simd * (1 if config.shared else config.pe), config.x)),
             "o": Out(Flow(config.lanes, config.acc)),
         })
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a reduction's last word in to its first result out."""
-        return self.depth_of_sum + self.config.groups
-
-    @property
-    def depth_of_sum(self) -> int:
-        """Cycles from a word in to its sum at the foot of the first group."""
-        return self.weight_latency + self._multiplier_latency + self.config.simd
-
-    @property
-    def _multiplier_latency(self) -> int:
-        soft = MultiplierConfig(self.config.x, self.config.w).soft_latency
-        hard = self.block.latency
-        return max([hard] * bool(self._hard) + [soft] * (self._hard < self.config.multipliers))
-
-    @property
-    def _hard(self) -> int:
-        c = self.config
-        if not self.block.products(c.x, c.w):
-            return 0
-        return c.multipliers if c.hard is None else c.hard
 
     def elaborate(self, platform):
         m = Module()
@@ -148,7 +151,7 @@ class SystolicArray(wiring.Component):
         at = {}
         for row in range(c.simd):
             if c.shared:
-                value = delay(m, self.i.payload[row], self.weight_latency + row)
+                value = delay(m, self.i.payload[row], self.config.weight_latency + row)
                 for group in range(c.groups):
                     for lane in range(c.lanes):
                         at[row, group * c.lanes + lane] = value
@@ -157,7 +160,7 @@ class SystolicArray(wiring.Component):
             else:
                 for column in range(c.pe):
                     source = self.i.payload[row * c.pe + self._channel(column)]
-                    at[row, column] = delay(m, source, self.weight_latency + row
+                    at[row, column] = delay(m, source, self.config.weight_latency + row
                                              + column // c.lanes)
         return at
 
@@ -223,19 +226,19 @@ class SystolicArray(wiring.Component):
         places = [(row, column) for column in range(c.pe) for row in range(c.simd)]
         at = {}
         together = self.block.products(c.x, c.w)
-        hard, soft = places[:self._hard], places[self._hard:]
+        hard, soft = places[:c.hard_multipliers], places[c.hard_multipliers:]
         for start in range(0, len(hard), max(together, 1)):
             chosen = hard[start:start + together]
             block = self.block(MultiplierConfig(c.x, c.w, len(chosen)))
             m.submodules[f"multiplier_{chosen[0][0]}_{chosen[0][1]}"] = block
             for n, place in enumerate(chosen):
                 m.d.comb += [block.x[n].eq(x[place]), block.w[n].eq(w[place])]
-                at[place] = delay(m, block.p[n], self._multiplier_latency - block.latency)
+                at[place] = delay(m, block.p[n], c.multiplier_latency - block.latency)
         for place in soft:
             block = SoftMultiplier(config)
             m.submodules[f"soft_{place[0]}_{place[1]}"] = block
             m.d.comb += [block.x.eq(x[place]), block.w.eq(w[place])]
-            at[place] = delay(m, block.p, self._multiplier_latency - block.latency)
+            at[place] = delay(m, block.p, c.multiplier_latency - block.latency)
         return at
 
     def _partial_sums(self, m, p):
@@ -259,7 +262,7 @@ class SystolicArray(wiring.Component):
         control = Signal(3)
         m.d.comb += [control[0].eq(self.i.valid), control[1].eq(self.i.first),
                      control[2].eq(self.i.valid & self.i.last)]
-        control = delay(m, control, self.depth_of_sum)
+        control = delay(m, control, c.depth_of_sum)
         passed = [None] * c.lanes
         passed_valid = None
         for group in range(c.groups):

@@ -114,18 +114,18 @@ class WindowConfig:
     def _first_row(self, row: int) -> int:
         return row * self.stride[0] - self.pads[0]
 
-    def _needed(self, row: int) -> int:
+    def needed(self, row: int) -> int:
         """Rows of the frame that must have arrived before output row ``row`` starts."""
         return min(max(self._first_row(row) + self.span[0], 0), self.height)
 
     @property
     def leftover(self) -> int:
         """Rows at the end of a frame that no output row needs."""
-        return self.height - self._needed(self.height_out - 1)
+        return self.height - self.needed(self.height_out - 1)
 
     def arrivals(self) -> list[int]:
         """New rows that each output row waits for; the first one also waits out the last frame's leftover."""
-        needed = [self._needed(row) for row in range(self.height_out)]
+        needed = [self.needed(row) for row in range(self.height_out)]
         return [b - a for a, b in zip([-self.leftover, *needed], needed, strict=False)]
 
     def releases(self) -> list[int]:
@@ -147,9 +147,9 @@ class WindowConfig:
         """Rows stored: enough that the next ones arrive, across frames too, while the last are read."""
         last = max(self._first_row(self.height_out - 1), 0)
         held = self.height - last
-        needed = max(self._needed(row) - max(self._first_row(row), 0)
+        needed = max(self.needed(row) - max(self._first_row(row), 0)
                      for row in range(self.height_out))
-        enough = max(needed + self.stride[0], held + self._needed(0))
+        enough = max(needed + self.stride[0], held + self.needed(0))
         return ceil_div(enough, self.banks[0]) * self.banks[0]
 
     @property

@@ -22,6 +22,8 @@ module bench #(
 );
     // Long enough for a surplus beat behind the last one to show itself.
     localparam DRAIN = 64;
+    // Python starts the run within a few cycles, or it is not there.
+    localparam PATIENCE = 10000;
 
     reg clk = 0, rst = 1, start = 0, done = 0;
     always #1 clk = !clk;
@@ -160,6 +162,12 @@ module bench #(
     assign tap_complete[TAPS] = beats_in == source_beats && beats_out >= sink_beats;
 
 `include "taps.svh"
+
+    reg [31:0] unstarted = 0;
+    always @(posedge clk) if (!start) begin
+        unstarted <= unstarted + 1;
+        if (unstarted == PATIENCE) $finish;
+    end
 
     always @(posedge clk) if (running) begin
         cycle <= cycle + 1;

@@ -203,10 +203,10 @@ class _Icarus(Simulator):
         vvp = shutil.which("vvp")
         if vvp is None:
             raise ToolError("iverilog is installed, but its vvp is not on PATH; install Icarus Verilog whole")
-        library = Path(cocotb_tools.config.lib_name_path("vpi", "icarus"))
+        library = cocotb_tools.config.lib_name_path("vpi", "icarus")
         engine = tools.Tool("vvp", self.compiler.version, "native", (vvp,), _cocotb_environment())
         waves = [f"-{self.waves}"] if self.waves else []
-        engine.run(["-n", "-M", library.parent, "-m", library.stem, binary, *waves, *plusargs], here, log)
+        engine.run(["-n", "-m", library, binary, *waves, *plusargs], here, log)
 
 
 class _Verilator(Simulator):

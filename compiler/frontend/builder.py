@@ -93,7 +93,10 @@ class Builder:
         return Tensor(handle, reads[0].order, op.output)
 
     def reshaped(self, tensor: Tensor, shape: ir.Shape, node: Node) -> str:
-        """A handle of the same stream under ``shape``."""
+        """A handle of the same stream under ``shape``.
+
+        It is named after the ONNX tensor, unless that lists the same elements in another order.
+        """
         if self.shape(tensor) == shape:
             return tensor.handle
         for handle, op in self.ops.items():
@@ -101,7 +104,9 @@ class Builder:
                     self.streams[handle].shape == shape:
                 return handle
         names = {stream.name for stream in self.streams.values()}
-        name = self._unused(tensor.label, names, "/reshape")
+        labels = self.frame(tensor).reshape(-1)
+        permuted = tensor.order.ndim < 3 and not np.array_equal(labels, np.arange(labels.size))
+        name = self._unused(tensor.label + "/reshape" * permuted, names, "/reshape")
         return self.add(ir.Reshape(node.name, (tensor.handle,), name), shape, [tensor])
 
     def as_map(self, tensor: Tensor, node: Node) -> str:
@@ -178,8 +183,9 @@ class Builder:
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def finish(self) -> tuple[tuple[ir.Op, ...], dict[str, ir.Value], dict[str, str]]:
-        """Operators, values, and the final name of every handle."""
+    def finish(self, last: str) -> tuple[tuple[ir.Op, ...], dict[str, ir.Value], dict[str, str]]:
+        """The operators that ``last`` needs, values, and the final name of every handle."""
+        self._prune(last)
         for handle in self.streams:
             self.quant(handle)
         for reader, handle in sorted(self._raw):
@@ -195,6 +201,14 @@ class Builder:
         values = {names[handle]: ir.Value(names[handle], stream.shape, stream.quant)
                   for handle, stream in self.streams.items()}
         return ops, values, names
+
+    def _prune(self, last: str) -> None:
+        needed = {last}
+        for handle in reversed(list(self.ops)):
+            if handle in needed:
+                needed.update(self.ops[handle].inputs)
+        self.ops = {handle: op for handle, op in self.ops.items() if handle in needed}
+        self._raw = {(reader, handle) for reader, handle in self._raw if reader in needed}
 
     @staticmethod
     def _unused(name: str, taken: object, suffix: str = "/2") -> str:

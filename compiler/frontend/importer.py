@@ -1,6 +1,9 @@
 """Walk the nodes of an ONNX model and build the graph; then the rewrites that fuse it."""
 
+from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from .. import ir
 from ..errors import ModelError
@@ -25,13 +28,34 @@ def load(path: str | Path) -> ir.Graph:
     """
     source = read(path)
     _check_supported(source, path)
-    graph = _walk(source)
-    ir.verify(graph, after="frontend")
+    graph = _verified(_real_weights(_walk(source)), "frontend")
     for rewrite in FUSE:
-        graph = rewrite(graph)
-        ir.verify(graph, after=rewrite.__name__)
+        graph = _verified(rewrite(graph), rewrite.__name__)
     _check_quantized(graph)
     return graph
+
+
+def _verified(graph: ir.Graph, after: str) -> ir.Graph:
+    if graph.quantized:
+        _check_quantized(graph)
+    ir.verify(graph, after=after)
+    return graph
+
+
+def _real_weights(graph: ir.Graph) -> ir.Graph:
+    """A network whose weights alone are quantized, as the float network it computes."""
+    if any(value.quant for value in graph.values.values()):
+        return graph
+    return graph.replace(_real(op) if isinstance(op, ir.Conv) else op for op in graph.ops)
+
+
+def _real(op: ir.Conv) -> ir.Conv:
+    weight, bias = op.weight.astype(np.float32), op.bias
+    if op.weight_scale is not None:
+        weight = weight * op.weight_scale[:, None, None, None]
+    if bias is not None and op.bias_scale is not None:
+        bias = bias.astype(np.float32) * op.bias_scale
+    return replace(op, weight=weight, weight_scale=None, bias=bias, bias_scale=None)
 
 
 def _check_supported(source: Source, path: str | Path) -> None:
@@ -67,7 +91,7 @@ def _walk(source: Source) -> ir.Graph:
     if not isinstance(last, Tensor) or not build.ops:
         raise ModelError(f"{source.output.name}: the network computes nothing; accepted: at least one operator "
                          "that has hardware")
-    ops, values, names = build.finish()
+    ops, values, names = build.finish(last.handle)
     first = ir.InputPort(source.input.name, source.input.shape or (), source.input.dtype, names[start.handle],
                          order, source.input.batch)
     out = border.output_port(build, source, last, names[last.handle])

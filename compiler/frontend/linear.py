@@ -146,8 +146,13 @@ def _bias(b: Operand, channels: int, node: Node,
                          f"an output channel ({channels})") from None
     if scale is None:
         return finite(values.astype(np.float32), b.name, node), None
-    narrow = np.abs(values.astype(np.int64)).max(initial=0) < 2**31
-    return values.astype(np.int32 if narrow else np.int64), finite(scale, b.name, node)
+    return _integers(values), finite(scale, b.name, node)
+
+
+def _integers(bias: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Integer biases as int32; a zero point may have made them wider."""
+    narrow = np.abs(bias.astype(np.int64)).max(initial=0) < 2**31
+    return bias.astype(np.int32 if narrow else np.int64)
 
 
 def _row(values: NDArray[np.generic], channels: int) -> NDArray[np.generic]:
@@ -168,7 +173,9 @@ def affine(build: Builder, node: Node, x: Tensor, factor: Constant, shift: Const
     if factor.scale is not None:
         weight, scale = _narrow(weight), spread(factor.scale)
     bias = None if shift is None else spread(finite(shift.array, shift.name, node))
-    bias_scale = None if shift is None or shift.scale is None else spread(shift.scale)
+    bias_scale = None
+    if bias is not None and shift is not None and shift.scale is not None:
+        bias, bias_scale = _integers(bias), spread(shift.scale)
     op = ir.Conv(node.name, (x.handle,), node.outputs[0], weight.reshape(-1, 1, 1, 1), scale, bias,
                  bias_scale, groups=shape.channels)
     return build.elementwise(op, shape, [x])

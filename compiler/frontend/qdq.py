@@ -40,7 +40,7 @@ def dequantize_linear(build: Builder, node: Node, x: Operand, scale: Operand,
         return replace(x, tail=(*x.tail, ir.Dequantize(quant)), real=True)
     found = build.quant(x.handle)
     if found is None:
-        handle = build.quantize(x.handle, quant, x.label, node, True)
+        handle = build.quantize(x.handle, quant, build.streams[x.handle].name, node, True)
         return replace(x, handle=handle, real=True, raw=False)
     if found != quant:
         raise ModelError(f"{node}: reads integers as {quant}, but they were rounded as {found}; accepted: "

@@ -1,10 +1,9 @@
 """Nodes that only move elements, and nodes that can be computed now: both run in onnx.reference."""
 
-from dataclasses import replace
-from typing import Any
-
 import numpy as np
+import onnx
 from numpy.typing import NDArray
+from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from .. import ir
@@ -26,13 +25,20 @@ def evaluate(node: Node, arrays: list[NDArray[np.generic] | None]) -> list[NDArr
     feeds = {name: array for name, array in zip(node.inputs, arrays, strict=True)
              if array is not None}
     try:
-        run = ReferenceEvaluator(node.proto, opsets={"": node.opset})
-        return [np.asarray(value) for value in run.run(None, feeds)]
+        return [np.asarray(value) for value in ReferenceEvaluator(_alone(node)).run(None, feeds)]
     except Exception as error:
         shapes = ", ".join(str(list(array.shape)) for array in feeds.values())
         raise ModelError(f"{node}: does not fit its operands of shape {shapes} "
                          f"({_first_line(error)}); accepted: operands the operator allows; check the "
                          "model with onnx.checker") from None
+
+
+def _alone(node: Node) -> onnx.ModelProto:
+    """A model of one node, so that the rules of the file's opset hold."""
+    inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name]
+                       for names in (node.inputs, node.outputs))
+    graph = helper.make_graph([node.proto], node.name, inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
 
 
 def _first_line(error: Exception) -> str:

@@ -93,8 +93,7 @@ def _(op: ir.AveragePool, x: Floats) -> Floats:
 def _(op: ir.Pad, x: Floats) -> Floats:
     top, left, bottom, right = op.pads
     border = ((0, 0), (top, bottom), (left, right), (0, 0))
-    padded: Floats = np.pad(x, border, constant_values=op.fill)
-    return padded
+    return np.asarray(np.pad(x, border, constant_values=op.fill), np.float32)
 
 
 @apply.register
@@ -120,4 +119,5 @@ def _(op: ir.Reshape, x: Floats) -> Floats:
 
 @apply.register
 def _(op: ir.ArgMax, x: Floats) -> Floats:
-    return np.argmax(x.reshape(len(x), -1), axis=1).reshape(-1, 1, 1, 1).astype(np.float32)
+    best = np.argmax(x.reshape(len(x), -1), axis=1).reshape(-1, 1, 1, 1)
+    return np.asarray(best, np.float32)

@@ -15,7 +15,7 @@ between the highest x bound and the lowest ○ bound on ``offset`` is concave in
 its peak, and if the gap there is negative no ``mult`` exists for that shift.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
@@ -138,11 +138,26 @@ def _feasible(bounds: _Bounds, shift: int, tie_bits: int | None) -> int | None:
     if stairs.first == stairs.last and gap(0) >= 0:
         return 0
     near = (stairs.slope << shift) // stairs.unit
-    low, high = 0, 2 * near + 2
+    peak = _peak(gap, near, 2 * near + 2)
+    return peak if gap(peak) >= 0 else None
+
+
+def _peak(gap: Callable[[int], int], near: int, most: int) -> int:
+    """Where the concave ``gap`` is largest in [0, most]; the nearer ``near`` is, the sooner."""
+    def rises(mult: int) -> bool:
+        return gap(mult + 1) > gap(mult)
+
+    low = high = near
+    reach = 1
+    while low > 0 and not rises(low):
+        low, reach = max(0, low - reach), 2 * reach
+    reach = 1
+    while high < most and rises(high):
+        low, high, reach = high, min(most, high + reach), 2 * reach
     while low < high:
         middle = (low + high) // 2
-        low, high = (middle + 1, high) if gap(middle + 1) > gap(middle) else (low, middle)
-    return low if gap(low) >= 0 else None
+        low, high = (middle + 1, high) if rises(middle) else (low, middle)
+    return low
 
 
 @dataclass(frozen=True)
@@ -241,6 +256,16 @@ def provable(stairs: Stairs, shift: int) -> bool:
 
 
 def _line(bounds: _Bounds, shift: int, tie_bits: int | None) -> Line:
-    mult = _feasible(bounds, shift, tie_bits)
-    assert mult is not None, "a shift that works for a channel works when it is larger"
+    """The line with the fewest bits to multiply by.
+
+    Every mult from the least that works to the peak does: take the roundest of the least's width.
+    """
+    peak = _feasible(bounds, shift, tie_bits)
+    assert peak is not None, "a shift that works for a channel works when it is larger"
+    low, high = 0, peak
+    while low < high:
+        middle = (low + high) // 2
+        least, most = bounds.offsets(middle, shift, tie_bits)
+        low, high = (low, middle) if least <= most else (middle + 1, high)
+    mult = roundest(low, min(peak, (1 << low.bit_length()) - 1))
     return Line(mult, roundest(*bounds.offsets(mult, shift, tie_bits)))

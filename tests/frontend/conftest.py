@@ -47,11 +47,11 @@ def evaluate(graph, x):
     if graph.quantized and port.dtype == "float32":
         values[port.value] = graph.quant(port.value).quantize(values[port.value])
     for op in graph:
-        values[op.output] = step(graph, op, [values[name] for name in op.inputs])
+        values[op.output] = one_step(graph, op, [values[name] for name in op.inputs])
     return leave(graph.outputs[0], values), values
 
 
-def step(graph, op, inputs):
+def one_step(graph, op, inputs):
     """One operator, rounded where the graph is quantized."""
     shape = (len(inputs[0]), *graph.shape(op.output).array)
     if not graph.quantized:
@@ -147,3 +147,8 @@ def run():
 @pytest.fixture
 def ort():
     return witness
+
+
+@pytest.fixture
+def step():
+    return one_step

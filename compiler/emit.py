@@ -1,0 +1,30 @@
+"""Writing the hardware down: RTLIL for synthesis, Verilog for simulation and for people."""
+
+import json
+from pathlib import Path
+
+from amaranth.back import rtlil
+
+from .. import hw
+from . import tools
+
+__all__ = ["emit"]
+
+
+def emit(accelerator: hw.Accelerator, directory: Path) -> None:
+    """Write ``accelerator.il``, ``accelerator.v`` and ``interface.json`` into ``directory``.
+
+    The module is ``accelerator``, with ``clk``, ``rst`` and the AXI4-Stream ports. Verilog is made from the
+    RTLIL by yosys, hierarchy kept. Raises :class:`~.errors.ToolError` when yosys is missing or fails.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    text = rtlil.convert(accelerator, name="accelerator", emit_src=False)
+    (directory / "accelerator.il").write_text(text)
+    tools.find("yosys").run(
+        ["-q", "-p", "read_rtlil accelerator.il; proc; memory_collect; "
+                     "write_verilog -noattr accelerator.v"],
+        cwd=directory, log=directory / "emit.log")
+    (directory / "emit.log").unlink(missing_ok=True)
+    (directory / "interface.json").write_text(json.dumps({
+        "beats_in": accelerator.source.beats, "bits_in": accelerator.source.width,
+        "beats_out": accelerator.sink.beats, "bits_out": accelerator.sink.width}, indent=1) + "\n")

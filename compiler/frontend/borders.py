@@ -1,0 +1,113 @@
+"""From the model's own layout to NCHW and back, and the host's tail, as ONNX nodes."""
+
+from functools import singledispatch
+from itertools import permutations
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import helper
+
+from .. import ir
+from .nodes import Nodes
+
+__all__ = ["enter", "leave", "row_major"]
+
+Indices = NDArray[np.integer[Any]]
+
+
+def row_major(shape: ir.Shape) -> bool:
+    """Whether NCHW and stream order are the same."""
+    return shape.channels == 1 or shape.pixels == 1
+
+
+def enter(nodes: Nodes, port: ir.InputPort) -> None:
+    """The model's input, quantized, then arranged as [batch, channels, rows, columns]."""
+    shape = nodes.graph.shape(port.value)
+    if port.dtype == "float32":
+        nodes.quantize(port.value, port.name)
+    order = port.order.reshape(shape.array).transpose(2, 0, 1).reshape(-1)
+    tensor = nodes.names[port.value]
+    nodes.names[port.value] = _arranged(nodes, tensor, port.shape, order,
+                                        (shape.channels, shape.height, shape.width), port.name)
+
+
+def leave(nodes: Nodes, port: ir.OutputPort) -> None:
+    """The last value in the model's layout, then the tail; the last tensor has the port's name."""
+    shape = nodes.graph.shape(port.value)
+    source = (shape.channels, shape.height, shape.width)
+    place = np.arange(shape.size).reshape(source).transpose(1, 2, 0).reshape(-1)
+    tensor = _arranged(nodes, nodes.names[port.value], source, place[port.order], _before_tail(port), port.name)
+    for number, step in enumerate(port.tail):
+        tensor = _step(step, nodes, tensor, f"{port.name}/tail{number}")
+    if any(isinstance(step, ir.HostArgMax) for step in port.tail) and port.dtype != "int64":
+        to = helper.np_dtype_to_tensor_dtype(np.dtype(port.dtype))
+        tensor = nodes.add("Cast", [tensor], f"{port.name}/cast", to=to)
+    _rename(nodes, tensor, port.name)
+
+
+def _rename(nodes: Nodes, tensor: str, name: str) -> None:
+    """Let the node that computes ``tensor`` compute ``name``; a copy where the name is needed too."""
+    node = nodes.nodes[-1]
+    if tensor in nodes.names.values() or node.output[0] != tensor:
+        nodes.add("Identity", [tensor], f"{name}/copy", name)
+    else:
+        node.output[0] = name
+
+
+def _before_tail(port: ir.OutputPort) -> tuple[int, ...]:
+    """The model's shape before an ArgMax in the tail took an axis away."""
+    for step in port.tail:
+        if isinstance(step, ir.HostArgMax):
+            shape, classes = list(port.shape), port.order.size // prod(port.shape)
+            if step.keepdims:
+                shape[step.axis] = classes
+            else:
+                shape.insert(len(shape) + 1 + step.axis, classes)
+            return tuple(shape)
+    return port.shape
+
+
+def _arranged(nodes: Nodes, tensor: str, source: tuple[int, ...], order: Indices,
+              target: tuple[int, ...], name: str) -> str:
+    """``tensor`` of shape ``source``, its elements taken in ``order``, under shape ``target``."""
+    labels = np.arange(order.size).reshape(source)
+    if np.array_equal(order, labels.reshape(-1)):
+        return tensor if source == target else nodes.reshape(tensor, target, f"{name}/reshape")
+    for perm in permutations(range(len(source))) if len(source) <= 4 else ():
+        if np.array_equal(order, labels.transpose(perm).reshape(-1)):
+            axes = [0, *(axis + 1 for axis in perm)]
+            tensor = nodes.add("Transpose", [tensor], f"{name}/transpose", perm=axes)
+            moved = tuple(source[axis] for axis in perm)
+            return tensor if moved == target else nodes.reshape(tensor, target, f"{name}/reshape")
+    flat = nodes.add("Flatten", [tensor], f"{name}/flatten", axis=1)
+    which = nodes.constant(f"{name}/order", order.astype(np.int64))
+    taken = nodes.add("Gather", [flat, which], f"{name}/gather", axis=1)
+    return nodes.reshape(taken, target, f"{name}/reshape")
+
+
+@singledispatch
+def _step(step: ir.HostOp, nodes: Nodes, tensor: str, name: str) -> str:
+    """Append the node of one step of the tail."""
+    raise NotImplementedError(f"no ONNX form for {type(step).__name__}")
+
+
+@_step.register
+def _(step: ir.Dequantize, nodes: Nodes, tensor: str, name: str) -> str:
+    return nodes.add("DequantizeLinear", [tensor, *nodes.quant(step.quant)], name)
+
+
+@_step.register
+def _(step: ir.Quantize, nodes: Nodes, tensor: str, name: str) -> str:
+    return nodes.add("QuantizeLinear", [tensor, *nodes.quant(step.quant)], name)
+
+
+@_step.register
+def _(step: ir.Softmax, nodes: Nodes, tensor: str, name: str) -> str:
+    return nodes.add("Softmax", [tensor], name, axis=step.axis)
+
+
+@_step.register
+def _(step: ir.HostArgMax, nodes: Nodes, tensor: str, name: str) -> str:
+    return nodes.add("ArgMax", [tensor], name, axis=step.axis, keepdims=int(step.keepdims))

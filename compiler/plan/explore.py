@@ -1,0 +1,191 @@
+"""Choosing the folding: as fast as the board allows, or as small as the goal allows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, gcd
+
+from .. import ir
+from ..errors import FitError, PlanError
+from .device import Device
+from .fifo import with_queues
+from .network import Network, Plan
+from .resources import Resources
+from .stages import ConvDesign, Design, StagePlan, design, foldings
+
+__all__ = ["Goal", "make_plan", "lacking"]
+
+#: share of a device's LUTs that a plan may count on: placement needs air
+_LUT_SHARE = 0.8
+#: deepest weight memories that are put into logic, tried in turn until the block RAM suffices
+_LOGIC_DEPTHS = (64, 32, 128, 256, 512, 16, 0)
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the plan is for.
+
+    ``"balanced"``: as fast as the DSP blocks allow. ``"latency"``: as fast as fits, with multipliers in soft
+    logic too. ``"fps"``: the smallest whose ``interval`` (cycles a frame) suffices. ``"area"``: the smallest.
+    """
+
+    kind: str = "balanced"
+    interval: int | None = None
+
+
+@dataclass(frozen=True)
+class _Choice:
+    stage: StagePlan
+    cycles: int
+    multipliers: int
+    cost: Resources
+
+
+def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Plan:
+    """A plan for ``graph`` on ``device``.
+
+    The frame interval is the slowest stage's, so for an interval each stage takes its cheapest folding
+    that keeps it; the least interval whose stages together fit is found by bisection. Raises
+    :class:`FitError` when even the smallest plan is too large.
+    """
+    least: Plan | None = None
+    for depth in _LOGIC_DEPTHS:
+        search = _Search(graph, device, board, depth)
+        plan = search.best(goal)
+        if plan is not None:
+            return plan
+        least = least or search.plan(search.slowest())
+    assert least is not None
+    network = Network(graph, least, device)
+    raise FitError(f"the network does not fit {device.name}: at its smallest it needs "
+                   + ", ".join(f"{need} {name} of {have}"
+                               for name, need, have in lacking(network.resources, device)))
+
+
+def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
+    """What is too much for the device: name, needed, available to a plan."""
+    table = [("LUTs", need.lut, int(device.lut * _LUT_SHARE)), ("flip-flops", need.ff, device.ff),
+             ("DSP blocks", need.blocks(device), device.dsp), ("block RAMs", need.bram, device.bram)]
+    return [row for row in table if row[1] > row[2]]
+
+
+class _Search:
+    """All foldings of all operators, once; then plans for given intervals."""
+
+    def __init__(self, graph: ir.Graph, device: Device, board: str, logic_depth: int):
+        self.graph, self.device, self.board, self.logic_depth = graph, device, board, logic_depth
+        self.ops = [op for op in graph if not isinstance(op, ir.Reshape)]
+        self.choices = {op.output: self._choices(n, op) for n, op in enumerate(self.ops)}
+
+    def _choices(self, number: int, op: ir.Op) -> list[_Choice]:
+        """Foldings that are not worse than another in all of time, multipliers and LUTs."""
+        found = []
+        for simd, pe in foldings(op, self.graph):
+            stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe)
+            try:
+                shape = design(op, self.graph, stage, self.device)
+            except PlanError:
+                continue
+            found.append(self._choice(op, stage, shape))
+        found.sort(key=lambda c: (c.cycles, c.multipliers, c.cost.lut + 300 * c.cost.bram))
+        kept: list[_Choice] = []
+        for choice in found:
+            if not any(k.multipliers <= choice.multipliers and _size(k) <= _size(choice)
+                       for k in kept):
+                kept.append(choice)
+        return kept
+
+    def _choice(self, op: ir.Op, stage: StagePlan, shape: Design) -> _Choice:
+        if isinstance(shape, ConvDesign):
+            deep = shape.array.depth > self.logic_depth
+            stage = replace(stage, weights="block" if deep else "logic",
+                            hard=shape.array.multipliers)
+            shape = design(op, self.graph, stage, self.device)
+        return _Choice(stage, shape.cycles(), shape.multipliers, shape.resources(self.device))
+
+    def best(self, goal: Goal) -> Plan | None:
+        """The plan of the least interval that fits (not below the goal's), or None."""
+        intervals = sorted({c.cycles for choices in self.choices.values() for c in choices})
+        if goal.kind == "area":
+            intervals = [self.slowest()]
+        elif goal.interval is not None:
+            enough = [i for i in intervals if i <= goal.interval]
+            intervals = enough[-1:] if enough else intervals[:1]
+        low, high, found = 0, len(intervals) - 1, None
+        while low <= high:
+            middle = (low + high) // 2
+            plan = self.plan(intervals[middle])
+            if self._fits(plan, goal):
+                found, high = plan, middle - 1
+            else:
+                low = middle + 1
+        return found
+
+    def slowest(self) -> int:
+        """The interval at which every stage may have its smallest folding."""
+        return max(c.cycles for choices in self.choices.values() for c in choices)
+
+    def plan(self, interval: int) -> Plan:
+        """Each stage's cheapest folding within ``interval`` (or its fastest)."""
+        stages: list[StagePlan] = []
+        lanes: dict[str, int] = {}
+        for op in self.ops:
+            chosen = self._cheapest(op, interval, lanes)
+            stages.append(chosen)
+            lanes[op.output] = design(op, self.graph, chosen, self.device).lanes_out
+        plan = Plan(self.board, self._assign_blocks(stages), {}, 1)
+        network = Network(self.graph, plan, self.device)
+        plan = replace(plan, lanes_in=self._lanes_in(network, interval))
+        return with_queues(self.graph, plan, Network(self.graph, plan, self.device))
+
+    def _cheapest(self, op: ir.Op, interval: int, lanes: dict[str, int]) -> StagePlan:
+        choices = self.choices[op.output]
+        enough = [c for c in choices if c.cycles <= interval] or [min(choices,
+                                                                      key=lambda c: c.cycles)]
+        if isinstance(op, ir.Conv):
+            return min(enough, key=lambda c: (c.multipliers, _size(c))).stage
+        incoming = [lanes.get(name, 1) for name in op.inputs]
+        shape = self.graph.shape(op.output)
+
+        def converts(choice: _Choice) -> bool:
+            narrow = [gcd(n, choice.stage.pe) for n in incoming]
+            return any(shape.pixels * ceil(shape.channels / n) > interval for n in narrow)
+
+        return min(enough, key=lambda c: (converts(c), _size(c))).stage
+
+    def _assign_blocks(self, stages: Sequence[StagePlan]) -> tuple[StagePlan, ...]:
+        """DSP blocks to the largest arrays first; what is left over multiplies in soft logic."""
+        left = self.device.multipliers
+        hard = {}
+        for stage in sorted(stages, key=lambda s: -s.hard):
+            granted = min(stage.hard, left)
+            granted -= granted % self.device.products_per_dsp if granted < stage.hard else 0
+            hard[stage.name] = granted
+            left -= ceil(granted / self.device.products_per_dsp) * self.device.products_per_dsp
+        return tuple(replace(stage, hard=hard[stage.name]) for stage in stages)
+
+    def _lanes_in(self, network: Network, interval: int) -> int:
+        """As wide as the first stage wants its input, or as the interval asks for."""
+        shape = self.graph.values[self.graph.inputs[0].value].shape
+        takers = [edge for edge in network.edges if edge.source is None]
+        wanted = takers[0].lanes_in if len(takers) == 1 else 1
+        if shape.channels % wanted:
+            wanted = 1
+        return next((n for n in range(wanted, shape.channels + 1)
+                     if shape.channels % n == 0
+                     and shape.pixels * ceil(shape.channels / n) <= interval), shape.channels)
+
+    def _fits(self, plan: Plan, goal: Goal) -> bool:
+        network = Network(self.graph, plan, self.device)
+        hard = sum(stage.hard for stage in plan.stages)
+        if goal.kind == "balanced" and hard < network.multipliers > self.least_multipliers:
+            return False
+        return not lacking(network.resources, self.device)
+
+    @property
+    def least_multipliers(self) -> int:
+        """Of the smallest foldings: fewer are not to be had, so what exceeds the blocks must be soft."""
+        return sum(min(c.multipliers for c in choices) for choices in self.choices.values())
+
+
+def _size(choice: _Choice) -> int:
+    return choice.cost.lut + 300 * choice.cost.bram + choice.cost.ff // 4

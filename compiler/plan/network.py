@@ -1,0 +1,174 @@
+"""The dataflow of a plan: stages, the edges between them, and when each row passes."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil, gcd
+
+from .. import ir
+from ..errors import PlanError
+from .device import Device
+from .resources import Resources, block_rams, total
+from .stages import Design, StagePlan, design
+
+__all__ = ["Plan", "Edge", "Network"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which stages a network becomes, and how long the queues between them are.
+
+    ``lanes_in`` is how many elements the host sends a beat. ``queues`` maps (stage, input index) to the
+    depth in pixels of the queue before that input; inputs without one are not listed.
+    """
+
+    board: str
+    stages: tuple[StagePlan, ...]
+    queues: dict[tuple[str, int], int]
+    lanes_in: int = 1
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A stream from a stage (or the network's input, ``None``) to input ``index`` of another (or the output).
+
+    A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they differ
+    where a reshape lies between. ``depth`` beats of queue stand at the source's width.
+    """
+
+    source: str | None
+    sink: str | None
+    index: int
+    value: str
+    lanes_out: int
+    lanes_in: int
+    channels_out: int
+    channels_in: int
+    pixels_in: int
+    depth: int
+
+    @property
+    def common(self) -> int:
+        """Lanes that both ends can be cut to without splitting a beat across pixels."""
+        if self.channels_out == self.channels_in:
+            return gcd(self.lanes_out, self.lanes_in)
+        straight = self.channels_out % self.lanes_out == self.channels_in % self.lanes_out == 0
+        inner = self.lanes_out if straight else gcd(self.lanes_out, self.channels_out,
+                                                    self.channels_in)
+        return gcd(inner, self.lanes_in)
+
+    @property
+    def converts(self) -> bool:
+        return not self.lanes_out == self.lanes_in == self.common
+
+    def cycles(self) -> int:
+        """Cycles a frame takes through the width conversion."""
+        return self.pixels_in * ceil(self.channels_in / self.common)
+
+
+class Network:
+    """A graph under a plan: the designs of all stages, the edges, the cost and the schedule.
+
+    Raises :class:`PlanError` when the plan does not cover the graph or breaks a rule of a stage.
+    """
+
+    def __init__(self, graph: ir.Graph, plan: Plan, device: Device):
+        self.graph, self.plan, self.device = graph, plan, device
+        self.ops = {op.output: op for op in graph}
+        self._alias = {op.output: op.inputs[0] for op in graph if isinstance(op, ir.Reshape)}
+        self.stage_of = {value: stage for stage in plan.stages for value in stage.ops}
+        self._check_cover()
+        self.designs: dict[str, Design] = {
+            stage.name: design(self.op(stage), graph, stage, device) for stage in plan.stages}
+
+    def op(self, stage: StagePlan) -> ir.Op:
+        """The operator of a stage that runs one."""
+        if len(stage.ops) != 1:
+            raise PlanError(f"stage {stage.name} runs {len(stage.ops)} operators; this version gives "
+                            "each operator a stage of its own")
+        return self.ops[stage.ops[0]]
+
+    def _check_cover(self) -> None:
+        wanted = [op.output for op in self.graph if not isinstance(op, ir.Reshape)]
+        names = [stage.name for stage in self.plan.stages]
+        if len(set(names)) != len(names):
+            raise PlanError("two stages of the plan have one name; give each its own")
+        missing = [value for value in wanted if value not in self.stage_of]
+        extra = [value for value in self.stage_of if value not in wanted]
+        if missing or extra:
+            raise PlanError("the plan is not of this network: "
+                            + ", ".join([*(f"no stage computes {v}" for v in missing),
+                                         *(f"the network has no {v}" for v in extra)])
+                            + "; compile without --plan to make a new one")
+
+    def root(self, value: str) -> str:
+        """The value whose stream carries ``value``: itself, or the one it reshapes."""
+        while value in self._alias:
+            value = self._alias[value]
+        return value
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """All streams, in the order of the stages that take them; the output's last."""
+        found = [self._edge(name, index, stage.name)
+                 for stage in self.plan.stages
+                 for index, name in enumerate(self.op(stage).inputs)]
+        return (*found, self._edge(self.graph.outputs[0].value, 0, None))
+
+    def _edge(self, name: str, index: int, sink: str | None) -> Edge:
+        value = self.root(name)
+        stage = self.stage_of.get(value)
+        lanes_out = self.designs[stage.name].lanes_out if stage else self.plan.lanes_in
+        source, there = self.graph.shape(value), self.graph.shape(name)
+        if sink is None:
+            there, lanes_in = source, lanes_out
+        else:
+            lanes_in = self.designs[sink].lanes_in
+        depth = self.plan.queues.get((sink or "", index), 0) * ceil(source.channels / lanes_out)
+        return Edge(stage.name if stage else None, sink, index, value, lanes_out, lanes_in,
+                    source.channels, there.channels, there.pixels, depth)
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        """Lanes and beats of the last stream."""
+        edge = self.edges[-1]
+        return edge.lanes_out, self.graph.shape(edge.value).pixels * ceil(
+            edge.channels_out / edge.lanes_out)
+
+    @property
+    def beats_in(self) -> int:
+        """Beats of a frame on the network's input."""
+        shape = self.graph.values[self.graph.inputs[0].value].shape
+        return shape.pixels * ceil(shape.channels / self.plan.lanes_in)
+
+    # Cost
+
+    @cached_property
+    def interval(self) -> int:
+        """Cycles from frame to frame: those of the slowest stage, converter or border."""
+        return max([d.cycles() for d in self.designs.values()]
+                   + [edge.cycles() for edge in self.edges if edge.converts]
+                   + [self.beats_in, self.outputs[1]])
+
+    @cached_property
+    def resources(self) -> Resources:
+        """An estimate of everything, queues and converters included."""
+        parts = [d.resources(self.device) for d in self.designs.values()]
+        for edge in self.edges:
+            bits = self.graph.quant(edge.value).dtype.bits
+            if edge.converts:
+                width = max(edge.lanes_out, edge.lanes_in) * bits
+                parts.append(Resources(20 + width // 2, 12 + 2 * width))
+            if edge.depth:
+                parts.append(queue_cost(edge.depth, edge.lanes_out * bits, self.device))
+        return total(parts)
+
+    @property
+    def multipliers(self) -> int:
+        return sum(d.multipliers for d in self.designs.values())
+
+
+def queue_cost(depth: int, width: int, device: Device) -> Resources:
+    """A queue of ``depth`` beats of ``width`` bits."""
+    if device.family == "ecp5" and depth * width <= 2048:
+        return Resources(40 + depth * width // 8, 30 + 2 * width)
+    return Resources(50, 40 + width, 0, block_rams(device, depth, width))

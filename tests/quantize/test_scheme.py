@@ -1,0 +1,175 @@
+"""Quantized graphs share scales where they must, stay near the float graph, and are provable."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from gatewright.compiler import ir
+from gatewright.compiler.ir.verify import verify
+from gatewright.compiler.quantize import evaluate, for_conv, model_input, quantize
+from gatewright.compiler.quantize.scheme import affine, shared
+from gatewright.sim import golden
+
+RNG = np.random.default_rng(11)
+RELU = ir.Clamp(0)
+
+
+def network(shapes, *ops, tail=()):
+    values = {name: ir.Value(name, ir.Shape(*shape)) for name, shape in shapes.items()}
+    first, last = next(iter(values.values())), values[ops[-1].output]
+    return ir.Graph(
+        "net", (ir.InputPort("x", first.shape.array, "float32", first.name,
+                             np.arange(first.shape.size)),),
+        (ir.OutputPort("y", last.shape.array, "float32", last.name, np.arange(last.shape.size),
+                       tail),), ops, values)
+
+
+def conv(name, source, target, into, out, kernel=1, clamp=RELU, groups=1):
+    weight = RNG.normal(size=(out, kernel, kernel, into // groups)).astype(np.float32)
+    pad = kernel // 2
+    return ir.Conv(name, (source,), target, weight, None, RNG.normal(size=out).astype(np.float32),
+                   None, ir.Window((kernel, kernel), pads=(pad, pad, pad, pad)), groups, clamp)
+
+
+def small():
+    """Every operator that a network has between two convolutions."""
+    return network(
+        {"x": (6, 6, 3), "a": (6, 6, 8), "p": (3, 3, 8), "b": (3, 3, 8), "s": (3, 3, 8),
+         "t": (3, 3, 8), "d": (3, 3, 8), "c": (3, 3, 24), "g": (1, 1, 24), "r": (1, 1, 24),
+         "y": (1, 1, 5)},
+        conv("first", "x", "a", 3, 8, 3),
+        ir.MaxPool("pool", ("a",), "p", ir.Window((2, 2), (2, 2))),
+        conv("depthwise", "p", "b", 8, 8, 3, groups=8, clamp=ir.Clamp(0, 6)),
+        ir.Add("sum", ("p", "b"), "s"),
+        ir.Unary("gate", ("s",), "t", ir.Sigmoid()),
+        conv("point", "t", "d", 8, 8, clamp=ir.Clamp()),
+        ir.Concat("concat", ("s", "t", "d"), "c"),
+        ir.AveragePool("average", ("c",), "g", ir.Window((3, 3))),
+        ir.Reshape("flat", ("g",), "r"),
+        conv("dense", "r", "y", 24, 5, clamp=ir.Clamp()), tail=(ir.Softmax(),))
+
+
+def inputs(graph, n=40):
+    return RNG.normal(size=(n, *graph.inputs[0].shape)).astype(np.float32)
+
+
+def signal_to_noise(wanted, found):
+    return 10 * np.log10(np.square(wanted).mean() / np.square(wanted - found).mean())
+
+
+def test_a_quantized_graph_is_legal():
+    graph = small()
+    found = quantize(graph, inputs(graph))
+    assert found.quantized
+    verify(found, after="quantize")
+
+
+@pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
+@pytest.mark.parametrize("bias_correction", [True, False])
+def test_every_value_stays_near_the_float_network(method, bias_correction):
+    graph = small()
+    x = inputs(graph)
+    found = quantize(graph, x, method, bias_correction)
+    exact = evaluate(graph, model_input(graph, x))
+    for name, value in golden.run(found, golden.host_input(found, x)).items():
+        assert signal_to_noise(exact[name], found.quant(name).dequantize(value)) > 18, name
+
+
+def test_outputs_leave_as_floats_through_the_host_tail():
+    graph = small()
+    x = inputs(graph)
+    found = quantize(graph, x)
+    y = golden.host_output(found, golden.run(found, golden.host_input(found, x)))["y"]
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.sum(axis=-1), 1, rtol=1e-5)
+
+
+def test_values_that_pass_unchanged_share_their_scale():
+    graph = small()
+    assert {frozenset("ap"), frozenset("stdc"), frozenset("gr")} <= set(shared(graph))
+    found = quantize(graph, inputs(graph))
+    for group in ("ap", "stdc", "gr"):
+        assert len({found.quant(name) for name in group}) == 1
+
+
+def test_bounded_functions_keep_their_whole_image():
+    for function, wanted in ((ir.Sigmoid(), ir.Quant(ir.Int(8, True), 1 / 256, -128)),
+                             (ir.Tanh(), ir.Quant(ir.Int(8, True), 1 / 128, 0))):
+        graph = network({"x": (1, 1, 4), "y": (1, 1, 4)}, ir.Unary("f", ("x",), "y", function))
+        assert quantize(graph, inputs(graph)).quant("y") == wanted
+
+
+def test_an_index_is_a_plain_integer():
+    graph = network({"x": (1, 1, 10), "y": (1, 1, 1)}, ir.ArgMax("best", ("x",), "y"))
+    graph = replace(graph, outputs=(replace(graph.outputs[0], dtype="int64"),))
+    found = quantize(graph, x := inputs(graph))
+    y = golden.host_output(found, golden.run(found, golden.host_input(found, x)))["y"]
+    assert found.quant("y") == ir.Quant(ir.Int(4, False), 1.0, 0)
+    assert y.dtype == np.int64
+
+
+def test_integer_inputs_enter_as_they_are():
+    graph = network({"x": (1, 1, 4), "y": (1, 1, 2)}, conv("c", "x", "y", 4, 2))
+    graph = replace(graph, inputs=(replace(graph.inputs[0], dtype="uint8"),))
+    x = RNG.integers(0, 256, (9, 1, 1, 4)).astype(np.uint8)
+    found = quantize(graph, x)
+    assert found.quant("x") == ir.Quant(ir.Int(8, False), 1.0, 0)
+    np.testing.assert_array_equal(golden.host_input(found, x), x)
+
+
+@pytest.mark.parametrize(("low", "high"), [
+    (0, 6), (-1, 1), (-3, 0.2), (0.5, 2), (-2, -1), (0, 0), (-1e-3, 1e4)])
+def test_zero_is_exactly_a_level_and_the_range_is_covered(low, high):
+    found = affine(low, high)
+    assert found.quantize(np.zeros(1))[0] == found.zero
+    assert float(np.float32(found.scale)) == found.scale
+    assert (found.dtype.low - found.zero - 0.51) * found.scale <= low
+    assert high <= (found.dtype.high - found.zero + 0.51) * found.scale
+
+
+def test_multipliers_are_short_and_weights_keep_their_scale():
+    graph = small()
+    found = quantize(graph, inputs(graph))
+    for op in found:
+        if isinstance(op, ir.Conv):
+            assert for_conv(found, op).mult_bits <= 14
+            plain = np.abs(graph.producer(op.output).weight).reshape(op.channels, -1).max(1) / 127
+            np.testing.assert_array_less(op.weight_scale, plain * 1.05)
+            np.testing.assert_array_less(plain, op.weight_scale * 1.000001)
+
+
+def test_bias_correction_restores_the_mean_of_every_channel():
+    graph = network({"x": (4, 4, 6), "y": (4, 4, 16)},
+                    conv("c", "x", "y", 6, 16, 3, clamp=ir.Clamp()))
+    x = np.abs(inputs(graph, 200)) * 3
+    exact = evaluate(graph, x)["y"].mean(axis=(0, 1, 2))
+
+    def shift(bias_correction):
+        found = quantize(graph, x, "minmax", bias_correction)
+        y = golden.run(found, golden.host_input(found, x))["y"]
+        return np.abs(found.quant("y").dequantize(y).mean(axis=(0, 1, 2)) - exact).mean()
+
+    assert shift(True) < shift(False) / 2
+
+
+def test_a_dead_channel_becomes_its_bias():
+    op = conv("c", "x", "y", 4, 3, clamp=ir.Clamp())
+    op.weight[1] = 0
+    graph = network({"x": (1, 1, 4), "y": (1, 1, 3)}, op)
+    found = quantize(graph, x := inputs(graph))
+    layer, = found
+    y = found.quant("y")
+    value = golden.run(found, golden.host_input(found, x))["y"][..., 1]
+    assert set(np.unique(value)) == {round(Fraction(float(op.bias[1])) / y.step) + y.zero}
+    assert layer.weight_scale[1] > 0
+
+
+def test_a_network_of_zeros_is_still_quantized():
+    op = conv("c", "x", "y", 4, 3)
+    op.weight[:] = 0
+    op.bias[:] = 0
+    graph = network({"x": (1, 1, 4), "y": (1, 1, 3)}, op)
+    found = quantize(graph, np.zeros((2, 1, 1, 4)))
+    for_conv(found, found.ops[0])
+    assert (golden.run(found, np.zeros((1, 1, 1, 4), int))["y"] == found.quant("y").zero).all()
