@@ -270,9 +270,8 @@ class _Build:
         return link, folder
 
     def _link(self, *, buffered: bool) -> LinkConfig:
-        shape = self._interface()
         identity = hashlib.sha256(self._accelerator().read_bytes()).digest()[:8]
-        return LinkConfig(**shape, clock_hz=round(self.clock_mhz * 1e6),
+        return LinkConfig(**self._interface(), clock_hz=round(self.clock_mhz * 1e6),
                           baud=self.board.uart_baud, buffered=buffered,
                           design_id=int.from_bytes(identity, "little"))
 

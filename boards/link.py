@@ -6,7 +6,7 @@
 The bytes on the wire are described in ``protocol``.
 """
 
-from amaranth import Cat, Const, Elaboratable, Instance, Module, ResetInserter, Signal
+from amaranth import Cat, ClockDomain, Const, Elaboratable, Instance, Module, ResetInserter, Signal
 from amaranth.hdl import ClockSignal, Mux, ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.crc import catalog
@@ -67,54 +67,54 @@ class Request(wiring.Component):
         m.submodules.crc = crc = catalog.CRC16_XMODEM(data_width=8).create()
         byte = Signal(range(self.config.bytes_in), init=self.config.bytes_in - 1)
         beat = Signal(range(self.config.beats_in), init=self.config.beats_in - 1)
-        timer = Signal(self._timer_bits + 1)
-        whole = Signal()
+        valid, value, timer = Signal(), Signal(8), Signal(self._timer_bits + 1)
+        is_sync, is_ping, is_frame, expired = Signal(), Signal(), Signal(), Signal()
 
-        m.d.comb += [crc.data.eq(self.i.payload), crc.start.eq(self.frame),
-                     self.beats.valid.eq(whole)]
-        m.d.sync += [whole.eq(0), timer.eq(0)]
+        # The byte is decoded one cycle before it is used, and what comes of it leaves a cycle later.
+        m.d.sync += [
+            valid.eq(self.i.valid), value.eq(self.i.payload), is_sync.eq(self.i.payload == SYNC),
+            is_ping.eq(self.i.payload == PING), is_frame.eq(self.i.payload == FRAME),
+            self.ping.eq(0), self.frame.eq(0), self.done.eq(0), self.beats.valid.eq(0),
+            self.paused.eq(expired), expired.eq(timer[-1]), timer.eq(0),
+            self.good.eq(crc.match_detected),
+        ]
+        m.d.comb += [crc.data.eq(value), crc.start.eq(self.frame)]
 
         with m.FSM():
-            with m.State("SYNC"), m.If(self.i.valid & (self.i.payload == SYNC)):
+            with m.State("SYNC"), m.If(valid & is_sync):
                 m.next = "COMMAND"
-            with m.State("COMMAND"), m.If(self.i.valid), m.Switch(self.i.payload):
-                with m.Case(PING):
-                    m.d.comb += self.ping.eq(1)
-                    m.next = "SYNC"
-                with m.Case(FRAME):
-                    m.d.comb += self.frame.eq(1)
+            with m.State("COMMAND"), m.If(valid):
+                m.d.sync += [self.ping.eq(is_ping), self.frame.eq(is_frame)]
+                with m.If(is_frame):
                     m.d.sync += [byte.eq(byte.init), beat.eq(beat.init)]
                     m.next = "BEATS"
-                with m.Case(SYNC):
-                    m.next = "COMMAND"
-                with m.Default():
+                with m.Elif(~is_sync):
                     m.next = "SYNC"
             with m.State("BEATS"):
-                self._wait_for_byte(m, timer)
-                with m.If(self.i.valid):
+                self._wait_for_byte(m, valid, timer, expired)
+                with m.If(valid):
                     m.d.comb += crc.valid.eq(1)
-                    m.d.sync += [self.beats.payload.eq(Cat(self.beats.payload, self.i.payload)[8:]),
+                    m.d.sync += [self.beats.payload.eq(Cat(self.beats.payload, value)[8:]),
                                  byte.eq(byte - 1)]
                     with m.If(byte == 0):
-                        m.d.sync += [whole.eq(1), byte.eq(byte.init), beat.eq(beat - 1)]
+                        m.d.sync += [self.beats.valid.eq(1), byte.eq(byte.init), beat.eq(beat - 1)]
                         with m.If(beat == 0):
                             m.next = "CRC0"
             for state, following in (("CRC0", "CRC1"), ("CRC1", "DONE")):
                 with m.State(state):
-                    self._wait_for_byte(m, timer)
-                    with m.If(self.i.valid):
+                    self._wait_for_byte(m, valid, timer, expired)
+                    with m.If(valid):
                         m.d.comb += crc.valid.eq(1)
                         m.next = following
             with m.State("DONE"):
-                m.d.comb += [self.done.eq(1), self.good.eq(crc.match_detected)]
+                m.d.sync += self.done.eq(1)
                 m.next = "SYNC"
         return m
 
-    def _wait_for_byte(self, m: Module, timer: Signal) -> None:
-        with m.If(~self.i.valid):
+    def _wait_for_byte(self, m: Module, valid: Signal, timer: Signal, expired: Signal) -> None:
+        with m.If(~valid):
             m.d.sync += timer.eq(timer + 1)
-        with m.If(timer[-1]):
-            m.d.comb += self.paused.eq(1)
+        with m.If(expired):
             m.next = "SYNC"
 
 
@@ -329,8 +329,9 @@ class Link(wiring.Component):
         with m.If(complete & ~frame & ~reply.busy & ~reply.frame):
             m.d.sync += self.running.eq(0)
 
-        commanded = request.ping | request.frame
-        for reason, happened in ((Fault.OVERRUN, request.beats.valid & ~room),
+        commanded, overrun = request.ping | request.frame, Signal()
+        m.d.sync += overrun.eq(request.beats.valid & ~room & (not self.config.buffered))
+        for reason, happened in ((Fault.OVERRUN, overrun),
                                  (Fault.PAUSE, request.paused),
                                  (Fault.ABANDONED, commanded)):
             with m.If(happened & self.running):
@@ -394,6 +395,7 @@ class Top(Elaboratable):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        m.domains.sync = ClockDomain()
         m.submodules.clock = ClockGenerator(self.board, self.pll, self.clk)
         m.submodules.link = link = Link(self.config)
         m.submodules.accelerator = self.accelerator

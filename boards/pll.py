@@ -1,15 +1,15 @@
 """Phase-locked loops: divider settings for a wanted clock, and the clock domain made from them.
 
-Sources: ECP5 sysCLOCK guide FPGA-TN-02200 and data sheet FPGA-DS-02012 (phase detector 10 to 400 MHz,
-oscillator 400 to 800 MHz, output 3.125 to 400 MHz, dividers 1 to 128); iCE40 sysCLOCK guide
-FPGA-TN-02052 (phase detector 10 to 133 MHz, oscillator 533 to 1066 MHz, output 16 to 275 MHz).
+Sources: ECP5 sysCLOCK guide FPGA-TN-02200 and data sheet FPGA-DS-02012 (phase detector 10 to
+400 MHz, oscillator 400 to 800 MHz, output 3.125 to 400 MHz, dividers 1 to 128); iCE40 sysCLOCK
+guide FPGA-TN-02052 (phase detector 10 to 133 MHz, oscillator 533 to 1066 MHz, output 16 to 275 MHz).
 """
 
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from amaranth import ClockDomain, Const, Elaboratable, Instance, Module, Signal
+from amaranth import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
 from amaranth.lib.cdc import ResetSynchronizer
 
 from ..compiler.errors import PlanError
@@ -56,7 +56,7 @@ class Ecp5Pll:
 
 @dataclass(frozen=True)
 class Ice40Pll:
-    """SB_PLL40 with ``SIMPLE`` feedback; ``divr``, ``divf`` and ``divq`` as the primitive has them."""
+    """SB_PLL40 with ``SIMPLE`` feedback; ``divr``, ``divf``, ``divq`` as the primitive has them."""
 
     input_mhz: float
     divr: int
@@ -87,9 +87,9 @@ Pll = Bypass | Ecp5Pll | Ice40Pll
 def choose(board: Board, target_mhz: float) -> Pll:
     """The settings whose clock is nearest to ``target_mhz``.
 
-    A clock up to 0.5 % above the target counts as the target; failing that, the highest below it is
-    taken. Timing is to be checked against the result's ``output_mhz``. Raises ``PlanError`` when the
-    board can not make a clock that low.
+    A clock up to 0.5 % above the target counts as the target; failing that, the highest below it
+    is taken. Timing is to be checked against the result's ``output_mhz``. Raises ``PlanError`` when
+    the board can not make a clock that low.
     """
     legal = [Bypass(board.clock_mhz), *_SETTINGS[board.family](board.clock_mhz)]
     above = [pll for pll in legal
@@ -147,7 +147,7 @@ _SETTINGS = {"ecp5": _ecp5_settings, "ice40": _ice40_settings}
 
 
 class ClockGenerator(Elaboratable):
-    """Makes the domain ``sync`` from the board's clock, in reset until the clock is steady.
+    """Drives the domain ``sync`` from the board's clock, in reset until the clock is steady.
 
     Parameters
     ----------
@@ -164,17 +164,16 @@ class ClockGenerator(Elaboratable):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.domains.sync = domain = ClockDomain("sync")
-        steady = Signal()
+        steady, clock = Signal(), ClockSignal()
         match self.pll:
             case Bypass():
-                m.d.comb += domain.clk.eq(self.clk)
+                m.d.comb += clock.eq(self.clk)
                 self._wait(m, steady)
             case Ecp5Pll():
-                m.submodules.pll = self._ecp5(self.pll, domain.clk, steady)
+                m.submodules.pll = self._ecp5(self.pll, clock, steady)
             case Ice40Pll():
-                m.submodules.pll = self._ice40(self.pll, domain.clk, steady)
-        m.submodules.reset = ResetSynchronizer(~steady, domain="sync", stages=3)
+                m.submodules.pll = self._ice40(self.pll, clock, steady)
+        m.submodules.reset = ResetSynchronizer(~steady, stages=3)
         return m
 
     def _wait(self, m: Module, steady: Signal) -> None:
@@ -186,7 +185,7 @@ class ClockGenerator(Elaboratable):
         with m.Else():
             m.d.por += left.eq(left - 1)
 
-    def _ecp5(self, pll: Ecp5Pll, clk: Signal, locked: Signal) -> Instance:
+    def _ecp5(self, pll: Ecp5Pll, clk: ClockSignal, locked: Signal) -> Instance:
         feedback = Signal()
         return Instance(
             "EHXPLLL",
@@ -207,7 +206,7 @@ class ClockGenerator(Elaboratable):
             i_ENCLKOP=Const(0), i_ENCLKOS=Const(0),
             o_CLKOP=feedback, o_CLKOS=clk, o_LOCK=locked)
 
-    def _ice40(self, pll: Ice40Pll, clk: Signal, locked: Signal) -> Instance:
+    def _ice40(self, pll: Ice40Pll, clk: ClockSignal, locked: Signal) -> Instance:
         on_pad = self.board.clock_on_pll_pad
         source = {"i_PACKAGEPIN" if on_pad else "i_REFERENCECLK": self.clk}
         return Instance(

@@ -6,9 +6,9 @@
 
 A beat is ``ceil(bits / 8)`` bytes, least significant first, and so are ``cycles`` (from the first
 beat into the accelerator to the last one out). CRC is CRC-16/XMODEM, high byte first, over what
-stands between the command byte and itself. The board ignores bytes until it sees SYNC and a command
-it knows, and gives up a frame that pauses for long; a PING always ends whatever
-it is doing, so a host can always get back in step.
+stands between the command byte and itself. The board ignores bytes until it sees SYNC and a
+command it knows, and gives up a frame that pauses for long; a PING always ends whatever it is
+doing, so a host can always get back in step.
 """
 
 from binascii import crc_hqx
@@ -45,10 +45,10 @@ class Fault(IntEnum):
 class LinkConfig:
     """The shape of a frame on the link, and its clock.
 
-    ``bits_in`` and ``bits_out`` are the data bits of a beat, before padding to bytes. A ``buffered``
-    link holds the whole frame and plays it at full speed, so that ``cycles`` is the accelerator's own
-    latency; otherwise beats are passed on as the UART delivers them. A frame whose bytes stop coming
-    for ``pause_seconds`` is given up.
+    ``bits_in`` and ``bits_out`` are the data bits of a beat, before padding to bytes. A
+    ``buffered`` link holds the whole frame and plays it at full speed, so that ``cycles`` is the
+    accelerator's own latency; otherwise beats are passed on as the UART delivers them. A frame
+    whose bytes stop coming for ``pause_seconds`` is given up.
     """
 
     beats_in: int

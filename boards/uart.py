@@ -45,13 +45,12 @@ class UartReceiver(wiring.Component):
         phase, tick, busy = Signal(_PHASE_BITS), Signal(), Signal()
         # Bits enter at the top; the start bit, the first zero, reaches bit 0 with the stop bit.
         bits = Signal(10, init=-1)
-        m.d.comb += self.o.payload.eq(bits[1:9])
+        m.d.sync += [self.o.payload.eq(bits[1:9]), self.o.valid.eq(0)]
         with m.If(~busy):
             m.d.sync += [busy.eq(~line), bits.eq(~0), tick.eq(0),
                          phase.eq(1 << (_PHASE_BITS - 1))]
         with m.Elif(~bits[0]):
-            m.d.comb += self.o.valid.eq(bits[9])
-            m.d.sync += busy.eq(0)
+            m.d.sync += [self.o.valid.eq(bits[9]), busy.eq(0)]
         with m.Else():
             m.d.sync += Cat(phase, tick).eq(phase + self._gain)
             with m.If(tick):

@@ -149,7 +149,7 @@ class WindowConfig:
         held = self.height - last
         needed = max(self.needed(row) - max(self._first_row(row), 0)
                      for row in range(self.height_out))
-        enough = max(needed + self.stride[0], held + self.needed(0))
+        enough = max(needed + self.stride[0], held + self.needed(0)) + (self.height > 1)
         return ceil_div(enough, self.banks[0]) * self.banks[0]
 
     @property

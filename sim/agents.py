@@ -88,10 +88,11 @@ def pack(stream: Stream, frames: NDArray[np.integer]) -> NDArray[np.uint8]:
         raise DataError(f"{stream.name}: a frame is {_by(stream.shape)} (height, width, channels), "
                         f"but the samples are {_by(frames.shape[1:])}")
     if not np.issubdtype(frames.dtype, np.integer):
-        raise DataError(f"{stream.name}: the stream carries integers, not {frames.dtype}; quantize first")
+        raise DataError(f"{stream.name}: the stream carries integers, not {frames.dtype}; quantize "
+                        f"the samples first")
     if frames.size and not stream.low <= frames.min() <= frames.max() <= stream.high:
-        raise DataError(f"{stream.name}: values from {frames.min()} to {frames.max()} were given; the "
-                        f"stream carries {stream.low} to {stream.high}")
+        raise DataError(f"{stream.name}: values from {frames.min()} to {frames.max()} were given; "
+                        f"the stream carries {stream.low} to {stream.high}")
     channels = stream.shape[2]
     pixels = frames.reshape(-1, channels).astype(np.int64, copy=False)
     padding = stream.pixel_beats * stream.lanes - channels

@@ -170,12 +170,14 @@ module bench #(
     end
 
     always @(posedge clk) if (running) begin
-        cycle <= cycle + 1;
-        quiet <= |tap_moves ? 0 : quiet + 1;
-        if (quiet >= watchdog || (&tap_complete && quiet >= DRAIN) || beats_out > sink_beats + DRAIN) begin
+        if (quiet >= watchdog || (&tap_complete && quiet >= DRAIN)
+                || beats_out > sink_beats + DRAIN) begin
             $fclose(sink_file);
             $fclose(frame_file);
             done <= 1;
+        end else begin
+            cycle <= cycle + 1;
+            quiet <= |tap_moves ? 0 : quiet + 1;
         end
     end
 endmodule

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from ..compiler.errors import SimulationError, ToolError
 from .agents import Stream, Tap, beats_of, read_beats, write_beats
 from .scoreboard import Mismatch, compare, count
-from .simulators import Bench, built, simulator as simulator_called
+from .simulators import Bench, built
+from .simulators import simulator as simulator_called
 
 __all__ = ["Deadlock", "Report", "Run", "simulate", "verify"]
 
@@ -88,12 +89,13 @@ class Report:
         if self.first_mismatch is None:
             return f"{self.values} values, all equal to the golden model"
         waves = f"; waves: {self.waves}" if self.waves else ""
-        return f"{self.mismatches} of {self.values} output values differ; first in {self.first_mismatch}{waves}"
+        return (f"{self.mismatches} of {self.values} output values differ; "
+                f"first in {self.first_mismatch}{waves}")
 
 
-def simulate(verilog: Path, *, source: Stream, sink: Stream, frames: NDArray[np.integer], work: Path,
-             timeout_cycles: int, taps: Sequence[Tap] = (), stall: float = 0.0, hold: int = 1,
-             seed: int = 0, waves: Path | None = None, simulator: str = "verilator",
+def simulate(verilog: Path, *, source: Stream, sink: Stream, frames: NDArray[np.integer],
+             work: Path, timeout_cycles: int, taps: Sequence[Tap] = (), stall: float = 0.0,
+             hold: int = 1, seed: int = 0, waves: Path | None = None, simulator: str = "verilator",
              extra_sources: Sequence[Path] = (), defines: Mapping[str, str] = _NO_DEFINES,
              progress: Progress | None = None) -> Run:
     """Run ``frames`` [n, h, w, c] back to back through the module ``accelerator``.
@@ -154,7 +156,8 @@ def verify(verilog: Path, *, source: Stream, sink: Stream, frames: NDArray[np.in
 
 
 def _locate(session: "_Session", bench: Bench, expected: Mapping[str, NDArray[np.integer]],
-            known: Mismatch, frames: NDArray[np.integer], waves: Path | None) -> tuple[Mismatch, Path | None]:
+            known: Mismatch, frames: NDArray[np.integer],
+            waves: Path | None) -> tuple[Mismatch, Path | None]:
     """The first layer that differs, and waves that end with the frame known to be wrong."""
     frames = frames[:known.frame + 1]
     trace, waves = session.run_again(bench, frames, waves)
@@ -169,8 +172,8 @@ def _explain_deadlock(session: "_Session", trace: "_Trace", bench: Bench,
     again, waves = session.run_again(bench, frames, waves)
     wrong = compare(expected, again.values, missing_is_wrong=False)
     lines = [trace.deadlock(),
-             *(f"    {tap.stream.name}: {again.tap_beats[tap]} of {len(frames) * tap.stream.frame_beats} beats"
-               for tap in bench.taps),
+             *(f"    {tap.stream.name}: {again.tap_beats[tap]} of "
+               f"{len(frames) * tap.stream.frame_beats} beats" for tap in bench.taps),
              *([f"the first wrong value: {wrong}"] if wrong else []),
              *([f"waves: {waves}"] if waves else [])]
     return "\n".join(lines)
@@ -188,8 +191,8 @@ class _Stimulus:
 
     def __post_init__(self) -> None:
         if not 0 <= self.stall < 1:
-            raise SimulationError(f"stall is the chance that a stream stalls in a cycle: from 0 to below "
-                                  f"1, not {self.stall}")
+            raise SimulationError(f"stall is the chance that a stream stalls in a cycle: from 0 to "
+                                  f"below 1, not {self.stall}")
         if self.hold < 1 or self.hold & (self.hold - 1):
             raise SimulationError(f"hold must be a power of two, not {self.hold}")
         if self.timeout_cycles < 1:
@@ -198,12 +201,15 @@ class _Stimulus:
     def plusargs(self, bench: Bench, frames: int) -> list[str]:
         seeds = np.random.SeedSequence(self.seed).generate_state(2) | 1
         # In a stalled cycle the accelerator has no chance to show that it is alive.
-        watchdog = ceil(self.timeout_cycles / (1 - self.stall)) + (8 * self.hold if self.stall else 0)
-        values = {"source_beats": frames * bench.source.frame_beats, "source_frame": bench.source.frame_beats,
-                  "sink_beats": frames * bench.sink.frame_beats, "sink_frame": bench.sink.frame_beats,
+        longest = 8 * self.hold if self.stall else 0
+        watchdog = ceil(self.timeout_cycles / (1 - self.stall)) + longest
+        source, sink = bench.source.frame_beats, bench.sink.frame_beats
+        values = {"source_beats": frames * source, "source_frame": source,
+                  "sink_beats": frames * sink, "sink_frame": sink,
                   "stall": min(round(self.stall * 2**32), 2**32 - 1), "hold": self.hold,
                   "source_seed": seeds[0], "sink_seed": seeds[1], "watchdog": watchdog,
-                  **{f"tap_beats_{at}": frames * tap.stream.frame_beats for at, tap in enumerate(bench.taps)}}
+                  **{f"tap_beats_{at}": frames * tap.stream.frame_beats
+                     for at, tap in enumerate(bench.taps)}}
         return [f"+{name}={value}" for name, value in values.items()]
 
 
@@ -241,30 +247,32 @@ class _Trace:
         done_in, all_in, done_out, all_out = self.beats
         quiet = int(self.counters["quiet"])
         return (f"the accelerator stands still: no beat moved for {quiet} cycles, since cycle "
-                f"{int(self.counters['cycle']) - quiet}; {done_in} of {all_in} beats had gone in and "
-                f"{done_out} of {all_out} had come out")
+                f"{int(self.counters['cycle']) - quiet}; {done_in} of {all_in} beats had gone in "
+                f"and {done_out} of {all_out} had come out")
 
     def check(self) -> None:
-        """Raise ``SimulationError`` unless every beat, and no more, came out, by the stream's rules."""
+        """Raise ``SimulationError`` unless all beats came out, no more, and by the rules."""
         _, _, done_out, all_out = self.beats
         if self.stands_still:
             raise Deadlock(self.deadlock())
         if done_out > all_out:
-            raise SimulationError(f"the accelerator repeats beats: {all_out} were due, but more came out")
+            raise SimulationError(f"the accelerator repeats beats: {all_out} were due, more came out")
         if self.counters["broken_valid"]:
-            raise SimulationError("m_axis took back or changed a beat that waited for m_axis_tready: a "
-                                  "stage drops m_axis_tvalid, or lets its data move, before the handshake")
+            raise SimulationError("m_axis took back or changed a beat that waited for "
+                                  "m_axis_tready: a stage drops m_axis_tvalid, or lets its data move, before the "
+                                  "handshake")
         if self.counters["bad_lasts"]:
-            raise SimulationError(f"m_axis_tlast is wrong in {self.counters['bad_lasts']} beats, first in "
-                                  f"beat {self.counters['bad_last']}; a frame ends every "
+            raise SimulationError(f"m_axis_tlast is wrong in {self.counters['bad_lasts']} beats, "
+                                  f"first in beat {self.counters['bad_last']}; a frame ends every "
                                   f"{self.bench.sink.frame_beats} beats")
 
     def result(self) -> Run:
         first, last = self.events["i"], self.events["o"]
+        stalls = int(self.counters["stalls_in"]), int(self.counters["stalls_out"])
         return Run(outputs=self.outputs, taps=self.taps, latency_cycles=last[0] - first[0],
                    interval_cycles=last[-1] - last[-2] if len(last) > 1 else None,
                    frame_cycles=tuple(zip(first, last, strict=True)),
-                   stalled_cycles=(int(self.counters["stalls_in"]), int(self.counters["stalls_out"])),
+                   stalled_cycles=stalls,
                    cycles=int(self.counters["cycle"]), wall_seconds=float(self.counters["seconds"]),
                    build_seconds=self.build_seconds, simulator=self.simulator)
 
@@ -309,7 +317,8 @@ class _Session:
 def _read_trace(bench: "Bench", here: Path, log: Path, frames: int, build_seconds: float,
                 simulator: str) -> _Trace:
     if not (here / "counters.json").exists():
-        raise SimulationError(f"the simulator ended before the run did:\n{_tail(log)}\nThe whole log: {log}")
+        raise SimulationError(f"the simulator ended before the run did:\n{_tail(log)}\n"
+                              f"The whole log: {log}")
     recorded = [(tap, here / f"tap_{at}.hex") for at, tap in enumerate(bench.taps)]
     lines = [line.split() for line in (here / "frames.txt").read_text().splitlines()]
     return _Trace(
@@ -318,7 +327,8 @@ def _read_trace(bench: "Bench", here: Path, log: Path, frames: int, build_second
         taps={tap.stream.name: _frames(tap.stream, read_beats(file, tap.stream), frames)
               for tap, file in recorded},
         tap_beats={tap: beats_of(file, tap.stream) for tap, file in recorded},
-        events={kind: tuple(int(cycle) for which, cycle in lines if which == kind) for kind in "io"},
+        events={kind: tuple(int(cycle) for which, cycle in lines if which == kind)
+                for kind in "io"},
         build_seconds=build_seconds, simulator=simulator)
 
 

@@ -37,7 +37,8 @@ class Mismatch:
         where = (f"{self.layer}: frame {self.frame}, row {self.row}, column {self.column}, "
                  f"channel {self.channel}")
         what = "never came" if self.seen is None else f"is {self.seen}"
-        return f"{where} {what}, expected {self.expected} ({self.count} of {self.values} values differ)"
+        return (f"{where} {what}, expected {self.expected} "
+                f"({self.count} of {self.values} values differ)")
 
 
 def compare(expected: Layers, seen: Layers, *, missing_is_wrong: bool = True) -> Mismatch | None:

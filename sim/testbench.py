@@ -25,7 +25,7 @@ _SETTLE_NS = 8
 
 @cocotb.test()
 async def run(bench: HierarchyObject) -> None:
-    """Simulate all frames; leave the bench's counters and the seconds it took in ``counters.json``."""
+    """Simulate all frames; leave the bench's counters and the seconds in ``counters.json``."""
     await Timer(_RESET_NS, "ns")
     bench.rst.value = 0
     await Timer(_SETTLE_NS, "ns")

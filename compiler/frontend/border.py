@@ -9,15 +9,32 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .operands import Handler, Operand, constant
+from .operands import Handler, Operand
 from .shapes import MOVING, SAME, moved
 from .source import Node, Source
 from .tensors import Constant, Tensor, frame, raster
 
 __all__ = ["HANDLERS", "TAIL", "input_layout", "output_port"]
 
-ELEMENTWISE = frozenset({"Relu", "Clip", "LeakyRelu", "PRelu", "Sigmoid", "Tanh", "HardSigmoid", "HardSwish",
-                         "Add", "Sub", "Mul", "Div", "QuantizeLinear", "DequantizeLinear", "Cast"})
+ELEMENTWISE = frozenset(
+    {
+        "Relu",
+        "Clip",
+        "LeakyRelu",
+        "PRelu",
+        "Sigmoid",
+        "Tanh",
+        "HardSigmoid",
+        "HardSwish",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "QuantizeLinear",
+        "DequantizeLinear",
+        "Cast",
+    }
+)
 TAIL = MOVING | SAME | {"Cast", "QuantizeLinear", "DequantizeLinear", "Softmax", "ArgMax"}
 Fold = Callable[[Node, list[Operand]], list[Constant]]
 
@@ -39,8 +56,10 @@ def input_layout(source: Source, fold: Fold) -> tuple[NDArray[np.int64], ir.Shap
         operands: list[Operand] = [known.get(name) for name in node.inputs]
         inputs = [labels[name] for name in node.inputs if name in labels]
         if not inputs or node.op in ("Shape", "Size"):
-            operands = [Tensor("", labels[name], "") if name in labels else known.get(name)
-                        for name in node.inputs]
+            operands = [
+                Tensor("", labels[name], "") if name in labels else known.get(name)
+                for name in node.inputs
+            ]
             known.update(zip(node.outputs, fold(node, operands), strict=False))
             continue
         latest = inputs[0]
@@ -54,7 +73,7 @@ def input_layout(source: Source, fold: Fold) -> tuple[NDArray[np.int64], ir.Shap
 
 
 def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ir.Shape]:
-    """Stream order and map of a tensor whose first frame is ``labels``, for the node that reads it."""
+    """Stream order and map for ``node``, which reads a tensor of first frame ``labels``."""
     last = node is not None and (node.op in ("MatMul", "Gemm") or _reduces_rows(node, labels.ndim))
     if labels.ndim == 3:
         labels = labels if last else labels.transpose(1, 2, 0)
@@ -64,14 +83,20 @@ def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.in
         return labels.reshape(-1), ir.Shape(labels.shape[0], 1, labels.shape[1])
     if labels.ndim == 1 or last:
         return labels.reshape(-1), ir.Shape(1, 1, labels.size)
-    raise ModelError(f"{node or 'the output'}: reads the input as {labels.ndim + 1} axes; accepted: 2, 3 or 4")
+    raise ModelError(
+        f"{node or 'the output'}: reads the input as {labels.ndim + 1} axes; accepted: 2, 3 or 4"
+    )
 
 
 def _reduces_rows(node: Node, rank: int) -> bool:
     """Whether a reduction starts at the first axis after the batch, so that channels come last."""
     axes = node.get("axes", None)
-    return node.op in ("ReduceMean", "ReduceMax") and rank > 1 and axes is not None and \
-        1 in [axis % (rank + 1) for axis in axes]
+    return (
+        node.op in ("ReduceMean", "ReduceMax")
+        and rank > 1
+        and axes is not None
+        and 1 in [axis % (rank + 1) for axis in axes]
+    )
 
 
 # -- output ----------------------------------------------------------------------------------------
@@ -84,8 +109,10 @@ def softmax(build: Builder, node: Node, x: Operand) -> Tensor:
     axis = int(node.get("axis", -1 if node.opset >= 13 else 1)) % rank
     axes = (axis,) if node.opset >= 13 else tuple(range(axis, rank))
     if x.source is not None or x.groups is not None or 0 in axes:
-        raise ModelError(f"{node}: is over the batch, or the second on this output; accepted: one Softmax over "
-                         "classes")
+        raise ModelError(
+            f"{node}: is over the batch, or the second on this output; accepted: one Softmax over "
+            "classes"
+        )
     kept = [1 if i in axes else n for i, n in enumerate(x.order.shape)]
     ids = np.broadcast_to(np.arange(np.prod(kept)).reshape(kept), x.order.shape)
     groups = np.empty(x.order.size, np.int64)
@@ -98,8 +125,10 @@ def argmax(build: Builder, node: Node, x: Operand) -> Tensor:
     x = _leaving(build, node, x)
     axis = int(node.get("axis", 0)) % x.order.ndim
     if axis == 0 or x.source is not None or node.get("select_last_index", 0):
-        raise ModelError(f"{node}: is over the batch, the second one, or takes the last of equals; accepted: one "
-                         "ArgMax over classes that takes the first")
+        raise ModelError(
+            f"{node}: is over the batch, the second one, or takes the last of equals; accepted: "
+            "ArgMax over classes that takes the first"
+        )
     step = ir.HostArgMax(axis - x.order.ndim, bool(node.get("keepdims", 1)))
     shape = np.min(x.order, axis=axis, keepdims=step.keepdims).shape
     labels = np.arange(int(np.prod(shape))).reshape(shape)
@@ -125,8 +154,14 @@ def output_port(build: Builder, source: Source, x: Tensor, value: str) -> ir.Out
         quant = build.quant(x.handle)
         tail = (ir.Dequantize(quant),) if quant else ()
     tail = tuple(_resolved(step, x, order, source) for step in tail)
-    return ir.OutputPort(source.output.name, _sample(x.order, build.batch).shape, source.output.dtype, value,
-                         labels.reshape(-1), tail)
+    return ir.OutputPort(
+        source.output.name,
+        _sample(x.order, build.batch).shape,
+        source.output.dtype,
+        value,
+        labels.reshape(-1),
+        tail,
+    )
 
 
 def _sample(order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
@@ -134,7 +169,7 @@ def _sample(order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
 
 
 def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], source: Source) -> ir.HostOp:
-    """A Softmax with the axis it has in the output's final arrangement; ArgMax with its keepdims."""
+    """A Softmax with its axis in the final arrangement; ArgMax with its keepdims."""
     if isinstance(step, ir.HostArgMax):
         for keepdims in (True, False):
             if np.min(order, axis=step.axis, keepdims=keepdims).shape == x.order.shape:
@@ -146,8 +181,10 @@ def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], source: Sour
     for axis in range(1, order.ndim):
         if order.shape[axis] == size and (groups.min(axis=axis) == groups.max(axis=axis)).all():
             return replace(step, axis=axis - order.ndim)
-    raise ModelError(f"{source.output.name}: is reshaped after Softmax so that the classes are on no axis of "
-                     "their own; accepted: reshapes that keep the class axis")
+    raise ModelError(
+        f"{source.output.name}: is reshaped after Softmax so that the classes are on no axis of "
+        "their own; accepted: reshapes that keep the class axis"
+    )
 
 
 HANDLERS: dict[str, Handler] = {"Softmax": softmax, "ArgMax": argmax}

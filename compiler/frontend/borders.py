@@ -29,8 +29,9 @@ def enter(nodes: Nodes, port: ir.InputPort) -> None:
         nodes.quantize(port.value, port.name)
     order = port.order.reshape(shape.array).transpose(2, 0, 1).reshape(-1)
     tensor = nodes.names[port.value]
-    nodes.names[port.value] = _arranged(nodes, tensor, port.shape, order,
-                                        (shape.channels, shape.height, shape.width), port.name)
+    nodes.names[port.value] = _arranged(
+        nodes, tensor, port.shape, order, (shape.channels, shape.height, shape.width), port.name
+    )
 
 
 def leave(nodes: Nodes, port: ir.OutputPort) -> None:
@@ -38,7 +39,9 @@ def leave(nodes: Nodes, port: ir.OutputPort) -> None:
     shape = nodes.graph.shape(port.value)
     source = (shape.channels, shape.height, shape.width)
     place = np.arange(shape.size).reshape(source).transpose(1, 2, 0).reshape(-1)
-    tensor = _arranged(nodes, nodes.names[port.value], source, place[port.order], _before_tail(port), port.name)
+    tensor = _arranged(
+        nodes, nodes.names[port.value], source, place[port.order], _before_tail(port), port.name
+    )
     for number, step in enumerate(port.tail):
         tensor = _step(step, nodes, tensor, f"{port.name}/tail{number}")
     if any(isinstance(step, ir.HostArgMax) for step in port.tail) and port.dtype != "int64":
@@ -48,7 +51,7 @@ def leave(nodes: Nodes, port: ir.OutputPort) -> None:
 
 
 def _rename(nodes: Nodes, tensor: str, name: str) -> None:
-    """Let the node that computes ``tensor`` compute ``name``; a copy where the name is needed too."""
+    """Let the last node compute ``name``; a copy where ``tensor`` is needed too."""
     node = nodes.nodes[-1]
     if tensor in nodes.names.values() or node.output[0] != tensor:
         nodes.add("Identity", [tensor], f"{name}/copy", name)
@@ -69,8 +72,14 @@ def _before_tail(port: ir.OutputPort) -> tuple[int, ...]:
     return port.shape
 
 
-def _arranged(nodes: Nodes, tensor: str, source: tuple[int, ...], order: Indices,
-              target: tuple[int, ...], name: str) -> str:
+def _arranged(
+    nodes: Nodes,
+    tensor: str,
+    source: tuple[int, ...],
+    order: Indices,
+    target: tuple[int, ...],
+    name: str,
+) -> str:
     """``tensor`` of shape ``source``, its elements taken in ``order``, under shape ``target``."""
     labels = np.arange(order.size).reshape(source)
     if np.array_equal(order, labels.reshape(-1)):

@@ -1,6 +1,6 @@
-"""Collect operators while the ONNX nodes are walked, and keep track of which streams are quantized."""
+"""Collect operators while the ONNX nodes are walked, and track which streams are quantized."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -37,7 +37,7 @@ class Builder:
         self.batch = batch
         self.streams: dict[str, Stream] = {}
         self.ops: dict[str, ir.Op] = {}
-        self._raw: set[tuple[str, str]] = set()     # (reader, stream read before it is rounded)
+        self._raw: set[tuple[str, str]] = set()  # (reader, stream read before it is rounded)
 
     # -- streams ---------------------------------------------------------------------------------
 
@@ -49,7 +49,7 @@ class Builder:
         return frame(tensor.order, self.batch)
 
     def quant(self, handle: str) -> ir.Quant | None:
-        """Quantization of a stream; moving operators pass on that of their inputs when all agree."""
+        """Quantization of a stream; moving operators pass on what all their inputs have."""
         stream = self.streams[handle]
         op = self.ops.get(handle)
         if stream.quant is None and isinstance(op, Moving):
@@ -58,9 +58,10 @@ class Builder:
                 self.streams[handle] = stream = replace(stream, quant=quants.pop())
         return stream.quant
 
-    def input(self, name: str, shape: ir.Shape, order: NDArray[np.int64],
-              model_shape: tuple[int, ...]) -> Tensor:
-        """The network's input: ``order[i]`` is the model's flat index of the stream's i-th element."""
+    def input(
+        self, name: str, shape: ir.Shape, order: NDArray[np.int64], model_shape: tuple[int, ...]
+    ) -> Tensor:
+        """The network's input: ``order[i]`` is the model's index of the stream's i-th element."""
         self.streams[name] = Stream(name, shape)
         position = np.empty(order.size, np.int64)
         position[order] = np.arange(order.size)
@@ -70,19 +71,17 @@ class Builder:
     # -- operators -------------------------------------------------------------------------------
 
     def add(self, op: ir.Op, shape: ir.Shape, reads: Sequence[Tensor]) -> str:
-        """Append an operator whose inputs and output are handles; returns a handle for its output."""
-        if shape.height < 1 or shape.width < 1:
-            raise ModelError(f"{op.name}: the window is larger than the padded input, so the output is "
-                             f"empty ({shape})")
+        """Append an operator over handles; returns the handle of its output."""
         handle = self._unused(op.output, self.streams)
         self.ops[handle] = replace(op, output=handle)
         self.streams[handle] = Stream(op.output, shape)
         self._raw |= {(handle, tensor.handle) for tensor in reads if tensor.raw}
         return handle
 
-    def computed(self, op: ir.Op, shape: ir.Shape, reads: Sequence[Tensor],
-                 order: NDArray[np.int64]) -> Tensor:
-        """Append an operator; its output tensor has labels ``order`` for one frame, batch axis first."""
+    def computed(
+        self, op: ir.Op, shape: ir.Shape, reads: Sequence[Tensor], order: NDArray[np.int64]
+    ) -> Tensor:
+        """Append an operator; its output tensor has labels ``order`` in every frame."""
         handle = self.add(op, shape, reads)
         offsets = np.arange(self.batch).reshape(-1, *[1] * order.ndim) * shape.size
         return Tensor(handle, offsets + order[None], op.output)
@@ -100,8 +99,11 @@ class Builder:
         if self.shape(tensor) == shape:
             return tensor.handle
         for handle, op in self.ops.items():
-            if isinstance(op, ir.Reshape) and op.inputs == (tensor.handle,) and \
-                    self.streams[handle].shape == shape:
+            if (
+                isinstance(op, ir.Reshape)
+                and op.inputs == (tensor.handle,)
+                and self.streams[handle].shape == shape
+            ):
                 return handle
         names = {stream.name for stream in self.streams.values()}
         labels = self.frame(tensor).reshape(-1)
@@ -110,51 +112,62 @@ class Builder:
         return self.add(ir.Reshape(node.name, (tensor.handle,), name), shape, [tensor])
 
     def as_map(self, tensor: Tensor, node: Node) -> str:
-        """A handle of ``tensor`` (batch, channels, rows[, columns]) as a feature map in stream order."""
+        """A handle of ``tensor``, [batch, channels, rows, columns], as a map in stream order."""
         labels = self._map_labels(tensor, node)
         channels, height, width = labels.shape
         if not np.array_equal(labels.transpose(1, 2, 0).reshape(-1), np.arange(labels.size)):
-            raise ModelError(f"{node}: its input would have to be permuted inside the network; accepted: "
-                             "channels-first maps that earlier nodes give in that order; move the "
-                             "Transpose or Reshape before it to the border of the network")
+            raise ModelError(
+                f"{node}: its input would have to be permuted inside the network; accepted: "
+                "channels-first maps that earlier nodes give in that order; move the "
+                "Transpose or Reshape before it to the border of the network"
+            )
         return self.reshaped(tensor, ir.Shape(height, width, channels), node)
 
     def _map_labels(self, tensor: Tensor, node: Node) -> NDArray[np.int64]:
         order = tensor.order
         if order.ndim not in (3, 4) or order.shape[0] != self.batch:
-            raise ModelError(f"{node}: its input has shape {list(order.shape)}; accepted: [batch, channels, "
-                             "rows, columns] or [batch, channels, length]")
-        return order[0] if order.ndim == 4 else order[0][:, :, None]
+            raise ModelError(
+                f"{node}: its input has shape {list(order.shape)}; accepted: [batch, channels, "
+                "rows, columns] or [batch, channels, length]"
+            )
+        labels: NDArray[np.int64] = order[0] if order.ndim == 4 else order[0][:, :, None]
+        return labels
 
     def map_order(self, shape: ir.Shape, like: Tensor) -> NDArray[np.int64]:
         """Labels of one frame, channels first, with as many axes as ``like``."""
-        order = raster(shape.array, 1)[0].transpose(2, 0, 1)
+        order: NDArray[np.int64] = raster(shape.array, 1)[0].transpose(2, 0, 1)
         return order if like.order.ndim == 4 else order[:, :, 0]
 
     # -- quantization ----------------------------------------------------------------------------
 
     def quantize(self, handle: str, quant: ir.Quant, name: str, node: Node, raw: bool) -> str:
-        """Round the stream to ``quant``; returns its handle, a new one when it was rounded otherwise.
+        """Round the stream to ``quant``; returns its handle, a new one if already rounded.
 
         ``raw``: the reader sees the stream as it is before any rounding.
         """
         stream, found = self.streams[handle], self.quant(handle)
         if found == quant:
-            self.streams[handle] = stream if stream.named else \
-                replace(self.streams[handle], name=name, named=True)
+            self.streams[handle] = (
+                stream if stream.named else replace(self.streams[handle], name=name, named=True)
+            )
             return handle
         if found is not None and raw and not self._rounded_before(handle):
-            raise ModelError(f"{node}: rounds {stream.name} to {quant}, but another QuantizeLinear rounds "
-                             f"the same tensor to {found}; accepted: one; use the same scale and zero "
-                             "point for all readers")
+            raise ModelError(
+                f"{node}: rounds {stream.name} to {quant}, but another QuantizeLinear rounds "
+                f"the same tensor to {found}; accepted: one; use the same scale and zero "
+                "point for all readers"
+            )
         if found is not None:
             op = ir.Unary(node.name, (handle,), name)
             new = self.add(op, stream.shape, [])
             self.streams[new] = Stream(name, stream.shape, quant, named=True)
             return new
-        if isinstance(op := self.ops.get(handle), Moving):
-            inputs = tuple(self._quantize_input(handle, source, quant, node) for source in op.inputs)
-            self._insert_before(handle, replace(op, inputs=inputs))
+        source = self.ops.get(handle)
+        if isinstance(source, Moving):
+            inputs = tuple(
+                self._quantize_input(handle, name, quant, node) for name in source.inputs
+            )
+            self._insert_before(handle, replace(source, inputs=inputs))
         self.streams[handle] = replace(stream, quant=quant, name=name, named=True)
         return handle
 
@@ -162,7 +175,8 @@ class Builder:
         """Whether the stream is a moving operator's, over inputs that were rounded before it."""
         op = self.ops.get(handle)
         return isinstance(op, Moving) and all(
-            (handle, name) not in self._raw or self._rounded_before(name) for name in op.inputs)
+            (handle, name) not in self._raw or self._rounded_before(name) for name in op.inputs
+        )
 
     def _quantize_input(self, reader: str, handle: str, quant: ir.Quant, node: Node) -> str:
         raw = (reader, handle) in self._raw
@@ -190,16 +204,22 @@ class Builder:
             self.quant(handle)
         for reader, handle in sorted(self._raw):
             if self.streams[handle].quant is not None and not self._rounded_before(handle):
-                raise ModelError(f"{self.ops[reader].name}: reads {handle} before QuantizeLinear rounds it; "
-                                 "accepted: readers after DequantizeLinear; insert QuantizeLinear and "
-                                 "DequantizeLinear before this node")
+                raise ModelError(
+                    f"{self.ops[reader].name}: reads {handle} before QuantizeLinear rounds it; "
+                    "accepted: readers after DequantizeLinear; insert QuantizeLinear and "
+                    "DequantizeLinear before this node"
+                )
         names: dict[str, str] = {}
         for handle, stream in self.streams.items():
             names[handle] = self._unused(stream.name, set(names.values()))
-        ops = tuple(replace(op, inputs=tuple(names[name] for name in op.inputs), output=names[op.output])
-                    for op in self.ops.values())
-        values = {names[handle]: ir.Value(names[handle], stream.shape, stream.quant)
-                  for handle, stream in self.streams.items()}
+        ops = tuple(
+            replace(op, inputs=tuple(names[name] for name in op.inputs), output=names[op.output])
+            for op in self.ops.values()
+        )
+        values = {
+            names[handle]: ir.Value(names[handle], stream.shape, stream.quant)
+            for handle, stream in self.streams.items()
+        }
         return ops, values, names
 
     def _prune(self, last: str) -> None:
@@ -211,7 +231,7 @@ class Builder:
         self._raw = {(reader, handle) for reader, handle in self._raw if reader in needed}
 
     @staticmethod
-    def _unused(name: str, taken: object, suffix: str = "/2") -> str:
-        while name in taken:    # type: ignore[operator]
+    def _unused(name: str, taken: Container[str], suffix: str = "/2") -> str:
+        while name in taken:
             name += suffix
         return name

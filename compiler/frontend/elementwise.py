@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import ir
 from ..errors import ModelError
@@ -15,9 +17,12 @@ from .tensors import Constant, Tensor
 
 __all__ = ["HANDLERS"]
 
+UNBOUNDED = ir.Clamp()
 
-def _unary(build: Builder, node: Node, x: Operand, function: ir.Function,
-           clamp: ir.Clamp = ir.Clamp()) -> Tensor:
+
+def _unary(
+    build: Builder, node: Node, x: Operand, function: ir.Function, clamp: ir.Clamp = UNBOUNDED
+) -> Tensor:
     x = activation(x, node)
     op = ir.Unary(node.name, (x.handle,), node.outputs[0], function, clamp)
     return build.elementwise(op, build.shape(x), [x])
@@ -27,11 +32,15 @@ def relu(build: Builder, node: Node, x: Operand) -> Tensor:
     return _unary(build, node, x, ir.Identity(), ir.Clamp(0.0, inf))
 
 
-def clip(build: Builder, node: Node, x: Operand, low: Operand = None, high: Operand = None) -> Tensor:
+def clip(
+    build: Builder, node: Node, x: Operand, low: Operand = None, high: Operand = None
+) -> Tensor:
     bottom = optional(low, float(node.get("min", -inf)), node, "lower bound")
     top = optional(high, float(node.get("max", inf)), node, "upper bound")
     if not bottom <= top:
-        raise ModelError(f"{node}: clips to {bottom:g} .. {top:g}; accepted: lower bound <= upper bound")
+        raise ModelError(
+            f"{node}: clips to {bottom:g} .. {top:g}; accepted: lower bound <= upper bound"
+        )
     limit = float(np.finfo(np.float32).max)
     clamp = ir.Clamp(-inf if bottom <= -limit else bottom, inf if top >= limit else top)
     return _unary(build, node, x, ir.Identity(), clamp)
@@ -45,8 +54,10 @@ def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
     """PRelu with one slope for all channels is LeakyRelu."""
     slopes = np.unique(constant(slope, node, "slope").real())
     if slopes.size != 1:
-        raise ModelError(f"{node}: has {slopes.size} different slopes; accepted: one for all channels; train "
-                         "with PReLU(num_parameters=1) or LeakyReLU")
+        raise ModelError(
+            f"{node}: has {slopes.size} different slopes; accepted: one for all channels; train "
+            "with PReLU(num_parameters=1) or LeakyReLU"
+        )
     return _unary(build, node, x, ir.LeakyRelu(float(slopes[0])))
 
 
@@ -79,11 +90,15 @@ def add(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
         return offset(build, node, a, b)
     b = activation(b, node)
     if not np.array_equal(a.order, b.order):
-        raise ModelError(f"{node}: adds tensors of shapes {list(a.order.shape)} and {list(b.order.shape)} "
-                         "whose elements come in different orders; accepted: two tensors of one shape and "
-                         "layout; no broadcasting between activations")
+        raise ModelError(
+            f"{node}: adds tensors of shapes {list(a.order.shape)} and {list(b.order.shape)} "
+            "whose elements come in different orders; accepted: two tensors of one shape and "
+            "layout; no broadcasting between activations"
+        )
     source = build.reshaped(b, build.shape(a), node)
-    return build.elementwise(ir.Add(node.name, (a.handle, source), node.outputs[0]), build.shape(a), [a, b])
+    return build.elementwise(
+        ir.Add(node.name, (a.handle, source), node.outputs[0]), build.shape(a), [a, b]
+    )
 
 
 def sub(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
@@ -94,7 +109,7 @@ def sub(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     return offset(build, node, activation(a, node), replace(shift, array=-_signed(shift.array)))
 
 
-def _signed(array: np.ndarray) -> np.ndarray:
+def _signed(array: NDArray[Any]) -> NDArray[Any]:
     return array if array.dtype.kind == "f" else array.astype(np.int64)
 
 
@@ -109,16 +124,22 @@ def mul(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     for x, gate in ((a, b), (b, a)):
         if _gates(build, gate, x):
             return _unary(build, node, x, ir.HardSwish())
-    raise ModelError(f"{node}: multiplies two activations; accepted: a constant factor, or "
-                     "x * HardSigmoid(x) with alpha=1/6; replace the gate, or Swish by HardSwish")
+    raise ModelError(
+        f"{node}: multiplies two activations; accepted: a constant factor, or "
+        "x * HardSigmoid(x) with alpha=1/6; replace the gate, or Swish by HardSwish"
+    )
 
 
 def _gates(build: Builder, gate: Tensor, x: Tensor) -> bool:
     """Whether ``gate`` is the float HardSigmoid of ``x`` with the slope that makes HardSwish."""
     op = build.ops.get(gate.handle)
-    return (gate.raw and isinstance(op, ir.Unary) and op.inputs == (x.handle,)
-            and op.function == ir.HardSigmoid(float(np.float32(1 / 6)), 0.5)
-            and np.array_equal(gate.order, x.order))
+    return (
+        gate.raw
+        and isinstance(op, ir.Unary)
+        and op.inputs == (x.handle,)
+        and op.function == ir.HardSigmoid(float(np.float32(1 / 6)), 0.5)
+        and np.array_equal(gate.order, x.order)
+    )
 
 
 def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
@@ -126,10 +147,25 @@ def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     divisor = constant(b, node, "divisor").real()
     if not np.all(divisor):
         raise ModelError(f"{node}: divides by zero; accepted: a divisor without zeros")
-    return scaled(build, node, activation(a, node),
-                  Constant(node.name, (1 / divisor.astype(np.float64)).astype(np.float32)))
+    return scaled(
+        build,
+        node,
+        activation(a, node),
+        Constant(node.name, (1 / divisor.astype(np.float64)).astype(np.float32)),
+    )
 
 
 HANDLERS: dict[str, Handler] = {
-    "Relu": relu, "Clip": clip, "LeakyRelu": leaky_relu, "PRelu": prelu, "Sigmoid": sigmoid, "Tanh": tanh,
-    "HardSigmoid": hard_sigmoid, "HardSwish": hard_swish, "Add": add, "Sub": sub, "Mul": mul, "Div": div}
+    "Relu": relu,
+    "Clip": clip,
+    "LeakyRelu": leaky_relu,
+    "PRelu": prelu,
+    "Sigmoid": sigmoid,
+    "Tanh": tanh,
+    "HardSigmoid": hard_sigmoid,
+    "HardSwish": hard_swish,
+    "Add": add,
+    "Sub": sub,
+    "Mul": mul,
+    "Div": div,
+}

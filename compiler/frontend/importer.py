@@ -16,8 +16,14 @@ from .tensors import Constant, Tensor
 
 __all__ = ["load"]
 
-HANDLERS: dict[str, Handler] = {**linear.HANDLERS, **elementwise.HANDLERS, **pooling.HANDLERS,
-                                **shapes.HANDLERS, **qdq.HANDLERS, **border.HANDLERS}
+HANDLERS: dict[str, Handler] = {
+    **linear.HANDLERS,
+    **elementwise.HANDLERS,
+    **pooling.HANDLERS,
+    **shapes.HANDLERS,
+    **qdq.HANDLERS,
+    **border.HANDLERS,
+}
 SHAPES = ("Shape", "Size")
 
 
@@ -68,12 +74,16 @@ def _check_supported(source: Source, path: str | Path) -> None:
         if node.op not in HANDLERS:
             wrong.append(str(node))
     if wrong:
-        raise ModelError(f"{path}: {len(wrong)} node{'s' if len(wrong) > 1 else ''} not supported: "
-                         f"{', '.join(wrong)}; accepted: {', '.join(sorted(HANDLERS))}; replace them, or cut "
-                         "the model before them with onnx.utils.extract_model")
+        raise ModelError(
+            f"{path}: {len(wrong)} node{'s' if len(wrong) > 1 else ''} not supported: "
+            f"{', '.join(wrong)}; accepted: {', '.join(sorted(HANDLERS))}; replace them, or cut "
+            "the model before them with onnx.utils.extract_model"
+        )
     if source.output.name not in dependent:
-        raise ModelError(f"{path}: the output {source.output.name} does not depend on the input "
-                         f"{source.input.name}; export the network again")
+        raise ModelError(
+            f"{path}: the output {source.output.name} does not depend on the input "
+            f"{source.input.name}; export the network again"
+        )
 
 
 def _walk(source: Source) -> ir.Graph:
@@ -89,11 +99,19 @@ def _walk(source: Source) -> ir.Graph:
         known.update(zip(node.outputs, _results(build, node, _operands(node, known)), strict=False))
     last = known[source.output.name]
     if not isinstance(last, Tensor) or not build.ops:
-        raise ModelError(f"{source.output.name}: the network computes nothing; accepted: at least one operator "
-                         "that has hardware")
+        raise ModelError(
+            f"{source.output.name}: the network computes nothing; accepted: at least one operator "
+            "that has hardware"
+        )
     ops, values, names = build.finish(last.handle)
-    first = ir.InputPort(source.input.name, source.input.shape or (), source.input.dtype, names[start.handle],
-                         order, source.input.batch)
+    first = ir.InputPort(
+        source.input.name,
+        source.input.shape or (),
+        source.input.dtype,
+        names[start.handle],
+        order,
+        source.input.batch,
+    )
     out = border.output_port(build, source, last, names[last.handle])
     return ir.Graph(source.name, (first,), (out,), ops, values).replace(ops)
 
@@ -101,8 +119,10 @@ def _walk(source: Source) -> ir.Graph:
 def _operands(node: Node, known: dict[str, Operand]) -> list[Operand]:
     missing = [name for name in node.inputs if name not in known]
     if missing:
-        raise ModelError(f"{node}: reads {', '.join(missing)}, which no earlier node computes; check the model "
-                         "with onnx.checker")
+        raise ModelError(
+            f"{node}: reads {', '.join(missing)}, which no earlier node computes; check the model "
+            "with onnx.checker"
+        )
     return [known[name] for name in node.inputs]
 
 
@@ -112,15 +132,19 @@ def _results(build: Builder, node: Node, operands: list[Operand]) -> list[Operan
         return [*_fold(node, operands)]
     tail = [x for x in operands if isinstance(x, Tensor) and x.tail]
     if tail and node.op not in border.TAIL:
-        raise ModelError(f"{node}: follows Softmax or ArgMax; accepted: those only as the network's last "
-                         "operators; cut the model before them with onnx.utils.extract_model")
+        raise ModelError(
+            f"{node}: follows Softmax or ArgMax; accepted: those only as the network's last "
+            "operators; cut the model before them with onnx.utils.extract_model"
+        )
     try:
         return [HANDLERS[node.op](build, node, *operands)]
     except TypeError as error:
         if "positional argument" not in str(error):
             raise
-        raise ModelError(f"{node}: has {len(operands)} inputs, which the operator does not allow; check the "
-                         "model with onnx.checker") from None
+        raise ModelError(
+            f"{node}: has {len(operands)} inputs, which the operator does not allow; check the "
+            "model with onnx.checker"
+        ) from None
 
 
 def _fold(node: Node, operands: list[Operand]) -> list[Constant]:
@@ -141,13 +165,19 @@ def _check_quantized(graph: ir.Graph) -> None:
         return
     for op in graph.ops:
         if graph.values[op.output].quant is None:
-            raise ModelError(f"{op.name}: its output {op.output} is not quantized although the network is; "
-                             "accepted: QuantizeLinear and DequantizeLinear after every operator but Relu and "
-                             "Clip; insert them, or give the float32 network")
+            raise ModelError(
+                f"{op.name}: its output {op.output} is not quantized although the network is; "
+                "accepted: QuantizeLinear and DequantizeLinear after every operator but Relu and "
+                "Clip; insert them, or give the float32 network"
+            )
         if isinstance(op, ir.Conv) and op.weight_scale is None:
-            raise ModelError(f"{op.name}: its weights are float32 although the network is quantized; accepted: "
-                             "integer weights through DequantizeLinear; quantize them too")
+            raise ModelError(
+                f"{op.name}: its weights are float32 although the network is quantized; accepted: "
+                "integer weights through DequantizeLinear; quantize them too"
+            )
     for port in graph.inputs:
         if graph.values[port.value].quant is None:
-            raise ModelError(f"{port.name}: the input is not quantized although the network is; accepted: "
-                             "QuantizeLinear and DequantizeLinear after the input")
+            raise ModelError(
+                f"{port.name}: the input is not quantized although the network is; accepted: "
+                "QuantizeLinear and DequantizeLinear after the input"
+            )

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .operands import Handler, Operand, activation, constant, finite, windowed
+from .operands import Handler, Operand, activation, constant, finite, slid, windowed
 from .source import Node
-from .tensors import Constant, Tensor, channelwise, raster
+from .tensors import Constant, Tensor, channelwise
 
 __all__ = ["HANDLERS", "affine", "offset", "scaled"]
 
@@ -21,40 +22,62 @@ def conv(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) 
     x, kernel = activation(x, node), constant(w, node, "weight")
     source = build.as_map(x, node)
     if kernel.array.ndim == 3:
-        kernel = replace(kernel, array=kernel.array[..., None],
-                         scale=None if kernel.scale is None else kernel.scale[..., None])
+        kernel = replace(
+            kernel,
+            array=kernel.array[..., None],
+            scale=None if kernel.scale is None else kernel.scale[..., None],
+        )
     rank = x.order.ndim - 2
-    window = windowed(node, build.streams[source].shape, kernel.array.shape[2:2 + rank])
+    window = windowed(node, build.streams[source].shape, kernel.array.shape[2 : 2 + rank])
     weight, weight_scale = _weight(kernel, node)
     weight, groups = weight.transpose(0, 2, 3, 1), int(node.get("group", 1))
     channels = build.streams[source].shape.channels
     if weight.shape[3] * groups != channels:
-        raise ModelError(f"{node}: its weight has {weight.shape[3]} input channels in {groups} groups, but "
-                         f"the input has {channels}; accepted: channels = group * weight channels")
+        raise ModelError(
+            f"{node}: its weight has {weight.shape[3]} input channels in {groups} groups, but "
+            f"the input has {channels}; accepted: channels = group * weight channels"
+        )
     bias, bias_scale = _bias(b, weight.shape[0], node)
-    shape = window.output(build.streams[source].shape, weight.shape[0])
-    op = ir.Conv(node.name, (source,), node.outputs[0], weight, weight_scale, bias, bias_scale, window,
-                 groups)
+    shape = slid(node, window, build.streams[source].shape, weight.shape[0])
+    op = ir.Conv(
+        node.name,
+        (source,),
+        node.outputs[0],
+        weight,
+        weight_scale,
+        bias,
+        bias_scale,
+        window,
+        groups,
+    )
     return build.computed(op, shape, [x], build.map_order(shape, x))
 
 
 def gemm(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) -> Tensor:
     """ONNX Gemm: ``alpha * x @ w + beta * b``."""
     if node.get("transA", 0):
-        raise ModelError(f"{node}: transA=1; accepted: transA=0; transpose the input in the exporter")
+        raise ModelError(
+            f"{node}: transA=1; accepted: transA=0; transpose the input in the exporter"
+        )
     w = _times(constant(w, node, "weight"), node.get("alpha", 1.0), node)
     b = None if b is None else _times(constant(b, node, "bias"), node.get("beta", 1.0), node)
-    return _dense(build, node, activation(x, node), w if node.get("transB", 0) else _transposed(w), b)
+    return _dense(
+        build, node, activation(x, node), w if node.get("transB", 0) else _transposed(w), b
+    )
 
 
 def matmul(build: Builder, node: Node, x: Operand, w: Operand) -> Tensor:
     """ONNX MatMul by a constant on the right: a dense layer over the last axis."""
     if isinstance(x, Constant):
-        raise ModelError(f"{node}: its left operand is the constant; accepted: input @ constant; transpose "
-                         "the product")
+        raise ModelError(
+            f"{node}: its left operand is the constant; accepted: input @ constant; transpose "
+            "the product"
+        )
     kernel = constant(w, node, "right operand")
     if kernel.array.ndim != 2:
-        raise ModelError(f"{node}: its weight has shape {list(kernel.array.shape)}; accepted: two axes")
+        raise ModelError(
+            f"{node}: its weight has shape {list(kernel.array.shape)}; accepted: two axes"
+        )
     return _dense(build, node, activation(x, node), _transposed(kernel), None)
 
 
@@ -63,32 +86,50 @@ def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant 
     labels = build.frame(x)
     features = labels.shape[-1] if labels.ndim else 0
     if kernel.array.ndim != 2 or kernel.array.shape[1] != features:
-        raise ModelError(f"{node}: its weight has shape {list(kernel.array.shape)} (outputs, inputs), but "
-                         f"the input has {features} features; accepted: as many inputs as features")
+        raise ModelError(
+            f"{node}: its weight has shape {list(kernel.array.shape)} (outputs, inputs), but "
+            f"the input has {features} features; accepted: as many inputs as features"
+        )
     shape, order = _pixels(build, x, labels, node)
     source = build.reshaped(x, shape, node)
     weight, weight_scale = _weight(kernel, node)
     stream = np.empty_like(weight)
     stream[:, order] = weight
     bias, bias_scale = _bias(b, weight.shape[0], node)
-    op = ir.Conv(node.name, (source,), node.outputs[0], stream[:, None, None, :], weight_scale, bias,
-                 bias_scale)
+    op = ir.Conv(
+        node.name,
+        (source,),
+        node.outputs[0],
+        stream[:, None, None, :],
+        weight_scale,
+        bias,
+        bias_scale,
+    )
     out = ir.Shape(shape.height, shape.width, weight.shape[0])
     arrangement = np.arange(out.size).reshape(*labels.shape[:-1], weight.shape[0])
     result = build.computed(op, out, [x], arrangement)
     merged = x.order.ndim == labels.ndim
-    return replace(result, order=result.order.reshape(-1, *arrangement.shape[1:])) if merged else result
+    return (
+        replace(result, order=result.order.reshape(-1, *arrangement.shape[1:]))
+        if merged
+        else result
+    )
 
 
-def _pixels(build: Builder, x: Tensor, labels: NDArray[np.int64],
-            node: Node) -> tuple[ir.Shape, NDArray[np.int64]]:
-    """The map whose channels are the last axis of ``labels``, and the stream position of each feature."""
+def _pixels(
+    build: Builder, x: Tensor, labels: NDArray[np.int64], node: Node
+) -> tuple[ir.Shape, NDArray[np.int64]]:
+    """The map whose channels are the last axis of ``labels``, and the channel of each feature."""
     rows = labels.reshape(-1, labels.shape[-1])
     order = rows[0]
-    if not np.array_equal(rows, order + rows.shape[1] * np.arange(len(rows))[:, None]) or \
-            order.max() >= rows.shape[1]:
-        raise ModelError(f"{node}: its input would have to be permuted inside the network; accepted: "
-                         "features of one pixel side by side; move the Transpose before it to the border")
+    if (
+        not np.array_equal(rows, order + rows.shape[1] * np.arange(len(rows))[:, None])
+        or order.max() >= rows.shape[1]
+    ):
+        raise ModelError(
+            f"{node}: its input would have to be permuted inside the network; accepted: "
+            "features of one pixel side by side; move the Transpose before it to the border"
+        )
     found = build.shape(x)
     if found.channels == rows.shape[1]:
         return found, order
@@ -97,7 +138,9 @@ def _pixels(build: Builder, x: Tensor, labels: NDArray[np.int64],
 
 
 def _transposed(kernel: Constant) -> Constant:
-    return replace(kernel, array=kernel.array.T, scale=None if kernel.scale is None else kernel.scale.T)
+    return replace(
+        kernel, array=kernel.array.T, scale=None if kernel.scale is None else kernel.scale.T
+    )
 
 
 def _times(value: Constant, factor: float, node: Node) -> Constant:
@@ -107,66 +150,87 @@ def _times(value: Constant, factor: float, node: Node) -> Constant:
     if value.scale is None:
         return replace(value, array=(value.array * np.float32(factor)).astype(np.float32))
     scale = (value.scale * np.float32(factor)).astype(np.float32)
-    exact = all(Fraction(float(a)) * Fraction(factor) == Fraction(float(b))
-                for a, b in zip(np.unique(value.scale), np.unique(scale), strict=False))
+    exact = all(
+        Fraction(float(a)) * Fraction(factor) == Fraction(float(b))
+        for a, b in zip(np.unique(value.scale), np.unique(scale), strict=False)
+    )
     if not exact or factor <= 0:
-        raise ModelError(f"{node}: multiplies quantized weights by {factor:.9g}; accepted: 1, or another "
-                         "power of two; fold the factor into the weights before quantizing")
+        raise ModelError(
+            f"{node}: multiplies quantized weights by {factor:.9g}; accepted: 1, or another "
+            "power of two; fold the factor into the weights before quantizing"
+        )
     return replace(value, scale=scale)
 
 
-def _weight(kernel: Constant, node: Node) -> tuple[NDArray[np.generic], NDArray[np.float32] | None]:
+def _weight(kernel: Constant, node: Node) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Weights in their narrowest type, and the scale of each output channel (axis 0)."""
     weight = finite(kernel.array, kernel.name, node)
     if kernel.scale is None:
         return weight.astype(np.float32), None
     scales = kernel.scale.reshape(len(kernel.scale), -1)
     if not (scales == scales[:, :1]).all():
-        raise ModelError(f"{node}: the scales of {kernel.name} differ within an output channel; accepted: "
-                         "one scale, or one an output channel; quantize along the output axis")
+        raise ModelError(
+            f"{node}: the scales of {kernel.name} differ within an output channel; accepted: "
+            "one scale, or one an output channel; quantize along the output axis"
+        )
     return _narrow(weight), finite(scales[:, 0].copy(), kernel.name, node).astype(np.float32)
 
 
-def _narrow(weight: NDArray[np.generic]) -> NDArray[np.generic]:
+def _narrow(weight: NDArray[Any]) -> NDArray[Any]:
     low, high = int(weight.min(initial=0)), int(weight.max(initial=0))
-    return weight.astype(next(t for t in (np.int8, np.int16, np.int32, np.int64)
-                              if np.iinfo(t).min <= low and high <= np.iinfo(t).max))
+    return weight.astype(
+        next(
+            t
+            for t in (np.int8, np.int16, np.int32, np.int64)
+            if np.iinfo(t).min <= low and high <= np.iinfo(t).max
+        )
+    )
 
 
-def _bias(b: Operand, channels: int, node: Node,
-          ) -> tuple[NDArray[np.generic] | None, NDArray[np.float32] | None]:
+def _bias(
+    b: Operand,
+    channels: int,
+    node: Node,
+) -> tuple[NDArray[Any] | None, NDArray[np.float32] | None]:
     """A bias of one number a channel: float32 and None, or integers and their scales."""
     if b is None:
         return None, None
     b = constant(b, node, "bias")
     try:
-        values, scale = _row(b.array, channels), None if b.scale is None else _row(b.scale, channels)
+        values, scale = (
+            _row(b.array, channels),
+            None if b.scale is None else _row(b.scale, channels),
+        )
     except ValueError:
-        raise ModelError(f"{node}: its bias {b.name} has shape {list(b.array.shape)}; accepted: one number "
-                         f"an output channel ({channels})") from None
+        raise ModelError(
+            f"{node}: its bias {b.name} has shape {list(b.array.shape)}; accepted: one number "
+            f"an output channel ({channels})"
+        ) from None
     if scale is None:
         return finite(values.astype(np.float32), b.name, node), None
     return _integers(values), finite(scale, b.name, node)
 
 
-def _integers(bias: NDArray[np.generic]) -> NDArray[np.generic]:
+def _integers(bias: NDArray[Any]) -> NDArray[Any]:
     """Integer biases as int32; a zero point may have made them wider."""
     narrow = np.abs(bias.astype(np.int64)).max(initial=0) < 2**31
     return bias.astype(np.int32 if narrow else np.int64)
 
 
-def _row(values: NDArray[np.generic], channels: int) -> NDArray[np.generic]:
+def _row(values: NDArray[Any], channels: int) -> NDArray[Any]:
     return np.broadcast_to(values.reshape(-1), channels).copy()
 
 
-# -- one multiplication and one addition a channel: a depthwise 1x1 convolution ----------------------
+# -- one multiplication and one addition a channel: a depthwise 1x1 convolution ------------------
 
 
-def affine(build: Builder, node: Node, x: Tensor, factor: Constant, shift: Constant | None) -> Tensor:
-    """``x * factor + shift``; ``ir.Conv`` of one tap a channel, folded into its neighbour by a pass."""
+def affine(
+    build: Builder, node: Node, x: Tensor, factor: Constant, shift: Constant | None
+) -> Tensor:
+    """``x * factor + shift``; ``ir.Conv`` of one tap a channel, which a pass may fold."""
     shape = build.shape(x)
 
-    def spread(value: NDArray[np.generic]) -> NDArray[np.generic]:
+    def spread(value: NDArray[Any]) -> NDArray[Any]:
         return channelwise(value, x.order, shape, str(node))
 
     weight, scale = spread(finite(factor.array, factor.name, node)), None
@@ -176,8 +240,16 @@ def affine(build: Builder, node: Node, x: Tensor, factor: Constant, shift: Const
     bias_scale = None
     if bias is not None and shift is not None and shift.scale is not None:
         bias, bias_scale = _integers(bias), spread(shift.scale)
-    op = ir.Conv(node.name, (x.handle,), node.outputs[0], weight.reshape(-1, 1, 1, 1), scale, bias,
-                 bias_scale, groups=shape.channels)
+    op = ir.Conv(
+        node.name,
+        (x.handle,),
+        node.outputs[0],
+        weight.reshape(-1, 1, 1, 1),
+        scale,
+        bias,
+        bias_scale,
+        groups=shape.channels,
+    )
     return build.elementwise(op, shape, [x])
 
 
@@ -185,13 +257,14 @@ def offset(build: Builder, node: Node, x: Tensor, shift: Constant, sign: int = 1
     """``sign * x + shift``."""
     if shift.scale is None:
         shift = replace(shift, array=shift.array.astype(np.float32))
-    one = Constant(node.name, np.float32(sign)) if build.quant(x.handle) is None and shift.scale is None \
-        else Constant(node.name, np.asarray(sign, np.int8), np.asarray(1, np.float32))
-    return affine(build, node, x, replace(one, array=np.asarray(one.array)), shift)
+    if build.quant(x.handle) is None and shift.scale is None:
+        return affine(build, node, x, Constant(node.name, np.full((), sign, np.float32)), shift)
+    one = Constant(node.name, np.full((), sign, np.int8), np.ones((), np.float32))
+    return affine(build, node, x, one, shift)
 
 
 def scaled(build: Builder, node: Node, x: Tensor, factor: Constant) -> Tensor:
-    """``x * factor``; a float factor of a quantized tensor becomes a sign and a scale, which is exact."""
+    """``x * factor``; for a quantized tensor a float factor is split into sign and scale."""
     if factor.scale is None and build.quant(x.handle) is not None:
         real = finite(factor.array.astype(np.float32), factor.name, node)
         scale = np.where(real == 0, np.float32(1), np.abs(real)).astype(np.float32)
@@ -205,11 +278,14 @@ def batch_normalization(build: Builder, node: Node, x: Operand, *statistics: Ope
     """``(x - mean) / sqrt(variance + epsilon) * scale + bias`` with the stored statistics."""
     x = activation(x, node)
     if node.get("training_mode", 0):
-        raise ModelError(f"{node}: is in training mode; accepted: inference; export with model.eval()")
+        raise ModelError(
+            f"{node}: is in training mode; accepted: inference; export with model.eval()"
+        )
     names = ("scale", "bias", "mean", "variance")
     gamma, beta, mean, variance = (
         finite(constant(value, node, name).real().astype(np.float64), name, node)
-        for value, name in zip(statistics, names, strict=True))
+        for value, name in zip(statistics, names, strict=True)
+    )
     slope = gamma / np.sqrt(variance + node.get("epsilon", 1e-5))
     axes = (-1, *[1] * (x.order.ndim - 2))
     factor = finite(slope.astype(np.float32).reshape(axes), "scale / sqrt(variance)", node)
@@ -217,9 +293,18 @@ def batch_normalization(build: Builder, node: Node, x: Operand, *statistics: Ope
     if build.quant(x.handle) is None:
         return affine(build, node, x, Constant(node.name, factor), Constant(node.name, shift))
     scale = np.where(factor == 0, np.float32(1), np.abs(factor)).astype(np.float32)
-    return affine(build, node, x, Constant(node.name, np.sign(factor).astype(np.int8), scale),
-                  Constant(node.name, shift))
+    return affine(
+        build,
+        node,
+        x,
+        Constant(node.name, np.sign(factor).astype(np.int8), scale),
+        Constant(node.name, shift),
+    )
 
 
-HANDLERS: dict[str, Handler] = {"Conv": conv, "Gemm": gemm, "MatMul": matmul,
-                                "BatchNormalization": batch_normalization}
+HANDLERS: dict[str, Handler] = {
+    "Conv": conv,
+    "Gemm": gemm,
+    "MatMul": matmul,
+    "BatchNormalization": batch_normalization,
+}

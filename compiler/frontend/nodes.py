@@ -14,14 +14,14 @@ __all__ = ["Nodes"]
 
 
 class Nodes:
-    """``names`` gives the tensor of each value: integers in the layout [batch, channels, rows, columns]."""
+    """``names`` gives the tensor of each value: integers, [batch, channels, rows, columns]."""
 
     def __init__(self, graph: ir.Graph, names: dict[str, str]) -> None:
         self.graph, self.names = graph, dict(names)
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._taken = {"", *names.values()}
-        self._taken |= {port.name for port in (*graph.inputs, *graph.outputs)}
+        self._taken |= {port.name for port in graph.inputs} | {port.name for port in graph.outputs}
         self._real: dict[str, str] = {}
         self._quants: dict[ir.Quant, tuple[str, str]] = {}
 
@@ -38,14 +38,17 @@ class Nodes:
         self.constants.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
-    def add(self, kind: str, inputs: list[str], name: str, output: str | None = None,
-            **attributes: Any) -> str:
+    def add(
+        self, kind: str, inputs: list[str], name: str, output: str | None = None, **attributes: Any
+    ) -> str:
         """Append a node called ``name``; returns its output, a fresh tensor unless given."""
         tensor = output or self._unique(f"{name}/output")
         self.nodes.append(helper.make_node(kind, inputs, [tensor], name=name, **attributes))
         return tensor
 
-    def reshape(self, tensor: str, shape: tuple[int, ...], name: str, output: str | None = None) -> str:
+    def reshape(
+        self, tensor: str, shape: tuple[int, ...], name: str, output: str | None = None
+    ) -> str:
         """Append a Reshape of all axes but the batch."""
         target = self.constant(f"{name}/shape", np.array([0, *shape], np.int64))
         return self.add("Reshape", [tensor, target], name, output)
@@ -53,12 +56,16 @@ class Nodes:
     def quant(self, quant: ir.Quant) -> list[str]:
         """Scale and zero point as initializers, shared by all who have the same."""
         if quant.dtype.bits != 8:
-            raise ModelError(f"{self.graph.name}: a value is {quant.dtype}; accepted: i8, u8, as ONNX has no "
-                             "other at this opset")
+            raise ModelError(
+                f"{self.graph.name}: a value is {quant.dtype}; accepted: i8, u8, as ONNX has no "
+                "other at this opset"
+            )
         if quant not in self._quants:
             number = len(self._quants)
-            self._quants[quant] = (self.constant(f"scale_{number}", np.float32(quant.scale)),
-                                   self.constant(f"zero_point_{number}", quant.dtype.numpy.type(quant.zero)))
+            self._quants[quant] = (
+                self.constant(f"scale_{number}", np.float32(quant.scale)),
+                self.constant(f"zero_point_{number}", quant.dtype.numpy.type(quant.zero)),
+            )
         return [*self._quants[quant]]
 
     def real(self, value: str) -> str:
@@ -66,10 +73,18 @@ class Nodes:
         if value not in self._real:
             tensor = self.names[value]
             self._real[value] = self.add(
-                "DequantizeLinear", [tensor, *self.quant(self.graph.quant(value))], f"{tensor}/dequantize")
+                "DequantizeLinear",
+                [tensor, *self.quant(self.graph.quant(value))],
+                f"{tensor}/dequantize",
+            )
         return self._real[value]
 
     def quantize(self, value: str, real: str) -> None:
         """The QuantizeLinear that computes a value."""
         tensor = self.names[value]
-        self.add("QuantizeLinear", [real, *self.quant(self.graph.quant(value))], f"{tensor}/quantize", tensor)
+        self.add(
+            "QuantizeLinear",
+            [real, *self.quant(self.graph.quant(value))],
+            f"{tensor}/quantize",
+            tensor,
+        )

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .operands import Handler, Operand, activation, constant, optional, windowed
+from .operands import Handler, Operand, activation, constant, optional, slid, windowed
 from .source import Node
-from .tensors import Constant, Tensor, raster
+from .tensors import Tensor
 
 __all__ = ["HANDLERS"]
 
@@ -27,9 +27,14 @@ def max_pool(build: Builder, node: Node, x: Operand) -> Tensor:
         raise ModelError(f"{node}: gives indices too; accepted: values only")
     source = build.as_map(x, node)
     window = windowed(node, build.streams[source].shape, tuple(node.get("kernel_shape", ())))
-    shape = window.output(build.streams[source].shape, build.streams[source].shape.channels)
-    result = build.computed(ir.MaxPool(node.name, (source,), node.outputs[0], window), shape, [x],
-                            build.map_order(shape, x))
+    found = build.streams[source].shape
+    shape = slid(node, window, found, found.channels)
+    result = build.computed(
+        ir.MaxPool(node.name, (source,), node.outputs[0], window),
+        shape,
+        [x],
+        build.map_order(shape, x),
+    )
     return replace(result, real=x.real)
 
 
@@ -39,12 +44,13 @@ def average_pool(build: Builder, node: Node, x: Operand) -> Tensor:
     source = build.as_map(x, node)
     found = build.streams[source].shape
     window = windowed(node, found, tuple(node.get("kernel_shape", ())))
-    padded = any(window.pads)
-    count = bool(node.get("count_include_pad", 0)) and padded
+    count = bool(node.get("count_include_pad", 0)) and any(window.pads)
     if count and node.get("ceil_mode", 0):
-        raise ModelError(f"{node}: ceil_mode=1 with count_include_pad=1; accepted: one of them, as runtimes "
-                         "disagree on the count at the border; pad explicitly and set ceil_mode=0")
-    shape = window.output(found, found.channels)
+        raise ModelError(
+            f"{node}: ceil_mode=1 with count_include_pad=1; accepted: one of them, as runtimes "
+            "disagree on the count at the border; pad explicitly and set ceil_mode=0"
+        )
+    shape = slid(node, window, found, found.channels)
     op = ir.AveragePool(node.name, (source,), node.outputs[0], window, count)
     return build.computed(op, shape, [x], build.map_order(shape, x))
 
@@ -83,8 +89,9 @@ def _axes(node: Node, x: Tensor, axes: Operand) -> tuple[int, ...]:
     return tuple(sorted(axis % x.order.ndim for axis in listed))
 
 
-def _reduce(build: Builder, node: Node, x: Tensor, axes: tuple[int, ...], keepdims: bool,
-            mean: bool) -> Tensor:
+def _reduce(
+    build: Builder, node: Node, x: Tensor, axes: tuple[int, ...], keepdims: bool, mean: bool
+) -> Tensor:
     """One value a channel (and a row, or a column), in any layout: found from the labels."""
     if 0 in axes or x.order.shape[0] != build.batch:
         raise ModelError(f"{node}: reduces over the batch; accepted: rows and columns")
@@ -101,42 +108,59 @@ def _targets(labels: NDArray[np.int64], shape: ir.Shape, window: ir.Window) -> N
     """Where each element of ``shape`` goes when ``window`` tiles the map."""
     row, column, channel = np.unravel_index(labels, shape.array)
     out = window.output(shape, shape.channels)
-    return np.ravel_multi_index((row // window.kernel[0], column // window.kernel[1], channel), out.array)
+    return np.ravel_multi_index(
+        (row // window.kernel[0], column // window.kernel[1], channel), out.array
+    )
 
 
-def _reduced_window(shape: ir.Shape, labels: NDArray[np.int64], axes: tuple[int, ...],
-                    node: Node) -> ir.Window:
+def _reduced_window(
+    shape: ir.Shape, labels: NDArray[np.int64], axes: tuple[int, ...], node: Node
+) -> ir.Window:
     count = int(np.prod([labels.shape[axis] for axis in axes]))
     for kernel in ((shape.height, shape.width), (shape.height, 1), (1, shape.width), (1, 1)):
         window = ir.Window(kernel, kernel)
         target = _targets(labels, shape, window)
         if window.taps == count and (target.min(axis=axes) == target.max(axis=axes)).all():
             return window
-    raise ModelError(f"{node}: reduces axes {[axis + 1 for axis in axes]} of a tensor of shape "
-                     f"{[1, *labels.shape]}, which are not its rows or columns; accepted: rows, columns or "
-                     "both")
+    raise ModelError(
+        f"{node}: reduces axes {[axis + 1 for axis in axes]} of a tensor of shape "
+        f"{[1, *labels.shape]}, which are not its rows or columns; accepted: rows, columns or "
+        "both"
+    )
 
 
 # -- padding and concatenation ---------------------------------------------------------------------
 
 
-def pad(build: Builder, node: Node, x: Operand, pads: Operand = None, value: Operand = None,
-        axes: Operand = None) -> Tensor:
+def pad(
+    build: Builder,
+    node: Node,
+    x: Operand,
+    pads: Operand = None,
+    value: Operand = None,
+    axes: Operand = None,
+) -> Tensor:
     """ONNX Pad with a constant, on rows and columns."""
     x = _tensor(x, node)
     if node.get("mode", "constant") != "constant":
-        raise ModelError(f"{node}: mode {node.get('mode', '')}; accepted: constant; pad the training data, "
-                         "or train with zero padding")
+        raise ModelError(
+            f"{node}: mode {node.get('mode', '')}; accepted: constant; pad the training data, "
+            "or train with zero padding"
+        )
     amounts = _amounts(node, x, pads, axes)
     if not amounts.any():
         return replace(x, label=node.outputs[0]) if x.raw else x
     if (amounts < 0).any() or amounts[:, 0].any():
-        raise ModelError(f"{node}: pads {amounts.tolist()}; accepted: none below 0, none on the batch")
+        raise ModelError(
+            f"{node}: pads {amounts.tolist()}; accepted: none below 0, none on the batch"
+        )
     fill = optional(value, float(node.get("value", 0.0)), node, "pad value")
     if not x.real:
         quant = build.quant(x.handle)
         if quant is None:
-            raise ModelError(f"{node}: pads integers of unknown scale; put DequantizeLinear before it")
+            raise ModelError(
+                f"{node}: pads integers of unknown scale; put DequantizeLinear before it"
+            )
         fill = (fill - quant.zero) * quant.scale
     return _padded(build, node, x, amounts, fill)
 
@@ -150,11 +174,15 @@ def _amounts(node: Node, x: Tensor, pads: Operand, axes: Operand) -> NDArray[np.
     return amounts
 
 
-def _padded(build: Builder, node: Node, x: Tensor, amounts: NDArray[np.int64], fill: float) -> Tensor:
+def _padded(
+    build: Builder, node: Node, x: Tensor, amounts: NDArray[np.int64], fill: float
+) -> Tensor:
     """``ir.Pad`` on a map whose channels come first or last."""
     first = not amounts[:, 1].any()
     view = x if first else replace(x, order=np.moveaxis(x.order, -1, 1))
-    swapped = amounts if first else np.concatenate([amounts[:, :1], amounts[:, -1:], amounts[:, 1:-1]], 1)
+    swapped = (
+        amounts if first else np.concatenate([amounts[:, :1], amounts[:, -1:], amounts[:, 1:-1]], 1)
+    )
     if swapped[:, 1].any():
         raise ModelError(f"{node}: pads the channels; accepted: rows and columns")
     source = build.as_map(view, node)
@@ -171,13 +199,17 @@ def _padded(build: Builder, node: Node, x: Tensor, amounts: NDArray[np.int64], f
 def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
     """ONNX Concat of activations: side by side on the channels of one map, or of one pixel."""
     if not all(isinstance(operand, Tensor) for operand in operands):
-        raise ModelError(f"{node}: concatenates a constant; accepted: tensors computed from the input")
+        raise ModelError(
+            f"{node}: concatenates a constant; accepted: tensors computed from the input"
+        )
     tensors = [operand for operand in operands if isinstance(operand, Tensor)]
     if len(tensors) == 1:
         return tensors[0]
-    if len({tensor.real for tensor in tensors}) > 1 or not tensors[0].real and \
-            len({build.quant(tensor.handle) for tensor in tensors}) > 1:
-        raise ModelError(f"{node}: concatenates integers of different scales; put DequantizeLinear before it")
+    quants = {build.quant(tensor.handle) for tensor in tensors if not tensor.real}
+    if len({tensor.real for tensor in tensors}) > 1 or len(quants) > 1:
+        raise ModelError(
+            f"{node}: concatenates integers of different scales; put DequantizeLinear before it"
+        )
     maps = [build.shape(tensor) for tensor in tensors]
     if len({(shape.height, shape.width) for shape in maps}) > 1:
         maps = [ir.Shape(1, 1, shape.size) for shape in maps]
@@ -188,7 +220,9 @@ def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
     return Tensor(handle, order, node.outputs[0], tensors[0].real)
 
 
-def _side_by_side(tensors: list[Tensor], maps: list[ir.Shape], out: ir.Shape) -> list[NDArray[np.int64]]:
+def _side_by_side(
+    tensors: list[Tensor], maps: list[ir.Shape], out: ir.Shape
+) -> list[NDArray[np.int64]]:
     """The labels of each tensor in the concatenated stream."""
     orders, start = [], 0
     for tensor, shape in zip(tensors, maps, strict=True):
@@ -199,6 +233,12 @@ def _side_by_side(tensors: list[Tensor], maps: list[ir.Shape], out: ir.Shape) ->
 
 
 HANDLERS: dict[str, Handler] = {
-    "MaxPool": max_pool, "AveragePool": average_pool, "ReduceMean": reduce_mean, "ReduceMax": reduce_max,
-    "GlobalAveragePool": global_average_pool, "GlobalMaxPool": global_max_pool, "Pad": pad,
-    "Concat": concat}
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
+    "ReduceMean": reduce_mean,
+    "ReduceMax": reduce_max,
+    "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
+    "Pad": pad,
+    "Concat": concat,
+}

@@ -1,5 +1,7 @@
 """Nodes that only move elements, and nodes that can be computed now: both run in onnx.reference."""
 
+from typing import Any
+
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -15,28 +17,44 @@ from .tensors import Constant, Tensor
 
 __all__ = ["HANDLERS", "MOVING", "fold", "moved"]
 
-MOVING = frozenset({"Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace",
-                    "SpaceToDepth", "Gather", "Slice"})
+MOVING = frozenset(
+    {
+        "Reshape",
+        "Transpose",
+        "Flatten",
+        "Squeeze",
+        "Unsqueeze",
+        "DepthToSpace",
+        "SpaceToDepth",
+        "Gather",
+        "Slice",
+    }
+)
 SAME = frozenset({"Identity", "Dropout"})
 
 
-def evaluate(node: Node, arrays: list[NDArray[np.generic] | None]) -> list[NDArray[np.generic]]:
+def evaluate(node: Node, arrays: list[NDArray[Any] | None]) -> list[NDArray[Any]]:
     """The node's outputs by ONNX's own reference, so that every opset's rules hold."""
-    feeds = {name: array for name, array in zip(node.inputs, arrays, strict=True)
-             if array is not None}
+    feeds = {
+        name: array for name, array in zip(node.inputs, arrays, strict=True) if array is not None
+    }
     try:
         return [np.asarray(value) for value in ReferenceEvaluator(_alone(node)).run(None, feeds)]
     except Exception as error:
         shapes = ", ".join(str(list(array.shape)) for array in feeds.values())
-        raise ModelError(f"{node}: does not fit its operands of shape {shapes} "
-                         f"({_first_line(error)}); accepted: operands the operator allows; check the "
-                         "model with onnx.checker") from None
+        raise ModelError(
+            f"{node}: does not fit its operands of shape {shapes} "
+            f"({_first_line(error)}); accepted: operands the operator allows; check the "
+            "model with onnx.checker"
+        ) from None
 
 
 def _alone(node: Node) -> onnx.ModelProto:
     """A model of one node, so that the rules of the file's opset hold."""
-    inputs, outputs = ([onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name]
-                       for names in (node.inputs, node.outputs))
+    inputs, outputs = (
+        [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name]
+        for names in (node.inputs, node.outputs)
+    )
     graph = helper.make_graph([node.proto], node.name, inputs, outputs)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
 
@@ -47,24 +65,30 @@ def _first_line(error: Exception) -> str:
 
 def moved(node: Node, order: NDArray[np.int64], operands: list[Operand]) -> NDArray[np.int64]:
     """The labels after a node that only moves elements."""
-    arrays = [None if operand is None else constant(operand, node, "operand").array
-              for operand in operands]
+    arrays = [
+        None if operand is None else constant(operand, node, "operand").array
+        for operand in operands
+    ]
     result = evaluate(node, [order, *arrays])[0].astype(np.int64)
     if result.size != order.size or np.unique(result).size != order.size:
-        raise ModelError(f"{node}: takes {result.size} of {order.size} elements; accepted: all of them, in "
-                         "any arrangement; slicing has no hardware")
+        raise ModelError(
+            f"{node}: takes {result.size} of {order.size} elements; accepted: all of them, in "
+            "any arrangement; slicing has no hardware"
+        )
     return result
 
 
 def fold(node: Node, operands: list[Operand]) -> list[Constant]:
-    """The outputs of a node of constants; quantized ones stay quantized where elements only move."""
+    """The outputs of a node of constants; quantized ones stay so where elements only move."""
     constants = [operand if isinstance(operand, Constant) else None for operand in operands]
     name = next((c.name for c in constants if c is not None), node.name)
-    first, rest = (constants[0] if constants else None), [c and c.array for c in constants[1:]]
+    first = constants[0] if constants else None
+    rest = [None if c is None else c.array for c in constants[1:]]
     if first is not None and first.scale is not None and node.op in MOVING | SAME:
         array, scale = (evaluate(node, [part, *rest])[0] for part in (first.array, first.scale))
-        return [Constant(name, array, scale)]
-    return [Constant(name, array) for array in evaluate(node, [c and c.real() for c in constants])]
+        return [Constant(name, array, scale.astype(np.float32))]
+    values = evaluate(node, [None if c is None else c.real() for c in constants])
+    return [Constant(name, value) for value in values]
 
 
 def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
@@ -85,8 +109,10 @@ def _cast(build: Builder, node: Node, x: Operand) -> Tensor:
     assert isinstance(x, Tensor)
     host = any(isinstance(step, ir.HostArgMax) for step in x.tail)
     if not host and (not x.real or int(node.get("to", 1)) not in (1, 11)):
-        raise ModelError(f"{node}: casts between floats and integers inside the network; accepted: casts to "
-                         "float32 of floats; use QuantizeLinear and DequantizeLinear")
+        raise ModelError(
+            f"{node}: casts between floats and integers inside the network; accepted: casts to "
+            "float32 of floats; use QuantizeLinear and DequantizeLinear"
+        )
     return x.moved(x.order, node.outputs[0])
 
 
@@ -96,4 +122,7 @@ def shape_of(node: Node, x: Tensor) -> Constant:
 
 
 HANDLERS: dict[str, Handler] = {
-    **{name: _move for name in MOVING}, **{name: _same for name in SAME}, "Cast": _cast}
+    **{name: _move for name in MOVING},
+    **{name: _same for name in SAME},
+    "Cast": _cast,
+}

@@ -1,6 +1,7 @@
 """What the importer knows of one ONNX tensor: a constant, or a labelled view of a stream."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +21,10 @@ class Constant:
     """
 
     name: str
-    array: NDArray[np.generic]
+    array: NDArray[Any]
     scale: NDArray[np.float32] | None = None
 
-    def real(self) -> NDArray[np.generic]:
+    def real(self) -> NDArray[Any]:
         """The numbers the constant stands for."""
         if self.scale is None:
             return self.array
@@ -42,11 +43,11 @@ class Constant:
 class Tensor:
     """An activation: ``order`` has the tensor's shape, batch included, and holds stream positions.
 
-    Frame ``b`` of a stream of ``size`` elements is labelled ``b * size`` to ``b * size + size - 1``.
+    Frame ``b`` of a stream of ``size`` elements has labels ``b * size`` to ``(b + 1) * size - 1``.
     ``handle`` is the stream in the builder. ``real`` is False between QuantizeLinear and
     DequantizeLinear; ``raw`` is True until the first QuantizeLinear. ``label`` is the name an
     ``ir.Reshape`` of this tensor takes. ``tail`` holds the host's steps since the stream left the
-    hardware; ``groups`` the softmax group of every label, and ``source`` the order before an ArgMax.
+    hardware; ``groups`` the softmax group of every label, ``source`` the order before ArgMax.
     """
 
     handle: str
@@ -66,7 +67,9 @@ class Tensor:
 
 def raster(shape: tuple[int, ...], batch: int) -> NDArray[np.int64]:
     """Labels of ``batch`` frames of ``shape`` in raster order."""
-    return np.arange(batch * int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(batch, *shape)
+    return np.arange(batch * int(np.prod(shape, dtype=np.int64)), dtype=np.int64).reshape(
+        batch, *shape
+    )
 
 
 def frame(order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
@@ -77,8 +80,9 @@ def frame(order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
     return order[0] if rows == 1 else order[:rows]
 
 
-def channelwise(value: NDArray[np.generic], order: NDArray[np.int64], shape: ir.Shape,
-                node: str) -> NDArray[np.generic]:
+def channelwise(
+    value: NDArray[Any], order: NDArray[np.int64], shape: ir.Shape, node: str
+) -> NDArray[Any]:
     """One number a channel, from a constant that broadcasts against a tensor with labels ``order``.
 
     Raises ModelError when the constant differs from pixel to pixel.
@@ -86,13 +90,18 @@ def channelwise(value: NDArray[np.generic], order: NDArray[np.int64], shape: ir.
     try:
         spread = np.broadcast_to(value, order.shape)
     except ValueError:
-        raise ModelError(f"{node}: a constant of shape {list(value.shape)} does not broadcast to "
-                         f"{list(order.shape)}; accepted: one number, or one a channel") from None
+        raise ModelError(
+            f"{node}: a constant of shape {list(value.shape)} does not broadcast to "
+            f"{list(order.shape)}; accepted: one number, or one a channel"
+        ) from None
     first = order < shape.size
     stream = np.empty(shape.size, spread.dtype)
     stream[order[first]] = spread[first]
     pixels = stream.reshape(shape.pixels, shape.channels)
     if not (pixels == pixels[0]).all():
-        raise ModelError(f"{node}: the constant differs from pixel to pixel; accepted: one number, or "
-                         "one a channel; fold the constant into the training data or the bias")
-    return pixels[0]
+        raise ModelError(
+            f"{node}: the constant differs from pixel to pixel; accepted: one number, or "
+            "one a channel; fold the constant into the training data or the bias"
+        )
+    row: NDArray[Any] = pixels[0]
+    return row

@@ -4,6 +4,7 @@ import os
 from functools import singledispatch
 from math import inf, prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -18,17 +19,26 @@ __all__ = ["tensor_names", "write_qdq"]
 
 OPSET = 17
 IR_VERSION = 8
-ELEMENTS = {"float32": TensorProto.FLOAT, "int8": TensorProto.INT8, "uint8": TensorProto.UINT8,
-            "int32": TensorProto.INT32, "int64": TensorProto.INT64}
+ELEMENTS = {
+    "float32": TensorProto.FLOAT,
+    "int8": TensorProto.INT8,
+    "uint8": TensorProto.UINT8,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+}
 
 
 def tensor_names(graph: ir.Graph) -> dict[str, str]:
-    """The name of every value in the file: its own, unless the model's input or output is called so."""
-    ports = {port.name for port in (*graph.inputs, *graph.outputs)}
+    """The tensor of every value in the file: its own name, unless a port is called so."""
+    ports = {*(port.name for port in graph.inputs), *(port.name for port in graph.outputs)}
     names: dict[str, str] = {}
     for value in graph.values:
         name = value
-        while name in ports or name in names.values() or name != value and name in graph.values:
+        while name in {
+            *ports,
+            *names.values(),
+            *(other for other in graph.values if other != value),
+        }:
             name += "/quantized"
         names[value] = name
     port = graph.inputs[0]
@@ -38,13 +48,15 @@ def tensor_names(graph: ir.Graph) -> dict[str, str]:
 
 
 def write_qdq(graph: ir.Graph, path: str | Path) -> None:
-    """Write the quantized ``graph`` to ``path``: opset 17, layout NCHW inside, the model's own borders.
+    """Write the quantized ``graph`` to ``path``: opset 17, NCHW inside, the model's own borders.
 
     The output of each QuantizeLinear is named as in :func:`tensor_names`. The file is replaced at
     once. Raises ModelError for a float graph, and for what 8 bits can not hold.
     """
     if not graph.quantized:
-        raise ModelError(f"{graph.name}: is a float32 network; accepted: a quantized one; quantize it first")
+        raise ModelError(
+            f"{graph.name}: is a float32 network; accepted: a quantized one; quantize it first"
+        )
     nodes = Nodes(graph, tensor_names(graph))
     enter(nodes, graph.inputs[0])
     for op in graph.ops:
@@ -56,12 +68,26 @@ def write_qdq(graph: ir.Graph, path: str | Path) -> None:
 def _model(graph: ir.Graph, nodes: Nodes) -> onnx.ModelProto:
     first, last = graph.inputs[0], graph.outputs[0]
     proto = helper.make_graph(
-        nodes.nodes, graph.name,
-        [helper.make_tensor_value_info(first.name, ELEMENTS[first.dtype], [first.batch, *first.shape])],
-        [helper.make_tensor_value_info(last.name, ELEMENTS[last.dtype], [first.batch, *last.shape])],
-        nodes.constants)
-    return helper.make_model(proto, producer_name="gatewright", ir_version=IR_VERSION,
-                             opset_imports=[helper.make_opsetid("", OPSET)])
+        nodes.nodes,
+        graph.name,
+        [
+            helper.make_tensor_value_info(
+                first.name, ELEMENTS[first.dtype], [first.batch, *first.shape]
+            )
+        ],
+        [
+            helper.make_tensor_value_info(
+                last.name, ELEMENTS[last.dtype], [first.batch, *last.shape]
+            )
+        ],
+        nodes.constants,
+    )
+    return helper.make_model(
+        proto,
+        producer_name="gatewright",
+        ir_version=IR_VERSION,
+        opset_imports=[helper.make_opsetid("", OPSET)],
+    )
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:
@@ -70,7 +96,7 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
     os.replace(partial, path)
 
 
-# -- operators ---------------------------------------------------------------------------------------
+# -- operators -----------------------------------------------------------------------------------
 
 
 @singledispatch
@@ -79,9 +105,13 @@ def _write(op: ir.Op, nodes: Nodes) -> None:
     raise NotImplementedError(f"{op.name}: no ONNX form for {type(op).__name__}")
 
 
-def _window(window: ir.Window) -> dict[str, list[int]]:
-    return {"kernel_shape": [*window.kernel], "strides": [*window.stride],
-            "dilations": [*window.dilation], "pads": [*window.pads]}
+def _window(window: ir.Window) -> dict[str, Any]:
+    return {
+        "kernel_shape": [*window.kernel],
+        "strides": [*window.stride],
+        "dilations": [*window.dilation],
+        "pads": [*window.pads],
+    }
 
 
 def _clamped(op: ir.Conv | ir.AveragePool | ir.Add | ir.Unary, real: str, nodes: Nodes) -> None:
@@ -89,8 +119,10 @@ def _clamped(op: ir.Conv | ir.AveragePool | ir.Add | ir.Unary, real: str, nodes:
     if op.clamp == ir.Clamp(0.0, inf):
         real = nodes.add("Relu", [real], f"{op.name}/relu")
     elif op.clamp != ir.Clamp():
-        bounds = [nodes.constant(f"{op.name}/{end}", np.float32(bound)) if np.isfinite(bound) else ""
-                  for end, bound in (("low", op.clamp.low), ("high", op.clamp.high))]
+        bounds = [
+            nodes.constant(f"{op.name}/{end}", np.float32(bound)) if np.isfinite(bound) else ""
+            for end, bound in (("low", op.clamp.low), ("high", op.clamp.high))
+        ]
         real = nodes.add("Clip", [real, *bounds], f"{op.name}/clip")
     nodes.quantize(op.output, real)
 
@@ -108,15 +140,19 @@ def _weight(op: ir.Conv, nodes: Nodes) -> str:
     """DequantizeLinear of the integers, one scale an output channel."""
     weight = op.weight.transpose(0, 3, 1, 2).astype(np.int64)
     low, high = int(weight.min()), int(weight.max())
-    zero = 0 if -128 <= low and high <= 127 else -low
-    dtype = np.int8 if zero == 0 else np.uint8
-    if zero and not (0 <= zero <= 255 and high - low <= 255):
-        raise ModelError(f"{op.name}: has weights of {low} to {high}, which 8 bits can not hold; accepted: "
-                         "8-bit weights; quantize the float32 network instead")
+    signed = low >= -128 and high <= 127
+    zero, dtype = (0, np.int8) if signed else (max(0, -low), np.uint8)
+    if not signed and high + zero > 255:
+        raise ModelError(
+            f"{op.name}: has weights of {low} to {high}, which 8 bits can not hold; accepted: "
+            "8-bit weights; quantize the float32 network instead"
+        )
     assert op.weight_scale is not None
-    parts = [nodes.constant(f"{op.name}/weight", (weight + zero).astype(dtype)),
-             nodes.constant(f"{op.name}/weight_scale", op.weight_scale.astype(np.float32)),
-             nodes.constant(f"{op.name}/weight_zero_point", np.full(op.channels, zero, dtype))]
+    parts = [
+        nodes.constant(f"{op.name}/weight", (weight + zero).astype(dtype)),
+        nodes.constant(f"{op.name}/weight_scale", op.weight_scale.astype(np.float32)),
+        nodes.constant(f"{op.name}/weight_zero_point", np.full(op.channels, zero, dtype)),
+    ]
     return nodes.add("DequantizeLinear", parts, f"{op.name}/weight_real", axis=0)
 
 
@@ -126,9 +162,11 @@ def _bias(op: ir.Conv, nodes: Nodes) -> str:
         return nodes.constant(f"{op.name}/bias", op.bias.astype(np.float32))
     if np.abs(op.bias.astype(np.int64)).max(initial=0) >= 2**31:
         raise ModelError(f"{op.name}: has a bias that int32 can not hold; accepted: 32-bit biases")
-    parts = [nodes.constant(f"{op.name}/bias", op.bias.astype(np.int32)),
-             nodes.constant(f"{op.name}/bias_scale", op.bias_scale.astype(np.float32)),
-             nodes.constant(f"{op.name}/bias_zero_point", np.zeros(op.channels, np.int32))]
+    parts = [
+        nodes.constant(f"{op.name}/bias", op.bias.astype(np.int32)),
+        nodes.constant(f"{op.name}/bias_scale", op.bias_scale.astype(np.float32)),
+        nodes.constant(f"{op.name}/bias_zero_point", np.zeros(op.channels, np.int32)),
+    ]
     return nodes.add("DequantizeLinear", parts, f"{op.name}/bias_real", axis=0)
 
 
@@ -141,19 +179,28 @@ def _(op: ir.MaxPool, nodes: Nodes) -> None:
 @_write.register
 def _(op: ir.AveragePool, nodes: Nodes) -> None:
     if op.window.dilation != (1, 1):
-        raise ModelError(f"{op.name}: AveragePool with dilation {op.window.dilation}; accepted: 1, as opset "
-                         f"{OPSET} knows no other")
+        raise ModelError(
+            f"{op.name}: AveragePool with dilation {op.window.dilation}; accepted: 1, as opset "
+            f"{OPSET} knows no other"
+        )
     attributes = _window(op.window)
     del attributes["dilations"]
-    real = nodes.add("AveragePool", [nodes.real(op.inputs[0])], op.name,
-                     count_include_pad=int(op.count_padding), **attributes)
+    real = nodes.add(
+        "AveragePool",
+        [nodes.real(op.inputs[0])],
+        op.name,
+        count_include_pad=int(op.count_padding),
+        **attributes,
+    )
     _clamped(op, real, nodes)
 
 
 @_write.register
 def _(op: ir.Pad, nodes: Nodes) -> None:
     top, left, bottom, right = op.pads
-    pads = nodes.constant(f"{op.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64))
+    pads = nodes.constant(
+        f"{op.name}/pads", np.array([0, 0, top, left, 0, 0, bottom, right], np.int64)
+    )
     fill = nodes.constant(f"{op.name}/fill", np.float32(op.fill))
     nodes.quantize(op.output, nodes.add("Pad", [nodes.real(op.inputs[0]), pads, fill], op.name))
 
@@ -187,7 +234,9 @@ def _(op: ir.Reshape, nodes: Nodes) -> None:
         nodes.reshape(tensor, shape, f"{op.name}/map", nodes.names[op.output])
     else:
         rows = nodes.reshape(tensor, target.array, f"{op.name}/map")
-        nodes.add("Transpose", [rows], f"{op.name}/channels", nodes.names[op.output], perm=[0, 3, 1, 2])
+        nodes.add(
+            "Transpose", [rows], f"{op.name}/channels", nodes.names[op.output], perm=[0, 3, 1, 2]
+        )
 
 
 @_write.register
@@ -196,34 +245,35 @@ def _(op: ir.ArgMax, nodes: Nodes) -> None:
     rows = nodes.add("Transpose", [nodes.real(op.inputs[0])], f"{op.name}/rows", perm=[0, 2, 3, 1])
     flat = nodes.reshape(rows, (prod(source.array),), f"{op.name}/flat")
     index = nodes.add("ArgMax", [flat], op.name, axis=1, keepdims=1)
-    cast = nodes.add("Cast", [index], f"{op.name}/cast",
-                     to=helper.np_dtype_to_tensor_dtype(quant.dtype.numpy))
+    cast = nodes.add(
+        "Cast", [index], f"{op.name}/cast", to=helper.np_dtype_to_tensor_dtype(quant.dtype.numpy)
+    )
     nodes.reshape(cast, (1, 1, 1), f"{op.name}/map", nodes.names[op.output])
 
 
 @singledispatch
-def _function(function: ir.Function) -> tuple[str, dict[str, float]]:
+def _function(function: ir.Function) -> tuple[str, dict[str, Any]]:
     """ONNX operator and attributes of a function; no operator for the identity."""
     raise NotImplementedError(f"no ONNX form for {type(function).__name__}")
 
 
 @_function.register
-def _(function: ir.Identity) -> tuple[str, dict[str, float]]:
+def _(function: ir.Identity) -> tuple[str, dict[str, Any]]:
     return "", {}
 
 
 @_function.register(ir.Sigmoid)
 @_function.register(ir.Tanh)
 @_function.register(ir.HardSwish)
-def _(function: ir.Function) -> tuple[str, dict[str, float]]:
+def _(function: ir.Function) -> tuple[str, dict[str, Any]]:
     return type(function).__name__, {}
 
 
 @_function.register
-def _(function: ir.LeakyRelu) -> tuple[str, dict[str, float]]:
+def _(function: ir.LeakyRelu) -> tuple[str, dict[str, Any]]:
     return "LeakyRelu", {"alpha": function.alpha}
 
 
 @_function.register
-def _(function: ir.HardSigmoid) -> tuple[str, dict[str, float]]:
+def _(function: ir.HardSigmoid) -> tuple[str, dict[str, Any]]:
     return "HardSigmoid", {"alpha": function.alpha, "beta": function.beta}

@@ -4,7 +4,20 @@ from functools import singledispatch
 from math import inf
 
 from .graph import Graph
-from .ops import (Add, ArgMax, AveragePool, Clamp, Concat, Conv, MaxPool, Op, Pad, Reshape, Unary, Window)
+from .ops import (
+    Add,
+    ArgMax,
+    AveragePool,
+    Clamp,
+    Concat,
+    Conv,
+    MaxPool,
+    Op,
+    Pad,
+    Reshape,
+    Unary,
+    Window,
+)
 
 __all__ = ["to_text"]
 
@@ -12,8 +25,10 @@ __all__ = ["to_text"]
 def to_text(graph: Graph) -> str:
     """The whole graph, readable, in processing order; weights are shown by their type only."""
     lines = [f"graph {graph.name}"]
-    lines += [f"  {graph.values[port.value]} = input {port.name} {_model(port.shape, port.dtype)}"
-              for port in graph.inputs]
+    lines += [
+        f"  {graph.values[port.value]} = input {port.name} {_model(port.shape, port.dtype)}"
+        for port in graph.inputs
+    ]
     lines += [f"  {graph.values[op.output]} = {describe(op)}  # {op.name}" for op in graph.ops]
     for port in graph.outputs:
         tail = "".join(f" | {step}" for step in port.tail)
@@ -62,8 +77,10 @@ def _(op: Conv) -> str:
     groups = f", groups {op.groups}" if op.groups > 1 else ""
     bias = "" if op.bias is None else f", bias {op.bias.dtype}"
     scale = "" if op.weight_scale is None else " scaled"
-    return (f"conv {_operands(op)}{_window(op.window)}{groups}, weight {op.weight.dtype}{scale}{bias}"
-            f"{_clamp(op.clamp)}")
+    return (
+        f"conv {_operands(op)}{_window(op.window)}{groups}, weight {op.weight.dtype}{scale}{bias}"
+        f"{_clamp(op.clamp)}"
+    )
 
 
 @describe.register

@@ -5,7 +5,7 @@ from functools import singledispatch
 
 import numpy as np
 
-from .graph import Graph
+from .graph import Graph, InputPort, OutputPort
 from .ops import Add, ArgMax, AveragePool, Concat, Conv, MaxPool, Op, Pad, Reshape, Unary
 from .types import Shape
 
@@ -47,7 +47,8 @@ def _names(graph: Graph) -> Iterator[str]:
 
 def _ports(graph: Graph) -> Iterator[str]:
     """Orders are permutations of the streams they belong to."""
-    for port in (*graph.inputs, *graph.outputs):
+    ports: list[InputPort | OutputPort] = [*graph.inputs, *graph.outputs]
+    for port in ports:
         if port.value in graph.values:
             size = graph.shape(port.value).size
             if not np.array_equal(np.sort(port.order), np.arange(size)):
@@ -71,8 +72,15 @@ def _convolution(op: Conv, shape: Shape) -> Iterator[str]:
     if op.weight.ndim != 4 or op.weight.shape[1:3] != op.window.kernel:
         yield f"{op.name}: weight {op.weight.shape} for a kernel of {op.window.kernel}"
     elif op.weight.shape[3] * op.groups != shape.channels or op.channels % op.groups:
-        yield f"{op.name}: weight {op.weight.shape} in {op.groups} groups for {shape.channels} channels"
-    for name, vector in (("weight_scale", op.weight_scale), ("bias", op.bias), ("bias_scale", op.bias_scale)):
+        yield (
+            f"{op.name}: weight {op.weight.shape} in {op.groups} groups "
+            f"for {shape.channels} channels"
+        )
+    for name, vector in (
+        ("weight_scale", op.weight_scale),
+        ("bias", op.bias),
+        ("bias_scale", op.bias_scale),
+    ):
         if vector is not None and vector.shape != (op.channels,):
             yield f"{op.name}: {name} {vector.shape} for {op.channels} channels"
     if (op.weight_scale is None) == (op.weight.dtype.kind == "i"):
@@ -84,9 +92,10 @@ def _convolution(op: Conv, shape: Shape) -> Iterator[str]:
 def _quantized(graph: Graph, op: Op) -> Iterator[str]:
     """Operators that only select elements do not requantize; weights are integers."""
     if isinstance(op, MaxPool | Pad | Concat | Reshape):
+        wanted = graph.quant(op.output)
         for name in op.inputs:
-            if graph.quant(name) != graph.quant(op.output):
-                yield f"{op.name}: {name} is {graph.quant(name)}, {op.output} is {graph.quant(op.output)}"
+            if graph.quant(name) != wanted:
+                yield f"{op.name}: {name} is {graph.quant(name)}, {op.output} is {wanted}"
     if isinstance(op, Conv) and op.weight_scale is None:
         yield f"{op.name}: float weights in a quantized graph"
 
@@ -114,7 +123,9 @@ def _(op: MaxPool | AveragePool, shapes: list[Shape], declared: Shape) -> Shape 
 @output_shape.register
 def _(op: Pad, shapes: list[Shape], declared: Shape) -> Shape | None:
     top, left, bottom, right = op.pads
-    return Shape(shapes[0].height + top + bottom, shapes[0].width + left + right, shapes[0].channels)
+    return Shape(
+        shapes[0].height + top + bottom, shapes[0].width + left + right, shapes[0].channels
+    )
 
 
 @output_shape.register

@@ -13,17 +13,24 @@ def fold_pad(graph: ir.Graph) -> ir.Graph:
 
     Before: ``a = pad x, zero;  y = conv a, window``
     After:  ``y = conv x, window with the pads added``
-    Exact:  both pad with the real number 0, and ``a`` has the quantization of ``x``. AveragePool then
-            counts the padding, which is only the same when it did so, or had none of its own.
+    Exact:  both pad with the real number 0, and ``a`` has the quantization of ``x``. AveragePool
+            then counts the padding, which is the same when it did so, or had none of its own.
     """
     for pad in graph.ops:
         reader = sole_reader(graph, pad.output)
-        if isinstance(pad, ir.Pad) and pad.fill == 0 and reader is not None and \
-                graph.values[pad.output].quant == graph.values[pad.inputs[0]].quant:
+        if (
+            isinstance(pad, ir.Pad)
+            and pad.fill == 0
+            and reader is not None
+            and graph.values[pad.output].quant == graph.values[pad.inputs[0]].quant
+        ):
             merged = _merged(pad, reader)
             if merged is not None:
-                return fold_pad(graph.replace(
-                    merged if op is reader else op for op in graph.ops if op is not pad))
+                return fold_pad(
+                    graph.replace(
+                        merged if op is reader else op for op in graph.ops if op is not pad
+                    )
+                )
     return graph
 
 
@@ -31,7 +38,8 @@ def _merged(pad: ir.Pad, reader: ir.Op) -> ir.Op | None:
     if not isinstance(reader, ir.Conv | ir.AveragePool):
         return None
     own = reader.window.pads
-    window = replace(reader.window, pads=tuple(a + b for a, b in zip(own, pad.pads, strict=True)))
+    top, left, bottom, right = (a + b for a, b in zip(own, pad.pads, strict=True))
+    window = replace(reader.window, pads=(top, left, bottom, right))
     if isinstance(reader, ir.Conv):
         return replace(reader, inputs=pad.inputs, window=window)
     if any(own) and not reader.count_padding:

@@ -16,7 +16,7 @@ Selecting = ir.MaxPool | ir.Reshape
 def fuse_clamp(graph: ir.Graph) -> ir.Graph:
     """A clamp moves up, past MaxPool and Reshape, into the operator whose output it limits.
 
-    Before: ``a = conv x;  b = maxpool a;  y = identity b, clamp``, ``a`` and ``b`` not rounded, read once
+    Before: ``a = conv x;  b = maxpool a;  y = identity b, clamp``; ``a``, ``b`` float, read once
     After:  ``a = conv x, clamp;  y = maxpool a``
     Exact:  a clamp and rounding are monotone, so each commutes with taking the largest.
     """
@@ -29,13 +29,16 @@ def fuse_clamp(graph: ir.Graph) -> ir.Graph:
 
 
 def _chain(graph: ir.Graph, unary: ir.Unary) -> list[ir.Op]:
-    """The operators from the one that takes the clamp to the last before ``unary``; empty if none."""
+    """From the operator that takes the clamp to the last before ``unary``; empty if none."""
     chain: list[ir.Op] = []
     reader: ir.Op = unary
     while True:
         op = graph.producer(reader.inputs[0])
-        if op is None or graph.values[op.output].quant is not None or \
-                sole_reader(graph, op.output) is not reader:
+        if (
+            op is None
+            or graph.values[op.output].quant is not None
+            or sole_reader(graph, op.output) is not reader
+        ):
             return []
         chain.insert(0, op)
         if isinstance(op, Clamping):
@@ -48,12 +51,14 @@ def _chain(graph: ir.Graph, unary: ir.Unary) -> list[ir.Op]:
 def _moved(graph: ir.Graph, chain: list[ir.Op], unary: ir.Unary) -> ir.Graph:
     first, last = chain[0], chain[-1]
     assert isinstance(first, Clamping)
-    renamed = {first: replace(first, clamp=_both(first.clamp, unary.clamp))}
+    renamed: dict[ir.Op, ir.Op] = {first: replace(first, clamp=_both(first.clamp, unary.clamp))}
     renamed[last] = replace(renamed.get(last, last), output=unary.output)
     shape, quant = graph.shape(unary.output), graph.values[unary.output].quant
     values = [replace(graph.values[op.output], quant=quant) for op in chain[:-1]]
-    return graph.replace((renamed.get(op, op) for op in graph.ops if op is not unary),
-                         [*values, ir.Value(unary.output, shape, quant)])
+    return graph.replace(
+        (renamed.get(op, op) for op in graph.ops if op is not unary),
+        [*values, ir.Value(unary.output, shape, quant)],
+    )
 
 
 def _both(first: ir.Clamp, second: ir.Clamp) -> ir.Clamp:

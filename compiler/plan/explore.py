@@ -68,6 +68,10 @@ def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     return [row for row in table if row[1] > row[2]]
 
 
+#: share of the interval that stages without multipliers may take
+_AHEAD = 0.9
+
+
 class _Search:
     """All foldings of all operators, once; then plans for given intervals."""
 
@@ -143,6 +147,9 @@ class _Search:
                                                                       key=lambda c: c.cycles)]
         if isinstance(op, ir.Conv):
             return min(enough, key=lambda c: (c.multipliers, _size(c))).stage
+        # cheap stages run ahead of the arrays, so that they never set the pace
+        relaxed = [c for c in choices if c.cycles <= _AHEAD * interval]
+        enough = relaxed or enough
         incoming = [lanes.get(name, 1) for name in op.inputs]
         shape = self.graph.shape(op.output)
 

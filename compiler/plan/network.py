@@ -18,13 +18,15 @@ class Plan:
     """Which stages a network becomes, and how long the queues between them are.
 
     ``lanes_in`` is how many elements the host sends a beat. ``queues`` maps (stage, input index) to the
-    depth in pixels of the queue before that input; inputs without one are not listed.
+    depth in pixels of the queue before that input; inputs without one are not listed. ``argmax``: the
+    hardware gives the winning class instead of all scores.
     """
 
     board: str
     stages: tuple[StagePlan, ...]
     queues: dict[tuple[str, int], int]
     lanes_in: int = 1
+    argmax: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Network:
         self._alias = {op.output: op.inputs[0] for op in graph if isinstance(op, ir.Reshape)}
         self.stage_of = {value: stage for stage in plan.stages for value in stage.ops}
         self._check_cover()
+        self._check_borders()
         self.designs: dict[str, Design] = {
             stage.name: design(self.op(stage), graph, stage, device) for stage in plan.stages}
 
@@ -99,6 +102,18 @@ class Network:
                             + ", ".join([*(f"no stage computes {v}" for v in missing),
                                          *(f"the network has no {v}" for v in extra)])
                             + "; compile without --plan to make a new one")
+
+    def _check_borders(self) -> None:
+        channels = self.graph.shape(self.graph.inputs[0].value).channels
+        if self.plan.lanes_in > channels:
+            raise PlanError(f"lanes_in={self.plan.lanes_in}, but the input has {channels} channels; "
+                            f"choose 1 to {channels}")
+        inputs = {(stage.name, n) for stage in self.plan.stages
+                  for n, _ in enumerate(self.op(stage).inputs)}
+        for stage, index in self.plan.queues:
+            if (stage, index) not in inputs:
+                raise PlanError(f"a queue stands before input {index} of stage {stage}, which the "
+                                "network does not have")
 
     def root(self, value: str) -> str:
         """The value whose stream carries ``value``: itself, or the one it reshapes."""

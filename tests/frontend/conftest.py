@@ -1,5 +1,6 @@
-"""What the tests of the frontend share: small models, and a float evaluation to hold against ORT."""
+"""What the tests of the frontend share: small models, and an evaluation beside ORT."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -19,19 +20,28 @@ def rng():
 
 @pytest.fixture
 def model(tmp_path):
-    """Write a model of ``nodes`` and return its path: ``model(nodes, [1, 3, 8, 8], **initializers)``."""
+    """Write a model, return its path: ``model(nodes, [1, 3, 8, 8], **initializers)``."""
 
-    def write(nodes, shape, *, opset=17, dtype=TensorProto.FLOAT, out="y", out_dtype=None,
-              name="model.onnx", **initializers):
+    def write(
+        nodes,
+        shape,
+        *,
+        opset=17,
+        dtype=TensorProto.FLOAT,
+        out="y",
+        out_dtype=None,
+        name="model.onnx",
+        **initializers,
+    ):
         inputs = [helper.make_tensor_value_info("x", dtype, shape)]
         outputs = [helper.make_tensor_value_info(out, out_dtype or dtype, None)]
         constants = [numpy_helper.from_array(np.asarray(a), n) for n, a in initializers.items()]
         graph = helper.make_graph(nodes, "net", inputs, outputs, constants)
-        proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
-        try:
+        proto = helper.make_model(
+            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8
+        )
+        with suppress(onnx.shape_inference.InferenceError):
             proto = onnx.shape_inference.infer_shapes(proto)
-        except onnx.shape_inference.InferenceError:
-            pass
         path = tmp_path / name
         onnx.save(proto, path)
         return path
@@ -40,10 +50,13 @@ def model(tmp_path):
 
 
 def evaluate(graph, x):
-    """The model's output and every value [frames, H, W, C] for samples ``x`` [frames, *port.shape]."""
-    port, = graph.inputs
-    values = {port.value: x.reshape(len(x), -1)[:, port.order].reshape(
-        len(x), *graph.shape(port.value).array)}
+    """The output and every value [frames, H, W, C] for samples ``x`` [frames, *port.shape]."""
+    (port,) = graph.inputs
+    values = {
+        port.value: x.reshape(len(x), -1)[:, port.order].reshape(
+            len(x), *graph.shape(port.value).array
+        )
+    }
     if graph.quantized and port.dtype == "float32":
         values[port.value] = graph.quant(port.value).quantize(values[port.value])
     for op in graph:
@@ -96,11 +109,12 @@ def witness(path, x, extra=()):
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(proto.SerializeToString(), options,
-                                           providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
     port = session.get_inputs()[0]
     size = port.shape[0] if isinstance(port.shape[0], int) else 1
-    chunks = [session.run(None, {port.name: x[i:i + size]}) for i in range(0, len(x), size)]
+    chunks = [session.run(None, {port.name: x[i : i + size]}) for i in range(0, len(x), size)]
     return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
 
 
@@ -110,7 +124,7 @@ def agrees(rng):
 
     def check(path, frames=2, tolerance=1e-4, low=-1.0, high=1.0, graph=None):
         graph = graph or load(path)
-        port, = graph.inputs
+        (port,) = graph.inputs
         frames = frames * port.batch if isinstance(port.batch, int) else frames
         if port.dtype == "float32":
             x = rng.uniform(low, high, (frames, *port.shape)).astype(np.float32)
@@ -134,8 +148,10 @@ def steps(graph, found, wanted):
     port = graph.outputs[0]
     if found.dtype.kind in "iu":
         return int(np.abs(found.astype(int) - wanted.astype(int)).max())
-    scale = next((s.quant.scale for s in reversed(port.tail) if isinstance(s, ir.Dequantize)),
-                 graph.quant(port.value).scale)
+    scale = next(
+        (s.quant.scale for s in reversed(port.tail) if isinstance(s, ir.Dequantize)),
+        graph.quant(port.value).scale,
+    )
     return float(np.abs(found - wanted).max() / scale) - 1e-3
 
 

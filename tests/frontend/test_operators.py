@@ -30,21 +30,30 @@ CONVS = {
 
 @pytest.mark.parametrize(("weight", "attributes"), CONVS.values(), ids=CONVS)
 def test_conv(model, agrees, weight, attributes):
-    path = model([N("Conv", ["x", "w", "b"], ["y"], **attributes)], ["N", 3, 9, 8],
-                 w=floats(*weight), b=floats(weight[0]))
+    path = model(
+        [N("Conv", ["x", "w", "b"], ["y"], **attributes)],
+        ["N", 3, 9, 8],
+        w=floats(*weight),
+        b=floats(weight[0]),
+    )
     assert kinds(agrees(path)) == [ir.Conv]
 
 
 def test_conv_of_one_dimension_slides_over_rows(model, agrees):
-    path = model([N("Conv", ["x", "w"], ["y"], pads=[2, 1], strides=[2])], [1, 5, 20], w=floats(4, 5, 3))
-    op, = agrees(path)
+    path = model(
+        [N("Conv", ["x", "w"], ["y"], pads=[2, 1], strides=[2])], [1, 5, 20], w=floats(4, 5, 3)
+    )
+    (op,) = agrees(path)
     assert op.window == ir.Window((3, 1), (2, 1), (1, 1), (2, 0, 1, 0))
 
 
 @pytest.mark.parametrize("batch", [1, 3, "N"])
 def test_flattened_map_feeds_a_dense_layer(model, agrees, batch):
-    nodes = [N("Conv", ["x", "w"], ["c"]), N("Flatten", ["c"], ["f"]),
-             N("Gemm", ["f", "g", "b"], ["y"], alpha=0.5, beta=2.0, transB=1)]
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("Flatten", ["c"], ["f"]),
+        N("Gemm", ["f", "g", "b"], ["y"], alpha=0.5, beta=2.0, transB=1),
+    ]
     path = model(nodes, [batch, 2, 5, 4], w=floats(3, 2, 2, 2), g=floats(7, 36), b=floats(7))
     graph = agrees(path)
     assert kinds(graph) == [ir.Conv, ir.Reshape, ir.Conv]
@@ -52,40 +61,72 @@ def test_flattened_map_feeds_a_dense_layer(model, agrees, batch):
 
 
 def test_dense_layer_per_pixel(model, agrees):
-    path = model([N("MatMul", ["x", "w"], ["m"]), N("Add", ["m", "b"], ["y"])], [1, 6, 4],
-                 w=floats(4, 5), b=floats(5))
+    path = model(
+        [N("MatMul", ["x", "w"], ["m"]), N("Add", ["m", "b"], ["y"])],
+        [1, 6, 4],
+        w=floats(4, 5),
+        b=floats(5),
+    )
     graph = agrees(path)
     assert kinds(graph) == [ir.Conv]
     assert graph.shape("y") == ir.Shape(6, 1, 5)
 
 
 def test_batch_normalization_folds_into_conv(model, agrees):
-    nodes = [N("Conv", ["x", "w", "b"], ["c"]),
-             N("BatchNormalization", ["c", "s", "o", "m", "v"], ["n"]), N("Relu", ["n"], ["y"])]
-    path = model(nodes, [1, 3, 6, 6], w=floats(4, 3, 3, 3), b=floats(4), s=floats(4), o=floats(4, seed=5),
-                 m=floats(4, seed=6), v=np.abs(floats(4)) + 0.1)
-    op, = agrees(path)
+    nodes = [
+        N("Conv", ["x", "w", "b"], ["c"]),
+        N("BatchNormalization", ["c", "s", "o", "m", "v"], ["n"]),
+        N("Relu", ["n"], ["y"]),
+    ]
+    path = model(
+        nodes,
+        [1, 3, 6, 6],
+        w=floats(4, 3, 3, 3),
+        b=floats(4),
+        s=floats(4),
+        o=floats(4, seed=5),
+        m=floats(4, seed=6),
+        v=np.abs(floats(4)) + 0.1,
+    )
+    (op,) = agrees(path)
     assert op.clamp == ir.Clamp(0.0)
 
 
 def test_batch_normalization_alone_is_depthwise(model, agrees):
     nodes = [N("BatchNormalization", ["x", "s", "o", "m", "v"], ["y"])]
-    path = model(nodes, [1, 4, 3, 3], s=floats(4), o=floats(4, seed=5), m=floats(4, seed=6),
-                 v=np.abs(floats(4)) + 0.1)
-    op, = agrees(path)
+    path = model(
+        nodes,
+        [1, 4, 3, 3],
+        s=floats(4),
+        o=floats(4, seed=5),
+        m=floats(4, seed=6),
+        v=np.abs(floats(4)) + 0.1,
+    )
+    (op,) = agrees(path)
     assert op.depthwise
 
 
 def test_batch_normalization_stays_when_the_conv_has_other_readers(model, agrees):
-    nodes = [N("Conv", ["x", "w"], ["c"]), N("BatchNormalization", ["c", "s", "o", "m", "v"], ["n"]),
-             N("Add", ["c", "n"], ["y"])]
-    path = model(nodes, [1, 3, 6, 6], w=floats(4, 3, 3, 3), s=floats(4), o=floats(4, seed=5),
-                 m=floats(4, seed=6), v=np.abs(floats(4)) + 0.1)
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("BatchNormalization", ["c", "s", "o", "m", "v"], ["n"]),
+        N("Add", ["c", "n"], ["y"]),
+    ]
+    path = model(
+        nodes,
+        [1, 3, 6, 6],
+        w=floats(4, 3, 3, 3),
+        s=floats(4),
+        o=floats(4, seed=5),
+        m=floats(4, seed=6),
+        v=np.abs(floats(4)) + 0.1,
+    )
     assert kinds(agrees(path)) == [ir.Conv, ir.Conv, ir.Add]
 
 
-@pytest.mark.parametrize(("kind", "shape"), [
-    ("Add", (4, 1, 1)), ("Sub", ()), ("Mul", (1, 4, 1, 1)), ("Div", (1,))])
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("Add", (4, 1, 1)), ("Sub", ()), ("Mul", (1, 4, 1, 1)), ("Div", (1,))]
+)
 def test_constants_fold_into_the_conv(model, agrees, kind, shape):
     nodes = [N("Conv", ["x", "w"], ["c"]), N(kind, ["c", "k"], ["y"])]
     path = model(nodes, [1, 3, 5, 5], w=floats(4, 3, 3, 3), k=np.asarray(floats(*shape) + 2))
@@ -97,8 +138,14 @@ def test_constant_minus_tensor(model, agrees):
     assert kinds(agrees(path)) == [ir.Conv]
 
 
-UNARY = {"Relu": {}, "LeakyRelu": {"alpha": 0.2}, "Sigmoid": {}, "Tanh": {},
-         "HardSigmoid": {"alpha": 0.3, "beta": 0.4}, "HardSwish": {}}
+UNARY = {
+    "Relu": {},
+    "LeakyRelu": {"alpha": 0.2},
+    "Sigmoid": {},
+    "Tanh": {},
+    "HardSigmoid": {"alpha": 0.3, "beta": 0.4},
+    "HardSwish": {},
+}
 
 
 @pytest.mark.parametrize(("kind", "attributes"), UNARY.items(), ids=UNARY)
@@ -115,16 +162,23 @@ def test_hard_swish_written_with_hard_sigmoid(model, agrees):
 
 @pytest.mark.parametrize("opset", [10, 17])
 def test_clip_fuses_into_the_operator_before_it(model, agrees, opset):
-    nodes = [N("Conv", ["x", "w"], ["c"]),
-             N("Clip", ["c"], ["y"], min=0.0, max=0.5) if opset < 11 else N("Clip", ["c", "lo", "hi"], ["y"])]
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("Clip", ["c"], ["y"], min=0.0, max=0.5)
+        if opset < 11
+        else N("Clip", ["c", "lo", "hi"], ["y"]),
+    ]
     bounds = {} if opset < 11 else {"lo": np.float32(0), "hi": np.float32(0.5)}
-    op, = agrees(model(nodes, [1, 3, 5, 5], opset=opset, w=floats(4, 3, 3, 3), **bounds))
+    (op,) = agrees(model(nodes, [1, 3, 5, 5], opset=opset, w=floats(4, 3, 3, 3), **bounds))
     assert op.clamp == ir.Clamp(0.0, 0.5)
 
 
 def test_relu_after_pool_moves_up_into_the_conv(model, agrees):
-    nodes = [N("Conv", ["x", "w"], ["c"]), N("MaxPool", ["c"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
-             N("Relu", ["p"], ["y"])]
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("MaxPool", ["c"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        N("Relu", ["p"], ["y"]),
+    ]
     graph = agrees(model(nodes, [1, 3, 6, 6], w=floats(4, 3, 3, 3)))
     assert kinds(graph) == [ir.Conv, ir.MaxPool]
     assert graph.ops[0].clamp == ir.Clamp(0.0)
@@ -132,7 +186,11 @@ def test_relu_after_pool_moves_up_into_the_conv(model, agrees):
 
 def test_relu_stays_when_the_conv_has_other_readers(model, agrees):
     nodes = [N("Conv", ["x", "w"], ["c"]), N("Relu", ["c"], ["r"]), N("Add", ["c", "r"], ["y"])]
-    assert kinds(agrees(model(nodes, [1, 3, 6, 6], w=floats(4, 3, 3, 3)))) == [ir.Conv, ir.Unary, ir.Add]
+    assert kinds(agrees(model(nodes, [1, 3, 6, 6], w=floats(4, 3, 3, 3)))) == [
+        ir.Conv,
+        ir.Unary,
+        ir.Add,
+    ]
 
 
 POOLS = {
@@ -143,8 +201,10 @@ POOLS = {
     "max same": ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
     "average": ("AveragePool", {"kernel_shape": [3, 2], "strides": [2, 2]}),
     "average padded": ("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
-    "average counting": ("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 0, 1, 1],
-                                         "count_include_pad": 1}),
+    "average counting": (
+        "AveragePool",
+        {"kernel_shape": [3, 3], "pads": [1, 0, 1, 1], "count_include_pad": 1},
+    ),
     "average ceil": ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
     "global average": ("GlobalAveragePool", {}),
     "global max": ("GlobalMaxPool", {}),
@@ -159,15 +219,21 @@ def test_pool(model, agrees, kind, attributes):
 @pytest.mark.parametrize("opset", [11, 18])
 @pytest.mark.parametrize("axes", [[2, 3], [-1, -2], [2], [3]])
 def test_reduce_mean(model, agrees, opset, axes):
-    node = N("ReduceMean", ["x"], ["y"], axes=axes, keepdims=0) if opset < 18 else \
-        N("ReduceMean", ["x", "a"], ["y"], keepdims=0)
+    node = (
+        N("ReduceMean", ["x"], ["y"], axes=axes, keepdims=0)
+        if opset < 18
+        else N("ReduceMean", ["x", "a"], ["y"], keepdims=0)
+    )
     extra = {} if opset < 18 else {"a": np.array(axes)}
     assert kinds(agrees(model([node], [1, 3, 7, 9], opset=opset, **extra))) == [ir.AveragePool]
 
 
 def test_reduce_mean_of_channels_last(model, agrees):
-    nodes = [N("Conv", ["x", "w"], ["c"]), N("Transpose", ["c"], ["t"], perm=[0, 2, 3, 1]),
-             N("ReduceMean", ["t"], ["y"], axes=[1, 2], keepdims=0)]
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("Transpose", ["c"], ["t"], perm=[0, 2, 3, 1]),
+        N("ReduceMean", ["t"], ["y"], axes=[1, 2], keepdims=0),
+    ]
     agrees(model(nodes, [1, 3, 7, 9], opset=13, w=floats(4, 3, 3, 3)))
 
 
@@ -176,42 +242,68 @@ def test_zero_pad_folds_into_the_conv(model, agrees, opset):
     pads = [0, 0, 1, 2, 0, 0, 0, 1]
     pad = N("Pad", ["x"], ["p"], pads=pads) if opset < 11 else N("Pad", ["x", "pads"], ["p"])
     extra = {} if opset < 11 else {"pads": np.array(pads)}
-    path = model([pad, N("Conv", ["p", "w"], ["y"])], [1, 3, 5, 5], opset=opset, w=floats(4, 3, 3, 3), **extra)
-    op, = agrees(path)
+    path = model(
+        [pad, N("Conv", ["p", "w"], ["y"])],
+        [1, 3, 5, 5],
+        opset=opset,
+        w=floats(4, 3, 3, 3),
+        **extra,
+    )
+    (op,) = agrees(path)
     assert op.window.pads == (1, 2, 0, 1)
 
 
 def test_zero_pad_folds_into_average_pool(model, agrees):
     nodes = [N("Pad", ["x", "pads"], ["p"]), N("AveragePool", ["p"], ["y"], kernel_shape=[3, 3])]
-    op, = agrees(model(nodes, [1, 3, 5, 5], pads=np.array([0, 0, 1, 1, 0, 0, 1, 1])))
+    (op,) = agrees(model(nodes, [1, 3, 5, 5], pads=np.array([0, 0, 1, 1, 0, 0, 1, 1])))
     assert op.count_padding
 
 
 def test_pad_with_another_number_stays(model, agrees):
     nodes = [N("Pad", ["x", "pads", "fill"], ["p"]), N("Conv", ["p", "w"], ["y"])]
-    path = model(nodes, [1, 3, 5, 5], pads=np.array([0, 0, 1, 1, 0, 0, 1, 1]), fill=np.float32(0.7),
-                 w=floats(4, 3, 3, 3))
+    path = model(
+        nodes,
+        [1, 3, 5, 5],
+        pads=np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+        fill=np.float32(0.7),
+        w=floats(4, 3, 3, 3),
+    )
     assert kinds(agrees(path)) == [ir.Pad, ir.Conv]
 
 
 def test_concat_over_channels(model, agrees):
-    nodes = [N("Conv", ["x", "w"], ["a"]), N("Conv", ["x", "v"], ["b"]),
-             N("Concat", ["a", "b", "x"], ["c"], axis=1), N("Conv", ["c", "u"], ["y"])]
-    path = model(nodes, [1, 3, 5, 5], w=floats(4, 3, 1, 1), v=floats(2, 3, 1, 1), u=floats(5, 9, 3, 3))
+    nodes = [
+        N("Conv", ["x", "w"], ["a"]),
+        N("Conv", ["x", "v"], ["b"]),
+        N("Concat", ["a", "b", "x"], ["c"], axis=1),
+        N("Conv", ["c", "u"], ["y"]),
+    ]
+    path = model(
+        nodes, [1, 3, 5, 5], w=floats(4, 3, 1, 1), v=floats(2, 3, 1, 1), u=floats(5, 9, 3, 3)
+    )
     assert kinds(agrees(path)) == [ir.Conv, ir.Conv, ir.Concat, ir.Conv]
 
 
 def test_concat_of_flattened_maps_feeds_a_dense_layer(model, agrees):
-    nodes = [N("Conv", ["x", "w"], ["a"]), N("MaxPool", ["a"], ["b"], kernel_shape=[2, 2]),
-             N("Flatten", ["a"], ["fa"]), N("Flatten", ["b"], ["fb"]),
-             N("Concat", ["fa", "fb"], ["c"], axis=1), N("MatMul", ["c", "g"], ["y"])]
+    nodes = [
+        N("Conv", ["x", "w"], ["a"]),
+        N("MaxPool", ["a"], ["b"], kernel_shape=[2, 2]),
+        N("Flatten", ["a"], ["fa"]),
+        N("Flatten", ["b"], ["fb"]),
+        N("Concat", ["fa", "fb"], ["c"], axis=1),
+        N("MatMul", ["c", "g"], ["y"]),
+    ]
     agrees(model(nodes, [1, 3, 5, 5], w=floats(4, 3, 2, 2), g=floats(4 * 16 + 4 * 9, 6)))
 
 
 def test_residual_block(model, agrees):
-    nodes = [N("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]), N("Relu", ["a"], ["r"]),
-             N("Conv", ["r", "v"], ["b"], pads=[1, 1, 1, 1]), N("Add", ["b", "r"], ["s"]),
-             N("Relu", ["s"], ["y"])]
+    nodes = [
+        N("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        N("Relu", ["a"], ["r"]),
+        N("Conv", ["r", "v"], ["b"], pads=[1, 1, 1, 1]),
+        N("Add", ["b", "r"], ["s"]),
+        N("Relu", ["s"], ["y"]),
+    ]
     graph = agrees(model(nodes, [1, 3, 6, 6], w=floats(4, 3, 3, 3), v=floats(4, 4, 3, 3)))
     assert kinds(graph) == [ir.Conv, ir.Conv, ir.Add]
     assert graph.ops[2].clamp == ir.Clamp(0.0)
@@ -219,8 +311,12 @@ def test_residual_block(model, agrees):
 
 @pytest.mark.parametrize("opset", [11, 13])
 def test_softmax_is_the_host_s(model, agrees, opset):
-    nodes = [N("Flatten", ["x"], ["f"]), N("MatMul", ["f", "w"], ["m"]), N("Softmax", ["m"], ["s"]),
-             N("Identity", ["s"], ["y"])]
+    nodes = [
+        N("Flatten", ["x"], ["f"]),
+        N("MatMul", ["f", "w"], ["m"]),
+        N("Softmax", ["m"], ["s"]),
+        N("Identity", ["s"], ["y"]),
+    ]
     graph = agrees(model(nodes, [1, 2, 3, 3], opset=opset, w=floats(18, 5)))
     assert graph.outputs[0].tail == (ir.Softmax(-1),)
 
@@ -233,21 +329,31 @@ def test_softmax_over_channels_of_a_map(model, agrees):
 
 @pytest.mark.parametrize("keepdims", [0, 1])
 def test_argmax_is_the_host_s(model, agrees, keepdims):
-    nodes = [N("Flatten", ["x"], ["f"]), N("MatMul", ["f", "w"], ["m"]),
-             N("ArgMax", ["m"], ["y"], axis=1, keepdims=keepdims)]
+    nodes = [
+        N("Flatten", ["x"], ["f"]),
+        N("MatMul", ["f", "w"], ["m"]),
+        N("ArgMax", ["m"], ["y"], axis=1, keepdims=keepdims),
+    ]
     graph = agrees(model(nodes, [1, 2, 3, 3], out_dtype=7, w=floats(18, 5)))
     assert graph.outputs[0].tail == (ir.HostArgMax(-1, bool(keepdims)),)
 
 
 def test_constant_nodes_and_dead_nodes(model, agrees):
     weight = numpy_helper.from_array(floats(4, 3, 1, 1))
-    nodes = [N("Constant", [], ["w"], value=weight), N("Sin", ["x"], ["dead"]), N("Conv", ["x", "w"], ["y"])]
+    nodes = [
+        N("Constant", [], ["w"], value=weight),
+        N("Sin", ["x"], ["dead"]),
+        N("Conv", ["x", "w"], ["y"]),
+    ]
     assert kinds(agrees(model(nodes, [1, 3, 2, 2]))) == [ir.Conv]
 
 
 def test_value_names_are_the_tensors_of_the_file(model):
-    nodes = [N("Conv", ["x", "w"], ["c"], name="first"), N("Relu", ["c"], ["r"]),
-             N("MaxPool", ["r"], ["y"], kernel_shape=[2, 2])]
+    nodes = [
+        N("Conv", ["x", "w"], ["c"], name="first"),
+        N("Relu", ["c"], ["r"]),
+        N("MaxPool", ["r"], ["y"], kernel_shape=[2, 2]),
+    ]
     graph = load(model(nodes, [1, 3, 4, 4], w=floats(4, 3, 1, 1)))
     assert [op.output for op in graph] == ["r", "y"]
     assert graph.ops[0].name == "first"

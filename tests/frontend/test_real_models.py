@@ -25,9 +25,14 @@ def test_float_network_agrees_with_onnx_runtime(path, agrees):
 def test_every_layer_of_a_quantized_network_agrees_with_onnx_runtime(path, run, step, ort, rng):
     graph = load(path)
     assert graph.quantized
-    port, = graph.inputs
-    x = rng.uniform(-1, 1, (2, *port.shape)).astype(np.float32) if port.dtype == "float32" else \
-        rng.integers(-100 if port.dtype == "int8" else 0, 100, (2, *port.shape)).astype(port.dtype)
+    (port,) = graph.inputs
+    x = (
+        rng.uniform(-1, 1, (2, *port.shape)).astype(np.float32)
+        if port.dtype == "float32"
+        else rng.integers(-100 if port.dtype == "int8" else 0, 100, (2, *port.shape)).astype(
+            port.dtype
+        )
+    )
     names = [op.output for op in graph]
     known = [name for name in names if not name.endswith("/reshape")]
     _, values = run(graph, x)
@@ -35,8 +40,11 @@ def test_every_layer_of_a_quantized_network_agrees_with_onnx_runtime(path, run, 
     given = {name: stream(graph, name, array) for name, array in wanted.items()}
     for op in graph:
         inputs = [given.setdefault(name, values[name]) for name in op.inputs]
-        found = step(graph, op, [x.reshape(2, *graph.shape(n).array)
-                                 for n, x in zip(op.inputs, inputs, strict=True)])
+        found = step(
+            graph,
+            op,
+            [x.reshape(2, *graph.shape(n).array) for n, x in zip(op.inputs, inputs, strict=True)],
+        )
         difference = np.abs(found.astype(int) - given.setdefault(op.output, found).astype(int))
         assert difference.max() <= 1, op.name
         assert difference.mean() < 0.01, op.name

@@ -1,4 +1,4 @@
-"""The legality check blames the pass that broke a rule; the printed form shows one operator a line."""
+"""The legality check blames the pass that broke a rule; the printed form is one line an op."""
 
 from dataclasses import replace
 
@@ -13,9 +13,13 @@ def graph(*ops, **values):
     table = {name: ir.Value(name, ir.Shape(*shape), q) for name, (shape, q) in values.items()}
     order = np.arange(table["x"].shape.size)
     last = table[ops[-1].output]
-    return ir.Graph("net", (ir.InputPort("in", (2, 2, 1), "float32", "x", order),),
-                    (ir.OutputPort("out", last.shape.array, "float32", last.name,
-                                   np.arange(last.shape.size)),), ops, table)
+    return ir.Graph(
+        "net",
+        (ir.InputPort("in", (2, 2, 1), "float32", "x", order),),
+        (ir.OutputPort("out", last.shape.array, "float32", last.name, np.arange(last.shape.size)),),
+        ops,
+        table,
+    )
 
 
 RELU = ir.Unary("relu", ("x",), "y", ir.Identity(), ir.Clamp(0.0))
@@ -28,19 +32,39 @@ def test_a_legal_graph_passes():
 
 
 BROKEN = {
-    "reads late": (GOOD.replace([replace(RELU, inputs=("y",))]), "relu reads y before it is computed"),
+    "reads late": (
+        GOOD.replace([replace(RELU, inputs=("y",))]),
+        "relu reads y before it is computed",
+    ),
     "computes twice": (GOOD.replace([RELU, RELU]), "relu computes y a second time"),
-    "wrong shape": (graph(RELU, x=((2, 2, 1), None), y=((2, 1, 1), None)),
-                    "relu: y is 2x1x1, but the operator makes 2x2x1"),
-    "empty clamp": (GOOD.replace([replace(RELU, clamp=ir.Clamp(1.0, 0.0))]), "relu: clamps to 1.0 .. 0.0"),
-    "wrong channels": (graph(replace(CONV, groups=2), x=((2, 2, 1), None), y=((2, 2, 3), None)),
-                       "conv: weight .* in 2 groups for 1 channels"),
-    "float weights": (graph(CONV, x=((2, 2, 1), TYPE), y=((2, 2, 3), TYPE)),
-                      "conv: float weights in a quantized graph"),
-    "pool requantizes": (graph(ir.MaxPool("pool", ("x",), "y", ir.Window()), x=((2, 2, 1), TYPE),
-                               y=((2, 2, 1), replace(TYPE, zero=0))), "pool: x is i8 .*, y is i8"),
-    "bad reshape": (graph(ir.Reshape("flat", ("x",), "y"), x=((2, 2, 1), None), y=((1, 1, 3), None)),
-                    "flat: y is 1x1x3"),
+    "wrong shape": (
+        graph(RELU, x=((2, 2, 1), None), y=((2, 1, 1), None)),
+        "relu: y is 2x1x1, but the operator makes 2x2x1",
+    ),
+    "empty clamp": (
+        GOOD.replace([replace(RELU, clamp=ir.Clamp(1.0, 0.0))]),
+        "relu: clamps to 1.0 .. 0.0",
+    ),
+    "wrong channels": (
+        graph(replace(CONV, groups=2), x=((2, 2, 1), None), y=((2, 2, 3), None)),
+        "conv: weight .* in 2 groups for 1 channels",
+    ),
+    "float weights": (
+        graph(CONV, x=((2, 2, 1), TYPE), y=((2, 2, 3), TYPE)),
+        "conv: float weights in a quantized graph",
+    ),
+    "pool requantizes": (
+        graph(
+            ir.MaxPool("pool", ("x",), "y", ir.Window()),
+            x=((2, 2, 1), TYPE),
+            y=((2, 2, 1), replace(TYPE, zero=0)),
+        ),
+        "pool: x is i8 .*, y is i8",
+    ),
+    "bad reshape": (
+        graph(ir.Reshape("flat", ("x",), "y"), x=((2, 2, 1), None), y=((1, 1, 3), None)),
+        "flat: y is 1x1x3",
+    ),
 }
 
 
@@ -58,12 +82,27 @@ def test_port_orders_are_permutations():
 
 def test_every_operator_prints():
     window = ir.Window((3, 2), (2, 1), (1, 2), (1, 0, 0, 1))
-    ops = (ir.Conv("c", ("x",), "a", np.ones((4, 3, 2, 1), np.int8), np.ones(4, np.float32), None, None,
-                   window, clamp=ir.Clamp(0.0, 6.0)),
-           ir.MaxPool("m", ("a",), "b", ir.Window((2, 2))), ir.AveragePool("v", ("b",), "c", ir.Window(), True),
-           ir.Pad("p", ("c",), "d", (1, 2, 3, 4), 0.5), ir.Add("s", ("d", "d"), "e"),
-           ir.Unary("u", ("e",), "f", ir.LeakyRelu(0.1)), ir.Concat("k", ("f", "f"), "g"),
-           ir.Reshape("r", ("g",), "h"), ir.ArgMax("x", ("h",), "i"))
+    ops = (
+        ir.Conv(
+            "c",
+            ("x",),
+            "a",
+            np.ones((4, 3, 2, 1), np.int8),
+            np.ones(4, np.float32),
+            None,
+            None,
+            window,
+            clamp=ir.Clamp(0.0, 6.0),
+        ),
+        ir.MaxPool("m", ("a",), "b", ir.Window((2, 2))),
+        ir.AveragePool("v", ("b",), "c", ir.Window(), True),
+        ir.Pad("p", ("c",), "d", (1, 2, 3, 4), 0.5),
+        ir.Add("s", ("d", "d"), "e"),
+        ir.Unary("u", ("e",), "f", ir.LeakyRelu(0.1)),
+        ir.Concat("k", ("f", "f"), "g"),
+        ir.Reshape("r", ("g",), "h"),
+        ir.ArgMax("x", ("h",), "i"),
+    )
     values = {name: ((2, 2, 1), TYPE) for name in "xabcdefghi"}
     lines = ir.to_text(graph(*ops, **values)).splitlines()
     head = ": 2x2x1 i8 * 0.5 @ -128 = "
@@ -79,4 +118,5 @@ def test_every_operator_prints():
         f"%g{head}concat %f, %f  # k",
         f"%h{head}reshape %g  # r",
         f"%i{head}argmax %h  # x",
-        "output out [2, 2, 1] float32 = %i"]
+        "output out [2, 2, 1] float32 = %i",
+    ]

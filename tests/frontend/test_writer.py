@@ -18,68 +18,144 @@ def quant(step, zero=0, dtype=INT8):
 def conv(name, source, output, shape, *, seed=1, **more):
     rng = np.random.default_rng(seed)
     channels = shape[0]
-    return ir.Conv(name, (source,), output, rng.integers(-127, 128, shape).astype(np.int8),
-                   rng.uniform(0.001, 0.01, channels).astype(np.float32),
-                   rng.integers(-500, 500, channels).astype(np.int32),
-                   rng.uniform(0.0001, 0.001, channels).astype(np.float32), **more)
+    return ir.Conv(
+        name,
+        (source,),
+        output,
+        rng.integers(-127, 128, shape).astype(np.int8),
+        rng.uniform(0.001, 0.01, channels).astype(np.float32),
+        rng.integers(-500, 500, channels).astype(np.int32),
+        rng.uniform(0.0001, 0.001, channels).astype(np.float32),
+        **more,
+    )
 
 
-def network(ops, values, *, source=(3, 6, 5), order=None, dtype="float32", tail=None, port=None,
-            out_order=None, out_dtype="float32"):
+def network(
+    ops,
+    values,
+    *,
+    source=(3, 6, 5),
+    order=None,
+    dtype="float32",
+    tail=None,
+    port=None,
+    out_order=None,
+    out_dtype="float32",
+):
     """A graph from the value ``a`` to the last operator's output."""
     table = {name: ir.Value(name, shape, q) for name, (shape, q) in values.items()}
     shape, size = table["a"].shape, table["a"].shape.size
     if order is None:
-        order = np.arange(size).reshape(shape.channels, shape.height, shape.width).transpose(1, 2, 0)
+        order = (
+            np.arange(size).reshape(shape.channels, shape.height, shape.width).transpose(1, 2, 0)
+        )
     last = table[ops[-1].output]
     if out_order is None:
         out_order = np.arange(last.shape.size).reshape(last.shape.array).transpose(2, 0, 1)
     port = port or (last.shape.channels, last.shape.height, last.shape.width)
     tail = (ir.Dequantize(last.quant),) if tail is None else tail
-    return ir.Graph("net", (ir.InputPort("x", source, dtype, "a", np.reshape(order, -1), "batch"),),
-                    (ir.OutputPort("y", port, out_dtype, last.name, np.reshape(out_order, -1), tail),),
-                    tuple(ops), table)
+    return ir.Graph(
+        "net",
+        (ir.InputPort("x", source, dtype, "a", np.reshape(order, -1), "batch"),),
+        (ir.OutputPort("y", port, out_dtype, last.name, np.reshape(out_order, -1), tail),),
+        tuple(ops),
+        table,
+    )
 
 
 def one(make, shape, out_quant=None):
     """A network of one operator on a 6x5x3 map."""
-    return network([make], {"a": (ir.Shape(6, 5, 3), quant(0.02, 4)),
-                            make.output: (shape, out_quant or quant(0.05, -7))})
+    return network(
+        [make],
+        {
+            "a": (ir.Shape(6, 5, 3), quant(0.02, 4)),
+            make.output: (shape, out_quant or quant(0.05, -7)),
+        },
+    )
 
 
 SAME = ir.Shape(6, 5, 3)
 TYPE = quant(0.02, 4)
-UNARY = {"sigmoid": ir.Sigmoid(), "tanh": ir.Tanh(), "leaky": ir.LeakyRelu(0.125), "swish": ir.HardSwish(),
-         "hard": ir.HardSigmoid(0.25, 0.5), "identity": ir.Identity()}
+UNARY = {
+    "sigmoid": ir.Sigmoid(),
+    "tanh": ir.Tanh(),
+    "leaky": ir.LeakyRelu(0.125),
+    "swish": ir.HardSwish(),
+    "hard": ir.HardSigmoid(0.25, 0.5),
+    "identity": ir.Identity(),
+}
 GRAPHS = {
-    "conv": one(conv("c", "a", "b", (4, 3, 3, 3), window=ir.Window((3, 3), (2, 1), (1, 1), (1, 0, 1, 1)),
-                     clamp=ir.Clamp(0.0)), ir.Shape(3, 4, 4)),
+    "conv": one(
+        conv(
+            "c",
+            "a",
+            "b",
+            (4, 3, 3, 3),
+            window=ir.Window((3, 3), (2, 1), (1, 1), (1, 0, 1, 1)),
+            clamp=ir.Clamp(0.0),
+        ),
+        ir.Shape(3, 4, 4),
+    ),
     "depthwise": one(conv("c", "a", "b", (3, 1, 1, 1), groups=3, clamp=ir.Clamp(0.0, 6.0)), SAME),
-    "maxpool": one(ir.MaxPool("m", ("a",), "b", ir.Window((2, 2), (2, 2))), ir.Shape(3, 2, 3), TYPE),
-    "averagepool": one(ir.AveragePool("p", ("a",), "b", ir.Window((3, 3), pads=(1, 1, 1, 1)), True,
-                                      ir.Clamp(0.0)), SAME),
+    "maxpool": one(
+        ir.MaxPool("m", ("a",), "b", ir.Window((2, 2), (2, 2))), ir.Shape(3, 2, 3), TYPE
+    ),
+    "averagepool": one(
+        ir.AveragePool("p", ("a",), "b", ir.Window((3, 3), pads=(1, 1, 1, 1)), True, ir.Clamp(0.0)),
+        SAME,
+    ),
     "pad": one(ir.Pad("p", ("a",), "b", (1, 0, 2, 1), 0.5), ir.Shape(9, 6, 3), TYPE),
     "add": one(ir.Add("s", ("a", "a"), "b", ir.Clamp(-1.0, 1.0)), SAME),
     "concat": one(ir.Concat("k", ("a", "a"), "b"), ir.Shape(6, 5, 6), TYPE),
     "unsigned": one(ir.Unary("u", ("a",), "b", ir.Sigmoid()), SAME, quant(1 / 256, 0, UINT8)),
     **{name: one(ir.Unary("u", ("a",), "b", function), SAME) for name, function in UNARY.items()},
-    "dense": network([ir.Reshape("r", ("a",), "f"), conv("d", "f", "b", (7, 1, 1, 90))],
-                     {"a": (SAME, TYPE), "f": (ir.Shape(1, 1, 90), TYPE),
-                      "b": (ir.Shape(1, 1, 7), quant(0.1))}, port=(7,)),
-    "odd order": network([conv("c", "a", "b", (4, 1, 1, 3))],
-                         {"a": (SAME, TYPE), "b": (ir.Shape(6, 5, 4), quant(0.1))},
-                         order=np.random.default_rng(0).permutation(90), source=(90,), port=(120,),
-                         out_order=np.random.default_rng(1).permutation(120)),
-    "integers": network([conv("c", "a", "b", (4, 1, 1, 3))],
-                        {"a": (SAME, TYPE), "b": (ir.Shape(6, 5, 4), quant(0.1))}, dtype="int8", tail=(),
-                        out_dtype="int8"),
-    "softmax": network([conv("c", "a", "b", (4, 6, 5, 3), window=ir.Window((6, 5)))],
-                       {"a": (SAME, TYPE), "b": (ir.Shape(1, 1, 4), quant(0.1))}, port=(4,),
-                       tail=(ir.Dequantize(quant(0.1)), ir.Softmax(-1), ir.Quantize(quant(1 / 256, -128)),
-                             ir.Dequantize(quant(1 / 256, -128)))),
-    "argmax": network([conv("c", "a", "b", (4, 6, 5, 3), window=ir.Window((6, 5)))],
-                      {"a": (SAME, TYPE), "b": (ir.Shape(1, 1, 4), quant(0.1))}, port=(1,),
-                      tail=(ir.Dequantize(quant(0.1)), ir.HostArgMax(-1, True)), out_dtype="int64"),
+    "dense": network(
+        [
+            conv("c", "a", "m", (3, 1, 1, 3)),
+            ir.Reshape("r", ("m",), "f"),
+            conv("d", "f", "b", (7, 1, 1, 90)),
+        ],
+        {
+            "a": (SAME, TYPE),
+            "m": (SAME, TYPE),
+            "f": (ir.Shape(1, 1, 90), TYPE),
+            "b": (ir.Shape(1, 1, 7), quant(0.1)),
+        },
+        port=(7,),
+    ),
+    "odd order": network(
+        [conv("c", "a", "b", (4, 1, 1, 3))],
+        {"a": (SAME, TYPE), "b": (ir.Shape(6, 5, 4), quant(0.1))},
+        order=np.random.default_rng(0).permutation(90),
+        source=(90,),
+        port=(120,),
+        out_order=np.random.default_rng(1).permutation(120),
+    ),
+    "integers": network(
+        [conv("c", "a", "b", (4, 1, 1, 3))],
+        {"a": (SAME, TYPE), "b": (ir.Shape(6, 5, 4), quant(0.1))},
+        dtype="int8",
+        tail=(),
+        out_dtype="int8",
+    ),
+    "softmax": network(
+        [conv("c", "a", "b", (4, 6, 5, 3), window=ir.Window((6, 5)))],
+        {"a": (SAME, TYPE), "b": (ir.Shape(1, 1, 4), quant(0.1))},
+        port=(4,),
+        tail=(
+            ir.Dequantize(quant(0.1)),
+            ir.Softmax(-1),
+            ir.Quantize(quant(1 / 256, -128)),
+            ir.Dequantize(quant(1 / 256, -128)),
+        ),
+    ),
+    "argmax": network(
+        [conv("c", "a", "b", (4, 6, 5, 3), window=ir.Window((6, 5)))],
+        {"a": (SAME, TYPE), "b": (ir.Shape(1, 1, 4), quant(0.1))},
+        port=(1,),
+        tail=(ir.Dequantize(quant(0.1)), ir.HostArgMax(-1, True)),
+        out_dtype="int64",
+    ),
 }
 
 
@@ -97,10 +173,12 @@ def test_written_file_reads_back_as_the_same_graph(graph, tmp_path):
     again = load(tmp_path / "m.onnx")
     first, last = graph.inputs[0], graph.outputs[0]
     assert (first.name, first.shape, first.dtype, first.batch) == tuple(
-        getattr(again.inputs[0], field) for field in ("name", "shape", "dtype", "batch"))
+        getattr(again.inputs[0], field) for field in ("name", "shape", "dtype", "batch")
+    )
     np.testing.assert_array_equal(first.order, again.inputs[0].order)
     assert (last.name, last.shape, last.dtype, last.tail) == tuple(
-        getattr(again.outputs[0], field) for field in ("name", "shape", "dtype", "tail"))
+        getattr(again.outputs[0], field) for field in ("name", "shape", "dtype", "tail")
+    )
     np.testing.assert_array_equal(last.order, again.outputs[0].order)
     for ours, theirs in zip(graph.ops, again.ops, strict=True):
         same_operator(ours, theirs)
@@ -120,18 +198,27 @@ def same_operator(ours, theirs):
 def test_quantize_outputs_are_named_like_the_values(tmp_path):
     write_qdq(GRAPHS["dense"], tmp_path / "m.onnx")
     tensors = {name for node in onnx.load(tmp_path / "m.onnx").graph.node for name in node.output}
-    assert set(tensor_names(GRAPHS["dense"]).values()) == {"a", "f", "b"} <= tensors
+    assert set(tensor_names(GRAPHS["dense"]).values()) == {"a", "m", "f", "b"} <= tensors
 
 
 def test_a_value_called_like_a_port_gets_another_tensor(tmp_path, agrees):
     graph = GRAPHS["conv"]
-    values = {"x": ir.Value("x", SAME, TYPE), "y": ir.Value("y", ir.Shape(3, 4, 4), quant(0.05, -7))}
+    values = {
+        "x": ir.Value("x", SAME, TYPE),
+        "y": ir.Value("y", ir.Shape(3, 4, 4), quant(0.05, -7)),
+    }
     op = graph.ops[0]
-    op = ir.Conv(op.name, ("x",), "y", op.weight, op.weight_scale, op.bias, op.bias_scale, op.window)
+    op = ir.Conv(
+        op.name, ("x",), "y", op.weight, op.weight_scale, op.bias, op.bias_scale, op.window
+    )
     source, target = graph.inputs[0], graph.outputs[0]
-    graph = ir.Graph("net", (ir.InputPort("x", source.shape, source.dtype, "x", source.order),),
-                     (ir.OutputPort("y", target.shape, target.dtype, "y", target.order, target.tail),),
-                     (op,), values)
+    graph = ir.Graph(
+        "net",
+        (ir.InputPort("x", source.shape, source.dtype, "x", source.order),),
+        (ir.OutputPort("y", target.shape, target.dtype, "y", target.order, target.tail),),
+        (op,),
+        values,
+    )
     write_qdq(graph, tmp_path / "m.onnx")
     assert tensor_names(graph) == {"x": "x/quantized", "y": "y/quantized"}
     agrees(tmp_path / "m.onnx", graph=graph)

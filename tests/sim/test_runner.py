@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
-
 from gatewright.compiler.errors import DataError, SimulationError
 from gatewright.sim.agents import Stream, Tap
 from gatewright.sim.runner import Deadlock, simulate, verify
+from numpy.testing import assert_array_equal
 
 TWO_STAGES = Path(__file__).with_name("two_stages.v")
 SIMULATORS = ["verilator", pytest.param("icarus", marks=pytest.mark.skipif(
@@ -39,8 +38,8 @@ def plus(frames, amount, stream=SIGNED):
 
 
 def arguments(work, frames, stream=SIGNED, broken=(), **more):
-    defines = {"LANES": str(stream.lanes), "BITS": str(stream.bits), "FRAME": str(stream.frame_beats),
-               **dict.fromkeys(broken, "1")}
+    defines = {"LANES": str(stream.lanes), "BITS": str(stream.bits),
+               "FRAME": str(stream.frame_beats), **dict.fromkeys(broken, "1")}
     return {"verilog": TWO_STAGES, "source": stream, "sink": stream, "frames": frames, "work": work,
             "defines": defines, "timeout_cycles": 200, **more}
 
@@ -151,8 +150,8 @@ def test_a_deadlock_is_found_and_located(work):
         check(work, samples(3), broken=["STOPS"])
     message = str(error.value)
     assert "stands still: no beat moved for 200 cycles" in message
-    assert "22 of 60 beats had gone in and 20 of 60 had come out" in message or "had come out" in message
-    assert "first: 2" in message
+    assert "22 of 60 beats had gone in and 22 of 60 had come out" in message
+    assert "first: 22 of 60 beats" in message
     assert "waves: " in message
 
 
@@ -199,7 +198,7 @@ def test_a_right_design_passes(work):
 
 
 def test_samples_that_do_not_fit_are_refused(work):
-    with pytest.raises(DataError, match="values from 0 to 200 were given; the stream carries -32 to 31"):
+    with pytest.raises(DataError, match="0 to 200 were given; the stream carries -32 to 31"):
         run(work, np.full((1, *SHAPE), 200) * (np.arange(5) > 2))
 
 
@@ -219,15 +218,15 @@ def test_a_changed_source_is_built_anew(work, tmp_path):
     assert_array_equal(simulate(**{**arguments(work, x), "verilog": changed}).outputs, plus(x, 4))
 
 
-@pytest.mark.parametrize("format", ["fst", "vcd"])
-def test_waves_are_written(work, tmp_path, format):
-    run(work, samples(1), waves=tmp_path / f"waves.{format}")
-    assert (tmp_path / f"waves.{format}").stat().st_size > 100
+def test_waves_are_written(work, tmp_path):
+    run(work, samples(1), waves=tmp_path / "waves.fst")
+    assert (tmp_path / "waves.fst").stat().st_size > 100
 
 
 def test_nothing_is_left_behind(tmp_path):
     run(tmp_path, samples(1))
-    assert {path.name for path in tmp_path.iterdir()} == {"simulators", "simulation.log", "simulator.log"}
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"simulators", "simulation.log", "simulator.log"}
 
 
 def test_a_missing_tap_is_the_tools_error_with_its_name(work):

@@ -1,0 +1,40 @@
+# Two commands for a fresh machine (Python 3.11 or newer, g++, make, perl; no root):
+#   make demo   set up, then a trained digit recogniser from ONNX to bitstream and benchmark
+#   make test   set up, then the tests
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+JOBS   ?= 2
+
+.PHONY: demo test bench lint wheel clean
+
+demo: $(VENV)/ready
+	$(BIN)/python examples/mnist/demo.py
+
+test: $(VENV)/ready
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/run.py
+
+lint: $(VENV)/ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# Build the wheel, install it alone in a fresh environment, import every module.
+wheel: $(VENV)/ready
+	rm -rf dist && $(BIN)/python -m build --wheel --outdir dist .
+	rm -rf $(VENV)-wheel && $(PYTHON) -m venv $(VENV)-wheel
+	$(VENV)-wheel/bin/pip install --quiet --constraint constraints.txt dist/*.whl
+	cd / && $(abspath $(VENV))-wheel/bin/python $(abspath tests/import_all.py)
+	$(VENV)-wheel/bin/gatewright boards
+
+$(VENV)/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) $(VENV)-wheel dist build *.egg-info out

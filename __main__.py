@@ -1,0 +1,5 @@
+"""``python -m gatewright``."""
+
+from .cli import main
+
+main(prog_name="gatewright")

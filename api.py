@@ -1,0 +1,57 @@
+"""The steps of the command line as functions."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import boards
+from .boards.build import BuildResult
+from .boards.build import build as _build
+from .compiler import ir
+from .compiler.driver import Compiled, compile_model
+from .compiler.frontend import load as _load
+from .compiler.plan import Goal, Network, make_plan
+from .compiler.quantize import quantize as _quantize
+from .sim.simulate import Simulated
+from .sim.simulate import simulate as _simulate
+
+__all__ = ["build", "compile", "load", "plan", "quantize", "simulate"]
+
+
+def load(path: str | Path) -> ir.Graph:
+    """The network in an ONNX file, float or QDQ; :class:`~.errors.ModelError` when it can not be had."""
+    return _load(Path(path))
+
+
+def quantize(graph: ir.Graph, samples: NDArray[np.generic], method: str = "mse") -> ir.Graph:
+    """The int8 network of a float one, calibrated on ``samples`` [n, *input shape]."""
+    return graph if graph.quantized else _quantize(graph, samples, method=method)
+
+
+def plan(graph: ir.Graph, board: str, goal: str = "balanced", interval: int | None = None) -> Network:
+    """A quantized network folded for a board: ``.plan``, ``.interval``, ``.resources``, ``.designs``.
+
+    ``goal``: "balanced", "latency", "area", or "fps" with the ``interval`` in cycles that suffices.
+    """
+    device = boards.get(board).device
+    return Network(graph, make_plan(graph, device, board, Goal(goal, interval)), device)
+
+
+def compile(model: str | Path, out: str | Path, *, board: str,
+            samples: NDArray[np.generic] | None = None, goal: str = "balanced",
+            interval: int | None = None, method: str = "mse", argmax: bool = False) -> Compiled:
+    """Compile a model file into the directory ``out``, as ``gatewright compile`` does."""
+    return compile_model(Path(model), Path(out), boards.get(board).device, board, samples=samples,
+                         goal=Goal(goal, interval), method=method, argmax=argmax)
+
+
+def simulate(compiled: Compiled, samples: NDArray[np.generic], frames: int | None = None, *,
+             stall: float = 0.0) -> Simulated:
+    """Run the RTL on ``samples`` [n, *input shape] and compare every value with the golden model."""
+    return _simulate(compiled, samples, frames, stall=stall)
+
+
+def build(compiled: Compiled, mhz: float | None = None, *, seeds: int | None = None) -> BuildResult:
+    """A bitstream whose timing is met, or :class:`~.errors.TimingError`."""
+    return _build(compiled.directory, boards.get(compiled.plan.board), mhz, seeds=seeds)

@@ -1,0 +1,365 @@
+"""The command line: check, compile, simulate, build, bench, accuracy, explore, flash, run."""
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from .compiler.errors import DataError, FitError, GatewrightError
+
+__all__ = ["main"]
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+_MODEL = click.argument("model", type=click.Path(path_type=Path))
+_DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print the JSON file that is written.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="gatewright")
+@click.option("--debug", is_flag=True, hidden=True)
+@click.pass_context
+def main(context: click.Context, debug: bool) -> None:
+    """From a trained ONNX network to a verified FPGA bitstream, with open tools alone."""
+    context.obj = debug
+
+
+def _command(function: Callable[..., int | None]) -> Any:
+    """A subcommand of that name whose errors are one message and exit code 1."""
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            sys.exit(function(*args, **kwargs) or 0)
+        except GatewrightError as error:
+            if click.get_current_context().obj:
+                traceback.print_exc()
+            err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            err.print("interrupted; what was there before is unchanged")
+            sys.exit(130)
+    return main.command(function.__name__.rstrip("_"))(run)
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+@contextmanager
+def _steps() -> Iterator[Callable[..., None]]:
+    """A progress line on standard error: what is being done, how far, since when."""
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
+                  TimeElapsedColumn(), console=err, transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def step(what: str, fraction: float | None = None) -> None:
+            if fraction is None:
+                progress.reset(task, total=None, description=what)
+            else:
+                progress.update(task, description=what, total=1.0, completed=fraction)
+            if not err.is_terminal and (fraction is None or fraction >= 1):
+                err.print(what, highlight=False)
+
+        yield step
+
+
+def _show(as_json: bool, summary: dict[str, Any], *tables: Table) -> None:
+    if as_json:
+        click.echo(json.dumps(summary, indent=1))
+    else:
+        for table in tables:
+            out.print(table)
+
+
+def _report(directory: Path) -> None:
+    from .compiler.report.html import write_report
+    write_report(directory)
+
+
+def _board(name: str) -> Any:
+    from . import boards
+    return boards.get(name)
+
+
+def _goal(goal: str | None, clock_mhz: float) -> Any:
+    from .compiler.plan import Goal
+    if goal is None:
+        return Goal()
+    kind, _, number = goal.partition("=")
+    if kind == "fps" and number:
+        try:
+            rate = float(number)
+        except ValueError:
+            rate = 0.0
+        if rate <= 0:
+            raise DataError(f"--goal {goal}: the number of frames a second must be above 0")
+        return Goal("fps", max(1, int(clock_mhz * 1e6 / rate)))
+    if goal not in ("latency", "fps", "area"):
+        raise DataError(f"--goal {goal}: choose latency, fps, fps=N or area")
+    return Goal("latency" if goal == "fps" else goal)
+
+
+def _open(directory: Path) -> Any:
+    from .compiler.driver import open_compiled
+    return open_compiled(directory, lambda name: _board(name).device)
+
+
+@contextmanager
+def _smallest_board(model: Path, goal: Any) -> Iterator[None]:
+    """Add to a :class:`FitError` which board would do."""
+    from . import boards
+    from .compiler.driver import fit
+    try:
+        yield
+    except FitError as error:
+        for board in sorted(boards.all_boards(), key=lambda b: b.device.lut):
+            try:
+                fit(model, board.device, board.name, goal)
+            except FitError:
+                continue
+            raise FitError(f"{error}; the smallest board that fits is {board.name}") from error
+        raise FitError(f"{error}; no board that gatewright knows is large enough") from error
+
+
+@_command
+@_MODEL
+@click.option("--board", default=None, help="Board to fit (default: the largest).")
+@click.option("--goal", default=None, help="latency, fps, fps=N or area.")
+@_JSON
+def check(model: Path, board: str | None, goal: str | None, as_json: bool) -> int:
+    """Is MODEL legal, and does it fit? Before any work."""
+    from . import boards
+    from .compiler.driver import describe, fit
+    from .compiler.report import tables
+    chosen = _board(board) if board else max(boards.all_boards(), key=lambda b: b.device.lut)
+    wanted = _goal(goal, chosen.target_mhz)
+    with _smallest_board(model, wanted):
+        network = fit(model, chosen.device, chosen.name, wanted)
+    summary = describe(network, model.name)
+    _show(as_json, summary, *tables.compiled(summary, chosen.target_mhz))
+    return 0 if summary["fits"] else 1
+
+
+@_command
+@_MODEL
+@click.option("--board", required=True, help="Board to compile for.")
+@click.option("--calibration", type=click.Path(path_type=Path), default=None,
+              help="Samples for quantizing: .npz with x, .npy, or a folder of images.")
+@click.option("--method", type=click.Choice(["mse", "minmax", "percentile"]), default="mse",
+              show_default=True, help="How calibration chooses ranges.")
+@click.option("--goal", default=None, help="latency, fps, fps=N or area.")
+@click.option("--plan", type=click.Path(path_type=Path), default=None, help="A plan.json to use.")
+@click.option("--argmax", is_flag=True, help="Let the hardware give the winning class.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@_JSON
+def compile_(model: Path, board: str, calibration: Path | None, method: str, goal: str | None,
+             plan: Path | None, argmax: bool, output: Path, as_json: bool) -> None:
+    """Quantize MODEL, plan it for a board and write its RTL."""
+    from .compiler.data import read_samples
+    from .compiler.driver import compile_model, describe
+    from .compiler.frontend import load
+    from .compiler.report import tables
+    chosen = _board(board)
+    wanted = _goal(goal, chosen.target_mhz)
+    samples = None
+    graph = load(model)
+    if graph.quantized and calibration is not None:
+        err.print(f"note: {model} is quantized already; --calibration is ignored", highlight=False)
+    elif calibration is not None:
+        samples = read_samples(calibration, graph.inputs[0]).x
+    with _steps() as step, _smallest_board(model, wanted):
+        compiled = compile_model(model, output, chosen.device, chosen.name, samples=samples,
+                                 goal=wanted, plan=plan, method=method, argmax=argmax,
+                                 progress=step)
+    _report(output)
+    summary = describe(compiled.network, model.name)
+    _show(as_json, summary, *tables.compiled(summary, chosen.target_mhz))
+
+
+@_command
+@_DIRECTORY
+@click.option("--input", "samples", type=click.Path(path_type=Path), required=True,
+              help="Samples: .npz with x, .npy, or a folder of images.")
+@click.option("--frames", type=int, default=None, help="How many of them (default: all).")
+@click.option("--stall", type=float, default=0.0, show_default=True,
+              help="Chance of a stall, each cycle, at both ends.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the stalls.")
+@click.option("--level", type=click.Choice(["rtl", "netlist"]), default="rtl", show_default=True)
+@click.option("--waves", type=click.Path(path_type=Path), default=None, help="Write waves (.fst).")
+@click.option("--simulator", type=click.Choice(["verilator", "icarus"]), default="verilator",
+              show_default=True)
+@_JSON
+def simulate(directory: Path, samples: Path, frames: int | None, stall: float, seed: int, level: str,
+             waves: Path | None, simulator: str, as_json: bool) -> int:
+    """Run the RTL on samples and compare every value with the golden model."""
+    from .compiler.data import read_samples
+    from .compiler.report import tables
+    from .sim.simulate import simulate as run
+    compiled = _open(directory)
+    x = read_samples(samples, compiled.graph.inputs[0]).x
+    with _steps() as step:
+        netlist: tuple[Path, ...] = ()
+        if level == "netlist":
+            from .boards.netlist import netlist as make_netlist
+            netlist = make_netlist(directory, _board(compiled.plan.board), step)
+        step("building and running the simulator")
+        done = run(compiled, x, frames, stall=stall, seed=seed, waves=waves, simulator=simulator,
+                   level=level, netlist=netlist,
+                   progress=lambda n, of: step(f"simulating frame {n} of {of}", n / of))
+    _report(directory)
+    _show(as_json, done.summary, tables.simulated(done.summary))
+    return 0 if done.passed else 1
+
+
+@_command
+@_DIRECTORY
+@click.option("--seeds", type=int, default=None, help="Place and route with so many seeds, take the best.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Seeds at a time.")
+@click.option("--mhz", type=float, default=None, help="Clock to reach (default: the board's).")
+@_JSON
+def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_json: bool) -> None:
+    """Synthesis, place and route, bitstream."""
+    from .boards.build import build as make
+    from .compiler.report import tables
+    compiled = _open(directory)
+    with _steps() as step:
+        try:
+            make(directory, _board(compiled.plan.board), mhz, seeds=seeds, jobs=jobs, progress=step)
+        finally:
+            _report(directory)
+    summary = json.loads((directory / "build.json").read_text())
+    _show(as_json, summary, *tables.built(summary, compiled.network.resources.__dict__))
+
+
+@_command
+@_DIRECTORY
+@click.option("--input", "samples", type=click.Path(path_type=Path), default=None)
+@_JSON
+def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
+    """The FPGA (simulated cycles, routed clock) against the CPU, on the same inputs."""
+    from .compiler.data import read_samples
+    from .compiler.report import tables
+    from .sim.bench import bench as run
+    compiled = _open(directory)
+    x = read_samples(samples, compiled.graph.inputs[0]) if samples else None
+    with _steps() as step:
+        result = run(compiled, x, _board(compiled.plan.board).target_mhz, progress=step)
+    _report(directory)
+    _show(as_json, result.summary, *tables.benched(result.summary))
+
+
+@_command
+@_DIRECTORY
+@click.option("--data", "samples", type=click.Path(path_type=Path), required=True,
+              help="Samples x and labels y.")
+@_JSON
+def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
+    """Float against integers, layer by layer, and ONNX Runtime as the witness."""
+    from .compiler.data import read_samples
+    from .compiler.report import tables
+    from .sim.accuracy import accuracy as run
+    compiled = _open(directory)
+    data = read_samples(samples, compiled.graph.inputs[0])
+    with _steps() as step:
+        result = run(compiled, data, progress=step)
+    _report(directory)
+    _show(as_json, result.summary, *tables.measured(result.summary))
+
+
+@_command
+@_MODEL
+@click.option("--board", required=True)
+@click.option("--points", type=int, default=12, show_default=True)
+@click.option("--jobs", type=int, default=1, show_default=True)
+@click.option("--scheduler", default=None, help="Address of a Dask scheduler.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("explore"),
+              show_default=True)
+@_JSON
+def explore(model: Path, board: str, points: int, jobs: int, scheduler: str | None, output: Path,
+            as_json: bool) -> None:
+    """The design space: plans from the smallest to the fastest, Pareto table and plot."""
+    from .compiler.frontend import load
+    from .compiler.plan.pareto import explore as run
+    from .compiler.quantize.assume import assume_int8
+    from .compiler.report import tables
+    chosen = _board(board)
+    graph = load(model)
+    graph = graph if graph.quantized else assume_int8(graph)
+    with _steps() as step:
+        result = run(graph, chosen.device, chosen.name, output, points=points, jobs=jobs,
+                     scheduler=scheduler, progress=step)
+    _show(as_json, result.summary, *tables.explored(result.summary))
+
+
+@_command
+@_DIRECTORY
+def flash(directory: Path) -> None:
+    """Load the bitstream into the board."""
+    from .boards.flash import flash as load_bitstream
+    summary = _built(directory)
+    with _steps() as step:
+        step("loading the bitstream")
+        load_bitstream(_board(summary["board"]), directory / summary["bitstream"],
+                       directory / "flash.log")
+
+
+@_command
+@_DIRECTORY
+@click.option("--port", required=True, help="The board's serial port.")
+@click.option("--input", "samples", type=click.Path(path_type=Path), required=True)
+@click.option("--frames", type=int, default=None)
+@_JSON
+def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: bool) -> int:
+    """Run samples on the board, compare with the golden model."""
+    from .boards.run import run_on_board
+    from .compiler.data import read_samples
+    from .compiler.report import tables
+    compiled = _open(directory)
+    x = read_samples(samples, compiled.graph.inputs[0]).x
+    with _steps() as step:
+        summary = run_on_board(compiled, _built(directory), port, x[:frames], progress=step)
+    _show(as_json, summary, tables.ran(summary))
+    return 1 if summary["mismatches"] else 0
+
+
+def _built(directory: Path) -> dict[str, Any]:
+    file = directory / "build.json"
+    summary = json.loads(file.read_text()) if file.exists() else {}
+    if not summary.get("bitstream"):
+        raise DataError(f"{directory}: holds no bitstream; run `gatewright build {directory}` first")
+    return summary
+
+
+@_command
+@_JSON
+def boards(as_json: bool) -> None:
+    """The boards that are known."""
+    from .boards import all_boards
+    from .compiler.report.tables import listing
+    rows = [{"name": b.name, "title": b.title, "part": b.part, "lut": b.device.lut,
+             "dsp": b.device.dsp, "products": b.device.multipliers, "bram": b.device.bram,
+             "target_mhz": b.target_mhz} for b in all_boards()]
+    _show(as_json, {"boards": rows}, listing("Boards", rows))
+
+
+@_command
+@_JSON
+def tools(as_json: bool) -> None:
+    """The outside tools: what was found, which version, what is missing and how to get it."""
+    from dataclasses import asdict
+
+    from .compiler.report.tables import listing
+    from .compiler.tools import report
+    rows = [asdict(status) for status in report()]
+    _show(as_json, {"tools": rows}, listing("Tools", rows))

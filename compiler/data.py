@@ -1,0 +1,110 @@
+"""Samples and labels from files: ``.npz``, ``.npy``, or a folder of images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import ir
+from .errors import DataError
+
+__all__ = ["Samples", "read_samples"]
+
+_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm"}
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """``x`` [n, *the model's input shape], in the model's type; ``y`` [n], labels, or None."""
+
+    x: NDArray[np.generic]
+    y: NDArray[np.generic] | None = None
+
+
+def read_samples(path: Path, port: ir.InputPort) -> Samples:
+    """The samples in ``path``, checked against the model's input.
+
+    ``.npz``: arrays ``x`` and, if there, ``y``. ``.npy``: the samples. A folder: its images in the order of
+    their names, scaled to the input's size; where they lie in subfolders, these are the classes. Integer
+    samples for a float input are taken as numbers. Raises :class:`DataError`.
+    """
+    if path.is_dir():
+        samples = _images(path, port)
+    elif not path.exists():
+        raise DataError(f"{path}: no such file; give an .npz with an array x, an .npy, or a folder of "
+                        "images")
+    else:
+        samples = _arrays(path)
+    return Samples(_checked(path, samples.x, port), samples.y)
+
+
+def _arrays(path: Path) -> Samples:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{path}: not a NumPy file ({error}); give an .npz with an array x, an .npy, or "
+                        "a folder of images") from error
+    if isinstance(loaded, np.ndarray):
+        return Samples(loaded)
+    with loaded:
+        if "x" not in loaded.files:
+            raise DataError(f"{path}: holds {', '.join(loaded.files) or 'nothing'}, but the samples must "
+                            "be called x")
+        return Samples(loaded["x"], loaded["y"] if "y" in loaded.files else None)
+
+
+def _checked(path: Path, x: NDArray[np.generic], port: ir.InputPort) -> NDArray[np.generic]:
+    wanted = " x ".join(str(n) for n in ("samples", *port.shape))
+    if x.ndim == 0 or x.shape[1:] != port.shape:
+        raise DataError(f"{path}: x is {' x '.join(map(str, x.shape)) or 'a single number'}, but "
+                        f"{port.name} takes {wanted}; put the samples on the first axis")
+    if not len(x):
+        raise DataError(f"{path}: x holds no samples")
+    dtype = np.dtype(port.dtype)
+    if x.dtype.kind not in "fiub":
+        raise DataError(f"{path}: x is of type {x.dtype}, but {port.name} takes {dtype}")
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        bad = int(np.argmax(~np.isfinite(x).reshape(len(x), -1).all(1)))
+        raise DataError(f"{path}: sample {bad} of x holds NaN or infinity; remove it or fix it")
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        if x.min() < limits.min or x.max() > limits.max or (x != np.rint(x)).any():
+            raise DataError(f"{path}: x holds numbers that are not {dtype} ({x.min()} to {x.max()}); "
+                            f"{port.name} takes integers from {limits.min} to {limits.max}")
+    return x.astype(dtype)
+
+
+def _images(path: Path, port: ir.InputPort) -> Samples:
+    from PIL import Image, UnidentifiedImageError
+
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGES)
+    if not files:
+        raise DataError(f"{path}: no images; give {', '.join(sorted(_IMAGES))} files")
+    channels, first = _layout(path, port)
+    plane = port.shape[1:] if first else port.shape[:2]
+    arrays = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                array = np.asarray(image.convert("L" if channels == 1 else "RGB").resize(plane[::-1]))
+        except (OSError, UnidentifiedImageError) as error:
+            raise DataError(f"{file}: not an image that can be read ({error})") from error
+        array = array.reshape(*plane, channels)
+        arrays.append(array.transpose(2, 0, 1) if first else array)
+    x = np.stack(arrays)
+    if np.dtype(port.dtype).kind == "f":
+        x = x.astype(np.float32) / np.float32(255)
+    folders = sorted({f.parent for f in files})
+    y = np.array([folders.index(f.parent) for f in files]) if len(folders) > 1 else None
+    return Samples(x.reshape(len(x), *port.shape), y)
+
+
+def _layout(path: Path, port: ir.InputPort) -> tuple[int, bool]:
+    """Channels of the input, and whether they come first."""
+    if len(port.shape) == 3 and port.shape[0] in (1, 3):
+        return port.shape[0], True
+    if len(port.shape) == 3 and port.shape[2] in (1, 3):
+        return port.shape[2], False
+    raise DataError(f"{path}: a folder of images, but {port.name} takes {port.shape}, which is no "
+                    "image; give an .npz with an array x")

@@ -1,0 +1,168 @@
+"""The compile step: from a model file to a directory with everything that later steps need."""
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import emit, ir, lower
+from .errors import DataError
+from .frontend import load, write_qdq
+from .passes.argmax_in_hardware import argmax_in_hardware
+from .plan import (Device, Goal, Network, Plan, lacking, latency, make_plan, read_plan, write_plan)
+from .quantize import quantize
+from .quantize.assume import assume_int8
+
+__all__ = ["Compiled", "compile_model", "open_compiled", "fit", "layers", "directory_for"]
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Compiled:
+    """A compiled network in its ``directory``: the integer graph, the plan and what it comes to."""
+
+    directory: Path
+    graph: ir.Graph
+    network: Network
+
+    @property
+    def plan(self) -> Plan:
+        return self.network.plan
+
+
+def fit(model: Path, device: Device, board: str, goal: Goal) -> Network:
+    """A plan for a model before any work: weights and ranges are assumed where they are not known yet."""
+    graph = load(model)
+    if not graph.quantized:
+        graph = assume_int8(graph)
+    return Network(graph, make_plan(graph, device, board, goal), device)
+
+
+def compile_model(model: Path, out: Path, device: Device, board: str, *,
+                  samples: NDArray[np.generic] | None = None, goal: Goal | None = None,
+                  plan: Path | None = None, method: str = "mse", argmax: bool = False,
+                  progress: Progress = lambda _: None) -> Compiled:
+    """Compile ``model`` into the directory ``out``, written whole or not at all.
+
+    ``samples`` [n, *input shape] calibrate a float model; ``plan`` is a plan file to use in place of the
+    search for ``goal``. Raises a :class:`~.errors.GatewrightError` that says what to do.
+    """
+    progress("reading the model")
+    graph = load(model)
+    quantized = graph.quantized
+    if not quantized:
+        if samples is None:
+            raise DataError(f"{model}: a float network needs samples to find the ranges of its values; "
+                            "give some dozens with --calibration X.npz")
+        progress("quantizing")
+        graph = quantize(graph, samples, method=method, progress=progress)
+    given = read_plan(plan) if plan else None
+    with directory_for(out) as directory:
+        directory.joinpath("rtl").mkdir()
+        target = directory / "model.int8.onnx"
+        if quantized:
+            shutil.copyfile(model, target)
+        else:
+            shutil.copyfile(model, directory / "model.float.onnx")
+            write_qdq(graph, target)
+        graph = load(target)
+        if argmax or (given and given.argmax):
+            graph = argmax_in_hardware(graph)
+        progress("planning")
+        chosen = given or replace(make_plan(graph, device, board, goal or Goal()), argmax=argmax)
+        if chosen.board != board:
+            raise DataError(f"{plan}: made for the board {chosen.board}; compile for that one, or without "
+                            "--plan")
+        network = Network(graph, chosen, device)
+        write_plan(chosen, directory / "plan.json")
+        progress("proving the requantizers")
+        accelerator = lower.accelerator(network)
+        progress("writing RTL")
+        emit.emit(accelerator, directory / "rtl")
+        summary = describe(network, model.name)
+        (directory / "compile.json").write_text(json.dumps(summary, indent=1) + "\n")
+    return Compiled(out, graph, network)
+
+
+def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compiled:
+    """What :func:`compile_model` left in ``directory``; ``device_of`` gives a board's device."""
+    if not (directory / "compile.json").exists():
+        raise DataError(f"{directory}: not a directory that `gatewright compile` wrote (no compile.json); "
+                        "compile a model with -o first")
+    plan = read_plan(directory / "plan.json")
+    graph = load(directory / "model.int8.onnx")
+    if plan.argmax:
+        graph = argmax_in_hardware(graph)
+    return Compiled(directory, graph, Network(graph, plan, device_of(plan.board)))
+
+
+def layers(network: Network) -> list[dict[str, Any]]:
+    """A row a stage, in flow order: the keys of ``compile.json``."""
+    rows = []
+    for stage in network.plan.stages:
+        op, design = network.op(stage), network.designs[stage.name]
+        rows.append({
+            "name": op.name, "op": type(op).__name__, "output": op.output, "stage": stage.name,
+            "macs": _macs(op, network.graph), "simd": stage.simd, "pe": stage.pe,
+            "cycles": design.cycles(), "multipliers": design.multipliers,
+            "memory_bits": design.memory_bits})
+    return rows
+
+
+def _macs(op: ir.Op, graph: ir.Graph) -> int:
+    """Products of a frame."""
+    if not isinstance(op, ir.Conv):
+        return 0
+    return graph.shape(op.output).pixels * op.channels * op.reduction
+
+
+def describe(network: Network, model: str) -> dict[str, Any]:
+    """The content of ``compile.json``."""
+    need, device = network.resources, network.device
+    short = lacking(need, device)
+    rows = layers(network)
+    return {
+        "model": model, "board": network.plan.board, "layers": rows,
+        "macs": sum(row["macs"] for row in rows),
+        "interval_cycles": network.interval, "latency_cycles": latency(network),
+        "multipliers": network.multipliers,
+        "estimate": asdict(need) | {"dsp": need.blocks(device)},
+        "available": {"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},
+        "fits": not short,
+        "lacking": [{"what": what, "needed": needed, "available": there}
+                    for what, needed, there in short],
+    }
+
+
+@contextmanager
+def directory_for(out: Path) -> Iterator[Path]:
+    """A new directory that becomes ``out`` when the block ends well, and vanishes otherwise."""
+    if out.exists() and not (out / "compile.json").exists() and (not out.is_dir()
+                                                                 or any(out.iterdir())):
+        raise DataError(f"{out}: exists and is not a directory that `gatewright compile` wrote; name "
+                        "another with -o, or remove it")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    except OSError as error:
+        raise DataError(f"{out}: can not be written ({error.strerror}); name another directory with "
+                        "-o") from error
+    try:
+        work.chmod(0o755)
+        yield work
+        old = work.with_suffix(".old")
+        if out.exists():
+            out.rename(old)
+        work.rename(out)
+        shutil.rmtree(old, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise

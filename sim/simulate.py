@@ -1,0 +1,122 @@
+"""The simulate step: a compiled network's RTL against the golden model."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..compiler.driver import Compiled
+from ..compiler.errors import DataError
+from ..compiler.plan import latency
+from . import golden
+from .agents import Stream, Tap
+from .runner import Report, verify
+
+__all__ = ["Simulated", "simulate", "streams"]
+
+#: behaviour of the hard multipliers that the RTL instantiates
+MODELS = Path(__file__).parent.parent / "hw" / "primitives" / "models.v"
+
+
+@dataclass(frozen=True, eq=False)
+class Simulated:
+    """What a simulation came to; ``summary`` is the content of ``simulate.json``.
+
+    ``outputs``: the model's outputs by name, [frames, *shape], host steps included.
+    """
+
+    report: Report
+    outputs: dict[str, NDArray[np.generic]]
+    summary: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        return self.report.passed
+
+
+def streams(compiled: Compiled) -> tuple[Stream, Stream, tuple[Tap, ...]]:
+    """The network's input, its output, and the stream that leaves each stage."""
+    graph, network = compiled.graph, compiled.network
+
+    def stream(value: str, lanes: int) -> Stream:
+        dtype = graph.quant(value).dtype
+        return Stream(value, graph.shape(value).array, lanes, dtype.bits, dtype.signed)
+
+    last = network.edges[-1]
+    taps = tuple(Tap(stream(stage.ops[-1], network.designs[stage.name].lanes_out),
+                     f"{stage.name}.o__valid", f"{stage.name}.o__ready", f"{stage.name}.o__payload")
+                 for stage in network.plan.stages)
+    return (stream(graph.inputs[0].value, network.plan.lanes_in),
+            stream(last.value, last.lanes_out), taps)
+
+
+def simulate(compiled: Compiled, x: NDArray[np.generic], frames: int | None = None, *,
+             stall: float = 0.0, seed: int = 0, waves: Path | None = None,
+             simulator: str = "verilator", level: str = "rtl",
+             netlist: tuple[Path, ...] = (),
+             progress: Callable[[int, int], None] | None = None) -> Simulated:
+    """Run samples ``x`` [n, *input shape] back to back, without reset, and compare every value.
+
+    ``frames`` (default: all of ``x``) of them are used, from the first on, again if there are fewer. Enough
+    more are run to fill the pipeline, so that the interval is the steady one. Writes ``simulate.json`` and
+    ``outputs.npz`` into the directory. ``netlist``: Verilog to run in place of the RTL, after the models of
+    its cells.
+    """
+    if stall < 0 or stall >= 1:
+        raise DataError(f"--stall {stall}: a probability from 0 up to, not including, 1")
+    frames = len(x) if frames is None else frames
+    if frames < 1:
+        raise DataError(f"--frames {frames}: at least 1")
+    network = compiled.network
+    depth = latency(network)
+    wanted = max(frames, 3, 3 + ceil(2 * depth / network.interval) if network.interval * 20 < depth
+                 else 3)
+    raw = golden.host_input(compiled.graph, x[:frames])
+    raw = raw[np.arange(wanted) % len(raw)]
+    values = golden.run(compiled.graph, raw)
+    source, sink, taps = streams(compiled)
+    rtl = compiled.directory / "rtl" / "accelerator.v"
+    report = verify(
+        netlist[-1] if netlist else rtl, source=source, sink=sink, frames=raw,
+        golden={**values}, work=compiled.directory / "sim", timeout_cycles=10 * depth + 10_000,
+        taps=() if netlist else taps, stall=stall, seed=seed, waves=waves, simulator=simulator,
+        extra_sources=netlist[:-1] or (MODELS,), progress=progress)
+    seen = {**values, sink.name: report.run.outputs}
+    outputs = {name: array[:frames]
+               for name, array in golden.host_output(compiled.graph, seen).items()}
+    summary = _summary(compiled, report, frames, stall, seed, level, depth)
+    _write(compiled.directory, outputs, summary)
+    return Simulated(report, outputs, summary)
+
+
+def _summary(compiled: Compiled, report: Report, frames: int, stall: float, seed: int, level: str,
+             planned_latency: int) -> dict[str, Any]:
+    run, first = report.run, report.first_mismatch
+    return {
+        "frames": frames, "frames_run": len(run.outputs), "values": report.values,
+        "mismatches": report.mismatches,
+        "first_mismatch": None if first is None else {
+            "layer": first.layer, "frame": first.frame, "index": list(first.index),
+            "expected": int(first.expected), "seen": int(first.seen), "text": str(first)},
+        "waves": str(report.waves) if report.waves else None,
+        "latency_cycles": run.latency_cycles, "interval_cycles": run.interval_cycles,
+        "planned_latency_cycles": planned_latency,
+        "planned_interval_cycles": compiled.network.interval,
+        "stall": stall, "seed": seed, "simulator": run.simulator, "level": level,
+        "cycles": run.cycles, "cycles_per_second": run.cycles_per_second,
+        "wall_seconds": run.wall_seconds, "build_seconds": run.build_seconds,
+    }
+
+
+def _write(directory: Path, outputs: dict[str, NDArray[np.generic]],
+           summary: dict[str, Any]) -> None:
+    partial = directory / ".outputs.npz"
+    np.savez_compressed(partial, **outputs)  # type: ignore[arg-type]
+    os.replace(partial, directory / "outputs.npz")
+    (directory / "simulate.json").write_text(json.dumps(summary, indent=1) + "\n")

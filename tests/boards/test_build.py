@@ -1,0 +1,114 @@
+"""Real, small builds: the accelerator adds one to each byte."""
+
+import json
+
+import pytest
+from amaranth import Elaboratable, Module, Signal
+from amaranth.back import rtlil
+
+from gatewright import boards
+from gatewright.boards import build as build_module
+from gatewright.boards.build import build, synthesize
+from gatewright.boards.flash import flash
+from gatewright.compiler import tools
+from gatewright.compiler.errors import DataError, FitError, TimingError, ToolError
+
+WIDTHS = {"s_axis_tdata": 8, "s_axis_tvalid": 1, "s_axis_tready": 1, "s_axis_tlast": 1,
+          "m_axis_tdata": 8, "m_axis_tvalid": 1, "m_axis_tready": 1, "m_axis_tlast": 1}
+
+
+class AddOne(Elaboratable):
+    def __init__(self):
+        self.ports = {name: Signal(width, name=name) for name, width in WIDTHS.items()}
+
+    def elaborate(self, platform):
+        m = Module()
+        port = self.ports
+        m.d.comb += port["s_axis_tready"].eq(~port["m_axis_tvalid"] | port["m_axis_tready"])
+        with m.If(port["s_axis_tready"]):
+            m.d.sync += [port["m_axis_tvalid"].eq(port["s_axis_tvalid"]),
+                         port["m_axis_tdata"].eq(port["s_axis_tdata"] + 1),
+                         port["m_axis_tlast"].eq(port["s_axis_tlast"])]
+        return m
+
+
+@pytest.fixture
+def directory(tmp_path):
+    rtl = tmp_path / "out" / "rtl"
+    rtl.mkdir(parents=True)
+    design = AddOne()
+    (rtl / "accelerator.il").write_text(rtlil.convert(
+        design, name="accelerator", ports=list(design.ports.values()), emit_src=False))
+    (rtl / "interface.json").write_text(json.dumps(
+        {"beats_in": 16, "bits_in": 8, "beats_out": 16, "bits_out": 8}))
+    return tmp_path / "out"
+
+
+@pytest.mark.parametrize(("name", "mhz", "suffix"), [("icebreaker", 24, ".bin"),
+                                                     ("ulx3s-25f", 100, ".bit")])
+def test_a_bitstream_is_built_and_then_kept(directory, name, mhz, suffix):
+    stages = []
+    result = build(directory, boards.get(name), mhz, progress=lambda *stage: stages.append(stage))
+    written = json.loads((directory / "build.json").read_text())
+    assert result.timing_met
+    assert result.fmax_mhz >= result.clock_mhz == mhz
+    assert result.bitstream == f"build/{name}{suffix}"
+    assert (directory / result.bitstream).stat().st_size > 10_000
+    assert 0 < result.utilization["lut"].used < result.utilization["lut"].available
+    assert written["fmax_mhz"] == result.fmax_mhz
+    assert set(written["utilization"]) >= {"lut", "ff", "dsp", "bram"}
+    assert set(written["tools"]) > {"yosys"}
+    assert [stage for stage, _ in stages][0] == "synthesis"
+
+    again = build(directory, boards.get(name), mhz)
+    assert (again.seed, again.fmax_mhz) == (result.seed, result.fmax_mhz)
+    assert again.wall_seconds < result.wall_seconds / 2
+
+
+def test_a_clock_out_of_reach_leaves_no_bitstream(directory):
+    board = boards.get("icebreaker")
+    built = build(directory, board, 24)
+    with pytest.raises(TimingError, match=r"[0-9.]+ MHz was reached, 204.0 MHz is needed"):
+        build(directory, board, 204)
+    assert not (directory / built.bitstream).exists()
+    written = json.loads((directory / "build.json").read_text())
+    assert written["timing_met"] is False
+    assert written["bitstream"] is None
+
+
+def test_every_seed_that_was_asked_for_is_tried(directory):
+    result = build(directory, boards.get("icebreaker"), 24, seeds=3, jobs=2)
+    assert list(result.seeds) == [1, 2, 3]
+    assert result.fmax_mhz == max(result.seeds.values())
+
+
+def test_resources_are_counted(directory):
+    il = directory / "rtl" / "accelerator.il"
+    for family in ("ecp5", "ice40"):
+        counts = synthesize(il, family, directory / family, "accelerator")
+        assert counts["ff"] == 10
+        assert 8 <= counts["lut"] <= 24
+        assert counts["dsp"] == counts["bram"] == 0
+
+
+def test_a_design_too_large_says_what_is_short():
+    counts = {"lut": 9000, "ff": 10, "dsp": 9, "bram": 0}
+    with pytest.raises(FitError, match="needs 9000 LUT of 5280, 9 DSP of 8"):
+        build_module._check_fit(counts, boards.get("icebreaker"))
+
+
+def test_a_folder_without_an_accelerator_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"holds no rtl/accelerator.il: run `gatewright compile`"):
+        build(tmp_path, boards.get("icebreaker"), 24)
+
+
+def test_a_missing_tool_says_how_to_get_it(directory, monkeypatch):
+    monkeypatch.setattr(tools, "_native", lambda recipe: (None, "not installed"))
+    monkeypatch.setattr(tools, "_wheel", lambda name, recipe: None)
+    with pytest.raises(ToolError, match="yosys .* is not installed. To get it: pip install yowasp"):
+        build(directory, boards.get("icebreaker"), 24)
+
+
+def test_flashing_needs_a_bitstream(tmp_path):
+    with pytest.raises(ToolError, match="no bitstream at .*: run `gatewright build` first"):
+        flash(boards.get("icebreaker"), tmp_path / "none.bin", tmp_path / "log")

@@ -1,0 +1,54 @@
+"""PLL settings: inside the data sheets' ranges, and as near to the wish as those allow."""
+
+import pytest
+
+from gatewright import boards
+from gatewright.boards.pll import Bypass, Ecp5Pll, Ice40Pll, choose
+from gatewright.compiler.errors import PlanError
+
+TARGETS = [12, 16, 24, 25, 33.3, 48, 50, 62.5, 100, 133, 150, 199.9, 231, 249, 275, 300, 399, 400]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["ulx3s-85f", "icebreaker"])
+def test_settings_are_legal(name, target):
+    match choose(boards.get(name), target):
+        case Ecp5Pll() as pll:
+            assert 10 <= pll.detector_mhz <= 400
+            assert 400 <= pll.vco_mhz <= 800
+            assert 3.125 <= pll.output_mhz <= 400
+            assert 3.125 <= pll.vco_mhz / pll.primary_div <= 400
+            dividers = (pll.ref_div, pll.feedback_div, pll.primary_div, pll.output_div)
+            assert all(1 <= divider <= 128 for divider in dividers)
+        case Ice40Pll() as pll:
+            assert 10 <= pll.detector_mhz <= 133
+            assert 533 <= pll.vco_mhz <= 1066
+            assert 16 <= pll.output_mhz <= 275
+            assert 0 <= pll.divr <= 15
+            assert 0 <= pll.divf <= 127
+            assert 1 <= pll.divq <= 6
+        case Bypass() as pll:
+            assert pll.output_mhz == boards.get(name).clock_mhz
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["ulx3s-85f", "icebreaker"])
+def test_the_clock_is_never_more_than_half_a_percent_too_fast(name, target):
+    assert choose(boards.get(name), target).output_mhz <= target * 1.005
+
+
+@pytest.mark.parametrize(("name", "target", "expected"), [
+    ("ulx3s-85f", 25, 25), ("ulx3s-85f", 100, 100), ("ulx3s-85f", 150, 150),
+    ("ulx3s-85f", 400, 400), ("icebreaker", 12, 12), ("icebreaker", 24, 24),
+    ("icebreaker", 48, 48),
+    ("ulx3s-85f", 231, 231.25),       # 0.11 % above
+    ("icebreaker", 20, 19.875),       # 20.25 would be 1.25 % above
+    ("icebreaker", 15, 12),           # below the PLL's range
+])
+def test_the_nearest_clock_is_found(name, target, expected):
+    assert choose(boards.get(name), target).output_mhz == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_clock_below_the_boards_range_says_so():
+    with pytest.raises(PlanError, match="can not be clocked at 2 MHz: .* lowest clock is 12"):
+        choose(boards.get("icebreaker"), 2)
