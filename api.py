@@ -20,7 +20,9 @@ __all__ = ["build", "compile", "load", "plan", "quantize", "simulate"]
 
 
 def load(path: str | Path) -> ir.Graph:
-    """The network in an ONNX file, float or QDQ; :class:`~.errors.ModelError` when it can not be had."""
+    """The network in an ONNX file, float or QDQ; :class:`~.errors.ModelError` when it can not be
+    had.
+    """
     return _load(Path(path))
 
 
@@ -29,8 +31,11 @@ def quantize(graph: ir.Graph, samples: NDArray[np.generic], method: str = "mse")
     return graph if graph.quantized else _quantize(graph, samples, method=method)
 
 
-def plan(graph: ir.Graph, board: str, goal: str = "balanced", interval: int | None = None) -> Network:
-    """A quantized network folded for a board: ``.plan``, ``.interval``, ``.resources``, ``.designs``.
+def plan(
+    graph: ir.Graph, board: str, goal: str = "balanced", interval: int | None = None
+) -> Network:
+    """A quantized network folded for a board: ``.plan``, ``.interval``, ``.resources``,
+    ``.designs``.
 
     ``goal``: "balanced", "latency", "area", or "fps" with the ``interval`` in cycles that suffices.
     """
@@ -48,7 +53,8 @@ def compile(model: str | Path, out: str | Path, *, board: str,
 
 def simulate(compiled: Compiled, samples: NDArray[np.generic], frames: int | None = None, *,
              stall: float = 0.0) -> Simulated:
-    """Run the RTL on ``samples`` [n, *input shape] and compare every value with the golden model."""
+    """Run the RTL on ``samples`` [n, *input shape] and compare every value with the golden model.
+    """
     return _simulate(compiled, samples, frames, stall=stall)
 
 

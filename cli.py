@@ -200,8 +200,17 @@ def compile_(model: Path, board: str, calibration: Path | None, method: str, goa
 @click.option("--simulator", type=click.Choice(["verilator", "icarus"]), default="verilator",
               show_default=True)
 @_JSON
-def simulate(directory: Path, samples: Path, frames: int | None, stall: float, seed: int, level: str,
-             waves: Path | None, simulator: str, as_json: bool) -> int:
+def simulate(
+    directory: Path,
+    samples: Path,
+    frames: int | None,
+    stall: float,
+    seed: int,
+    level: str,
+    waves: Path | None,
+    simulator: str,
+    as_json: bool,
+) -> int:
     """Run the RTL on samples and compare every value with the golden model."""
     from .compiler.data import read_samples
     from .compiler.report import tables
@@ -224,7 +233,9 @@ def simulate(directory: Path, samples: Path, frames: int | None, stall: float, s
 
 @_command
 @_DIRECTORY
-@click.option("--seeds", type=int, default=None, help="Place and route with so many seeds, take the best.")
+@click.option(
+    "--seeds", type=int, default=None, help="Place and route with so many seeds, take the best."
+)
 @click.option("--jobs", type=int, default=1, show_default=True, help="Seeds at a time.")
 @click.option("--mhz", type=float, default=None, help="Clock to reach (default: the board's).")
 @_JSON
@@ -325,11 +336,17 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
     from .boards.run import run_on_board
     from .compiler.data import read_samples
     from .compiler.report import tables
+    from .sim import golden
     compiled = _open(directory)
-    x = read_samples(samples, compiled.graph.inputs[0]).x
+    raw = golden.host_input(compiled.graph,
+                            read_samples(samples, compiled.graph.inputs[0]).x[:frames])
     with _steps() as step:
-        summary = run_on_board(compiled, _built(directory), port, x[:frames], progress=step)
-    _show(as_json, summary, tables.ran(summary))
+        seen, cycles = run_on_board(compiled, _built(directory), port, raw, progress=step)
+    expected = golden.run(compiled.graph, raw)[compiled.network.edges[-1].value]
+    summary = {"frames": len(raw), "values": int(expected.size),
+               "mismatches": int((expected != seen).sum()), "latency_cycles": cycles,
+               "how": "measured"}
+    _show(as_json, summary, tables.listing("On the board", [summary]))
     return 1 if summary["mismatches"] else 0
 
 
@@ -337,7 +354,9 @@ def _built(directory: Path) -> dict[str, Any]:
     file = directory / "build.json"
     summary = json.loads(file.read_text()) if file.exists() else {}
     if not summary.get("bitstream"):
-        raise DataError(f"{directory}: holds no bitstream; run `gatewright build {directory}` first")
+        raise DataError(
+            f"{directory}: holds no bitstream; run `gatewright build {directory}` first"
+        )
     return summary
 
 

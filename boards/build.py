@@ -52,8 +52,8 @@ class Use:
 class BuildResult:
     """What a build came to; ``build.json`` holds the same under the same names.
 
-    ``target_mhz`` is the clock that was asked for, ``clock_mhz`` the one the PLL makes, against which
-    timing is checked. ``fmax_mhz`` is the smaller of what nextpnr reports for ``seed`` and
+    ``target_mhz`` is the clock that was asked for, ``clock_mhz`` the one the PLL makes, against
+    which timing is checked. ``fmax_mhz`` is the smaller of what nextpnr reports for ``seed`` and
     ``limit_mhz``, a documented limit that nextpnr does not know. ``seeds`` has every seed's routed
     clock and ``median_mhz`` their median. ``link`` is what a driver must know to talk to the board.
     """
@@ -103,8 +103,8 @@ def build(directory: Path, board: Board, target_mhz: float | None = None, *,
     many are, and the fastest is taken. ``jobs`` run at a time. ``progress`` is told each stage, and
     how far it is when that is known; it may be called from any thread, one call at a time.
 
-    Raises ``FitError`` when the chip is too small, ``TimingError`` (and leaves no bitstream) when no
-    seed meets the clock, ``ToolError`` when a tool is missing or fails, ``DataError`` when
+    Raises ``FitError`` when the chip is too small, ``TimingError`` (and leaves no bitstream) when
+    no seed meets the clock, ``ToolError`` when a tool is missing or fails, ``DataError`` when
     ``directory`` holds no accelerator.
     """
     return _Build(directory, board, target_mhz or board.target_mhz, seeds, jobs,
@@ -145,7 +145,8 @@ def _synthesize(sources: Iterable[Path], flow: _Flow, out: Path, top: str, infer
     counts_file = out / "counts.json"
     if counts_file.exists():
         progress("synthesis (kept from before)", 1.0)
-        return _read_json(counts_file)
+        kept: dict[str, int] = _read_json(counts_file)
+        return kept
     out.mkdir(parents=True, exist_ok=True)
     progress("synthesis", None)
     reads = [f'read_rtlil "{os.path.relpath(source, out)}"' for source in sources]
@@ -183,8 +184,8 @@ def _check_fit(counts: Mapping[str, int], board: Board) -> None:
     short = [f"{counts[name]} {name.upper()} of {room[name]}" for name in counts
              if counts[name] > room[name]]
     if short:
-        raise FitError(f"the design does not fit {board.name}: it needs {', '.join(short)}. Compile "
-                       "with --goal area, with fewer multipliers, or for a larger board")
+        raise FitError(f"the design does not fit {board.name}: it needs {', '.join(short)}. "
+                       "Compile with --goal area, with fewer multipliers, or for a larger board")
 
 
 def _room(device: Device) -> dict[str, int]:
@@ -220,8 +221,8 @@ class _Build:
         self.pll = choose(self.board, self.target_mhz)
         self.clock_mhz = self.pll.output_mhz
         if self.clock_mhz < self.target_mhz:
-            self.progress(f"clock: {self.clock_mhz:.3f} MHz, the nearest to {self.target_mhz:g} MHz "
-                          f"that {self.board.name} can make", None)
+            self.progress(f"clock: {self.clock_mhz:.3f} MHz, the nearest to {self.target_mhz:g} "
+                          f"MHz that {self.board.name} can make", None)
         self.tools = {name: tools.find(name)
                       for name in ("yosys", self.flow.place, self.flow.pack)}
 
@@ -278,8 +279,8 @@ class _Build:
     def _accelerator(self) -> Path:
         path = self.directory / "rtl" / "accelerator.il"
         if not path.is_file():
-            raise DataError(f"{self.directory} holds no rtl/accelerator.il: run `gatewright compile` "
-                            "first, with -o naming this folder")
+            raise DataError(f"{self.directory} holds no rtl/accelerator.il: run `gatewright "
+                            "compile` first, with -o naming this folder")
         return path
 
     def _interface(self) -> dict[str, int]:
@@ -319,7 +320,7 @@ class _Build:
         return self._seeds(folder, range(1, last + 1))
 
     def _seeds(self, folder: Path, seeds: range) -> list[_Routed]:
-        """Route the seeds, ``jobs`` at a time; stop early when timing is met and none were asked."""
+        """Route the seeds, ``jobs`` at a time; stop early unless their number was asked for."""
         done: list[_Routed] = []
         failed: list[ToolError] = []
         with ThreadPoolExecutor(max(1, self.jobs)) as pool:
@@ -465,7 +466,8 @@ def _pcf(board: Board) -> str:
         f"set_io led {board.led_pin}", ""))
 
 
-_DSP_FLAG = {"nextpnr-ecp5": {False: "-nodsp", True: ""}, "nextpnr-ice40": {False: "", True: "-dsp"}}
+_DSP_FLAG = {"nextpnr-ecp5": {False: "-nodsp", True: ""},
+             "nextpnr-ice40": {False: "", True: "-dsp"}}
 
 _ICE40_FF = {f"SB_{name}": {"ff": 1} for name in (
     f"DFF{edge}{kind}" for edge in ("", "N")

@@ -1,4 +1,4 @@
-"""The board's side of the link in plain Python: the driver is tested, and tried, without a board."""
+"""The board's side of the link in plain Python: the driver is tested without a board."""
 
 import os
 import threading

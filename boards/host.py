@@ -99,11 +99,11 @@ class Host:
         body = self._receive(PING, ID_BYTES + 1)
         if body is None:
             raise LinkError("the board does not answer: is it programmed with this design "
-                            f"(gatewright flash), and does the port run at {self.config.baud} baud?")
+                            f"(gatewright flash), and the port's rate {self.config.baud} baud?")
         found = int.from_bytes(body[:ID_BYTES], "little")
         if found != self.config.design_id:
-            raise LinkError(f"the board runs design {found:016x}, not {self.config.design_id:016x}: "
-                            "program it first (gatewright flash)")
+            raise LinkError(f"the board runs design {found:016x}, not "
+                            f"{self.config.design_id:016x}: program it first (gatewright flash)")
         return Fault(body[ID_BYTES])
 
     def run(self, beats: Sequence[int]) -> Answer:

@@ -1,7 +1,7 @@
 """Clock limits that the place-and-route tools' timing models do not know.
 
-nextpnr has no internal arcs for a fully registered multiplier block, ignores ECP5's PIPELINE register
-and does not check a clock tree's own limit; so each is held against its data sheet here.
+nextpnr has no internal arcs for a fully registered multiplier block, ignores ECP5's PIPELINE
+register and does not check a clock tree's own limit; so each is held against its data sheet here.
 
 Sources: ECP5 family data sheet FPGA-DS-02012 (external switching characteristics, fMAX_PRI); ECP5
 MULT18X18D path delays of speed grade 6; iCE40 UltraPlus data sheet FPGA-DS-02008 (clock buffer,

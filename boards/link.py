@@ -42,7 +42,7 @@ class Request(wiring.Component):
     """Commands and beats from bytes.
 
     ``ping`` and ``frame`` are high for the cycle in which a command was understood; a frame's beats
-    follow, one at a time, each to be taken at once; then ``done``, with ``good`` if the CRC was right.
+    follow, one at a time, each to be taken at once; then ``done``, with ``good`` if the CRC held.
     ``paused`` instead of ``done``: the bytes stopped coming.
 
     Members
@@ -70,7 +70,7 @@ class Request(wiring.Component):
         valid, value, timer = Signal(), Signal(8), Signal(self._timer_bits + 1)
         is_sync, is_ping, is_frame, expired = Signal(), Signal(), Signal(), Signal()
 
-        # The byte is decoded one cycle before it is used, and what comes of it leaves a cycle later.
+        # The byte is decoded one cycle before it is used; what comes of it leaves a cycle later.
         m.d.sync += [
             valid.eq(self.i.valid), value.eq(self.i.payload), is_sync.eq(self.i.payload == SYNC),
             is_ping.eq(self.i.payload == PING), is_frame.eq(self.i.payload == FRAME),

@@ -2,7 +2,7 @@
 
 Sources: ECP5 sysCLOCK guide FPGA-TN-02200 and data sheet FPGA-DS-02012 (phase detector 10 to
 400 MHz, oscillator 400 to 800 MHz, output 3.125 to 400 MHz, dividers 1 to 128); iCE40 sysCLOCK
-guide FPGA-TN-02052 (phase detector 10 to 133 MHz, oscillator 533 to 1066 MHz, output 16 to 275 MHz).
+guide FPGA-TN-02052 (phase detector 10 to 133, oscillator 533 to 1066, output 16 to 275 MHz).
 """
 
 import math

@@ -25,15 +25,16 @@ class Samples:
 def read_samples(path: Path, port: ir.InputPort) -> Samples:
     """The samples in ``path``, checked against the model's input.
 
-    ``.npz``: arrays ``x`` and, if there, ``y``. ``.npy``: the samples. A folder: its images in the order of
-    their names, scaled to the input's size; where they lie in subfolders, these are the classes. Integer
-    samples for a float input are taken as numbers. Raises :class:`DataError`.
+    ``.npz``: arrays ``x`` and, if there, ``y``. ``.npy``: the samples. A folder: its images in the
+    order of their names, scaled to the input's size; where they lie in subfolders, these are the
+    classes. Integer samples for a float input are taken as numbers. Raises :class:`DataError`.
     """
     if path.is_dir():
         samples = _images(path, port)
     elif not path.exists():
-        raise DataError(f"{path}: no such file; give an .npz with an array x, an .npy, or a folder of "
-                        "images")
+        raise DataError(
+            f"{path}: no such file; give an .npz with an array x, an .npy, or a folder of images"
+        )
     else:
         samples = _arrays(path)
     return Samples(_checked(path, samples.x, port), samples.y)
@@ -43,14 +44,18 @@ def _arrays(path: Path) -> Samples:
     try:
         loaded = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a NumPy file ({error}); give an .npz with an array x, an .npy, or "
-                        "a folder of images") from error
+        raise DataError(
+            f"{path}: not a NumPy file ({error}); give an .npz with an array x, an .npy, or "
+            "a folder of images"
+        ) from error
     if isinstance(loaded, np.ndarray):
         return Samples(loaded)
     with loaded:
         if "x" not in loaded.files:
-            raise DataError(f"{path}: holds {', '.join(loaded.files) or 'nothing'}, but the samples must "
-                            "be called x")
+            raise DataError(
+                f"{path}: holds {', '.join(loaded.files) or 'nothing'}, but the samples must "
+                "be called x"
+            )
         return Samples(loaded["x"], loaded["y"] if "y" in loaded.files else None)
 
 
@@ -70,8 +75,10 @@ def _checked(path: Path, x: NDArray[np.generic], port: ir.InputPort) -> NDArray[
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         if x.min() < limits.min or x.max() > limits.max or (x != np.rint(x)).any():
-            raise DataError(f"{path}: x holds numbers that are not {dtype} ({x.min()} to {x.max()}); "
-                            f"{port.name} takes integers from {limits.min} to {limits.max}")
+            raise DataError(
+                f"{path}: x holds numbers that are not {dtype} ({x.min()} to {x.max()}); "
+                f"{port.name} takes integers from {limits.min} to {limits.max}"
+            )
     return x.astype(dtype)
 
 
@@ -87,7 +94,9 @@ def _images(path: Path, port: ir.InputPort) -> Samples:
     for file in files:
         try:
             with Image.open(file) as image:
-                array = np.asarray(image.convert("L" if channels == 1 else "RGB").resize(plane[::-1]))
+                array = np.asarray(
+                    image.convert("L" if channels == 1 else "RGB").resize(plane[::-1])
+                )
         except (OSError, UnidentifiedImageError) as error:
             raise DataError(f"{file}: not an image that can be read ({error})") from error
         array = array.reshape(*plane, channels)

@@ -16,7 +16,7 @@ from . import emit, ir, lower
 from .errors import DataError
 from .frontend import load, write_qdq
 from .passes.argmax_in_hardware import argmax_in_hardware
-from .plan import (Device, Goal, Network, Plan, lacking, latency, make_plan, read_plan, write_plan)
+from .plan import Device, Goal, Network, Plan, lacking, latency, make_plan, read_plan, write_plan
 from .quantize import quantize
 from .quantize.assume import assume_int8
 
@@ -39,7 +39,9 @@ class Compiled:
 
 
 def fit(model: Path, device: Device, board: str, goal: Goal) -> Network:
-    """A plan for a model before any work: weights and ranges are assumed where they are not known yet."""
+    """A plan for a model before any work: weights and ranges are assumed where they are not known
+    yet.
+    """
     graph = load(model)
     if not graph.quantized:
         graph = assume_int8(graph)
@@ -52,16 +54,18 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
                   progress: Progress = lambda _: None) -> Compiled:
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 
-    ``samples`` [n, *input shape] calibrate a float model; ``plan`` is a plan file to use in place of the
-    search for ``goal``. Raises a :class:`~.errors.GatewrightError` that says what to do.
+    ``samples`` [n, *input shape] calibrate a float model; ``plan`` is a plan file to use in place
+    of the search for ``goal``. Raises a :class:`~.errors.GatewrightError` that says what to do.
     """
     progress("reading the model")
     graph = load(model)
     quantized = graph.quantized
     if not quantized:
         if samples is None:
-            raise DataError(f"{model}: a float network needs samples to find the ranges of its values; "
-                            "give some dozens with --calibration X.npz")
+            raise DataError(
+                f"{model}: a float network needs samples to find the ranges of its values; "
+                "give some dozens with --calibration X.npz"
+            )
         progress("quantizing")
         graph = quantize(graph, samples, method=method, progress=progress)
     given = read_plan(plan) if plan else None
@@ -79,8 +83,10 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
         progress("planning")
         chosen = given or replace(make_plan(graph, device, board, goal or Goal()), argmax=argmax)
         if chosen.board != board:
-            raise DataError(f"{plan}: made for the board {chosen.board}; compile for that one, or without "
-                            "--plan")
+            raise DataError(
+                f"{plan}: made for the board {chosen.board}; compile for that one, or without "
+                "--plan"
+            )
         network = Network(graph, chosen, device)
         write_plan(chosen, directory / "plan.json")
         progress("proving the requantizers")
@@ -95,8 +101,10 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
 def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compiled:
     """What :func:`compile_model` left in ``directory``; ``device_of`` gives a board's device."""
     if not (directory / "compile.json").exists():
-        raise DataError(f"{directory}: not a directory that `gatewright compile` wrote (no compile.json); "
-                        "compile a model with -o first")
+        raise DataError(
+            f"{directory}: not a directory that `gatewright compile` wrote (no compile.json); "
+            "compile a model with -o first"
+        )
     plan = read_plan(directory / "plan.json")
     graph = load(directory / "model.int8.onnx")
     if plan.argmax:
@@ -147,14 +155,17 @@ def directory_for(out: Path) -> Iterator[Path]:
     """A new directory that becomes ``out`` when the block ends well, and vanishes otherwise."""
     if out.exists() and not (out / "compile.json").exists() and (not out.is_dir()
                                                                  or any(out.iterdir())):
-        raise DataError(f"{out}: exists and is not a directory that `gatewright compile` wrote; name "
-                        "another with -o, or remove it")
+        raise DataError(
+            f"{out}: exists and is not a directory that `gatewright compile` wrote; name "
+            "another with -o, or remove it"
+        )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     except OSError as error:
-        raise DataError(f"{out}: can not be written ({error.strerror}); name another directory with "
-                        "-o") from error
+        raise DataError(
+            f"{out}: can not be written ({error.strerror}); name another directory with -o"
+        ) from error
     try:
         work.chmod(0o755)
         yield work

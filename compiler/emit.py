@@ -14,8 +14,9 @@ __all__ = ["emit"]
 def emit(accelerator: hw.Accelerator, directory: Path) -> None:
     """Write ``accelerator.il``, ``accelerator.v`` and ``interface.json`` into ``directory``.
 
-    The module is ``accelerator``, with ``clk``, ``rst`` and the AXI4-Stream ports. Verilog is made from the
-    RTLIL by yosys, hierarchy kept. Raises :class:`~.errors.ToolError` when yosys is missing or fails.
+    The module is ``accelerator``, with ``clk``, ``rst`` and the AXI4-Stream ports. Verilog is made
+    from the RTLIL by yosys, hierarchy kept. Raises :class:`~.errors.ToolError` when yosys is
+    missing or fails.
     """
     directory.mkdir(parents=True, exist_ok=True)
     text = rtlil.convert(accelerator, name="accelerator", emit_src=False)

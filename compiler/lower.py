@@ -1,4 +1,6 @@
-"""From a plan to hardware: every stage's component with its constants, and the streams between them."""
+"""From a plan to hardware: every stage's component with its constants, and the streams between
+them.
+"""
 
 from collections.abc import Sequence
 from functools import singledispatch
@@ -11,8 +13,15 @@ from .. import hw
 from . import ir
 from .plan.network import Edge, Network
 from .plan.stages import ConvDesign, Design, PoolDesign, hw_shape
-from .quantize.requantize import (Requantizer, average_counts, for_add, for_average_pool, for_conv,
-                                  for_unary, taps_inside)
+from .quantize.requantize import (
+    Requantizer,
+    average_counts,
+    for_add,
+    for_average_pool,
+    for_conv,
+    for_unary,
+    taps_inside,
+)
 
 __all__ = ["accelerator", "component"]
 

@@ -1,4 +1,6 @@
-"""Gateware: streams, windows, systolic arrays and what stands around them. It knows nothing of networks."""
+"""Gateware: streams, windows, systolic arrays and what stands around them. It knows nothing of
+networks.
+"""
 
 from amaranth import Shape
 
@@ -18,9 +20,41 @@ from .systolic import ArrayConfig, SystolicArray
 from .width import WidthConfig, WidthConverter
 from .window import SlidingWindow, WindowConfig
 
-__all__ = ["Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayConfig", "AveragePool",
-           "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork", "Link", "Lookup",
-           "LookupConfig", "MatMul", "MatMulConfig", "MaxPool", "Multiplier", "MultiplierConfig",
-           "PoolConfig", "Requantize", "RequantizeConfig", "Rounding", "Shape", "SlidingWindow",
-           "SoftMultiplier", "SystolicArray", "WidthConfig", "WidthConverter", "WindowConfig",
-           "beats", "block_of", "integer"]
+__all__ = [
+    "Accelerator",
+    "Add",
+    "AddConfig",
+    "ArgMax",
+    "ArgMaxConfig",
+    "ArrayConfig",
+    "AveragePool",
+    "Border",
+    "Concat",
+    "ConcatConfig",
+    "FeedConfig",
+    "Fifo",
+    "Flow",
+    "Fork",
+    "Link",
+    "Lookup",
+    "LookupConfig",
+    "MatMul",
+    "MatMulConfig",
+    "MaxPool",
+    "Multiplier",
+    "MultiplierConfig",
+    "PoolConfig",
+    "Requantize",
+    "RequantizeConfig",
+    "Rounding",
+    "Shape",
+    "SlidingWindow",
+    "SoftMultiplier",
+    "SystolicArray",
+    "WidthConfig",
+    "WidthConverter",
+    "WindowConfig",
+    "beats",
+    "block_of",
+    "integer",
+]

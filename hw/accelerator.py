@@ -34,7 +34,8 @@ class Border:
 
 @dataclass(frozen=True)
 class Link:
-    """A stream from a stage's port to another's; a port is ``(stage, member)`` or ``(stage, member, index)``.
+    """A stream from a stage's port to another's; a port is ``(stage, member)`` or ``(stage, member,
+    index)``.
 
     The stage name "" stands for the accelerator's own ends.
     """
@@ -46,8 +47,8 @@ class Link:
 class Accelerator(wiring.Component):
     """Stages, each a component with stream ports, wired as ``links`` say.
 
-    Element j of a beat is at bits ``j * width`` of ``tdata``; ``tlast`` marks the last beat of a frame on
-    the way out and is not looked at on the way in.
+    Element j of a beat is at bits ``j * width`` of ``tdata``; ``tlast`` marks the last beat of a
+    frame on the way out and is not looked at on the way in.
 
     Members
     -------

@@ -39,9 +39,11 @@ class AddConfig:
 
 
 class Pipeline(wiring.Component):
-    """Arithmetic of fixed latency between two streams; room for a result is reserved before it starts.
+    """Arithmetic of fixed latency between two streams; room for a result is reserved before it
+    starts.
 
-    Takes a beat a cycle while ``o`` is ready; latency: that of the arithmetic and two for the queue.
+    Takes a beat a cycle while ``o`` is ready; latency: that of the arithmetic and two for the
+    queue.
     """
 
     def join(self, m: Module):

@@ -14,7 +14,9 @@ __all__ = ["PoolConfig", "MaxPool", "AveragePool"]
 
 @dataclass(frozen=True)
 class PoolConfig:
-    """A pooling window of ``lanes`` channels side by side; ``requantize`` is None for the largest element."""
+    """A pooling window of ``lanes`` channels side by side; ``requantize`` is None for the largest
+    element.
+    """
 
     feed: FeedConfig
     lanes: int
@@ -44,7 +46,8 @@ class _Pool(WindowStage):
 
 
 class MaxPool(_Pool):
-    """``o = max over the window``; the feed's ``fill`` is the least value, so that padding never wins.
+    """``o = max over the window``; the feed's ``fill`` is the least value, so that padding never
+    wins.
 
     Members
     -------

@@ -1,4 +1,6 @@
-"""Windows cut to another width and repeated, where the line buffer can not be read as the array wants."""
+"""Windows cut to another width and repeated, where the line buffer can not be read as the array
+wants.
+"""
 
 from dataclasses import dataclass
 
@@ -15,9 +17,10 @@ __all__ = ["ReplayConfig", "Replay"]
 
 @dataclass(frozen=True)
 class ReplayConfig:
-    """Reductions of ``length`` elements come ``width_in`` at a time and leave ``width_out`` at a time,
-    ``passes`` times over; the last word of each is padded. ``width_in`` is at least ``width_out``, or the
-    array would wait for the buffer.
+    """Reductions of ``length`` elements come ``width_in`` at a time and leave ``width_out`` at a
+    time,
+    ``passes`` times over; the last word of each is padded. ``width_in`` is at least ``width_out``,
+    or the array would wait for the buffer.
     """
 
     length: int
@@ -47,8 +50,9 @@ class ReplayConfig:
 class Replay(wiring.Component):
     """Hold two reductions: one comes in and is cut to ``width_out`` while the other is given out.
 
-    ``room`` tells that all words of one more reduction may be sent; with words coming and ``grant`` up
-    there is a word out every cycle. A reduction starts when ``grant`` is up (``start`` tells that it did).
+    ``room`` tells that all words of one more reduction may be sent; with words coming and ``grant``
+    up there is a word out every cycle. A reduction starts when ``grant`` is up (``start`` tells
+    that it did).
 
     Members
     -------

@@ -17,9 +17,10 @@ __all__ = ["Rounding", "RequantizeConfig", "Requantize", "Narrower"]
 class Rounding:
     """From ``t`` to ``clip(t >> shift, low, high)``.
 
-    With ``tie_bits`` = v, where bits v to ``shift`` of ``t`` are all 0 (a tie) a quotient of the parity
-    ``tie_parity`` is lowered by one before the clip: round half to even, where the zero point that is
-    added after rounding may be odd.
+    With ``tie_bits`` = v, where bits v to ``shift`` of ``t`` are all 0 (a tie) a quotient of the
+    parity
+    ``tie_parity`` is lowered by one before the clip: round half to even, where the zero point that
+    is added after rounding may be odd.
     """
 
     shift: int
@@ -31,7 +32,8 @@ class Rounding:
 
 @dataclass(frozen=True)
 class RequantizeConfig:
-    """Accumulators of ``mult`` and ``offset`` each, in the order in which they come, ``lanes`` at a time.
+    """Accumulators of ``mult`` and ``offset`` each, in the order in which they come, ``lanes`` at a
+    time.
 
     Entry n serves ``repeat`` beats, and ``len(keep)`` entries make a period. ``keep`` tells which
     entries leave; the others are dropped (columns beyond the last channel).
@@ -120,7 +122,8 @@ class Narrower(wiring.Component):
 class Requantize(wiring.Component):
     """``o = clip((acc * mult + offset) >> shift, low, high)``, a beat a cycle.
 
-    Beat n of a period takes the n-th ``lanes`` of ``mult`` and ``offset``; the period then starts again.
+    Beat n of a period takes the n-th ``lanes`` of ``mult`` and ``offset``; the period then starts
+    again.
 
     Members
     -------

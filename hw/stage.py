@@ -19,11 +19,12 @@ __all__ = ["FeedConfig", "WindowStage"]
 
 @dataclass(frozen=True)
 class FeedConfig:
-    """A window whose reductions reach the arithmetic ``width`` words at a time, ``passes`` times over.
+    """A window whose reductions reach the arithmetic ``width`` words at a time, ``passes`` times
+    over.
 
-    A word is ``word`` neighbouring elements of a read (1 for a matrix product; the channels that are
-    computed side by side for a depthwise layer). Where a read gives just what is wanted the line buffer is
-    read again for each pass; otherwise a :class:`Replay` cuts and repeats.
+    A word is ``word`` neighbouring elements of a read (1 for a matrix product; the channels that
+    are computed side by side for a depthwise layer). Where a read gives just what is wanted the
+    line buffer is read again for each pass; otherwise a :class:`Replay` cuts and repeats.
     """
 
     window: WindowConfig
@@ -88,8 +89,9 @@ class FeedConfig:
 class WindowStage(wiring.Component):
     """Window, arithmetic and output queue; the base of convolutions and pools.
 
-    A reduction starts only when the queue has room for all it will give, so the arithmetic between never
-    waits, and no stall reaches it. With input there and output taken, a word enters it every cycle.
+    A reduction starts only when the queue has room for all it will give, so the arithmetic between
+    never waits, and no stall reaches it. With input there and output taken, a word enters it every
+    cycle.
 
     Members
     -------
@@ -105,7 +107,8 @@ class WindowStage(wiring.Component):
                           "o": Out(beats(lanes, out))})
 
     def arithmetic(self, m: Module, flow: Flow) -> tuple:
-        """Add the arithmetic: returns its output flow, a signal of dropped beats, and its latency."""
+        """Add the arithmetic: returns its output flow, a signal of dropped beats, and its latency.
+        """
         raise NotImplementedError
 
     def elaborate(self, platform):
@@ -124,7 +127,9 @@ class WindowStage(wiring.Component):
         flow, dropped, latency = self.arithmetic(m, source.o)
 
         depth = self.queue_depth(latency)
-        m.submodules.queue = queue = SyncFIFOBuffered(width=len(flow.payload.as_value()), depth=depth)
+        m.submodules.queue = queue = SyncFIFOBuffered(
+            width=len(flow.payload.as_value()), depth=depth
+        )
         room = Signal(range(depth + 1), init=depth)
         m.d.comb += [
             source.grant.eq(room >= self.results),

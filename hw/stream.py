@@ -16,8 +16,8 @@ def integer(bits: int, is_signed: bool) -> Shape:
 def beats(lanes: int, element: ShapeLike) -> stream.Signature:
     """A stream of feature maps: a beat is ``lanes`` consecutive channels of one pixel.
 
-    A pixel of ``c`` channels takes ``ceil(c / lanes)`` beats, the last one padded; pixels come in raster
-    order and frames back to back, with no marker between them.
+    A pixel of ``c`` channels takes ``ceil(c / lanes)`` beats, the last one padded; pixels come in
+    raster order and frames back to back, with no marker between them.
     """
     return stream.Signature(data.ArrayLayout(Shape.cast(element), lanes))
 
@@ -25,8 +25,9 @@ def beats(lanes: int, element: ShapeLike) -> stream.Signature:
 class Flow(wiring.Signature):
     """What runs through a stage: a payload each cycle that is ``valid``, and nobody may hold it up.
 
-    ``first`` and ``last`` mark the ends of one reduction: the cycles whose payloads make one result.
-    Room for results is reserved before a reduction starts, so no stall reaches the arithmetic.
+    ``first`` and ``last`` mark the ends of one reduction: the cycles whose payloads make one
+    result. Room for results is reserved before a reduction starts, so no stall reaches the
+    arithmetic.
     """
 
     def __init__(self, elements: int, element: ShapeLike):

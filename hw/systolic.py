@@ -1,9 +1,11 @@
-"""The systolic array: activations move across, partial sums move down, results leave one column a cycle."""
+"""The systolic array: activations move across, partial sums move down, results leave one column a
+cycle.
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth import Module, Mux, Shape, Signal, signed
+from amaranth import Module, Mux, Shape, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -12,7 +14,6 @@ from numpy.typing import NDArray
 from .delay import delay
 from .primitives import MultiplierConfig, SoftMultiplier, block_of
 from .stream import Flow
-from .width import ceil_div
 
 __all__ = ["ArrayConfig", "SystolicArray"]
 
@@ -21,10 +22,11 @@ __all__ = ["ArrayConfig", "SystolicArray"]
 class ArrayConfig:
     """``simd`` rows by ``pe`` columns of multipliers.
 
-    A result is the sum of ``folds`` words of ``simd`` products; each column holds ``depth`` words of
-    weights, used in turn. Results leave ``lanes`` columns at a time (``lanes`` divides ``pe``).
-    ``shared``: one word of activations for all columns (a matrix product); otherwise each column has
-    activations of its own (a depthwise convolution). ``hard`` of the multipliers are DSP blocks of the
+    A result is the sum of ``folds`` words of ``simd`` products; each column holds ``depth`` words
+    of weights, used in turn. Results leave ``lanes`` columns at a time (``lanes`` divides ``pe``).
+    ``shared``: one word of activations for all columns (a matrix product); otherwise each column
+    has activations of its own (a depthwise convolution). ``hard`` of the multipliers are DSP blocks
+    of the
     ``family``, the rest are soft. ``block_ram``: weights live in block RAM, else in logic.
     """
 
@@ -104,11 +106,13 @@ class ArrayConfig:
 class SystolicArray(wiring.Component):
     """``o = sum over folds, rows of x[row] * weight[column][row]``, for every column.
 
-    Activations enter row r delayed by r cycles and pass from each group of columns to the next; partial
+    Activations enter row r delayed by r cycles and pass from each group of columns to the next;
+    partial
     sums pass from row to row; so all wires run between neighbours::
 
               group 0    group 1    group 2
-        x0 ──▶ PE ──────▶ PE ──────▶ PE         skew: group g, row r works g + r cycles after the word
+        x0 ──▶ PE ──────▶ PE ──────▶ PE         skew: group g, row r works g + r cycles after the
+        word
                │          │          │          came in; the sums of group g are complete g cycles
         x1 ──▶ PE ──────▶ PE ──────▶ PE         after those of group 0
                ▼          ▼          ▼
@@ -116,7 +120,8 @@ class SystolicArray(wiring.Component):
                └─▷ ─ ▷ ──▶└─▷ ─ ▷ ──▶└──▶ o     two registers a hop: the last group leaves first,
                                                 the next one a cycle later, ...
 
-    The last group therefore computes the first channels, and channels leave in order. Nothing stalls.
+    The last group therefore computes the first channels, and channels leave in order. Nothing
+    stalls.
 
     Members
     -------
@@ -137,7 +142,6 @@ class SystolicArray(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        c = self.config
         x = self._activations(m)
         w = self._weights(m)
         p = self._products(m, x, w)

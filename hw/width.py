@@ -27,7 +27,8 @@ class WidthConfig:
 
     @property
     def common(self) -> int:
-        """Lanes between the narrowing and the widening half, where neither width divides the other."""
+        """Lanes between the narrowing and the widening half, where neither width divides the other.
+        """
         return gcd(self.lanes_in, self.lanes_out)
 
     def cycles(self, pixels: int) -> int:
@@ -43,7 +44,8 @@ class WidthConfig:
 
 
 class Widen(wiring.Component):
-    """Gather ``lanes_out / lanes_in`` beats into one; a pixel's last beat leaves when its channels end.
+    """Gather ``lanes_out / lanes_in`` beats into one; a pixel's last beat leaves when its channels
+    end.
 
     Accepts a beat a cycle while ``o`` is ready. Latency: one cycle after the last beat gathered.
 
@@ -94,7 +96,8 @@ class Widen(wiring.Component):
 
 
 class Narrow(wiring.Component):
-    """Split a beat into ``lanes_in / lanes_out``, leaving out those that hold no channel of the pixel.
+    """Split a beat into ``lanes_in / lanes_out``, leaving out those that hold no channel of the
+    pixel.
 
     Gives a beat a cycle while ``i`` is valid. Latency: one cycle.
 

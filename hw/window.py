@@ -1,4 +1,6 @@
-"""The sliding window: a line buffer that is read in any order, so that padding, stride and dilation are free."""
+"""The sliding window: a line buffer that is read in any order, so that padding, stride and dilation
+are free.
+"""
 
 from dataclasses import dataclass
 from math import gcd
@@ -23,8 +25,8 @@ class WindowConfig:
 
     A memory word holds ``chunk`` channels of one pixel. Each cycle reads one word under each of
     ``parallel`` = (rows, columns) taps, where each of the two is 1 or the kernel's extent.
-    For each output pixel the reads run, from the outside in, over ``groups`` of channels, ``passes``
-    repetitions, the kernel's taps (rows, then columns), and the group's words.
+    For each output pixel the reads run, from the outside in, over ``groups`` of channels,
+    ``passes`` repetitions, the kernel's taps (rows, then columns), and the group's words.
     """
 
     height: int
@@ -45,7 +47,8 @@ class WindowConfig:
         assert all(p in (1, k) for p, k in zip(self.parallel, self.kernel, strict=True))
         assert self.channels % self.groups == 0
         assert self.groups == 1 or (self.channels // self.groups) % self.chunk == 0
-        assert self.height_out >= 1 and self.width_out >= 1
+        assert self.height_out >= 1
+        assert self.width_out >= 1
 
     # Geometry
 
@@ -94,8 +97,8 @@ class WindowConfig:
         return self.height * self.width * self.words
 
     def order(self) -> NDArray[np.int64]:
-        """Which weight meets which element: flat index into (rows, columns, channels of a group) of each
-        element of each read, shape [reads, taps * chunk], -1 for a padded one.
+        """Which weight meets which element: flat index into (rows, columns, channels of a group) of
+        each element of each read, shape [reads, taps * chunk], -1 for a padded one.
         """
         rows, columns = self.kernel
         depth = self.channels // self.groups
@@ -124,7 +127,9 @@ class WindowConfig:
         return self.height - self.needed(self.height_out - 1)
 
     def arrivals(self) -> list[int]:
-        """New rows that each output row waits for; the first one also waits out the last frame's leftover."""
+        """New rows that each output row waits for; the first one also waits out the last frame's
+        leftover.
+        """
         needed = [self.needed(row) for row in range(self.height_out)]
         return [b - a for a, b in zip([-self.leftover, *needed], needed, strict=False)]
 
@@ -136,7 +141,8 @@ class WindowConfig:
 
     @property
     def banks(self) -> tuple[int, int]:
-        """Memories along rows and columns: at least the taps read at once, coprime to the dilation."""
+        """Memories along rows and columns: at least the taps read at once, coprime to the dilation.
+        """
         def least(taps: int, dilation: int) -> int:
             return next(n for n in range(taps, 2 * taps + dilation + 1)
                         if taps == 1 or gcd(n, dilation) == 1)
@@ -144,7 +150,9 @@ class WindowConfig:
 
     @property
     def rows(self) -> int:
-        """Rows stored: enough that the next ones arrive, across frames too, while the last are read."""
+        """Rows stored: enough that the next ones arrive, across frames too, while the last are
+        read.
+        """
         last = max(self._first_row(self.height_out - 1), 0)
         held = self.height - last
         needed = max(self.needed(row) - max(self._first_row(row), 0)
@@ -176,9 +184,9 @@ class SlidingWindow(wiring.Component):
     """Store rows as they come, read windows as they are wanted.
 
     A row of output starts when its rows of input are complete; each reduction starts when ``grant``
-    is up in the cycle it would start in (``start`` tells that it did), and then runs without a pause.
-    With rows and grants at hand there is a read every cycle, from one output pixel to the next, one
-    row to the next and one frame to the next. Padding reads as ``fill``.
+    is up in the cycle it would start in (``start`` tells that it did), and then runs without a
+    pause. With rows and grants at hand there is a read every cycle, from one output pixel to the
+    next, one row to the next and one frame to the next. Padding reads as ``fill``.
 
     Latency from a read's cycle to ``o``: :attr:`latency`.
 
@@ -318,8 +326,9 @@ class _Writer(wiring.Component):
 class _Reader(wiring.Component):
     """Walk the windows: addresses of each bank, and beside them what to do with the words.
 
-    ``turn_row`` and ``turn_column`` name the bank of the first tap, ``inside_*`` tell which taps lie in
-    the map and ``flags`` are valid, first and last; all come with the words, two cycles after ``address``.
+    ``turn_row`` and ``turn_column`` name the bank of the first tap, ``inside_*`` tell which taps
+    lie in the map and ``flags`` are valid, first and last; all come with the words, two cycles
+    after ``address``.
     """
 
     def __init__(self, config: WindowConfig):
@@ -376,7 +385,8 @@ class _Reader(wiring.Component):
         m.d.sync += arrived.eq(arrived + self.row_written
                                - Mux(go & starts_row, arrivals, 0))
 
-        # Where the window is: rows and columns of the map (they may lie outside), and where in the ring.
+        # Where the window is: rows and columns of the map (they may lie outside), and where in the
+        # ring.
         top = _Place(m, "top", c.stride[0], -c.pads[0], c.height_out, go & row_ends, frame_ends)
         left = _Place(m, "left", c.stride[1], -c.pads[1], c.width_out, go & pixel_ends, row_ends)
         line = self._lines(m, count, go, row_ends, frame_ends)
@@ -537,4 +547,6 @@ def _add_modulo(value, step, modulus):
     if step == 0:
         return value
     below = Signal(signed(ceil_log2(modulus) + 2))
-    return Mux((value + (step - modulus)) < 0, value + step, (value + (step - modulus))[:len(below)])
+    return Mux(
+        (value + (step - modulus)) < 0, value + step, (value + (step - modulus))[: len(below)]
+    )

@@ -128,9 +128,9 @@ def read_beats(path: Path, stream: Stream) -> NDArray[np.integer]:
     Raises ``SimulationError`` where the hardware left bits undefined (``x``).
     """
     digits = ceil(stream.width / 4)
-    lines = np.memmap(path, np.uint8, "r") if path.stat().st_size else np.empty(0, np.uint8)
-    beats = len(lines) // (digits + 1)
-    lines = lines[:beats * (digits + 1)].reshape(beats, digits + 1)
+    text = np.fromfile(path, np.uint8)
+    beats = len(text) // (digits + 1)
+    lines = text[:beats * (digits + 1)].reshape(beats, digits + 1)
     step = max(1, _CHUNK_ELEMENTS // (stream.lanes * stream.pixel_beats)) * stream.pixel_beats
     parts = [unpack(stream, _bits(lines[at:at + step, :digits], stream, at))
              for at in range(0, beats, step)]
@@ -163,8 +163,8 @@ def _bits(lines: NDArray[np.uint8], stream: Stream, first_beat: int) -> NDArray[
         seen = re.sub(r"\s", "?", lines[unknown[0]].tobytes().decode(errors="replace"))
         raise SimulationError(f"{stream.name}: beat {first_beat + unknown[0]} has undefined bits "
                               f"({seen}); a register that is read is never written or reset")
-    bits = (nibbles[:, ::-1, None] >> np.arange(4, dtype=np.uint8)) & 1
-    return bits.reshape(len(lines), -1)[:, :stream.width]
+    bits = (nibbles[:, ::-1, None] >> np.arange(4, dtype=np.uint8)) & np.uint8(1)
+    return bits.reshape(len(lines), -1)[:, :stream.width].astype(np.uint8, copy=False)
 
 
 def _by(shape: tuple[int, ...]) -> str:

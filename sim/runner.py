@@ -256,11 +256,12 @@ class _Trace:
         if self.stands_still:
             raise Deadlock(self.deadlock())
         if done_out > all_out:
-            raise SimulationError(f"the accelerator repeats beats: {all_out} were due, more came out")
+            raise SimulationError(f"the accelerator repeats beats: {all_out} were due, and more "
+                                  f"came out")
         if self.counters["broken_valid"]:
             raise SimulationError("m_axis took back or changed a beat that waited for "
-                                  "m_axis_tready: a stage drops m_axis_tvalid, or lets its data move, before the "
-                                  "handshake")
+                                  "m_axis_tready: a stage drops m_axis_tvalid, or lets its data "
+                                  "move, before the handshake")
         if self.counters["bad_lasts"]:
             raise SimulationError(f"m_axis_tlast is wrong in {self.counters['bad_lasts']} beats, "
                                   f"first in beat {self.counters['bad_last']}; a frame ends every "

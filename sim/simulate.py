@@ -63,10 +63,11 @@ def simulate(compiled: Compiled, x: NDArray[np.generic], frames: int | None = No
              progress: Callable[[int, int], None] | None = None) -> Simulated:
     """Run samples ``x`` [n, *input shape] back to back, without reset, and compare every value.
 
-    ``frames`` (default: all of ``x``) of them are used, from the first on, again if there are fewer. Enough
-    more are run to fill the pipeline, so that the interval is the steady one. Writes ``simulate.json`` and
-    ``outputs.npz`` into the directory. ``netlist``: Verilog to run in place of the RTL, after the models of
-    its cells.
+    ``frames`` (default: all of ``x``) of them are used, from the first on, again if there are
+    fewer. Enough more are run to fill the pipeline, so that the interval is the steady one. Writes
+    ``simulate.json`` and
+    ``outputs.npz`` into the directory. ``netlist``: Verilog to run in place of the RTL, after the
+    models of its cells.
     """
     if stall < 0 or stall >= 1:
         raise DataError(f"--stall {stall}: a probability from 0 up to, not including, 1")

@@ -1,4 +1,5 @@
-"""The graph: operators in processing order, and the two borders where the host meets the hardware."""
+"""The graph: operators in processing order, and the two borders where the host meets the hardware.
+"""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -9,12 +10,23 @@ from numpy.typing import NDArray
 from .ops import Op
 from .types import Quant, Shape, Value
 
-__all__ = ["HostOp", "Dequantize", "Quantize", "Softmax", "HostArgMax", "InputPort", "OutputPort", "Graph"]
+__all__ = [
+    "HostOp",
+    "Dequantize",
+    "Quantize",
+    "Softmax",
+    "HostArgMax",
+    "InputPort",
+    "OutputPort",
+    "Graph",
+]
 
 
 @dataclass(frozen=True)
 class HostOp:
-    """A step that the host takes on an output after the hardware, on arrays of shape [frames, *port.shape]."""
+    """A step that the host takes on an output after the hardware, on arrays of shape [frames,
+    *port.shape].
+    """
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
         raise NotImplementedError
@@ -66,10 +78,11 @@ class HostArgMax(HostOp):
 class InputPort:
     """How the model's input becomes the first stream.
 
-    ``name``, ``shape`` (without batch), ``dtype`` (NumPy name) are the model's own. ``order[i]`` is the
-    flat index in the model's layout of the stream's i-th element. Float inputs are quantized with the
-    ``Quant`` of ``value``; integer inputs enter as they are. ``batch`` is the model's batch size, or its
-    symbolic name.
+    ``name``, ``shape`` (without batch), ``dtype`` (NumPy name) are the model's own. ``order[i]`` is
+    the flat index in the model's layout of the stream's i-th element. Float inputs are quantized
+    with the
+    ``Quant`` of ``value``; integer inputs enter as they are. ``batch`` is the model's batch size,
+    or its symbolic name.
     """
 
     name: str
@@ -84,8 +97,9 @@ class InputPort:
 class OutputPort:
     """How the last stream becomes the model's output.
 
-    ``order[i]`` is the stream position of the i-th element of the model's layout ``hw_shape``; then ``tail``
-    runs on the host, and the result has the model's own ``shape`` (without batch) and ``dtype``.
+    ``order[i]`` is the stream position of the i-th element of the model's layout ``hw_shape``; then
+    ``tail`` runs on the host, and the result has the model's own ``shape`` (without batch) and
+    ``dtype``.
     """
 
     name: str
@@ -98,7 +112,9 @@ class OutputPort:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """A network: ``ops`` in topological order over ``values``; ``inputs`` and ``outputs`` face the host."""
+    """A network: ``ops`` in topological order over ``values``; ``inputs`` and ``outputs`` face the
+    host.
+    """
 
     name: str
     inputs: tuple[InputPort, ...]
@@ -130,7 +146,9 @@ class Graph:
         return iter(self.ops)
 
     def replace(self, ops: Iterable[Op], values: Iterable[Value] = ()) -> "Graph":
-        """A new graph with other operators; ``values`` are added or overwritten, unused ones dropped."""
+        """A new graph with other operators; ``values`` are added or overwritten, unused ones
+        dropped.
+        """
         ops = tuple(ops)
         table = self.values | {value.name: value for value in values}
         used = {port.value for port in (*self.inputs, *self.outputs)}

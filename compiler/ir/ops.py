@@ -23,7 +23,9 @@ __all__ = ["Window", "Clamp", "Function", "Identity", "LeakyRelu", "Sigmoid", "T
 
 @dataclass(frozen=True)
 class Window:
-    """Where a sliding kernel looks. ``pads`` are (top, left, bottom, right); pairs are (rows, columns)."""
+    """Where a sliding kernel looks. ``pads`` are (top, left, bottom, right); pairs are (rows,
+    columns).
+    """
 
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
@@ -37,10 +39,14 @@ class Window:
     @property
     def span(self) -> tuple[int, int]:
         """Rows and columns from the first tap to the last, both counted."""
-        return (self.kernel[0] - 1) * self.dilation[0] + 1, (self.kernel[1] - 1) * self.dilation[1] + 1
+        return (self.kernel[0] - 1) * self.dilation[0] + 1, (self.kernel[1] - 1) * self.dilation[
+            1
+        ] + 1
 
     def output(self, shape: Shape, channels: int) -> Shape:
-        """Shape of the output for an input of ``shape`` (floor rule; exporters' ceil is in the pads)."""
+        """Shape of the output for an input of ``shape`` (floor rule; exporters' ceil is in the
+        pads).
+        """
         top, left, bottom, right = self.pads
         return Shape((shape.height + top + bottom - self.span[0]) // self.stride[0] + 1,
                      (shape.width + left + right - self.span[1]) // self.stride[1] + 1, channels)
@@ -48,7 +54,9 @@ class Window:
 
 @dataclass(frozen=True)
 class Clamp:
-    """A fused ``min(max(x, low), high)`` on real numbers, before the output is rounded. Relu is ``Clamp(0)``."""
+    """A fused ``min(max(x, low), high)`` on real numbers, before the output is rounded. Relu is
+    ``Clamp(0)``.
+    """
 
     low: float = -inf
     high: float = inf
@@ -129,7 +137,8 @@ class Conv(Op):
     """Convolution; a dense layer is the 1x1 convolution of a one-pixel map.
 
     ``y[o] = clamp(bias[o] + sum over window, channels of x * weight[o] * weight_scale[o])``.
-    ``weight``: [out, kernel rows, kernel columns, in / groups], float32 or integer (zero point removed).
+    ``weight``: [out, kernel rows, kernel columns, in / groups], float32 or integer (zero point
+    removed).
     ``weight_scale``: float32 [out], None in the float graph. ``bias``: float32 or integer [out];
     an integer bias stands for ``bias * bias_scale`` with ``bias_scale`` float32 [out].
     Padding reads as the real number 0.
@@ -164,12 +173,15 @@ class Conv(Op):
             return [Fraction(0)] * self.channels
         if self.bias_scale is None:
             return [Fraction(float(b)) for b in self.bias]
-        return [int(b) * Fraction(float(s)) for b, s in zip(self.bias, self.bias_scale, strict=True)]
+        return [
+            int(b) * Fraction(float(s)) for b, s in zip(self.bias, self.bias_scale, strict=True)
+        ]
 
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(Op):
-    """Largest value under the window; padding never wins. Input and output have the same ``Quant``."""
+    """Largest value under the window; padding never wins. Input and output have the same ``Quant``.
+    """
 
     window: Window
 
@@ -214,7 +226,8 @@ class Unary(Op):
 
 @dataclass(frozen=True, eq=False)
 class Concat(Op):
-    """Inputs side by side on the channel axis. All inputs and the output have the same ``Quant``."""
+    """Inputs side by side on the channel axis. All inputs and the output have the same ``Quant``.
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,4 +237,6 @@ class Reshape(Op):
 
 @dataclass(frozen=True, eq=False)
 class ArgMax(Op):
-    """Index of the largest of all elements (the first of equals), as one value of scale 1 and zero 0."""
+    """Index of the largest of all elements (the first of equals), as one value of scale 1 and zero
+    0.
+    """

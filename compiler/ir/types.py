@@ -32,9 +32,12 @@ class Int:
 
     @classmethod
     def holding(cls, low: int, high: int) -> "Int":
-        """The narrowest type that holds ``low`` to ``high``; signed only when ``low`` is negative."""
+        """The narrowest type that holds ``low`` to ``high``; signed only when ``low`` is negative.
+        """
         signed = low < 0
-        return cls(max(1, high.bit_length(), (-low - 1).bit_length() if signed else 0) + signed, signed)
+        return cls(
+            max(1, high.bit_length(), (-low - 1).bit_length() if signed else 0) + signed, signed
+        )
 
     def __str__(self) -> str:
         return f"{'i' if self.signed else 'u'}{self.bits}"
@@ -59,8 +62,9 @@ class Quant:
     def quantize(self, x: NDArray[np.floating]) -> NDArray[np.integer]:
         """``saturate(round_half_even(x / scale) + zero)`` in float32, as ONNX defines it."""
         steps = np.rint(np.asarray(x, np.float32) / np.float32(self.scale))
-        return np.clip(steps.astype(np.float64) + self.zero, self.dtype.low, self.dtype.high).astype(
-            self.dtype.numpy)
+        return np.clip(
+            steps.astype(np.float64) + self.zero, self.dtype.low, self.dtype.high
+        ).astype(self.dtype.numpy)
 
     def dequantize(self, q: NDArray[np.integer]) -> NDArray[np.float32]:
         """``(q - zero) * scale`` in float32, as ONNX defines it."""
@@ -74,7 +78,8 @@ class Quant:
 class Shape:
     """Extent of a feature map without its batch axis, in stream order (row, column, channel).
 
-    A vector of n features is ``Shape(1, 1, n)``; a 1-D sequence of n steps is ``Shape(n, 1, channels)``.
+    A vector of n features is ``Shape(1, 1, n)``; a 1-D sequence of n steps is ``Shape(n, 1,
+    channels)``.
     """
 
     height: int

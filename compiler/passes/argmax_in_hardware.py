@@ -13,8 +13,9 @@ __all__ = ["argmax_in_hardware"]
 def argmax_in_hardware(graph: ir.Graph) -> ir.Graph:
     """Put an :class:`~.ir.ArgMax` at the end, in place of what the host would do with the scores.
 
-    Before: ``scores -> host: dequantize, softmax`` (or argmax). After: ``argmax scores -> index``. Exact,
-    because dequantizing and softmax keep the order; of equal scores the first wins, as in ONNX.
+    Before: ``scores -> host: dequantize, softmax`` (or argmax). After: ``argmax scores -> index``.
+    Exact, because dequantizing and softmax keep the order; of equal scores the first wins, as in
+    ONNX.
     """
     (port,) = graph.outputs
     value = graph.values[port.value]

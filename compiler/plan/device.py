@@ -9,8 +9,8 @@ __all__ = ["Device"]
 class Device:
     """One FPGA. ``bram`` counts block RAMs of ``bram_bits`` each; ``dsp`` counts multiplier blocks.
 
-    ``family`` is ``"ecp5"`` or ``"ice40"`` and picks the primitives; ``products_per_dsp`` is how many
-    8-bit products one block gives (two for SB_MAC16).
+    ``family`` is ``"ecp5"`` or ``"ice40"`` and picks the primitives; ``products_per_dsp`` is how
+    many 8-bit products one block gives (two for SB_MAC16).
     """
 
     name: str

@@ -24,8 +24,9 @@ _LOGIC_DEPTHS = (64, 32, 128, 256, 512, 16, 0)
 class Goal:
     """What the plan is for.
 
-    ``"balanced"``: as fast as the DSP blocks allow. ``"latency"``: as fast as fits, with multipliers in soft
-    logic too. ``"fps"``: the smallest whose ``interval`` (cycles a frame) suffices. ``"area"``: the smallest.
+    ``"balanced"``: as fast as the DSP blocks allow. ``"latency"``: as fast as fits, with
+    multipliers in soft logic too. ``"fps"``: the smallest whose ``interval`` (cycles a frame)
+    suffices. ``"area"``: the smallest.
     """
 
     kind: str = "balanced"
@@ -43,9 +44,9 @@ class _Choice:
 def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Plan:
     """A plan for ``graph`` on ``device``.
 
-    The frame interval is the slowest stage's, so for an interval each stage takes its cheapest folding
-    that keeps it; the least interval whose stages together fit is found by bisection. Raises
-    :class:`FitError` when even the smallest plan is too large.
+    The frame interval is the slowest stage's, so for an interval each stage takes its cheapest
+    folding that keeps it; the least interval whose stages together fit is found by bisection.
+    Raises :class:`FitError` when even the smallest plan is too large.
     """
     least: Plan | None = None
     for depth in _LOGIC_DEPTHS:
@@ -63,8 +64,12 @@ def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) 
 
 def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     """What is too much for the device: name, needed, available to a plan."""
-    table = [("LUTs", need.lut, int(device.lut * _LUT_SHARE)), ("flip-flops", need.ff, device.ff),
-             ("DSP blocks", need.blocks(device), device.dsp), ("block RAMs", need.bram, device.bram)]
+    table = [
+        ("LUTs", need.lut, int(device.lut * _LUT_SHARE)),
+        ("flip-flops", need.ff, device.ff),
+        ("DSP blocks", need.blocks(device), device.dsp),
+        ("block RAMs", need.bram, device.bram),
+    ]
     return [row for row in table if row[1] > row[2]]
 
 
@@ -190,7 +195,9 @@ class _Search:
 
     @property
     def least_multipliers(self) -> int:
-        """Of the smallest foldings: fewer are not to be had, so what exceeds the blocks must be soft."""
+        """Of the smallest foldings: fewer are not to be had, so what exceeds the blocks must be
+        soft.
+        """
         return sum(min(c.multipliers for c in choices) for choices in self.choices.values())
 
 

@@ -1,4 +1,5 @@
-"""Queues where paths part and meet: deep enough, by computation, for no deadlock and no slowdown."""
+"""Queues where paths part and meet: deep enough, by computation, for no deadlock and no slowdown.
+"""
 
 from dataclasses import replace
 from math import ceil, floor
@@ -16,11 +17,11 @@ _SLACK = 4
 def with_queues(graph: ir.Graph, plan: Plan, network: Network) -> Plan:
     """The plan with a queue before each input of a join that needs one.
 
-    Two paths part at a fork and meet at a join. With its output blocked a path takes in at most ``high``
-    pixels (counted at the fork) and surely ``low``: what its line buffers hold. If the shorter path with
-    its queue takes in surely as much as the longer one at most, then the fork never waits for the shorter
-    path: so the longer one runs as if it were alone, whatever the stalls. Depths are in pixels of the
-    queued value.
+    Two paths part at a fork and meet at a join. With its output blocked a path takes in at most
+    ``high`` pixels (counted at the fork) and surely ``low``: what its line buffers hold. If the
+    shorter path with its queue takes in surely as much as the longer one at most, then the fork
+    never waits for the shorter path: so the longer one runs as if it were alone, whatever the
+    stalls. Depths are in pixels of the queued value.
     """
     queues: dict[tuple[str, int], int] = {}
     for stage in plan.stages:

@@ -34,7 +34,9 @@ def read_plan(path: Path) -> Plan:
     except json.JSONDecodeError as error:
         raise PlanError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
     if not isinstance(table, dict) or not isinstance(table.get("stages"), list):
-        raise PlanError(f'{path}: a plan is an object with "board", "lanes_in", "stages" and "queues"')
+        raise PlanError(
+            f'{path}: a plan is an object with "board", "lanes_in", "stages" and "queues"'
+        )
     stages = tuple(_stage(path, n, entry) for n, entry in enumerate(table["stages"]))
     queues = {}
     for n, entry in enumerate(table.get("queues", [])):

@@ -17,9 +17,9 @@ __all__ = ["Plan", "Edge", "Network"]
 class Plan:
     """Which stages a network becomes, and how long the queues between them are.
 
-    ``lanes_in`` is how many elements the host sends a beat. ``queues`` maps (stage, input index) to the
-    depth in pixels of the queue before that input; inputs without one are not listed. ``argmax``: the
-    hardware gives the winning class instead of all scores.
+    ``lanes_in`` is how many elements the host sends a beat. ``queues`` maps (stage, input index) to
+    the depth in pixels of the queue before that input; inputs without one are not listed.
+    ``argmax``: the hardware gives the winning class instead of all scores.
     """
 
     board: str
@@ -31,10 +31,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Edge:
-    """A stream from a stage (or the network's input, ``None``) to input ``index`` of another (or the output).
+    """A stream from a stage (or the network's input, ``None``) to input ``index`` of another (or
+    the output).
 
-    A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they differ
-    where a reshape lies between. ``depth`` beats of queue stand at the source's width.
+    A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they
+    differ where a reshape lies between. ``depth`` beats of queue stand at the source's width.
     """
 
     source: str | None
@@ -86,8 +87,10 @@ class Network:
     def op(self, stage: StagePlan) -> ir.Op:
         """The operator of a stage that runs one."""
         if len(stage.ops) != 1:
-            raise PlanError(f"stage {stage.name} runs {len(stage.ops)} operators; this version gives "
-                            "each operator a stage of its own")
+            raise PlanError(
+                f"stage {stage.name} runs {len(stage.ops)} operators; this version gives "
+                "each operator a stage of its own"
+            )
         return self.ops[stage.ops[0]]
 
     def _check_cover(self) -> None:
@@ -106,8 +109,10 @@ class Network:
     def _check_borders(self) -> None:
         channels = self.graph.shape(self.graph.inputs[0].value).channels
         if self.plan.lanes_in > channels:
-            raise PlanError(f"lanes_in={self.plan.lanes_in}, but the input has {channels} channels; "
-                            f"choose 1 to {channels}")
+            raise PlanError(
+                f"lanes_in={self.plan.lanes_in}, but the input has {channels} channels; "
+                f"choose 1 to {channels}"
+            )
         inputs = {(stage.name, n) for stage in self.plan.stages
                   for n, _ in enumerate(self.op(stage).inputs)}
         for stage, index in self.plan.queues:

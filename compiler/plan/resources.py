@@ -11,7 +11,9 @@ __all__ = ["Resources", "block_rams", "total"]
 
 @dataclass(frozen=True)
 class Resources:
-    """An amount of everything a device has. ``dsp`` counts products, not blocks (see :class:`Device`)."""
+    """An amount of everything a device has. ``dsp`` counts products, not blocks (see
+    :class:`Device`).
+    """
 
     lut: int = 0
     ff: int = 0
@@ -40,6 +42,7 @@ _SHAPES = {
 
 
 def block_rams(device: Device, depth: int, width: int) -> int:
-    """Block RAMs for a memory of ``depth`` words of ``width`` bits, in the shape that takes fewest."""
+    """Block RAMs for a memory of ``depth`` words of ``width`` bits, in the shape that takes fewest.
+    """
     shapes = _SHAPES.get(device.family, _SHAPES["ecp5"])
     return min(ceil(depth / words) * ceil(width / bits) for words, bits in shapes)

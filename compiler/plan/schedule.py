@@ -19,7 +19,9 @@ _QUEUE = 2
 
 @dataclass(frozen=True)
 class _Times:
-    """When a value's elements have left its stage: after ``elements[i]`` elements it is ``cycle[i]``."""
+    """When a value's elements have left its stage: after ``elements[i]`` elements it is
+    ``cycle[i]``.
+    """
 
     elements: list[int]
     cycle: list[int]

@@ -26,10 +26,11 @@ _QUEUE_LATENCY = 2
 class StagePlan:
     """One stage of hardware: which operators it runs, and how wide it is.
 
-    ``ops`` are names of the values that the stage computes. A convolution has ``simd`` rows (products
-    summed a cycle) by ``pe`` columns (output channels side by side); a pool has ``simd`` taps by ``pe``
-    channels; everything else handles ``pe`` channels a cycle. ``hard`` is the number of multipliers in DSP
-    blocks, the others are soft logic. ``weights`` is "block" (block RAM) or "logic".
+    ``ops`` are names of the values that the stage computes. A convolution has ``simd`` rows
+    (products summed a cycle) by ``pe`` columns (output channels side by side); a pool has ``simd``
+    taps by ``pe`` channels; everything else handles ``pe`` channels a cycle. ``hard`` is the number
+    of multipliers in DSP blocks, the others are soft logic. ``weights`` is "block" (block RAM) or
+    "logic".
     """
 
     name: str
@@ -227,7 +228,9 @@ def _queue(width: int) -> Resources:
 
 @singledispatch
 def design(op: ir.Op, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
-    """The shape of ``op``'s hardware when folded as ``stage`` says; :class:`PlanError` when it may not."""
+    """The shape of ``op``'s hardware when folded as ``stage`` says; :class:`PlanError` when it may
+    not.
+    """
     raise NotImplementedError(f"{op.name}: no hardware for {type(op).__name__}")
 
 
@@ -351,7 +354,7 @@ def _(op: ir.Conv, graph: ir.Graph) -> Iterator[tuple[int, int]]:
 @design.register(ir.Pad)
 def _(op: ir.MaxPool | ir.AveragePool | ir.Pad, graph: ir.Graph, stage: StagePlan,
       device: Device) -> Design:
-    quant, shape = graph.quant(op.inputs[0]), graph.shape(op.inputs[0])
+    shape = graph.shape(op.inputs[0])
     window, fill = pool_window(op, graph)
     _within(op, "simd", stage.simd, window.taps, f"the window has {window.taps} taps")
     _within(op, "pe", stage.pe, shape.channels, f"the map has {shape.channels} channels")
@@ -405,8 +408,15 @@ def _(op: ir.Add, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
 @design.register
 def _(op: ir.Unary, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     bits = graph.quant(op.inputs[0]).dtype.bits
-    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe), 4, 10, 20,
-                        graph.quant(op.output).dtype.bits << bits)
+    return SimpleDesign(
+        stage,
+        graph.shape(op.output).pixels,
+        _beats(op, graph, stage.pe),
+        4,
+        10,
+        20,
+        graph.quant(op.output).dtype.bits << bits,
+    )
 
 
 @design.register

@@ -12,8 +12,8 @@ _INT8 = ir.Quant(ir.Int(8, True), 1.0, 0)
 
 
 def assume_int8(graph: ir.Graph) -> ir.Graph:
-    """The graph with int8 everywhere and the largest weights: shapes, types and costs are those of the
-    network after calibration (accumulators at their widest); its values mean nothing.
+    """The graph with int8 everywhere and the largest weights: shapes, types and costs are those of
+    the network after calibration (accumulators at their widest); its values mean nothing.
     """
     values = [replace(value, quant=_INT8) for value in graph.values.values()]
     return graph.replace([_assume(op) for op in graph], values)

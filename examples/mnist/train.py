@@ -236,7 +236,8 @@ class Flatten(Layer):
 
 
 class Dense(Layer):
-    """``x @ weight.T + bias``, ``[N, F] -> [N, U]``: weight ``[U, F]``, bias ``[U]``, U ``units``."""
+    """``x @ weight.T + bias``, ``[N, F] -> [N, U]``: weight ``[U, F]``, bias ``[U]``, U ``units``.
+    """
 
     op = "Gemm"
 

@@ -1,5 +1,5 @@
 """Multipliers of each family behind one interface, with a generic twin."""
 
-from .multiplier import MultiplierConfig, Multiplier, SoftMultiplier, block_of
+from .multiplier import Multiplier, MultiplierConfig, SoftMultiplier, block_of
 
 __all__ = ["Multiplier", "MultiplierConfig", "SoftMultiplier", "block_of"]

@@ -6,8 +6,11 @@ from .multiplier import Multiplier
 
 __all__ = ["Mult18x18"]
 
-_REGISTERS = {f"p_REG_{place}_{pin}": f"{pin}0"
-              for place in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT") for pin in ("CLK", "CE", "RST")}
+_REGISTERS = {
+    f"p_REG_{place}_{pin}": f"{pin}0"
+    for place in ("INPUTA", "INPUTB", "PIPELINE", "OUTPUT")
+    for pin in ("CLK", "CE", "RST")
+}
 
 
 class Mult18x18(Multiplier):

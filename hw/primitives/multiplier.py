@@ -26,12 +26,16 @@ class MultiplierConfig:
 
     @property
     def soft_latency(self) -> int:
-        """Of :class:`SoftMultiplier`: a register after the rows, and one after each level of the tree."""
+        """Of :class:`SoftMultiplier`: a register after the rows, and one after each level of the
+        tree.
+        """
         return 1 + ceil_log2((self.w.width + 1) // 2)
 
     @property
     def soft_lut(self) -> int:
-        """LUTs of :class:`SoftMultiplier`, roughly: an adder and its gates for each bit of each row."""
+        """LUTs of :class:`SoftMultiplier`, roughly: an adder and its gates for each bit of each
+        row.
+        """
         return (self.x.width + 3) * (self.w.width + self.w.width // 2)
 
 

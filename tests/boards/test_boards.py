@@ -3,7 +3,6 @@
 import importlib
 
 import pytest
-
 from gatewright import boards
 from gatewright.boards.limits import Cell, lowest
 from gatewright.compiler.errors import PlanError

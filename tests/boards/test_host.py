@@ -1,7 +1,6 @@
 """The driver against the board's Python model, over memory and over a pseudo-terminal."""
 
 import pytest
-
 from gatewright.boards.emulator import BoardModel, MemoryPort, PtyBoard
 from gatewright.boards.host import Host, LinkError, open_port
 from gatewright.boards.link import LinkConfig

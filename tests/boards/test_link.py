@@ -5,7 +5,6 @@ from amaranth import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-
 from gatewright.boards import uart
 from gatewright.boards.emulator import BoardModel
 from gatewright.boards.link import Link, LinkConfig, axis

@@ -1,7 +1,6 @@
 """PLL settings: inside the data sheets' ranges, and as near to the wish as those allow."""
 
 import pytest
-
 from gatewright import boards
 from gatewright.boards.pll import Bypass, Ecp5Pll, Ice40Pll, choose
 from gatewright.compiler.errors import PlanError
@@ -50,5 +49,5 @@ def test_the_nearest_clock_is_found(name, target, expected):
 
 
 def test_a_clock_below_the_boards_range_says_so():
-    with pytest.raises(PlanError, match="can not be clocked at 2 MHz: .* lowest clock is 12"):
+    with pytest.raises(PlanError, match=r"can not be clocked at 2 MHz: .* lowest clock is 12"):
         choose(boards.get("icebreaker"), 2)

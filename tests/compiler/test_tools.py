@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import pytest
-
 from gatewright.compiler import tools
 from gatewright.compiler.errors import ToolError
 
@@ -88,7 +87,7 @@ def test_verilator_brings_its_surroundings(path):
 
 
 def test_a_missing_tool_says_how_to_get_it(path):
-    with pytest.raises(ToolError, match="iverilog .* is not installed. To get it: install Icarus"):
+    with pytest.raises(ToolError, match=r"iverilog .* is not installed. To get it: install Icarus"):
         tools.find("iverilog")
 
 

@@ -47,7 +47,7 @@ def test_undefined_bits_are_refused(tmp_path):
 @pytest.mark.parametrize(("samples", "message"), [
     (np.zeros((1, 2, 2, 1), int), "a frame is 1 x 2 x 1 .*, but the samples are 2 x 2 x 1"),
     (np.zeros((1, 1, 2, 1)), "carries integers, not float64"),
-    (np.full((1, 1, 2, 1), 128), "values from 128 to 128 were given; the stream carries -128 to 127"),
+    (np.full((1, 1, 2, 1), 128), "from 128 to 128 were given; the stream carries -128 to 127"),
 ])
 def test_samples_that_do_not_fit_are_refused(samples, message):
     with pytest.raises(DataError, match=message):

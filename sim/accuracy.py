@@ -1,0 +1,239 @@
+"""The accuracy step: the float network, the integer network, and an outside witness, side by side."""
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from math import log10
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ..compiler import ir
+from ..compiler.data import Samples
+from ..compiler.driver import Compiled
+from ..compiler.errors import DataError
+from ..compiler.frontend import load, tensor_names
+from ..compiler.frontend.witness import Difference, Runtime, Witness
+from ..compiler.quantize import evaluate, model_input
+from . import golden
+
+__all__ = ["Accuracy", "accuracy"]
+
+Array = NDArray[Any]
+Progress = Callable[[str], None]
+
+#: frames computed at a time
+BATCH = 32
+#: frames that every layer is looked at with; all frames count for the outputs
+LAYER_FRAMES = 128
+
+
+@dataclass(frozen=True, eq=False)
+class Accuracy:
+    """What the comparison came to; ``summary`` is the content of ``accuracy.json``.
+
+    ``outputs`` are the integer network's, [samples, *shape]. ``top1`` is its share of right classes,
+    None without labels.
+    """
+
+    outputs: Array
+    summary: dict[str, Any]
+
+    @property
+    def top1(self) -> float | None:
+        found = self.summary["integer"]
+        return None if found is None else float(found["top1"])
+
+
+def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _: None) -> Accuracy:
+    """Run ``samples`` through both networks and ONNX Runtime, and write ``accuracy.json``.
+
+    Without labels there is no accuracy, but still the agreement, the noise and the witness. The float
+    network is ``model.float.onnx``; without it nothing is said about floats. The witness runs
+    ``model.int8.onnx``, whole on every sample, and layer by layer on the golden values of each
+    layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
+    """
+    directory, graph = compiled.directory, compiled.graph
+    x = samples.x
+    witness = Witness(directory / "model.int8.onnx", graph)
+    reference = _Float.of(directory / "model.float.onnx", graph, x)
+    layers: dict[str, Difference] = {}
+    ours, theirs, floats = [], [], []
+    for start, part in _batches(x):
+        progress(f"comparing: {start} of {len(x)} samples")
+        values = golden.run(graph, golden.host_input(graph, part))
+        ours.append(golden.host_output(graph, values)[graph.outputs[0].name])
+        theirs.append(witness.outputs(part))
+        if start < LAYER_FRAMES:
+            for name, difference in witness.layers(part, values).items():
+                layers[name] = layers.get(name, Difference()) + difference
+        if reference is not None:
+            floats.append(reference.outputs(part))
+            if start < LAYER_FRAMES:
+                reference.listen(part, values)
+    outputs, seen = np.concatenate(ours), np.concatenate(theirs)
+    classes, labels = _winners(outputs), _labels(samples, seen, outputs)
+    wanted = _winners(np.concatenate(floats)) if floats else None
+    summary = {
+        "samples": len(x), "labelled": labels is not None,
+        "float": _score(wanted, labels, f"ONNX Runtime {onnxruntime.__version__}"),
+        "integer": _score(classes, labels, "golden model"),
+        "agreement": _agreement(wanted, classes),
+        "sqnr": reference.summary(min(len(x), LAYER_FRAMES)) if reference else None,
+        "witness": {
+            "runtime": f"ONNX Runtime {onnxruntime.__version__}, optimizations off",
+            "end_to_end": _end_to_end(seen, outputs),
+            "layer_by_layer": _by_layer(graph, layers, witness.missing, min(len(x), LAYER_FRAMES)),
+        },
+        "how": "measured",
+    }
+    _write(directory / "accuracy.json", summary)
+    return Accuracy(outputs, summary)
+
+
+def _batches(x: Array) -> Iterator[tuple[int, Array]]:
+    for start in range(0, len(x), BATCH):
+        yield start, x[start:start + BATCH]
+
+
+# Classes.
+
+def _winners(outputs: Array) -> NDArray[np.int64] | None:
+    """The winning class of each frame; None when the output is a number or a map, not scores."""
+    flat = outputs.reshape(len(outputs), -1)
+    if flat.shape[1] == 1:
+        return flat[:, 0].astype(np.int64) if flat.dtype == np.int64 else None
+    if max(outputs.shape[1:]) != flat.shape[1]:
+        return None
+    return np.argmax(flat, axis=1)
+
+
+def _labels(samples: Samples, scores: Array, outputs: Array) -> NDArray[np.int64] | None:
+    """The classes in ``samples.y``, one-hot rows or numbers, checked."""
+    if samples.y is None:
+        return None
+    y = samples.y.reshape(len(samples.y), -1) if samples.y.ndim else samples.y.reshape(1, 1)
+    if len(y) != len(samples.x):
+        raise DataError(f"y holds {len(y)} labels for {len(samples.x)} samples; give one a sample")
+    if _winners(outputs) is None:
+        raise DataError(
+            f"y holds labels, but the network's output is {outputs.shape[1:]}, which is "
+            "not one score a class; leave y out to compare values only"
+        )
+    labels = y[:, 0] if y.shape[1] == 1 else np.argmax(y, axis=1)
+    if labels.dtype.kind not in "iub" and not (labels == np.rint(labels)).all():
+        raise DataError("y holds numbers that are not whole; give the number of each sample's "
+                        "class, from 0")
+    labels = labels.astype(np.int64)
+    count = scores[0].size
+    if labels.size and (labels.min() < 0 or (count > 1 and labels.max() >= count)):
+        raise DataError(
+            f"y holds classes {labels.min()} to {labels.max()}, but the network knows 0 "
+            f"to {count - 1}; number the labels as the network does"
+        )
+    return labels
+
+
+def _score(classes: NDArray[np.int64] | None, labels: NDArray[np.int64] | None,
+           model: str) -> dict[str, Any] | None:
+    if classes is None or labels is None:
+        return None
+    return {"top1": float((classes == labels).mean()), "right": int((classes == labels).sum()),
+            "model": model}
+
+
+def _agreement(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> float | None:
+    return None if one is None or other is None else float((one == other).mean())
+
+
+# The float network.
+
+class _Float:
+    """The float network: outputs of ONNX Runtime, values of the compiler's float model."""
+
+    def __init__(self, path: Path, graph: ir.Graph, x: Array) -> None:
+        self.integer, self.graph = graph, load(path)
+        self.runtime = Runtime(path)
+        self.runtime.takes_batches(x)
+        names = tensor_names(self.graph)
+        self.pairs = {names[op.output]: op.output for op in self.graph
+                      if not isinstance(op, ir.Reshape) and self._same(names[op.output], op.output)}
+        self.signal = dict.fromkeys(self.pairs, 0.0)
+        self.noise = dict.fromkeys(self.pairs, 0.0)
+
+    @classmethod
+    def of(cls, path: Path, graph: ir.Graph, x: Array) -> "_Float | None":
+        return cls(path, graph, x) if path.exists() else None
+
+    def _same(self, quantized: str, real: str) -> bool:
+        return (quantized in self.integer.values
+                and self.integer.shape(quantized) == self.graph.shape(real))
+
+    def outputs(self, x: Array) -> Array:
+        return self.runtime.run(x)[0]
+
+    def listen(self, x: Array, values: Mapping[str, Array]) -> None:
+        """Add up signal and noise of every value that both networks have."""
+        exact = evaluate(self.graph, model_input(self.graph, x))
+        for quantized, real in self.pairs.items():
+            wanted = exact[real].astype(np.float64)
+            found = self.integer.quant(quantized).dequantize(values[quantized])
+            self.signal[quantized] += float(np.square(wanted).sum())
+            self.noise[quantized] += float(np.square(found - wanted).sum())
+
+    def summary(self, frames: int) -> dict[str, Any]:
+        rows = [{"name": op.name, "op": type(op).__name__, "output": op.output,
+                 "sqnr_db": _decibels(self.signal[op.output], self.noise[op.output])}
+                for op in self.integer if op.output in self.pairs]
+        return {"frames": frames, "layers": rows}
+
+
+def _decibels(signal: float, noise: float) -> float | None:
+    """``10 log10(signal / noise)``; None where either is nothing."""
+    return 10 * log10(signal / noise) if signal > 0 and noise > 0 else None
+
+
+# The witness.
+
+def _end_to_end(seen: Array, outputs: Array) -> dict[str, Any]:
+    """How far ONNX Runtime's outputs are from ours; differences only where both are of one kind."""
+    alike = seen.shape == outputs.shape
+    apart = np.abs(seen.astype(np.float64) - outputs.astype(np.float64)) if alike else None
+    return {
+        "frames": len(outputs), "agreement": _agreement(_winners(seen), _winners(outputs)),
+        "fraction": None if apart is None else float((apart > _noise(seen)).mean()),
+        "largest": None if apart is None else float(apart.max(initial=0)),
+    }
+
+
+def _noise(outputs: Array) -> float:
+    """What two ways to compute one float32 (a softmax on the host) may differ by."""
+    if outputs.dtype.kind != "f":
+        return 0.0
+    return 1e-5 * float(np.abs(outputs).max(initial=0))
+
+
+def _by_layer(graph: ir.Graph, layers: Mapping[str, Difference], missing: list[str],
+              frames: int) -> dict[str, Any]:
+    rows = [
+        {"name": op.name, "op": type(op).__name__, "output": op.output, **_row(layers[op.output])}
+        for op in graph
+        if op.output in layers
+    ]
+    return {"frames": frames, **_row(sum(layers.values(), Difference())), "layers": rows,
+            "missing": missing}
+
+
+def _row(difference: Difference) -> dict[str, Any]:
+    return {"values": difference.values, "differing": difference.differing,
+            "fraction": difference.fraction, "largest": difference.largest}
+
+
+def _write(path: Path, summary: dict[str, Any]) -> None:
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(summary, indent=1) + "\n")
+    os.replace(partial, path)
