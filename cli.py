@@ -218,13 +218,13 @@ def simulate(
     compiled = _open(directory)
     x = read_samples(samples, compiled.graph.inputs[0]).x
     with _steps() as step:
-        netlist: tuple[Path, ...] = ()
+        netlist = None
         if level == "netlist":
-            from .boards.netlist import netlist as make_netlist
-            netlist = make_netlist(directory, _board(compiled.plan.board), step)
+            from .boards.netlist import netlist as synthesized
+            netlist = synthesized(directory, _board(compiled.plan.board), step)
         step("building and running the simulator")
         done = run(compiled, x, frames, stall=stall, seed=seed, waves=waves, simulator=simulator,
-                   level=level, netlist=netlist,
+                   netlist=netlist,
                    progress=lambda n, of: step(f"simulating frame {n} of {of}", n / of))
     _report(directory)
     _show(as_json, done.summary, tables.simulated(done.summary))
@@ -237,7 +237,7 @@ def simulate(
     "--seeds", type=int, default=None, help="Place and route with so many seeds, take the best."
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Seeds at a time.")
-@click.option("--mhz", type=float, default=None, help="Clock to reach (default: the board's).")
+@click.option("--target-mhz", "mhz", type=float, default=None, help="Clock to reach (default: the board's).")
 @_JSON
 def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_json: bool) -> None:
     """Synthesis, place and route, bitstream."""

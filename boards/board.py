@@ -13,9 +13,9 @@ class Board:
 
     ``chip`` is the place-and-route tool's option for the chip and ``package``, ``speed`` its
     spelling of package and speed grade (``""`` where the family has only one). ``uart_rx`` is the
-    pin on which the FPGA hears the host, ``uart_tx`` the one on which it answers. ``io_standard`` holds for all
-    pins named here. ``clock_on_pll_pad``: the clock pin feeds a PLL directly (iCE40).
-    ``programmer`` is openFPGALoader's name of the board.
+    pin on which the FPGA hears the host, ``uart_tx`` the one on which it answers.
+    ``io_standard`` holds for all pins named here. ``clock_on_pll_pad``: the clock pin feeds a PLL
+    directly (iCE40). ``programmer`` is openFPGALoader's name of the board.
     """
 
     name: str

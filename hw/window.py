@@ -140,6 +140,12 @@ class WindowConfig:
         return [b - a for a, b in zip([0, *kept], kept, strict=False)]
 
     @property
+    def ahead(self) -> int:
+        """Most rows released before they have come: a frame's leftover, or what strides skip."""
+        released = np.cumsum(self.releases())
+        return max(0, *(int(n) - self.needed(row) for row, n in enumerate(released)))
+
+    @property
     def banks(self) -> tuple[int, int]:
         """Memories along rows and columns: at least the taps read at once, coprime to the dilation.
         """
@@ -286,8 +292,8 @@ class _Writer(wiring.Component):
         line, offset = Signal(range(c.depth + 1)), Signal(range(c.line_words + 1))
         column, word = Signal(range(c.width)), Signal(range(c.words))
         bank_row, bank_column = Signal.like(self.bank_row), Signal.like(self.bank_column)
-        # Rows released before they were written (a frame's leftover) count as space at once.
-        space = Signal(range(c.rows + c.leftover + 1), init=c.rows)
+        # Rows released before they were written count as space at once.
+        space = Signal(range(c.rows + c.ahead + 1), init=c.rows)
         ends_pixel, ends_row = word == c.words - 1, column == c.width - 1
         accept = Signal()
         m.d.comb += [self.i.ready.eq(space != 0), accept.eq(self.i.valid & self.i.ready)]

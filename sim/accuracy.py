@@ -1,4 +1,4 @@
-"""The accuracy step: the float network, the integer network, and an outside witness, side by side."""
+"""The accuracy step: float network, integer network and an outside witness, side by side."""
 
 import json
 import os
@@ -36,8 +36,8 @@ LAYER_FRAMES = 128
 class Accuracy:
     """What the comparison came to; ``summary`` is the content of ``accuracy.json``.
 
-    ``outputs`` are the integer network's, [samples, *shape]. ``top1`` is its share of right classes,
-    None without labels.
+    ``outputs`` are the integer network's, [samples, *shape]. ``top1`` is its share of right
+    classes, None without labels.
     """
 
     outputs: Array
@@ -52,10 +52,10 @@ class Accuracy:
 def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _: None) -> Accuracy:
     """Run ``samples`` through both networks and ONNX Runtime, and write ``accuracy.json``.
 
-    Without labels there is no accuracy, but still the agreement, the noise and the witness. The float
-    network is ``model.float.onnx``; without it nothing is said about floats. The witness runs
-    ``model.int8.onnx``, whole on every sample, and layer by layer on the golden values of each
-    layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
+    Without labels there is no accuracy, but still the agreement, the noise and the witness. The
+    float network is ``model.float.onnx``; without it nothing is said about floats. The witness
+    runs ``model.int8.onnx``, whole on every sample, and layer by layer on the golden values of
+    each layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
     """
     directory, graph = compiled.directory, compiled.graph
     x = samples.x
@@ -66,7 +66,7 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
     for start, part in _batches(x):
         progress(f"comparing: {start} of {len(x)} samples")
         values = golden.run(graph, golden.host_input(graph, part))
-        ours.append(golden.host_output(graph, values)[graph.outputs[0].name])
+        ours.append(golden.host_output(graph, {**values})[graph.outputs[0].name])
         theirs.append(witness.outputs(part))
         if start < LAYER_FRAMES:
             for name, difference in witness.layers(part, values).items():
@@ -109,7 +109,8 @@ def _winners(outputs: Array) -> NDArray[np.int64] | None:
         return flat[:, 0].astype(np.int64) if flat.dtype == np.int64 else None
     if max(outputs.shape[1:]) != flat.shape[1]:
         return None
-    return np.argmax(flat, axis=1)
+    best: NDArray[np.int64] = np.argmax(flat, axis=1)
+    return best
 
 
 def _labels(samples: Samples, scores: Array, outputs: Array) -> NDArray[np.int64] | None:
@@ -124,11 +125,11 @@ def _labels(samples: Samples, scores: Array, outputs: Array) -> NDArray[np.int64
             f"y holds labels, but the network's output is {outputs.shape[1:]}, which is "
             "not one score a class; leave y out to compare values only"
         )
-    labels = y[:, 0] if y.shape[1] == 1 else np.argmax(y, axis=1)
-    if labels.dtype.kind not in "iub" and not (labels == np.rint(labels)).all():
-        raise DataError("y holds numbers that are not whole; give the number of each sample's "
-                        "class, from 0")
-    labels = labels.astype(np.int64)
+    numbers: Array = y[:, 0] if y.shape[1] == 1 else np.argmax(y, axis=1)
+    if numbers.dtype.kind not in "iubf" or (numbers != np.rint(numbers)).any():
+        raise DataError("y holds labels that are not whole numbers; give the number of each "
+                        "sample's class, from 0")
+    labels = numbers.astype(np.int64)
     count = scores[0].size
     if labels.size and (labels.min() < 0 or (count > 1 and labels.max() >= count)):
         raise DataError(

@@ -2,11 +2,11 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,17 @@ __all__ = ["Simulated", "simulate", "streams"]
 
 #: behaviour of the hard multipliers that the RTL instantiates
 MODELS = Path(__file__).parent.parent / "hw" / "primitives" / "models.v"
+
+
+class Netlist(Protocol):
+    """A synthesized accelerator: its Verilog, the models of its cells, and how to read those."""
+
+    @property
+    def verilog(self) -> Path: ...
+    @property
+    def cells(self) -> tuple[Path, ...]: ...
+    @property
+    def defines(self) -> Mapping[str, str]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +69,7 @@ def streams(compiled: Compiled) -> tuple[Stream, Stream, tuple[Tap, ...]]:
 
 def simulate(compiled: Compiled, x: NDArray[np.generic], frames: int | None = None, *,
              stall: float = 0.0, seed: int = 0, waves: Path | None = None,
-             simulator: str = "verilator", level: str = "rtl",
-             netlist: tuple[Path, ...] = (),
+             simulator: str = "verilator", netlist: Netlist | None = None,
              progress: Callable[[int, int], None] | None = None) -> Simulated:
     """Run samples ``x`` [n, *input shape] back to back, without reset, and compare every value.
 
@@ -84,19 +94,21 @@ def simulate(compiled: Compiled, x: NDArray[np.generic], frames: int | None = No
     source, sink, taps = streams(compiled)
     rtl = compiled.directory / "rtl" / "accelerator.v"
     report = verify(
-        netlist[-1] if netlist else rtl, source=source, sink=sink, frames=raw,
+        netlist.verilog if netlist else rtl, source=source, sink=sink, frames=raw,
         golden={**values}, work=compiled.directory / "sim", timeout_cycles=10 * depth + 10_000,
         taps=() if netlist else taps, stall=stall, seed=seed, waves=waves, simulator=simulator,
-        extra_sources=netlist[:-1] or (MODELS,), progress=progress)
+        extra_sources=netlist.cells if netlist else (MODELS,),
+        defines=netlist.defines if netlist else {}, progress=progress)
     seen = {**values, sink.name: report.run.outputs}
     outputs = {name: array[:frames]
                for name, array in golden.host_output(compiled.graph, seen).items()}
-    summary = _summary(compiled, report, frames, stall, seed, level, depth)
+    summary = _summary(compiled, report, frames, stall, seed, depth)
+    summary["level"] = "netlist" if netlist else "rtl"
     _write(compiled.directory, outputs, summary)
     return Simulated(report, outputs, summary)
 
 
-def _summary(compiled: Compiled, report: Report, frames: int, stall: float, seed: int, level: str,
+def _summary(compiled: Compiled, report: Report, frames: int, stall: float, seed: int,
              planned_latency: int) -> dict[str, Any]:
     run, first = report.run, report.first_mismatch
     return {
@@ -104,12 +116,12 @@ def _summary(compiled: Compiled, report: Report, frames: int, stall: float, seed
         "mismatches": report.mismatches,
         "first_mismatch": None if first is None else {
             "layer": first.layer, "frame": first.frame, "index": list(first.index),
-            "expected": int(first.expected), "seen": int(first.seen), "text": str(first)},
+            "expected": first.expected, "seen": first.seen, "text": str(first)},
         "waves": str(report.waves) if report.waves else None,
         "latency_cycles": run.latency_cycles, "interval_cycles": run.interval_cycles,
         "planned_latency_cycles": planned_latency,
         "planned_interval_cycles": compiled.network.interval,
-        "stall": stall, "seed": seed, "simulator": run.simulator, "level": level,
+        "stall": stall, "seed": seed, "simulator": run.simulator,
         "cycles": run.cycles, "cycles_per_second": run.cycles_per_second,
         "wall_seconds": run.wall_seconds, "build_seconds": run.build_seconds,
     }

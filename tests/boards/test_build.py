@@ -104,7 +104,7 @@ def test_a_folder_without_an_accelerator_is_refused(tmp_path):
 def test_a_missing_tool_says_how_to_get_it(directory, monkeypatch):
     monkeypatch.setattr(tools, "_native", lambda recipe: (None, "not installed"))
     monkeypatch.setattr(tools, "_wheel", lambda name, recipe: None)
-    with pytest.raises(ToolError, match=r"yosys .* is not installed. To get it: pip install yowasp"):
+    with pytest.raises(ToolError, match=r"yosys .* is not installed. To get it: pip"):
         build(directory, boards.get("icebreaker"), 24)
 
 

@@ -1,0 +1,77 @@
+"""One page over everything that was done in a directory: ``report.html``, which needs no other file."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from ..errors import DataError
+from . import views
+from .views import Share, View
+
+__all__ = ["render", "write_report"]
+
+STEPS = ("compile", "simulate", "build", "bench", "accuracy")
+
+Summaries = dict[str, dict[str, Any]]
+
+
+def write_report(directory: Path) -> Path:
+    """Write ``report.html`` over the steps' summaries in ``directory``; returns its path."""
+    summaries = {step: json.loads(path.read_text()) for step in STEPS
+                 if (path := directory / f"{step}.json").exists()}
+    if "compile" not in summaries:
+        raise DataError(f"{directory}: holds no compile.json; compile a model with -o first")
+    page = directory / "report.html"
+    partial = directory / ".report.html"
+    partial.write_text(render(summaries), encoding="utf-8")
+    os.replace(partial, page)
+    return page
+
+
+def render(summaries: Summaries) -> str:
+    """The page for the summaries of steps, by name; only ``compile`` must be there."""
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
+                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.tests["share"] = lambda cell: isinstance(cell, Share)
+    compiled = summaries["compile"]
+    return environment.get_template("report.html").render(
+        model=compiled.get("model", ""), board=compiled["board"], headline=_headline(summaries),
+        views=_views(summaries), zip=zip)
+
+
+def _views(summaries: Summaries) -> list[View]:
+    """In the order of the flow."""
+    compiled = summaries["compile"]
+    simulated, built = summaries.get("simulate"), summaries.get("build")
+    measured, found = summaries.get("bench"), summaries.get("accuracy")
+    shown = [
+        views.lacking(compiled), views.layers(compiled), views.resources(compiled, built),
+        views.cycles(compiled, simulated), simulated and views.simulation(simulated),
+        built and views.timing(built), measured and views.benchmark(measured),
+        found and views.accuracy(found), found and views.accuracy_layers(found),
+        measured and views.machine(measured), built and views.versions(built)]
+    return [view for view in shown if isinstance(view, View) and view.rows]
+
+
+def _headline(summaries: Summaries) -> list[tuple[str, str, str]]:
+    """What one looks at first: number, what it is, and where it comes from."""
+    compiled = summaries["compile"]
+    found = [(f"{compiled['interval_cycles']:,}", "cycles a frame", "plan")]
+    if "bench" in summaries:
+        fpga = summaries["bench"]["fpga"]
+        found = [(f"{fpga['fps']:,.0f}", "frames a second", fpga["how"]),
+                 (f"{fpga['latency_us']:,.0f} µs", "latency", fpga["how"])]
+    if "build" in summaries:
+        met = "timing met" if summaries["build"]["timing_met"] else "timing NOT met"
+        found.append((f"{summaries['build']['fmax_mhz']:.0f} MHz", "clock", f"routed, {met}"))
+    if "simulate" in summaries:
+        wrong = summaries["simulate"]["mismatches"]
+        values = f"{summaries['simulate']['values']:,} values simulated"
+        found.append((f"{wrong:,}", "mismatches with the golden model", values))
+    integer = summaries.get("accuracy", {}).get("integer")
+    if integer:
+        found.append((f"{100 * integer['top1']:.2f} %", "right classes", "measured"))
+    return found

@@ -1,0 +1,305 @@
+"""What the reports show: tables of text, from the summaries that the steps leave as JSON.
+
+The page and the terminal show the same views; neither computes anything.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["Share", "View", "accuracy", "accuracy_layers", "benchmark", "cycles", "explored", "lacking",
+           "layers", "machine", "plan", "resources", "simulation", "timing", "versions"]
+
+Summary = Mapping[str, Any]
+
+_UNKNOWN = "–"
+
+
+@dataclass(frozen=True)
+class Share:
+    """A part of a whole, drawn as a bar. ``warn``: more than there is."""
+
+    value: float
+
+    @property
+    def warn(self) -> bool:
+        return self.value > 1
+
+    def __str__(self) -> str:
+        return f"{100 * self.value:.0f} %"
+
+
+Cell = str | Share
+
+
+@dataclass(frozen=True)
+class View:
+    """A table: ``columns`` are headings, those in ``text`` are words and not numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    text: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+def _facts(title: str, facts: Iterable[tuple[str, str]], *notes: str) -> View:
+    return View(title, ("", "value"), tuple(facts), frozenset({"", "value"}), notes)
+
+
+# Numbers as people read them.
+
+def _count(number: float | None) -> str:
+    return _UNKNOWN if number is None else f"{number:,.0f}"
+
+
+def _large(number: float | None) -> str:
+    """With a unit prefix: 12.5 M."""
+    if number is None:
+        return _UNKNOWN
+    for size, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(number) >= size:
+            return f"{number / size:.3g} {prefix}"
+    return f"{number:.0f}"
+
+
+def _percent(part: float | None, digits: int = 1) -> str:
+    return _UNKNOWN if part is None else f"{100 * part:.{digits}f} %"
+
+
+def _rare(part: float | None) -> str:
+    """A fraction that is small: in parts per million."""
+    if part is None:
+        return _UNKNOWN
+    return "0" if part == 0 else f"{1e6 * part:.3g} ppm" if part < 1e-3 else _percent(part, 2)
+
+
+def _micro(microseconds: float | None) -> str:
+    if microseconds is None:
+        return _UNKNOWN
+    large = microseconds >= 1000
+    return f"{microseconds / 1000:,.3g} ms" if large else f"{microseconds:.3g} µs"
+
+
+def _times(ratio: float | None) -> str:
+    return _UNKNOWN if ratio is None else f"{ratio:.3g}×"
+
+
+def _error(estimate: float | None, actual: float | None) -> str:
+    """How far the estimate is off, of the actual amount."""
+    if not actual or estimate is None:
+        return _UNKNOWN
+    return f"{100 * (estimate - actual) / actual:+.1f} %"
+
+
+# Check and compile.
+
+def plan(compiled: Summary) -> View:
+    """The plan in a few numbers."""
+    model = compiled.get("model", "")
+    return _facts(f"Plan: {model} on {compiled['board']}", [
+        ("products a frame", _large(compiled.get("macs"))),
+        ("multipliers", _count(compiled.get("multipliers"))),
+        ("interval", f"{_count(compiled['interval_cycles'])} cycles a frame"),
+        ("latency", f"{_count(compiled['latency_cycles'])} cycles"),
+        ("fits the board", "yes" if compiled["fits"] else "no"),
+    ])
+
+
+def lacking(compiled: Summary) -> View | None:
+    """What there is too little of on the board; None when it fits."""
+    short = compiled.get("lacking") or []
+    if not short:
+        return None
+    return View("Too much for the board", ("resource", "needed", "available"),
+                tuple((row["what"], _count(row["needed"]), _count(row["available"]))
+                      for row in short), frozenset({"resource"}))
+
+
+def layers(compiled: Summary) -> View:
+    """A row a layer, in flow order; the bar is its share of the frame interval."""
+    interval = compiled["interval_cycles"]
+    return View(
+        "Layers", ("layer", "operator", "MACs", "simd", "pe", "multipliers", "memory bits", "cycles",
+                   "of the interval"),
+        tuple((row["name"], row["op"], _large(row["macs"]), str(row["simd"]), str(row["pe"]),
+               _count(row["multipliers"]), _count(row["memory_bits"]), _count(row["cycles"]),
+               Share(row["cycles"] / interval if interval else 0.0)) for row in compiled["layers"]),
+        frozenset({"layer", "operator", "of the interval"}))
+
+
+_RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
+
+
+def resources(compiled: Summary, built: Summary | None = None) -> View:
+    """Estimate beside what place and route used."""
+    estimate, available = compiled["estimate"], compiled.get("available", {})
+    used = {} if built is None else built["utilization"]
+    rows: list[tuple[Cell, ...]] = []
+    for key, name in _RESOURCES.items():
+        actual = used[key]["used"] if key in used else None
+        there = used[key]["available"] if key in used else available.get(key)
+        amount = estimate[key] if actual is None else actual
+        share: Cell = Share(amount / there) if there else _UNKNOWN
+        rows.append((name, _count(estimate[key]), _count(actual), _error(estimate[key], actual),
+                     _count(there), share))
+    notes = () if built else ("Actual numbers come with gatewright build.",)
+    return View("Resources", ("resource", "estimate", "actual", "error", "available", "used"),
+                tuple(rows), frozenset({"resource", "used"}), notes)
+
+
+# Simulate.
+
+def cycles(compiled: Summary, simulated: Summary | None = None) -> View:
+    """The plan's formula beside what the simulation counted."""
+    seen = simulated or {}
+    names = {"interval_cycles": "interval", "latency_cycles": "latency"}
+    notes = () if simulated else ("Simulated numbers come with gatewright simulate.",)
+    if seen.get("stall"):
+        notes = (f"The streams were stalled on purpose ({_percent(seen['stall'], 0)} of cycles), so "
+                 "that the simulated cycles are higher.",)
+    return View("Cycles", ("", "formula", "simulated", "error"),
+                tuple((name, _count(compiled[key]), _count(seen.get(key)),
+                       _error(compiled[key], seen.get(key))) for key, name in names.items()),
+                frozenset({""}), notes)
+
+
+def simulation(simulated: Summary) -> View:
+    """RTL against the golden model."""
+    first = simulated["first_mismatch"]
+    verdict = "all values equal the golden model" if not simulated["mismatches"] else (
+        f"{_count(simulated['mismatches'])} values differ")
+    facts = [
+        ("verdict", verdict),
+        ("frames", _count(simulated["frames"])), ("values", _count(simulated["values"])),
+        ("latency", f"{_count(simulated['latency_cycles'])} cycles"),
+        ("interval", f"{_count(simulated['interval_cycles'])} cycles a frame"),
+        ("simulator", f"{simulated['simulator']}, {simulated['level']}"),
+        ("rate", f"{_large(simulated['cycles_per_second'])} cycles a second"),
+        ("time", f"{simulated['wall_seconds']:.1f} s"),
+    ]
+    if first:
+        where = f"{first['layer']}, frame {first['frame']}, index {first['index']}"
+        facts.insert(1, ("first mismatch", first.get("text", where)))
+    return _facts("Simulation", facts)
+
+
+# Build.
+
+def timing(built: Summary) -> View:
+    """The routed clock against the one asked for."""
+    facts = [
+        ("timing", "met" if built["timing_met"] else "NOT met"),
+        ("routed", f"{built['fmax_mhz']:.1f} MHz"),
+        ("asked for", f"{built['target_mhz']:.1f} MHz"),
+    ]
+    if "clock_mhz" in built:
+        facts.append(("made by the PLL", f"{built['clock_mhz']:.1f} MHz"))
+    if built.get("limit_mhz"):
+        facts.append(("limit", f"{built['limit_mhz']:.1f} MHz ({built.get('limit_reason', '')})"))
+    facts.append(("seed", str(built["seed"])))
+    if len(built.get("seeds", {})) > 1:
+        facts.append(("median of the seeds", f"{built['median_mhz']:.1f} MHz"))
+    facts += [("bitstream", built["bitstream"] or "none"),
+              ("time", f"{built['wall_seconds']:.0f} s")]
+    return _facts("Timing", facts)
+
+
+# Bench.
+
+def benchmark(measured: Summary) -> View:
+    """The FPGA, then each reference, with what the FPGA gains over it."""
+    fpga = measured["fpga"]
+    rows = [("FPGA", _UNKNOWN, _micro(fpga["latency_us"]), _count(fpga["fps"]), _UNKNOWN, _UNKNOWN,
+             fpga["how"])]
+    for entry, gain in zip(measured["cpu"], measured["speedup"], strict=True):
+        rows.append((entry["name"], str(entry["threads"]), _micro(entry["latency_us"]),
+                     _count(entry["fps"]), _times(gain["latency"]), _times(gain["fps"]),
+                     entry["how"]))
+    notes = (
+        f"FPGA: cycles {fpga['cycles_source']}, {fpga['clock_mhz']:.1f} MHz "
+        f"{fpga['clock_source']}; {fpga['gmacs']:.3g} GMAC/s; multipliers busy "
+        f"{_percent(fpga['mac_utilization'])} of the time, {_percent(fpga['device_utilization'])} "
+        "counting all the device has.",
+        f"CPU: latency is the median of one frame at a time, frames a second the better of that and "
+        f"batches; {measured['inputs']}.")
+    return View("Benchmark", ("", "threads", "latency", "frames/s", "latency gain", "rate gain",
+                              "how"), tuple(rows), frozenset({"", "how"}), notes)
+
+
+# Accuracy.
+
+def accuracy(found: Summary) -> View:
+    """Classes: float, integer, and the outside witness."""
+    floats, integer, witness = found["float"], found["integer"], found["witness"]
+    whole, layer = witness["end_to_end"], witness["layer_by_layer"]
+    label = f"on {_count(found['samples'])} samples"
+    facts = []
+    if floats:
+        facts.append(("float", f"{_percent(floats['top1'], 2)} right {label} ({floats['model']})"))
+    if integer:
+        facts.append(("integer", f"{_percent(integer['top1'], 2)} right {label} "
+                                 f"({integer['model']})"))
+    if found["agreement"] is not None:
+        facts.append(("float and integer agree", f"{_percent(found['agreement'], 2)} {label}"))
+    if whole["agreement"] is not None:
+        facts.append(("witness, winning class", f"{_percent(whole['agreement'], 2)} alike {label}"))
+    if whole["fraction"] is not None:
+        facts.append(("witness, outputs", f"{_rare(whole['fraction'])} differ, by at most "
+                                          f"{whole['largest']:.3g}"))
+    facts.append(("witness, layer by layer",
+                  f"{_rare(layer['fraction'])} of {_large(layer['values'])} values differ, by at "
+                  f"most {layer['largest']} step{'' if layer['largest'] == 1 else 's'} "
+                  f"({layer['frames']} frames)"))
+    notes = [f"Witness: {witness['runtime']}, on model.int8.onnx."]
+    if layer["missing"]:
+        notes.append("Not a separate part of the file, so seen end to end only: "
+                     + ", ".join(layer["missing"]) + ".")
+    if not found["labelled"]:
+        notes.append("The samples have no labels (y), so there is no accuracy.")
+    return _facts("Accuracy", facts, *notes)
+
+
+def accuracy_layers(found: Summary) -> View:
+    """Noise against the float network, and the witness, a row a layer."""
+    noise = {row["output"]: row for row in (found["sqnr"] or {"layers": []})["layers"]}
+    seen = {row["output"]: row for row in found["witness"]["layer_by_layer"]["layers"]}
+    rows = []
+    for output in dict.fromkeys([*seen, *noise]):
+        row, db = seen.get(output), noise.get(output, {}).get("sqnr_db")
+        any_row = row or noise[output]
+        rows.append((any_row["name"], any_row["op"], _UNKNOWN if db is None else f"{db:.1f} dB",
+                     _rare(row["fraction"]) if row else _UNKNOWN,
+                     str(row["largest"]) if row else _UNKNOWN))
+    return View("Layers: float against integer, and the witness",
+                ("layer", "operator", "SQNR", "witness differs", "largest step"), tuple(rows),
+                frozenset({"layer", "operator"}))
+
+
+# Design space.
+
+def explored(points: Sequence[Summary], title: str = "Design space") -> View:
+    """A row a plan, the fastest first; ``*`` marks those that no other beats in everything."""
+    rows = tuple(
+        ("*" if point.get("pareto") else "", _count(point["interval"]), _count(point["latency"]),
+         _count(point["multipliers"]), _count(point["lut"]), _count(point["ff"]),
+         _count(point["dsp"]), _count(point["bram"]), "yes" if point["fits"] else "no")
+        for point in points)
+    return View(title, ("", "interval", "latency", "multipliers", "LUTs", "flip-flops", "DSP blocks",
+                        "block RAMs", "fits"), rows, frozenset({"", "fits"}),
+                ("* no other plan is at least as good in everything.",))
+
+
+# Versions.
+
+def machine(measured: Summary) -> View:
+    """Where the CPU was measured."""
+    names = {"cpu": "CPU", "cores": "cores", "python": "Python", "onnxruntime": "ONNX Runtime",
+             "numpy": "NumPy"}
+    return _facts("Machine", [(name, str(measured["machine"][key]))
+                              for key, name in names.items() if key in measured["machine"]])
+
+
+def versions(built: Summary) -> View:
+    """The tools that made the bitstream."""
+    return _facts("Tools", [(name, str(version)) for name, version in built["tools"].items()])

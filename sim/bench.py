@@ -1,0 +1,217 @@
+"""The bench step: what the FPGA should reach, beside what this machine measures on its CPU."""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from ..compiler.data import Samples
+from ..compiler.driver import Compiled
+from ..compiler.frontend.witness import Runtime
+from ..compiler.plan import latency
+from . import golden
+
+__all__ = ["Bench", "bench"]
+
+Array = NDArray[Any]
+Progress = Callable[[str], None]
+
+#: frames of the larger batch
+BATCH = 32
+#: time for each measurement, and the least and most repetitions
+SECONDS, LEAST, MOST = 1.0, 5, 5000
+WARM_UP_SECONDS = 0.2
+#: random frames when no samples are given
+FRAMES = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """A benchmark; ``summary`` is the content of ``bench.json``."""
+
+    summary: dict[str, Any]
+
+
+def bench(compiled: Compiled, samples: Samples | None, target_mhz: float,
+          progress: Progress = lambda _: None, seconds: float = SECONDS) -> Bench:
+    """Compare the compiled network with CPU runtimes on the same frames, and write ``bench.json``.
+
+    Cycles are those of ``simulate.json`` (if it ran without stalls, and all values were right), else
+    the plan's; the clock is that of ``build.json``, else ``target_mhz``. CPU latencies are medians of
+    one frame at a time, the rate the better of one frame at a time and batches of 32, each repeated
+    for ``seconds`` after a warm-up. Without samples the frames are random, of a fixed seed.
+    """
+    x = _random(compiled) if samples is None else samples.x
+    fpga = _fpga(compiled, target_mhz)
+    cpu = _references(compiled, x, seconds, progress)
+    summary = {
+        "fpga": fpga, "cpu": cpu, "speedup": [_speedup(fpga, entry) for entry in cpu],
+        "inputs": ("random frames, seed 0 (no samples were given)" if samples is None
+                   else f"{len(x)} samples"),
+        "machine": _machine(),
+    }
+    path = compiled.directory / "bench.json"
+    unfinished = path.with_name(f".{path.name}")
+    unfinished.write_text(json.dumps(summary, indent=1) + "\n")
+    os.replace(unfinished, path)
+    return Bench(summary)
+
+
+def _random(compiled: Compiled) -> Array:
+    port, rng = compiled.graph.inputs[0], np.random.default_rng(0)
+    shape = (FRAMES, *port.shape)
+    if port.dtype == "float32":
+        return rng.normal(size=shape).astype(np.float32)
+    limits = np.iinfo(port.dtype)
+    return rng.integers(limits.min, limits.max + 1, shape).astype(port.dtype)
+
+
+# The FPGA.
+
+def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
+    network = compiled.network
+    clock, clock_source = _clock(compiled.directory, target_mhz)
+    cycles, cycles_source = _cycles(compiled)
+    macs = int(_read(compiled.directory / "compile.json").get("macs", 0))
+    interval, rate = cycles["interval_cycles"], clock * 1e6 / cycles["interval_cycles"]
+    return {
+        "latency_us": cycles["latency_cycles"] / clock, "fps": rate, "gmacs": macs * rate / 1e9,
+        "mac_utilization": _share(macs, network.multipliers * interval),
+        "device_utilization": _share(macs, network.device.multipliers * interval),
+        "multipliers": network.multipliers, "device_multipliers": network.device.multipliers,
+        "clock_mhz": clock, "clock_source": clock_source, **cycles, "cycles_source": cycles_source,
+        "how": "simulated" if cycles_source == "simulated" else "estimated",
+    }
+
+
+def _clock(directory: Path, target_mhz: float) -> tuple[float, str]:
+    built = _read(directory / "build.json")
+    if not built:
+        return target_mhz, "board target (not built)"
+    return float(built["fmax_mhz"]), "routed"
+
+
+def _cycles(compiled: Compiled) -> tuple[dict[str, int], str]:
+    """Interval and latency, and where they come from."""
+    planned = {"interval_cycles": compiled.network.interval,
+               "latency_cycles": latency(compiled.network)}
+    seen = _read(compiled.directory / "simulate.json")
+    if not seen:
+        return planned, "plan formula (not simulated)"
+    if seen.get("mismatches"):
+        return planned, "plan formula (the simulation found mismatches)"
+    if seen.get("stall"):
+        return planned, "plan formula (the simulation was stalled on purpose)"
+    if seen.get("interval_cycles") is None:
+        return planned, "plan formula (one frame simulated: no interval)"
+    return {name: int(seen[name]) for name in planned}, "simulated"
+
+
+def _share(part: int, whole: int) -> float | None:
+    return part / whole if whole else None
+
+
+def _speedup(fpga: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
+    """How many times faster the FPGA is; below 1 it is slower."""
+    return {"name": reference["name"], "threads": reference["threads"],
+            "latency": reference["latency_us"] / fpga["latency_us"],
+            "fps": fpga["fps"] / reference["fps"]}
+
+
+# The CPU.
+
+def _references(compiled: Compiled, x: Array, seconds: float,
+                progress: Progress) -> list[dict[str, Any]]:
+    files = {"ONNX Runtime float32": compiled.directory / "model.float.onnx",
+             "ONNX Runtime int8": compiled.directory / "model.int8.onnx"}
+    found = []
+    for name, path in files.items():
+        if not path.exists():
+            continue
+        for threads in sorted({1, _cores()}):
+            progress(f"measuring {name}, {threads} thread{'s' if threads > 1 else ''}")
+            runtime = Runtime(path, threads=threads)
+            batch = BATCH if runtime.takes_batches(x) else 1
+            found.append(_measured(name, threads, runtime.run, x, batch, seconds))
+    progress("measuring the golden model")
+    found.append(_measured("NumPy golden model", _cores(), partial(_golden, compiled), x, BATCH,
+                           seconds))
+    return found
+
+
+def _golden(compiled: Compiled, x: Array) -> object:
+    graph = compiled.graph
+    return golden.host_output(graph, {**golden.run(graph, golden.host_input(graph, x))})
+
+
+def _measured(name: str, threads: int, run: Callable[[Array], object], x: Array, batch: int,
+              seconds: float) -> dict[str, Any]:
+    """One reference: microseconds a frame alone, and the better rate of that and a batch."""
+    alone = median(_times(run, x, 1, seconds))
+    rates = {1: 1 / alone}
+    if batch > 1:
+        rates[batch] = batch / median(_times(run, x, batch, seconds))
+    best = max(rates, key=lambda size: rates[size])
+    return {"name": name, "threads": threads, "latency_us": alone * 1e6, "fps": rates[best],
+            "fps_batch": best, "how": "measured"}
+
+
+def _times(run: Callable[[Array], object], x: Array, batch: int, seconds: float) -> list[float]:
+    """Seconds of every call, each on the next frames of ``x``."""
+    chunks = [np.ascontiguousarray(x[(np.arange(batch) + start) % len(x)])
+              for start in range(0, max(len(x), 1), batch)]
+    _repeat(run, chunks, min(WARM_UP_SECONDS, seconds), 1)
+    return _repeat(run, chunks, seconds, LEAST)
+
+
+def _repeat(run: Callable[[Array], object], chunks: list[Array], seconds: float,
+            least: int) -> list[float]:
+    found: list[float] = []
+    end = perf_counter() + seconds
+    while len(found) < least or (perf_counter() < end and len(found) < MOST):
+        chunk = chunks[len(found) % len(chunks)]
+        began = perf_counter()
+        run(chunk)
+        found.append(perf_counter() - began)
+    return found
+
+
+# The machine.
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _machine() -> dict[str, Any]:
+    return {"cpu": _processor(), "cores": _cores(), "python": platform.python_version(),
+            "onnxruntime": onnxruntime.__version__, "numpy": np.__version__}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A step's summary; empty when the step was not taken."""
+    if not path.exists():
+        return {}
+    content: dict[str, Any] = json.loads(path.read_text())
+    return content

@@ -1,0 +1,160 @@
+"""The systolic array computes matrix products, in order, at full rate, with every kind of multiplier."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from amaranth import signed, unsigned
+from gatewright.hw import ArrayConfig, SystolicArray
+from numpy.testing import assert_array_equal
+
+from .bench import STALLS, flow, random_elements
+
+REDUCTIONS = 7
+
+
+def array(simd, pe, folds, *, lanes=None, turns=1, x=signed(8), w=signed(8), acc=signed(26), **more):
+    """``turns`` words of each weight follow one another before the first comes again."""
+    lanes = lanes or next(q for q in range(1, pe + 1) if pe % q == 0 and pe // q <= folds)
+    return ArrayConfig(simd, pe, folds, folds * turns, lanes, x, w, acc, **more)
+
+
+CASES = {
+    "one multiplier": array(1, 1, 1),
+    "one multiplier, folds": array(1, 1, 5, turns=2),
+    "a row": array(1, 4, 4),
+    "a column": array(5, 1, 3),
+    "square": array(4, 4, 4, turns=2),
+    "one fold": array(4, 3, 1, turns=3),
+    "fewer folds than columns": array(3, 6, 2, turns=2),
+    "as many folds as columns": array(3, 6, 6),
+    "more folds than columns": array(2, 3, 9),
+    "three lanes": array(2, 6, 2, lanes=3),
+    "two lanes": array(2, 6, 4, lanes=2, turns=3),
+    "all lanes": array(2, 5, 3, lanes=5),
+    "unsigned activations": array(3, 3, 3, x=unsigned(8)),
+    "narrow": array(3, 2, 2, x=unsigned(4), w=signed(3), acc=signed(11)),
+    "one-bit activations": array(3, 2, 2, x=unsigned(1), w=signed(2), acc=signed(6)),
+    "wide": array(2, 2, 2, x=signed(16), w=signed(12), acc=signed(34)),
+    "soft": array(3, 2, 2, hard=0),
+    "some soft": array(3, 4, 4, hard=5),
+    "one soft": array(3, 2, 2, hard=5),
+    "soft of one row": array(1, 4, 4, hard=3, turns=2),
+    "columns of their own": array(3, 4, 4, shared=False),
+    "columns of their own, lanes": array(2, 6, 3, shared=False, turns=2),
+    "columns of their own, one fold": array(4, 3, 1, shared=False, turns=2),
+    "columns of their own, soft": array(2, 3, 3, shared=False, hard=2),
+    "memory": array(3, 3, 3, turns=3, block_ram=True),
+    "memory, a row": array(1, 4, 4, turns=2, block_ram=True),
+    "memory, lanes": array(5, 6, 3, turns=2, block_ram=True),
+    "memory, columns of their own": array(3, 4, 4, shared=False, block_ram=True),
+    "memory, one word": array(3, 2, 1, lanes=2, block_ram=True),
+    "memory, half filled": array(5, 3, 3, w=signed(5), block_ram=True),
+}
+
+
+def golden(c, weights, reductions):
+    """Results [reductions, pe]; ``reductions`` [n, folds, simd (, pe)]."""
+    turns = c.depth // c.folds
+    wanted = []
+    for n, words in enumerate(reductions):
+        turn = weights[:, :, n % turns * c.folds:(n % turns + 1) * c.folds]
+        kind = "fr,prf->p" if c.shared else "frp,prf->p"
+        wanted.append(np.einsum(kind, words, turn))
+    return np.array(wanted)
+
+
+def rtl(c, weights, reductions, gap=0.0, seed=0):
+    """Results [reductions, pe]; checks when they leave."""
+    words = reductions.reshape(len(reductions), c.folds, -1)
+    out, ends, _ = flow(SystolicArray(c, weights), words, gap=gap, seed=seed)
+    expected = [end + c.latency + group for end in ends for group in range(c.groups)]
+    assert [cycle for cycle, _ in out] == expected
+    return np.array([elements for _, elements in out]).reshape(len(reductions), c.pe)
+
+
+def stimuli(c, count=REDUCTIONS, seed=0):
+    columns = () if c.shared else (c.pe,)
+    return (random_elements(c.w, (c.pe, c.simd, c.depth), seed),
+            random_elements(c.x, (count, c.folds, c.simd, *columns), seed + 1))
+
+
+@pytest.mark.parametrize("gap", STALLS)
+@pytest.mark.parametrize("name", CASES)
+def test_agrees_with_the_matrix_product(name, gap):
+    weights, reductions = stimuli(CASES[name])
+    assert_array_equal(rtl(CASES[name], weights, reductions, gap),
+                       golden(CASES[name], weights, reductions))
+
+
+@pytest.mark.parametrize("hard", [None, 0, 3])
+@pytest.mark.parametrize(("x", "w"), [(-128, -128), (127, 127), (-128, 127), (127, -128)])
+def test_the_ends_of_the_range(x, w, hard):
+    c = array(3, 2, 2, hard=hard, acc=signed(18))
+    weights = np.full((2, 3, 2), w)
+    reductions = np.full((3, 2, 3), x)
+    assert_array_equal(rtl(c, weights, reductions), np.full((3, 2), 6 * x * w))
+
+
+def test_partial_sums_may_pass_the_accumulator_on_the_way_down():
+    """No: the accumulator holds every partial sum, in any order, even where the total is small."""
+    c = array(4, 1, 2, acc=signed(18))
+    weights = np.array([[[127, -128]] * 4])
+    reductions = np.full((2, 2, 4), -128)
+    assert_array_equal(rtl(c, weights, reductions), [[4 * 128], [4 * 128]])
+
+
+@pytest.mark.parametrize("block_ram", [False, True])
+def test_each_weight_is_in_its_place(block_ram):
+    """One weight at a time is not 0, and one activation: no two places may be exchanged."""
+    c = array(2, 4, 4, lanes=2, turns=2, block_ram=block_ram)
+    weights = np.arange(2 * 4 * 8).reshape(4, 2, 8)
+    reductions = np.zeros((c.folds * c.simd * 2, c.folds, c.simd), np.int64)
+    for n, words in enumerate(reductions):
+        words.reshape(-1)[n // 2 % words.size] = 1
+    assert_array_equal(rtl(c, weights, reductions), golden(c, weights, reductions))
+
+
+@pytest.mark.parametrize(("family", "depth", "bits", "bundle"), [
+    ("ecp5", 512, 8, (4, 1)), ("ecp5", 1024, 8, (2, 1)), ("ecp5", 2048, 8, (1, 1)),
+    ("ecp5", 4096, 8, (1, 1)), ("ecp5", 512, 4, (4, 2)), ("ecp5", 512, 36, (1, 1)),
+    ("ice40", 256, 8, (2, 1)), ("ice40", 512, 8, (1, 1)), ("ice40", 256, 4, (4, 1)),
+    ("ice40", 256, 2, (4, 2)), ("ice40", 1024, 4, (1, 1)),
+])
+def test_a_memory_word_is_as_wide_as_the_familys_block(family, depth, bits, bundle):
+    c = ArrayConfig(4, 4, 4, depth, 2, signed(8), signed(bits), signed(30), family=family,
+                    block_ram=True)
+    assert c.bundle == bundle
+
+
+@pytest.mark.parametrize(("family", "bits", "simd"), [
+    ("ecp5", 8, 5), ("ecp5", 4, 3), ("ecp5", 12, 4), ("ice40", 8, 3), ("ice40", 4, 3),
+    ("ice40", 2, 2), ("ice40", 3, 7)])
+def test_bundled_weights_compute_the_same(family, bits, simd):
+    """The bundles of a family's memories, around soft multipliers, which need no family's block."""
+    c = array(simd, 4, 4, w=signed(bits), turns=2, family=family, block_ram=True, hard=0)
+    assert c.bundle != (1, 1)
+    weights, reductions = stimuli(c)
+    assert_array_equal(rtl(c, weights, reductions), golden(c, weights, reductions))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_random_shapes(seed):
+    rng = np.random.default_rng(seed)
+    pe, folds = (int(n) for n in rng.integers(1, 7, 2))
+    simd = int(rng.integers(1, 6))
+    c = array(simd, pe, folds, turns=int(rng.integers(1, 4)), hard=int(rng.integers(0, simd * pe + 1)),
+              shared=bool(rng.integers(2)), block_ram=bool(rng.integers(2)))
+    weights, reductions = stimuli(c, seed=seed)
+    assert_array_equal(rtl(c, weights, reductions, 0.3, seed), golden(c, weights, reductions))
+
+
+def test_operands_too_wide_for_a_block_are_multiplied_in_soft_logic():
+    c = replace(CASES["wide"], x=signed(20), family="ecp5", hard=4)
+    assert c.hard_multipliers == 0
+
+
+@pytest.mark.parametrize("change", [{"lanes": 4}, {"folds": 5}, {"lanes": 1, "folds": 3, "depth": 3}])
+def test_a_shape_that_can_not_work_is_refused(change):
+    with pytest.raises(AssertionError):
+        replace(array(2, 6, 6), **change)
