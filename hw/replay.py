@@ -4,7 +4,7 @@ wants.
 
 from dataclasses import dataclass
 
-from amaranth import Cat, Module, Mux, Shape, Signal
+from amaranth import Cat, Module, Mux, Shape, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -86,11 +86,12 @@ class Replay(wiring.Component):
         # Words promised but not yet here, and words waiting: no more than the queue holds.
         depth = 16 * ceil_div(2 * c.reads + 8, 16)
         m.submodules.queue = queue = SyncFIFOBuffered(width=c.width_in * bits + 1, depth=depth)
-        free = Signal(range(depth + 1), init=depth)
+        # Room beyond one reduction's words.
+        free = Signal(signed(depth.bit_length() + 2), init=depth - c.reads)
         m.d.comb += [
             queue.w_data.eq(Cat(self.i.payload.as_value(), self.i.last)),
             queue.w_en.eq(self.i.valid),
-            self.room.eq(free >= c.reads),
+            self.room.eq(~free[-1]),
         ]
         m.d.sync += free.eq(free + (queue.r_en & queue.r_rdy) - Mux(self.taken, c.reads, 0))
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from amaranth import Module, Mux, Shape, Signal
+from amaranth import Module, Mux, Shape, Signal, signed
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -130,9 +130,10 @@ class WindowStage(wiring.Component):
         m.submodules.queue = queue = SyncFIFOBuffered(
             width=len(flow.payload.as_value()), depth=depth
         )
-        room = Signal(range(depth + 1), init=depth)
+        # Room beyond what one reduction gives: a reduction may start when it is not negative.
+        room = Signal(signed((depth + self.results).bit_length() + 1), init=depth - self.results)
         m.d.comb += [
-            source.grant.eq(room >= self.results),
+            source.grant.eq(~room[-1]),
             queue.w_data.eq(flow.payload.as_value()),
             queue.w_en.eq(flow.valid),
             self.o.valid.eq(queue.r_rdy),

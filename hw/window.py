@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
-from amaranth import C, Module, Mux, Shape, Signal, signed
+from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
 from .delay import delay
+from .loops import Loops
 from .stream import Flow, beats
 from .width import ceil_div
 
@@ -88,9 +89,14 @@ class WindowConfig:
         """Words read in one cycle."""
         return self.parallel[0] * self.parallel[1]
 
+    @property
+    def row_cycles(self) -> int:
+        """Cycles that reading for a row of output takes."""
+        return self.width_out * self.groups * self.passes * self.reads
+
     def cycles(self) -> int:
         """Cycles that reading a frame takes."""
-        return self.height_out * self.width_out * self.groups * self.passes * self.reads
+        return self.height_out * self.row_cycles
 
     def beats_in(self) -> int:
         """Cycles that writing a frame takes."""
@@ -204,8 +210,8 @@ class SlidingWindow(wiring.Component):
     o : Out(Flow(taps * chunk, element))
     """
 
-    #: two cycles for the address, two for the memory, one to choose the bank and pad
-    latency = 5
+    #: three cycles for the address, two for the memory, one to choose the bank and pad
+    latency = 6
 
     def __init__(self, config: WindowConfig):
         self.config = config
@@ -356,184 +362,167 @@ class _Reader(wiring.Component):
         m = Module()
         c = self.config
         go = Signal()
+        loops = Loops(m, go, {
+            "word": c.group_words, "tap_column": c.steps[1], "tap_row": c.steps[0],
+            "repeat": c.passes, "group": c.groups, "column": c.width_out, "row": c.height_out})
+        reduction_ends, row_ends = loops.ends["tap_row"], loops.ends["column"]
 
-        # The loops, from the inside out.
-        limits = {"word": c.group_words, "tap_column": c.steps[1], "tap_row": c.steps[0],
-                  "repeat": c.passes, "group": c.groups, "column": c.width_out, "row": c.height_out}
-        count = {name: Signal(range(max(2, n)), name=name) for name, n in limits.items()}
-        ends, carry = {}, C(1)
-        for name, n in limits.items():
-            if n > 1:
-                ends[name] = Signal(name=f"ends_{name}")
-                m.d.comb += ends[name].eq(carry & (count[name] == n - 1))
-                with m.If(go & carry):
-                    m.d.sync += count[name].eq(Mux(count[name] == n - 1, 0, count[name] + 1))
-            else:
-                ends[name] = carry
-            carry = ends[name]
-        reduction_ends, pixel_ends = ends["tap_row"], ends["group"]
-        row_ends, frame_ends = ends["column"], ends["row"]
-
-        # A reduction starts by grant, a row when its input has arrived.
+        # A reduction starts by grant; a row when its input has arrived, that is, when what has
+        # arrived beyond what this row needs is not negative.
         starts_reduction, starts_row = Signal(init=1), Signal(init=1)
-        arrived = Signal(range(c.rows + c.height + 2), init=c.leftover)
-        arrivals, releases = Signal(range(c.height + 1)), Signal(range(c.height + 1))
-        _table(m, arrivals, count["row"], c.arrivals())
-        _table(m, releases, count["row"], c.releases())
-        enough = Signal()
+        arrivals = c.arrivals()
+        margin = Signal(signed(ceil_log2(c.rows + 2 * c.height + 2) + 1),
+                        init=c.leftover - arrivals[0])
+        following = Signal(range(c.height + 1))
+        _table(m, following, loops.count["row"], [*arrivals[1:], arrivals[0]])
         m.d.comb += [
-            enough.eq(~starts_row | (arrived >= arrivals)),
-            go.eq(enough & (~starts_reduction | self.grant)),
+            go.eq((~starts_row | ~margin[-1]) & (~starts_reduction | self.grant)),
             self.start.eq(go & starts_reduction),
         ]
         with m.If(go):
             m.d.sync += [starts_reduction.eq(reduction_ends), starts_row.eq(row_ends)]
-        m.d.sync += arrived.eq(arrived + self.row_written
-                               - Mux(go & starts_row, arrivals, 0))
+        m.d.sync += margin.eq(margin + self.row_written - Mux(go & starts_row, following, 0))
 
-        # Where the window is: rows and columns of the map (they may lie outside), and where in the
-        # ring.
-        top = _Place(m, "top", c.stride[0], -c.pads[0], c.height_out, go & row_ends, frame_ends)
-        left = _Place(m, "left", c.stride[1], -c.pads[1], c.width_out, go & pixel_ends, row_ends)
-        line = self._lines(m, count, go, row_ends, frame_ends)
-        column = self._columns(m, count, go, pixel_ends, row_ends)
+        # Rows are free once the last read of them is done.
+        releases = Signal(range(c.height + 1))
+        _table(m, releases, loops.count["row"], c.releases())
+        freed = delay(m, releases, 1)
+        m.d.sync += self.released.eq(Mux(delay(m, go & row_ends, self._RELEASE), delay(
+            m, freed, self._RELEASE - 1), 0))
 
-        # One cycle later: the parts of the addresses; two: the addresses.
-        row_part, turn_row = line
-        column_part, turn_column = column
-        flags = Signal(3)
-        m.d.sync += [flags[0].eq(go), flags[1].eq(starts_reduction), flags[2].eq(reduction_ends)]
+        # Cycle 1 and 2: the parts of the addresses; 3: the addresses; 5: the words.
+        row_part, turn_row = self._lines(m, loops, go)
+        column_part, turn_column = self._columns(m, loops, go)
         for i in range(c.banks[0]):
             for j in range(c.banks[1]):
-                m.d.sync += self.address[i][j].eq(row_part[i] + column_part[j])
-
-        inside = {}
-        for axis, place, extent, counter in ((0, top, c.height, "tap_row"),
-                                             (1, left, c.width, "tap_column")):
-            for tap in range(c.parallel[axis]):
-                at = Signal(signed(ceil_log2(2 * extent + 2 * c.span[axis]
-                                             + 2 * c.stride[axis]) + 2), name=f"at_{axis}_{tap}")
-                offset = tap * c.dilation[axis]
-                if c.steps[axis] > 1:
-                    offset = Signal(range(c.span[axis]), name=f"reach_{axis}")
-                    _table(m, offset, count[counter],
-                           [k * c.dilation[axis] for k in range(c.steps[axis])])
-                m.d.sync += at.eq(place + offset)
-                flag = Signal(name=f"inside_{axis}_{tap}")
-                m.d.sync += flag.eq((at >= 0) & (at < extent))
-                inside[axis, tap] = flag
-        # The word of an address is there two cycles after it; its companions wait for it.
-        m.d.sync += self.flags.eq(delay(m, flags, 2))
-        for tap in range(c.parallel[0]):
-            m.d.sync += self.inside_row[tap].eq(delay(m, inside[0, tap], 1))
-        for tap in range(c.parallel[1]):
-            m.d.sync += self.inside_column[tap].eq(delay(m, inside[1, tap], 1))
-        m.d.sync += [self.turn_row.eq(delay(m, turn_row, 2)),
-                     self.turn_column.eq(delay(m, turn_column, 2))]
-        # Rows are free once the last read of them is done.
-        done = Signal.like(releases)
-        m.d.sync += done.eq(Mux(go & row_ends, releases, 0))
-        m.d.sync += self.released.eq(delay(m, done, 2))
+                m.d.sync += self.address[i][j].eq(delay(m, row_part[i], 1) + column_part[j])
+        for axis, inside in enumerate((self.inside_row, self.inside_column)):
+            for tap, flag in enumerate(self._inside(m, loops, go, axis)):
+                m.d.comb += inside[tap].eq(flag if isinstance(flag, Const) else delay(m, flag, 3))
+        m.d.comb += [
+            self.flags.eq(delay(m, Cat(go, starts_reduction, reduction_ends), 5)),
+            self.turn_row.eq(delay(m, turn_row, 4)),
+            self.turn_column.eq(delay(m, turn_column, 3)),
+        ]
         return m
 
-    def _lines(self, m, count, go, row_ends, frame_ends):
-        """Registered start of each bank's line in the ring, and the bank of the first tap."""
+    #: cycles from a row's last read to its release: not before the memory was read
+    _RELEASE = 4
+
+    def _inside(self, m, loops, go, axis):
+        """Which of the taps read at once lie within the map on that axis; two cycles late."""
         c = self.config
-        ring = c.rows
+        extent = (c.height, c.width)[axis]
+        if not c.pads[axis] and not c.pads[axis + 2]:
+            return [C(1)] * c.parallel[axis]
+        step, wrap, counter = ((go & loops.ends["column"], loops.last["row"], "tap_row"),
+                               (go & loops.ends["group"], loops.last["column"],
+                                "tap_column"))[axis]
+        steps = (c.height_out, c.width_out)[axis]
+        first = Signal(signed(ceil_log2(steps * c.stride[axis] + c.pads[axis] + 2) + 2),
+                       name=f"first_{axis}", init=-c.pads[axis])
+        with m.If(step):
+            m.d.sync += first.eq(Mux(wrap, -c.pads[axis], first + c.stride[axis]))
+        flags = []
+        for tap in range(c.parallel[axis]):
+            reach = tap * c.dilation[axis]
+            if c.steps[axis] > 1:
+                reach = Signal(range(c.span[axis]), name=f"reach_{axis}")
+                _table(m, reach, loops.count[counter],
+                       [k * c.dilation[axis] for k in range(c.steps[axis])])
+            at = Signal(signed(len(first) + ceil_log2(c.span[axis] + 1) + 1),
+                        name=f"at_{axis}_{tap}")
+            flag = Signal(name=f"inside_{axis}_{tap}")
+            m.d.sync += [at.eq(first + reach), flag.eq((at >= 0) & (at < extent))]
+            flags.append(flag)
+        return flags
+
+    def _lines(self, m, loops, go):
+        """Start of each bank's line in the ring, and the bank of the first tap; one cycle late."""
+        c = self.config
+        ring, row_ends, frame_ends = c.rows, loops.ends["column"], loops.last["row"]
+        # rows from the first row of a frame's last window to that of the next frame's first
         back = c.height - (c.height_out - 1) * c.stride[0]
         start = -c.pads[0] % ring
-        parts = [Signal(range(max(2, c.depth)), name=f"line_{i}") for i in range(c.banks[0])]
         turn = Signal(range(max(2, c.banks[0])))
-        if c.parallel[0] == 1:
-            # One bank: addresses wrap around the ring as the taps walk down the rows.
-            base = Signal(range(max(2, c.depth)), init=start * c.line_words)
-            tap = Signal(range(max(2, c.depth)), init=start * c.line_words)
-            def onward(value, rows):
-                return _add_modulo(value, rows % ring * c.line_words, ring * c.line_words)
-            following = Signal.like(base)
-            m.d.comb += following.eq(Mux(frame_ends, onward(base, back), onward(base, c.stride[0])))
-            # a tap row ends when its words and columns do
-            inner = (count["word"] == c.group_words - 1) & (count["tap_column"] == c.steps[1] - 1)
-            with m.If(go & inner):
-                m.d.sync += tap.eq(Mux(count["tap_row"] == c.steps[0] - 1, base,
-                                       onward(tap, c.dilation[0])))
+        if c.parallel[0] > 1:
+            parts = [Signal(range(max(2, c.depth)), name=f"line_{i}") for i in range(c.banks[0])]
+            slot = Signal(range(ring), init=start)
+            following = Mux(frame_ends, _add_modulo(slot, back % ring, ring),
+                            _add_modulo(slot, c.stride[0] % ring, ring))
             with m.If(go & row_ends):
-                m.d.sync += [base.eq(following), tap.eq(following)]
-            m.d.sync += parts[0].eq(tap)
+                m.d.sync += slot.eq(following)
+            with m.Switch(slot):
+                for s in range(ring):
+                    with m.Case(s):
+                        m.d.sync += turn.eq(s % c.banks[0])
+                        for tap in range(c.parallel[0]):
+                            at = (s + tap * c.dilation[0]) % ring
+                            m.d.sync += parts[at % c.banks[0]].eq(
+                                at // c.banks[0] * c.line_words)
             return parts, turn
-        slot = Signal(range(ring), init=start)
-        with m.If(go & row_ends):
-            m.d.sync += slot.eq(Mux(frame_ends, _add_modulo(slot, back % ring, ring),
-                                    _add_modulo(slot, c.stride[0] % ring, ring)))
-        with m.Switch(slot):
-            for s in range(ring):
-                with m.Case(s):
-                    m.d.sync += turn.eq(s % c.banks[0])
-                    for tap in range(c.parallel[0]):
-                        at = (s + tap * c.dilation[0]) % ring
-                        m.d.sync += parts[at % c.banks[0]].eq(at // c.banks[0] * c.line_words)
-        return parts, turn
+        # One bank: addresses wrap around the ring as the taps walk down the rows.
+        base = Signal(range(max(2, c.depth)), init=start * c.line_words)
+        tap = Signal(range(max(2, c.depth)), init=start * c.line_words)
 
-    def _columns(self, m, count, go, pixel_ends, row_ends):
-        """Registered offset of the word in each bank's line, and the bank of the first tap."""
+        def onward(value, rows):
+            return _add_modulo(value, rows % ring * c.line_words, ring * c.line_words)
+
+        following = Signal.like(base)
+        domain = m.d.comb if c.row_cycles == 1 else m.d.sync
+        domain += following.eq(Mux(frame_ends, onward(base, back), onward(base, c.stride[0])))
+        with m.If(go & loops.ends["tap_column"]):
+            m.d.sync += tap.eq(Mux(loops.last["tap_row"], base, onward(tap, c.dilation[0])))
+        with m.If(go & row_ends):
+            m.d.sync += [base.eq(following), tap.eq(following)]
+        return [delay(m, tap, 1)], turn
+
+    def _columns(self, m, loops, go):
+        """Offset of the word in each bank's line, and the bank of the first tap; two cycles late.
+        """
         c = self.config
+        pixel_ends, row_ends = loops.ends["group"], loops.last["column"]
         width = signed(ceil_log2(c.line_words + (c.span[1] + c.pads[3] + c.stride[1]) * c.words
                                  + 2) + 2)
-        word = Signal(range(max(2, c.words)))
-        m.d.comb += word.eq(count["word"])
+        group = Signal(range(c.words))
         if c.groups > 1:
-            start = Signal(range(c.words))
-            with m.If(go & pixel_ends):
-                m.d.sync += start.eq(0)
-            with m.Elif(go & _ends_inner(count, c)):
-                m.d.sync += start.eq(start + c.group_words)
-            m.d.comb += word.eq(start + count["word"])
-        parts = [Signal(width, name=f"offset_{j}") for j in range(c.banks[1])]
+            with m.If(go & loops.ends["repeat"]):
+                m.d.sync += group.eq(Mux(loops.last["group"], 0, group + c.group_words))
         turn = Signal(range(max(2, c.banks[1])))
+        first = -c.pads[1] // c.banks[1] * c.words
+        base, inner = Signal(width, init=first), Signal(range(max(2, c.span[1] * c.words + 1)))
         if c.parallel[1] == 1:
-            base = Signal(width, init=-c.pads[1] * c.words)
             with m.If(go & pixel_ends):
-                m.d.sync += base.eq(Mux(row_ends, -c.pads[1] * c.words,
-                                        base + c.stride[1] * c.words))
+                m.d.sync += base.eq(Mux(row_ends, first, base + c.stride[1] * c.words))
             reach = Signal(range(max(2, (c.kernel[1] - 1) * c.dilation[1] * c.words + 1)))
-            _table(m, reach, count["tap_column"],
+            _table(m, reach, loops.count["tap_column"],
                    [k * c.dilation[1] * c.words for k in range(c.steps[1])])
-            m.d.sync += parts[0].eq(base + (reach + word))
-            return parts, turn
+            m.d.sync += inner.eq(reach + loops.count["word"])
+            part = Signal(width)
+            m.d.sync += part.eq(delay(m, base + group, 1) + inner)
+            return [part], turn
         banks = c.banks[1]
         phase = Signal(range(banks), init=-c.pads[1] % banks)
-        base = Signal(width, init=(-c.pads[1] // banks) * c.words)
         with m.If(go & pixel_ends):
             with m.If(row_ends):
-                m.d.sync += [phase.eq(-c.pads[1] % banks), base.eq((-c.pads[1] // banks) * c.words)]
+                m.d.sync += [phase.eq(-c.pads[1] % banks), base.eq(first)]
             with m.Else(), m.Switch(phase):
                 for p in range(banks):
                     with m.Case(p):
                         moved = p + c.stride[1]
                         m.d.sync += [phase.eq(moved % banks),
                                      base.eq(base + moved // banks * c.words)]
-        with m.Switch(phase):
+        m.d.sync += inner.eq(group + loops.count["word"])
+        here, late = delay(m, base, 1), delay(m, phase, 1)
+        parts = [Signal(width, name=f"offset_{j}") for j in range(banks)]
+        with m.Switch(late):
             for p in range(banks):
                 with m.Case(p):
                     m.d.sync += turn.eq(p)
                     for tap in range(c.parallel[1]):
                         at = p + tap * c.dilation[1]
-                        m.d.sync += parts[at % banks].eq(base + (at // banks * c.words + word))
+                        m.d.sync += parts[at % banks].eq(here + (inner + at // banks * c.words))
         return parts, turn
-
-
-def _ends_inner(count, c):
-    """The last read of the last repetition of a group."""
-    return ((count["word"] == c.group_words - 1) & (count["tap_column"] == c.steps[1] - 1)
-            & (count["tap_row"] == c.steps[0] - 1) & (count["repeat"] == c.passes - 1))
-
-
-def _Place(m, name, stride, start, extent, step, wrap):
-    """Signed coordinate of the window's first row or column, as it steps and wraps."""
-    place = Signal(signed(ceil_log2(extent * stride + abs(start) + 2) + 2), name=name, init=start)
-    with m.If(step):
-        m.d.sync += place.eq(Mux(wrap, start, place + stride))
-    return place
 
 
 def _table(m, target, index, values):

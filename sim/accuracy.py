@@ -52,10 +52,10 @@ class Accuracy:
 def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _: None) -> Accuracy:
     """Run ``samples`` through both networks and ONNX Runtime, and write ``accuracy.json``.
 
-    Without labels there is no accuracy, but still the agreement, the noise and the witness. The
-    float network is ``model.float.onnx``; without it nothing is said about floats. The witness
-    runs ``model.int8.onnx``, whole on every sample, and layer by layer on the golden values of
-    each layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
+    Without labels there is no accuracy, but still agreement, noise and witness. The float network
+    is ``model.float.onnx``; without it nothing is said about floats. The witness runs
+    ``model.int8.onnx``, whole on every sample, and layer by layer on the golden values of each
+    layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
     """
     directory, graph = compiled.directory, compiled.graph
     x = samples.x
@@ -63,11 +63,14 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
     reference = _Float.of(directory / "model.float.onnx", graph, x)
     layers: dict[str, Difference] = {}
     ours, theirs, floats = [], [], []
+    labels = None
     for start, part in _batches(x):
         progress(f"comparing: {start} of {len(x)} samples")
         values = golden.run(graph, golden.host_input(graph, part))
         ours.append(golden.host_output(graph, {**values})[graph.outputs[0].name])
         theirs.append(witness.outputs(part))
+        if start == 0:
+            labels = _labels(samples, theirs[0], ours[0])
         if start < LAYER_FRAMES:
             for name, difference in witness.layers(part, values).items():
                 layers[name] = layers.get(name, Difference()) + difference
@@ -76,7 +79,7 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
             if start < LAYER_FRAMES:
                 reference.listen(part, values)
     outputs, seen = np.concatenate(ours), np.concatenate(theirs)
-    classes, labels = _winners(outputs), _labels(samples, seen, outputs)
+    classes = _winners(outputs)
     wanted = _winners(np.concatenate(floats)) if floats else None
     summary = {
         "samples": len(x), "labelled": labels is not None,

@@ -46,10 +46,11 @@ def bench(compiled: Compiled, samples: Samples | None, target_mhz: float,
           progress: Progress = lambda _: None, seconds: float = SECONDS) -> Bench:
     """Compare the compiled network with CPU runtimes on the same frames, and write ``bench.json``.
 
-    Cycles are those of ``simulate.json`` (if it ran without stalls, and all values were right), else
-    the plan's; the clock is that of ``build.json``, else ``target_mhz``. CPU latencies are medians of
-    one frame at a time, the rate the better of one frame at a time and batches of 32, each repeated
-    for ``seconds`` after a warm-up. Without samples the frames are random, of a fixed seed.
+    Cycles are those of ``simulate.json`` (if it ran without stalls, and all values were right),
+    else the plan's; the clock is that of ``build.json``, else ``target_mhz``. CPU latencies are
+    medians of one frame at a time, the rate the better of one frame at a time and batches of 32,
+    each repeated for ``seconds`` after a warm-up. Without samples the frames are random, of a fixed
+    seed.
     """
     x = _random(compiled) if samples is None else samples.x
     fpga = _fpga(compiled, target_mhz)

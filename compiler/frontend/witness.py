@@ -26,8 +26,8 @@ IR_VERSION = 10
 class Runtime:
     """ONNX Runtime on a model: ``path``, or its content.
 
-    ``threads``: how many it may use, 0 for one a core. Without ``optimize`` it rewrites nothing: every
-    node is computed as the standard says, in float32.
+    ``threads``: how many it may use, 0 for one a core. Without ``optimize`` it rewrites nothing:
+    every node is computed as the standard says, in float32.
     """
 
     def __init__(self, model: Path | onnx.ModelProto, threads: int = 0,
@@ -44,9 +44,9 @@ class Runtime:
             self._session = onnxruntime.InferenceSession(proto.SerializeToString(), options,
                                                          providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no common base but this
-            raise DataError(f"{model if isinstance(model, Path) else proto.graph.name}: ONNX Runtime "
-                            f"{onnxruntime.__version__} can not load it ({error}); check the model "
-                            "with onnx.checker") from error
+            name = model if isinstance(model, Path) else proto.graph.name
+            raise DataError(f"{name}: ONNX Runtime {onnxruntime.__version__} can not load it "
+                            f"({error}); check the model with onnx.checker") from error
         self._inputs = self._session.get_inputs()
         declared = self._inputs[0].shape[0] if self._inputs[0].shape else None
         #: frames a call takes; None when it takes any number
@@ -147,8 +147,8 @@ class Witness:
     def layers(self, x: Array, values: Mapping[str, NDArray[np.int64]]) -> dict[str, Difference]:
         """Each layer alone, on the expected values of its inputs, against the expected output.
 
-        ``values``: all values [frames, height, width, channels] that model inputs ``x`` should give.
-        The key is the name of the layer's output.
+        ``values``: all values [frames, height, width, channels] that model inputs ``x`` should
+        give. The key is the name of the layer's output.
         """
         if self._layers is None:
             self._tensors = self._find_tensors(x, values)
@@ -159,10 +159,11 @@ class Witness:
             seen = runtime.run(*(self._tensors[name].of(values[name]) for name in inputs))[0]
             wanted = values[output].reshape(len(values[output]), -1)
             apart = np.abs(tensor.steps(seen) - wanted)
-            found[output] = Difference(apart.size, int((apart > 0).sum()), int(apart.max(initial=0)))
+            found[output] = Difference(apart.size, int((apart > 0).sum()),
+                                       int(apart.max(initial=0)))
         return found
 
-    # -- where the values are ----------------------------------------------------------------------
+    # -- where the values are --------------------------------------------------------------------
 
     def _find_tensors(self, x: Array, values: Mapping[str, Array]) -> dict[str, _Tensor]:
         """The tensor of each value that the file names; its layout is the one that fits best."""
@@ -202,7 +203,7 @@ class Witness:
         flat = wanted.reshape(len(wanted), -1)
         return min(tensors, key=lambda tensor: int(np.abs(tensor.steps(seen) - flat).sum()))
 
-    # -- one layer ---------------------------------------------------------------------------------
+    # -- one layer -------------------------------------------------------------------------------
 
     def _cut(self) -> dict[str, tuple[Runtime, list[str]]]:
         """For each operator that can be cut out of the file: a runtime of it, and its inputs."""

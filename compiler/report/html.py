@@ -1,4 +1,4 @@
-"""One page over everything that was done in a directory: ``report.html``, which needs no other file."""
+"""One page over all that was done in a directory: ``report.html``, which needs no other file."""
 
 import json
 import os
@@ -62,8 +62,9 @@ def _headline(summaries: Summaries) -> list[tuple[str, str, str]]:
     found = [(f"{compiled['interval_cycles']:,}", "cycles a frame", "plan")]
     if "bench" in summaries:
         fpga = summaries["bench"]["fpga"]
-        found = [(f"{fpga['fps']:,.0f}", "frames a second", fpga["how"]),
-                 (f"{fpga['latency_us']:,.0f} µs", "latency", fpga["how"])]
+        source = f"{fpga['how']}, {fpga['clock_mhz']:.0f} MHz {fpga['clock_source']}"
+        found = [(f"{fpga['fps']:,.0f}", "frames a second", source),
+                 (f"{fpga['latency_us']:,.0f} µs", "latency", source)]
     if "build" in summaries:
         met = "timing met" if summaries["build"]["timing_met"] else "timing NOT met"
         found.append((f"{summaries['build']['fmax_mhz']:.0f} MHz", "clock", f"routed, {met}"))

@@ -7,12 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Share", "View", "accuracy", "accuracy_layers", "benchmark", "cycles", "explored", "lacking",
-           "layers", "machine", "plan", "resources", "simulation", "timing", "versions"]
+__all__ = ["Share", "View", "accuracy", "accuracy_layers", "benchmark", "cycles", "explored",
+           "lacking", "layers", "machine", "plan", "resources", "simulation", "timing", "versions"]
 
 Summary = Mapping[str, Any]
 
-_UNKNOWN = "–"
+_UNKNOWN = "-"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _micro(microseconds: float | None) -> str:
 
 
 def _times(ratio: float | None) -> str:
-    return _UNKNOWN if ratio is None else f"{ratio:.3g}×"
+    return _UNKNOWN if ratio is None else f"{ratio:.3g}x"
 
 
 def _error(estimate: float | None, actual: float | None) -> str:
@@ -96,8 +96,8 @@ def _error(estimate: float | None, actual: float | None) -> str:
 
 def plan(compiled: Summary) -> View:
     """The plan in a few numbers."""
-    model = compiled.get("model", "")
-    return _facts(f"Plan: {model} on {compiled['board']}", [
+    return _facts("Plan", [
+        ("model", compiled.get("model", _UNKNOWN)), ("board", compiled["board"]),
         ("products a frame", _large(compiled.get("macs"))),
         ("multipliers", _count(compiled.get("multipliers"))),
         ("interval", f"{_count(compiled['interval_cycles'])} cycles a frame"),
@@ -120,8 +120,8 @@ def layers(compiled: Summary) -> View:
     """A row a layer, in flow order; the bar is its share of the frame interval."""
     interval = compiled["interval_cycles"]
     return View(
-        "Layers", ("layer", "operator", "MACs", "simd", "pe", "multipliers", "memory bits", "cycles",
-                   "of the interval"),
+        "Layers", ("layer", "operator", "MACs", "simd", "pe", "multipliers", "memory bits",
+                   "cycles", "of the interval"),
         tuple((row["name"], row["op"], _large(row["macs"]), str(row["simd"]), str(row["pe"]),
                _count(row["multipliers"]), _count(row["memory_bits"]), _count(row["cycles"]),
                Share(row["cycles"] / interval if interval else 0.0)) for row in compiled["layers"]),
@@ -156,8 +156,8 @@ def cycles(compiled: Summary, simulated: Summary | None = None) -> View:
     names = {"interval_cycles": "interval", "latency_cycles": "latency"}
     notes = () if simulated else ("Simulated numbers come with gatewright simulate.",)
     if seen.get("stall"):
-        notes = (f"The streams were stalled on purpose ({_percent(seen['stall'], 0)} of cycles), so "
-                 "that the simulated cycles are higher.",)
+        notes = (f"The streams were stalled on purpose ({_percent(seen['stall'], 0)} of cycles), "
+                 "so that the simulated cycles are higher.",)
     return View("Cycles", ("", "formula", "simulated", "error"),
                 tuple((name, _count(compiled[key]), _count(seen.get(key)),
                        _error(compiled[key], seen.get(key))) for key, name in names.items()),
@@ -221,7 +221,7 @@ def benchmark(measured: Summary) -> View:
         f"{fpga['clock_source']}; {fpga['gmacs']:.3g} GMAC/s; multipliers busy "
         f"{_percent(fpga['mac_utilization'])} of the time, {_percent(fpga['device_utilization'])} "
         "counting all the device has.",
-        f"CPU: latency is the median of one frame at a time, frames a second the better of that and "
+        "CPU: latency is the median of one frame at a time, frames a second the better of that and "
         f"batches; {measured['inputs']}.")
     return View("Benchmark", ("", "threads", "latency", "frames/s", "latency gain", "rate gain",
                               "how"), tuple(rows), frozenset({"", "how"}), notes)
@@ -285,8 +285,8 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
          _count(point["multipliers"]), _count(point["lut"]), _count(point["ff"]),
          _count(point["dsp"]), _count(point["bram"]), "yes" if point["fits"] else "no")
         for point in points)
-    return View(title, ("", "interval", "latency", "multipliers", "LUTs", "flip-flops", "DSP blocks",
-                        "block RAMs", "fits"), rows, frozenset({"", "fits"}),
+    return View(title, ("", "interval", "latency", "multipliers", "LUTs", "flip-flops",
+                        "DSP blocks", "block RAMs", "fits"), rows, frozenset({"", "fits"}),
                 ("* no other plan is at least as good in everything.",))
 
 

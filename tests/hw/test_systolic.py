@@ -96,8 +96,8 @@ def test_the_ends_of_the_range(x, w, hard):
     assert_array_equal(rtl(c, weights, reductions), np.full((3, 2), 6 * x * w))
 
 
-def test_partial_sums_may_pass_the_accumulator_on_the_way_down():
-    """No: the accumulator holds every partial sum, in any order, even where the total is small."""
+def test_large_partial_sums_that_cancel():
+    """The accumulator holds every partial sum, in any order, even where the total is small."""
     c = array(4, 1, 2, acc=signed(18))
     weights = np.array([[[127, -128]] * 4])
     reductions = np.full((2, 2, 4), -128)

@@ -1,0 +1,104 @@
+"""Addition of two streams, and the fork that gives every taker each beat once."""
+
+import numpy as np
+import pytest
+from amaranth import signed
+from gatewright.compiler import ir
+from gatewright.compiler.quantize import for_add
+from gatewright.hw import Add, AddConfig, Fork, Rounding, integer
+from numpy.testing import assert_array_equal
+
+from .bench import STALLS, exchange, port, random_elements, simulate
+
+INT8, UINT8, INT4 = ir.Int(8, True), ir.Int(8, False), ir.Int(4, True)
+
+
+def quant(scale, zero=0, dtype=INT8):
+    return ir.Quant(dtype, float(np.float32(scale)), zero)
+
+
+def adder(a, b, y, clamp):
+    one = ir.Shape(1, 1, 1)
+    op = ir.Add("add", ("a", "b"), "y", clamp)
+    values = {name: ir.Value(name, one, each) for name, each in zip("aby", (a, b, y), strict=True)}
+    return for_add(ir.Graph("net", (), (), (op,), values), op)
+
+
+def shape(dtype):
+    return integer(dtype.bits, dtype.signed)
+
+
+def rtl(exact, out, a, b, stall=0.0):
+    config = AddConfig(a.shape[1], shape(exact.a), shape(exact.b), shape(out), exact.mult_a,
+                       exact.mult_b, exact.offset,
+                       Rounding(exact.shift, exact.tie_bits, exact.low, exact.high,
+                                exact.tie_parity), len(a))
+    dut = Add(config)
+    (seen,), _ = exchange(dut, [(port(dut.a), a), (port(dut.b), b)], [(port(dut.o), len(a))],
+                          stall=stall)
+    if not stall:
+        assert np.diff(seen.cycles).tolist() == [1] * (len(a) - 1)
+    return seen.values
+
+
+CASES = {
+    "any scales": (quant(0.0213, -7), quant(0.0171, 33), quant(0.0305, -12)),
+    "ties": (quant(0.5, -7), quant(0.25, 3), quant(1)),
+    "ties, odd zero point": (quant(0.5, -7), quant(0.25, 3), quant(1, 1)),
+    "halves": (quant(1), quant(1), quant(2)),
+    "saturates": (quant(1), quant(1), quant(1, 5)),
+    "one is tiny": (quant(0.03, -128), quant(0.0007, 4), quant(0.0305, -3)),
+    "unsigned": (quant(0.1, 7, UINT8), quant(0.05, 0), quant(0.15, 100, UINT8)),
+    "narrow": (quant(0.1, 1, INT4), quant(0.03, 0), quant(0.11, -2, INT4)),
+}
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("clamp", [ir.Clamp(), ir.Clamp(0), ir.Clamp(-0.3, 1.5)], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_adds_exactly(name, clamp, stall):
+    a, b, y = CASES[name]
+    exact = adder(a, b, y, clamp)
+    left = random_elements(shape(a.dtype), (60, 3), seed=1)
+    right = random_elements(shape(b.dtype), (60, 3), seed=2)
+    assert_array_equal(rtl(exact, y.dtype, left, right, stall), exact.apply(left, right))
+
+
+@pytest.mark.parametrize("name", ["ties", "ties, odd zero point", "halves"])
+def test_rounds_every_tie_to_even(name):
+    a, b, y = CASES[name]
+    exact = adder(a, b, y, ir.Clamp())
+    assert exact.tie_bits is not None
+    left, right = (grid.reshape(-1, 16) for grid in np.meshgrid(np.arange(-16, 16), np.arange(-8, 8)))
+    assert_array_equal(rtl(exact, y.dtype, left, right), exact.apply(left, right))
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("ways", [1, 2, 3])
+def test_every_taker_of_a_fork_has_each_beat_once(ways, stall):
+    beats = random_elements(signed(8), (80, 2))
+    dut = Fork(2, signed(8), ways)
+    seen, _ = exchange(dut, [(port(dut.i), beats)], [(port(o), len(beats)) for o in dut.o],
+                       stall=stall)
+    for taker in seen:
+        assert_array_equal(taker.values, beats)
+        if not stall:
+            assert taker.cycles == list(range(len(beats)))
+
+
+def test_a_fork_holds_back_for_its_slowest_taker():
+    dut = Fork(1, signed(8), 2)
+
+    async def bench(ctx):
+        ctx.set(dut.i.valid, 1)
+        ctx.set(dut.o[0].ready, 1)
+        assert ctx.get(dut.o[0].valid)
+        assert not ctx.get(dut.i.ready)
+        await ctx.tick()
+        assert not ctx.get(dut.o[0].valid), "the first taker has had this beat"
+        ctx.set(dut.o[1].ready, 1)
+        assert ctx.get(dut.i.ready)
+        await ctx.tick()
+        assert ctx.get(dut.o[0].valid), "the next beat is for both again"
+
+    simulate(dut, bench)

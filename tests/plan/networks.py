@@ -1,0 +1,254 @@
+"""Small integer networks, built operator by operator, and their simulation in Amaranth."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from amaranth import signed, unsigned
+from gatewright.compiler import ir
+from gatewright.compiler.errors import PlanError
+from gatewright.compiler.lower import accelerator
+from gatewright.compiler.plan import Device, Network, Plan, StagePlan
+from gatewright.compiler.plan.fifo import with_queues
+from gatewright.compiler.plan.stages import design
+from gatewright.sim import golden
+
+from ..hw.bench import Port, beats_of, exchange, pixels_of
+
+__all__ = ["ECP5", "GENERIC", "ICE40", "Builder", "Measured", "fold", "measure", "random_folding"]
+
+ECP5 = Device("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56, bram_bits=18432)
+ICE40 = Device("iCE40UP5K", "ice40", lut=5280, ff=5280, dsp=8, bram=30, bram_bits=4096,
+               products_per_dsp=2)
+#: builds from the generic twins, which Amaranth's simulator can run
+GENERIC = replace(ECP5, name="generic", family="generic")
+
+INT8 = ir.Int(8, True)
+
+
+class Builder:
+    """Grows a quantized graph; every method appends an operator and returns its output's name.
+
+    Weights, types, scales and zero points are drawn from ``seed``; each output's scale is such that the
+    values of a trial run use its range. ``simple`` keeps all types 8 bits and signed.
+    """
+
+    def __init__(self, height, width, channels, seed=0, *, dtype=None, simple=True):
+        self.rng = np.random.default_rng(seed)
+        self.simple = simple
+        self.ops, self.values, self.trial = [], {}, {}
+        shape = ir.Shape(height, width, channels)
+        quant = self._quant(1.0, dtype)
+        self.input = self._value("x", shape, quant)
+        low, high = quant.dtype.low, quant.dtype.high
+        self.trial["x"] = self.rng.integers(low, high, (2, *shape.array), endpoint=True)
+
+    def _value(self, name, shape, quant):
+        self.values[name] = ir.Value(name, shape, quant)
+        return name
+
+    def _dtype(self):
+        if self.simple or self.rng.random() < 0.5:
+            return INT8
+        return ir.Int(int(self.rng.integers(3, 9)), bool(self.rng.random() < 0.6))
+
+    def _quant(self, largest, dtype=None):
+        """For reals up to about ``largest``; a third of the scales are powers of two."""
+        dtype = dtype or self._dtype()
+        scale = max(largest, 1e-6) * self.rng.uniform(0.7, 1.4) / (1 << (dtype.bits - 1))
+        if self.rng.random() < 1 / 3:
+            scale = 2.0 ** np.round(np.log2(scale))
+        middle = (dtype.low + dtype.high) // 2
+        zero = int(np.clip(middle + self.rng.integers(-dtype.high // 2, dtype.high // 2 + 1),
+                           dtype.low, dtype.high))
+        return ir.Quant(dtype, float(np.float32(scale)), zero)
+
+    def shape(self, name):
+        return self.values[name].shape
+
+    def _append(self, op, shape, quant=None):
+        """Add ``op``; without ``quant`` its output gets one that suits the trial run."""
+        inputs = [self.trial[name] for name in op.inputs]
+        if quant is None:
+            self.values[op.output] = ir.Value(op.output, shape, ir.Quant(ir.Int(40, True), 2.0**-12, 0))
+            reals = golden.step(op, self._graph(op.output), *inputs) * 2.0**-12
+            quant = self._quant(float(np.abs(reals).max()))
+        self._value(op.output, shape, quant)
+        self.ops.append(op)
+        self.trial[op.output] = golden.step(op, self._graph(op.output), *inputs)
+        return op.output
+
+    def _names(self, kind, *inputs):
+        name = f"{kind}{len(self.ops)}"
+        return name, inputs, f"{name}_out"
+
+    def _clamp(self):
+        choice = 0 if self.simple else self.rng.integers(3)
+        return (ir.Clamp(), ir.Clamp(0), ir.Clamp(-0.5, 2))[choice]
+
+    # Operators.
+
+    def conv(self, x, channels, kernel=(1, 1), *, groups=1, weight_bits=8, **window):
+        name = self._names("conv", x)
+        depth = self.shape(x).channels // groups
+        top = (1 << (weight_bits - 1)) - 1
+        weight = self.rng.integers(-top, top, (channels, *kernel, depth), endpoint=True)
+        scale = (self.rng.uniform(0.5, 2, channels) / top).astype(np.float32)
+        if self.rng.random() < 1 / 3:
+            scale = (2.0 ** np.round(np.log2(scale))).astype(np.float32)
+        bias_scale = scale * np.float32(self.values[x].quant.scale)
+        bias = self.rng.integers(-500, 500, channels).astype(np.int32)
+        window = ir.Window(kernel, **window)
+        op = ir.Conv(*name, weight.astype(np.int8), scale, bias, bias_scale, window, groups,
+                     self._clamp())
+        return self._append(op, window.output(self.shape(x), channels))
+
+    def depthwise(self, x, kernel=(3, 3), **window):
+        channels = self.shape(x).channels
+        return self.conv(x, channels, kernel, groups=channels, **window)
+
+    def dense(self, x, channels):
+        return self.conv(self.reshape(x, 1, 1), channels)
+
+    def max_pool(self, x, kernel=(2, 2), stride=None, **window):
+        window = ir.Window(kernel, stride or kernel, **window)
+        op = ir.MaxPool(*self._names("maxpool", x), window)
+        return self._append(op, window.output(self.shape(x), self.shape(x).channels),
+                            self.values[x].quant)
+
+    def average_pool(self, x, kernel=(2, 2), stride=None, *, count_padding=False, **window):
+        window = ir.Window(kernel, stride or kernel, **window)
+        op = ir.AveragePool(*self._names("averagepool", x), window, count_padding, self._clamp())
+        return self._append(op, window.output(self.shape(x), self.shape(x).channels))
+
+    def pad(self, x, pads=(1, 1, 1, 1), fill=0.0):
+        shape, (top, left, bottom, right) = self.shape(x), pads
+        padded = ir.Shape(shape.height + top + bottom, shape.width + left + right, shape.channels)
+        return self._append(ir.Pad(*self._names("pad", x), pads, fill), padded, self.values[x].quant)
+
+    def add(self, a, b):
+        return self._append(ir.Add(*self._names("add", a, b), self._clamp()), self.shape(a))
+
+    def unary(self, x, function=None):
+        functions = (ir.LeakyRelu(0.125), ir.Sigmoid(), ir.Tanh(), ir.HardSwish(), ir.HardSigmoid(),
+                     ir.Identity())
+        function = function or functions[self.rng.integers(len(functions))]
+        op = ir.Unary(*self._names("unary", x), function, self._clamp())
+        return self._append(op, self.shape(x))
+
+    def concat(self, *inputs):
+        """Side by side, each first brought to one quantization."""
+        quant = self.values[inputs[0]].quant
+        alike = [x if self.values[x].quant == quant else
+                 self._append(ir.Unary(*self._names("same", x)), self.shape(x), quant)
+                 for x in inputs]
+        shape = self.shape(inputs[0])
+        channels = sum(self.shape(x).channels for x in alike)
+        return self._append(ir.Concat(*self._names("concat", *alike)),
+                            ir.Shape(shape.height, shape.width, channels), quant)
+
+    def reshape(self, x, height, width):
+        size = self.shape(x).size
+        return self._append(ir.Reshape(*self._names("reshape", x)),
+                            ir.Shape(height, width, size // (height * width)), self.values[x].quant)
+
+    def argmax(self, x):
+        bits = max(1, (self.shape(x).size - 1).bit_length())
+        return self._append(ir.ArgMax(*self._names("argmax", x)), ir.Shape(1, 1, 1),
+                            ir.Quant(ir.Int(bits, False), 1.0, 0))
+
+    def _graph(self, output):
+        x, y = self.values["x"], self.values[output]
+        return ir.Graph("net", (ir.InputPort("x", x.shape.array, "int8", "x",
+                                             np.arange(x.shape.size)),),
+                        (ir.OutputPort("y", y.shape.array, "int8", output, np.arange(y.shape.size)),),
+                        tuple(self.ops), dict(self.values))
+
+    def graph(self, output=None):
+        """The network up to here, verified."""
+        graph = self._graph(output or self.ops[-1].output)
+        graph = graph.replace(graph.ops)
+        ir.verify(graph, after="the test's builder")
+        return graph
+
+    def frames(self, count, seed=0):
+        """Random input frames; a third of all elements are ends of their range."""
+        dtype = self.values["x"].quant.dtype
+        rng = np.random.default_rng(seed)
+        size = (count, *self.shape("x").array)
+        values = rng.integers(dtype.low, dtype.high, size, endpoint=True)
+        return np.where(rng.random(size) < 1 / 3, rng.choice([dtype.low, dtype.high], size), values)
+
+
+def fold(graph, folds=None, device=GENERIC, *, lanes_in=1, queues=True, **stage):
+    """The network of ``graph`` with the given (simd, pe) of each operator, named by output; else 1, 1."""
+    folds = folds or {}
+    stages = tuple(
+        StagePlan(f"s{n:02d}_{type(op).__name__.lower()}", (op.output,),
+                  *folds.get(op.output, (1, 1)), **stage)
+        for n, op in enumerate(graph) if not isinstance(op, ir.Reshape))
+    plan = Plan("test", stages, {}, lanes_in)
+    network = Network(graph, plan, device)
+    return Network(graph, with_queues(graph, plan, network), device) if queues else network
+
+
+def random_folding(graph, rng, most=600, device=GENERIC):
+    """A network in which every stage has any legal (simd, pe) of at most ``most`` cycles."""
+    stages = []
+    for n, op in enumerate(graph):
+        if not isinstance(op, ir.Reshape):
+            stages.append(_random_stage(op, n, graph, rng, most, device))
+    channels = graph.shape(graph.inputs[0].value).channels
+    plan = Plan("test", tuple(stages), {}, int(rng.integers(1, channels + 1)))
+    return Network(graph, with_queues(graph, plan, Network(graph, plan, device)), device)
+
+
+def _random_stage(op, number, graph, rng, most, device):
+    deepest = op.reduction if isinstance(op, ir.Conv) else 12
+    channels = max(graph.shape(name).channels for name in (*op.inputs, op.output))
+    fastest = None
+    for _ in range(300):
+        simd, pe = int(rng.integers(1, deepest + 1)), int(rng.integers(1, channels + 1))
+        stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe,
+                          int(rng.integers(0, simd * pe + 1)), str(rng.choice(["block", "logic"])))
+        try:
+            cycles = design(op, graph, stage, device).cycles()
+        except PlanError:
+            continue
+        if cycles <= most:
+            return stage
+        fastest = min(fastest or (cycles, stage), (cycles, stage), key=lambda pair: pair[0])
+    assert fastest, f"no folding of {op.name} is legal"
+    return fastest[1]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a simulation of the accelerator gave: values [frames, h, w, c], and its clock's counts."""
+
+    values: np.ndarray
+    latency: int
+    intervals: list[int]
+
+
+def measure(network, frames, *, stall=0.0, seed=0):
+    """Run ``frames`` through the accelerator in Amaranth's simulator."""
+    dut = accelerator(network)
+    graph, plan = network.graph, network.plan
+    edge = network.edges[-1]
+    source = _port(dut, "s_axis", graph.quant("x"), plan.lanes_in)
+    sink = _port(dut, "m_axis", graph.quant(edge.value), edge.lanes_out)
+    count = network.outputs[1] * len(frames)
+    (seen,), went = exchange(dut, [(source, beats_of(frames, plan.lanes_in))], [(sink, count)],
+                             stall=stall, seed=seed, last=dut.m_axis_tlast)
+    ends = [n for n, last in enumerate(seen.lasts) if last]
+    assert ends == list(range(network.outputs[1] - 1, count, network.outputs[1])), "tlast is wrong"
+    cycles = [seen.cycles[end] for end in ends]
+    shape = graph.shape(graph.outputs[0].value)
+    values = pixels_of(seen.values, edge.channels_out).reshape(len(frames), *shape.array)
+    return Measured(values, cycles[0] - went[0] + 1, np.diff(cycles).tolist())
+
+
+def _port(dut, prefix, quant, lanes):
+    element = (signed if quant.dtype.signed else unsigned)(quant.dtype.bits)
+    return Port(*(getattr(dut, f"{prefix}_{name}") for name in ("tvalid", "tready", "tdata")), lanes,
+                element)

@@ -1,0 +1,108 @@
+"""Accuracy: what the labels say, what the float network says, and what the witness says."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gatewright import boards
+from gatewright.compiler import driver
+from gatewright.compiler.data import Samples
+from gatewright.compiler.errors import DataError
+from gatewright.sim import golden
+from gatewright.sim.accuracy import accuracy
+
+
+def classes(compiled, x):
+    values = golden.run(compiled.graph, golden.host_input(compiled.graph, x))
+    return golden.host_output(compiled.graph, values)["scores"].reshape(len(x), -1).argmax(1)
+
+
+def test_labels_that_are_our_own_answers_are_all_right(compiled, images):
+    found = accuracy(compiled, Samples(images, classes(compiled, images)))
+    assert found.top1 == 1.0
+    assert found.summary["integer"]["right"] == len(images)
+    assert found.summary["float"]["top1"] == found.summary["agreement"] > 0.8
+
+
+def test_one_hot_labels_and_whole_floats_mean_the_same(compiled, images):
+    y = classes(compiled, images)
+    assert accuracy(compiled, Samples(images, np.eye(4)[y])).top1 == 1.0
+    assert accuracy(compiled, Samples(images, y.astype(np.float32)[:, None])).top1 == 1.0
+
+
+def test_without_labels_everything_else_is_still_there(compiled, images):
+    found = accuracy(compiled, Samples(images[:8]))
+    assert found.top1 is None
+    assert found.summary["float"] is found.summary["integer"] is None
+    assert found.summary["agreement"] is not None
+    assert found.summary["witness"]["end_to_end"]["agreement"] == 1.0
+
+
+def test_the_witness_agrees_layer_by_layer(compiled, images):
+    found = accuracy(compiled, Samples(images)).summary["witness"]["layer_by_layer"]
+    assert found["missing"] == []
+    assert [row["op"] for row in found["layers"]] == [
+        "Conv", "MaxPool", "Conv", "Add", "AveragePool", "Conv"]
+    assert found["largest"] <= 1
+    assert found["values"] == sum(row["values"] for row in found["layers"])
+    # Averages of one scale to another fall on exact ties, which float32 may miss.
+    assert sum(row["differing"] for row in found["layers"] if row["op"] != "AveragePool") < 10
+
+
+def test_noise_is_measured_for_every_layer(compiled, images):
+    found = accuracy(compiled, Samples(images)).summary["sqnr"]
+    assert len(found["layers"]) == 6
+    assert all(row["sqnr_db"] > 15 for row in found["layers"])
+    assert found["frames"] == 50
+
+
+def test_a_wrong_golden_rule_is_seen_by_the_witness(compiled, images, monkeypatch):
+    right = golden.run
+
+    def wrong(graph, x):
+        values = right(graph, x)
+        return values | {name: np.clip(value + 2, -128, 127)
+                         for name, value in values.items() if name == graph.ops[2].output}
+
+    monkeypatch.setattr(golden, "run", wrong)
+    found = accuracy(compiled, Samples(images[:8])).summary["witness"]["layer_by_layer"]
+    assert {row["name"] for row in found["layers"] if row["fraction"] > 0.5} >= {"second"}
+    assert found["largest"] >= 2
+
+
+def test_without_the_float_model_nothing_is_said_about_floats(compiled, images):
+    (compiled.directory / "model.float.onnx").unlink()
+    found = accuracy(compiled, Samples(images[:8], classes(compiled, images[:8]))).summary
+    assert found["float"] is found["agreement"] is found["sqnr"] is None
+    assert found["integer"]["top1"] == 1.0
+
+
+def test_an_index_from_the_hardware_is_a_class(network_file, images, tmp_path):
+    board = boards.get("ulx3s-25f")
+    compiled = driver.compile_model(network_file, tmp_path / "dir", board.device, board.name,
+                                    samples=images, argmax=True)
+    found = accuracy(compiled, Samples(images, np.zeros(len(images), int))).summary
+    assert 0 < found["integer"]["top1"] < 1
+    assert found["witness"]["end_to_end"]["agreement"] > 0.9
+    assert found["witness"]["end_to_end"]["fraction"] is None
+    assert found["witness"]["layer_by_layer"]["missing"] == ["scores/ArgMax"]
+
+
+@pytest.mark.parametrize(("y", "message"), [
+    (np.zeros(3), "y holds 3 labels for 8 samples; give one a sample"),
+    (np.full(8, 4), "y holds classes 4 to 4, but the network knows 0 to 3"),
+    (np.full(8, -1), "y holds classes -1 to -1"),
+    (np.full(8, 0.5), "not whole numbers"),
+    (np.array(["cat"] * 8), "not whole numbers")])
+def test_labels_that_can_not_be_meant_are_refused(compiled, images, y, message):
+    with pytest.raises(DataError, match=message):
+        accuracy(compiled, Samples(images[:8], y))
+
+
+def test_the_summary_is_written_and_progress_told(compiled, images):
+    seen = []
+    found = accuracy(compiled, replace(Samples(images)), seen.append)
+    assert json.loads((compiled.directory / "accuracy.json").read_text()) == found.summary
+    assert seen == ["comparing: 0 of 50 samples", "comparing: 32 of 50 samples"]
+    assert found.outputs.shape == (50, 4)
