@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from .compiler.errors import DataError, FitError, GatewrightError
 
@@ -44,22 +46,33 @@ def _command(function: Callable[..., int | None]) -> Any:
         except GatewrightError as error:
             if click.get_current_context().obj:
                 traceback.print_exc()
-            err.print(f"[bold red]error:[/] {_escape(str(error))}", highlight=False)
-            sys.exit(1)
+            sys.exit(_failed(str(error)))
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            sys.exit(_failed(f"{where}{error.strerror or error}; check that it can be read and "
+                             "written and that the disk is not full"))
         except KeyboardInterrupt:
             err.print("interrupted; what was there before is unchanged")
             sys.exit(130)
     return main.command(function.__name__.rstrip("_"))(run)
 
 
-def _escape(text: str) -> str:
-    return text.replace("[", "\\[")
+def _failed(why: str) -> int:
+    err.print(Text.assemble(("error: ", "bold red"), why))
+    return 1
+
+
+def _at_least(least: int, **options: float | None) -> None:
+    """Refuse numbers below ``least``; options that were not given are None."""
+    for name, value in options.items():
+        if value is not None and not least <= value < inf:
+            raise DataError(f"--{name.replace('_', '-')} {value:g}: at least {least}")
 
 
 @contextmanager
 def _steps() -> Iterator[Callable[..., None]]:
     """A progress line on standard error: what is being done, how far, since when."""
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
+    with Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
                   TimeElapsedColumn(), console=err, transient=True) as progress:
         task = progress.add_task("", total=None)
 
@@ -69,7 +82,7 @@ def _steps() -> Iterator[Callable[..., None]]:
             else:
                 progress.update(task, description=what, total=1.0, completed=fraction)
             if not err.is_terminal and (fraction is None or fraction >= 1):
-                err.print(what, highlight=False)
+                err.print(what, highlight=False, markup=False)
 
         yield step
 
@@ -102,8 +115,8 @@ def _goal(goal: str | None, clock_mhz: float) -> Any:
             rate = float(number)
         except ValueError:
             rate = 0.0
-        if rate <= 0:
-            raise DataError(f"--goal {goal}: the number of frames a second must be above 0")
+        if not 0 < rate < inf:
+            raise DataError(f"--goal {goal}: frames a second are a number above 0, as in fps=1000")
         return Goal("fps", max(1, int(clock_mhz * 1e6 / rate)))
     if goal not in ("latency", "fps", "area"):
         raise DataError(f"--goal {goal}: choose latency, fps, fps=N or area")
@@ -147,7 +160,7 @@ def check(model: Path, board: str | None, goal: str | None, as_json: bool) -> in
     with _smallest_board(model, wanted):
         network = fit(model, chosen.device, chosen.name, wanted)
     summary = describe(network, model.name)
-    _show(as_json, summary, *tables.compiled(summary, chosen.target_mhz))
+    _show(as_json, summary, *tables.compile(summary))
     return 0 if summary["fits"] else 1
 
 
@@ -175,7 +188,8 @@ def compile_(model: Path, board: str, calibration: Path | None, method: str, goa
     samples = None
     graph = load(model)
     if graph.quantized and calibration is not None:
-        err.print(f"note: {model} is quantized already; --calibration is ignored", highlight=False)
+        err.print(f"note: {model} is quantized already; --calibration is ignored",
+                  highlight=False, markup=False)
     elif calibration is not None:
         samples = read_samples(calibration, graph.inputs[0]).x
     with _steps() as step, _smallest_board(model, wanted):
@@ -184,7 +198,7 @@ def compile_(model: Path, board: str, calibration: Path | None, method: str, goa
                                  progress=step)
     _report(output)
     summary = describe(compiled.network, model.name)
-    _show(as_json, summary, *tables.compiled(summary, chosen.target_mhz))
+    _show(as_json, summary, *tables.compile(summary))
 
 
 @_command
@@ -227,7 +241,7 @@ def simulate(
                    netlist=netlist,
                    progress=lambda n, of: step(f"simulating frame {n} of {of}", n / of))
     _report(directory)
-    _show(as_json, done.summary, tables.simulated(done.summary))
+    _show(as_json, done.summary, *tables.simulate(done.summary, _summary(directory, "compile")))
     return 0 if done.passed else 1
 
 
@@ -237,20 +251,22 @@ def simulate(
     "--seeds", type=int, default=None, help="Place and route with so many seeds, take the best."
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Seeds at a time.")
-@click.option("--target-mhz", "mhz", type=float, default=None, help="Clock to reach (default: the board's).")
+@click.option("--target-mhz", "mhz", type=float, default=None,
+              help="Clock to reach (default: the board's).")
 @_JSON
 def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_json: bool) -> None:
     """Synthesis, place and route, bitstream."""
     from .boards.build import build as make
     from .compiler.report import tables
+    _at_least(1, seeds=seeds, jobs=jobs, target_mhz=mhz)
     compiled = _open(directory)
     with _steps() as step:
         try:
             make(directory, _board(compiled.plan.board), mhz, seeds=seeds, jobs=jobs, progress=step)
         finally:
             _report(directory)
-    summary = json.loads((directory / "build.json").read_text())
-    _show(as_json, summary, *tables.built(summary, compiled.network.resources.__dict__))
+    summary = _summary(directory, "build")
+    _show(as_json, summary, *tables.build(summary, _summary(directory, "compile")))
 
 
 @_command
@@ -267,7 +283,7 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
     with _steps() as step:
         result = run(compiled, x, _board(compiled.plan.board).target_mhz, progress=step)
     _report(directory)
-    _show(as_json, result.summary, *tables.benched(result.summary))
+    _show(as_json, result.summary, *tables.bench(result.summary))
 
 
 @_command
@@ -285,7 +301,7 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
     with _steps() as step:
         result = run(compiled, data, progress=step)
     _report(directory)
-    _show(as_json, result.summary, *tables.measured(result.summary))
+    _show(as_json, result.summary, *tables.accuracy(result.summary))
 
 
 @_command
@@ -300,17 +316,27 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
 def explore(model: Path, board: str, points: int, jobs: int, scheduler: str | None, output: Path,
             as_json: bool) -> None:
     """The design space: plans from the smallest to the fastest, Pareto table and plot."""
+    from dataclasses import asdict
+
     from .compiler.frontend import load
     from .compiler.plan.pareto import explore as run
-    from .compiler.quantize.assume import assume_int8
     from .compiler.report import tables
+    from .compiler.report.plot import design_space
+    _at_least(1, points=points, jobs=jobs)
     chosen = _board(board)
     graph = load(model)
-    graph = graph if graph.quantized else assume_int8(graph)
+    output.mkdir(parents=True, exist_ok=True)
     with _steps() as step:
-        result = run(graph, chosen.device, chosen.name, output, points=points, jobs=jobs,
-                     scheduler=scheduler, progress=step)
-    _show(as_json, result.summary, *tables.explored(result.summary))
+        found = [asdict(point) for point in run(
+            graph, chosen.device, chosen.name, points=points, jobs=jobs, scheduler=scheduler,
+            cache=output / "points.jsonl", progress=step)]
+    device = chosen.device
+    design_space(found, output / "explore.png", title=f"{graph.name} on {chosen.title}",
+                 available={"lut": device.lut, "ff": device.ff, "dsp": device.dsp,
+                            "bram": device.bram})
+    summary = {"model": model.name, "board": chosen.name, "points": found}
+    (output / "explore.json").write_text(json.dumps(summary, indent=1) + "\n")
+    _show(as_json, summary, *tables.explore(found))
 
 
 @_command
@@ -335,24 +361,23 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
     """Run samples on the board, compare with the golden model."""
     from .boards.run import run_on_board
     from .compiler.data import read_samples
-    from .compiler.report import tables
     from .sim import golden
-    compiled = _open(directory)
+    _at_least(1, frames=frames)
+    compiled, built = _open(directory), _built(directory)
     raw = golden.host_input(compiled.graph,
                             read_samples(samples, compiled.graph.inputs[0]).x[:frames])
     with _steps() as step:
-        seen, cycles = run_on_board(compiled, _built(directory), port, raw, progress=step)
+        seen, cycles = run_on_board(compiled, built, port, raw, progress=step)
     expected = golden.run(compiled.graph, raw)[compiled.network.edges[-1].value]
     summary = {"frames": len(raw), "values": int(expected.size),
                "mismatches": int((expected != seen).sum()), "latency_cycles": cycles,
                "how": "measured"}
-    _show(as_json, summary, tables.listing("On the board", [summary]))
+    _show(as_json, summary, _listing("On the board", [summary]))
     return 1 if summary["mismatches"] else 0
 
 
 def _built(directory: Path) -> dict[str, Any]:
-    file = directory / "build.json"
-    summary = json.loads(file.read_text()) if file.exists() else {}
+    summary = _summary(directory, "build")
     if not summary.get("bitstream"):
         raise DataError(
             f"{directory}: holds no bitstream; run `gatewright build {directory}` first"
@@ -360,16 +385,34 @@ def _built(directory: Path) -> dict[str, Any]:
     return summary
 
 
+def _summary(directory: Path, step: str) -> dict[str, Any]:
+    """What a step left in its JSON file; nothing when it has not run."""
+    file = directory / f"{step}.json"
+    try:
+        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
+    except ValueError as error:
+        raise DataError(f"{file}: not JSON ({error}); run `gatewright {step}` again") from error
+    return found
+
+
+def _listing(title: str, rows: list[dict[str, Any]]) -> Table:
+    """A table of a row an entry; all have the same keys."""
+    from .compiler.report.tables import table
+    from .compiler.report.views import View
+    words = frozenset(key for row in rows for key, cell in row.items() if isinstance(cell, str))
+    return table(View(title, tuple(rows[0]), tuple(
+        tuple("-" if cell is None else str(cell) for cell in row.values()) for row in rows), words))
+
+
 @_command
 @_JSON
 def boards(as_json: bool) -> None:
     """The boards that are known."""
     from .boards import all_boards
-    from .compiler.report.tables import listing
     rows = [{"name": b.name, "title": b.title, "part": b.part, "lut": b.device.lut,
              "dsp": b.device.dsp, "products": b.device.multipliers, "bram": b.device.bram,
              "target_mhz": b.target_mhz} for b in all_boards()]
-    _show(as_json, {"boards": rows}, listing("Boards", rows))
+    _show(as_json, {"boards": rows}, _listing("Boards", rows))
 
 
 @_command
@@ -378,7 +421,6 @@ def tools(as_json: bool) -> None:
     """The outside tools: what was found, which version, what is missing and how to get it."""
     from dataclasses import asdict
 
-    from .compiler.report.tables import listing
     from .compiler.tools import report
     rows = [asdict(status) for status in report()]
-    _show(as_json, {"tools": rows}, listing("Tools", rows))
+    _show(as_json, {"tools": rows}, _listing("Tools", rows))

@@ -1,7 +1,9 @@
 """Samples and labels from files: ``.npz``, ``.npy``, or a folder of images."""
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,20 +45,25 @@ def read_samples(path: Path, port: ir.InputPort) -> Samples:
 def _arrays(path: Path) -> Samples:
     try:
         loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        if isinstance(loaded, np.ndarray):
+            return Samples(loaded)
+        with loaded:
+            if "x" not in loaded.files:
+                raise DataError(
+                    f"{path}: holds {', '.join(loaded.files) or 'nothing'}, but the samples must "
+                    "be called x"
+                )
+            return Samples(loaded["x"], loaded["y"] if "y" in loaded.files else None)
+    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(
-            f"{path}: not a NumPy file ({error}); give an .npz with an array x, an .npy, or "
-            "a folder of images"
+            f"{path}: not a NumPy file of numbers, or a damaged one ({_why(error)}); give an .npz "
+            "with an array x, an .npy, or a folder of images"
         ) from error
-    if isinstance(loaded, np.ndarray):
-        return Samples(loaded)
-    with loaded:
-        if "x" not in loaded.files:
-            raise DataError(
-                f"{path}: holds {', '.join(loaded.files) or 'nothing'}, but the samples must "
-                "be called x"
-            )
-        return Samples(loaded["x"], loaded["y"] if "y" in loaded.files else None)
+
+
+def _why(error: Exception) -> str:
+    """NumPy takes whatever it does not know for a pickle; that would only mislead."""
+    return "it can not be read" if "pickle" in str(error) else str(error)
 
 
 def _checked(path: Path, x: NDArray[np.generic], port: ir.InputPort) -> NDArray[np.generic]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import emit, ir, lower
-from .errors import DataError
+from .errors import DataError, FitError
 from .frontend import load, write_qdq
 from .passes.argmax_in_hardware import argmax_in_hardware
 from .plan import Device, Goal, Network, Plan, lacking, latency, make_plan, read_plan, write_plan
@@ -45,7 +45,21 @@ def fit(model: Path, device: Device, board: str, goal: Goal) -> Network:
     graph = load(model)
     if not graph.quantized:
         graph = assume_int8(graph)
-    return Network(graph, make_plan(graph, device, board, goal), device)
+    return Network(graph, _planned(graph, device, board, goal), device)
+
+
+def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Plan:
+    """A plan for ``goal``; where the board is too slow for it, the error says how fast it can be."""
+    try:
+        return make_plan(graph, device, board, goal)
+    except FitError as error:
+        if goal.interval is None:
+            raise
+        best = Network(graph, make_plan(graph, device, board, Goal("latency")), device)
+        raise FitError(
+            f"{goal.interval} cycles a frame were asked for, but the fastest plan that fits {board} "
+            f"takes {best.interval}; ask for fewer frames a second, or choose --goal latency"
+        ) from error
 
 
 def compile_model(model: Path, out: Path, device: Device, board: str, *,
@@ -57,6 +71,8 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
     ``samples`` [n, *input shape] calibrate a float model; ``plan`` is a plan file to use in place
     of the search for ``goal``. Raises a :class:`~.errors.GatewrightError` that says what to do.
     """
+    check_output(out)
+    given = _given(plan, board) if plan else None
     progress("reading the model")
     graph = load(model)
     quantized = graph.quantized
@@ -68,7 +84,6 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
             )
         progress("quantizing")
         graph = quantize(graph, samples, method=method, progress=progress)
-    given = read_plan(plan) if plan else None
     with directory_for(out) as directory:
         directory.joinpath("rtl").mkdir()
         target = directory / "model.int8.onnx"
@@ -81,12 +96,7 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
         if argmax or (given and given.argmax):
             graph = argmax_in_hardware(graph)
         progress("planning")
-        chosen = given or replace(make_plan(graph, device, board, goal or Goal()), argmax=argmax)
-        if chosen.board != board:
-            raise DataError(
-                f"{plan}: made for the board {chosen.board}; compile for that one, or without "
-                "--plan"
-            )
+        chosen = given or replace(_planned(graph, device, board, goal or Goal()), argmax=argmax)
         network = Network(graph, chosen, device)
         write_plan(chosen, directory / "plan.json")
         progress("proving the requantizers")
@@ -96,6 +106,17 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
         summary = describe(network, model.name)
         (directory / "compile.json").write_text(json.dumps(summary, indent=1) + "\n")
     return Compiled(out, graph, network)
+
+
+def _given(file: Path, board: str) -> Plan:
+    """The plan in ``file``, which must be for ``board``."""
+    plan = read_plan(file)
+    if plan.board != board:
+        raise DataError(
+            f"{file}: made for the board {plan.board}, not for {board}; compile for {plan.board}, "
+            "or without --plan"
+        )
+    return plan
 
 
 def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compiled:
@@ -150,15 +171,21 @@ def describe(network: Network, model: str) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def directory_for(out: Path) -> Iterator[Path]:
-    """A new directory that becomes ``out`` when the block ends well, and vanishes otherwise."""
+def check_output(out: Path) -> None:
+    """Raises DataError when ``out`` is something that a compile must not replace."""
     if out.exists() and not (out / "compile.json").exists() and (not out.is_dir()
                                                                  or any(out.iterdir())):
         raise DataError(
             f"{out}: exists and is not a directory that `gatewright compile` wrote; name "
             "another with -o, or remove it"
         )
+
+
+@contextmanager
+def directory_for(out: Path) -> Iterator[Path]:
+    """A new directory that becomes ``out`` when the block ends well, and vanishes otherwise."""
+    check_output(out)
+    out = out.resolve()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -166,14 +193,16 @@ def directory_for(out: Path) -> Iterator[Path]:
         raise DataError(
             f"{out}: can not be written ({error.strerror}); name another directory with -o"
         ) from error
+    old = work.with_name(f"{work.name}.old")
     try:
         work.chmod(0o755)
         yield work
-        old = work.with_suffix(".old")
         if out.exists():
             out.rename(old)
         work.rename(out)
-        shutil.rmtree(old, ignore_errors=True)
     except BaseException:
+        if old.exists() and not out.exists():
+            old.rename(out)
         shutil.rmtree(work, ignore_errors=True)
         raise
+    shutil.rmtree(old, ignore_errors=True)

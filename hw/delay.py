@@ -2,14 +2,28 @@
 
 from amaranth import Module, Signal, Value
 
-__all__ = ["delay"]
+__all__ = ["delay", "delay_flags"]
 
 
 def delay(m: Module, value: Value, cycles: int) -> Value:
-    """``value`` as it was ``cycles`` cycles ago (0 at reset)."""
+    """``value`` as it was ``cycles`` cycles ago: data, which no reset reaches.
+
+    What is on its way when a reset comes is forgotten by its flags; so the reset needs no wires
+    here.
+    """
+    return _delay(m, value, cycles, reset_less=True)
+
+
+def delay_flags(m: Module, value: Value, cycles: int) -> Value:
+    """``value`` as it was ``cycles`` cycles ago, 0 after a reset."""
+    return _delay(m, value, cycles, reset_less=False)
+
+
+def _delay(m: Module, value: Value, cycles: int, *, reset_less: bool) -> Value:
     value = Value.cast(value)
     for _ in range(cycles):
-        later = Signal(value.shape(), name=f"{getattr(value, 'name', 'delayed')}_")
+        later = Signal(value.shape(), name=f"{getattr(value, 'name', 'delayed')}_",
+                       reset_less=reset_less)
         m.d.sync += later.eq(value)
         value = later
     return value

@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from .delay import delay
+from .delay import delay, delay_flags
 from .primitives import MultiplierConfig, SoftMultiplier
 from .requantize import Narrower, Rounding
 from .stream import beats
@@ -65,7 +65,7 @@ class Pipeline(wiring.Component):
         m.d.comb += [
             start.eq(valid & (room != 0)),
             *[take.eq(start) for take in takes],
-            queue.w_en.eq(delay(m, start, latency)),
+            queue.w_en.eq(delay_flags(m, start, latency)),
             queue.w_data.eq(result),
             self.o.valid.eq(queue.r_rdy),
             self.o.payload.as_value().eq(queue.r_data),
@@ -110,7 +110,8 @@ class Add(Pipeline):
                 terms.append((multiply.p, multiply.latency))
             longest = max(latency for _, latency in terms)
             a, b = (delay(m, p, longest - latency) for p, latency in terms)
-            both, scaled = Signal(signed(width)), Signal(signed(width))
+            both = Signal(signed(width), reset_less=True)
+            scaled = Signal(signed(width), reset_less=True)
             m.d.sync += [both.eq(a + b), scaled.eq(both + c.offset)]
             m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
             m.d.comb += narrow.i.eq(scaled)

@@ -10,8 +10,9 @@ __all__ = ["Loops"]
 class Loops:
     """A nest of loops, named from the inside out; the whole nest steps when ``go`` is up.
 
-    ``count[name]`` is the loop's index, ``last[name]`` whether it is its last (a register, so that a
-    long nest is no slow path), ``ends[name]`` whether it and all loops inside it are at their last.
+    ``count[name]`` is the loop's index, ``last[name]`` whether it is its last (a register, so that
+    a long nest is no slow path), ``ends[name]`` whether it and all loops inside it are at their
+    last.
     """
 
     def __init__(self, m: Module, go: Value, limits: Mapping[str, int]):

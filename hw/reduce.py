@@ -7,7 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .delay import delay
+from .delay import delay, delay_flags
 from .stream import Flow
 
 __all__ = ["ReduceConfig", "Maximum", "Sum"]
@@ -50,9 +50,9 @@ class _Reduce(wiring.Component):
         m = Module()
         c = self.config
         levels = ceil_log2(c.taps)
-        valid = delay(m, self.i.valid, levels)
-        first = delay(m, self.i.first, levels)
-        done = delay(m, self.i.valid & self.i.last, levels)
+        valid = delay_flags(m, self.i.valid, levels)
+        first = delay_flags(m, self.i.first, levels)
+        done = delay_flags(m, self.i.valid & self.i.last, levels)
         m.d.sync += self.o.valid.eq(done)
         m.d.comb += [self.o.first.eq(1), self.o.last.eq(1)]
         for lane in range(c.lanes):
@@ -64,7 +64,8 @@ class _Reduce(wiring.Component):
             while len(values) > 1:
                 pairs = [values[i:i + 2] for i in range(0, len(values), 2)]
                 values = [delay(m, self._pair(m, *pair), 1) for pair in pairs]
-            held, total = Signal(c.out, name=f"held_{lane}"), Signal(c.out, name=f"total_{lane}")
+            held = Signal(c.out, name=f"held_{lane}", reset_less=True)
+            total = Signal(c.out, name=f"total_{lane}")
             m.d.comb += total.eq(Mux(first, values[0], self.combine(held, values[0])))
             with m.If(valid):
                 m.d.sync += held.eq(total)

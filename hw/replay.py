@@ -97,7 +97,7 @@ class Replay(wiring.Component):
 
         # Cut: elements wait in order; a word leaves when it is full or its reduction has ended.
         capacity = c.width_in + c.width_out - 1
-        waiting = Signal(capacity * bits)
+        waiting = Signal(capacity * bits, reset_less=True)
         count, after = Signal(range(capacity + 1)), Signal(range(capacity + 1))
         final = c.length - (c.reads - 1) * c.width_in
         ended, cut = Signal(), Signal()

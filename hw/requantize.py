@@ -6,7 +6,7 @@ from amaranth import C, Const, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from .delay import delay
+from .delay import delay, delay_flags
 from .primitives import MultiplierConfig, SoftMultiplier
 from .stream import Flow
 
@@ -102,11 +102,11 @@ class Narrower(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         r = self.rounding
-        quotient = Signal(signed(max(1, len(self.i) - r.shift)))
+        quotient = Signal(signed(max(1, len(self.i) - r.shift)), reset_less=True)
         m.d.sync += quotient.eq(self.i >> r.shift)
         value = quotient
         if r.tie_bits is not None:
-            tie = Signal()
+            tie = Signal(reset_less=True)
             m.d.sync += tie.eq(~self.i[r.tie_bits:r.shift].any())
             value = Signal(signed(len(quotient) + 1))
             m.d.comb += value.eq(quotient - (tie & (quotient[0] == r.tie_parity)))
@@ -149,16 +149,16 @@ class Requantize(wiring.Component):
                 m.d.sync += beat.eq(Mux(beat == period - 1, 0, beat + 1))
         # keep, then each lane's mult and offset, in one word
         keep, mults, offsets = self._constants(m, beat)
-        valid = delay(m, self.i.valid, 2)
+        valid = delay_flags(m, self.i.valid, 2)
         later = c.latency - 2
-        m.d.comb += [self.o.valid.eq(delay(m, valid & keep, later)),
+        m.d.comb += [self.o.valid.eq(delay_flags(m, valid & keep, later)),
                      self.o.first.eq(1), self.o.last.eq(1),
                      self.dropped.eq(valid & ~keep)]
         for lane in range(c.lanes):
             multiply = SoftMultiplier(MultiplierConfig(c.acc, c.mult_shape))
             m.submodules[f"multiply_{lane}"] = multiply
             scaled = Signal(signed(max(multiply.config.p.width, c.offset_shape.width) + 1),
-                            name=f"scaled_{lane}")
+                            name=f"scaled_{lane}", reset_less=True)
             m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
             m.d.comb += [
                 multiply.x.eq(delay(m, self.i.payload[lane], 2)),
@@ -188,7 +188,7 @@ class Requantize(wiring.Component):
         store = memory.Memory(shape=1 + c.lanes * pair, depth=max(2, len(words)), init=words)
         m.submodules.constants = store
         read = store.read_port()
-        held = Signal(1 + c.lanes * pair)
+        held = Signal(1 + c.lanes * pair, reset_less=True)
         m.d.comb += read.addr.eq(beat)
         m.d.sync += held.eq(read.data)
         pairs = [held[1:].word_select(lane, pair) for lane in range(c.lanes)]

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
-from .delay import delay
+from .delay import delay, delay_flags
 from .primitives import MultiplierConfig, SoftMultiplier, block_of
 from .stream import Flow
 
@@ -211,7 +211,7 @@ class SystolicArray(wiring.Component):
     def _rom(self, m, name, address, words, width):
         """The word at ``address``, :attr:`weight_latency` cycles later."""
         c = self.config
-        out = Signal(width, name=f"{name}_word")
+        out = Signal(width, name=f"{name}_word", reset_less=True)
         if c.depth == 1:
             m.d.comb += out.eq(words[0])
             return out
@@ -255,7 +255,7 @@ class SystolicArray(wiring.Component):
             for row in range(c.simd):
                 width = min(c.acc.width, product.width + ceil_log2(row + 1))
                 psum = Signal(Shape(width, c.acc.signed or product.signed),
-                              name=f"psum_{row}_{column}")
+                              name=f"psum_{row}_{column}", reset_less=True)
                 m.d.sync += psum.eq(above + p[row, column])
                 above = psum
             feet.append(above)
@@ -266,7 +266,7 @@ class SystolicArray(wiring.Component):
         control = Signal(3)
         m.d.comb += [control[0].eq(self.i.valid), control[1].eq(self.i.first),
                      control[2].eq(self.i.valid & self.i.last)]
-        control = delay(m, control, c.depth_of_sum)
+        control = delay_flags(m, control, c.depth_of_sum)
         passed = [None] * c.lanes
         passed_valid = None
         for group in range(c.groups):
@@ -280,18 +280,18 @@ class SystolicArray(wiring.Component):
                 if c.folds == 1:
                     m.d.comb += total.eq(sums[column])
                 else:
-                    acc = Signal(c.acc, name=f"acc_{column}")
+                    acc = Signal(c.acc, name=f"acc_{column}", reset_less=True)
                     m.d.comb += total.eq(Mux(first, 0, acc) + sums[column])
                     with m.If(valid):
                         m.d.sync += acc.eq(total)
-                result = Signal(c.acc, name=f"result_{column}")
+                result = Signal(c.acc, name=f"result_{column}", reset_less=True)
                 m.d.sync += result.eq(total if passed[lane] is None
                                       else Mux(done, total, passed[lane]))
                 results.append(result)
             if group + 1 < c.groups:
                 passed = [delay(m, result, 1) for result in results]
-                passed_valid = delay(m, leaves, 1)
-                control = delay(m, control, 1)
+                passed_valid = delay_flags(m, leaves, 1)
+                control = delay_flags(m, control, 1)
         m.d.comb += [self.o.valid.eq(leaves), self.o.first.eq(1), self.o.last.eq(1)]
         for lane, result in enumerate(results):
             m.d.comb += self.o.payload[lane].eq(result)

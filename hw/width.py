@@ -67,12 +67,13 @@ class Widen(wiring.Component):
         ratio, steps = c.lanes_out // c.lanes_in, ceil_div(c.channels, c.lanes_in)
         part = c.lanes_in * c.element.width
         slot, step = Signal(range(ratio)), Signal(range(steps))
-        held = Signal((ratio - 1) * part) if ratio > 1 else None
+        held = Signal((ratio - 1) * part, reset_less=True) if ratio > 1 else None
         ends = Signal()
-        word = Signal(ratio * part)
+        word, gathered = Signal(ratio * part), Signal(ratio * part, reset_less=True)
         m.d.comb += [
             ends.eq((step == steps - 1) | (slot == ratio - 1)),
             self.i.ready.eq(~ends | ~self.o.valid | self.o.ready),
+            self.o.payload.as_value().eq(gathered),
         ]
         with m.Switch(slot):
             for k in range(ratio):
@@ -91,7 +92,7 @@ class Widen(wiring.Component):
                 with m.If(slot != ratio - 1):
                     m.d.sync += held.word_select(slot, part).eq(self.i.payload.as_value())
             with m.If(ends):
-                m.d.sync += [self.o.payload.as_value().eq(word), self.o.valid.eq(1)]
+                m.d.sync += [gathered.eq(word), self.o.valid.eq(1)]
         return m
 
 
@@ -118,7 +119,7 @@ class Narrow(wiring.Component):
         c = self.config
         ratio, steps = c.lanes_in // c.lanes_out, ceil_div(c.channels, c.lanes_out)
         part = c.lanes_out * c.element.width
-        held = Signal(ratio * part)
+        held = Signal(ratio * part, reset_less=True)
         slot, step = Signal(range(ratio)), Signal(range(steps))
         ends = Signal()
         m.d.comb += [

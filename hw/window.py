@@ -12,7 +12,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
-from .delay import delay
+from .delay import delay, delay_flags
 from .loops import Loops
 from .stream import Flow, beats
 from .width import ceil_div
@@ -249,8 +249,7 @@ class SlidingWindow(wiring.Component):
                                 & (writer.bank_column == column)),
                     read.addr.eq(reader.address[row][column]),
                 ]
-                words[row, column] = Signal(c.chunk * c.element.width, name=f"word_{row}_{column}")
-                m.d.sync += words[row, column].eq(read.data)
+                words[row, column] = delay(m, read.data, 1)
 
         width = c.element.width
         fill = sum((c.fill % (1 << width)) << (width * i) for i in range(c.chunk))
@@ -266,8 +265,8 @@ class SlidingWindow(wiring.Component):
                             with m.Case(turn_column):
                                 m.d.comb += word.eq(words[bank])
             inside = reader.inside_row[row] & reader.inside_column[column]
-            m.d.sync += self.o.payload.as_value().word_select(tap, len(word)).eq(
-                Mux(inside, word, fill))
+            m.d.comb += self.o.payload.as_value().word_select(tap, len(word)).eq(
+                delay(m, Mux(inside, word, fill), 1))
         m.d.sync += [
             self.o.valid.eq(reader.flags[0]),
             self.o.first.eq(reader.flags[1]),
@@ -387,8 +386,8 @@ class _Reader(wiring.Component):
         releases = Signal(range(c.height + 1))
         _table(m, releases, loops.count["row"], c.releases())
         freed = delay(m, releases, 1)
-        m.d.sync += self.released.eq(Mux(delay(m, go & row_ends, self._RELEASE), delay(
-            m, freed, self._RELEASE - 1), 0))
+        row_done = delay_flags(m, go & row_ends, self._RELEASE)
+        m.d.sync += self.released.eq(Mux(row_done, delay(m, freed, self._RELEASE - 1), 0))
 
         # Cycle 1 and 2: the parts of the addresses; 3: the addresses; 5: the words.
         row_part, turn_row = self._lines(m, loops, go)
@@ -400,7 +399,7 @@ class _Reader(wiring.Component):
             for tap, flag in enumerate(self._inside(m, loops, go, axis)):
                 m.d.comb += inside[tap].eq(flag if isinstance(flag, Const) else delay(m, flag, 3))
         m.d.comb += [
-            self.flags.eq(delay(m, Cat(go, starts_reduction, reduction_ends), 5)),
+            self.flags.eq(delay_flags(m, Cat(go, starts_reduction, reduction_ends), 5)),
             self.turn_row.eq(delay(m, turn_row, 4)),
             self.turn_column.eq(delay(m, turn_column, 3)),
         ]

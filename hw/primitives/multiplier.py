@@ -7,6 +7,8 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ..delay import delay
+
 __all__ = ["MultiplierConfig", "Multiplier", "SoftMultiplier", "block_of"]
 
 
@@ -70,9 +72,7 @@ class Multiplier(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         for x, w, p in zip(self.x, self.w, self.p, strict=True):
-            x_held, w_held = Signal(self.config.x), Signal(self.config.w)
-            product = Signal(self.config.p)
-            m.d.sync += [x_held.eq(x), w_held.eq(w), product.eq(x_held * w_held), p.eq(product)]
+            m.d.comb += p.eq(delay(m, delay(m, x, 1) * delay(m, w, 1), 2))
         return m
 
 
@@ -120,7 +120,7 @@ class SoftMultiplier(wiring.Component):
 
     def _register(self, m, value):
         shape = value.shape()
-        held = Signal(Shape(min(shape.width, self.config.p.width), shape.signed))
+        held = Signal(Shape(min(shape.width, self.config.p.width), shape.signed), reset_less=True)
         m.d.sync += held.eq(value)
         return held
 

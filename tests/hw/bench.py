@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 import numpy as np
-from amaranth import Shape, Value
+from amaranth import ClockDomain, Module, Shape, Value
 from amaranth.hdl import Elaboratable
 from amaranth.sim import Simulator
 
@@ -51,7 +51,10 @@ def port(stream):
 
 def simulate(dut: Elaboratable, *benches):
     """Run ``benches``, coroutines of a simulation context, to the end of the first."""
-    simulator = Simulator(dut)
+    m = Module()
+    m.domains.sync = ClockDomain()  # there are parts without a register
+    m.submodules.dut = dut
+    simulator = Simulator(m)
     simulator.add_clock(1e-6)
     first, *others = benches
     simulator.add_testbench(first)
