@@ -20,7 +20,10 @@ from .compiler.errors import DataError, FitError, GatewrightError
 
 __all__ = ["main"]
 
-out = Console(soft_wrap=True)
+#: columns of a table where there is no terminal to ask
+_WIDTH = 120
+
+out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
 err = Console(stderr=True, soft_wrap=True)
 
 _MODEL = click.argument("model", type=click.Path(path_type=Path))
@@ -72,8 +75,9 @@ def _at_least(least: int, **options: float | None) -> None:
 @contextmanager
 def _steps() -> Iterator[Callable[..., None]]:
     """A progress line on standard error: what is being done, how far, since when."""
-    with Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(bar_width=24),
-                  TimeElapsedColumn(), console=err, transient=True) as progress:
+    with Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False),
+                  BarColumn(bar_width=24), TimeElapsedColumn(), console=err,
+                  transient=True) as progress:
         task = progress.add_task("", total=None)
 
         def step(what: str, fraction: float | None = None) -> None:

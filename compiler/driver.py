@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import emit, ir, lower
-from .errors import DataError, FitError
+from .errors import DataError, FitError, PlanError
 from .frontend import load, write_qdq
 from .passes.argmax_in_hardware import argmax_in_hardware
 from .plan import Device, Goal, Network, Plan, lacking, latency, make_plan, read_plan, write_plan
@@ -49,17 +49,23 @@ def fit(model: Path, device: Device, board: str, goal: Goal) -> Network:
 
 
 def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Plan:
-    """A plan for ``goal``; where the board is too slow for it, the error says how fast it can be."""
-    try:
+    """A plan for ``goal``; the error says how fast the board is where that is not enough."""
+    if goal.interval is None:
         return make_plan(graph, device, board, goal)
-    except FitError as error:
-        if goal.interval is None:
-            raise
-        best = Network(graph, make_plan(graph, device, board, Goal("latency")), device)
+    try:
+        plan = make_plan(graph, device, board, goal)
+        if Network(graph, plan, device).interval <= goal.interval:
+            return plan
+    except FitError:
+        pass
+    fastest = make_plan(graph, device, board, Goal("latency"))
+    least = Network(graph, fastest, device).interval
+    if least > goal.interval:
         raise FitError(
-            f"{goal.interval} cycles a frame were asked for, but the fastest plan that fits {board} "
-            f"takes {best.interval}; ask for fewer frames a second, or choose --goal latency"
-        ) from error
+            f"the goal allows {goal.interval} cycles a frame, but the fastest plan that fits "
+            f"{board} takes {least}; ask for fewer frames a second, or for --goal latency"
+        )
+    return fastest
 
 
 def compile_model(model: Path, out: Path, device: Device, board: str, *,
@@ -97,7 +103,7 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
             graph = argmax_in_hardware(graph)
         progress("planning")
         chosen = given or replace(_planned(graph, device, board, goal or Goal()), argmax=argmax)
-        network = Network(graph, chosen, device)
+        network = _network(graph, chosen, device)
         write_plan(chosen, directory / "plan.json")
         progress("proving the requantizers")
         accelerator = lower.accelerator(network)
@@ -119,6 +125,21 @@ def _given(file: Path, board: str) -> Plan:
     return plan
 
 
+def _network(graph: ir.Graph, plan: Plan, device: Device) -> Network:
+    """A network whose stages stand in flow order, as an edited plan may not have them."""
+    network, seen = Network(graph, plan, device), set[str | None]([None])
+    for stage in plan.stages:
+        late = [edge.source for edge in network.edges
+                if edge.sink == stage.name and edge.source not in seen]
+        if late:
+            raise PlanError(
+                f"stage {stage.name} stands before {late[0]}, whose output it takes; list the "
+                "stages of the plan in the order in which data passes them"
+            )
+        seen.add(stage.name)
+    return network
+
+
 def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compiled:
     """What :func:`compile_model` left in ``directory``; ``device_of`` gives a board's device."""
     if not (directory / "compile.json").exists():
@@ -130,7 +151,7 @@ def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compil
     graph = load(directory / "model.int8.onnx")
     if plan.argmax:
         graph = argmax_in_hardware(graph)
-    return Compiled(directory, graph, Network(graph, plan, device_of(plan.board)))
+    return Compiled(directory, graph, _network(graph, plan, device_of(plan.board)))
 
 
 def layers(network: Network) -> list[dict[str, Any]]:
@@ -178,6 +199,11 @@ def check_output(out: Path) -> None:
         raise DataError(
             f"{out}: exists and is not a directory that `gatewright compile` wrote; name "
             "another with -o, or remove it"
+        )
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir():
+        raise DataError(
+            f"{out}: can not be written ({above} is a file); name another directory with -o"
         )
 
 

@@ -84,7 +84,10 @@ class Maximum(_Reduce):
     """The largest element of each channel."""
 
     def combine(self, a, b):
-        return Mux(a > b, a, b)
+        # Signed numbers keep their order as unsigned ones when the sign bit is flipped; comparing
+        # those is one carry chain and nothing more.
+        flip = 1 << (len(a) - 1) if self.config.out.signed else 0
+        return Mux((a.as_unsigned() ^ flip) > (b.as_unsigned() ^ flip), a, b)
 
 
 class Sum(_Reduce):

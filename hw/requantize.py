@@ -85,7 +85,7 @@ class RequantizeConfig:
 
 
 class Narrower(wiring.Component):
-    """``o = clip(t >> shift)`` by a :class:`Rounding`, two cycles later.
+    """``o = clip(t >> shift)`` by a :class:`Rounding`, three cycles later.
 
     Members
     -------
@@ -93,7 +93,7 @@ class Narrower(wiring.Component):
     o : Out(out)
     """
 
-    latency = 2
+    latency = 3
 
     def __init__(self, shape: Shape, out: Shape, rounding: Rounding):
         self.rounding = rounding
@@ -110,12 +110,10 @@ class Narrower(wiring.Component):
             m.d.sync += tie.eq(~self.i[r.tie_bits:r.shift].any())
             value = Signal(signed(len(quotient) + 1))
             m.d.comb += value.eq(quotient - (tie & (quotient[0] == r.tie_parity)))
-        with m.If(value < r.low):
-            m.d.sync += self.o.eq(r.low)
-        with m.Elif(value > r.high):
-            m.d.sync += self.o.eq(r.high)
-        with m.Else():
-            m.d.sync += self.o.eq(value)
+        below, above = (delay(m, flag, 1) for flag in (value < r.low, value > r.high))
+        result = Signal(self.o.shape(), reset_less=True)
+        m.d.sync += result.eq(Mux(below, r.low, Mux(above, r.high, delay(m, value, 1))))
+        m.d.comb += self.o.eq(result)
         return m
 
 

@@ -19,6 +19,9 @@ from .width import ceil_div
 
 __all__ = ["WindowConfig", "SlidingWindow"]
 
+#: cycles from a row's last read until a new row in its place may be read
+_REUSE = 16
+
 
 @dataclass(frozen=True)
 class WindowConfig:
@@ -162,14 +165,20 @@ class WindowConfig:
 
     @property
     def rows(self) -> int:
-        """Rows stored: enough that the next ones arrive, across frames too, while the last are
-        read.
+        """Rows stored: enough that the next ones arrive, across frames too, while the last are read.
+
+        Beyond that, as many as pass while a released row's place is on its way to be written again;
+        with a map of several rows that is at least one, so that neighbours of one speed need not
+        move in step.
         """
         last = max(self._first_row(self.height_out - 1), 0)
         held = self.height - last
         needed = max(self.needed(row) - max(self._first_row(row), 0)
                      for row in range(self.height_out))
-        enough = max(needed + self.stride[0], held + self.needed(0)) + (self.height > 1)
+        enough = max(needed + self.stride[0], held + self.needed(0))
+        writing = self.width * self.words * self.stride[0]
+        if self.height > 1 or writing + _REUSE > self.row_cycles:
+            enough += self.stride[0] * ceil_div(_REUSE, self.row_cycles)
         return ceil_div(enough, self.banks[0]) * self.banks[0]
 
     @property

@@ -18,7 +18,7 @@ __all__ = ["StagePlan", "Design", "ConvDesign", "PoolDesign", "SimpleDesign", "d
 
 #: width of a requantizer's multiplier and offset that the estimate assumes
 _MULT_BITS, _OFFSET_BITS = 14, 30
-_REQUANTIZE_LATENCY = 9
+_REQUANTIZE_LATENCY = 10
 _QUEUE_LATENCY = 2
 
 
@@ -402,7 +402,7 @@ def _beats(op: ir.Op, graph: ir.Graph, pe: int) -> int:
 @design.register
 def _(op: ir.Add, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe),
-                        11, 420, 300)
+                        12, 420, 300)
 
 
 @design.register

@@ -203,18 +203,20 @@ def random_folding(graph, rng, most=600, device=GENERIC):
 
 
 def _random_stage(op, number, graph, rng, most, device):
-    deepest = op.reduction if isinstance(op, ir.Conv) else 12
+    windowed = isinstance(op, ir.Conv | ir.MaxPool | ir.AveragePool)
+    deepest = op.reduction if isinstance(op, ir.Conv) else op.window.taps if windowed else 1
     channels = max(graph.shape(name).channels for name in (*op.inputs, op.output))
     fastest = None
     for _ in range(300):
         simd, pe = int(rng.integers(1, deepest + 1)), int(rng.integers(1, channels + 1))
-        stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe,
-                          int(rng.integers(0, simd * pe + 1)), str(rng.choice(["block", "logic"])))
+        hard = simd * pe - int(rng.integers(0, min(3, simd * pe) + 1))
+        stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe, hard,
+                          str(rng.choice(["block", "logic"])))
         try:
             cycles = design(op, graph, stage, device).cycles()
         except PlanError:
             continue
-        if cycles <= most:
+        if cycles <= most and simd * pe <= 24:
             return stage
         fastest = min(fastest or (cycles, stage), (cycles, stage), key=lambda pair: pair[0])
     assert fastest, f"no folding of {op.name} is legal"

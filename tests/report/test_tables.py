@@ -1,0 +1,89 @@
+"""The terminal shows the numbers of the summaries, with their units."""
+
+import io
+
+import pytest
+from gatewright.compiler.report import tables
+from rich.console import Console
+
+from .summaries import ALL, POINTS
+
+COMPILE, SIMULATE, BUILD = ALL["compile"], ALL["simulate"], ALL["build"]
+
+
+def shown(*found):
+    console = Console(file=io.StringIO(), width=150)
+    for table in found:
+        console.print(table)
+    return console.file.getvalue()
+
+
+def row(text, start):
+    return next(line.split() for line in text.splitlines() if line.strip().startswith(start))
+
+
+@pytest.mark.parametrize(("found", "titles"), [
+    (tables.check(COMPILE), ["Plan", "Layers", "Resources"]),
+    (tables.compile(COMPILE), ["Plan", "Layers", "Resources"]),
+    (tables.simulate(SIMULATE, COMPILE), ["Simulation", "Cycles"]),
+    (tables.build(BUILD, COMPILE), ["Timing", "Resources"]),
+    (tables.bench(ALL["bench"]), ["Benchmark", "Machine"]),
+    (tables.accuracy(ALL["accuracy"]),
+     ["Accuracy", "Layers: float against integer, and the witness"]),
+    (tables.explore(POINTS), ["Design space"])])
+def test_each_command_has_its_tables(found, titles):
+    assert [table.title for table in found] == titles
+    shown(*found)
+
+
+def test_a_layer_shows_its_folding_and_its_share_of_the_interval():
+    line = row(shown(*tables.compile(COMPILE)), "pool")
+    assert line[:8] == ["pool", "MaxPool", "0", "1", "2", "0", "600", "1,000"]
+    assert line[-2:] == ["25", "%"]
+
+
+def test_estimates_are_held_against_the_build():
+    text = shown(*tables.build(BUILD, COMPILE))
+    assert row(text, "LUTs")[:6] == ["LUTs", "5,000", "6,250", "-20.0", "%", "24,288"]
+    assert row(text, "block")[:5] == ["block", "RAMs", "7", "-", "-"]
+
+
+def test_a_mismatch_is_named():
+    first = {"layer": "conv", "frame": 1, "index": [2, 3],
+             "text": "conv, frame 1 at [2, 3]: 4 not 5"}
+    text = shown(*tables.simulate(SIMULATE | {"mismatches": 7, "first_mismatch": first}, COMPILE))
+    assert "7 values differ" in text
+    assert "conv, frame 1 at [2, 3]: 4 not 5" in text
+
+
+def test_stalled_cycles_are_not_taken_for_the_formula():
+    text = shown(*tables.simulate(SIMULATE | {"stall": 0.5}, COMPILE))
+    assert "stalled on purpose (50 % of cycles)" in " ".join(text.split())
+
+
+def test_bench_tells_where_its_numbers_come_from():
+    text = " ".join(shown(*tables.bench(ALL["bench"])).split())
+    assert "cycles simulated, 150.0 MHz board target (not built)" in text
+    assert "2x" in text
+    assert "2.5x" in text
+
+
+def test_accuracy_without_labels_or_floats_still_shows_the_witness():
+    found = ALL["accuracy"] | {"labelled": False, "float": None, "integer": None, "agreement": None,
+                               "sqnr": None}
+    text = " ".join(shown(*tables.accuracy(found)).split())
+    assert "3 ppm of 1 M values differ, by at most 1 step (50 frames)" in text
+    assert "no labels" in text
+
+
+def test_what_does_not_fit_is_listed():
+    short = {"what": "block RAMs", "needed": 71, "available": 56}
+    found = tables.check(COMPILE | {"fits": False, "lacking": [short]})
+    assert found[-1].title == "Too much for the board"
+    assert row(shown(found[-1]), "block") == ["block", "RAMs", "71", "56"]
+
+
+def test_the_front_is_marked():
+    text = shown(*tables.explore(POINTS))
+    assert row(text, "*")[:2] == ["*", "4,000"]
+    assert row(text, "8,000")[0] == "8,000"

@@ -1,0 +1,64 @@
+"""The steps as functions, on a tiny network."""
+
+import gatewright as gw
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def x(samples):
+    return np.load(samples)["x"]
+
+
+def test_a_network_is_loaded_in_stream_order(floats):
+    network = gw.load(floats)
+    assert not network.quantized
+    assert [op.name for op in network] == ["conv", "pool", "flat", "dense"]
+    assert str(network.values["x"].shape) == "6x6x1"
+
+
+def test_quantizing_gives_integers_everywhere(floats, x):
+    integers = gw.quantize(gw.load(str(floats)), x)
+    assert integers.quantized
+    assert all(value.quant.dtype.bits == 8 for value in integers.values.values())
+
+
+def test_a_quantized_network_stays_as_it_is(qdq):
+    network = gw.load(qdq)
+    assert gw.quantize(network, np.zeros((1, 12), np.float32)) is network
+
+
+def test_a_plan_says_what_the_hardware_costs(qdq):
+    network = gw.load(qdq)
+    plan = gw.plan(network, "icebreaker")
+    small = gw.plan(network, "icebreaker", "area")
+    assert plan.interval <= small.interval == 36
+    assert small.multipliers == 1
+    assert 0 < small.resources.lut <= plan.resources.lut
+    assert gw.plan(network, "icebreaker", "fps", interval=20).interval <= 20
+
+
+def test_a_model_is_compiled_into_a_directory(floats, x, tmp_path):
+    compiled = gw.compile(floats, tmp_path / "out", board="icebreaker", samples=x)
+    assert compiled.directory == tmp_path / "out"
+    assert compiled.plan.board == "icebreaker"
+    assert compiled.graph.quantized
+    assert (tmp_path / "out" / "rtl" / "accelerator.v").exists()
+
+
+def test_a_folder_is_needed_only_once(qdq, tmp_path):
+    first = gw.compile(qdq, tmp_path / "out", board="icebreaker")
+    again = gw.compile(qdq, tmp_path / "out", board="icebreaker", goal="area")
+    assert again.network.interval >= first.network.interval
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda model, out: gw.load("none.onnx"), "no such file"),
+    (lambda model, out: gw.compile(model, out, board="icebreaker"), "needs samples"),
+    (lambda model, out: gw.compile(model, out, board="none"), "there is no board called 'none'"),
+    (lambda model, out: gw.quantize(gw.load(model), np.zeros((2, 3), np.float32)), "1, 6, 6"),
+], ids=["file", "samples", "board", "shape"])
+def test_errors_are_of_one_kind(call, words, floats, tmp_path):
+    with pytest.raises(gw.GatewrightError, match=words):
+        call(floats, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,281 @@
+"""The commands from end to end on tiny networks: what they print, what they write."""
+
+import json
+from math import inf
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from click.testing import CliRunner
+from gatewright.cli import main
+from gatewright.compiler import driver, emit
+from numpy.testing import assert_array_equal
+
+BOARD = "icebreaker"
+
+
+def run(*arguments):
+    """What a command that must succeed printed on standard output."""
+    result = CliRunner().invoke(main, [str(word) for word in arguments])
+    assert result.exit_code == 0, f"{result.output}\n{result.exception!r}"
+    return result.stdout
+
+
+def as_json(*arguments):
+    return json.loads(run(*arguments, "--json"))
+
+
+def compiling(model, out, *more):
+    return ["compile", model, "--board", BOARD, "-o", out, *more]
+
+
+def summary(directory, step):
+    return json.loads((directory / f"{step}.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def out(floats, samples, tmp_path_factory):
+    """The float CNN, compiled."""
+    directory = tmp_path_factory.mktemp("floats") / "out"
+    run(*compiling(floats, directory, "--calibration", samples))
+    return directory
+
+
+@pytest.fixture(scope="session")
+def simulated(out, samples):
+    """The compiled CNN after a simulation of three frames."""
+    return as_json("simulate", out, "--input", samples, "--frames", 3)
+
+
+# --- check and compile ----------------------------------------------------------------------------
+
+
+def test_check_shows_what_compile_would_do(floats):
+    found = as_json("check", floats, "--board", BOARD)
+    assert found["fits"] is True
+    assert found["board"] == BOARD
+    assert [layer["name"] for layer in found["layers"]] == ["conv", "pool", "dense"]
+
+
+def test_check_writes_nothing(floats, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("check", floats)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compile_writes_the_agreed_files(out):
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == [
+        "compile.json", "model.float.onnx", "model.int8.onnx", "plan.json", "report.html", "rtl",
+        "rtl/accelerator.il", "rtl/accelerator.v", "rtl/interface.json"]
+    assert [path.name for path in out.parent.iterdir()] == ["out"]
+    onnx.checker.check_model(onnx.load(out / "model.int8.onnx"))
+
+
+def test_the_keys_of_compile_json(out):
+    found = summary(out, "compile")
+    assert set(found) >= {"layers", "interval_cycles", "latency_cycles", "estimate", "board",
+                          "fits"}
+    assert set(found["estimate"]) == {"lut", "ff", "dsp", "bram"}
+    for layer in found["layers"]:
+        assert set(layer) >= {"name", "op", "macs", "simd", "pe", "cycles", "multipliers",
+                              "memory_bits"}
+    first, _, last = found["layers"]
+    assert (first["macs"], last["macs"]) == (36 * 4 * 9, 3 * 36)
+    assert found["macs"] == first["macs"] + last["macs"]
+    assert found["interval_cycles"] >= max(layer["cycles"] for layer in found["layers"])
+
+
+def test_json_is_the_file(floats, samples, tmp_path):
+    shown = as_json(*compiling(floats, tmp_path / "out", "--calibration", samples))
+    assert shown == summary(tmp_path / "out", "compile")
+
+
+def test_compiling_twice_gives_the_same_hardware(floats, samples, out, tmp_path):
+    run(*compiling(floats, tmp_path / "out", "--calibration", samples))
+    for name in ("rtl/accelerator.il", "rtl/accelerator.v", "plan.json", "compile.json",
+                 "model.int8.onnx"):
+        assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes(), name
+
+
+def test_the_plan_can_be_given_back(floats, samples, out, tmp_path):
+    run(*compiling(floats, tmp_path / "out", "--calibration", samples, "--plan",
+                   out / "plan.json"))
+    assert (tmp_path / "out/rtl/accelerator.il").read_bytes() == (
+        out / "rtl/accelerator.il").read_bytes()
+
+
+def test_an_edited_plan_is_obeyed(floats, samples, out, tmp_path):
+    plan = json.loads((out / "plan.json").read_text())
+    plan["stages"][0].update(simd=1, pe=1, hard=0)
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    found = as_json(*compiling(floats, tmp_path / "out", "--calibration", samples, "--plan",
+                               tmp_path / "plan.json"))
+    first = found["layers"][0]
+    assert (first["simd"], first["pe"], first["cycles"]) == (1, 1, 36 * 9 * 4)
+
+
+def test_goals_trade_time_for_area(floats, samples, tmp_path):
+    calibration = ["--calibration", samples]
+    small = as_json(*compiling(floats, tmp_path / "a", *calibration, "--goal", "area"))
+    fast = as_json(*compiling(floats, tmp_path / "l", *calibration, "--goal", "latency"))
+    rate = as_json(*compiling(floats, tmp_path / "f", *calibration, "--goal", "fps=40000"))
+    assert fast["interval_cycles"] < small["interval_cycles"]
+    assert fast["multipliers"] > small["multipliers"]
+    assert rate["interval_cycles"] <= 24e6 / 40000
+
+
+def test_a_quantized_network_needs_no_calibration(qdq, samples, tmp_path):
+    run(*compiling(qdq, tmp_path / "out"))
+    assert (tmp_path / "out/model.int8.onnx").read_bytes() == qdq.read_bytes()
+    result = CliRunner().invoke(main, [str(word) for word in compiling(
+        qdq, tmp_path / "out", "--calibration", samples)])
+    assert result.exit_code == 0
+    assert "is quantized already; --calibration is ignored" in result.output
+
+
+def test_npy_and_folders_of_images_calibrate_too(floats, samples, tmp_path):
+    from PIL import Image
+
+    np.save(tmp_path / "x.npy", np.load(samples)["x"])
+    run(*compiling(floats, tmp_path / "npy", "--calibration", tmp_path / "x.npy"))
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(1)
+    for n in range(3):
+        Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / f"images/{n}.png")
+    run(*compiling(floats, tmp_path / "folder", "--calibration", tmp_path / "images"))
+
+
+class Stop(BaseException):
+    """What Ctrl-C is, but not caught by the command line."""
+
+
+@pytest.mark.parametrize("where", ["emit", "rename"])
+def test_an_interrupted_compile_leaves_the_old_directory_whole(where, qdq, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    run(*compiling(qdq, out))
+    (out / "mine.txt").write_text("kept")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    def stop(*_):
+        raise Stop
+
+    if where == "emit":
+        monkeypatch.setattr(emit, "emit", stop)
+    else:
+        rename = driver.Path.rename
+        monkeypatch.setattr(driver.Path, "rename", lambda self, target: (
+            stop() if target == out and not self.name.endswith(".old") else rename(self, target)))
+    with pytest.raises(Stop):
+        CliRunner().invoke(main, [str(word) for word in compiling(qdq, out)])
+    monkeypatch.undo()
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_new_compile_drops_what_belongs_to_the_old_one(qdq, tmp_path):
+    out = tmp_path / "out"
+    run(*compiling(qdq, out))
+    (out / "simulate.json").write_text("{}")
+    run(*compiling(qdq, out))
+    assert not (out / "simulate.json").exists()
+
+
+def test_the_winning_class_in_hardware(floats, samples, tmp_path):
+    found = as_json(*compiling(floats, tmp_path / "out", "--calibration", samples, "--argmax"))
+    assert found["layers"][-1]["op"] == "ArgMax"
+
+
+# --- simulate -------------------------------------------------------------------------------------
+
+
+def test_the_hardware_equals_the_golden_model(simulated):
+    assert simulated["mismatches"] == 0
+    assert simulated["first_mismatch"] is None
+    assert simulated["frames"] == 3
+    assert simulated["values"] >= 3 * 3
+    assert simulated["level"] == "rtl"
+    assert simulated["simulator"].startswith("verilator")
+    assert 0 < simulated["wall_seconds"] < inf
+    assert simulated["cycles_per_second"] > 0
+
+
+def test_the_simulated_interval_is_the_planned_one(simulated, out):
+    assert simulated["interval_cycles"] == summary(out, "compile")["interval_cycles"]
+    assert abs(simulated["latency_cycles"] / simulated["planned_latency_cycles"] - 1) < 0.1
+
+
+def test_outputs_are_shaped_and_typed_as_the_model_gives_them(simulated, out, samples):
+    found = np.load(out / "outputs.npz")
+    x = np.load(samples)["x"][:3]
+    session = onnxruntime.InferenceSession(out / "model.int8.onnx",
+                                           providers=["CPUExecutionProvider"])
+    (wanted,) = session.run(None, {"x": x})
+    assert found.files == ["y"]
+    assert (found["y"].shape, found["y"].dtype) == (wanted.shape, wanted.dtype)
+    assert_array_equal(np.argmax(found["y"], 1), np.argmax(wanted, 1))
+
+
+def test_stalls_change_nothing_but_the_time(simulated, out, samples):
+    before = np.load(out / "outputs.npz")["y"]
+    found = as_json("simulate", out, "--input", samples, "--frames", 3, "--stall", 0.4)
+    assert found["mismatches"] == 0
+    assert found["stall"] == 0.4
+    assert_array_equal(np.load(out / "outputs.npz")["y"], before)
+
+
+# --- bench, accuracy, lists -----------------------------------------------------------------------
+
+
+def test_bench_works_without_a_build_and_says_so(out, samples):
+    found = as_json("bench", out, "--input", samples)
+    assert set(found) >= {"fpga", "cpu", "speedup"}
+    assert set(found["fpga"]) >= {"latency_us", "fps", "gmacs", "mac_utilization",
+                                  "device_utilization"}
+    assert found["fpga"]["clock_source"] == "board target (not built)"
+    assert found["fpga"]["how"] in ("simulated", "estimated")
+    for reference in found["cpu"]:
+        assert set(reference) >= {"name", "threads", "latency_us", "fps"}
+        assert reference["how"] == "measured"
+    assert found == summary(out, "bench")
+
+
+def test_accuracy_compares_float_integer_and_witness(out, samples):
+    found = as_json("accuracy", out, "--data", samples)
+    assert found["samples"] == 8
+    assert found["labelled"] is True
+    assert 0 <= found["integer"]["top1"] <= 1
+    assert {row["name"] for row in found["sqnr"]["layers"]} == {"conv", "pool", "dense"}
+    assert all(row["sqnr_db"] > 20 for row in found["sqnr"]["layers"])
+    assert found["witness"]["layer_by_layer"]["largest"] <= 1
+    assert found == summary(out, "accuracy")
+
+
+def test_the_report_shows_every_step(out, simulated, samples):
+    run("bench", out)
+    page = (out / "report.html").read_text()
+    for word in ("dense", "golden model", "icebreaker"):
+        assert word in page
+
+
+def test_boards_are_listed():
+    found = {row["name"]: row for row in as_json("boards")["boards"]}
+    assert found["icebreaker"]["dsp"] == 8
+    assert found["ulx3s-85f"]["part"] == "LFE5U-85F-6BG381C"
+    assert "icebreaker" in run("boards")
+
+
+def test_tools_are_listed():
+    found = {row["name"]: row for row in as_json("tools")["tools"]}
+    assert found["yosys"]["version"]
+    assert set(found) >= {"yosys", "nextpnr-ecp5", "nextpnr-ice40", "verilator"}
+    assert "yosys" in run("tools")
+
+
+def test_explore_finds_a_front(floats, tmp_path):
+    found = as_json("explore", floats, "--board", BOARD, "--points", 3, "-o", tmp_path / "space")
+    intervals = [point["interval"] for point in found["points"]]
+    assert intervals == sorted(intervals)
+    assert len(intervals) >= 2
+    assert found == summary(tmp_path / "space", "explore")
+    assert (tmp_path / "space" / "explore.png").stat().st_size > 1000

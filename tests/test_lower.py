@@ -1,0 +1,213 @@
+"""Any network under any legal folding computes, in hardware, what the golden model does: bit for bit."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from gatewright.compiler import ir, lower
+from gatewright.compiler.frontend import writer
+from gatewright.compiler.ir.text import describe
+from gatewright.compiler.ir.verify import output_shape
+from gatewright.compiler.plan import stages
+from gatewright.compiler.quantize import float_model
+from gatewright.sim import golden
+from numpy.testing import assert_array_equal
+
+from .hw.bench import STALLS
+from .plan.networks import Builder, fold, measure, random_folding
+
+FRAMES = 3
+
+
+def check(network, frames, *, stall=0.0, seed=0):
+    """The accelerator equals golden; the message names the folding."""
+    graph = network.graph
+    seen = measure(network, frames, stall=stall, seed=seed)
+    wanted = golden.run(graph, frames)[graph.outputs[0].value]
+    assert_array_equal(seen.values, wanted, f"{ir.to_text(graph)}{network.plan}")
+    return seen
+
+
+def random_network(rng):
+    """A builder that has appended one to four operators of any kind, and at times a head."""
+    builder = Builder(int(rng.integers(2, 6)), int(rng.integers(1, 6)), int(rng.integers(1, 6)),
+                      seed=int(rng.integers(1 << 30)), simple=False)
+    x = builder.input
+    for _ in range(int(rng.integers(1, 4))):
+        x = random_layer(builder, x, rng)
+    head = rng.integers(4)
+    if head == 0:
+        x = builder.dense(x, int(rng.integers(1, 6)))
+    if head == 1:
+        x = builder.argmax(x)
+    return builder
+
+
+def random_window(shape, rng):
+    """A kernel, stride, dilation and pads that fit ``shape``; every window sees some of the map."""
+    while True:
+        kernel, stride, dilation = (tuple(int(n) for n in rng.integers(1, most + 1, 2))
+                                    for most in (3, 2, 2))
+        pads = tuple(int(n) for n in rng.integers(0, 2, 4) * [k > 1 for k in kernel * 2])
+        window = ir.Window(kernel, stride, dilation, pads)
+        if min(window.output(shape, 1).array) >= 1:
+            return {"kernel": kernel, "stride": stride, "dilation": dilation, "pads": pads}
+
+
+def random_layer(builder, x, rng):
+    shape = builder.shape(x)
+    window = random_window(shape, rng)
+    plain = {name: window[name] for name in ("kernel", "stride", "pads")}
+    channels = int(rng.integers(1, 7))
+
+    def conv():
+        return builder.conv(x, channels, weight_bits=int(rng.integers(2, 9)), **window)
+
+    def grouped():
+        groups = int(rng.choice([g for g in (1, 2, 3) if shape.channels % g == 0]))
+        return builder.conv(x, groups * int(rng.integers(1, 4)), groups=groups, **window)
+
+    def residual():
+        return builder.add(builder.conv(x, shape.channels, (3, 3), pads=(1, 1, 1, 1)), x)
+
+    def branches():
+        return builder.concat(builder.conv(x, channels), builder.unary(x), x)
+
+    def average():
+        return builder.average_pool(x, count_padding=bool(rng.integers(2)), **plain)
+
+    def border():
+        padded = builder.pad(x, tuple(int(n) for n in rng.integers(0, 3, 4)), float(rng.normal()))
+        return builder.max_pool(padded, (min(3, shape.height), 1), (1, 1))
+
+    def flat():
+        return builder.unary(builder.reshape(x, 1, shape.height))
+
+    layers = [conv, conv, grouped, lambda: builder.depthwise(x, **window), residual, branches, average,
+              lambda: builder.max_pool(x, **window), border, flat, lambda: builder.unary(x),
+              lambda: builder.add(x, x)]
+    return layers[rng.integers(len(layers))]()
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_networks_under_random_foldings(seed):
+    rng = np.random.default_rng(seed)
+    builder = random_network(rng)
+    network = random_folding(builder.graph(), rng, most=150)
+    check(network, builder.frames(FRAMES, seed), stall=float(rng.choice([0.0, 0.2, 0.6])), seed=seed)
+
+
+# One operator at a time, under named foldings.
+
+def image(channels=4, height=5, width=5, **more):
+    return Builder(height, width, channels, **more)
+
+
+CONVOLUTIONS = {
+    "dense": lambda b: b.conv(b.input, 6, (3, 3), pads=(1, 1, 1, 1)),
+    "pointwise": lambda b: b.conv(b.input, 6),
+    "dilated": lambda b: b.conv(b.input, 6, (3, 3), dilation=(2, 1), pads=(2, 1, 2, 1)),
+    "strided": lambda b: b.conv(b.input, 6, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1)),
+    "grouped": lambda b: b.conv(b.input, 12, (3, 3), groups=2, pads=(1, 1, 1, 1)),
+}
+
+
+@pytest.mark.parametrize(("simd", "pe"), [(1, 6), (2, 5), (3, 4), (4, 6), (5, 3), (7, 6), (11, 2),
+                                          (12, 1), (18, 3), (36, 2)])
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_a_convolution_under_any_folding_takes_its_cycles(name, simd, pe):
+    builder = image()
+    output = CONVOLUTIONS[name](builder)
+    graph = builder.graph()
+    op, = graph
+    network = fold(graph, {output: (min(simd, op.reduction), pe)}, hard=99)
+    seen = check(network, builder.frames(3))
+    assert seen.intervals[1:] == [network.interval]
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize(("simd", "pe"), [(1, 1), (1, 4), (2, 5), (3, 2), (3, 3), (4, 2), (9, 1), (9, 5)])
+def test_a_depthwise_convolution_under_any_folding(simd, pe, stall):
+    builder = image(5)
+    output = builder.depthwise(builder.input, pads=(1, 1, 1, 1))
+    network = fold(builder.graph(), {output: (simd, pe)}, hard=99)
+    seen = check(network, builder.frames(3), stall=stall)
+    if not stall:
+        assert seen.intervals[1:] == [network.interval]
+
+
+@pytest.mark.parametrize("weights", ["block", "logic"])
+@pytest.mark.parametrize("hard", [0, 3, 99])
+def test_the_kind_of_multiplier_and_memory_changes_no_bit(hard, weights):
+    builder = image(3)
+    output = builder.conv(builder.input, 4, (3, 3))
+    network = fold(builder.graph(), {output: (3, 4)}, hard=hard, weights=weights)
+    check(network, builder.frames(2))
+
+
+@pytest.mark.parametrize("lanes_in", range(1, 6))
+def test_the_host_may_send_any_number_of_lanes(lanes_in):
+    builder = image(5, 3, 3)
+    output = builder.conv(builder.input, 3)
+    check(fold(builder.graph(), {output: (5, 3)}, lanes_in=lanes_in, hard=99), builder.frames(2), stall=0.3)
+
+
+@pytest.mark.parametrize(("pe", "following"), [(1, 1), (2, 3), (4, 4), (6, 5), (3, 12), (4, 12), (5, 7)])
+def test_a_reshape_costs_no_stage_and_mixes_no_pixels(pe, following):
+    builder = image(3, 2, 3)
+    first = builder.conv(builder.input, 6)
+    output = builder.unary(builder.reshape(first, 1, 3))
+    check(fold(builder.graph(), {first: (3, pe), output: (1, following)}, hard=99), builder.frames(2),
+          stall=0.3)
+
+
+def test_extreme_inputs_and_weights_do_not_overflow():
+    builder = image(8, 3, 3, dtype=ir.Int(8, True))
+    output = builder.conv(builder.input, 2, (3, 3))
+    op, = builder.graph()
+    sharp = replace(op, weight=np.full(op.weight.shape, -128, np.int8))
+    graph = builder.graph().replace([sharp])
+    frames = np.stack([np.full((3, 3, 8), value) for value in (-128, 127, 0)])
+    check(fold(graph, {output: (9, 2)}, hard=99), frames)
+
+
+@pytest.mark.parametrize("element", [ir.Int(8, False), ir.Int(4, True), ir.Int(1, False), ir.Int(12, True)],
+                         ids=str)
+def test_no_width_is_special(element):
+    builder = image(3, 3, 3, dtype=element)
+    output = builder.conv(builder.input, 4, (2, 2))
+    check(fold(builder.graph(), {output: (6, 2)}, hard=99), builder.frames(2), stall=0.3)
+
+
+# Completeness: an operator that lacks a part cannot be merged.
+
+PARTS = {
+    "golden rule": golden.step, "printed form": describe, "shape rule": output_shape,
+    "QDQ form": writer._write, "float rule": float_model.apply,
+    "cost": stages.design, "lowering": lower.component,
+}
+#: a reshape is wiring: no hardware by design
+NO_HARDWARE = {ir.Reshape}
+
+
+def operators(kind=ir.Op):
+    return [found for each in kind.__subclasses__() for found in (each, *operators(each))
+            if found.__module__ == ir.ops.__name__]
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("kind", operators(), ids=lambda kind: kind.__name__)
+def test_every_operator_has_its_rule(kind, part):
+    general = PARTS[part].dispatch(object)
+    given = PARTS[part].dispatch(kind) is not general
+    if kind in NO_HARDWARE and part in ("cost", "lowering"):
+        assert not given
+    else:
+        assert given, f"{kind.__name__} has no {part}"
+
+
+@pytest.mark.parametrize("kind", operators(), ids=lambda kind: kind.__name__)
+def test_every_operator_is_in_the_random_networks(kind):
+    seen = {type(op) for seed in range(60)
+            for op in random_network(np.random.default_rng(seed)).graph()}
+    assert kind in seen
