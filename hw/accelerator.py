@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from amaranth import Elaboratable, Module, Mux, Shape, Signal
+from amaranth import (Cat, ClockDomain, ClockSignal, DomainRenamer, Elaboratable, Module, Mux,
+                      ResetSignal, Shape, Signal)
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -71,15 +72,23 @@ class Accelerator(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
+        # Reset: one register, then one for each stage.
+        resetting = Signal(3, init=0b111, reset_less=True)
+        m.d.sync += resetting.eq(Cat(ResetSignal(), resetting))
         for name, stage in self.stages.items():
-            m.submodules[name] = stage
+            domain = ClockDomain(name)
+            m.domains += domain
+            local = Signal(init=1, reset_less=True, name=f"{name}_reset", attrs={"keep": 1})
+            m.d.sync += local.eq(resetting[0])
+            m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(local)]
+            m.submodules[name] = DomainRenamer(name)(stage)
         source = beats(self.source.lanes, self.source.element).create(path=("source",))
         sink = beats(self.sink.lanes, self.sink.element).flip().create(path=("sink",))
         last = Signal(range(max(2, self.sink.beats)))
         m.d.comb += [
-            source.valid.eq(self.s_axis_tvalid),
+            source.valid.eq(self.s_axis_tvalid & ~resetting[2]),
             source.payload.as_value().eq(self.s_axis_tdata),
-            self.s_axis_tready.eq(source.ready),
+            self.s_axis_tready.eq(source.ready & ~resetting[2]),
             self.m_axis_tvalid.eq(sink.valid),
             self.m_axis_tdata.eq(sink.payload.as_value()),
             self.m_axis_tlast.eq(last == self.sink.beats - 1),

@@ -13,7 +13,8 @@ def x(samples):
 def test_a_network_is_loaded_in_stream_order(floats):
     network = gw.load(floats)
     assert not network.quantized
-    assert [op.name for op in network] == ["conv", "pool", "flat", "dense"]
+    assert [type(op).__name__ for op in network] == ["Conv", "MaxPool", "Reshape", "Conv"]
+    assert network.inputs[0].name == "x"
     assert str(network.values["x"].shape) == "6x6x1"
 
 

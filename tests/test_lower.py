@@ -99,7 +99,7 @@ def test_random_networks_under_random_foldings(seed):
 
 # One operator at a time, under named foldings.
 
-def image(channels=4, height=5, width=5, **more):
+def image(channels=4, height=4, width=4, **more):
     return Builder(height, width, channels, **more)
 
 
@@ -112,8 +112,7 @@ CONVOLUTIONS = {
 }
 
 
-@pytest.mark.parametrize(("simd", "pe"), [(1, 6), (2, 5), (3, 4), (4, 6), (5, 3), (7, 6), (11, 2),
-                                          (12, 1), (18, 3), (36, 2)])
+@pytest.mark.parametrize(("simd", "pe"), [(2, 5), (3, 4), (4, 6), (5, 3), (7, 2), (12, 1), (36, 2)])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
 def test_a_convolution_under_any_folding_takes_its_cycles(name, simd, pe):
     builder = image()

@@ -192,7 +192,10 @@ def fold(graph, folds=None, device=GENERIC, *, lanes_in=1, queues=True, **stage)
 
 
 def random_folding(graph, rng, most=600, device=GENERIC):
-    """A network in which every stage has any legal (simd, pe) of at most ``most`` cycles."""
+    """A network in which every stage has any legal (simd, pe), of at most ``most`` cycles if it can.
+
+    No array has more than 24 multipliers, so that the simulation is quick.
+    """
     stages = []
     for n, op in enumerate(graph):
         if not isinstance(op, ir.Reshape):
@@ -208,7 +211,8 @@ def _random_stage(op, number, graph, rng, most, device):
     channels = max(graph.shape(name).channels for name in (*op.inputs, op.output))
     fastest = None
     for _ in range(300):
-        simd, pe = int(rng.integers(1, deepest + 1)), int(rng.integers(1, channels + 1))
+        simd = int(rng.integers(1, min(deepest, 24) + 1))
+        pe = int(rng.integers(1, min(channels, 24 // simd) + 1))
         hard = simd * pe - int(rng.integers(0, min(3, simd * pe) + 1))
         stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe, hard,
                           str(rng.choice(["block", "logic"])))
@@ -216,7 +220,7 @@ def _random_stage(op, number, graph, rng, most, device):
             cycles = design(op, graph, stage, device).cycles()
         except PlanError:
             continue
-        if cycles <= most and simd * pe <= 24:
+        if cycles <= most:
             return stage
         fastest = min(fastest or (cycles, stage), (cycles, stage), key=lambda pair: pair[0])
     assert fastest, f"no folding of {op.name} is legal"

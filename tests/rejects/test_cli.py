@@ -1,4 +1,4 @@
-"""Bad input on the command line: one message, exit code 1, no traceback, and nothing left behind."""
+"""Bad input on the command line: one message, exit code 1, no traceback, nothing left behind."""
 
 import json
 import shutil

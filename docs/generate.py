@@ -1,0 +1,201 @@
+"""Write ``operators.md`` from the code: what each ONNX operator becomes, and what that costs.
+
+Every row is tried, not told: each operator of the importer's registry is imported from a small
+model, and the hardware is that which lowering makes of it. ``python docs/generate.py`` writes the
+page; ``tests/test_docs.py`` fails when the page is not what this script makes.
+"""
+
+import inspect
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from gatewright import boards
+from gatewright.compiler import ir, lower
+from gatewright.compiler.frontend import border, elementwise, linear, load, pooling, qdq, shapes
+from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
+from gatewright.compiler.plan import Goal, Network, make_plan
+from gatewright.compiler.plan.stages import ConvDesign, Design, PoolDesign
+from gatewright.compiler.quantize.assume import assume_int8
+from onnx import helper, numpy_helper
+
+__all__ = ["PAGE", "page"]
+
+PAGE = Path(__file__).with_name("operators.md")
+BOARD = "ulx3s-85f"
+COMPUTE = (linear, elementwise, pooling)
+
+#: a stage's name for its folding parameters
+FOLDING = {
+    ConvDesign: "`simd`: products summed a cycle; `pe`: output channels side by side",
+    PoolDesign: "`simd`: taps read a cycle (whole rows or columns); `pe`: channels side by side",
+    Design: "`pe`: channels a beat",
+}
+
+#: (a constant's name, its array): what the samples below may name as inputs
+CONSTANTS: dict[str, np.ndarray] = {
+    "kernel": np.full((4, 4, 3, 3), 0.5, np.float32),
+    "single": np.full((4, 1, 3, 3), 0.5, np.float32),
+    "matrix": np.full((4, 3), 0.5, np.float32),
+    "four": np.full(4, 0.5, np.float32),
+    "channel": np.full((4, 1, 1), 0.5, np.float32),
+    "number": np.array(0.5, np.float32),
+    "zero": np.array(0.0, np.float32),
+    "six": np.array(6.0, np.float32),
+    "border": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+}
+MAP, VECTOR = [1, 4, 6, 6], [1, 4]
+
+#: how each operator is used: (words for that use, inputs, attributes, input shape).
+#: ``x`` is the input, ``r`` an activation made of it.
+USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
+    "Conv": [("", ["x", "kernel"], {}, MAP),
+             ("depthwise", ["x", "single"], {"group": 4}, MAP)],
+    "Gemm": [("", ["x", "matrix"], {}, VECTOR)],
+    "MatMul": [("by a constant", ["x", "matrix"], {}, VECTOR)],
+    "BatchNormalization": [("", ["x", "four", "four", "four", "four"], {}, MAP)],
+    "Relu": [("", ["x"], {}, MAP)],
+    "Clip": [("", ["x", "zero", "six"], {}, MAP)],
+    "LeakyRelu": [("", ["x"], {}, MAP)],
+    "PRelu": [("one slope", ["x", "number"], {}, MAP)],
+    "Sigmoid": [("", ["x"], {}, MAP)],
+    "Tanh": [("", ["x"], {}, MAP)],
+    "HardSigmoid": [("", ["x"], {}, MAP)],
+    "HardSwish": [("", ["x"], {}, MAP)],
+    "Add": [("of two activations", ["x", "r"], {}, MAP),
+            ("of a constant", ["x", "channel"], {}, MAP)],
+    "Sub": [("of a constant", ["x", "channel"], {}, MAP)],
+    "Mul": [("by a constant", ["x", "channel"], {}, MAP)],
+    "Div": [("by a constant", ["x", "channel"], {}, MAP)],
+    "MaxPool": [("", ["x"], {"kernel_shape": [2, 2], "strides": [2, 2]}, MAP)],
+    "AveragePool": [("", ["x"], {"kernel_shape": [2, 2], "strides": [2, 2]}, MAP)],
+    "ReduceMean": [("over rows and columns", ["x"], {"axes": [2, 3]}, MAP)],
+    "ReduceMax": [("over rows and columns", ["x"], {"axes": [2, 3]}, MAP)],
+    "GlobalAveragePool": [("", ["x"], {}, MAP)],
+    "GlobalMaxPool": [("", ["x"], {}, MAP)],
+    "Pad": [("by a constant", ["x", "border", "number"], {}, MAP)],
+    "Concat": [("of channels", ["x", "r"], {"axis": 1}, MAP)],
+}
+
+
+def page() -> str:
+    """The whole of ``operators.md``."""
+    imported = dict(_imported())
+    return "\n".join([
+        "# Operators", "",
+        "Made from the code by `docs/generate.py`; do not edit.", "",
+        "## From ONNX to the graph", "",
+        "Relu, Clip, scales and biases are fused into the operator before them where nothing is",
+        "rounded in between; the table shows each operator alone.", "",
+        *_table(("ONNX operator", "becomes", "as one stage of"), _rows(imported)), "",
+        "## From the graph to hardware", "",
+        "Cycles are those of a stage whose input is there and whose output is taken; one that slides",
+        "a window never takes fewer than its input has beats.", "",
+        *_table(("operator", "function", "stage", "folding", "cycles a frame"),
+                _hardware(imported)), "",
+        "## Without hardware", "",
+        *_table(("ONNX operator", "what becomes of it"), _free()), ""])
+
+
+def _table(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |"
+            for cells in (heads, tuple("---" for _ in heads), *rows)]
+
+
+def _names(*modules: Any) -> list[str]:
+    return [name for module in modules for name in module.HANDLERS]
+
+
+def _imported() -> Iterator[tuple[str, list[tuple[str, ir.Graph, ir.Op]]]]:
+    """Each computing operator of the registry with its uses: words, graph, operator."""
+    assert set(_names(*COMPUTE)) == set(USES), (
+        f"give docs/generate.py a use of {set(_names(*COMPUTE)) ^ set(USES)}")
+    for name in _names(*COMPUTE):
+        found = []
+        for words, inputs, attributes, shape in USES[name]:
+            graph = assume_int8(_load(name, inputs, attributes, shape))
+            found += [(words, graph, op) for op in graph if op.name == "node"]
+        yield name, found
+
+
+def _load(op: str, inputs: list[str], attributes: dict[str, Any], shape: list[int]) -> ir.Graph:
+    """A network of that one node (and a Sigmoid, where it takes two activations)."""
+    nodes = [helper.make_node("Sigmoid", ["x"], ["r"], name="other")] if "r" in inputs else []
+    nodes.append(helper.make_node(op, inputs, ["y"], name="node", **attributes))
+    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size)
+             for name, size in (("x", shape), ("y", None))]
+    constants = [numpy_helper.from_array(CONSTANTS[name], name) for name in dict.fromkeys(inputs)
+                 if name in CONSTANTS]
+    model = helper.make_model(helper.make_graph(nodes, "net", ports[:1], ports[1:], constants),
+                              opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        return load(path)
+
+
+def _rows(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterator[tuple[str, ...]]:
+    for name, uses in imported.items():
+        for words, graph, op in uses:
+            yield (name + (f", {words}" if words else ""), f"`{_kind(op)}`",
+                   f"`hw.{type(_stage(graph, op)[0]).__name__}`")
+
+
+def _kind(op: ir.Op) -> str:
+    """The operator's name, and what makes it special."""
+    if isinstance(op, ir.Unary):
+        return f"Unary {type(op.function).__name__}" + (" + clamp" if op.clamp != ir.Clamp() else
+                                                        "")
+    if isinstance(op, ir.Conv) and op.depthwise:
+        return "Conv, a product a channel" if op.window.taps == 1 else "Conv, depthwise"
+    return type(op).__name__
+
+
+def _stage(graph: ir.Graph, op: ir.Op) -> tuple[Any, Design]:
+    """The hardware component of ``op``, and its design."""
+    device = boards.get(BOARD).device
+    network = Network(graph, make_plan(graph, device, BOARD, Goal("area")), device)
+    design = network.designs[network.stage_of[op.output].name]
+    return lower.component(op, graph, design), design
+
+
+def _hardware(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterator[tuple[str, ...]]:
+    """A row an operator of the graph."""
+    first: dict[type, tuple[ir.Graph, ir.Op]] = {}
+    for uses in imported.values():
+        for _, graph, op in uses:
+            first.setdefault(type(op), (graph, op))
+    dense = argmax_in_hardware(imported["Gemm"][0][1])
+    first[ir.ArgMax] = (dense, dense.ops[-1])
+    for kind, (network, op) in first.items():
+        stage, design = _stage(network, op)
+        config = getattr(stage, "config", None)
+        yield (f"`{kind.__name__}`", _sentence(kind), f"`hw.{type(stage).__name__}`",
+               next(words for base, words in FOLDING.items() if isinstance(design, base)),
+               _sentence(type(config).cycles).removeprefix("Cycles a frame: "))
+
+
+def _sentence(thing: Any) -> str:
+    """The first paragraph of a docstring on one line."""
+    text = inspect.getdoc(thing) or ""
+    return " ".join(text.split("\n\n")[0].split()).replace("``", "`").replace(":class:", "").replace("|", "\\|").rstrip(
+        ".")
+
+
+def _free() -> Iterator[tuple[str, ...]]:
+    """Operators that cost nothing in hardware."""
+    for name in sorted(shapes.HANDLERS):
+        yield name, ("changes nothing" if name in shapes.SAME or name == "Cast" else
+                     "moves elements: another order of the stream or of the weights")
+    for name in qdq.HANDLERS:
+        yield name, "says how the value is quantized; part of the stage that computes it"
+    for name in border.HANDLERS:
+        yield name, "the host's, at the end of the network" + (
+            "; in hardware with `--argmax`" if name == "ArgMax" else "")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
