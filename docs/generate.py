@@ -92,8 +92,8 @@ def page() -> str:
         "rounded in between; the table shows each operator alone.", "",
         *_table(("ONNX operator", "becomes", "as one stage of"), _rows(imported)), "",
         "## From the graph to hardware", "",
-        "Cycles are those of a stage whose input is there and whose output is taken; one that slides",
-        "a window never takes fewer than its input has beats.", "",
+        "Cycles are those of a stage whose input is there and whose output is taken; one that",
+        "slides a window never takes fewer than its input has beats.", "",
         *_table(("operator", "function", "stage", "folding", "cycles a frame"),
                 _hardware(imported)), "",
         "## Without hardware", "",
@@ -181,8 +181,10 @@ def _hardware(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterato
 def _sentence(thing: Any) -> str:
     """The first paragraph of a docstring on one line."""
     text = inspect.getdoc(thing) or ""
-    return " ".join(text.split("\n\n")[0].split()).replace("``", "`").replace(":class:", "").replace("|", "\\|").rstrip(
-        ".")
+    line = " ".join(text.split("\n\n")[0].split())
+    for found, better in (("``", "`"), (":class:", ""), ("|", "\\|")):
+        line = line.replace(found, better)
+    return line.rstrip(".")
 
 
 def _free() -> Iterator[tuple[str, ...]]:

@@ -1,0 +1,90 @@
+"""Where paths part and meet the planned queues prevent deadlock and slowdown."""
+
+import pytest
+from gatewright.sim import golden
+from numpy.testing import assert_array_equal
+
+from ..hw.bench import STALLS
+from .networks import Builder, fold, measure
+
+SAME = {"pads": (1, 1, 1, 1)}
+
+
+def short_cut(b):
+    """The input beside two convolutions."""
+    return b.add(b.conv(b.conv(b.input, 3, (3, 3), **SAME), 3, (3, 3), **SAME), b.input)
+
+
+def two_blocks(b):
+    """One residual block behind the other."""
+    x = b.conv(b.input, 3)
+    y = b.add(b.conv(x, 3, (3, 3), **SAME), x)
+    return b.add(y, b.conv(y, 3, (3, 3), **SAME))
+
+
+def nested(b):
+    """A block inside a block."""
+    inner = b.add(b.conv(b.input, 3, (3, 3), **SAME), b.input)
+    return b.add(b.conv(inner, 3, (3, 3), **SAME), b.input)
+
+
+def strided(b):
+    """Both paths halve the map, one by a pool."""
+    x = b.conv(b.input, 3, (3, 3), stride=(2, 2), **SAME)
+    return b.add(b.conv(x, 3, (3, 3), **SAME), b.max_pool(b.input, (3, 3), (2, 2), **SAME))
+
+
+def inception(b):
+    """Branches of kernels 1, 3 and 5, and the input, side by side."""
+    return b.concat(b.conv(b.input, 2), b.conv(b.input, 2, (3, 3), **SAME),
+                    b.conv(b.input, 2, (5, 5), pads=(2, 2, 2, 2)), b.input)
+
+
+def whole_map(b):
+    """One path waits for the last row of the map before it gives its first."""
+    y = b.conv(b.conv(b.input, 3, (11, 1), pads=(5, 0, 5, 0)), 3)
+    return b.concat(y, b.input)
+
+
+def doubled(b):
+    """Both ends of an addition are one value."""
+    x = b.unary(b.input)
+    return b.add(x, x)
+
+
+NETWORKS = {function.__name__: function
+            for function in (short_cut, two_blocks, nested, strided, inception, whole_map, doubled)}
+
+
+def built(name, queues=True):
+    builder = Builder(6, 5, 3, seed=4)
+    output = NETWORKS[name](builder)
+    graph = builder.graph(output)
+    folds = {op.output: (op.weight.shape[3], op.channels) for op in graph if hasattr(op, "weight")}
+    return builder, fold(graph, folds, hard=99, queues=queues)
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_deadlock_and_no_slowdown(name, stall):
+    builder, network = built(name)
+    frames = builder.frames(4)
+    seen = measure(network, frames, stall=stall)
+    graph = network.graph
+    assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])
+    if not stall:
+        assert seen.intervals[1:] == [network.interval] * 2
+
+
+@pytest.mark.parametrize("name", ["short_cut", "inception", "whole_map"])
+def test_without_queues_they_would_stand_still(name):
+    """So that the test above is known to test something."""
+    builder, network = built(name, queues=False)
+    with pytest.raises(AssertionError, match="no beat moved"):
+        measure(network, builder.frames(2))
+
+
+def test_a_chain_has_no_queues():
+    builder = Builder(6, 6, 3)
+    builder.conv(builder.conv(builder.input, 3, (3, 3)), 2, (3, 3))
+    assert fold(builder.graph()).plan.queues == {}
