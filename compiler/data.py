@@ -102,7 +102,7 @@ def _images(path: Path, port: ir.InputPort) -> Samples:
         try:
             with Image.open(file) as image:
                 array = np.asarray(
-                    image.convert("L" if channels == 1 else "RGB").resize(plane[::-1])
+                    image.convert("L" if channels == 1 else "RGB").resize((plane[1], plane[0]))
                 )
         except (OSError, UnidentifiedImageError) as error:
             raise DataError(f"{file}: not an image that can be read ({error})") from error

@@ -7,12 +7,14 @@ page; ``tests/test_docs.py`` fails when the page is not what this script makes.
 
 import inspect
 import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from amaranth.hdl import UnusedElaboratable
 from gatewright import boards
 from gatewright.compiler import ir, lower
 from gatewright.compiler.frontend import border, elementwise, linear, load, pooling, qdq, shapes
@@ -141,7 +143,7 @@ def _rows(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterator[tu
     for name, uses in imported.items():
         for words, graph, op in uses:
             yield (name + (f", {words}" if words else ""), f"`{_kind(op)}`",
-                   f"`hw.{type(_stage(graph, op)[0]).__name__}`")
+                   f"`hw.{_stage(graph, op)[0]}`")
 
 
 def _kind(op: ir.Op) -> str:
@@ -154,12 +156,17 @@ def _kind(op: ir.Op) -> str:
     return type(op).__name__
 
 
-def _stage(graph: ir.Graph, op: ir.Op) -> tuple[Any, Design]:
-    """The hardware component of ``op``, and its design."""
+def _stage(graph: ir.Graph, op: ir.Op) -> tuple[str, Any, Design]:
+    """The hardware component of ``op``: its name, its config's type, its design."""
     device = boards.get(BOARD).device
     network = Network(graph, make_plan(graph, device, BOARD, Goal("area")), device)
     design = network.designs[network.stage_of[op.output].name]
-    return lower.component(op, graph, design), design
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnusedElaboratable)
+        stage: Any = lower.component(op, graph, design)
+        name, config = type(stage).__name__, type(stage.config)
+        del stage
+    return name, config, design
 
 
 def _hardware(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterator[tuple[str, ...]]:
@@ -171,11 +178,10 @@ def _hardware(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterato
     dense = argmax_in_hardware(imported["Gemm"][0][1])
     first[ir.ArgMax] = (dense, dense.ops[-1])
     for kind, (network, op) in first.items():
-        stage, design = _stage(network, op)
-        config = getattr(stage, "config", None)
-        yield (f"`{kind.__name__}`", _sentence(kind), f"`hw.{type(stage).__name__}`",
+        stage, config, design = _stage(network, op)
+        yield (f"`{kind.__name__}`", _sentence(kind), f"`hw.{stage}`",
                next(words for base, words in FOLDING.items() if isinstance(design, base)),
-               _sentence(type(config).cycles).removeprefix("Cycles a frame: "))
+               _sentence(config.cycles).removeprefix("Cycles a frame: "))
 
 
 def _sentence(thing: Any) -> str:

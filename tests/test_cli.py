@@ -155,6 +155,7 @@ class Stop(BaseException):
     """What Ctrl-C is, but not caught by the command line."""
 
 
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 @pytest.mark.parametrize("where", ["emit", "rename"])
 def test_an_interrupted_compile_leaves_the_old_directory_whole(where, qdq, tmp_path, monkeypatch):
     out = tmp_path / "out"

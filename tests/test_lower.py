@@ -1,4 +1,4 @@
-"""Any network under any legal folding computes, in hardware, what the golden model does: bit for bit."""
+"""Any network under any legal folding computes, in hardware, what the golden model does."""
 
 from dataclasses import replace
 
@@ -30,8 +30,13 @@ def check(network, frames, *, stall=0.0, seed=0):
 
 def random_network(rng):
     """A builder that has appended one to four operators of any kind, and at times a head."""
-    builder = Builder(int(rng.integers(2, 6)), int(rng.integers(1, 6)), int(rng.integers(1, 6)),
-                      seed=int(rng.integers(1 << 30)), simple=False)
+    builder = Builder(
+        int(rng.integers(2, 6)),
+        int(rng.integers(1, 6)),
+        int(rng.integers(1, 6)),
+        seed=int(rng.integers(1 << 30)),
+        simple=False,
+    )
     x = builder.input
     for _ in range(int(rng.integers(1, 4))):
         x = random_layer(builder, x, rng)
@@ -46,8 +51,9 @@ def random_network(rng):
 def random_window(shape, rng):
     """A kernel, stride, dilation and pads that fit ``shape``; every window sees some of the map."""
     while True:
-        kernel, stride, dilation = (tuple(int(n) for n in rng.integers(1, most + 1, 2))
-                                    for most in (3, 2, 2))
+        kernel, stride, dilation = (
+            tuple(int(n) for n in rng.integers(1, most + 1, 2)) for most in (3, 2, 2)
+        )
         pads = tuple(int(n) for n in rng.integers(0, 2, 4) * [k > 1 for k in kernel * 2])
         window = ir.Window(kernel, stride, dilation, pads)
         if min(window.output(shape, 1).array) >= 1:
@@ -84,9 +90,20 @@ def random_layer(builder, x, rng):
     def flat():
         return builder.unary(builder.reshape(x, 1, shape.height))
 
-    layers = [conv, conv, grouped, lambda: builder.depthwise(x, **window), residual, branches, average,
-              lambda: builder.max_pool(x, **window), border, flat, lambda: builder.unary(x),
-              lambda: builder.add(x, x)]
+    layers = [
+        conv,
+        conv,
+        grouped,
+        lambda: builder.depthwise(x, **window),
+        residual,
+        branches,
+        average,
+        lambda: builder.max_pool(x, **window),
+        border,
+        flat,
+        lambda: builder.unary(x),
+        lambda: builder.add(x, x),
+    ]
     return layers[rng.integers(len(layers))]()
 
 
@@ -95,10 +112,13 @@ def test_random_networks_under_random_foldings(seed):
     rng = np.random.default_rng(seed)
     builder = random_network(rng)
     network = random_folding(builder.graph(), rng, most=150)
-    check(network, builder.frames(FRAMES, seed), stall=float(rng.choice([0.0, 0.2, 0.6])), seed=seed)
+    check(
+        network, builder.frames(FRAMES, seed), stall=float(rng.choice([0.0, 0.2, 0.6])), seed=seed
+    )
 
 
 # One operator at a time, under named foldings.
+
 
 def image(channels=4, height=4, width=4, **more):
     return Builder(height, width, channels, **more)
@@ -119,14 +139,16 @@ def test_a_convolution_under_any_folding_takes_its_cycles(name, simd, pe):
     builder = image()
     output = CONVOLUTIONS[name](builder)
     graph = builder.graph()
-    op, = graph
+    (op,) = graph
     network = fold(graph, {output: (min(simd, op.reduction), pe)}, hard=99)
     seen = check(network, builder.frames(3))
     assert seen.intervals[1:] == [network.interval]
 
 
 @pytest.mark.parametrize("stall", STALLS)
-@pytest.mark.parametrize(("simd", "pe"), [(1, 1), (1, 4), (2, 5), (3, 2), (3, 3), (4, 2), (9, 1), (9, 5)])
+@pytest.mark.parametrize(
+    ("simd", "pe"), [(1, 1), (1, 4), (2, 5), (3, 2), (3, 3), (4, 2), (9, 1), (9, 5)]
+)
 def test_a_depthwise_convolution_under_any_folding(simd, pe, stall):
     builder = image(5)
     output = builder.depthwise(builder.input, pads=(1, 1, 1, 1))
@@ -149,30 +171,40 @@ def test_the_kind_of_multiplier_and_memory_changes_no_bit(hard, weights):
 def test_the_host_may_send_any_number_of_lanes(lanes_in):
     builder = image(5, 3, 3)
     output = builder.conv(builder.input, 3)
-    check(fold(builder.graph(), {output: (5, 3)}, lanes_in=lanes_in, hard=99), builder.frames(2), stall=0.3)
+    check(
+        fold(builder.graph(), {output: (5, 3)}, lanes_in=lanes_in, hard=99),
+        builder.frames(2),
+        stall=0.3,
+    )
 
 
-@pytest.mark.parametrize(("pe", "following"), [(1, 1), (2, 3), (4, 4), (6, 5), (3, 12), (4, 12), (5, 7)])
+@pytest.mark.parametrize(
+    ("pe", "following"), [(1, 1), (2, 3), (4, 4), (6, 5), (3, 12), (4, 12), (5, 7)]
+)
 def test_a_reshape_costs_no_stage_and_mixes_no_pixels(pe, following):
     builder = image(3, 2, 3)
     first = builder.conv(builder.input, 6)
     output = builder.unary(builder.reshape(first, 1, 3))
-    check(fold(builder.graph(), {first: (3, pe), output: (1, following)}, hard=99), builder.frames(2),
-          stall=0.3)
+    check(
+        fold(builder.graph(), {first: (3, pe), output: (1, following)}, hard=99),
+        builder.frames(2),
+        stall=0.3,
+    )
 
 
 def test_extreme_inputs_and_weights_do_not_overflow():
     builder = image(8, 3, 3, dtype=ir.Int(8, True))
     output = builder.conv(builder.input, 2, (3, 3))
-    op, = builder.graph()
+    (op,) = builder.graph()
     sharp = replace(op, weight=np.full(op.weight.shape, -128, np.int8))
     graph = builder.graph().replace([sharp])
     frames = np.stack([np.full((3, 3, 8), value) for value in (-128, 127, 0)])
     check(fold(graph, {output: (9, 2)}, hard=99), frames)
 
 
-@pytest.mark.parametrize("element", [ir.Int(8, False), ir.Int(4, True), ir.Int(1, False), ir.Int(12, True)],
-                         ids=str)
+@pytest.mark.parametrize(
+    "element", [ir.Int(8, False), ir.Int(4, True), ir.Int(1, False), ir.Int(12, True)], ids=str
+)
 def test_no_width_is_special(element):
     builder = image(3, 3, 3, dtype=element)
     output = builder.conv(builder.input, 4, (2, 2))
@@ -182,17 +214,25 @@ def test_no_width_is_special(element):
 # Completeness: an operator that lacks a part cannot be merged.
 
 PARTS = {
-    "golden rule": golden.step, "printed form": describe, "shape rule": output_shape,
-    "QDQ form": writer._write, "float rule": float_model.apply,
-    "cost": stages.design, "lowering": lower.component,
+    "golden rule": golden.step,
+    "printed form": describe,
+    "shape rule": output_shape,
+    "QDQ form": writer._write,
+    "float rule": float_model.apply,
+    "cost": stages.design,
+    "lowering": lower.component,
 }
 #: a reshape is wiring: no hardware by design
 NO_HARDWARE = {ir.Reshape}
 
 
 def operators(kind=ir.Op):
-    return [found for each in kind.__subclasses__() for found in (each, *operators(each))
-            if found.__module__ == ir.ops.__name__]
+    return [
+        found
+        for each in kind.__subclasses__()
+        for found in (each, *operators(each))
+        if found.__module__ == ir.ops.__name__
+    ]
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -208,6 +248,7 @@ def test_every_operator_has_its_rule(kind, part):
 
 @pytest.mark.parametrize("kind", operators(), ids=lambda kind: kind.__name__)
 def test_every_operator_is_in_the_random_networks(kind):
-    seen = {type(op) for seed in range(60)
-            for op in random_network(np.random.default_rng(seed)).graph()}
+    seen = {
+        type(op) for seed in range(60) for op in random_network(np.random.default_rng(seed)).graph()
+    }
     assert kind in seen

@@ -38,6 +38,7 @@ class _Choice:
     stage: StagePlan
     cycles: int
     multipliers: int
+    lanes_in: int
     cost: Resources
 
 
@@ -86,7 +87,7 @@ class _Search:
         self.choices = {op.output: self._choices(n, op) for n, op in enumerate(self.ops)}
 
     def _choices(self, number: int, op: ir.Op) -> list[_Choice]:
-        """Foldings that are not worse than another in all of time, multipliers and LUTs."""
+        """Foldings that are not worse than another in all of time, multipliers, LUTs and input."""
         found = []
         for simd, pe in foldings(op, self.graph):
             stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe)
@@ -99,7 +100,7 @@ class _Search:
         kept: list[_Choice] = []
         for choice in found:
             if not any(k.multipliers <= choice.multipliers and _size(k) <= _size(choice)
-                       for k in kept):
+                       and k.lanes_in % choice.lanes_in == 0 for k in kept):
                 kept.append(choice)
         return kept
 
@@ -109,7 +110,8 @@ class _Search:
             stage = replace(stage, weights="block" if deep else "logic",
                             hard=shape.array.multipliers)
             shape = design(op, self.graph, stage, self.device)
-        return _Choice(stage, shape.cycles(), shape.multipliers, shape.resources(self.device))
+        return _Choice(stage, shape.cycles(), shape.multipliers, shape.lanes_in,
+                       shape.resources(self.device))
 
     def best(self, goal: Goal) -> Plan | None:
         """The plan of the least interval that fits (not below the goal's), or None."""
@@ -147,22 +149,20 @@ class _Search:
         return with_queues(self.graph, plan, Network(self.graph, plan, self.device))
 
     def _cheapest(self, op: ir.Op, interval: int, lanes: dict[str, int]) -> StagePlan:
+        """The cheapest folding within ``interval`` whose input needs no slower conversion."""
         choices = self.choices[op.output]
-        enough = [c for c in choices if c.cycles <= interval] or [min(choices,
-                                                                      key=lambda c: c.cycles)]
-        if isinstance(op, ir.Conv):
-            return min(enough, key=lambda c: (c.multipliers, _size(c))).stage
         # cheap stages run ahead of the arrays, so that they never set the pace
-        relaxed = [c for c in choices if c.cycles <= _AHEAD * interval]
-        enough = relaxed or enough
-        incoming = [lanes.get(name, 1) for name in op.inputs]
-        shape = self.graph.shape(op.output)
+        limit = interval if isinstance(op, ir.Conv) else _AHEAD * interval
+        enough = ([c for c in choices if c.cycles <= limit]
+                  or [c for c in choices if c.cycles <= interval]
+                  or [min(choices, key=lambda c: c.cycles)])
+        incoming = [(self.graph.shape(name), lanes.get(name, 1)) for name in op.inputs]
 
         def converts(choice: _Choice) -> bool:
-            narrow = [gcd(n, choice.stage.pe) for n in incoming]
-            return any(shape.pixels * ceil(shape.channels / n) > interval for n in narrow)
+            return any(shape.pixels * ceil(shape.channels / gcd(n, choice.lanes_in)) > interval
+                       for shape, n in incoming)
 
-        return min(enough, key=lambda c: (converts(c), _size(c))).stage
+        return min(enough, key=lambda c: (converts(c), c.multipliers, _size(c))).stage
 
     def _assign_blocks(self, stages: Sequence[StagePlan]) -> tuple[StagePlan, ...]:
         """DSP blocks to the largest arrays first; what is left over multiplies in soft logic."""

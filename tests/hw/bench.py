@@ -1,4 +1,4 @@
-"""Drivers for what the gateware speaks: streams with a handshake, and flows that nobody holds up."""
+"""Drivers for what the gateware speaks: streams with a handshake, and flows without."""
 
 import random
 from dataclasses import dataclass, field
@@ -8,8 +8,20 @@ from amaranth import ClockDomain, Module, Shape, Value
 from amaranth.hdl import Elaboratable
 from amaranth.sim import Simulator
 
-__all__ = ["STALLS", "Port", "Seen", "beats_of", "exchange", "flow", "interval", "pixels_of", "port",
-           "random_elements", "run", "simulate"]
+__all__ = [
+    "STALLS",
+    "Port",
+    "Seen",
+    "beats_of",
+    "exchange",
+    "flow",
+    "interval",
+    "pixels_of",
+    "port",
+    "random_elements",
+    "run",
+    "simulate",
+]
 
 #: chances of a stall that every stream test runs under: none, and half of all cycles
 STALLS = (0.0, 0.5)
@@ -45,8 +57,13 @@ def _element(bits, place, shape):
 def port(stream):
     """The port of a component's stream member."""
     layout = stream.payload.shape()
-    return Port(stream.valid, stream.ready, stream.payload.as_value(), layout.length,
-                Shape.cast(layout.elem_shape))
+    return Port(
+        stream.valid,
+        stream.ready,
+        stream.payload.as_value(),
+        layout.length,
+        Shape.cast(layout.elem_shape),
+    )
 
 
 def simulate(dut: Elaboratable, *benches):
@@ -64,6 +81,7 @@ def simulate(dut: Elaboratable, *benches):
 
 
 # Streams.
+
 
 @dataclass
 class Seen:
@@ -155,9 +173,12 @@ def exchange(dut, sources, sinks, *, stall=0.0, seed=0, last=None, surplus=False
     source's beats went in. Fails on a deadlock, on a beat that changes while it waits, and (unless
     ``surplus``) on beats that come after the last.
     """
-    givers = [_Source(*each, _Pauses(stall, f"source {seed} {n}")) for n, each in enumerate(sources)]
-    takers = [_Sink(*each, _Pauses(stall, f"sink {seed} {n}"), last)
-              for n, each in enumerate(sinks)]
+    givers = [
+        _Source(*each, _Pauses(stall, f"source {seed} {n}")) for n, each in enumerate(sources)
+    ]
+    takers = [
+        _Sink(*each, _Pauses(stall, f"sink {seed} {n}"), last) for n, each in enumerate(sinks)
+    ]
     ends = [*givers, *takers]
     watched = [end.watched() for end in ends]
     flat = [signal for signals in watched for signal in signals]
@@ -171,7 +192,7 @@ def exchange(dut, sources, sinks, *, stall=0.0, seed=0, last=None, surplus=False
             _, _, *found = await ctx.tick().sample(*flat)
             at = 0
             for end, signals in zip(ends, watched, strict=True):
-                if end.look(cycle, *found[at:at + len(signals)]):
+                if end.look(cycle, *found[at : at + len(signals)]):
                     moved = cycle
                 at += len(signals)
             if finished is None and all(len(t.seen.beats) >= t.count for t in takers):
@@ -195,8 +216,9 @@ def _standstill(givers, takers):
 
 def run(dut, beats, count, *, stall=0.0, seed=0, surplus=False):
     """What comes out of ``dut.o`` when ``beats`` go into ``dut.i``."""
-    (seen,), _ = exchange(dut, [(port(dut.i), beats)], [(port(dut.o), count)], stall=stall, seed=seed,
-                          surplus=surplus)
+    (seen,), _ = exchange(
+        dut, [(port(dut.i), beats)], [(port(dut.o), count)], stall=stall, seed=seed, surplus=surplus
+    )
     return seen
 
 
@@ -207,6 +229,7 @@ def interval(seen, frames):
 
 
 # Frames and beats.
+
 
 def beats_of(frames, lanes, padding=0):
     """Beats [n, lanes] of ``frames`` [..., channels], each pixel's last one padded."""
@@ -236,17 +259,23 @@ def random_elements(shape, size, seed=0):
 
 # Flows.
 
+
 def flow(dut, reductions, *, gap=0.0, seed=0, also=()):
     """Send ``reductions``, each a list of words (lists of elements), into the flow ``dut.i``.
 
     Before each reduction there is a pause with the chance ``gap``, with rubbish on the wires.
-    Returns (cycle, elements) for each valid word of ``dut.o``, the cycle of each reduction's last word,
-    and for each signal of ``also`` the number of cycles in which it was 1.
+    Returns (cycle, elements) for each valid word of ``dut.o``, the cycle of each reduction's last
+    word, and for each signal of ``also`` the number of cycles in which it was 1.
     """
     rng = random.Random(seed)
     given = Port(dut.i.valid, None, dut.i.payload.as_value(), 0, dut.i.signature.element)
-    taken = Port(dut.o.valid, None, dut.o.payload.as_value(), dut.o.signature.elements,
-                 dut.o.signature.element)
+    taken = Port(
+        dut.o.valid,
+        None,
+        dut.o.payload.as_value(),
+        dut.o.signature.elements,
+        dut.o.signature.element,
+    )
     schedule = []
     for words in reductions:
         while rng.random() < gap:
@@ -263,9 +292,13 @@ def flow(dut, reductions, *, gap=0.0, seed=0, also=()):
             ctx.set(dut.i.valid, valid)
             ctx.set(dut.i.first, first)
             ctx.set(dut.i.last, last)
-            ctx.set(given.payload, rng.getrandbits(len(given.payload)) if word is None
-                    else given.pack(word))
-            _, _, came, payload, *others = await ctx.tick().sample(dut.o.valid, taken.payload, *also)
+            ctx.set(
+                given.payload,
+                rng.getrandbits(len(given.payload)) if word is None else given.pack(word),
+            )
+            _, _, came, payload, *others = await ctx.tick().sample(
+                dut.o.valid, taken.payload, *also
+            )
             if came:
                 out.append((cycle, taken.unpack(payload)))
             for n, value in enumerate(others):

@@ -11,18 +11,30 @@ from .bench import STALLS, Port, exchange, random_elements
 
 def rtl(dut, beats, count, element, stall=0.0):
     def axi(prefix, border):
-        return Port(*(getattr(dut, f"{prefix}_{name}") for name in ("tvalid", "tready", "tdata")),
-                    border.lanes, element)
+        return Port(
+            *(getattr(dut, f"{prefix}_{name}") for name in ("tvalid", "tready", "tdata")),
+            border.lanes,
+            element,
+        )
 
-    (seen,), _ = exchange(dut, [(axi("s_axis", dut.source), beats)],
-                          [(axi("m_axis", dut.sink), count)], stall=stall, last=dut.m_axis_tlast)
+    (seen,), _ = exchange(
+        dut,
+        [(axi("s_axis", dut.source), beats)],
+        [(axi("m_axis", dut.sink), count)],
+        stall=stall,
+        last=dut.m_axis_tlast,
+    )
     return seen
 
 
 def queue(lanes, element, beats):
     border = Border(lanes, element, beats)
-    return Accelerator({"queue": Fifo(lanes, element, 4)},
-                       [Link(("", "o"), ("queue", "i")), Link(("queue", "o"), ("", "i"))], border, border)
+    return Accelerator(
+        {"queue": Fifo(lanes, element, 4)},
+        [Link(("", "o"), ("queue", "i")), Link(("queue", "o"), ("", "i"))],
+        border,
+        border,
+    )
 
 
 @pytest.mark.parametrize("stall", STALLS)
@@ -34,8 +46,16 @@ def test_tlast_marks_the_end_of_every_frame(beats, stall):
     assert seen.lasts == ([0] * (beats - 1) + [1]) * 4
 
 
-@pytest.mark.parametrize(("lanes", "element", "bits"), [
-    (1, signed(8), 8), (3, signed(8), 24), (3, signed(3), 16), (1, unsigned(1), 8), (5, signed(6), 32)])
+@pytest.mark.parametrize(
+    ("lanes", "element", "bits"),
+    [
+        (1, signed(8), 8),
+        (3, signed(8), 24),
+        (3, signed(3), 16),
+        (1, unsigned(1), 8),
+        (5, signed(6), 32),
+    ],
+)
 def test_the_bus_is_whole_bytes(lanes, element, bits):
     dut = queue(lanes, element, 3)
     assert len(dut.s_axis_tdata) == len(dut.m_axis_tdata) == bits
@@ -47,10 +67,17 @@ def test_the_bus_is_whole_bytes(lanes, element, bits):
 def test_links_join_stages_by_name(stall):
     """Into a fork; one of its ends is narrowed and leaves, the other is always ready."""
     element = unsigned(8)
-    stages = {"fork": Fork(2, element, 2), "spare": Fifo(2, element, 64),
-              "narrow": WidthConverter(WidthConfig(4, 2, 1, element))}
-    links = [Link(("", "o"), ("fork", "i")), Link(("fork", "o", 0), ("spare", "i")),
-             Link(("fork", "o", 1), ("narrow", "i")), Link(("narrow", "o"), ("", "i"))]
+    stages = {
+        "fork": Fork(2, element, 2),
+        "spare": Fifo(2, element, 64),
+        "narrow": WidthConverter(WidthConfig(4, 2, 1, element)),
+    }
+    links = [
+        Link(("", "o"), ("fork", "i")),
+        Link(("fork", "o", 0), ("spare", "i")),
+        Link(("fork", "o", 1), ("narrow", "i")),
+        Link(("narrow", "o"), ("", "i")),
+    ]
     dut = Accelerator(stages, links, Border(2, element, 2), Border(1, element, 4))
     words = np.arange(24).reshape(12, 2)
     seen = rtl(dut, words, 24, element, stall)

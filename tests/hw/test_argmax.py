@@ -24,9 +24,17 @@ def test_agrees_with_numpy(count, element, stall):
     assert_array_equal(rtl(ArgMaxConfig(count, element), frames, stall), frames.argmax(1))
 
 
-@pytest.mark.parametrize(("frame", "winner"), [
-    ([5, 5, 5], 0), ([-128, -128, -128], 0), ([-1, 7, 7], 1), ([-128, -128, -127], 2), ([127, 0, 127], 0),
-    ([0, -128, -1], 0)])
+@pytest.mark.parametrize(
+    ("frame", "winner"),
+    [
+        ([5, 5, 5], 0),
+        ([-128, -128, -128], 0),
+        ([-1, 7, 7], 1),
+        ([-128, -128, -127], 2),
+        ([127, 0, 127], 0),
+        ([0, -128, -1], 0),
+    ],
+)
 def test_corner_cases(frame, winner):
     assert rtl(ArgMaxConfig(3, signed(8)), [frame, frame]).tolist() == [winner, winner]
 

@@ -22,9 +22,21 @@ def rtl(c, maps, stall=0.0):
 
 
 @pytest.mark.parametrize("stall", STALLS)
-@pytest.mark.parametrize(("channels", "lanes"), [
-    ((3, 5), 1), ((4, 4), 2), ((4, 5), 2), ((6, 2), 2), ((4, 8, 3), 4), ((3, 3, 3, 3), 3), ((2, 1), 2),
-    ((6, 7), 6), ((4,), 2)], ids=str)
+@pytest.mark.parametrize(
+    ("channels", "lanes"),
+    [
+        ((3, 5), 1),
+        ((4, 4), 2),
+        ((4, 5), 2),
+        ((6, 2), 2),
+        ((4, 8, 3), 4),
+        ((3, 3, 3, 3), 3),
+        ((2, 1), 2),
+        ((6, 7), 6),
+        ((4,), 2),
+    ],
+    ids=str,
+)
 def test_channels_lie_side_by_side(channels, lanes, stall):
     c = ConcatConfig(channels, lanes, signed(6), pixels=5)
     maps = [random_elements(c.element, (FRAMES * c.pixels, n), seed=n) for n in channels]

@@ -29,13 +29,21 @@ def shape(dtype):
 
 
 def rtl(exact, out, a, b, stall=0.0):
-    config = AddConfig(a.shape[1], shape(exact.a), shape(exact.b), shape(out), exact.mult_a,
-                       exact.mult_b, exact.offset,
-                       Rounding(exact.shift, exact.tie_bits, exact.low, exact.high,
-                                exact.tie_parity), len(a))
+    config = AddConfig(
+        a.shape[1],
+        shape(exact.a),
+        shape(exact.b),
+        shape(out),
+        exact.mult_a,
+        exact.mult_b,
+        exact.offset,
+        Rounding(exact.shift, exact.tie_bits, exact.low, exact.high, exact.tie_parity),
+        len(a),
+    )
     dut = Add(config)
-    (seen,), _ = exchange(dut, [(port(dut.a), a), (port(dut.b), b)], [(port(dut.o), len(a))],
-                          stall=stall)
+    (seen,), _ = exchange(
+        dut, [(port(dut.a), a), (port(dut.b), b)], [(port(dut.o), len(a))], stall=stall
+    )
     if not stall:
         assert np.diff(seen.cycles).tolist() == [1] * (len(a) - 1)
     return seen.values
@@ -69,7 +77,9 @@ def test_rounds_every_tie_to_even(name):
     a, b, y = CASES[name]
     exact = adder(a, b, y, ir.Clamp())
     assert exact.tie_bits is not None
-    left, right = (grid.reshape(-1, 16) for grid in np.meshgrid(np.arange(-16, 16), np.arange(-8, 8)))
+    left, right = (
+        grid.reshape(-1, 16) for grid in np.meshgrid(np.arange(-16, 16), np.arange(-8, 8))
+    )
     assert_array_equal(rtl(exact, y.dtype, left, right), exact.apply(left, right))
 
 
@@ -78,8 +88,9 @@ def test_rounds_every_tie_to_even(name):
 def test_every_taker_of_a_fork_has_each_beat_once(ways, stall):
     beats = random_elements(signed(8), (80, 2))
     dut = Fork(2, signed(8), ways)
-    seen, _ = exchange(dut, [(port(dut.i), beats)], [(port(o), len(beats)) for o in dut.o],
-                       stall=stall)
+    seen, _ = exchange(
+        dut, [(port(dut.i), beats)], [(port(o), len(beats)) for o in dut.o], stall=stall
+    )
     for taker in seen:
         assert_array_equal(taker.values, beats)
         if not stall:

@@ -52,7 +52,7 @@ def rtl(dut, pairs):
             seen.append(value)
 
     simulate(dut, bench)
-    return seen[dut.latency:]
+    return seen[dut.latency :]
 
 
 def golden(pairs):
@@ -72,34 +72,46 @@ def test_all_products_of_four_bits(kind, x, w):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("x", "w"), SIGNS)
-@pytest.mark.parametrize("widths", [(8, 8), (1, 1), (1, 8), (8, 1), (3, 7), (20, 14), (9, 5), (18, 18)],
-                         ids=str)
+@pytest.mark.parametrize(
+    "widths", [(8, 8), (1, 1), (1, 8), (8, 1), (3, 7), (20, 14), (9, 5), (18, 18)], ids=str
+)
 def test_corner_values(kind, x, w, widths):
     config = MultiplierConfig(x(widths[0]), w(widths[1]))
     pairs = list(product(corners(config.x), corners(config.w)))[:1200]
     assert rtl(kind(config), pairs) == golden(pairs)
 
 
-@pytest.mark.parametrize(("family", "x", "w", "products"), [
-    ("generic", signed(30), signed(30), 1), ("ecp5", signed(18), signed(18), 1),
-    ("ecp5", signed(8), unsigned(8), 1), ("ecp5", signed(19), signed(8), 0),
-    ("ecp5", signed(8), signed(19), 0), ("ice40", signed(8), signed(8), 2),
-    ("ice40", unsigned(8), signed(3), 2), ("ice40", signed(9), signed(8), 0)])
+@pytest.mark.parametrize(
+    ("family", "x", "w", "products"),
+    [
+        ("generic", signed(30), signed(30), 1),
+        ("ecp5", signed(18), signed(18), 1),
+        ("ecp5", signed(8), unsigned(8), 1),
+        ("ecp5", signed(19), signed(8), 0),
+        ("ecp5", signed(8), signed(19), 0),
+        ("ice40", signed(8), signed(8), 2),
+        ("ice40", unsigned(8), signed(3), 2),
+        ("ice40", signed(9), signed(8), 0),
+    ],
+)
 def test_what_a_block_can_multiply(family, x, w, products):
     assert block_of(family).products(x, w) == products
 
 
 # The hard blocks, in Verilog beside their generic twins.
 
-BLOCKS = [(block_of(family), MultiplierConfig(x(bits), w(bits), block_of(family).products(x(8), w(8))))
-          for family, sizes in (("ice40", (8, 5)), ("ecp5", (8, 18)))
-          for bits in sizes for x, w in SIGNS]
+BLOCKS = [
+    (block_of(family), MultiplierConfig(x(bits), w(bits), block_of(family).products(x(8), w(8))))
+    for family, sizes in (("ice40", (8, 5)), ("ecp5", (8, 18)))
+    for bits in sizes
+    for x, w in SIGNS
+]
 TWINS = [(Multiplier, MultiplierConfig(config.x, config.w)) for _, config in BLOCKS]
 WORD, PRODUCT = unsigned(18), unsigned(36)
 
 
 class Products(Pipeline):
-    """All products of the two words of a beat (each block takes the low bits it wants), side by side.
+    """All products of a beat's two words (each block takes the low bits it wants), side by side.
 
     Where a block makes two products the second is that of the words exchanged and inverted, so that
     its halves do not see the same.
@@ -119,7 +131,7 @@ class Products(Pipeline):
         results = []
         for n, (kind, config) in enumerate(self.blocks):
             m.submodules[f"block_{n}"] = block = kind(config)
-            for k, (a, b) in enumerate(((x, w), (~w, ~x))[:config.products]):
+            for k, (a, b) in enumerate(((x, w), (~w, ~x))[: config.products]):
                 wide = Signal(Shape(36, config.p.signed), name=f"product_{n}_{k}")
                 m.d.comb += [block.x[k].eq(a), block.w[k].eq(b), wide.eq(block.p[k])]
                 results.append(delay(m, wide, longest - kind.latency))
@@ -130,18 +142,33 @@ def in_verilog(blocks, models, pairs, work):
     """Products [pairs, results] of the blocks in Verilog, as 36 bits."""
     part = Products(blocks)
     links = [hw.Link(("", "o"), ("products", "i")), hw.Link(("products", "o"), ("", "i"))]
-    emit(hw.Accelerator({"products": part}, links, hw.Border(2, WORD, len(pairs)),
-                        hw.Border(part.results, PRODUCT, len(pairs))), work)
+    emit(
+        hw.Accelerator(
+            {"products": part},
+            links,
+            hw.Border(2, WORD, len(pairs)),
+            hw.Border(part.results, PRODUCT, len(pairs)),
+        ),
+        work,
+    )
     shape = (len(pairs), 1)
     source = Stream("pairs", (*shape, 2), lanes=2, bits=18, signed=False)
     sink = Stream("products", (*shape, part.results), lanes=part.results, bits=36, signed=False)
     frames = np.array(pairs).reshape(1, *shape, 2)
-    return simulate_verilog(work / "accelerator.v", source=source, sink=sink, frames=frames, work=work,
-                            extra_sources=[models], timeout_cycles=500).outputs[0, :, 0]
+    return simulate_verilog(
+        work / "accelerator.v",
+        source=source,
+        sink=sink,
+        frames=frames,
+        work=work,
+        extra_sources=[models],
+        timeout_cycles=500,
+    ).outputs[0, :, 0]
 
 
 def products_of(blocks, pairs):
     """The same in Python."""
+
     def value(word, shape):
         word &= (1 << shape.width) - 1
         return word - (1 << shape.width) if shape.signed and word >> (shape.width - 1) else word
@@ -180,5 +207,6 @@ def test_the_ice40_block_agrees_with_the_model_of_the_synthesis_tool(tmp_path):
     models.write_text("/* verilator lint_off WIDTH */\n" + module + "\n")
     blocks = [block for block in BLOCKS if block[0] is block_of("ice40")]
     pairs = pairs_of_words()
-    assert_array_equal(in_verilog(blocks, models, pairs, tmp_path / "rtl"),
-                       products_of(blocks, pairs))
+    assert_array_equal(
+        in_verilog(blocks, models, pairs, tmp_path / "rtl"), products_of(blocks, pairs)
+    )

@@ -36,7 +36,7 @@ def test_reduces_each_channel(name, part, function, gap):
 
 def check(graph, builder, folds, stall=0.0, frames=3):
     """The accelerator of one pool equals golden, and takes the cycles of the formula."""
-    op, = graph
+    (op,) = graph
     network = fold(graph, {op.output: folds})
     x = builder.frames(frames)
     seen = measure(network, x, stall=stall)
@@ -110,3 +110,13 @@ def test_a_border(fill, stall):
     graph, x = builder.graph(), builder.frames(3)
     seen = measure(fold(graph, {padded: (1, 2), pooled: (2, 3)}), x, stall=stall)
     assert_array_equal(seen.values, golden.run(graph, x)[pooled])
+
+
+@pytest.mark.xfail(strict=True, reason="rows of border alone wait for no input")
+def test_a_border_does_not_leave_before_its_frame():
+    builder = Builder(2, 2, 1)
+    padded = builder.pad(builder.input)
+    frames = builder.frames(1)
+    assert_array_equal(
+        measure(fold(builder.graph()), frames).values, golden.run(builder.graph(), frames)[padded]
+    )

@@ -1,4 +1,4 @@
-"""The replay cuts reductions to another width and gives each several times over, without a pause."""
+"""The replay cuts reductions to another width and repeats them, without a pause."""
 
 import random
 
@@ -32,7 +32,7 @@ CASES = {
 def golden(c, reductions):
     """Words that leave, None where a word is padded."""
     padded = np.full((len(reductions), c.folds * c.width_out), None, object)
-    padded[:, :c.length] = reductions
+    padded[:, : c.length] = reductions
     return padded.reshape(-1, 1, c.folds, c.width_out).repeat(c.passes, 1).reshape(-1, c.width_out)
 
 
@@ -40,7 +40,7 @@ def rtl(c, reductions, stall=0.0, seed=0):
     """Words (cycle, first, last, elements) that leave."""
     dut = Replay(c)
     padded = np.zeros((len(reductions), c.reads * c.width_in), np.int64)
-    padded[:, :c.length] = reductions
+    padded[:, : c.length] = reductions
     words = padded.reshape(-1, c.reads, c.width_in)
     given = Port(dut.i.valid, None, dut.i.payload.as_value(), c.width_in, c.element)
     taken = Port(dut.o.valid, None, dut.o.payload.as_value(), c.width_out, c.element)
@@ -49,7 +49,7 @@ def rtl(c, reductions, stall=0.0, seed=0):
     out = []
 
     async def bench(ctx):
-        """As the window does: a reduction that has room is promised, and comes some cycles later."""
+        """As the window does: a reduction that has room is promised, and comes later."""
         promised = []
         sent = cycle = 0
         while len(out) < wanted:
@@ -66,7 +66,8 @@ def rtl(c, reductions, stall=0.0, seed=0):
             ctx.set(given.payload, 0 if word is None else given.pack(word))
             ctx.set(dut.grant, not grants())
             _, _, valid, first, last, payload = await ctx.tick().sample(
-                dut.o.valid, dut.o.first, dut.o.last, taken.payload)
+                dut.o.valid, dut.o.first, dut.o.last, taken.payload
+            )
             if valid:
                 out.append((cycle, first, last, taken.unpack(payload)))
             assert cycle < (out[-1][0] if out else 0) + 500, f"stuck at word {len(out)}"
@@ -83,7 +84,7 @@ def check(c, stall, seed=0, count=REDUCTIONS):
     found = np.array([elements for *_, elements in words], object)
     assert_array_equal(np.where(np.equal(wanted, None), None, found), wanted)
     for n in range(0, len(words), c.folds):
-        run = words[n:n + c.folds]
+        run = words[n : n + c.folds]
         assert [cycle for cycle, *_ in run] == list(range(run[0][0], run[0][0] + c.folds))
         assert [first for _, first, _, _ in run] == [1] + [0] * (c.folds - 1)
         assert [last for _, _, last, _ in run] == [0] * (c.folds - 1) + [1]
@@ -99,7 +100,7 @@ def test_cuts_and_repeats(name, stall):
 @pytest.mark.parametrize("name", CASES)
 def test_a_word_leaves_every_cycle(name):
     cycles = check(CASES[name], 0.0, count=12)
-    late = cycles[len(cycles) // 2:]
+    late = cycles[len(cycles) // 2 :]
     assert late == list(range(late[0], late[0] + len(late)))
 
 
@@ -107,8 +108,9 @@ def test_a_word_leaves_every_cycle(name):
 def test_random_widths(seed):
     rng = random.Random(seed)
     width_in = rng.randint(1, 9)
-    c = ReplayConfig(rng.randint(width_in, 30), width_in, rng.randint(1, width_in),
-                     rng.randint(1, 3), signed(5))
+    c = ReplayConfig(
+        rng.randint(width_in, 30), width_in, rng.randint(1, width_in), rng.randint(1, 3), signed(5)
+    )
     check(c, rng.choice([0.0, 0.3, 0.7]), seed)
 
 

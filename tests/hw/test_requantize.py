@@ -23,8 +23,12 @@ def golden(c, beats):
         entry = n // c.repeat % len(c.keep)
         if c.keep[entry]:
             at = entry * c.lanes
-            out.append([narrow(int(acc) * c.mult[at + lane] + c.offset[at + lane], c.rounding)
-                        for lane, acc in enumerate(beat)])
+            out.append(
+                [
+                    narrow(int(acc) * c.mult[at + lane] + c.offset[at + lane], c.rounding)
+                    for lane, acc in enumerate(beat)
+                ]
+            )
     return np.array(out)
 
 
@@ -55,9 +59,14 @@ def near_thresholds(c, seed=0, periods=3):
     return beats
 
 
-def config(mult, offset, rounding, *, lanes=1, keep=None, repeat=1, acc=signed(20), out=signed(8)):
+BYTE, ACC = signed(8), signed(20)
+
+
+def config(mult, offset, rounding, *, lanes=1, keep=None, repeat=1, acc=ACC, out=BYTE):
     keep = keep or (True,) * (len(mult) // lanes)
-    return RequantizeConfig(lanes, acc, out, tuple(mult), tuple(offset), tuple(keep), rounding, repeat)
+    return RequantizeConfig(
+        lanes, acc, out, tuple(mult), tuple(offset), tuple(keep), rounding, repeat
+    )
 
 
 PLAIN, EVEN = Rounding(12, None, -128, 127), Rounding(6, 2, -128, 127)
@@ -69,8 +78,9 @@ CASES = {
     "a multiplier of 1": config([1], [0], Rounding(0, None, -128, 127)),
     "two lanes": config([3, 200, 77, 1], [5, -6, 7, 1000], PLAIN, lanes=2),
     "dropped": config([3, 200, 77], [5, -6, 7], PLAIN, keep=[True, False, True]),
-    "dropped lanes": config([3, 200, 77, 8] * 2, [5, -6, 7, 0] * 2, PLAIN, lanes=2,
-                            keep=[False, True, True, False]),
+    "dropped lanes": config(
+        [3, 200, 77, 8] * 2, [5, -6, 7, 0] * 2, PLAIN, lanes=2, keep=[False, True, True, False]
+    ),
     "dropped, one constant": config([9, 9], [4, 4], PLAIN, keep=[True, False]),
     "repeat": config([3, 200, 77], [5, -6, 7], PLAIN, repeat=4),
     "repeat and drop": config([3, 200], [5, -6], PLAIN, repeat=3, keep=[False, True]),
@@ -78,8 +88,12 @@ CASES = {
     "a clamp": config([201], [77], Rounding(9, None, -3, 21)),
     "half to even": config([16, 48], [32, 32], EVEN),
     "half to odd": config([16, 48], [32 + 64, 32], Rounding(6, 2, -128, 127, 0)),
-    "wide": config([(1 << 24) - 1, 1 << 23], [-(1 << 40), 1 << 41], Rounding(36, None, -128, 127),
-                   acc=signed(31)),
+    "wide": config(
+        [(1 << 24) - 1, 1 << 23],
+        [-(1 << 40), 1 << 41],
+        Rounding(36, None, -128, 127),
+        acc=signed(31),
+    ),
     "four bits": config([3, 5], [8, 8], Rounding(4, None, -8, 7), acc=signed(9), out=signed(4)),
 }
 
@@ -107,12 +121,24 @@ def one_by_one(rounding, accs, *, mult=1, offset=0):
 def test_rounds_half_to_even():
     # (acc + 2) >> 2 rounds halves up; ties are the multiples of 4 among acc + 2
     assert one_by_one(Rounding(2, 0, -128, 127), [-10, -6, -2, 2, 6, 10], offset=2) == [
-        -2, -2, 0, 0, 2, 2]
+        -2,
+        -2,
+        0,
+        0,
+        2,
+        2,
+    ]
 
 
 def test_rounds_half_to_odd_where_the_zero_point_is_odd():
     assert one_by_one(Rounding(2, 0, -128, 127, 0), [-10, -6, -2, 2, 6, 10], offset=2) == [
-        -3, -1, -1, 1, 1, 3]
+        -3,
+        -1,
+        -1,
+        1,
+        1,
+        3,
+    ]
 
 
 def test_only_ties_are_lowered():
@@ -130,12 +156,29 @@ def test_a_tie_is_lowered_before_the_clip():
 def test_clips_at_both_ends():
     accs = [-2048, -513, -512, -509, 507, 508, 511, 512, 2047]
     assert one_by_one(Rounding(2, None, -128, 127), accs) == [
-        -128, -128, -128, -128, 126, 127, 127, 127, 127]
+        -128,
+        -128,
+        -128,
+        -128,
+        126,
+        127,
+        127,
+        127,
+        127,
+    ]
 
 
 def test_saturates_to_a_clamp_inside_the_type():
     assert one_by_one(Rounding(0, None, -4, 21), [-2048, -5, -4, -3, 20, 21, 22, 2047]) == [
-        -4, -4, -4, -3, 20, 21, 21, 21]
+        -4,
+        -4,
+        -4,
+        -3,
+        20,
+        21,
+        21,
+        21,
+    ]
 
 
 def test_a_shift_beyond_the_product_leaves_the_sign():

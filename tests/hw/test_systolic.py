@@ -1,4 +1,4 @@
-"""The systolic array computes matrix products, in order, at full rate, with every kind of multiplier."""
+"""The systolic array computes matrix products, in order and at full rate, in every shape."""
 
 from dataclasses import replace
 
@@ -13,7 +13,10 @@ from .bench import STALLS, flow, random_elements
 REDUCTIONS = 7
 
 
-def array(simd, pe, folds, *, lanes=None, turns=1, x=signed(8), w=signed(8), acc=signed(26), **more):
+BYTE, ACC = signed(8), signed(26)
+
+
+def array(simd, pe, folds, *, lanes=None, turns=1, x=BYTE, w=BYTE, acc=ACC, **more):
     """``turns`` words of each weight follow one another before the first comes again."""
     lanes = lanes or next(q for q in range(1, pe + 1) if pe % q == 0 and pe // q <= folds)
     return ArrayConfig(simd, pe, folds, folds * turns, lanes, x, w, acc, **more)
@@ -58,7 +61,7 @@ def golden(c, weights, reductions):
     turns = c.depth // c.folds
     wanted = []
     for n, words in enumerate(reductions):
-        turn = weights[:, :, n % turns * c.folds:(n % turns + 1) * c.folds]
+        turn = weights[:, :, n % turns * c.folds : (n % turns + 1) * c.folds]
         kind = "fr,prf->p" if c.shared else "frp,prf->p"
         wanted.append(np.einsum(kind, words, turn))
     return np.array(wanted)
@@ -75,16 +78,19 @@ def rtl(c, weights, reductions, gap=0.0, seed=0):
 
 def stimuli(c, count=REDUCTIONS, seed=0):
     columns = () if c.shared else (c.pe,)
-    return (random_elements(c.w, (c.pe, c.simd, c.depth), seed),
-            random_elements(c.x, (count, c.folds, c.simd, *columns), seed + 1))
+    return (
+        random_elements(c.w, (c.pe, c.simd, c.depth), seed),
+        random_elements(c.x, (count, c.folds, c.simd, *columns), seed + 1),
+    )
 
 
 @pytest.mark.parametrize("gap", STALLS)
 @pytest.mark.parametrize("name", CASES)
 def test_agrees_with_the_matrix_product(name, gap):
     weights, reductions = stimuli(CASES[name])
-    assert_array_equal(rtl(CASES[name], weights, reductions, gap),
-                       golden(CASES[name], weights, reductions))
+    assert_array_equal(
+        rtl(CASES[name], weights, reductions, gap), golden(CASES[name], weights, reductions)
+    )
 
 
 @pytest.mark.parametrize("hard", [None, 0, 3])
@@ -115,21 +121,41 @@ def test_each_weight_is_in_its_place(block_ram):
     assert_array_equal(rtl(c, weights, reductions), golden(c, weights, reductions))
 
 
-@pytest.mark.parametrize(("family", "depth", "bits", "bundle"), [
-    ("ecp5", 512, 8, (4, 1)), ("ecp5", 1024, 8, (2, 1)), ("ecp5", 2048, 8, (1, 1)),
-    ("ecp5", 4096, 8, (1, 1)), ("ecp5", 512, 4, (4, 2)), ("ecp5", 512, 36, (1, 1)),
-    ("ice40", 256, 8, (2, 1)), ("ice40", 512, 8, (1, 1)), ("ice40", 256, 4, (4, 1)),
-    ("ice40", 256, 2, (4, 2)), ("ice40", 1024, 4, (1, 1)),
-])
+@pytest.mark.parametrize(
+    ("family", "depth", "bits", "bundle"),
+    [
+        ("ecp5", 512, 8, (4, 1)),
+        ("ecp5", 1024, 8, (2, 1)),
+        ("ecp5", 2048, 8, (1, 1)),
+        ("ecp5", 4096, 8, (1, 1)),
+        ("ecp5", 512, 4, (4, 2)),
+        ("ecp5", 512, 36, (1, 1)),
+        ("ice40", 256, 8, (2, 1)),
+        ("ice40", 512, 8, (1, 1)),
+        ("ice40", 256, 4, (4, 1)),
+        ("ice40", 256, 2, (4, 2)),
+        ("ice40", 1024, 4, (1, 1)),
+    ],
+)
 def test_a_memory_word_is_as_wide_as_the_familys_block(family, depth, bits, bundle):
-    c = ArrayConfig(4, 4, 4, depth, 2, signed(8), signed(bits), signed(30), family=family,
-                    block_ram=True)
+    c = ArrayConfig(
+        4, 4, 4, depth, 2, signed(8), signed(bits), signed(30), family=family, block_ram=True
+    )
     assert c.bundle == bundle
 
 
-@pytest.mark.parametrize(("family", "bits", "simd"), [
-    ("ecp5", 8, 5), ("ecp5", 4, 3), ("ecp5", 12, 4), ("ice40", 8, 3), ("ice40", 4, 3),
-    ("ice40", 2, 2), ("ice40", 3, 7)])
+@pytest.mark.parametrize(
+    ("family", "bits", "simd"),
+    [
+        ("ecp5", 8, 5),
+        ("ecp5", 4, 3),
+        ("ecp5", 12, 4),
+        ("ice40", 8, 3),
+        ("ice40", 4, 3),
+        ("ice40", 2, 2),
+        ("ice40", 3, 7),
+    ],
+)
 def test_bundled_weights_compute_the_same(family, bits, simd):
     """The bundles of a family's memories, around soft multipliers, which need no family's block."""
     c = array(simd, 4, 4, w=signed(bits), turns=2, family=family, block_ram=True, hard=0)
@@ -143,8 +169,15 @@ def test_random_shapes(seed):
     rng = np.random.default_rng(seed)
     pe, folds = (int(n) for n in rng.integers(1, 7, 2))
     simd = int(rng.integers(1, 6))
-    c = array(simd, pe, folds, turns=int(rng.integers(1, 4)), hard=int(rng.integers(0, simd * pe + 1)),
-              shared=bool(rng.integers(2)), block_ram=bool(rng.integers(2)))
+    c = array(
+        simd,
+        pe,
+        folds,
+        turns=int(rng.integers(1, 4)),
+        hard=int(rng.integers(0, simd * pe + 1)),
+        shared=bool(rng.integers(2)),
+        block_ram=bool(rng.integers(2)),
+    )
     weights, reductions = stimuli(c, seed=seed)
     assert_array_equal(rtl(c, weights, reductions, 0.3, seed), golden(c, weights, reductions))
 
@@ -154,7 +187,9 @@ def test_operands_too_wide_for_a_block_are_multiplied_in_soft_logic():
     assert c.hard_multipliers == 0
 
 
-@pytest.mark.parametrize("change", [{"lanes": 4}, {"folds": 5}, {"lanes": 1, "folds": 3, "depth": 3}])
+@pytest.mark.parametrize(
+    "change", [{"lanes": 4}, {"folds": 5}, {"lanes": 1, "folds": 3, "depth": 3}]
+)
 def test_a_shape_that_can_not_work_is_refused(change):
     with pytest.raises(AssertionError):
         replace(array(2, 6, 6), **change)

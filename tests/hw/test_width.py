@@ -29,9 +29,23 @@ def test_keeps_every_channel(lanes_in, lanes_out):
         assert_array_equal(rtl(c, pixels, 0.5)[0], pixels)
 
 
-@pytest.mark.parametrize(("channels", "lanes_in", "lanes_out"), [
-    (12, 4, 4), (12, 4, 1), (12, 1, 4), (12, 6, 4), (12, 4, 6), (7, 3, 2), (5, 5, 1), (5, 1, 5),
-    (5, 8, 4), (5, 4, 8), (3, 6, 2), (1, 4, 4)])
+@pytest.mark.parametrize(
+    ("channels", "lanes_in", "lanes_out"),
+    [
+        (12, 4, 4),
+        (12, 4, 1),
+        (12, 1, 4),
+        (12, 6, 4),
+        (12, 4, 6),
+        (7, 3, 2),
+        (5, 5, 1),
+        (5, 1, 5),
+        (5, 8, 4),
+        (5, 4, 8),
+        (3, 6, 2),
+        (1, 4, 4),
+    ],
+)
 def test_the_narrowest_point_takes_a_beat_a_cycle(channels, lanes_in, lanes_out):
     c = WidthConfig(channels, lanes_in, lanes_out, unsigned(8))
     pixels = random_elements(c.element, (12, channels))

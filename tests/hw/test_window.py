@@ -17,10 +17,31 @@ FRAMES = 4
 FILL = -3
 
 
-def window(height, width, channels, kernel, *, chunk=None, stride=(1, 1), dilation=(1, 1),
-           pads=(0, 0, 0, 0), **more):
-    return WindowConfig(height, width, channels, signed(8), chunk or channels, kernel, stride,
-                        dilation, pads, FILL, **more)
+def window(
+    height,
+    width,
+    channels,
+    kernel,
+    *,
+    chunk=None,
+    stride=(1, 1),
+    dilation=(1, 1),
+    pads=(0, 0, 0, 0),
+    **more,
+):
+    return WindowConfig(
+        height,
+        width,
+        channels,
+        signed(8),
+        chunk or channels,
+        kernel,
+        stride,
+        dilation,
+        pads,
+        FILL,
+        **more,
+    )
 
 
 SAME = (1, 1, 1, 1)
@@ -38,23 +59,31 @@ CASES = {
     "stride two": window(7, 7, 3, (3, 3), stride=(2, 2), pads=SAME, chunk=1),
     "stride two, rows": window(7, 8, 2, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1), parallel=(3, 1)),
     "stride two, columns": window(8, 7, 2, (3, 3), stride=(2, 2), pads=SAME, parallel=(1, 3)),
-    "stride two, all taps": window(8, 7, 4, (3, 3), stride=(2, 2), pads=SAME, parallel=(3, 3),
-                                   chunk=1),
+    "stride two, all taps": window(
+        8, 7, 4, (3, 3), stride=(2, 2), pads=SAME, parallel=(3, 3), chunk=1
+    ),
     "stride above kernel": window(7, 7, 2, (2, 2), stride=(3, 3), parallel=(2, 1), chunk=1),
     "uneven stride": window(8, 8, 3, (3, 2), stride=(1, 3), chunk=1, parallel=(1, 2)),
-    "dilation two, rows": window(7, 6, 2, (3, 3), dilation=(2, 2), pads=(2, 2, 2, 2),
-                                 parallel=(3, 1)),
-    "dilation two, columns": window(6, 7, 2, (3, 3), dilation=(2, 2), pads=(2, 2, 2, 2),
-                                    parallel=(1, 3)),
-    "dilation two, all taps": window(7, 7, 2, (3, 3), dilation=(2, 2), pads=(2, 2, 2, 2),
-                                     parallel=(3, 3), chunk=1),
-    "dilation three, all taps": window(9, 8, 2, (3, 3), dilation=(3, 3), pads=(1, 2, 0, 1),
-                                       parallel=(3, 3), chunk=1),
-    "dilation three, two by two": window(6, 7, 3, (2, 2), dilation=(3, 3), parallel=(2, 2), chunk=1),
+    "dilation two, rows": window(
+        7, 6, 2, (3, 3), dilation=(2, 2), pads=(2, 2, 2, 2), parallel=(3, 1)
+    ),
+    "dilation two, columns": window(
+        6, 7, 2, (3, 3), dilation=(2, 2), pads=(2, 2, 2, 2), parallel=(1, 3)
+    ),
+    "dilation two, all taps": window(
+        7, 7, 2, (3, 3), dilation=(2, 2), pads=(2, 2, 2, 2), parallel=(3, 3), chunk=1
+    ),
+    "dilation three, all taps": window(
+        9, 8, 2, (3, 3), dilation=(3, 3), pads=(1, 2, 0, 1), parallel=(3, 3), chunk=1
+    ),
+    "dilation three, two by two": window(
+        6, 7, 3, (2, 2), dilation=(3, 3), parallel=(2, 2), chunk=1
+    ),
     "dilation two, two by two": window(6, 7, 3, (2, 2), dilation=(2, 2), parallel=(2, 2), chunk=1),
     "dilation without parallel taps": window(7, 8, 2, (3, 3), dilation=(3, 2), pads=(0, 1, 2, 3)),
-    "uneven dilation and stride": window(9, 8, 3, (3, 3), stride=(2, 1), dilation=(1, 2),
-                                         pads=(0, 1, 0, 1), parallel=(3, 3), chunk=1),
+    "uneven dilation and stride": window(
+        9, 8, 3, (3, 3), stride=(2, 1), dilation=(1, 2), pads=(0, 1, 0, 1), parallel=(3, 3), chunk=1
+    ),
     "rows left over": window(6, 4, 2, (2, 2), stride=(4, 2), chunk=1),
     "rows left over, all taps": window(7, 5, 4, (2, 2), stride=(3, 3), chunk=1, parallel=(2, 2)),
     "kernel is the map": window(4, 3, 2, (4, 3)),
@@ -73,8 +102,8 @@ CASES = {
     "one row of padding": window(3, 3, 1, (1, 1), pads=(0, 1, 1, 0)),
 }
 
-# Read as fast as it comes and let go as a whole: the way of the news from reader to writer and back,
-# some five cycles for two frames, is not hidden.
+# Read as fast as it comes and let go as a whole: the way of the news from reader to writer and
+# back, some five cycles for two frames, is not hidden.
 AT_ONCE = {"kernel is the map", "one dimension, across", "one pixel", "one pixel, one word"}
 
 
@@ -83,8 +112,9 @@ def golden(c, frames):
     order = c.order()
     depth = c.channels // c.groups
     words = []
-    for frame, row, column, group, _ in np.ndindex(len(frames), c.height_out, c.width_out, c.groups,
-                                                   c.passes):
+    for frame, row, column, group, _ in np.ndindex(
+        len(frames), c.height_out, c.width_out, c.groups, c.passes
+    ):
         for index in order.reshape(-1):
             tap, channel = divmod(int(index), depth)
             y = row * c.stride[0] + tap // c.kernel[1] * c.dilation[0] - c.pads[0]
@@ -113,7 +143,8 @@ def rtl(c, frames, stall=0.0, seed=0):
             source.drive(ctx)
             ctx.set(dut.grant, not pauses())
             _, _, ready, start, valid, first, last, payload = await ctx.tick().sample(
-                dut.i.ready, dut.start, dut.o.valid, dut.o.first, dut.o.last, taken.payload)
+                dut.i.ready, dut.start, dut.o.valid, dut.o.first, dut.o.last, taken.payload
+            )
             source.look(cycle, ready)
             if start:
                 starts.append(cycle)
@@ -161,7 +192,7 @@ def test_stalls_change_nothing(name):
 def check_reductions(c, words, starts):
     """Each reduction is marked at both ends, runs without a pause, and comes after its start."""
     for n in range(0, len(words), c.reads):
-        reduction = words[n:n + c.reads]
+        reduction = words[n : n + c.reads]
         cycles = [cycle for cycle, *_ in reduction]
         assert cycles == list(range(cycles[0], cycles[0] + c.reads))
         assert [first for _, first, _, _ in reduction] == [1] + [0] * (c.reads - 1)
@@ -193,12 +224,19 @@ def random_window(rng):
     groups, chunk, words = rng.choice([(1, 1, 1), (1, 2, 2), (1, 3, 2), (2, 1, 2), (3, 2, 1)])
     channels = groups * chunk * words - (groups == 1 and chunk > 1)
     try:
-        return window(rng.randint(1, 9), rng.randint(1, 9), channels, kernel, chunk=chunk,
-                      groups=groups, passes=rng.randint(1, 2),
-                      stride=(rng.randint(1, 4), rng.randint(1, 4)),
-                      dilation=(rng.randint(1, 4), rng.randint(1, 4)),
-                      pads=tuple(rng.randint(0, 3) for _ in range(4)),
-                      parallel=tuple(rng.choice([1, k]) for k in kernel))
+        return window(
+            rng.randint(1, 9),
+            rng.randint(1, 9),
+            channels,
+            kernel,
+            chunk=chunk,
+            groups=groups,
+            passes=rng.randint(1, 2),
+            stride=(rng.randint(1, 4), rng.randint(1, 4)),
+            dilation=(rng.randint(1, 4), rng.randint(1, 4)),
+            pads=tuple(rng.randint(0, 3) for _ in range(4)),
+            parallel=tuple(rng.choice([1, k]) for k in kernel),
+        )
     except AssertionError:
         return None
 

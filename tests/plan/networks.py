@@ -17,8 +17,9 @@ from ..hw.bench import Port, beats_of, exchange, pixels_of
 __all__ = ["ECP5", "GENERIC", "ICE40", "Builder", "Measured", "fold", "measure", "random_folding"]
 
 ECP5 = Device("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56, bram_bits=18432)
-ICE40 = Device("iCE40UP5K", "ice40", lut=5280, ff=5280, dsp=8, bram=30, bram_bits=4096,
-               products_per_dsp=2)
+ICE40 = Device(
+    "iCE40UP5K", "ice40", lut=5280, ff=5280, dsp=8, bram=30, bram_bits=4096, products_per_dsp=2
+)
 #: builds from the generic twins, which Amaranth's simulator can run
 GENERIC = replace(ECP5, name="generic", family="generic")
 
@@ -28,8 +29,8 @@ INT8 = ir.Int(8, True)
 class Builder:
     """Grows a quantized graph; every method appends an operator and returns its output's name.
 
-    Weights, types, scales and zero points are drawn from ``seed``; each output's scale is such that the
-    values of a trial run use its range. ``simple`` keeps all types 8 bits and signed.
+    Weights, types, scales and zero points are drawn from ``seed``; each output's scale is such that
+    the values of a trial run use its range. ``simple`` keeps all types 8 bits and signed.
     """
 
     def __init__(self, height, width, channels, seed=0, *, dtype=None, simple=True):
@@ -58,8 +59,13 @@ class Builder:
         if self.rng.random() < 1 / 3:
             scale = 2.0 ** np.round(np.log2(scale))
         middle = (dtype.low + dtype.high) // 2
-        zero = int(np.clip(middle + self.rng.integers(-dtype.high // 2, dtype.high // 2 + 1),
-                           dtype.low, dtype.high))
+        zero = int(
+            np.clip(
+                middle + self.rng.integers(-dtype.high // 2, dtype.high // 2 + 1),
+                dtype.low,
+                dtype.high,
+            )
+        )
         return ir.Quant(dtype, float(np.float32(scale)), zero)
 
     def shape(self, name):
@@ -69,7 +75,9 @@ class Builder:
         """Add ``op``; without ``quant`` its output gets one that suits the trial run."""
         inputs = [self.trial[name] for name in op.inputs]
         if quant is None:
-            self.values[op.output] = ir.Value(op.output, shape, ir.Quant(ir.Int(40, True), 2.0**-12, 0))
+            self.values[op.output] = ir.Value(
+                op.output, shape, ir.Quant(ir.Int(40, True), 2.0**-12, 0)
+            )
             reals = golden.step(op, self._graph(op.output), *inputs) * 2.0**-12
             quant = self._quant(float(np.abs(reals).max()))
         self._value(op.output, shape, quant)
@@ -98,8 +106,9 @@ class Builder:
         bias_scale = scale * np.float32(self.values[x].quant.scale)
         bias = self.rng.integers(-500, 500, channels).astype(np.int32)
         window = ir.Window(kernel, **window)
-        op = ir.Conv(*name, weight.astype(np.int8), scale, bias, bias_scale, window, groups,
-                     self._clamp())
+        op = ir.Conv(
+            *name, weight.astype(np.int8), scale, bias, bias_scale, window, groups, self._clamp()
+        )
         return self._append(op, window.output(self.shape(x), channels))
 
     def depthwise(self, x, kernel=(3, 3), **window):
@@ -112,8 +121,9 @@ class Builder:
     def max_pool(self, x, kernel=(2, 2), stride=None, **window):
         window = ir.Window(kernel, stride or kernel, **window)
         op = ir.MaxPool(*self._names("maxpool", x), window)
-        return self._append(op, window.output(self.shape(x), self.shape(x).channels),
-                            self.values[x].quant)
+        return self._append(
+            op, window.output(self.shape(x), self.shape(x).channels), self.values[x].quant
+        )
 
     def average_pool(self, x, kernel=(2, 2), stride=None, *, count_padding=False, **window):
         window = ir.Window(kernel, stride or kernel, **window)
@@ -123,14 +133,22 @@ class Builder:
     def pad(self, x, pads=(1, 1, 1, 1), fill=0.0):
         shape, (top, left, bottom, right) = self.shape(x), pads
         padded = ir.Shape(shape.height + top + bottom, shape.width + left + right, shape.channels)
-        return self._append(ir.Pad(*self._names("pad", x), pads, fill), padded, self.values[x].quant)
+        return self._append(
+            ir.Pad(*self._names("pad", x), pads, fill), padded, self.values[x].quant
+        )
 
     def add(self, a, b):
         return self._append(ir.Add(*self._names("add", a, b), self._clamp()), self.shape(a))
 
     def unary(self, x, function=None):
-        functions = (ir.LeakyRelu(0.125), ir.Sigmoid(), ir.Tanh(), ir.HardSwish(), ir.HardSigmoid(),
-                     ir.Identity())
+        functions = (
+            ir.LeakyRelu(0.125),
+            ir.Sigmoid(),
+            ir.Tanh(),
+            ir.HardSwish(),
+            ir.HardSigmoid(),
+            ir.Identity(),
+        )
         function = function or functions[self.rng.integers(len(functions))]
         op = ir.Unary(*self._names("unary", x), function, self._clamp())
         return self._append(op, self.shape(x))
@@ -138,30 +156,45 @@ class Builder:
     def concat(self, *inputs):
         """Side by side, each first brought to one quantization."""
         quant = self.values[inputs[0]].quant
-        alike = [x if self.values[x].quant == quant else
-                 self._append(ir.Unary(*self._names("same", x)), self.shape(x), quant)
-                 for x in inputs]
+        alike = [
+            x
+            if self.values[x].quant == quant
+            else self._append(ir.Unary(*self._names("same", x)), self.shape(x), quant)
+            for x in inputs
+        ]
         shape = self.shape(inputs[0])
         channels = sum(self.shape(x).channels for x in alike)
-        return self._append(ir.Concat(*self._names("concat", *alike)),
-                            ir.Shape(shape.height, shape.width, channels), quant)
+        return self._append(
+            ir.Concat(*self._names("concat", *alike)),
+            ir.Shape(shape.height, shape.width, channels),
+            quant,
+        )
 
     def reshape(self, x, height, width):
         size = self.shape(x).size
-        return self._append(ir.Reshape(*self._names("reshape", x)),
-                            ir.Shape(height, width, size // (height * width)), self.values[x].quant)
+        return self._append(
+            ir.Reshape(*self._names("reshape", x)),
+            ir.Shape(height, width, size // (height * width)),
+            self.values[x].quant,
+        )
 
     def argmax(self, x):
         bits = max(1, (self.shape(x).size - 1).bit_length())
-        return self._append(ir.ArgMax(*self._names("argmax", x)), ir.Shape(1, 1, 1),
-                            ir.Quant(ir.Int(bits, False), 1.0, 0))
+        return self._append(
+            ir.ArgMax(*self._names("argmax", x)),
+            ir.Shape(1, 1, 1),
+            ir.Quant(ir.Int(bits, False), 1.0, 0),
+        )
 
     def _graph(self, output):
         x, y = self.values["x"], self.values[output]
-        return ir.Graph("net", (ir.InputPort("x", x.shape.array, "int8", "x",
-                                             np.arange(x.shape.size)),),
-                        (ir.OutputPort("y", y.shape.array, "int8", output, np.arange(y.shape.size)),),
-                        tuple(self.ops), dict(self.values))
+        return ir.Graph(
+            "net",
+            (ir.InputPort("x", x.shape.array, "int8", "x", np.arange(x.shape.size)),),
+            (ir.OutputPort("y", y.shape.array, "int8", output, np.arange(y.shape.size)),),
+            tuple(self.ops),
+            dict(self.values),
+        )
 
     def graph(self, output=None):
         """The network up to here, verified."""
@@ -180,19 +213,25 @@ class Builder:
 
 
 def fold(graph, folds=None, device=GENERIC, *, lanes_in=1, queues=True, **stage):
-    """The network of ``graph`` with the given (simd, pe) of each operator, named by output; else 1, 1."""
+    """The network of ``graph`` with the given (simd, pe) of each output's stage; else 1, 1."""
     folds = folds or {}
     stages = tuple(
-        StagePlan(f"s{n:02d}_{type(op).__name__.lower()}", (op.output,),
-                  *folds.get(op.output, (1, 1)), **stage)
-        for n, op in enumerate(graph) if not isinstance(op, ir.Reshape))
+        StagePlan(
+            f"s{n:02d}_{type(op).__name__.lower()}",
+            (op.output,),
+            *folds.get(op.output, (1, 1)),
+            **stage,
+        )
+        for n, op in enumerate(graph)
+        if not isinstance(op, ir.Reshape)
+    )
     plan = Plan("test", stages, {}, lanes_in)
     network = Network(graph, plan, device)
     return Network(graph, with_queues(graph, plan, network), device) if queues else network
 
 
 def random_folding(graph, rng, most=600, device=GENERIC):
-    """A network in which every stage has any legal (simd, pe), of at most ``most`` cycles if it can.
+    """A network whose stages have any legal (simd, pe), of at most ``most`` cycles if they can.
 
     No array has more than 24 multipliers, so that the simulation is quick.
     """
@@ -214,8 +253,14 @@ def _random_stage(op, number, graph, rng, most, device):
         simd = int(rng.integers(1, min(deepest, 24) + 1))
         pe = int(rng.integers(1, min(channels, 24 // simd) + 1))
         hard = simd * pe - int(rng.integers(0, min(3, simd * pe) + 1))
-        stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe, hard,
-                          str(rng.choice(["block", "logic"])))
+        stage = StagePlan(
+            f"s{number:02d}_{type(op).__name__.lower()}",
+            (op.output,),
+            simd,
+            pe,
+            hard,
+            str(rng.choice(["block", "logic"])),
+        )
         try:
             cycles = design(op, graph, stage, device).cycles()
         except PlanError:
@@ -229,7 +274,7 @@ def _random_stage(op, number, graph, rng, most, device):
 
 @dataclass(frozen=True)
 class Measured:
-    """What a simulation of the accelerator gave: values [frames, h, w, c], and its clock's counts."""
+    """What a simulation of the accelerator gave: values [frames, h, w, c], and cycles."""
 
     values: np.ndarray
     latency: int
@@ -244,8 +289,14 @@ def measure(network, frames, *, stall=0.0, seed=0):
     source = _port(dut, "s_axis", graph.quant("x"), plan.lanes_in)
     sink = _port(dut, "m_axis", graph.quant(edge.value), edge.lanes_out)
     count = network.outputs[1] * len(frames)
-    (seen,), went = exchange(dut, [(source, beats_of(frames, plan.lanes_in))], [(sink, count)],
-                             stall=stall, seed=seed, last=dut.m_axis_tlast)
+    (seen,), went = exchange(
+        dut,
+        [(source, beats_of(frames, plan.lanes_in))],
+        [(sink, count)],
+        stall=stall,
+        seed=seed,
+        last=dut.m_axis_tlast,
+    )
     ends = [n for n, last in enumerate(seen.lasts) if last]
     assert ends == list(range(network.outputs[1] - 1, count, network.outputs[1])), "tlast is wrong"
     cycles = [seen.cycles[end] for end in ends]
@@ -256,5 +307,8 @@ def measure(network, frames, *, stall=0.0, seed=0):
 
 def _port(dut, prefix, quant, lanes):
     element = (signed if quant.dtype.signed else unsigned)(quant.dtype.bits)
-    return Port(*(getattr(dut, f"{prefix}_{name}") for name in ("tvalid", "tready", "tdata")), lanes,
-                element)
+    return Port(
+        *(getattr(dut, f"{prefix}_{name}") for name in ("tvalid", "tready", "tdata")),
+        lanes,
+        element,
+    )

@@ -1,4 +1,4 @@
-"""``plan.json`` reads back as it was written, and a broken one is refused with the place and the rule."""
+"""``plan.json`` reads back as it was written; a broken one is refused with place and rule."""
 
 import json
 
@@ -6,13 +6,20 @@ import pytest
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.plan import Plan, StagePlan, read_plan, write_plan
 
-PLAN = Plan("ulx3s-85f", (StagePlan("s00_conv", ("a", "b"), 9, 4, 36, "block"),
-                          StagePlan("s01_add", ("c",), pe=3)), {("s01_add", 0): 12, ("s01_add", 1): 1},
-            lanes_in=3, argmax=True)
+PLAN = Plan(
+    "ulx3s-85f",
+    (StagePlan("s00_conv", ("a", "b"), 9, 4, 36, "block"), StagePlan("s01_add", ("c",), pe=3)),
+    {("s01_add", 0): 12, ("s01_add", 1): 1},
+    lanes_in=3,
+    argmax=True,
+)
 
 
-@pytest.mark.parametrize("plan", [PLAN, Plan("icebreaker", (StagePlan("s", ("x",)),), {}),
-                                  Plan('odd "name"', (), {})], ids=lambda plan: plan.board)
+@pytest.mark.parametrize(
+    "plan",
+    [PLAN, Plan("icebreaker", (StagePlan("s", ("x",)),), {}), Plan('odd "name"', (), {})],
+    ids=lambda plan: plan.board,
+)
 def test_reads_back_what_was_written(plan, tmp_path):
     write_plan(plan, tmp_path / "plan.json")
     assert read_plan(tmp_path / "plan.json") == plan
@@ -41,27 +48,35 @@ def table(**changes):
     return whole
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"board": None}, ': lacks "board"'),
-    ({"board": 3}, ': "board" is 3; it must be of type str'),
-    ({"lanes_in": 0}, ': "lanes_in" is 0; it must be at least 1'),
-    ({"lanes_in": True}, ': "lanes_in" is True; it must be of type int'),
-    ({"stages": None}, ': a plan is an object with "board", "lanes_in", "stages" and "queues"'),
-    ({"stages": {}}, ': a plan is an object with "board", "lanes_in", "stages" and "queues"'),
-    ({"stages": [3]}, ': stage 0: lacks "ops"'),
-    ({"stages__name": None}, ': stage 0: lacks "name"'),
-    ({"stages__simd": 0}, ': stage 0: "simd" is 0; it must be at least 1'),
-    ({"stages__pe": 2.5}, ': stage 0: "pe" is 2.5; it must be of type int'),
-    ({"stages__hard": -1}, ': stage 0: "hard" is -1; it must be at least 0'),
-    ({"stages__ops": "x"}, ': stage 0: "ops" is \'x\'; it must be of type list'),
-    ({"stages__weights": "flash"},
-     ': stage 0: weights=\'flash\'; choose "block" (block RAM) or "logic"'),
-    ({"stages__speed": 9},
-     ": stage 0: unknown speed; a stage has hard, name, ops, pe, simd, weights"),
-    ({"queues__pixels": 0}, ': queue 0: "pixels" is 0; it must be at least 1'),
-    ({"queues__stage": None}, ': queue 0: lacks "stage"'),
-    ({"queues__input": "a"}, ': queue 0: "input" is \'a\'; it must be of type int'),
-], ids=str)
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"board": None}, ': lacks "board"'),
+        ({"board": 3}, ': "board" is 3; it must be of type str'),
+        ({"lanes_in": 0}, ': "lanes_in" is 0; it must be at least 1'),
+        ({"lanes_in": True}, ': "lanes_in" is True; it must be of type int'),
+        ({"stages": None}, ': a plan is an object with "board", "lanes_in", "stages" and "queues"'),
+        ({"stages": {}}, ': a plan is an object with "board", "lanes_in", "stages" and "queues"'),
+        ({"stages": [3]}, ': stage 0: lacks "ops"'),
+        ({"stages__name": None}, ': stage 0: lacks "name"'),
+        ({"stages__simd": 0}, ': stage 0: "simd" is 0; it must be at least 1'),
+        ({"stages__pe": 2.5}, ': stage 0: "pe" is 2.5; it must be of type int'),
+        ({"stages__hard": -1}, ': stage 0: "hard" is -1; it must be at least 0'),
+        ({"stages__ops": "x"}, ": stage 0: \"ops\" is 'x'; it must be of type list"),
+        (
+            {"stages__weights": "flash"},
+            ': stage 0: weights=\'flash\'; choose "block" (block RAM) or "logic"',
+        ),
+        (
+            {"stages__speed": 9},
+            ": stage 0: unknown speed; a stage has hard, name, ops, pe, simd, weights",
+        ),
+        ({"queues__pixels": 0}, ': queue 0: "pixels" is 0; it must be at least 1'),
+        ({"queues__stage": None}, ': queue 0: lacks "stage"'),
+        ({"queues__input": "a"}, ": queue 0: \"input\" is 'a'; it must be of type int"),
+    ],
+    ids=str,
+)
 def test_a_broken_rule_is_named(changes, message, tmp_path):
     path = tmp_path / "plan.json"
     path.write_text(json.dumps(table(**changes)))

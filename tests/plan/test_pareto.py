@@ -21,15 +21,16 @@ def graph():
 
     def conv(name, source, out, into):
         weight = rng.normal(size=(out, 3, 3, into)).astype(np.float32)
-        return ir.Conv(name, (source,), name, weight,
-                       window=ir.Window((3, 3), pads=(1, 1, 1, 1)))
+        return ir.Conv(name, (source,), name, weight, window=ir.Window((3, 3), pads=(1, 1, 1, 1)))
 
     values = {"x": ir.Shape(8, 8, 4), "a": ir.Shape(8, 8, 8), "b": ir.Shape(8, 8, 6)}
     return ir.Graph(
-        "net", (ir.InputPort("x", (8, 8, 4), "float32", "x", np.arange(256)),),
+        "net",
+        (ir.InputPort("x", (8, 8, 4), "float32", "x", np.arange(256)),),
         (ir.OutputPort("y", (8, 8, 6), "float32", "b", np.arange(384)),),
         (conv("a", "x", 8, 4), conv("b", "a", 6, 8)),
-        {name: ir.Value(name, shape) for name, shape in values.items()})
+        {name: ir.Value(name, shape) for name, shape in values.items()},
+    )
 
 
 def explored(**more):
@@ -37,8 +38,19 @@ def explored(**more):
 
 
 def point(interval, lut, **more):
-    return pareto.Point(**{"target": interval, "interval": interval, "latency": 9, "multipliers": 1,
-                           "lut": lut, "ff": 5, "dsp": 1, "bram": 1} | more)
+    return pareto.Point(
+        **{
+            "target": interval,
+            "interval": interval,
+            "latency": 9,
+            "multipliers": 1,
+            "lut": lut,
+            "ff": 5,
+            "dsp": 1,
+            "bram": 1,
+        }
+        | more
+    )
 
 
 def test_slower_plans_are_smaller_and_all_fit():
@@ -52,10 +64,15 @@ def test_slower_plans_are_smaller_and_all_fit():
 
 
 def test_a_plan_that_another_beats_is_not_on_the_front():
-    found = pareto.pareto([point(10, 100), point(20, 100), point(20, 90),
-                           point(5, 300, fits=False)])
+    found = pareto.pareto(
+        [point(10, 100), point(20, 100), point(20, 90), point(5, 300, fits=False)]
+    )
     assert [(p.interval, p.lut, p.pareto) for p in found] == [
-        (5, 300, False), (10, 100, True), (20, 90, True), (20, 100, False)]
+        (5, 300, False),
+        (10, 100, True),
+        (20, 90, True),
+        (20, 100, False),
+    ]
 
 
 def test_what_does_not_fit_beats_nothing():
@@ -137,8 +154,9 @@ class Cluster:
 
 @pytest.fixture
 def dask(monkeypatch):
-    monkeypatch.setitem(sys.modules, "distributed",
-                        SimpleNamespace(Client=Cluster, as_completed=iter))
+    monkeypatch.setitem(
+        sys.modules, "distributed", SimpleNamespace(Client=Cluster, as_completed=iter)
+    )
 
 
 @pytest.mark.usefixtures("dask")

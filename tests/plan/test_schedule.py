@@ -34,3 +34,12 @@ def test_within_a_twentieth_of_the_simulation(name, pe):
     network = fold(graph, folds, hard=99)
     measured = measure(network, builder.frames(1)).latency
     assert latency(network) == pytest.approx(measured, rel=0.05)
+
+
+@pytest.mark.xfail(raises=IndexError, strict=True, reason="a row of border alone waits for no row")
+def test_a_border_has_a_latency():
+    builder = Builder(4, 4, 1)
+    padded = builder.pad(builder.input)
+    builder.max_pool(padded, (3, 3), (1, 1))
+    network = fold(builder.graph())
+    assert latency(network) == pytest.approx(measure(network, builder.frames(1)).latency, rel=0.2)
