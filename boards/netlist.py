@@ -17,7 +17,7 @@ _MODELS = Path(__file__).parent.parent / "hw" / "primitives" / "models.v"
 
 @dataclass(frozen=True)
 class Netlist:
-    """``verilog`` is the netlist, ``cells`` the models of its cells, to be read with ``defines``."""
+    """``verilog`` is the netlist; ``cells`` are its cells' models, to be read with ``defines``."""
 
     verilog: Path
     cells: tuple[Path, ...]
@@ -28,8 +28,8 @@ def netlist(directory: Path, board: Board,
             progress: Callable[[str, float | None], None]) -> Netlist:
     """Synthesize ``directory``'s accelerator alone; kept until its RTL changes.
 
-    On ECP5 memories stay out of block RAM, of which there is no open model; all else is as it is built.
-    Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.
+    On ECP5 memories stay out of block RAM, of which there is no open model; all else is as it is
+    built. Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.
     """
     work = directory / "netlist"
     work.mkdir(exist_ok=True)

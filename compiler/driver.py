@@ -176,15 +176,15 @@ def _macs(op: ir.Op, graph: ir.Graph) -> int:
 
 def describe(network: Network, model: str) -> dict[str, Any]:
     """The content of ``compile.json``."""
-    need, device = network.resources, network.device
-    short = lacking(need, device)
+    need, device = network.linked, network.device
+    short = lacking(network.resources, device)
     rows = layers(network)
     return {
         "model": model, "board": network.plan.board, "layers": rows,
         "macs": sum(row["macs"] for row in rows),
         "interval_cycles": network.interval, "latency_cycles": latency(network),
         "multipliers": network.multipliers,
-        "estimate": asdict(need) | {"dsp": need.blocks(device)},
+        "estimate": asdict(need) | {"lut": need.cells(device), "dsp": need.blocks(device)},
         "available": {"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},
         "fits": not short,
         "lacking": [{"what": what, "needed": needed, "available": there}

@@ -25,6 +25,9 @@ from .quantize.requantize import (
 
 __all__ = ["accelerator", "component"]
 
+#: a stage's name ("" for the accelerator's own ends), its port, and which one of several
+_Port = tuple[str, str] | tuple[str, str, int]
+
 
 def accelerator(network: Network) -> hw.Accelerator:
     """The whole network as one component with AXI4-Stream ends."""
@@ -47,7 +50,7 @@ def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]
     links = []
     for source in [None, *(stage.name for stage in network.plan.stages)]:
         takers = [edge for edge in network.edges if edge.source == source]
-        port: tuple = (source or "", "o")
+        port: _Port = (source or "", "o")
         element = hw_shape(network.graph.quant(takers[0].value).dtype)
         if len(takers) > 1:
             name = f"{source or 'input'}_fork"
@@ -59,7 +62,7 @@ def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]
     return links
 
 
-def _edge(network: Network, stages: dict[str, Elaboratable], edge: Edge, port: tuple,
+def _edge(network: Network, stages: dict[str, Elaboratable], edge: Edge, port: _Port,
           element: hw.Shape) -> list[hw.Link]:
     links = []
     before = f"{edge.sink or 'output'}_{edge.index}"
@@ -85,7 +88,7 @@ def _edge(network: Network, stages: dict[str, Elaboratable], edge: Edge, port: t
     return links
 
 
-def _input(network: Network, edge: Edge) -> tuple:
+def _input(network: Network, edge: Edge) -> _Port:
     """The port that an edge ends at."""
     if edge.sink is None:
         return ("", "i")
@@ -170,6 +173,7 @@ def _(op: ir.Pad, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
 
 @component.register
 def _(op: ir.AveragePool, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
+    assert design.acc is not None, f"{op.name}: an average without an accumulator"
     exact, lanes = for_average_pool(graph, op), design.stage.pe
     shape = graph.shape(op.inputs[0])
     counts = average_counts(op, shape)

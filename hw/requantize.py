@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from amaranth import C, Const, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
 
 from .delay import delay, delay_flags
 from .primitives import MultiplierConfig, SoftMultiplier
@@ -75,8 +76,9 @@ class RequantizeConfig:
 
     @property
     def latency(self) -> int:
-        """Cycles: the constants, the product, the offset, the rounding."""
-        return 2 + MultiplierConfig(self.acc, self.mult_shape).soft_latency + 1 + Narrower.latency
+        """Cycles: the constants, the product and the offset, the rounding."""
+        rows = (self.mult_shape.width + 1) // 2 + 1
+        return 2 + 1 + ceil_log2(rows) + Narrower.latency
 
     def lut(self) -> int:
         product = self.product_shape.width
@@ -153,18 +155,17 @@ class Requantize(wiring.Component):
                      self.o.first.eq(1), self.o.last.eq(1),
                      self.dropped.eq(valid & ~keep)]
         for lane in range(c.lanes):
-            multiply = SoftMultiplier(MultiplierConfig(c.acc, c.mult_shape))
+            multiply = SoftMultiplier(MultiplierConfig(c.acc, c.mult_shape), c.offset_shape)
             m.submodules[f"multiply_{lane}"] = multiply
-            scaled = Signal(signed(max(multiply.config.p.width, c.offset_shape.width) + 1),
-                            name=f"scaled_{lane}", reset_less=True)
-            m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
+            narrow = Narrower(multiply.result, c.out, c.rounding)
+            m.submodules[f"narrow_{lane}"] = narrow
             m.d.comb += [
                 multiply.x.eq(delay(m, self.i.payload[lane], 2)),
                 multiply.w.eq(mults[lane]),
-                narrow.i.eq(scaled),
+                multiply.addend.eq(offsets[lane]),
+                narrow.i.eq(multiply.p),
                 self.o.payload[lane].eq(narrow.o),
             ]
-            m.d.sync += scaled.eq(multiply.p + delay(m, offsets[lane], multiply.latency))
         return m
 
     def _constants(self, m, beat):

@@ -127,8 +127,10 @@ class WindowConfig:
         return row * self.stride[0] - self.pads[0]
 
     def needed(self, row: int) -> int:
-        """Rows of the frame that must have arrived before output row ``row`` starts."""
-        return min(max(self._first_row(row) + self.span[0], 0), self.height)
+        """Rows of the frame that must have arrived before output row ``row`` starts; for a row of
+        border alone the first, so that nothing leaves before its frame is there.
+        """
+        return min(max(self._first_row(row) + self.span[0], 1), self.height)
 
     @property
     def leftover(self) -> int:
@@ -165,7 +167,7 @@ class WindowConfig:
 
     @property
     def rows(self) -> int:
-        """Rows stored: enough that the next ones arrive, across frames too, while the last are read.
+        """Rows stored: enough for the next to arrive, across frames too, while the last are read.
 
         Beyond that, as many as pass while a released row's place is on its way to be written again;
         with a map of several rows that is at least one, so that neighbours of one speed need not

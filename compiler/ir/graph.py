@@ -60,7 +60,8 @@ class Softmax(HostOp):
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
         e = np.exp(x - x.max(axis=self.axis, keepdims=True))
-        return (e / e.sum(axis=self.axis, keepdims=True)).astype(np.float32)
+        share: NDArray[np.floating] = e / e.sum(axis=self.axis, keepdims=True)
+        return share.astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ class HostArgMax(HostOp):
     keepdims: bool = True
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
-        return np.argmax(x, axis=self.axis, keepdims=self.keepdims)
+        index: NDArray[np.int64] = np.argmax(x, axis=self.axis, keepdims=self.keepdims)
+        return index
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +153,7 @@ class Graph:
         """
         ops = tuple(ops)
         table = self.values | {value.name: value for value in values}
-        used = {port.value for port in (*self.inputs, *self.outputs)}
+        used = {port.value for port in self.inputs} | {port.value for port in self.outputs}
         used |= {name for op in ops for name in (*op.inputs, op.output)}
         return Graph(self.name, self.inputs, self.outputs, ops,
                      {name: value for name, value in table.items() if name in used})

@@ -144,9 +144,9 @@ class Conv(Op):
     Padding reads as the real number 0.
     """
 
-    weight: NDArray[np.generic]
+    weight: NDArray[np.number]
     weight_scale: NDArray[np.float32] | None = None
-    bias: NDArray[np.generic] | None = None
+    bias: NDArray[np.number] | None = None
     bias_scale: NDArray[np.float32] | None = None
     window: Window = Window()
     groups: int = 1

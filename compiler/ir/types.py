@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["Int", "Quant", "Shape", "Value"]
 
@@ -25,7 +25,7 @@ class Int:
         return (1 << (self.bits - self.signed)) - 1
 
     @property
-    def numpy(self) -> np.dtype:
+    def numpy(self) -> np.dtype[np.integer]:
         """The narrowest NumPy type that holds every value."""
         size = next(size for size in (8, 16, 32, 64) if size >= self.bits)
         return np.dtype(f"{'i' if self.signed else 'u'}{size // 8}")
@@ -59,14 +59,14 @@ class Quant:
     def step(self) -> Fraction:
         return Fraction(self.scale)
 
-    def quantize(self, x: NDArray[np.floating]) -> NDArray[np.integer]:
+    def quantize(self, x: ArrayLike) -> NDArray[np.integer]:
         """``saturate(round_half_even(x / scale) + zero)`` in float32, as ONNX defines it."""
         steps = np.rint(np.asarray(x, np.float32) / np.float32(self.scale))
-        return np.clip(
-            steps.astype(np.float64) + self.zero, self.dtype.low, self.dtype.high
-        ).astype(self.dtype.numpy)
+        shifted = steps.astype(np.float64) + self.zero
+        stored: NDArray[np.float64] = np.clip(shifted, self.dtype.low, self.dtype.high)
+        return stored.astype(self.dtype.numpy)
 
-    def dequantize(self, q: NDArray[np.integer]) -> NDArray[np.float32]:
+    def dequantize(self, q: ArrayLike) -> NDArray[np.float32]:
         """``(q - zero) * scale`` in float32, as ONNX defines it."""
         return (np.asarray(q, np.int32) - self.zero).astype(np.float32) * np.float32(self.scale)
 

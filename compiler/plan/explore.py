@@ -9,13 +9,13 @@ from ..errors import FitError, PlanError
 from .device import Device
 from .fifo import with_queues
 from .network import Network, Plan
-from .resources import Resources
+from .resources import LINK, Resources
 from .stages import ConvDesign, Design, StagePlan, design, foldings
 
 __all__ = ["Goal", "make_plan", "lacking"]
 
-#: share of a device's LUTs that a plan may count on: placement needs air
-_LUT_SHARE = 0.8
+#: share of a device's logic that a plan may count on: placement needs air
+_LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.95}
 #: deepest weight memories that are put into logic, tried in turn until the block RAM suffices
 _LOGIC_DEPTHS = (64, 32, 128, 256, 512, 16, 0)
 
@@ -65,12 +65,11 @@ def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) 
 
 def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     """What is too much for the device: name, needed, available to a plan."""
-    table = [
-        ("LUTs", need.lut, int(device.lut * _LUT_SHARE)),
-        ("flip-flops", need.ff, device.ff),
-        ("DSP blocks", need.blocks(device), device.dsp),
-        ("block RAMs", need.bram, device.bram),
-    ]
+    room = int(device.lut * _LOGIC_SHARE[device.family]) - LINK.lut
+    table = [("LUTs" if device.family == "ecp5" else "logic cells", need.cells(device), room),
+             ("flip-flops", need.ff, device.ff),
+             ("DSP blocks", need.blocks(device), device.dsp),
+             ("block RAMs", need.bram, device.bram)]
     return [row for row in table if row[1] > row[2]]
 
 

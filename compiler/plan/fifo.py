@@ -47,7 +47,7 @@ def _missing(network: Network, edge: Edge, fork: str | None, reach: _Reach, othe
     pixels = _pixels(network, fork)
     lacking = other[fork][1] - reach[fork][0]
     here = network.graph.shape(edge.value).pixels
-    return min(ceil(lacking * here / pixels), 2 * here) if lacking > 0 else 0
+    return ceil(lacking * here / pixels) if lacking > 0 else 0
 
 
 def _pixels(network: Network, stage: str | None) -> int:

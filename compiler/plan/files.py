@@ -3,13 +3,15 @@
 import json
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ..errors import PlanError
 from .network import Plan
 from .stages import StagePlan
 
 __all__ = ["read_plan", "write_plan"]
+
+_T = TypeVar("_T")
 
 
 def write_plan(plan: Plan, path: Path) -> None:
@@ -41,10 +43,10 @@ def read_plan(path: Path) -> Plan:
     queues = {}
     for n, entry in enumerate(table.get("queues", [])):
         where = f"{path}: queue {n}"
-        queues[_take(where, entry, "stage", str), _take(where, entry, "input", int)] = _take(
-            where, entry, "pixels", int, 1)
+        queues[_take(where, entry, "stage", str), _take(where, entry, "input", int)] = _number(
+            where, entry, "pixels", 1)
     return Plan(_take(str(path), table, "board", str), stages, queues,
-                _take(str(path), table, "lanes_in", int, 1), bool(table.get("argmax", False)))
+                _number(str(path), table, "lanes_in", 1), bool(table.get("argmax", False)))
 
 
 def _stage(path: Path, number: int, entry: Any) -> StagePlan:
@@ -59,16 +61,21 @@ def _stage(path: Path, number: int, entry: Any) -> StagePlan:
     if weights not in ("block", "logic"):
         raise PlanError(f'{where}: weights={weights!r}; choose "block" (block RAM) or "logic"')
     return StagePlan(_take(where, entry, "name", str), tuple(str(op) for op in ops),
-                     _take(where, entry, "simd", int, 1), _take(where, entry, "pe", int, 1),
-                     _take(where, entry, "hard", int, 0), weights)
+                     _number(where, entry, "simd", 1), _number(where, entry, "pe", 1),
+                     _number(where, entry, "hard", 0), weights)
 
 
-def _take(where: str, entry: Any, key: str, kind: type, least: int | None = None) -> Any:
+def _number(where: str, entry: Any, key: str, least: int) -> int:
+    value = _take(where, entry, key, int)
+    if value < least:
+        raise PlanError(f'{where}: "{key}" is {value}; it must be at least {least}')
+    return value
+
+
+def _take(where: str, entry: Any, key: str, kind: type[_T]) -> _T:
     if not isinstance(entry, dict) or key not in entry:
         raise PlanError(f'{where}: lacks "{key}"')
     value = entry[key]
     if not isinstance(value, kind) or isinstance(value, bool):
         raise PlanError(f'{where}: "{key}" is {value!r}; it must be of type {kind.__name__}')
-    if least is not None and value < least:
-        raise PlanError(f'{where}: "{key}" is {value}; it must be at least {least}')
     return value

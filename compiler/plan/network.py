@@ -7,7 +7,7 @@ from math import ceil, gcd
 from .. import ir
 from ..errors import PlanError
 from .device import Device
-from .resources import Resources, block_rams, total
+from .resources import LINK, Resources, block_rams, total
 from .stages import Design, StagePlan, design
 
 __all__ = ["Plan", "Edge", "Network"]
@@ -181,6 +181,15 @@ class Network:
             if edge.depth:
                 parts.append(queue_cost(edge.depth, edge.lanes_out * bits, self.device))
         return total(parts)
+
+    @property
+    def linked(self) -> Resources:
+        """The same with the link to the host and its frame buffer, as :mod:`gatewright.boards`
+        builds it.
+        """
+        bits = self.plan.lanes_in * self.graph.quant(self.graph.inputs[0].value).dtype.bits
+        buffer = Resources(bram=block_rams(self.device, self.beats_in, bits))
+        return total([self.resources, LINK, buffer])
 
     @property
     def multipliers(self) -> int:

@@ -6,7 +6,11 @@ from math import ceil
 
 from .device import Device
 
-__all__ = ["Resources", "block_rams", "total"]
+__all__ = ["LINK", "Resources", "block_rams", "total"]
+
+
+#: share of flip-flops that take a logic cell of their own (iCE40), as seen in place and route
+_ALONE = 0.58
 
 
 @dataclass(frozen=True)
@@ -24,9 +28,18 @@ class Resources:
         return Resources(self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp,
                          self.bram + other.bram)
 
+    def cells(self, device: Device) -> int:
+        """Logic cells: LUTs, and on iCE40 flip-flops that share no cell with the LUT before them.
+        """
+        return self.lut + (ceil(self.ff * _ALONE) if device.family == "ice40" else 0)
+
     def blocks(self, device: Device) -> int:
         """DSP blocks for the products."""
         return ceil(self.dsp / device.products_per_dsp)
+
+
+#: what the serial link to the host takes beside the network (its frame buffer apart)
+LINK = Resources(650, 400)
 
 
 def total(parts: Iterable[Resources]) -> Resources:

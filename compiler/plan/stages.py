@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import singledispatch
 from math import ceil
-
-import numpy as np
 
 from ... import hw
 from .. import ir
 from ..errors import PlanError
-from ..quantize.requantize import accumulator_type
+from ..quantize.requantize import accumulator_type, round_half_even
 from .device import Device
 from .resources import Resources, block_rams
 
@@ -18,7 +17,7 @@ __all__ = ["StagePlan", "Design", "ConvDesign", "PoolDesign", "SimpleDesign", "d
 
 #: width of a requantizer's multiplier and offset that the estimate assumes
 _MULT_BITS, _OFFSET_BITS = 14, 30
-_REQUANTIZE_LATENCY = 10
+_REQUANTIZE_LATENCY = 9
 _QUEUE_LATENCY = 2
 
 
@@ -216,8 +215,8 @@ def _array(array: hw.ArrayConfig, hard: int, device: Device) -> Resources:
 
 def _requantize(lanes: int, acc: int) -> Resources:
     product = acc + _MULT_BITS
-    lut = (acc + 3) * _MULT_BITS * 3 // 2 + 2 * product + 30
-    return Resources(lanes * lut, lanes * (acc * _MULT_BITS + 6 * product))
+    lut = (acc + 3) * _MULT_BITS * 3 // 2 + product + 30
+    return Resources(lanes * lut, lanes * (acc * _MULT_BITS + 3 * product))
 
 
 def _queue(width: int) -> Resources:
@@ -266,12 +265,12 @@ def _parallel_taps(window: ir.Window) -> list[tuple[int, int]]:
 
 
 def _window(op: ir.Op, graph: ir.Graph, window: ir.Window, fill: int, chunk: int,
-            **more: int | tuple[int, int]) -> hw.WindowConfig:
+            parallel: tuple[int, int], groups: int, channels: int | None = None) -> hw.WindowConfig:
     shape, quant = graph.shape(op.inputs[0]), graph.quant(op.inputs[0])
     return hw.WindowConfig(
-        height=shape.height, width=shape.width, element=hw_shape(quant.dtype), chunk=chunk,
-        kernel=window.kernel, stride=window.stride, dilation=window.dilation, pads=window.pads,
-        fill=fill, **{"channels": shape.channels, **more})
+        height=shape.height, width=shape.width, channels=channels or shape.channels,
+        element=hw_shape(quant.dtype), chunk=chunk, kernel=window.kernel, stride=window.stride,
+        dilation=window.dilation, pads=window.pads, fill=fill, parallel=parallel, groups=groups)
 
 
 @design.register
@@ -287,9 +286,14 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, stage.simd, stage.pe)
     groups = feed.window.groups
     out_of_group = columns if not depthwise else stage.pe
-    lanes = next(q for q in range(1, stage.pe + 1)
-                 if stage.pe % q == 0 and stage.pe // q <= feed.folds
-                 and (groups == 1 or depthwise or out_of_group % q == 0))
+    # a beat may not hold channels of two groups
+    lanes = next((q for q in range(1, stage.pe + 1)
+                  if stage.pe % q == 0 and stage.pe // q <= feed.folds
+                  and (groups == 1 or depthwise or out_of_group % q == 0)), None)
+    if lanes is None:
+        raise PlanError(f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results every "
+                        f"{feed.folds} cycles do not pack into beats of a group's {columns} channels; "
+                        f"choose a pe that divides {columns}")
     x = graph.quant(op.inputs[0]).dtype
     low, high = int(op.weight.min()), int(op.weight.max())
     w = ir.Int(ir.Int.holding(min(low, -1), max(high, 1)).bits, True)
@@ -378,7 +382,9 @@ def pool_window(op: ir.Op, graph: ir.Graph) -> tuple[ir.Window, int]:
     if isinstance(op, ir.AveragePool):
         return op.window, quant.zero
     assert isinstance(op, ir.Pad)
-    return ir.Window(pads=op.pads), int(quant.quantize(np.float32(op.fill)))
+    level = Fraction(op.fill) / quant.step
+    rounded = round_half_even(level.numerator, level.denominator) + quant.zero
+    return ir.Window(pads=op.pads), min(max(rounded, quant.dtype.low), quant.dtype.high)
 
 
 @foldings.register(ir.MaxPool)

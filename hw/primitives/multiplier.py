@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from amaranth import Module, Mux, Shape, Signal, signed, unsigned
+from amaranth import Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -28,8 +28,7 @@ class MultiplierConfig:
 
     @property
     def soft_latency(self) -> int:
-        """Of :class:`SoftMultiplier`: a register after the rows, and one after each level of the
-        tree.
+        """Of :class:`SoftMultiplier`: a register after the rows, one after each level of the tree.
         """
         return 1 + ceil_log2((self.w.width + 1) // 2)
 
@@ -77,50 +76,68 @@ class Multiplier(wiring.Component):
 
 
 class SoftMultiplier(wiring.Component):
-    """``p = x * w`` in soft logic: two bits of ``w`` a row, rows added in a tree of registers.
+    """``p = x * w``, or ``x * w + addend``, in soft logic.
+
+    Two bits of ``w`` make a row; rows, and the addend as one more, are added in a registered tree.
 
     Members
     -------
     x : In(config.x)
     w : In(config.w)
-    p : Out(config.p)
+    addend : In(addend), if given
+    p : Out(config.p), or wide enough for the sum
     """
 
-    def __init__(self, config: MultiplierConfig):
+    def __init__(self, config: MultiplierConfig, addend: Shape | None = None):
         self.config = config
-        super().__init__({"x": In(config.x), "w": In(config.w), "p": Out(config.p)})
+        self.addend_shape = addend
+        members = {"x": In(config.x), "w": In(config.w), "p": Out(self.result)}
+        super().__init__(members | ({"addend": In(addend)} if addend is not None else {}))
+
+    @property
+    def result(self) -> Shape:
+        """The shape of ``p``."""
+        if self.addend_shape is None:
+            return self.config.p
+        return signed(1 + max(self.config.p.width + (not self.config.p.signed),
+                              self.addend_shape.width + (not self.addend_shape.signed)))
 
     @property
     def latency(self) -> int:
-        return self.config.soft_latency
+        """A register after the rows, and one after each level of the tree."""
+        rows = (self.config.w.width + 1) // 2 + (self.addend_shape is not None)
+        return 1 + ceil_log2(rows)
 
     def elaborate(self, platform):
         m = Module()
-        x, w = self.x, self.w
-        rows = []
-        for low in range(0, len(w), 2):
-            top = self.config.w.signed and low + 2 >= len(w)
-            digit = w[low:low + 2]
-            one = Mux(digit[0], x, 0)
-            if top and len(digit) == 1:
-                row = -one
-            elif top:
-                row = one - (Mux(digit[1], x, 0) << 1)
-            elif len(digit) == 1:
-                row = one
-            else:
-                row = one + (Mux(digit[1], x, 0) << 1)
-            rows.append((self._register(m, row), low))
+        rows = [(self._row(m, low), low) for low in range(0, len(self.w), 2)]
+        if self.addend_shape is not None:
+            rows.append((delay(m, self.addend, 1), 0))
         while len(rows) > 1:
-            pairs = [rows[i:i + 2] for i in range(0, len(rows), 2)]
-            rows = [(self._register(m, sum((v << (s - pair[0][1]) for v, s in pair[1:]),
-                                           pair[0][0])), pair[0][1]) for pair in pairs]
+            rows = [self._sum(m, rows[i:i + 2]) for i in range(0, len(rows), 2)]
         m.d.comb += self.p.eq(rows[0][0])
         return m
 
+    def _row(self, m, low):
+        """``x`` times two bits of ``w``; the top bit of a signed ``w`` counts negative."""
+        digit = self.w[low:low + 2]
+        one = Mux(digit[0], self.x, 0)
+        top = self.config.w.signed and low + 2 >= len(self.w)
+        if len(digit) == 1:
+            return self._register(m, -one if top else one)
+        two = Mux(digit[1], self.x, 0) << 1
+        return self._register(m, one - two if top else one + two)
+
+    def _sum(self, m, rows):
+        """The sum of up to two rows, each with its weight in bits, and the weight of the sum."""
+        low = min(weight for _, weight in rows)
+        total = sum((value << (weight - low) for value, weight in rows[1:]),
+                    rows[0][0] << (rows[0][1] - low))
+        return self._register(m, total), low
+
     def _register(self, m, value):
-        shape = value.shape()
-        held = Signal(Shape(min(shape.width, self.config.p.width), shape.signed), reset_less=True)
+        shape = Value.cast(value).shape()
+        held = Signal(Shape(min(shape.width, self.result.width), shape.signed), reset_less=True)
         m.d.sync += held.eq(value)
         return held
 

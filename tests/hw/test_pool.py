@@ -112,7 +112,6 @@ def test_a_border(fill, stall):
     assert_array_equal(seen.values, golden.run(graph, x)[pooled])
 
 
-@pytest.mark.xfail(strict=True, reason="rows of border alone wait for no input")
 def test_a_border_does_not_leave_before_its_frame():
     builder = Builder(2, 2, 1)
     padded = builder.pad(builder.input)

@@ -124,4 +124,4 @@ def test_what_does_not_fit_is_told_with_its_numbers():
     with pytest.raises(FitError) as error:
         make_plan(graph, replace(TINY, lut=1000), "board")
     assert str(error.value).startswith("the network does not fit tiny: at its smallest it needs ")
-    assert " LUTs of 800" in str(error.value)
+    assert " LUTs of 150" in str(error.value)

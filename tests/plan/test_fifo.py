@@ -96,7 +96,6 @@ def test_a_chain_has_no_queues():
     assert fold(builder.graph()).plan.queues == {}
 
 
-@pytest.mark.xfail(strict=True, reason="queues are cut to two frames, and a path may hold more")
 def test_no_slowdown_where_a_path_holds_several_frames():
     builder = Builder(1, 1, 4)
     x = builder.conv(builder.input, 4)

@@ -36,7 +36,6 @@ def test_within_a_twentieth_of_the_simulation(name, pe):
     assert latency(network) == pytest.approx(measured, rel=0.05)
 
 
-@pytest.mark.xfail(raises=IndexError, strict=True, reason="a row of border alone waits for no row")
 def test_a_border_has_a_latency():
     builder = Builder(4, 4, 1)
     padded = builder.pad(builder.input)
