@@ -291,9 +291,9 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
                   if stage.pe % q == 0 and stage.pe // q <= feed.folds
                   and (groups == 1 or depthwise or out_of_group % q == 0)), None)
     if lanes is None:
-        raise PlanError(f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results every "
-                        f"{feed.folds} cycles do not pack into beats of a group's {columns} channels; "
-                        f"choose a pe that divides {columns}")
+        raise PlanError(f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results "
+                        f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
+                        f"channels; choose a pe that divides {columns}")
     x = graph.quant(op.inputs[0]).dtype
     low, high = int(op.weight.min()), int(op.weight.max())
     w = ir.Int(ir.Int.holding(min(low, -1), max(high, 1)).bits, True)
