@@ -9,7 +9,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from amaranth import ClockDomain, ClockSignal, Const, Elaboratable, Instance, Module, Signal
+from amaranth import (
+    ClockDomain,
+    ClockSignal,
+    Const,
+    Elaboratable,
+    Instance,
+    Module,
+    ResetSignal,
+    Signal,
+)
 from amaranth.lib.cdc import ResetSynchronizer
 
 from ..compiler.errors import PlanError
@@ -173,7 +182,13 @@ class ClockGenerator(Elaboratable):
                 m.submodules.pll = self._ecp5(self.pll, clock, steady)
             case Ice40Pll():
                 m.submodules.pll = self._ice40(self.pll, clock, steady)
-        m.submodules.reset = ResetSynchronizer(~steady, stages=3)
+        m.domains.waking = waking = ClockDomain("waking", local=True)
+        m.d.comb += waking.clk.eq(clock)
+        m.submodules.reset = ResetSynchronizer(~steady, domain="waking", stages=3)
+        # Plain registers after it, which may lie on the way to what they reset.
+        near, nearer = (Signal(init=1, reset_less=True, name=name) for name in ("near", "nearer"))
+        m.d.waking += [near.eq(waking.rst), nearer.eq(near)]
+        m.d.comb += ResetSignal().eq(nearer)
         return m
 
     def _wait(self, m: Module, steady: Signal) -> None:

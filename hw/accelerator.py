@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from amaranth import (
-    Cat,
     ClockDomain,
     ClockSignal,
     DomainRenamer,
@@ -82,23 +81,27 @@ class Accelerator(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # Reset: one register, then one for each stage.
-        resetting = Signal(3, init=0b111, reset_less=True)
-        m.d.sync += resetting.eq(Cat(ResetSignal(), resetting))
+        # The reset walks along the stages, a register each, and input is taken when it has passed.
+        resetting = ResetSignal()
         for name, stage in self.stages.items():
             domain = ClockDomain(name)
             m.domains += domain
-            local = Signal(init=1, reset_less=True, name=f"{name}_reset", attrs={"keep": 1})
-            m.d.sync += local.eq(resetting[0])
+            local = Signal(init=1, reset_less=True, name=f"{name}_reset")
+            m.d.sync += local.eq(resetting)
             m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(local)]
             m.submodules[name] = DomainRenamer(name)(stage)
+            resetting = local
+        running, walk = Signal(), Signal(range(len(self.stages) + 2), init=len(self.stages) + 1)
+        m.d.sync += running.eq(walk == 0)
+        with m.If(walk != 0):
+            m.d.sync += walk.eq(walk - 1)
         source = beats(self.source.lanes, self.source.element).create(path=("source",))
         sink = beats(self.sink.lanes, self.sink.element).flip().create(path=("sink",))
         last = Signal(range(max(2, self.sink.beats)))
         m.d.comb += [
-            source.valid.eq(self.s_axis_tvalid & ~resetting[2]),
+            source.valid.eq(self.s_axis_tvalid & running),
             source.payload.as_value().eq(self.s_axis_tdata),
-            self.s_axis_tready.eq(source.ready & ~resetting[2]),
+            self.s_axis_tready.eq(source.ready & running),
             self.m_axis_tvalid.eq(sink.valid),
             self.m_axis_tdata.eq(sink.payload.as_value()),
             self.m_axis_tlast.eq(last == self.sink.beats - 1),

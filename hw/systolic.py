@@ -26,8 +26,8 @@ class ArrayConfig:
     of weights, used in turn. Results leave ``lanes`` columns at a time (``lanes`` divides ``pe``).
     ``shared``: one word of activations for all columns (a matrix product); otherwise each column
     has activations of its own (a depthwise convolution). ``hard`` of the multipliers are DSP blocks
-    of the
-    ``family``, the rest are soft. ``block_ram``: weights live in block RAM, else in logic.
+    of the ``family``, the rest are soft; ``sites`` are the blocks' places, down the rows of one
+    column after the other. ``block_ram``: weights live in block RAM, else in logic.
     """
 
     simd: int
@@ -42,6 +42,7 @@ class ArrayConfig:
     shared: bool = True
     hard: int | None = None
     block_ram: bool = False
+    sites: tuple[str, ...] = ()
 
     def __post_init__(self):
         assert self.pe % self.lanes == 0
@@ -233,7 +234,8 @@ class SystolicArray(wiring.Component):
         hard, soft = places[:c.hard_multipliers], places[c.hard_multipliers:]
         for start in range(0, len(hard), max(together, 1)):
             chosen = hard[start:start + together]
-            block = self.block(MultiplierConfig(c.x, c.w, len(chosen)))
+            site = c.sites[start // together] if c.sites else None
+            block = self.block(MultiplierConfig(c.x, c.w, len(chosen)), site)
             m.submodules[f"multiplier_{chosen[0][0]}_{chosen[0][1]}"] = block
             for n, place in enumerate(chosen):
                 m.d.comb += [block.x[n].eq(x[place]), block.w[n].eq(w[place])]

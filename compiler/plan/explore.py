@@ -164,7 +164,11 @@ class _Search:
         return min(enough, key=lambda c: (converts(c), c.multipliers, _size(c))).stage
 
     def _assign_blocks(self, stages: Sequence[StagePlan]) -> tuple[StagePlan, ...]:
-        """DSP blocks to the largest arrays first; what is left over multiplies in soft logic."""
+        """DSP blocks to the largest arrays first; what is left over multiplies in soft logic.
+
+        On the chip they lie in dataflow order, so that neighbours in the network are neighbours
+        there.
+        """
         left = self.device.multipliers
         hard = {}
         for stage in sorted(stages, key=lambda s: -s.hard):
@@ -172,7 +176,13 @@ class _Search:
             granted -= granted % self.device.products_per_dsp if granted < stage.hard else 0
             hard[stage.name] = granted
             left -= ceil(granted / self.device.products_per_dsp) * self.device.products_per_dsp
-        return tuple(replace(stage, hard=hard[stage.name]) for stage in stages)
+        placed, site = [], 0
+        for stage in stages:
+            granted = hard[stage.name]
+            place = site if granted and self.device.dsp_sites else None
+            placed.append(replace(stage, hard=granted, site=place))
+            site += ceil(granted / self.device.products_per_dsp)
+        return tuple(placed)
 
     def _lanes_in(self, network: Network, interval: int) -> int:
         """As wide as the first stage wants its input, or as the interval asks for."""

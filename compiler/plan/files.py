@@ -62,7 +62,8 @@ def _stage(path: Path, number: int, entry: Any) -> StagePlan:
         raise PlanError(f'{where}: weights={weights!r}; choose "block" (block RAM) or "logic"')
     return StagePlan(_take(where, entry, "name", str), tuple(str(op) for op in ops),
                      _number(where, entry, "simd", 1), _number(where, entry, "pe", 1),
-                     _number(where, entry, "hard", 0), weights)
+                     _number(where, entry, "hard", 0), weights,
+                     None if entry.get("site") is None else _number(where, entry, "site", 0))
 
 
 def _number(where: str, entry: Any, key: str, least: int) -> int:

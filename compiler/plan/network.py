@@ -115,10 +115,23 @@ class Network:
             )
         inputs = {(stage.name, n) for stage in self.plan.stages
                   for n, _ in enumerate(self.op(stage).inputs)}
-        for stage, index in self.plan.queues:
-            if (stage, index) not in inputs:
-                raise PlanError(f"a queue stands before input {index} of stage {stage}, which the "
+        self._check_sites()
+        for name, index in self.plan.queues:
+            if (name, index) not in inputs:
+                raise PlanError(f"a queue stands before input {index} of stage {name}, which the "
                                 "network does not have")
+
+    def _check_sites(self) -> None:
+        taken: dict[int, str] = {}
+        for stage in self.plan.stages:
+            if stage.site is None:
+                continue
+            for site in range(stage.site, stage.site + stage.blocks(self.device)):
+                if site in taken:
+                    raise PlanError(f"stage {stage.name}: its DSP blocks begin at site "
+                                    f"{stage.site}, but site {site} is taken by stage "
+                                    f"{taken[site]}; choose another, or leave it out")
+                taken[site] = stage.name
 
     def root(self, value: str) -> str:
         """The value whose stream carries ``value``: itself, or the one it reshapes."""

@@ -29,7 +29,8 @@ class StagePlan:
     (products summed a cycle) by ``pe`` columns (output channels side by side); a pool has ``simd``
     taps by ``pe`` channels; everything else handles ``pe`` channels a cycle. ``hard`` is the number
     of multipliers in DSP blocks, the others are soft logic. ``weights`` is "block" (block RAM) or
-    "logic".
+    "logic". ``site`` is where along the device's path of DSP blocks the stage's own begin; None
+    leaves it to the placer.
     """
 
     name: str
@@ -38,6 +39,11 @@ class StagePlan:
     pe: int = 1
     hard: int = 0
     weights: str = "logic"
+    site: int | None = None
+
+    def blocks(self, device: Device) -> int:
+        """DSP blocks that the stage takes."""
+        return ceil(self.hard / device.products_per_dsp)
 
 
 @dataclass(frozen=True)
@@ -302,9 +308,21 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
         depth=feed.folds * feed.passes * groups, lanes=lanes, x=hw_shape(x),
         w=hw_shape(w), acc=hw_shape(_accumulator(op, graph)), family=device.family,
         shared=not depthwise, hard=min(stage.hard, stage.simd * stage.pe),
-        block_ram=stage.weights == "block")
+        block_ram=stage.weights == "block", sites=_sites(stage, device))
     pixels = graph.shape(op.output).pixels
     return ConvDesign(stage, pixels, feed, array, groups * feed.passes * array.groups)
+
+
+def _sites(stage: StagePlan, device: Device) -> tuple[str, ...]:
+    """Places of the stage's DSP blocks, from its first one along the device's path."""
+    if stage.site is None or not device.dsp_sites:
+        return ()
+    blocks = stage.blocks(device)
+    if stage.site + blocks > len(device.dsp_sites):
+        raise PlanError(f"stage {stage.name}: {blocks} DSP blocks from site {stage.site} on, but "
+                        f"{device.name} has {len(device.dsp_sites)}; choose a smaller site, or "
+                        "leave it out")
+    return device.dsp_sites[stage.site:stage.site + blocks]
 
 
 def _conv_feed(op: ir.Conv, graph: ir.Graph, simd: int, pe: int) -> hw.FeedConfig:

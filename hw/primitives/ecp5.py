@@ -34,8 +34,9 @@ class Mult18x18(Multiplier):
             operands |= {f"i_{pin}{i}": wide[i] for i in range(18)}
         product = Signal(36)
         m.d.comb += self.p[0].eq(product)
+        place = {"a_BEL": self.site} if self.site else {}
         m.submodules.block = Instance(
-            "MULT18X18D", **_REGISTERS, p_GSR="DISABLED", p_RESETMODE="SYNC",
+            "MULT18X18D", **_REGISTERS, **place, p_GSR="DISABLED", p_RESETMODE="SYNC",
             p_MULT_BYPASS="DISABLED", **operands,
             **{f"i_C{i}": C(0, 1) for i in range(18)},
             i_SIGNEDA=C(int(self.config.x.signed), 1), i_SIGNEDB=C(int(self.config.w.signed), 1),

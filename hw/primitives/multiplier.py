@@ -55,8 +55,10 @@ class Multiplier(wiring.Component):
 
     latency = 3
 
-    def __init__(self, config: MultiplierConfig):
+    def __init__(self, config: MultiplierConfig, site: str | None = None):
+        """``site``: the place of the block on the chip, in the words of place and route."""
         self.config = config
+        self.site = site
         super().__init__({
             "x": In(config.x).array(config.products),
             "w": In(config.w).array(config.products),

@@ -69,7 +69,7 @@ def table(**changes):
         ),
         (
             {"stages__speed": 9},
-            ": stage 0: unknown speed; a stage has hard, name, ops, pe, simd, weights",
+            ": stage 0: unknown speed; a stage has hard, name, ops, pe, simd, site, weights",
         ),
         ({"queues__pixels": 0}, ': queue 0: "pixels" is 0; it must be at least 1'),
         ({"queues__stage": None}, ': queue 0: lacks "stage"'),
