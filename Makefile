@@ -7,16 +7,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test bench lint wheel clean
+.PHONY: demo test lint wheel clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/mnist/demo.py
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
-
-bench: $(VENV)/ready
-	$(BIN)/python benchmarks/run.py
 
 # mypy finds packages by their folders' names, so the root needs one that is its own.
 lint: $(VENV)/ready

@@ -23,7 +23,7 @@ from typing import Any
 from amaranth.back import rtlil
 
 from ..compiler import tools
-from ..compiler.errors import DataError, FitError, TimingError, ToolError
+from ..compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ..compiler.plan.device import Device
 from .board import Board
 from .limits import Cell, Limit, lowest
@@ -37,6 +37,7 @@ Progress = Callable[[str, float | None], None]
 
 SEEDS_UNTIL_MET = 8
 _TOLERANCE = 1e-6
+_NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
 _HOPELESS = 2     # failures in a row: the seed is not to blame
 
 
@@ -343,8 +344,16 @@ class _Build:
             finally:
                 self.stop.set()
         if not done:
-            raise failed[0]
+            raise self._told(failed[0])
         return done
+
+    def _told(self, error: ToolError) -> GatewrightError:
+        """The error as it is, or as one of size where the tool ran out of places."""
+        if not any(words in str(error) for words in _NO_ROOM):
+            return error
+        return FitError(f"the design does not fit {self.board.name}: place and route found no room "
+                        "for all of it. Compile with --goal area or a lower --goal fps=N, or for a "
+                        f"larger board. The tool's own words: {error}")
 
     def _seed(self, folder: Path, seed: int) -> _Routed:
         report, routed = folder / f"seed-{seed}.json", folder / f"seed-{seed}.routed"

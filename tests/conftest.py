@@ -1,5 +1,6 @@
-"""Two tiny networks, one of floats and one quantized, and their samples."""
+"""Two tiny networks, one float and one quantized, their samples, and the option ``--models``."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 N = helper.make_node
+
+
+def pytest_addoption(parser):
+    parser.addoption("--models", metavar="DIR", help="real trained networks, for the long tests")
+
+
+def pytest_configure(config):
+    if config.getoption("--models"):
+        os.environ["GATEWRIGHT_MODELS"] = os.path.abspath(config.getoption("--models"))
+
+
 SHAPE = (1, 6, 6)
 
 
