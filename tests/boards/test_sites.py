@@ -1,5 +1,7 @@
 """The tables of multiplier sites are what nextpnr says."""
 
+import itertools
+
 import pytest
 from gatewright.boards import sites
 from gatewright.boards.find_sites import multipliers
@@ -16,5 +18,5 @@ def test_a_chip_has_the_sites_of_its_table(chip, tmp_path):
 @pytest.mark.parametrize("chip", CHIPS)
 def test_the_next_site_is_near(chip):
     places = [tuple(int(part[1:]) for part in site.split("/")[:2]) for site in CHIPS[chip]]
-    for (x, y), (next_x, next_y) in zip(places, places[1:], strict=False):
+    for (x, y), (next_x, next_y) in itertools.pairwise(places):
         assert abs(x - next_x) <= 7 or (x == next_x and abs(y - next_y) <= 24)
