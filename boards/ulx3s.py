@@ -30,9 +30,9 @@ def _ulx3s(size: str, device: Device, chip: str, target_mhz: float) -> Board:
         target_mhz=target_mhz, programmer="ulx3s")
 
 
-ULX3S_12F = _ulx3s("12f", LFE5U_12F, "--12k", 125.0)
-ULX3S_25F = _ulx3s("25f", LFE5U_25F, "--25k", 125.0)
-ULX3S_45F = _ulx3s("45f", LFE5U_45F, "--45k", 125.0)
-ULX3S_85F = _ulx3s("85f", LFE5U_85F, "--85k", 125.0)
+ULX3S_12F = _ulx3s("12f", LFE5U_12F, "--12k", 100.0)
+ULX3S_25F = _ulx3s("25f", LFE5U_25F, "--25k", 100.0)
+ULX3S_45F = _ulx3s("45f", LFE5U_45F, "--45k", 100.0)
+ULX3S_85F = _ulx3s("85f", LFE5U_85F, "--85k", 100.0)
 
 BOARDS = (ULX3S_85F, ULX3S_45F, ULX3S_25F, ULX3S_12F)

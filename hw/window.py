@@ -3,7 +3,9 @@ are free.
 """
 
 from dataclasses import dataclass
+from functools import reduce
 from math import gcd
+from operator import or_
 
 import numpy as np
 from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, signed
@@ -221,8 +223,8 @@ class SlidingWindow(wiring.Component):
     o : Out(Flow(taps * chunk, element))
     """
 
-    #: three cycles for the address, two for the memory, one to choose the bank and pad
-    latency = 6
+    #: three cycles for the address, two for the memory, two to choose the bank, by row and column
+    latency = 7
 
     def __init__(self, config: WindowConfig):
         self.config = config
@@ -266,17 +268,12 @@ class SlidingWindow(wiring.Component):
         fill = sum((c.fill % (1 << width)) << (width * i) for i in range(c.chunk))
         for tap in range(c.taps):
             row, column = divmod(tap, c.parallel[1])
-            word = Signal(c.chunk * c.element.width, name=f"tap_{tap}")
-            with m.Switch(reader.turn_row):
-                for turn_row in range(c.banks[0]):
-                    with m.Case(turn_row), m.Switch(reader.turn_column):
-                        for turn_column in range(c.banks[1]):
-                            bank = ((turn_row + row * c.dilation[0]) % c.banks[0],
-                                    (turn_column + column * c.dilation[1]) % c.banks[1])
-                            with m.Case(turn_column):
-                                m.d.comb += word.eq(words[bank])
+            across = [delay(m, self._choose(reader.row_bank, row * c.dilation[0],
+                                            [words[i, j] for i in range(c.banks[0])]), 1)
+                      for j in range(c.banks[1])]
+            word = self._choose(reader.column_bank, column * c.dilation[1], across)
             inside = reader.inside_row[row] & reader.inside_column[column]
-            m.d.comb += self.o.payload.as_value().word_select(tap, len(word)).eq(
+            m.d.comb += self.o.payload.as_value().word_select(tap, c.chunk * width).eq(
                 delay(m, Mux(inside, word, fill), 1))
         m.d.sync += [
             self.o.valid.eq(reader.flags[0]),
@@ -284,6 +281,14 @@ class SlidingWindow(wiring.Component):
             self.o.last.eq(reader.flags[2]),
         ]
         return m
+
+    @staticmethod
+    def _choose(first, onward, words):
+        """The word of the bank that lies ``onward`` banks (around the ring) from the ``first``."""
+        if len(words) == 1:
+            return words[0]
+        return reduce(or_, (Mux(first[(n - onward) % len(words)], word, 0)
+                            for n, word in enumerate(words)))
 
 
 class _Writer(wiring.Component):
@@ -348,9 +353,10 @@ class _Writer(wiring.Component):
 class _Reader(wiring.Component):
     """Walk the windows: addresses of each bank, and beside them what to do with the words.
 
-    ``turn_row`` and ``turn_column`` name the bank of the first tap, ``inside_*`` tell which taps
-    lie in the map and ``flags`` are valid, first and last; all come with the words, two cycles
-    after ``address``.
+    ``row_bank`` and ``column_bank`` have the bit of the first tap's bank set, the one with the
+    words (two cycles after ``address``), the other a cycle later, when columns are chosen; with it
+    come
+    ``inside_*``, which tell which taps lie in the map, and ``flags``: valid, first and last.
     """
 
     def __init__(self, config: WindowConfig):
@@ -361,8 +367,8 @@ class _Reader(wiring.Component):
             "row_written": In(1),
             "released": Out(range(c.height + 1)),
             "address": Out(range(max(2, c.depth))).array(*c.banks),
-            "turn_row": Out(range(max(2, c.banks[0]))),
-            "turn_column": Out(range(max(2, c.banks[1]))),
+            "row_bank": Out(c.banks[0]),
+            "column_bank": Out(c.banks[1]),
             "inside_row": Out(1).array(c.parallel[0]),
             "inside_column": Out(1).array(c.parallel[1]),
             "flags": Out(3),
@@ -408,11 +414,11 @@ class _Reader(wiring.Component):
                 m.d.sync += self.address[i][j].eq(delay(m, row_part[i], 1) + column_part[j])
         for axis, inside in enumerate((self.inside_row, self.inside_column)):
             for tap, flag in enumerate(self._inside(m, loops, go, axis)):
-                m.d.comb += inside[tap].eq(flag if isinstance(flag, Const) else delay(m, flag, 3))
+                m.d.comb += inside[tap].eq(flag if isinstance(flag, Const) else delay(m, flag, 4))
         m.d.comb += [
-            self.flags.eq(delay_flags(m, Cat(go, starts_reduction, reduction_ends), 5)),
-            self.turn_row.eq(delay(m, turn_row, 4)),
-            self.turn_column.eq(delay(m, turn_column, 3)),
+            self.flags.eq(delay_flags(m, Cat(go, starts_reduction, reduction_ends), 6)),
+            self.row_bank.eq(_one_hot(m, delay(m, turn_row, 3), c.banks[0])),
+            self.column_bank.eq(_one_hot(m, delay(m, turn_column, 3), c.banks[1])),
         ]
         return m
 
@@ -545,6 +551,11 @@ def _table(m, target, index, values):
                     m.d.comb += target.eq(value)
         with m.Default():
             m.d.comb += target.eq(common)
+
+
+def _one_hot(m, value, count):
+    """A bit for each of ``count`` values, a cycle later; these drive many wires."""
+    return delay(m, Cat(value == n for n in range(count)), 1)
 
 
 def _add_modulo(value, step, modulus):
