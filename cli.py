@@ -133,14 +133,15 @@ def _open(directory: Path) -> Any:
 
 
 @contextmanager
-def _smallest_board(model: Path, goal: Any) -> Iterator[None]:
-    """Add to a :class:`FitError` which board would do."""
+def _smallest_board(model: Path, goal: Any, tried: Any) -> Iterator[None]:
+    """Add to a :class:`FitError` for the board ``tried`` which larger one would do."""
     from . import boards
     from .compiler.driver import fit
     try:
         yield
     except FitError as error:
-        for board in sorted(boards.all_boards(), key=lambda b: b.device.lut):
+        larger = [b for b in boards.all_boards() if b.device.lut > tried.device.lut]
+        for board in sorted(larger, key=lambda b: b.device.lut):
             try:
                 fit(model, board.device, board.name, goal)
             except FitError:
@@ -161,7 +162,7 @@ def check(model: Path, board: str | None, goal: str | None, as_json: bool) -> in
     from .compiler.report import tables
     chosen = _board(board) if board else max(boards.all_boards(), key=lambda b: b.device.lut)
     wanted = _goal(goal, chosen.target_mhz)
-    with _smallest_board(model, wanted):
+    with _smallest_board(model, wanted, chosen):
         network = fit(model, chosen.device, chosen.name, wanted)
     summary = describe(network, model.name)
     _show(as_json, summary, *tables.compile(summary))
@@ -196,7 +197,7 @@ def compile_(model: Path, board: str, calibration: Path | None, method: str, goa
                   highlight=False, markup=False)
     elif calibration is not None:
         samples = read_samples(calibration, graph.inputs[0]).x
-    with _steps() as step, _smallest_board(model, wanted):
+    with _steps() as step, _smallest_board(model, wanted, chosen):
         compiled = compile_model(model, output, chosen.device, chosen.name, samples=samples,
                                  goal=wanted, plan=plan, method=method, argmax=argmax,
                                  progress=step)

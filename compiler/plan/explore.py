@@ -50,8 +50,9 @@ def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) 
     Raises :class:`FitError` when even the smallest plan is too large.
     """
     least: Plan | None = None
+    tried = _try_all(graph, device)
     for depth in _LOGIC_DEPTHS:
-        search = _Search(graph, device, board, depth)
+        search = _Search(graph, device, board, tried, depth)
         plan = search.best(goal)
         if plan is not None:
             return plan
@@ -77,24 +78,59 @@ def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
 _AHEAD = 0.9
 
 
+@dataclass(frozen=True)
+class _Tried:
+    """A folding with its weights in logic and, where it has any, in block RAM; ``depth`` is that of
+    a weight memory.
+    """
+
+    logic: _Choice
+    block: _Choice | None
+    depth: int
+
+
+def _try_all(graph: ir.Graph, device: Device) -> dict[str, list[_Tried]]:
+    """All legal foldings of every operator that has hardware, by the name of its output."""
+    ops = [op for op in graph if not isinstance(op, ir.Reshape)]
+    return {op.output: [tried for simd, pe in dict.fromkeys(foldings(op, graph))
+                        if (tried := _try(op, number, simd, pe, graph, device))]
+            for number, op in enumerate(ops)}
+
+
+def _try(op: ir.Op, number: int, simd: int, pe: int, graph: ir.Graph,
+         device: Device) -> _Tried | None:
+    hard = simd * pe if isinstance(op, ir.Conv) else 0
+    stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe, hard)
+    try:
+        shape = design(op, graph, stage, device)
+    except PlanError:
+        return None
+    if not isinstance(shape, ConvDesign):
+        return _Tried(_choice(stage, shape, device), None, 0)
+    block = replace(stage, weights="block")
+    in_block = replace(shape, stage=block, array=replace(shape.array, block_ram=True))
+    return _Tried(_choice(stage, shape, device), _choice(block, in_block, device),
+                  shape.array.depth)
+
+
+def _choice(stage: StagePlan, shape: Design, device: Device) -> _Choice:
+    return _Choice(stage, shape.cycles(), shape.multipliers, shape.lanes_in,
+                   shape.resources(device))
+
+
 class _Search:
-    """All foldings of all operators, once; then plans for given intervals."""
+    """Plans for given intervals, with weight memories up to ``logic_depth`` words in logic."""
 
-    def __init__(self, graph: ir.Graph, device: Device, board: str, logic_depth: int):
-        self.graph, self.device, self.board, self.logic_depth = graph, device, board, logic_depth
+    def __init__(self, graph: ir.Graph, device: Device, board: str,
+                 tried: dict[str, list[_Tried]], logic_depth: int):
+        self.graph, self.device, self.board = graph, device, board
         self.ops = [op for op in graph if not isinstance(op, ir.Reshape)]
-        self.choices = {op.output: self._choices(n, op) for n, op in enumerate(self.ops)}
+        self.choices = {name: self._worthwhile(found, logic_depth) for name, found in tried.items()}
 
-    def _choices(self, number: int, op: ir.Op) -> list[_Choice]:
+    @staticmethod
+    def _worthwhile(tried: list[_Tried], logic_depth: int) -> list[_Choice]:
         """Foldings that are not worse than another in all of time, multipliers, LUTs and input."""
-        found = []
-        for simd, pe in foldings(op, self.graph):
-            stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe)
-            try:
-                shape = design(op, self.graph, stage, self.device)
-            except PlanError:
-                continue
-            found.append(self._choice(op, stage, shape))
+        found = [t.block if t.block and t.depth > logic_depth else t.logic for t in tried]
         found.sort(key=lambda c: (c.cycles, c.multipliers, c.cost.lut + 300 * c.cost.bram))
         kept: list[_Choice] = []
         for choice in found:
@@ -102,15 +138,6 @@ class _Search:
                        and k.lanes_in % choice.lanes_in == 0 for k in kept):
                 kept.append(choice)
         return kept
-
-    def _choice(self, op: ir.Op, stage: StagePlan, shape: Design) -> _Choice:
-        if isinstance(shape, ConvDesign):
-            deep = shape.array.depth > self.logic_depth
-            stage = replace(stage, weights="block" if deep else "logic",
-                            hard=shape.array.multipliers)
-            shape = design(op, self.graph, stage, self.device)
-        return _Choice(stage, shape.cycles(), shape.multipliers, shape.lanes_in,
-                       shape.resources(self.device))
 
     def best(self, goal: Goal) -> Plan | None:
         """The plan of the least interval that fits (not below the goal's), or None."""

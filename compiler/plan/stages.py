@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from functools import singledispatch
+from functools import lru_cache, singledispatch
 from math import ceil
 
 from ... import hw
@@ -252,10 +252,18 @@ def hw_shape(dtype: ir.Int) -> hw.Shape:
     return hw.integer(dtype.bits, dtype.signed)
 
 
+@lru_cache(maxsize=1024)
 def _accumulator(op: ir.Op, graph: ir.Graph) -> ir.Int:
-    """Signed, and wide enough for every partial sum."""
+    """Signed, and wide enough for every partial sum; remembered, for many foldings are tried."""
     exact = accumulator_type(op, graph)
     return ir.Int(exact.bits + (not exact.signed), True)
+
+
+@lru_cache(maxsize=1024)
+def _weight_type(op: ir.Conv) -> ir.Int:
+    """Signed, and wide enough for every weight."""
+    low, high = int(op.weight.min()), int(op.weight.max())
+    return ir.Int(ir.Int.holding(min(low, -1), max(high, 1)).bits, True)
 
 
 def _within(op: ir.Op, name: str, value: int, most: int, why: str) -> None:
@@ -301,8 +309,7 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
                         f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
                         f"channels; choose a pe that divides {columns}")
     x = graph.quant(op.inputs[0]).dtype
-    low, high = int(op.weight.min()), int(op.weight.max())
-    w = ir.Int(ir.Int.holding(min(low, -1), max(high, 1)).bits, True)
+    w = _weight_type(op)
     array = hw.ArrayConfig(
         simd=stage.simd, pe=stage.pe, folds=feed.folds,
         depth=feed.folds * feed.passes * groups, lanes=lanes, x=hw_shape(x),
