@@ -12,7 +12,7 @@ from .network import Network, Plan
 from .resources import LINK, Resources
 from .stages import ConvDesign, Design, StagePlan, design, foldings
 
-__all__ = ["Goal", "make_plan", "lacking"]
+__all__ = ["Goal", "make_plan", "assign_blocks", "lacking"]
 
 #: share of a device's logic that a plan may count on: placement needs air
 _LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.95}
@@ -72,6 +72,28 @@ def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
              ("DSP blocks", need.blocks(device), device.dsp),
              ("block RAMs", need.bram, device.bram)]
     return [row for row in table if row[1] > row[2]]
+
+
+def assign_blocks(stages: Sequence[StagePlan], device: Device) -> tuple[StagePlan, ...]:
+    """DSP blocks to the largest arrays first; what is left over multiplies in soft logic.
+
+    On the chip they lie in dataflow order, so that neighbours in the network are neighbours
+    there.
+    """
+    left = device.multipliers
+    hard = {}
+    for stage in sorted(stages, key=lambda s: -s.hard):
+        granted = min(stage.hard, left)
+        granted -= granted % device.products_per_dsp if granted < stage.hard else 0
+        hard[stage.name] = granted
+        left -= ceil(granted / device.products_per_dsp) * device.products_per_dsp
+    placed, site = [], 0
+    for stage in stages:
+        granted = hard[stage.name]
+        place = site if granted and device.dsp_sites else None
+        placed.append(replace(stage, hard=granted, site=place))
+        site += ceil(granted / device.products_per_dsp)
+    return tuple(placed)
 
 
 #: share of the interval that stages without multipliers may take
@@ -169,7 +191,7 @@ class _Search:
             chosen = self._cheapest(op, interval, lanes)
             stages.append(chosen)
             lanes[op.output] = design(op, self.graph, chosen, self.device).lanes_out
-        plan = Plan(self.board, self._assign_blocks(stages), {}, 1)
+        plan = Plan(self.board, assign_blocks(stages, self.device), {}, 1)
         network = Network(self.graph, plan, self.device)
         plan = replace(plan, lanes_in=self._lanes_in(network, interval))
         return with_queues(self.graph, plan, Network(self.graph, plan, self.device))
@@ -189,27 +211,6 @@ class _Search:
                        for shape, n in incoming)
 
         return min(enough, key=lambda c: (converts(c), c.multipliers, _size(c))).stage
-
-    def _assign_blocks(self, stages: Sequence[StagePlan]) -> tuple[StagePlan, ...]:
-        """DSP blocks to the largest arrays first; what is left over multiplies in soft logic.
-
-        On the chip they lie in dataflow order, so that neighbours in the network are neighbours
-        there.
-        """
-        left = self.device.multipliers
-        hard = {}
-        for stage in sorted(stages, key=lambda s: -s.hard):
-            granted = min(stage.hard, left)
-            granted -= granted % self.device.products_per_dsp if granted < stage.hard else 0
-            hard[stage.name] = granted
-            left -= ceil(granted / self.device.products_per_dsp) * self.device.products_per_dsp
-        placed, site = [], 0
-        for stage in stages:
-            granted = hard[stage.name]
-            place = site if granted and self.device.dsp_sites else None
-            placed.append(replace(stage, hard=granted, site=place))
-            site += ceil(granted / self.device.products_per_dsp)
-        return tuple(placed)
 
     def _lanes_in(self, network: Network, interval: int) -> int:
         """As wide as the first stage wants its input, or as the interval asks for."""

@@ -7,7 +7,7 @@ import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import FitError, PlanError
 from gatewright.compiler.plan import Goal, Network, Plan, lacking, make_plan
-from gatewright.compiler.plan.explore import _Search
+from gatewright.compiler.plan.explore import assign_blocks
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.stages import StagePlan, design, foldings
 
@@ -87,8 +87,7 @@ def random_plan(graph, device, rng):
             except PlanError:
                 continue
         stages.append(replace(stage, hard=shape.multipliers))
-    search = _Search(graph, device, "board", 64)
-    plan = Plan("board", search._assign_blocks(stages), {}, graph.shape("x").channels)
+    plan = Plan("board", assign_blocks(stages, device), {}, graph.shape("x").channels)
     return Network(graph, with_queues(graph, plan, Network(graph, plan, device)), device)
 
 
