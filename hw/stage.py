@@ -140,8 +140,12 @@ class WindowStage(wiring.Component):
             self.o.payload.as_value().eq(queue.r_data),
             queue.r_en.eq(self.o.ready),
         ]
-        m.d.sync += room.eq(room + (queue.r_rdy & queue.r_en) + dropped
-                            - Mux(source.start, self.results, 0))
+        # a cycle late: who takes results need not wait for our arithmetic
+        returned = Signal(range(3))
+        m.d.sync += [
+            returned.eq((queue.r_rdy & queue.r_en) + dropped),
+            room.eq(room + returned - Mux(source.start, self.results, 0)),
+        ]
         return m
 
     def queue_depth(self, latency: int) -> int:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import gcd
 
-from amaranth import Module, Mux, Shape, Signal
+from amaranth import Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -43,6 +43,24 @@ class WidthConfig:
         return {"lut": width * bits // 2 + 20, "ff": 2 * width * bits + 12}
 
 
+def _steps(m: Module, go: Value, slot: Signal, slots: int, step: Signal, steps: int) -> Signal:
+    """Step both counters when ``go``; up while ``slot`` or ``step`` is at its last, from a register.
+
+    ``slot`` starts again there, ``step`` only after its own last.
+    """
+    ends = Signal(init=slots == 1 or steps == 1)
+    last = Signal(init=steps == 1)
+    following_slot, following_step = Mux(ends, 0, slot + 1), Mux(last, 0, step + 1)
+    with m.If(go):
+        m.d.sync += [
+            slot.eq(following_slot),
+            step.eq(following_step),
+            last.eq(following_step == steps - 1),
+            ends.eq((following_slot == slots - 1) | (following_step == steps - 1)),
+        ]
+    return ends
+
+
 class Widen(wiring.Component):
     """Gather ``lanes_out / lanes_in`` beats into one; a pixel's last beat leaves when its channels
     end.
@@ -68,10 +86,9 @@ class Widen(wiring.Component):
         part = c.lanes_in * c.element.width
         slot, step = Signal(range(ratio)), Signal(range(steps))
         held = Signal((ratio - 1) * part, reset_less=True) if ratio > 1 else None
-        ends = Signal()
         word, gathered = Signal(ratio * part), Signal(ratio * part, reset_less=True)
+        ends = _steps(m, self.i.valid & self.i.ready, slot, ratio, step, steps)
         m.d.comb += [
-            ends.eq((step == steps - 1) | (slot == ratio - 1)),
             self.i.ready.eq(~ends | ~self.o.valid | self.o.ready),
             self.o.payload.as_value().eq(gathered),
         ]
@@ -84,10 +101,6 @@ class Widen(wiring.Component):
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         with m.If(self.i.valid & self.i.ready):
-            m.d.sync += [
-                slot.eq(Mux(ends, 0, slot + 1)),
-                step.eq(Mux(step == steps - 1, 0, step + 1)),
-            ]
             if ratio > 1:
                 with m.If(slot != ratio - 1):
                     m.d.sync += held.word_select(slot, part).eq(self.i.payload.as_value())
@@ -121,17 +134,14 @@ class Narrow(wiring.Component):
         part = c.lanes_out * c.element.width
         held = Signal(ratio * part, reset_less=True)
         slot, step = Signal(range(ratio)), Signal(range(steps))
-        ends = Signal()
+        ends = _steps(m, self.o.valid & self.o.ready, slot, ratio, step, steps)
         m.d.comb += [
-            ends.eq((slot == ratio - 1) | (step == steps - 1)),
             self.i.ready.eq(~self.o.valid | (self.o.ready & ends)),
             self.o.payload.as_value().eq(held[:part]),
         ]
         with m.If(self.o.valid & self.o.ready):
             m.d.sync += [
                 held.eq(held >> part),
-                slot.eq(Mux(ends, 0, slot + 1)),
-                step.eq(Mux(step == steps - 1, 0, step + 1)),
                 self.o.valid.eq(~ends),
             ]
         with m.If(self.i.valid & self.i.ready):
