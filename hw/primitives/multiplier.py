@@ -9,7 +9,7 @@ from amaranth.utils import ceil_log2
 
 from ..delay import delay
 
-__all__ = ["MultiplierConfig", "Multiplier", "SoftMultiplier", "block_of"]
+__all__ = ["MultiplierConfig", "Multiplier", "SoftMultiplier"]
 
 
 @dataclass(frozen=True)
@@ -142,10 +142,3 @@ class SoftMultiplier(wiring.Component):
         held = Signal(Shape(min(shape.width, self.result.width), shape.signed), reset_less=True)
         m.d.sync += held.eq(value)
         return held
-
-
-def block_of(family: str) -> type[Multiplier]:
-    """The hard multiplier of a family; the generic twin for ``"generic"``."""
-    from .ecp5 import Mult18x18
-    from .ice40 import Mac16
-    return {"generic": Multiplier, "ecp5": Mult18x18, "ice40": Mac16}[family]
