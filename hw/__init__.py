@@ -7,12 +7,14 @@ from amaranth import Shape
 from .accelerator import Accelerator, Border, Link
 from .argmax import ArgMax, ArgMaxConfig
 from .concat import Concat, ConcatConfig
+from .cost import Resources, block_rams, queue
 from .eltwise import Add, AddConfig, Fork
 from .fifo import Fifo
 from .lookup import Lookup, LookupConfig
 from .matmul import MatMul, MatMulConfig
 from .pool import AveragePool, MaxPool, PoolConfig
 from .primitives import Multiplier, MultiplierConfig, SoftMultiplier, block_of
+from .reduce import ReduceConfig
 from .requantize import Requantize, RequantizeConfig, Rounding
 from .stage import FeedConfig
 from .stream import Flow, beats, integer
@@ -20,41 +22,10 @@ from .systolic import ArrayConfig, SystolicArray
 from .width import WidthConfig, WidthConverter
 from .window import SlidingWindow, WindowConfig
 
-__all__ = [
-    "Accelerator",
-    "Add",
-    "AddConfig",
-    "ArgMax",
-    "ArgMaxConfig",
-    "ArrayConfig",
-    "AveragePool",
-    "Border",
-    "Concat",
-    "ConcatConfig",
-    "FeedConfig",
-    "Fifo",
-    "Flow",
-    "Fork",
-    "Link",
-    "Lookup",
-    "LookupConfig",
-    "MatMul",
-    "MatMulConfig",
-    "MaxPool",
-    "Multiplier",
-    "MultiplierConfig",
-    "PoolConfig",
-    "Requantize",
-    "RequantizeConfig",
-    "Rounding",
-    "Shape",
-    "SlidingWindow",
-    "SoftMultiplier",
-    "SystolicArray",
-    "WidthConfig",
-    "WidthConverter",
-    "WindowConfig",
-    "beats",
-    "block_of",
-    "integer",
-]
+__all__ = ["Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayConfig",
+           "AveragePool", "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork",
+           "Link", "Lookup", "LookupConfig", "MatMul", "MatMulConfig", "MaxPool", "Multiplier",
+           "MultiplierConfig", "PoolConfig", "ReduceConfig", "Requantize", "RequantizeConfig",
+           "Resources", "Rounding", "Shape", "SlidingWindow", "SoftMultiplier", "SystolicArray",
+           "WidthConfig", "WidthConverter", "WindowConfig", "beats", "block_of", "block_rams",
+           "integer", "queue"]

@@ -6,6 +6,7 @@ from amaranth import Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .cost import Resources
 from .stream import beats
 
 __all__ = ["ConcatConfig", "Concat"]
@@ -27,6 +28,11 @@ class ConcatConfig:
     def beats(self) -> tuple[int, ...]:
         """Beats of a pixel on each input."""
         return tuple(-(-channels // self.lanes) for channels in self.channels)
+
+    @staticmethod
+    def estimate(inputs: int, lanes: int) -> Resources:
+        """A choice among the inputs."""
+        return Resources(60 + 8 * inputs * lanes, 40 + 10 * lanes)
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""

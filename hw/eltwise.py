@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from .cost import Resources, queue
 from .delay import delay, delay_flags
 from .primitives import MultiplierConfig, SoftMultiplier
 from .requantize import Narrower, Rounding
@@ -34,8 +35,10 @@ class AddConfig:
         """Cycles a frame: one a beat."""
         return self.beats
 
-    def lut(self) -> int:
-        return self.lanes * 120 + 40
+    @staticmethod
+    def estimate(lanes: int) -> Resources:
+        """Two constant multiplications, a rounding and a queue for each lane."""
+        return Resources(60, 40) + Resources(420, 300) * lanes + queue(8 * lanes)
 
 
 class Pipeline(wiring.Component):

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from .cost import Resources, block_rams
 from .stream import beats
 
 __all__ = ["Fifo"]
@@ -22,6 +23,13 @@ class Fifo(wiring.Component):
     def __init__(self, lanes: int, element: Shape, depth: int):
         self.depth = depth
         super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
+
+    @staticmethod
+    def estimate(depth: int, width: int, family: str) -> Resources:
+        """``depth`` beats of ``width`` bits."""
+        if family == "ecp5" and depth * width <= 2048:
+            return Resources(40 + depth * width // 8, 30 + 2 * width)
+        return Resources(50, 40 + width, 0, block_rams(family, depth, width))
 
     def elaborate(self, platform):
         m = Module()

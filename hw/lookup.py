@@ -6,6 +6,7 @@ from amaranth import Cat, Module, Shape, Signal
 from amaranth.lib import memory
 from amaranth.lib.wiring import In, Out
 
+from .cost import Resources, block_rams, queue
 from .delay import delay
 from .eltwise import Pipeline
 from .stream import beats
@@ -30,9 +31,11 @@ class LookupConfig:
         """Cycles a frame: one a beat."""
         return self.beats
 
-    @property
-    def memory_bits(self) -> int:
-        return self.lanes * len(self.table) * self.out.width
+    @staticmethod
+    def estimate(lanes: int, words: int, width: int, family: str) -> Resources:
+        """A table of ``words`` of ``width`` bits for each lane, and a queue."""
+        table = Resources(10, 20, 0, block_rams(family, words, width))
+        return Resources(60, 40) + table * lanes + queue(width * lanes)
 
 
 class Lookup(Pipeline):

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from .cost import Resources
 from .delay import delay, delay_flags
 from .stream import Flow
 
@@ -22,6 +23,11 @@ class ReduceConfig:
     folds: int
     element: Shape
     out: Shape
+
+    def resources(self) -> Resources:
+        """An estimate of trees and accumulators."""
+        width = self.lanes * self.out.width
+        return Resources(2 * self.taps * width, (self.taps + 1) * width)
 
 
 class _Reduce(wiring.Component):

@@ -9,6 +9,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
+from .cost import Resources
 from .stream import Flow
 from .width import ceil_div
 
@@ -41,6 +42,11 @@ class ReplayConfig:
     def folds(self) -> int:
         """Words out for one reduction."""
         return ceil_div(self.length, self.width_out)
+
+    def resources(self) -> Resources:
+        """An estimate of the cutter and the two banks."""
+        widths = (self.width_in + self.width_out) * self.element.width
+        return Resources(3 * widths + self.memory_bits // 8, 2 * widths)
 
     @property
     def memory_bits(self) -> int:

@@ -7,11 +7,17 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from .cost import Resources
 from .delay import delay, delay_flags
 from .primitives import MultiplierConfig, SoftMultiplier
 from .stream import Flow
+from .width import ceil_div
 
 __all__ = ["Rounding", "RequantizeConfig", "Requantize", "Narrower"]
+
+
+#: bits of an offset, as estimated
+_OFFSET_BITS = 30
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,6 @@ class RequantizeConfig:
         return signed(1 + max(max(o, -o - 1).bit_length() for o in self.offset))
 
     @property
-    def product_shape(self) -> Shape:
-        return signed(self.acc.width + self.mult_shape.width)
-
-    @property
     def constant(self) -> bool:
         """Whether one pair serves all beats."""
         return len(set(self.mult)) == len(set(self.offset)) == 1
@@ -80,10 +82,18 @@ class RequantizeConfig:
         rows = (self.mult_shape.width + 1) // 2 + 1
         return 2 + 1 + ceil_log2(rows) + Narrower.latency
 
-    def lut(self) -> int:
-        product = self.product_shape.width
-        return self.lanes * (MultiplierConfig(self.acc, self.mult_shape).soft_lut
-                             + 2 * product + 30)
+    def resources(self) -> Resources:
+        """An estimate of the arithmetic and its constants."""
+        return self.estimate(self.lanes, self.acc.width, len(self.keep), self.mult_shape.width)
+
+    @staticmethod
+    def estimate(lanes: int, acc: int, beats: int, mult: int = 14) -> Resources:
+        """Before the constants are known: ``acc`` and ``mult`` bits, ``beats`` a period."""
+        product = acc + mult
+        lut = (acc + 3) * mult * 3 // 2 + product + 30
+        constants = beats * lanes * (mult + _OFFSET_BITS)
+        return Resources(lanes * lut + ceil_div(constants, 16),
+                         lanes * (acc * mult + 3 * product))
 
 
 class Narrower(wiring.Component):

@@ -9,6 +9,7 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
+from .cost import Resources
 from .replay import Replay, ReplayConfig
 from .stream import Flow, beats
 from .width import ceil_div
@@ -80,6 +81,11 @@ class FeedConfig:
     def latency(self) -> int:
         """Cycles from the start of a reduction to its first word."""
         return SlidingWindow.latency if self.direct else Replay.latency
+
+    def resources(self, family: str) -> Resources:
+        """An estimate of window and replay."""
+        window = self.window.resources(family)
+        return window if self.direct else window + self.replay.resources()
 
     @property
     def memory_bits(self) -> int:

@@ -11,9 +11,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
+from .cost import Resources, block_rams
 from .delay import delay, delay_flags
 from .primitives import MultiplierConfig, SoftMultiplier, block_of
 from .stream import Flow
+from .width import ceil_div
 
 __all__ = ["ArrayConfig", "SystolicArray"]
 
@@ -73,6 +75,25 @@ class ArrayConfig:
     @property
     def memory_bits(self) -> int:
         return self.simd * self.pe * self.depth * self.w.width
+
+    def resources(self) -> Resources:
+        """An estimate of multipliers, adders, weights and the drain."""
+        product = self.x.width + self.w.width
+        n, acc, w = self.multipliers, self.acc.width, self.w.width
+        psum = min(acc, product + 2)
+        rows, groups = self.bundle
+        memories = ceil_div(self.simd, rows) * ceil_div(self.groups, groups) * self.lanes
+        soft = n - self.hard_multipliers
+        lut = n * psum + self.pe * 2 * acc + soft * MultiplierConfig(self.x, self.w).soft_lut
+        ff = (n * (psum + w) + self.pe * 4 * acc + soft * 4 * product
+              + self.x.width * self.simd * (2 + self.simd // 2 + self.groups)
+              + memories * max(1, (self.depth - 1).bit_length()))
+        bram = 0
+        if self.block_ram:
+            bram = memories * block_rams(self.family, self.depth, rows * groups * w)
+        elif self.depth > 1:
+            lut += ceil_div(n * w * self.depth * 5, 16 * 4)
+        return Resources(lut, ff, self.hard_multipliers, bram)
 
     @property
     def hard_multipliers(self) -> int:

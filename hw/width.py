@@ -7,6 +7,7 @@ from amaranth import Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from .cost import Resources
 from .stream import beats
 
 __all__ = ["WidthConfig", "WidthConverter", "Widen", "Narrow"]
@@ -35,16 +36,16 @@ class WidthConfig:
         """Cycles for ``pixels`` pixels: the narrowest point takes a beat a cycle."""
         return pixels * ceil_div(self.channels, self.common)
 
-    def resources(self) -> dict[str, int]:
-        bits = self.element.width
+    def resources(self) -> Resources:
+        """An estimate of the words held."""
         if self.lanes_in == self.lanes_out:
-            return {"lut": 0, "ff": 0}
-        width = max(self.lanes_in, self.lanes_out)
-        return {"lut": width * bits // 2 + 20, "ff": 2 * width * bits + 12}
+            return Resources()
+        width = max(self.lanes_in, self.lanes_out) * self.element.width
+        return Resources(20 + width // 2, 12 + 2 * width)
 
 
 def _steps(m: Module, go: Value, slot: Signal, slots: int, step: Signal, steps: int) -> Signal:
-    """Step both counters when ``go``; up while ``slot`` or ``step`` is at its last, from a register.
+    """Step both counters when ``go``; up, from a register, while either is at its last.
 
     ``slot`` starts again there, ``step`` only after its own last.
     """

@@ -14,6 +14,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
+from .cost import Resources, block_rams
 from .delay import delay, delay_flags
 from .loops import Loops
 from .stream import Flow, beats
@@ -198,6 +199,16 @@ class WindowConfig:
     @property
     def memory_bits(self) -> int:
         return self.banks[0] * self.banks[1] * self.depth * self.chunk * self.element.width
+
+    def resources(self, family: str) -> Resources:
+        """An estimate of line buffer, walk and choice of banks."""
+        banks = self.banks[0] * self.banks[1]
+        word = self.chunk * self.element.width
+        lut = 150 + 12 * banks + self.taps * word * (1 + (banks - 1) // 2)
+        ff = 150 + 14 * banks + self.taps * word + banks * word
+        if self.memory_bits <= 2048 and family == "ecp5":
+            return Resources(lut + self.memory_bits // 8, ff)
+        return Resources(lut, ff, 0, banks * block_rams(family, self.depth, word))
 
     @property
     def capacity(self) -> int:

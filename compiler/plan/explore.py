@@ -9,7 +9,7 @@ from ..errors import FitError, PlanError
 from .device import Device
 from .fifo import with_queues
 from .network import Network, Plan
-from .resources import LINK, Resources
+from .resources import LINK, Resources, blocks, cells
 from .stages import ConvDesign, Design, StagePlan, design, foldings
 
 __all__ = ["Goal", "make_plan", "assign_blocks", "lacking"]
@@ -67,9 +67,9 @@ def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) 
 def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     """What is too much for the device: name, needed, available to a plan."""
     room = int(device.lut * _LOGIC_SHARE[device.family]) - LINK.lut
-    table = [("LUTs" if device.family == "ecp5" else "logic cells", need.cells(device), room),
+    table = [("LUTs" if device.family == "ecp5" else "logic cells", cells(need, device), room),
              ("flip-flops", need.ff, device.ff),
-             ("DSP blocks", need.blocks(device), device.dsp),
+             ("DSP blocks", blocks(need, device), device.dsp),
              ("block RAMs", need.bram, device.bram)]
     return [row for row in table if row[1] > row[2]]
 

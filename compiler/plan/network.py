@@ -4,11 +4,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import ceil, gcd
 
+from ... import hw
 from .. import ir
 from ..errors import PlanError
 from .device import Device
-from .resources import LINK, Resources, block_rams, total
-from .stages import Design, StagePlan, design
+from .resources import LINK, Resources, total
+from .stages import Design, StagePlan, design, hw_shape
 
 __all__ = ["Plan", "Edge", "Network"]
 
@@ -187,12 +188,13 @@ class Network:
         """An estimate of everything, queues and converters included."""
         parts = [d.resources(self.device) for d in self.designs.values()]
         for edge in self.edges:
-            bits = self.graph.quant(edge.value).dtype.bits
+            element = hw_shape(self.graph.quant(edge.value).dtype)
             if edge.converts:
-                width = max(edge.lanes_out, edge.lanes_in) * bits
-                parts.append(Resources(20 + width // 2, 12 + 2 * width))
+                parts.append(hw.WidthConfig(edge.channels_in, edge.lanes_out, edge.lanes_in,
+                                            element).resources())
             if edge.depth:
-                parts.append(queue_cost(edge.depth, edge.lanes_out * bits, self.device))
+                parts.append(hw.Fifo.estimate(edge.depth, edge.lanes_out * element.width,
+                                              self.device.family))
         return total(parts)
 
     @property
@@ -201,16 +203,9 @@ class Network:
         builds it.
         """
         bits = self.plan.lanes_in * self.graph.quant(self.graph.inputs[0].value).dtype.bits
-        buffer = Resources(bram=block_rams(self.device, self.beats_in, bits))
+        buffer = Resources(bram=hw.block_rams(self.device.family, self.beats_in, bits))
         return total([self.resources, LINK, buffer])
 
     @property
     def multipliers(self) -> int:
         return sum(d.multipliers for d in self.designs.values())
-
-
-def queue_cost(depth: int, width: int, device: Device) -> Resources:
-    """A queue of ``depth`` beats of ``width`` bits."""
-    if device.family == "ecp5" and depth * width <= 2048:
-        return Resources(40 + depth * width // 8, 30 + 2 * width)
-    return Resources(50, 40 + width, 0, block_rams(device, depth, width))

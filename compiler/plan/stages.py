@@ -11,12 +11,10 @@ from .. import ir
 from ..errors import PlanError
 from ..quantize.requantize import accumulator_type, round_half_even
 from .device import Device
-from .resources import Resources, block_rams
+from .resources import Resources
 
 __all__ = ["StagePlan", "Design", "ConvDesign", "PoolDesign", "SimpleDesign", "design", "foldings"]
 
-#: width of a requantizer's multiplier and offset that the estimate assumes
-_MULT_BITS, _OFFSET_BITS = 14, 30
 _REQUANTIZE_LATENCY = 9
 _QUEUE_LATENCY = 2
 
@@ -116,10 +114,10 @@ class ConvDesign(Design):
                 + _REQUANTIZE_LATENCY + _QUEUE_LATENCY)
 
     def resources(self, device: Device) -> Resources:
-        requantize = _requantize(self.array.lanes, self.array.acc.width)
-        constants = self.results * (_MULT_BITS + _OFFSET_BITS) * self.array.lanes
-        return (_feed(self.feed, device) + _array(self.array, self.stage.hard, device) + requantize
-                + Resources(lut=ceil(constants / 16)) + _queue(self.array.lanes * 8))
+        lanes = self.array.lanes
+        rounds = hw.RequantizeConfig.estimate(lanes, self.array.acc.width, self.results)
+        return (self.feed.resources(device.family) + self.array.resources() + rounds
+                + hw.queue(8 * lanes))
 
 
 @dataclass(frozen=True)
@@ -143,22 +141,22 @@ class PoolDesign(Design):
                 + _QUEUE_LATENCY)
 
     def resources(self, device: Device) -> Resources:
-        lanes = self.stage.pe
-        width = self.acc.bits if self.acc else self.feed.element.width
-        reduce = Resources(lut=self.feed.width * lanes * width * 2,
-                           ff=(self.feed.width + 1) * lanes * width)
-        rounds = _requantize(lanes, width) if self.acc else Resources()
-        return _feed(self.feed, device) + reduce + rounds + _queue(lanes * 8)
+        lanes, element = self.stage.pe, self.feed.element
+        out = hw_shape(self.acc) if self.acc else element
+        reduce = hw.ReduceConfig(self.feed.width, lanes, self.feed.folds, element, out)
+        rounds = (hw.RequantizeConfig.estimate(lanes, out.width, 1) if self.acc
+                  else Resources())
+        return (self.feed.resources(device.family) + reduce.resources() + rounds
+                + hw.queue(8 * lanes))
 
 
 @dataclass(frozen=True)
 class SimpleDesign(Design):
-    """A stage of one beat a cycle; ``lut``, ``ff`` are for each lane."""
+    """A stage of one beat a cycle, ``pipeline`` cycles long; ``table_bits`` of memory a lane."""
 
     beats: int
     pipeline: int
-    lut: int
-    ff: int
+    cost: Resources
     table_bits: int = 0
 
     def cycles(self) -> int:
@@ -173,60 +171,7 @@ class SimpleDesign(Design):
         return self.table_bits * self.stage.pe
 
     def resources(self, device: Device) -> Resources:
-        lanes = self.stage.pe
-        brams = lanes * block_rams(device, 256, 8) if self.table_bits else 0
-        return Resources(60 + self.lut * lanes, 40 + self.ff * lanes, 0, brams) + _queue(8 * lanes)
-
-
-# Estimates, fitted to synthesis runs (docs/resources.md).
-
-def _feed(feed: hw.FeedConfig, device: Device) -> Resources:
-    w = feed.window
-    banks = w.banks[0] * w.banks[1]
-    word = w.chunk * w.element.width
-    choose = w.taps * word * (1 + (banks - 1) // 2)
-    lut = 150 + 12 * banks + choose
-    ff = 150 + 14 * banks + w.taps * word + banks * word
-    bram = banks * block_rams(device, w.depth, word)
-    if banks * w.depth * word <= 2048 and device.family == "ecp5":
-        lut, bram = lut + w.depth * word * banks // 8, 0
-    if not feed.direct:
-        r = feed.replay
-        bits = r.element.width
-        lut += (r.width_in + r.width_out) * bits * 3 + r.memory_bits // 8
-        ff += (2 * r.width_in + 2 * r.width_out) * bits
-    return Resources(lut, ff, 0, bram)
-
-
-def _array(array: hw.ArrayConfig, hard: int, device: Device) -> Resources:
-    product = array.x.width + array.w.width
-    n, acc, w = array.multipliers, array.acc.width, array.w.width
-    soft = n - hard
-    rows, groups = array.bundle
-    address = max(1, (array.depth - 1).bit_length())
-    memories = ceil(array.simd / rows) * ceil(array.groups / groups) * array.lanes
-    lut = n * min(acc, product + 2) + array.pe * 2 * acc
-    ff = (n * (min(acc, product + 2) + w) + array.pe * 4 * acc
-          + array.x.width * array.simd * (2 + array.simd // 2 + array.groups)
-          + memories * address)
-    lut += soft * hw.MultiplierConfig(array.x, array.w).soft_lut
-    ff += soft * 4 * product
-    bram = 0
-    if array.block_ram:
-        bram = memories * block_rams(device, array.depth, rows * groups * w)
-    elif array.depth > 1:
-        lut += ceil(n * w * array.depth / 16 * 1.25)
-    return Resources(lut, ff, hard, bram)
-
-
-def _requantize(lanes: int, acc: int) -> Resources:
-    product = acc + _MULT_BITS
-    lut = (acc + 3) * _MULT_BITS * 3 // 2 + product + 30
-    return Resources(lanes * lut, lanes * (acc * _MULT_BITS + 3 * product))
-
-
-def _queue(width: int) -> Resources:
-    return Resources(lut=40 + width * 6, ff=30 + 2 * width)
+        return self.cost
 
 
 # From operators to designs.
@@ -432,22 +377,16 @@ def _beats(op: ir.Op, graph: ir.Graph, pe: int) -> int:
 
 @design.register
 def _(op: ir.Add, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
-    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe),
-                        12, 420, 300)
+    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe), 12,
+                        hw.AddConfig.estimate(stage.pe))
 
 
 @design.register
 def _(op: ir.Unary, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
-    bits = graph.quant(op.inputs[0]).dtype.bits
-    return SimpleDesign(
-        stage,
-        graph.shape(op.output).pixels,
-        _beats(op, graph, stage.pe),
-        4,
-        10,
-        20,
-        graph.quant(op.output).dtype.bits << bits,
-    )
+    words, width = 1 << graph.quant(op.inputs[0]).dtype.bits, graph.quant(op.output).dtype.bits
+    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe), 4,
+                        hw.LookupConfig.estimate(stage.pe, words, width, device.family),
+                        words * width)
 
 
 @design.register
@@ -458,7 +397,8 @@ def _(op: ir.Concat, graph: ir.Graph, stage: StagePlan, device: Device) -> Desig
         raise PlanError(f"{op.name}: pe={stage.pe}, but the inputs have {channels} channels; "
                         "choose a number that divides all but the last")
     beats = shape.pixels * sum(ceil(c / stage.pe) for c in channels)
-    return SimpleDesign(stage, shape.pixels, beats, 0, 8 * len(channels), 10)
+    return SimpleDesign(stage, shape.pixels, beats, 0,
+                        hw.ConcatConfig.estimate(len(channels), stage.pe))
 
 
 @foldings.register
@@ -472,4 +412,5 @@ def _(op: ir.Concat, graph: ir.Graph) -> Iterator[tuple[int, int]]:
 @design.register
 def _(op: ir.ArgMax, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     _within(op, "pe", stage.pe, 1, "the largest is found one element a cycle")
-    return SimpleDesign(replace(stage, pe=1), 1, graph.shape(op.inputs[0]).size, 1, 40, 40)
+    return SimpleDesign(replace(stage, pe=1), 1, graph.shape(op.inputs[0]).size, 1,
+                        hw.ArgMaxConfig.estimate())

@@ -1,0 +1,44 @@
+"""What hardware costs: LUTs, flip-flops, products and block RAM; fitted to synthesis runs."""
+
+from dataclasses import dataclass
+from math import ceil
+
+__all__ = ["Resources", "block_rams", "queue"]
+
+
+@dataclass(frozen=True)
+class Resources:
+    """An amount of everything a chip has. ``dsp`` counts products in hard multipliers, of which a
+    block may give several.
+    """
+
+    lut: int = 0
+    ff: int = 0
+    dsp: int = 0
+    bram: int = 0
+
+    def __add__(self, other: "Resources") -> "Resources":
+        return Resources(self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp,
+                         self.bram + other.bram)
+
+    def __mul__(self, times: int) -> "Resources":
+        return Resources(self.lut * times, self.ff * times, self.dsp * times, self.bram * times)
+
+
+#: (words, bits) of a block RAM's shapes, the widest first
+_SHAPES = {
+    "ecp5": ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
+    "ice40": ((256, 16), (512, 8), (1024, 4), (2048, 2)),
+}
+
+
+def block_rams(family: str, depth: int, width: int) -> int:
+    """Block RAMs for a memory of ``depth`` words of ``width`` bits, in the shape that takes fewest.
+    """
+    shapes = _SHAPES.get(family, _SHAPES["ecp5"])
+    return min(ceil(depth / words) * ceil(width / bits) for words, bits in shapes)
+
+
+def queue(width: int) -> Resources:
+    """A queue of 16 beats or a few more, of ``width`` bits."""
+    return Resources(lut=40 + width * 6, ff=30 + 2 * width)
