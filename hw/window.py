@@ -277,15 +277,16 @@ class SlidingWindow(wiring.Component):
 
         width = c.element.width
         fill = sum((c.fill % (1 << width)) << (width * i) for i in range(c.chunk))
-        for tap in range(c.taps):
-            row, column = divmod(tap, c.parallel[1])
+        for row in range(c.parallel[0]):
             across = [delay(m, self._choose(reader.row_bank, row * c.dilation[0],
                                             [words[i, j] for i in range(c.banks[0])]), 1)
                       for j in range(c.banks[1])]
-            word = self._choose(reader.column_bank, column * c.dilation[1], across)
-            inside = reader.inside_row[row] & reader.inside_column[column]
-            m.d.comb += self.o.payload.as_value().word_select(tap, c.chunk * width).eq(
-                delay(m, Mux(inside, word, fill), 1))
+            for column in range(c.parallel[1]):
+                word = self._choose(reader.column_bank, column * c.dilation[1], across)
+                inside = reader.inside_row[row] & reader.inside_column[column]
+                place = row * c.parallel[1] + column
+                m.d.comb += self.o.payload.as_value().word_select(place, c.chunk * width).eq(
+                    delay(m, Mux(inside, word, fill), 1))
         m.d.sync += [
             self.o.valid.eq(reader.flags[0]),
             self.o.first.eq(reader.flags[1]),
