@@ -1,6 +1,6 @@
 """Queues between stages."""
 
-from amaranth import Module, Shape
+from amaranth import Module, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -12,7 +12,7 @@ __all__ = ["Fifo"]
 
 
 class Fifo(wiring.Component):
-    """A queue of ``depth`` beats, in and out a beat a cycle.
+    """A queue of ``depth`` beats and one in a register, in and out a beat a cycle.
 
     Members
     -------
@@ -35,12 +35,16 @@ class Fifo(wiring.Component):
         m = Module()
         m.submodules.queue = queue = SyncFIFOBuffered(width=len(self.i.payload.as_value()),
                                                       depth=self.depth)
+        # A register after the memory: a block RAM takes most of a cycle to answer.
+        valid, held = Signal(), Signal(len(queue.r_data), reset_less=True)
         m.d.comb += [
             queue.w_data.eq(self.i.payload.as_value()),
             queue.w_en.eq(self.i.valid),
             self.i.ready.eq(queue.w_rdy),
-            self.o.payload.as_value().eq(queue.r_data),
-            self.o.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.o.ready),
+            queue.r_en.eq(~valid | self.o.ready),
+            self.o.valid.eq(valid),
+            self.o.payload.as_value().eq(held),
         ]
+        with m.If(queue.r_en):
+            m.d.sync += [valid.eq(queue.r_rdy), held.eq(queue.r_data)]
         return m

@@ -54,7 +54,7 @@ def _source(network: Network) -> _Times:
 
 def _through(edge: Edge) -> int:
     """Cycles through queue and converter."""
-    return 2 * bool(edge.depth) + (edge.converts and 1 + (edge.channels_out != edge.channels_in))
+    return 3 * bool(edge.depth) + (edge.converts and 1 + (edge.channels_out != edge.channels_in))
 
 
 @singledispatch
