@@ -1,6 +1,6 @@
 """Queues between stages."""
 
-from amaranth import Module, Shape, Signal
+from amaranth import Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
@@ -12,7 +12,7 @@ __all__ = ["Fifo"]
 
 
 class Fifo(wiring.Component):
-    """A queue of ``depth`` beats and one in a register, in and out a beat a cycle.
+    """A queue of ``depth`` beats and two in registers, in and out a beat a cycle.
 
     Members
     -------
@@ -35,16 +35,26 @@ class Fifo(wiring.Component):
         m = Module()
         m.submodules.queue = queue = SyncFIFOBuffered(width=len(self.i.payload.as_value()),
                                                       depth=self.depth)
-        # A register after the memory: a block RAM takes most of a cycle to answer.
-        valid, held = Signal(), Signal(len(queue.r_data), reset_less=True)
+        # Two registers after the memory: a block RAM takes most of a cycle to answer, and with a
+        # place to spill to it is read by what is known here, not by who takes the beat far away.
+        width = len(queue.r_data)
+        first, second = Signal(width, reset_less=True), Signal(width, reset_less=True)
+        holds, spilled, comes = Signal(), Signal(), Signal()
         m.d.comb += [
             queue.w_data.eq(self.i.payload.as_value()),
             queue.w_en.eq(self.i.valid),
             self.i.ready.eq(queue.w_rdy),
-            queue.r_en.eq(~valid | self.o.ready),
-            self.o.valid.eq(valid),
-            self.o.payload.as_value().eq(held),
+            queue.r_en.eq(~spilled),
+            comes.eq(queue.r_rdy & ~spilled),
+            self.o.valid.eq(holds),
+            self.o.payload.as_value().eq(first),
         ]
-        with m.If(queue.r_en):
-            m.d.sync += [valid.eq(queue.r_rdy), held.eq(queue.r_data)]
+        with m.If(self.o.ready | ~holds):
+            m.d.sync += [
+                first.eq(Mux(spilled, second, queue.r_data)),
+                holds.eq(spilled | comes),
+                spilled.eq(0),
+            ]
+        with m.Elif(comes):
+            m.d.sync += [second.eq(queue.r_data), spilled.eq(1)]
         return m

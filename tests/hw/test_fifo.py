@@ -20,7 +20,7 @@ def test_keeps_the_order(depth, stall):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 16])
-def test_holds_its_depth_and_one_while_nobody_takes(depth):
+def test_holds_its_depth_and_two_while_nobody_takes(depth):
     dut = Fifo(1, signed(8), depth)
 
     async def bench(ctx):
@@ -29,6 +29,6 @@ def test_holds_its_depth_and_one_while_nobody_takes(depth):
         for _ in range(depth + 10):
             _, _, ready = await ctx.tick().sample(dut.i.ready)
             taken += ready
-        assert taken == depth + 1
+        assert taken == depth + 2
 
     simulate(dut, bench)
