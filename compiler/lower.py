@@ -14,6 +14,7 @@ from . import ir
 from .plan.network import Edge, Network
 from .plan.stages import ConvDesign, Design, PoolDesign, hw_shape
 from .quantize.requantize import (
+    Adder,
     Requantizer,
     average_counts,
     for_add,
@@ -107,7 +108,7 @@ def component(op: ir.Op, graph: ir.Graph, design: Design) -> Elaboratable:
     raise NotImplementedError(f"{op.name}: no hardware for {type(op).__name__}")
 
 
-def _rounding(exact: Requantizer) -> hw.Rounding:
+def _rounding(exact: Requantizer | Adder) -> hw.Rounding:
     return hw.Rounding(exact.shift, exact.tie_bits, exact.low, exact.high, exact.tie_parity)
 
 
@@ -195,9 +196,8 @@ def _(op: ir.AveragePool, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
 def _(op: ir.Add, graph: ir.Graph, design: Design) -> Elaboratable:
     exact = for_add(graph, op)
     a, b = (hw_shape(graph.quant(name).dtype) for name in op.inputs)
-    rounding = hw.Rounding(exact.shift, exact.tie_bits, exact.low, exact.high, exact.tie_parity)
     return hw.Add(hw.AddConfig(design.stage.pe, a, b, hw_shape(graph.quant(op.output).dtype),
-                               exact.mult_a, exact.mult_b, exact.offset, rounding,
+                               exact.mult_a, exact.mult_b, exact.offset, _rounding(exact),
                                design.cycles()))
 
 

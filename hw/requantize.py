@@ -72,11 +72,6 @@ class RequantizeConfig:
         return len(set(self.mult)) == len(set(self.offset)) == 1
 
     @property
-    def memory_bits(self) -> int:
-        width = self.mult_shape.width + self.offset_shape.width
-        return 0 if self.constant else width * len(self.mult)
-
-    @property
     def latency(self) -> int:
         """Cycles: the constants, the product and the offset, the rounding."""
         rows = (self.mult_shape.width + 1) // 2 + 1
