@@ -3,6 +3,7 @@ them.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import singledispatch
 
 import numpy as np
@@ -47,46 +48,57 @@ def accelerator(network: Network) -> hw.Accelerator:
 
 
 def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]:
-    """Forks, queues and converters for every edge, added to ``stages``; and all links."""
+    """Forks, queues, converters and register slices for every edge, added to ``stages``; all links.
+    """
     links = []
     for source in [None, *(stage.name for stage in network.plan.stages)]:
         takers = [edge for edge in network.edges if edge.source == source]
-        port: _Port = (source or "", "o")
         element = hw_shape(network.graph.quant(takers[0].value).dtype)
+        path = _Path(stages, links, (source or "", "o"), element)
+        path.slice(f"{source or 'input'}_slice", takers[0].lanes_out)
         if len(takers) > 1:
-            name = f"{source or 'input'}_fork"
-            stages[name] = hw.Fork(takers[0].lanes_out, element, len(takers))
-            links.append(hw.Link(port, (name, "i")))
+            path.insert(f"{source or 'input'}_fork",
+                        hw.Fork(takers[0].lanes_out, element, len(takers)))
         for n, edge in enumerate(takers):
-            start = (name, "o", n) if len(takers) > 1 else port
-            links += _edge(network, stages, edge, start, element)
+            branch = replace(path, port=(*path.port, n)) if len(takers) > 1 else path
+            _edge(network, edge, branch)
     return links
 
 
-def _edge(network: Network, stages: dict[str, Elaboratable], edge: Edge, port: _Port,
-          element: hw.Shape) -> list[hw.Link]:
-    links = []
+@dataclass
+class _Path:
+    """A stream on its way: the port that it has come to, and what is put into it."""
+
+    stages: dict[str, Elaboratable]
+    links: list[hw.Link]
+    port: _Port
+    element: hw.Shape
+
+    def insert(self, name: str, part: Elaboratable) -> None:
+        self.stages[name] = part
+        self.end((name, "i"))
+        self.port = (name, "o")
+
+    def slice(self, name: str, lanes: int) -> None:
+        self.insert(name, hw.RegisterSlice(lanes, self.element))
+
+    def end(self, port: _Port) -> None:
+        self.links.append(hw.Link(self.port, port))
+
+
+def _edge(network: Network, edge: Edge, path: _Path) -> None:
+    """From a stage's slice or fork to another's input, with a register slice between any two parts
+    that look at the handshake (:attr:`Edge.latency` counts them).
+    """
     before = f"{edge.sink or 'output'}_{edge.index}"
-
-    def insert(name: str, part: Elaboratable) -> None:
-        nonlocal port
-        stages[f"{before}_{name}"] = part
-        links.append(hw.Link(port, (f"{before}_{name}", "i")))
-        port = (f"{before}_{name}", "o")
-
     if edge.depth:
-        insert("queue", hw.Fifo(edge.lanes_out, element, edge.depth))
-    lanes = edge.lanes_out
-    if edge.converts and edge.channels_out != edge.channels_in and lanes != edge.common:
-        # across a reshape: first to beats that fit both kinds of pixel
-        insert("narrow", hw.WidthConverter(hw.WidthConfig(edge.channels_out, lanes, edge.common,
-                                                          element)))
-        lanes = edge.common
-    if lanes != edge.lanes_in:
-        insert("width", hw.WidthConverter(hw.WidthConfig(edge.channels_in, lanes, edge.lanes_in,
-                                                         element)))
-    links.append(hw.Link(port, _input(network, edge)))
-    return links
+        path.insert(f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth))
+    if edge.forked or edge.depth:
+        path.slice(f"{before}_slice", edge.lanes_out)
+    for n, config in enumerate(edge.conversions(path.element)):
+        path.insert(f"{before}_width_{n}", hw.WidthConverter(config))
+        path.slice(f"{before}_width_{n}_slice", config.lanes_out)
+    path.end(_input(network, edge))
 
 
 def _input(network: Network, edge: Edge) -> _Port:

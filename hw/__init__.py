@@ -9,7 +9,7 @@ from .argmax import ArgMax, ArgMaxConfig
 from .concat import Concat, ConcatConfig
 from .cost import Resources, block_rams, queue
 from .eltwise import Add, AddConfig, Fork
-from .fifo import Fifo
+from .fifo import Fifo, RegisterSlice
 from .lookup import Lookup, LookupConfig
 from .matmul import MatMul, MatMulConfig
 from .pool import AveragePool, MaxPool, PoolConfig
@@ -25,7 +25,7 @@ from .window import SlidingWindow, WindowConfig
 __all__ = ["Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayConfig",
            "AveragePool", "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork",
            "Link", "Lookup", "LookupConfig", "MatMul", "MatMulConfig", "MaxPool", "Multiplier",
-           "MultiplierConfig", "PoolConfig", "ReduceConfig", "Requantize", "RequantizeConfig",
+           "MultiplierConfig", "PoolConfig", "ReduceConfig", "RegisterSlice", "Requantize", "RequantizeConfig",
            "Resources", "Rounding", "Shape", "SlidingWindow", "SoftMultiplier", "SystolicArray",
            "WidthConfig", "WidthConverter", "WindowConfig", "beats", "block_of", "block_rams",
            "integer", "queue"]

@@ -60,13 +60,14 @@ class Pipeline(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         result, latency = self.arithmetic(m)
-        depth = 16 * ceil_div(latency + 6, 16)
+        depth = 16 * ceil_div(latency + 7, 16)
         m.submodules.queue = queue = SyncFIFOBuffered(width=len(result), depth=depth)
-        room = Signal(range(depth + 1), init=depth)
-        start = Signal()
+        # kept less one, so that its sign tells whether there is any
+        room = Signal(signed(depth.bit_length() + 1), init=depth - 1)
+        start, returned = Signal(), Signal()
         valid, takes = self.join(m)
         m.d.comb += [
-            start.eq(valid & (room != 0)),
+            start.eq(valid & ~room[-1]),
             *[take.eq(start) for take in takes],
             queue.w_en.eq(delay_flags(m, start, latency)),
             queue.w_data.eq(result),
@@ -74,7 +75,7 @@ class Pipeline(wiring.Component):
             self.o.payload.as_value().eq(queue.r_data),
             queue.r_en.eq(self.o.ready),
         ]
-        m.d.sync += room.eq(room + (queue.r_rdy & queue.r_en) - start)
+        m.d.sync += [returned.eq(queue.r_rdy & queue.r_en), room.eq(room + returned - start)]
         return m
 
 

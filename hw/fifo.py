@@ -1,18 +1,20 @@
-"""Queues between stages."""
+"""Queues between stages, and register slices that cut the handshake's wires."""
 
-from amaranth import Module, Mux, Shape, Signal
-from amaranth.lib import wiring
+from amaranth import Module, Mux, Shape, Signal, signed
+from amaranth.lib import memory, wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources, block_rams
+from .delay import delay, delay_flags
+from .loops import Loops
 from .stream import beats
 
-__all__ = ["Fifo"]
+__all__ = ["Fifo", "RegisterSlice"]
 
 
-class Fifo(wiring.Component):
-    """A queue of ``depth`` beats and two in registers, in and out a beat a cycle.
+class RegisterSlice(wiring.Component):
+    """Two beats in registers: payload, valid and ready all start from one. A beat a cycle.
 
     Members
     -------
@@ -20,41 +22,106 @@ class Fifo(wiring.Component):
     o : Out(beats(lanes, element))
     """
 
+    latency = 1
+
+    def __init__(self, lanes: int, element: Shape):
+        super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
+
+    @staticmethod
+    def estimate(width: int) -> Resources:
+        """Of ``width`` bits."""
+        return Resources(width + 2, 2 * width + 2)
+
+    def elaborate(self, platform):
+        m = Module()
+        width = len(self.i.payload.as_value())
+        first, second = Signal(width, reset_less=True), Signal(width, reset_less=True)
+        ready = Signal(init=1)
+        m.d.comb += [
+            self.i.ready.eq(ready),
+            self.o.payload.as_value().eq(first),
+        ]
+        with m.If(ready):
+            m.d.sync += second.eq(self.i.payload.as_value())
+        with m.If(self.o.ready | ~self.o.valid):
+            m.d.sync += [
+                first.eq(Mux(ready, self.i.payload.as_value(), second)),
+                self.o.valid.eq(self.i.valid | ~ready),
+                ready.eq(1),
+            ]
+        with m.Elif(self.i.valid):
+            m.d.sync += ready.eq(0)
+        return m
+
+
+class Fifo(wiring.Component):
+    """A queue of ``depth`` beats and some more, in and out a beat a cycle.
+
+    Beats wait in a memory. From there they are read ahead into a small queue, as many as it has
+    room for: so the memory's data goes straight into a register, as a block RAM that takes most of
+    a cycle to answer wants it, and nothing that reads it depends on who takes the beats.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, element))
+    """
+
+    #: cycles from a beat in to the beat out, when both queues are empty
+    latency = 8
+    #: beats of the small queue
+    _AHEAD = 16
+    #: beats of the memory for one to pass each cycle: as many as are between in and out of it
+    _LEAST = 8
+
     def __init__(self, lanes: int, element: Shape, depth: int):
-        self.depth = depth
+        self.depth = max(depth, self._LEAST)
         super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
 
     @staticmethod
     def estimate(depth: int, width: int, family: str) -> Resources:
         """``depth`` beats of ``width`` bits."""
+        ahead = Resources(90 + width * 6, 80 + 4 * width)
         if family == "ecp5" and depth * width <= 2048:
-            return Resources(40 + depth * width // 8, 30 + 2 * width)
-        return Resources(50, 40 + width, 0, block_rams(family, depth, width))
+            return ahead + Resources(depth * width // 8)
+        return ahead + Resources(bram=block_rams(family, depth, width))
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.queue = queue = SyncFIFOBuffered(width=len(self.i.payload.as_value()),
-                                                      depth=self.depth)
-        # Two registers after the memory: a block RAM takes most of a cycle to answer, and with a
-        # place to spill to it is read by what is known here, not by who takes the beat far away.
-        width = len(queue.r_data)
-        first, second = Signal(width, reset_less=True), Signal(width, reset_less=True)
-        holds, spilled, comes = Signal(), Signal(), Signal()
+        width = len(self.i.payload.as_value())
+        store = memory.Memory(shape=width, depth=self.depth, init=[])
+        m.submodules.store = store
+        write, read = store.write_port(), store.read_port()
+        m.submodules.ahead = ahead = SyncFIFOBuffered(width=width, depth=self._AHEAD)
+
+        # All counts are kept less one, so that their sign tells whether there is any.
+        counts = signed(max(self.depth, self._AHEAD).bit_length() + 2)
+        space, stored = Signal(counts, init=self.depth - 1), Signal(counts, init=-1)
+        room = Signal(counts, init=self._AHEAD - 1)
+        accept, issue, taken = Signal(), Signal(), Signal()
         m.d.comb += [
-            queue.w_data.eq(self.i.payload.as_value()),
-            queue.w_en.eq(self.i.valid),
-            self.i.ready.eq(queue.w_rdy),
-            queue.r_en.eq(~spilled),
-            comes.eq(queue.r_rdy & ~spilled),
-            self.o.valid.eq(holds),
-            self.o.payload.as_value().eq(first),
+            self.i.ready.eq(~space[-1]),
+            accept.eq(self.i.valid & self.i.ready),
+            issue.eq(~stored[-1] & ~room[-1]),
         ]
-        with m.If(self.o.ready | ~holds):
-            m.d.sync += [
-                first.eq(Mux(spilled, second, queue.r_data)),
-                holds.eq(spilled | comes),
-                spilled.eq(0),
-            ]
-        with m.Elif(comes):
-            m.d.sync += [second.eq(queue.r_data), spilled.eq(1)]
+        written = delay_flags(m, accept, 2)
+        m.d.sync += [
+            space.eq(space + issue - accept),
+            stored.eq(stored + written - issue),
+            taken.eq(ahead.r_en & ahead.r_rdy),
+            room.eq(room + taken - issue),
+        ]
+        into = Loops(m, accept, {"address": self.depth}).count["address"]
+        out_of = Loops(m, issue, {"address": self.depth}).count["address"]
+        m.d.comb += [
+            write.en.eq(delay_flags(m, accept, 1)),
+            write.addr.eq(delay(m, into, 1)),
+            write.data.eq(delay(m, self.i.payload.as_value(), 1)),
+            read.addr.eq(delay(m, out_of, 1)),
+            ahead.w_data.eq(delay(m, read.data, 1)),
+            ahead.w_en.eq(delay_flags(m, issue, 3)),
+            self.o.payload.as_value().eq(ahead.r_data),
+            self.o.valid.eq(ahead.r_rdy),
+            ahead.r_en.eq(self.o.ready),
+        ]
         return m

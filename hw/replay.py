@@ -3,6 +3,9 @@ wants.
 """
 
 from dataclasses import dataclass
+from functools import reduce
+from math import gcd
+from operator import or_
 
 from amaranth import Cat, Module, Mux, Shape, Signal, signed
 from amaranth.lib import memory, wiring
@@ -10,6 +13,8 @@ from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
+from .delay import delay, delay_flags
+from .loops import Loops
 from .stream import Flow
 from .width import ceil_div
 
@@ -70,8 +75,8 @@ class Replay(wiring.Component):
     o : Out(Flow(width_out, element))
     """
 
-    #: the memory and its output register
-    latency = 2
+    #: the address, the memory and its output register
+    latency = 3
 
     def __init__(self, config: ReplayConfig):
         self.config = config
@@ -91,90 +96,93 @@ class Replay(wiring.Component):
 
         # Words promised but not yet here, and words waiting: no more than the queue holds.
         depth = 16 * ceil_div(2 * c.reads + 8, 16)
-        m.submodules.queue = queue = SyncFIFOBuffered(width=c.width_in * bits + 1, depth=depth)
+        m.submodules.queue = queue = SyncFIFOBuffered(width=c.width_in * bits, depth=depth)
         # Room beyond one reduction's words.
         free = Signal(signed(depth.bit_length() + 2), init=depth - c.reads)
+        taken = delay_flags(m, queue.r_en & queue.r_rdy, 1)
         m.d.comb += [
-            queue.w_data.eq(Cat(self.i.payload.as_value(), self.i.last)),
+            queue.w_data.eq(self.i.payload.as_value()),
             queue.w_en.eq(self.i.valid),
             self.room.eq(~free[-1]),
         ]
-        m.d.sync += free.eq(free + (queue.r_en & queue.r_rdy) - Mux(self.taken, c.reads, 0))
+        m.d.sync += free.eq(free + taken - Mux(self.taken, c.reads, 0))
 
-        # Cut: elements wait in order; a word leaves when it is full or its reduction has ended.
-        capacity = c.width_in + c.width_out - 1
-        waiting = Signal(capacity * bits, reset_less=True)
-        count, after = Signal(range(capacity + 1)), Signal(range(capacity + 1))
-        final = c.length - (c.reads - 1) * c.width_in
-        ended, cut = Signal(), Signal()
-        empty_bank = Signal()
-        m.d.comb += [
-            cut.eq(((count >= c.width_out) | (ended & (count != 0))) & empty_bank),
-            after.eq(count),
-        ]
-        rest = Signal.like(waiting)
-        m.d.comb += rest.eq(waiting)
-        with m.If(cut):
-            m.d.comb += [
-                after.eq(Mux(count > c.width_out, count - c.width_out, 0)),
-                rest.eq(waiting >> (c.width_out * bits)),
-            ]
-        m.d.comb += queue.r_en.eq((after < c.width_out) & (~ended | (after == 0)))
-        m.d.sync += [count.eq(after), waiting.eq(rest)]
-        with m.If(after == 0):
-            m.d.sync += ended.eq(0)
-        with m.If(queue.r_en & queue.r_rdy):
-            incoming, last = queue.r_data[:-1], queue.r_data[-1]
-            with m.Switch(after):
-                for n in range(c.width_out):
-                    with m.Case(n):
-                        kept = rest[:n * bits]
-                        m.d.sync += waiting.eq(Cat(kept, incoming))
-            m.d.sync += [count.eq(after + Mux(last, final, c.width_in)), ended.eq(last)]
-
-        # Two banks of folds words.
-        store = memory.Memory(shape=c.width_out * bits, depth=2 * c.folds, init=[])
-        m.submodules.store = store
-        write, read = store.write_port(), store.read_port()
-        write_fold, write_bank = Signal(range(max(2, c.folds))), Signal()
-        full = Signal(2)
         filled, drained = Signal(2), Signal(2)
-        m.d.comb += [
-            empty_bank.eq(~full.bit_select(write_bank, 1)),
-            write.addr.eq(Mux(write_bank, c.folds, 0) + write_fold),
-            write.data.eq(waiting[:c.width_out * bits]),
-            write.en.eq(cut),
-        ]
-        with m.If(cut):
-            m.d.sync += write_fold.eq(Mux(write_fold == c.folds - 1, 0, write_fold + 1))
-            with m.If(write_fold == c.folds - 1):
-                m.d.sync += write_bank.eq(~write_bank)
-                m.d.comb += filled.eq(Mux(write_bank, 2, 1))
-
-        fold, turn, bank = Signal(range(max(2, c.folds))), Signal(range(max(2, c.passes))), Signal()
-        go, begins, ends = Signal(), Signal(), Signal()
-        m.d.comb += [
-            begins.eq(fold == 0),
-            ends.eq(fold == c.folds - 1),
-            go.eq(~begins | (self.grant & full.bit_select(bank, 1).bool())),
-            self.start.eq(go & begins),
-            read.addr.eq(Mux(bank, c.folds, 0) + fold),
-        ]
-        with m.If(go):
-            m.d.sync += fold.eq(Mux(ends, 0, fold + 1))
-            with m.If(ends):
-                m.d.sync += turn.eq(Mux(turn == c.passes - 1, 0, turn + 1))
-                with m.If(turn == c.passes - 1):
-                    m.d.sync += bank.eq(~bank)
-                    m.d.comb += drained.eq(Mux(bank, 2, 1))
-        m.d.sync += full.eq((full | filled) & ~drained)
-
-        flags = Signal(3)
-        m.d.sync += [
-            flags.eq(Cat(go, begins, ends)),
-            self.o.valid.eq(flags[0]),
-            self.o.first.eq(flags[1]),
-            self.o.last.eq(flags[2]),
-            self.o.payload.as_value().eq(read.data),
-        ]
+        full = Signal(2)
+        # told a cycle late: what is cut takes two to be stored
+        m.d.sync += full.eq((full | delay_flags(m, filled, 1)) & ~drained)
+        write = self._cut(m, queue, full, filled)
+        self._repeat(m, write, full, drained)
         return m
+
+    def _cut(self, m, queue, full, filled):
+        """Words of ``width_out`` from the queue's of ``width_in``: ``(enable, word)`` to store.
+
+        A word out begins in the word before the queue's first (``before``) and may go on into the
+        first, which then is taken and becomes the one before. Where it begins moves by
+        ``width_out`` around ``width_in``: a ring, of which ``phase`` has one bit set.
+        """
+        c = self.config
+        bits = c.element.width
+        ring = c.width_in // gcd(c.width_in, c.width_out)
+        begins = [(n * c.width_out - 1) % c.width_in + 1 for n in range(ring)]
+        # a word is taken if it is reached into; a reduction's last word out takes what is left
+        takes = [begin + c.width_out > c.width_in for begin in begins]
+        last_begins = c.width_out * (c.folds - 1)
+        takes_last = ceil_div(last_begins, c.width_in) < c.reads
+
+        phase = Signal(ring, init=1)
+        take = Signal(init=takes[0] if c.folds > 1 else takes_last)
+        go = Signal()
+        loops = Loops(m, go, {"fold": c.folds, "bank": 2})
+        bank, ends, count = loops.count["bank"], loops.last["fold"], loops.count["fold"]
+        following = Mux(ends, 1, phase.rotate_left(1))
+        reaches = Cat(takes) & following
+        m.d.comb += [
+            go.eq((queue.r_rdy | ~take) & ~full.bit_select(bank, 1)),
+            queue.r_en.eq(take & ~full.bit_select(bank, 1)),
+            filled.eq(Mux(go & ends, Mux(bank, 2, 1), 0)),
+        ]
+        before, window = (Signal(n * c.width_in * bits, reset_less=True) for n in (1, 2))
+        with m.If(go):
+            m.d.sync += [phase.eq(following), take.eq(reaches.any())]
+            if c.folds > 1:
+                with m.If(~ends & (count == c.folds - 2)):
+                    m.d.sync += take.eq(takes_last)
+            else:
+                m.d.sync += take.eq(takes_last)
+            with m.If(take):
+                m.d.sync += before.eq(queue.r_data)
+        m.d.sync += window.eq(Cat(before, queue.r_data))
+        chosen = delay(m, phase, 1)
+        word = reduce(or_, (Mux(chosen[n], window[begin * bits:][:c.width_out * bits], 0)
+                            for n, begin in enumerate(begins)))
+        address = Mux(bank, c.folds, 0) + count
+        return delay_flags(m, go, 2), delay(m, address, 2), delay(m, word, 1)
+
+    def _repeat(self, m, write, full, drained):
+        """Store what is cut, in two banks of ``folds`` words, and give each bank ``passes`` times.
+        """
+        c = self.config
+        store = memory.Memory(shape=c.width_out * c.element.width, depth=2 * c.folds, init=[])
+        m.submodules.store = store
+        port, read = store.write_port(), store.read_port()
+        m.d.comb += [port.en.eq(write[0]), port.addr.eq(write[1]), port.data.eq(write[2])]
+
+        go = Signal()
+        loops = Loops(m, go, {"fold": c.folds, "turn": c.passes, "bank": 2})
+        fold, bank, ends = loops.count["fold"], loops.count["bank"], loops.last["fold"]
+        begins = Signal(init=1)
+        with m.If(go):
+            m.d.sync += begins.eq(ends)
+        m.d.comb += [
+            go.eq(~begins | (self.grant & full.bit_select(bank, 1))),
+            self.start.eq(go & begins),
+            # as soon as the last turn starts: what comes next is written behind what is read
+            drained.eq(Mux(go & begins & loops.last["turn"], Mux(bank, 2, 1), 0)),
+            read.addr.eq(delay(m, Mux(bank, c.folds, 0) + fold, 1)),
+            self.o.payload.as_value().eq(delay(m, read.data, 1)),
+        ]
+        flags = delay_flags(m, Cat(go, begins, ends), self.latency)
+        m.d.comb += [self.o.valid.eq(flags[0]), self.o.first.eq(flags[1]),
+                     self.o.last.eq(flags[2])]

@@ -9,6 +9,7 @@ from amaranth.utils import ceil_log2
 
 from .cost import Resources
 from .delay import delay, delay_flags
+from .loops import Loops
 from .primitives import MultiplierConfig, SoftMultiplier
 from .stream import Flow
 from .width import ceil_div
@@ -146,12 +147,7 @@ class Requantize(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        period = len(c.keep)
-        beat, turn = Signal(range(max(2, period))), Signal(range(max(2, c.repeat)))
-        with m.If(self.i.valid):
-            m.d.sync += turn.eq(Mux(turn == c.repeat - 1, 0, turn + 1))
-            with m.If(turn == c.repeat - 1):
-                m.d.sync += beat.eq(Mux(beat == period - 1, 0, beat + 1))
+        beat = Loops(m, self.i.valid, {"turn": c.repeat, "beat": len(c.keep)}).count["beat"]
         # keep, then each lane's mult and offset, in one word
         keep, mults, offsets = self._constants(m, beat)
         valid = delay_flags(m, self.i.valid, 2)

@@ -322,43 +322,41 @@ class _Writer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        line, offset = Signal(range(c.depth + 1)), Signal(range(c.line_words + 1))
-        column, word = Signal(range(c.width)), Signal(range(c.words))
+        # Rows released before they were written count as space at once. Kept less one, so that its
+        # sign tells whether there is any.
+        space = Signal(signed(ceil_log2(c.rows + c.ahead + 1) + 1), init=c.rows - 1)
+        accept, finished = Signal(), Signal()
+        loops = Loops(m, accept, {"word": c.words, "column": c.width})
+        m.d.comb += [
+            self.i.ready.eq(~space[-1]),
+            accept.eq(self.i.valid & self.i.ready),
+            finished.eq(accept & loops.ends["column"]),
+        ]
+        m.d.sync += [space.eq(space + self.released - finished), self.row_written.eq(finished)]
+
+        # A cycle later, so that no address is behind the handshake; and another for the memories.
+        written, row_done = delay_flags(m, accept, 1), delay_flags(m, finished, 1)
+        pixel_done = delay_flags(m, accept & loops.ends["word"], 1)
         bank_row, bank_column = Signal.like(self.bank_row), Signal.like(self.bank_column)
-        # Rows released before they were written count as space at once.
-        space = Signal(range(c.rows + c.ahead + 1), init=c.rows)
-        ends_pixel, ends_row = word == c.words - 1, column == c.width - 1
-        accept = Signal()
-        m.d.comb += [self.i.ready.eq(space != 0), accept.eq(self.i.valid & self.i.ready)]
-        # Registered once, so that the memories' inputs are not behind the handshake.
+        line, at = Signal(range(max(2, c.depth))), Signal(range(max(2, c.depth)))
+        following = Signal.like(line)
+        word = delay(m, loops.count["word"], 1) if c.banks[1] > 1 else 0
         m.d.sync += [
-            self.enable.eq(accept),
-            self.address.eq(line + offset + (word if c.banks[1] > 1 else 0)),
-            self.data.eq(self.i.payload.as_value()),
+            self.enable.eq(written),
+            self.address.eq(at + word),
+            self.data.eq(delay(m, self.i.payload.as_value(), 1)),
             self.bank_row.eq(bank_row),
             self.bank_column.eq(bank_column),
         ]
-        finished = Signal()
-        m.d.comb += finished.eq(accept & ends_pixel & ends_row)
-        m.d.sync += [self.row_written.eq(finished), space.eq(space + self.released - finished)]
-        with m.If(accept):
-            m.d.sync += word.eq(Mux(ends_pixel, 0, word + 1))
-            if c.banks[1] == 1:
-                m.d.sync += offset.eq(offset + 1)
-            with m.If(ends_pixel):
-                m.d.sync += column.eq(Mux(ends_row, 0, column + 1))
-                if c.banks[1] > 1:
-                    wrap = bank_column == c.banks[1] - 1
-                    m.d.sync += bank_column.eq(Mux(wrap, 0, bank_column + 1))
-                    with m.If(wrap):
-                        m.d.sync += offset.eq(offset + c.words)
-        with m.If(finished):
-            m.d.sync += [offset.eq(0), bank_column.eq(0)]
-            wrap = bank_row == c.banks[0] - 1
-            m.d.sync += bank_row.eq(Mux(wrap, 0, bank_row + 1))
-            with m.If(wrap):
-                last_line = line == c.depth - c.line_words
-                m.d.sync += line.eq(Mux(last_line, 0, line + c.line_words))
+        last_bank, last_line = bank_row == c.banks[0] - 1, line == c.depth - c.line_words
+        m.d.comb += following.eq(Mux(last_bank, Mux(last_line, 0, line + c.line_words), line))
+        with m.If(row_done):
+            m.d.sync += [line.eq(following), at.eq(following), bank_column.eq(0),
+                         bank_row.eq(Mux(last_bank, 0, bank_row + 1))]
+        with m.Elif(written if c.banks[1] == 1 else pixel_done & (bank_column == c.banks[1] - 1)):
+            m.d.sync += [at.eq(at + (1 if c.banks[1] == 1 else c.words)), bank_column.eq(0)]
+        with m.Elif(pixel_done):
+            m.d.sync += bank_column.eq(bank_column + 1)
         return m
 
 

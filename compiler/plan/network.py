@@ -37,6 +37,7 @@ class Edge:
 
     A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they
     differ where a reshape lies between. ``depth`` beats of queue stand at the source's width.
+    ``forked``: others take the value too.
     """
 
     source: str | None
@@ -49,6 +50,7 @@ class Edge:
     channels_in: int
     pixels_in: int
     depth: int
+    forked: bool
 
     @property
     def common(self) -> int:
@@ -64,9 +66,24 @@ class Edge:
     def converts(self) -> bool:
         return not self.lanes_out == self.lanes_in == self.common
 
+    def conversions(self, element: hw.Shape) -> tuple[hw.WidthConfig, ...]:
+        """The changes of width on the way: to what both ends can be cut to, and from there."""
+        steps = ((self.channels_out, self.lanes_out, self.common),
+                 (self.channels_in, self.common, self.lanes_in))
+        return tuple(hw.WidthConfig(channels, before, after, element)
+                     for channels, before, after in steps if before != after)
+
     def cycles(self) -> int:
         """Cycles a frame takes through the width conversion."""
         return self.pixels_in * ceil(self.channels_in / self.common)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the source to the sink: queue, conversions, and the slices between them."""
+        conversions = (self.lanes_out != self.common) + (self.lanes_in != self.common)
+        sliced = self.forked or self.depth > 0
+        return (hw.RegisterSlice.latency * (1 + sliced + conversions) + conversions
+                + hw.Fifo.latency * (self.depth > 0))
 
 
 class Network:
@@ -159,7 +176,14 @@ class Network:
             lanes_in = self.designs[sink].lanes_in
         depth = self.plan.queues.get((sink or "", index), 0) * ceil(source.channels / lanes_out)
         return Edge(stage.name if stage else None, sink, index, value, lanes_out, lanes_in,
-                    source.channels, there.channels, there.pixels, depth)
+                    source.channels, there.channels, there.pixels, depth,
+                    self._taken.count(value) > 1)
+
+    @cached_property
+    def _taken(self) -> list[str]:
+        """The value that each stage input, and the output, takes from its stream."""
+        return [self.root(name) for stage in self.plan.stages for name in self.op(stage).inputs] + [
+            self.root(self.graph.outputs[0].value)]
 
     @property
     def outputs(self) -> tuple[int, int]:
@@ -189,12 +213,13 @@ class Network:
         parts = [d.resources(self.device) for d in self.designs.values()]
         for edge in self.edges:
             element = hw_shape(self.graph.quant(edge.value).dtype)
-            if edge.converts:
-                parts.append(hw.WidthConfig(edge.channels_in, edge.lanes_out, edge.lanes_in,
-                                            element).resources())
+            width = edge.lanes_out * element.width
+            parts += [hw.RegisterSlice.estimate(width) * (1 + (edge.forked or edge.depth > 0))]
+            for conversion in edge.conversions(element):
+                parts += [conversion.resources(),
+                          hw.RegisterSlice.estimate(conversion.lanes_out * element.width)]
             if edge.depth:
-                parts.append(hw.Fifo.estimate(edge.depth, edge.lanes_out * element.width,
-                                              self.device.family))
+                parts.append(hw.Fifo.estimate(edge.depth, width, self.device.family))
         return total(parts)
 
     @property

@@ -42,7 +42,8 @@ def latency(network: Network) -> int:
         leaves = _leaves(network.designs[stage.name], arrivals, shape, graph)
         row = shape.width * shape.channels
         times[stage.name] = _Times([(n + 1) * row for n in range(len(leaves))], leaves)
-    return times[network.edges[-1].source].cycle[-1] + 1
+    output = network.edges[-1]
+    return times[output.source].cycle[-1] + output.latency + 1
 
 
 def _source(network: Network) -> _Times:
@@ -50,11 +51,6 @@ def _source(network: Network) -> _Times:
     a_pixel = ceil(shape.channels / network.plan.lanes_in)
     pixels = range(1, shape.pixels + 1)
     return _Times([n * shape.channels for n in pixels], [n * a_pixel - 1 for n in pixels])
-
-
-def _through(edge: Edge) -> int:
-    """Cycles through queue and converter."""
-    return 3 * bool(edge.depth) + (edge.converts and 1 + (edge.channels_out != edge.channels_in))
 
 
 @singledispatch
@@ -82,7 +78,7 @@ def _(design: ConvDesign | PoolDesign, arrivals: list[tuple[Edge, _Times]], shap
         while len(written) < window.needed(row):
             n = len(written)
             began = max(written[-1] if written else 0, free[n])
-            written.append(max(times.after((n + 1) * elements) + _through(edge), began + writing))
+            written.append(max(times.after((n + 1) * elements) + edge.latency, began + writing))
         start = max(finish, written[window.needed(row) - 1] + _ARRIVAL)
         finish = start + busy
         free += [finish] * window.releases()[row]
@@ -97,6 +93,6 @@ def _(design: SimpleDesign, arrivals: list[tuple[Edge, _Times]], shape: ir.Shape
     leaves: list[int] = []
     for n in range(shape.height):
         there = max(times.after(ceil((n + 1) * edge.pixels_in * edge.channels_in / shape.height))
-                    + _through(edge) for edge, times in arrivals)
+                    + edge.latency for edge, times in arrivals)
         leaves.append(max(there + design.latency, leaves[-1] + row if leaves else 0))
     return leaves
