@@ -14,6 +14,7 @@ import shutil
 import statistics
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
@@ -28,6 +29,7 @@ from ..compiler.plan.device import Device
 from .board import Board
 from .limits import Cell, Limit, lowest
 from .link import Top
+from .packing import Packing, pack
 from .pll import choose
 from .protocol import LinkConfig
 
@@ -94,6 +96,7 @@ class _Flow:
     constraints: Callable[[Board], str]
     cells: Mapping[str, Mapping[str, int]]
     sites: Mapping[str, str]
+    packs_ram_registers: bool = False
 
 
 def build(directory: Path, board: Board, target_mhz: float | None = None, *,
@@ -155,11 +158,24 @@ def _synthesize(sources: Iterable[Path], flow: _Flow, out: Path, top: str, infer
     script = [*reads, command, "tee -q -o stat.json stat -json"]
     (out / "synth.ys").write_text("\n".join(script) + "\n")
     tools.find("yosys").run(["-q", "-s", "synth.ys"], out, out / "yosys.log")
-    cells = _read_json(out / "stat.json")["design"]["num_cells_by_type"]
+    cells = Counter(_read_json(out / "stat.json")["design"]["num_cells_by_type"])
+    if flow.packs_ram_registers:
+        packing = _pack(out)
+        cells["TRELLIS_FF"] -= packing.registers
     counts = _count(cells, flow)
     _write_json(counts_file, counts)
     progress("synthesis", 1.0)
     return counts
+
+
+def _pack(out: Path) -> Packing:
+    """Pack the registers of ``netlist.json``; ``packing.log`` says which could not be, and why."""
+    netlist, packing = pack(_read_json(out / "netlist.json"))
+    _write_json(out / "netlist.json", netlist)
+    (out / "packing.log").write_text("".join(f"{line}\n" for line in (
+        f"{packing.ports} block RAM ports took in {packing.registers} registers",
+        *(f"not packed: {port}" for port in packing.unpacked))))
+    return packing
 
 
 def _count(cells: Mapping[str, int], flow: _Flow) -> dict[str, int]:
@@ -298,6 +314,7 @@ class _Build:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
         key = _hash(text, self._accelerator().read_bytes(), self.flow.synth,
+                    f"packed: {self.flow.packs_ram_registers}",
                     self.tools["yosys"].version)
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -494,7 +511,8 @@ _FLOWS: Mapping[str, _Flow] = {
                "TRELLIS_FF": {"ff": 1}, "MULT18X18D": {"dsp": 1},
                "DP16KD": {"bram": 1}, "PDPW16KD": {"bram": 1}},
         sites={"TRELLIS_COMB": "lut", "TRELLIS_FF": "ff", "MULT18X18D": "dsp", "DP16KD": "bram",
-               "EHXPLLL": "pll", "TRELLIS_IO": "io"}),
+               "EHXPLLL": "pll", "TRELLIS_IO": "io"},
+        packs_ram_registers=True),
     "ice40": _Flow(
         synth="synth_ice40 -device u -abc9 {dsp} -top {top} -json netlist.json",
         place="nextpnr-ice40", pack="icepack",
