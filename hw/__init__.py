@@ -25,7 +25,7 @@ from .window import SlidingWindow, WindowConfig
 __all__ = ["Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayConfig",
            "AveragePool", "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork",
            "Link", "Lookup", "LookupConfig", "MatMul", "MatMulConfig", "MaxPool", "Multiplier",
-           "MultiplierConfig", "PoolConfig", "ReduceConfig", "RegisterSlice", "Requantize", "RequantizeConfig",
-           "Resources", "Rounding", "Shape", "SlidingWindow", "SoftMultiplier", "SystolicArray",
+           "MultiplierConfig", "PoolConfig", "ReduceConfig", "RegisterSlice", "Requantize",
+           "RequantizeConfig", "Resources", "Rounding", "Shape", "SlidingWindow", "SoftMultiplier", "SystolicArray",
            "WidthConfig", "WidthConverter", "WindowConfig", "beats", "block_of", "block_rams",
            "integer", "queue"]
