@@ -26,6 +26,6 @@ __all__ = ["Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayCo
            "AveragePool", "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork",
            "Link", "Lookup", "LookupConfig", "MatMul", "MatMulConfig", "MaxPool", "Multiplier",
            "MultiplierConfig", "PoolConfig", "ReduceConfig", "RegisterSlice", "Requantize",
-           "RequantizeConfig", "Resources", "Rounding", "Shape", "SlidingWindow", "SoftMultiplier", "SystolicArray",
-           "WidthConfig", "WidthConverter", "WindowConfig", "beats", "block_of", "block_rams",
-           "integer", "queue"]
+           "RequantizeConfig", "Resources", "Rounding", "Shape", "SlidingWindow", "SoftMultiplier",
+           "SystolicArray", "WidthConfig", "WidthConverter", "WindowConfig", "beats", "block_of",
+           "block_rams", "integer", "queue"]

@@ -52,12 +52,16 @@ class _Reduce(wiring.Component):
     def combine(self, a, b):
         raise NotImplementedError
 
+    @property
+    def neutral(self) -> int:
+        """What changes nothing when combined."""
+        raise NotImplementedError
+
     def elaborate(self, platform):
         m = Module()
         c = self.config
         levels = ceil_log2(c.taps)
         valid = delay_flags(m, self.i.valid, levels)
-        first = delay_flags(m, self.i.first, levels)
         done = delay_flags(m, self.i.valid & self.i.last, levels)
         m.d.sync += self.o.valid.eq(done)
         m.d.comb += [self.o.first.eq(1), self.o.last.eq(1)]
@@ -70,11 +74,14 @@ class _Reduce(wiring.Component):
             while len(values) > 1:
                 pairs = [values[i:i + 2] for i in range(0, len(values), 2)]
                 values = [delay(m, self._pair(m, *pair), 1) for pair in pairs]
-            held = Signal(c.out, name=f"held_{lane}", reset_less=True)
+            # neutral again after a reduction's last word, not masked at the next one's first
+            held = Signal(c.out, name=f"held_{lane}", init=self.neutral)
             total = Signal(c.out, name=f"total_{lane}")
-            m.d.comb += total.eq(Mux(first, values[0], self.combine(held, values[0])))
+            m.d.comb += total.eq(self.combine(held, values[0]))
             with m.If(valid):
                 m.d.sync += held.eq(total)
+            with m.If(done):
+                m.d.sync += held.eq(self.neutral)
             m.d.sync += self.o.payload[lane].eq(total)
         return m
 
@@ -89,6 +96,11 @@ class _Reduce(wiring.Component):
 class Maximum(_Reduce):
     """The largest element of each channel."""
 
+    @property
+    def neutral(self) -> int:
+        out = self.config.out
+        return -(1 << (out.width - 1)) if out.signed else 0
+
     def combine(self, a, b):
         # Signed numbers keep their order as unsigned ones when the sign bit is flipped; comparing
         # those is one carry chain and nothing more.
@@ -98,6 +110,8 @@ class Maximum(_Reduce):
 
 class Sum(_Reduce):
     """The sum of each channel's elements."""
+
+    neutral = 0
 
     def combine(self, a, b):
         return a + b

@@ -95,17 +95,20 @@ class Replay(wiring.Component):
         bits = c.element.width
 
         # Words promised but not yet here, and words waiting: no more than the queue holds.
-        depth = 16 * ceil_div(2 * c.reads + 8, 16)
+        depth = 16 * ceil_div(2 * c.reads + 9, 16)
         m.submodules.queue = queue = SyncFIFOBuffered(width=c.width_in * bits, depth=depth)
-        # Room beyond one reduction's words.
-        free = Signal(signed(depth.bit_length() + 2), init=depth - c.reads)
+        # Room beyond one reduction's words. Promises are counted a cycle late, when the next, if it
+        # takes but a cycle, may have been made.
+        kept = c.reads * (2 if c.reads == 1 else 1)
+        free = Signal(signed(depth.bit_length() + 2), init=depth - kept)
+        promised = delay_flags(m, self.taken, 1)
         taken = delay_flags(m, queue.r_en & queue.r_rdy, 1)
         m.d.comb += [
             queue.w_data.eq(self.i.payload.as_value()),
             queue.w_en.eq(self.i.valid),
             self.room.eq(~free[-1]),
         ]
-        m.d.sync += free.eq(free + taken - Mux(self.taken, c.reads, 0))
+        m.d.sync += free.eq(free + taken - Mux(promised, c.reads, 0))
 
         filled, drained = Signal(2), Signal(2)
         full = Signal(2)

@@ -76,7 +76,7 @@ class RequantizeConfig:
     def latency(self) -> int:
         """Cycles: the constants, the product and the offset, the rounding."""
         rows = (self.mult_shape.width + 1) // 2 + 1
-        return 2 + 1 + ceil_log2(rows) + Narrower.latency
+        return 2 + 2 + ceil_log2(rows) + Narrower.latency
 
     def resources(self) -> Resources:
         """An estimate of the arithmetic and its constants."""

@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from .cost import Resources
+from .delay import delay_flags
 from .replay import Replay, ReplayConfig
 from .stream import Flow, beats
 from .width import ceil_div
@@ -137,7 +138,10 @@ class WindowStage(wiring.Component):
             width=len(flow.payload.as_value()), depth=depth
         )
         # Room beyond what one reduction gives: a reduction may start when it is not negative.
-        room = Signal(signed((depth + self.results).bit_length() + 1), init=depth - self.results)
+        # Starts are counted a cycle late, when the next, if it takes but a cycle, may have begun.
+        kept = self.results * (2 if self.feed.folds == 1 else 1)
+        room = Signal(signed((depth + kept).bit_length() + 1), init=depth - kept)
+        started = delay_flags(m, source.start, 1)
         m.d.comb += [
             source.grant.eq(~room[-1]),
             queue.w_data.eq(flow.payload.as_value()),
@@ -150,12 +154,12 @@ class WindowStage(wiring.Component):
         returned = Signal(range(3))
         m.d.sync += [
             returned.eq((queue.r_rdy & queue.r_en) + dropped),
-            room.eq(room + returned - Mux(source.start, self.results, 0)),
+            room.eq(room + returned - Mux(started, self.results, 0)),
         ]
         return m
 
     def queue_depth(self, latency: int) -> int:
         """Beats: what is on its way when one reduction follows the other without a pause."""
-        under_way = ceil_div(self.feed.latency + self.feed.folds + latency + self.results + 4,
+        under_way = ceil_div(self.feed.latency + self.feed.folds + latency + self.results + 5,
                              self.feed.folds) + 1
-        return 16 * ceil_div((under_way + 1) * self.results, 16)
+        return 16 * ceil_div((under_way + 2) * self.results, 16)

@@ -5,7 +5,7 @@ cycle.
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth import Module, Mux, Shape, Signal
+from amaranth import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -122,7 +122,7 @@ class ArrayConfig:
     @property
     def latency(self) -> int:
         """Cycles from a reduction's last word in to its first result out."""
-        return self.depth_of_sum + self.groups
+        return self.depth_of_sum + 1 + self.groups
 
 
 class SystolicArray(wiring.Component):
@@ -286,30 +286,33 @@ class SystolicArray(wiring.Component):
 
     def _accumulate_and_drain(self, m, sums):
         c = self.config
-        control = Signal(3)
-        m.d.comb += [control[0].eq(self.i.valid), control[1].eq(self.i.first),
-                     control[2].eq(self.i.valid & self.i.last)]
-        control = delay_flags(m, control, c.depth_of_sum)
+        control = delay_flags(m, Cat(self.i.valid, self.i.valid & self.i.last), c.depth_of_sum)
         passed = [None] * c.lanes
         passed_valid = None
         for group in range(c.groups):
-            valid, first, done = control[0], control[1], control[2]
+            valid, done = control[0], control[1]
+            finished = delay_flags(m, done, 1)
             leaves = Signal(name=f"leaves_{group}")
-            m.d.sync += leaves.eq(done if passed_valid is None else done | passed_valid)
+            m.d.sync += leaves.eq(finished if passed_valid is None else finished | passed_valid)
             results = []
             for lane in range(c.lanes):
                 column = group * c.lanes + lane
-                total = Signal(c.acc, name=f"total_{column}")
+                total = Signal(c.acc, name=f"total_{column}", reset_less=True)
                 if c.folds == 1:
-                    m.d.comb += total.eq(sums[column])
+                    m.d.sync += total.eq(sums[column])
                 else:
-                    acc = Signal(c.acc, name=f"acc_{column}", reset_less=True)
-                    m.d.comb += total.eq(Mux(first, 0, acc) + sums[column])
+                    # cleared after a reduction's last word, not masked at the next one's first
+                    acc = Signal(c.acc, name=f"acc_{column}")
+                    added = Signal.like(acc, name=f"added_{column}")
+                    m.d.comb += added.eq(acc + sums[column])
+                    m.d.sync += total.eq(added)
                     with m.If(valid):
-                        m.d.sync += acc.eq(total)
+                        m.d.sync += acc.eq(added)
+                    with m.If(done):
+                        m.d.sync += acc.eq(0)
                 result = Signal(c.acc, name=f"result_{column}", reset_less=True)
                 m.d.sync += result.eq(total if passed[lane] is None
-                                      else Mux(done, total, passed[lane]))
+                                      else Mux(finished, total, passed[lane]))
                 results.append(result)
             if group + 1 < c.groups:
                 passed = [delay(m, result, 1) for result in results]

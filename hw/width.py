@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import gcd
 
-from amaranth import Module, Mux, Shape, Signal, Value
+from amaranth import Cat, Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -41,14 +41,16 @@ class WidthConfig:
         if self.lanes_in == self.lanes_out:
             return Resources()
         width = max(self.lanes_in, self.lanes_out) * self.element.width
-        return Resources(20 + width // 2, 12 + 2 * width)
+        if self.lanes_in < self.lanes_out:
+            return Resources(20, 20 + width)
+        return Resources(20 + width, 16 + width)
 
 
-def _steps(m: Module, go: Value, slot: Signal, slots: int, step: Signal, steps: int) -> Signal:
-    """Step both counters when ``go``; up, from a register, while either is at its last.
-
-    ``slot`` starts again there, ``step`` only after its own last.
+def _steps(m: Module, go: Value, slots: int, steps: int) -> Value:
+    """Up, from a register, at the last of a beat's ``slots`` parts or of a pixel's ``steps`` parts;
+    both start again there. A step is taken when ``go``.
     """
+    slot, step = Signal(range(slots)), Signal(range(steps))
     ends = Signal(init=slots == 1 or steps == 1)
     last = Signal(init=steps == 1)
     following_slot, following_step = Mux(ends, 0, slot + 1), Mux(last, 0, step + 1)
@@ -85,28 +87,22 @@ class Widen(wiring.Component):
         c = self.config
         ratio, steps = c.lanes_out // c.lanes_in, ceil_div(c.channels, c.lanes_in)
         part = c.lanes_in * c.element.width
-        slot, step = Signal(range(ratio)), Signal(range(steps))
-        held = Signal((ratio - 1) * part, reset_less=True) if ratio > 1 else None
-        word, gathered = Signal(ratio * part), Signal(ratio * part, reset_less=True)
-        ends = _steps(m, self.i.valid & self.i.ready, slot, ratio, step, steps)
+        gathered = [Signal(part, name=f"part_{k}", reset_less=True) for k in range(ratio)]
+        go = Signal()
+        ends = _steps(m, go, ratio, steps)
+        slot = Signal(ratio, init=1)
         m.d.comb += [
-            self.i.ready.eq(~ends | ~self.o.valid | self.o.ready),
-            self.o.payload.as_value().eq(gathered),
+            self.i.ready.eq(~self.o.valid | self.o.ready),
+            go.eq(self.i.valid & self.i.ready),
+            self.o.payload.as_value().eq(Cat(gathered)),
         ]
-        with m.Switch(slot):
-            for k in range(ratio):
-                with m.Case(k):
-                    m.d.comb += word.word_select(k, part).eq(self.i.payload.as_value())
-                    for j in range(k):
-                        m.d.comb += word.word_select(j, part).eq(held.word_select(j, part))
-        with m.If(self.o.ready):
-            m.d.sync += self.o.valid.eq(0)
-        with m.If(self.i.valid & self.i.ready):
-            if ratio > 1:
-                with m.If(slot != ratio - 1):
-                    m.d.sync += held.word_select(slot, part).eq(self.i.payload.as_value())
-            with m.If(ends):
-                m.d.sync += [gathered.eq(word), self.o.valid.eq(1)]
+        with m.If(self.i.ready):
+            m.d.sync += self.o.valid.eq(self.i.valid & ends)
+        with m.If(go):
+            m.d.sync += slot.eq(Mux(ends, 1, slot.rotate_left(1)))
+        for k in range(ratio):
+            with m.If(go & slot[k]):
+                m.d.sync += gathered[k].eq(self.i.payload.as_value())
         return m
 
 
@@ -134,8 +130,7 @@ class Narrow(wiring.Component):
         ratio, steps = c.lanes_in // c.lanes_out, ceil_div(c.channels, c.lanes_out)
         part = c.lanes_out * c.element.width
         held = Signal(ratio * part, reset_less=True)
-        slot, step = Signal(range(ratio)), Signal(range(steps))
-        ends = _steps(m, self.o.valid & self.o.ready, slot, ratio, step, steps)
+        ends = _steps(m, self.o.valid & self.o.ready, ratio, steps)
         m.d.comb += [
             self.i.ready.eq(~self.o.valid | (self.o.ready & ends)),
             self.o.payload.as_value().eq(held[:part]),

@@ -349,7 +349,9 @@ class _Writer(wiring.Component):
             self.bank_column.eq(bank_column),
         ]
         last_bank, last_line = bank_row == c.banks[0] - 1, line == c.depth - c.line_words
-        m.d.comb += following.eq(Mux(last_bank, Mux(last_line, 0, line + c.line_words), line))
+        # a register, unless a row is but a beat
+        domain = m.d.sync if c.width * c.words > 1 else m.d.comb
+        domain += following.eq(Mux(last_bank, Mux(last_line, 0, line + c.line_words), line))
         with m.If(row_done):
             m.d.sync += [line.eq(following), at.eq(following), bank_column.eq(0),
                          bank_row.eq(Mux(last_bank, 0, bank_row + 1))]
@@ -407,7 +409,11 @@ class _Reader(wiring.Component):
         ]
         with m.If(go):
             m.d.sync += [starts_reduction.eq(reduction_ends), starts_row.eq(row_ends)]
-        m.d.sync += margin.eq(margin + self.row_written - Mux(go & starts_row, following, 0))
+        # Counted a cycle late, unless the next row may have begun by then.
+        counted, wanted = go & starts_row, following
+        if c.row_cycles > 1:
+            counted, wanted = delay_flags(m, counted, 1), delay(m, wanted, 1)
+        m.d.sync += margin.eq(margin + self.row_written - Mux(counted, wanted, 0))
 
         # Rows are free once the last read of them is done.
         releases = Signal(range(c.height + 1))
@@ -470,38 +476,31 @@ class _Reader(wiring.Component):
         # rows from the first row of a frame's last window to that of the next frame's first
         back = c.height - (c.height_out - 1) * c.stride[0]
         start = -c.pads[0] % ring
-        turn = Signal(range(max(2, c.banks[0])))
-        if c.parallel[0] > 1:
-            parts = [Signal(range(max(2, c.depth)), name=f"line_{i}") for i in range(c.banks[0])]
-            slot = Signal(range(ring), init=start)
-            following = Mux(frame_ends, _add_modulo(slot, back % ring, ring),
-                            _add_modulo(slot, c.stride[0] % ring, ring))
-            with m.If(go & row_ends):
-                m.d.sync += slot.eq(following)
-            with m.Switch(slot):
-                for s in range(ring):
-                    with m.Case(s):
-                        m.d.sync += turn.eq(s % c.banks[0])
-                        for tap in range(c.parallel[0]):
-                            at = (s + tap * c.dilation[0]) % ring
-                            m.d.sync += parts[at % c.banks[0]].eq(
-                                at // c.banks[0] * c.line_words)
-            return parts, turn
-        # One bank: addresses wrap around the ring as the taps walk down the rows.
-        base = Signal(range(max(2, c.depth)), init=start * c.line_words)
-        tap = Signal(range(max(2, c.depth)), init=start * c.line_words)
+        slot, tap = (Signal(range(max(2, ring)), init=start, name=name) for name in ("slot", "tap"))
 
         def onward(value, rows):
-            return _add_modulo(value, rows % ring * c.line_words, ring * c.line_words)
+            moved = Signal.like(value, name="moved")
+            _table(m, moved, value, [(s + rows) % ring for s in range(ring)])
+            return moved
 
-        following = Signal.like(base)
+        following = Signal.like(slot)
         domain = m.d.comb if c.row_cycles == 1 else m.d.sync
-        domain += following.eq(Mux(frame_ends, onward(base, back), onward(base, c.stride[0])))
+        domain += following.eq(Mux(frame_ends, onward(slot, back), onward(slot, c.stride[0])))
         with m.If(go & loops.ends["tap_column"]):
-            m.d.sync += tap.eq(Mux(loops.last["tap_row"], base, onward(tap, c.dilation[0])))
+            m.d.sync += tap.eq(Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])))
         with m.If(go & row_ends):
-            m.d.sync += [base.eq(following), tap.eq(following)]
-        return [delay(m, tap, 1)], turn
+            m.d.sync += [slot.eq(following), tap.eq(following)]
+
+        turn = Signal(range(max(2, c.banks[0])))
+        parts = [Signal(range(max(2, c.depth)), name=f"line_{i}") for i in range(c.banks[0])]
+        with m.Switch(tap):
+            for s in range(ring):
+                with m.Case(s):
+                    m.d.sync += turn.eq(s % c.banks[0])
+                    for row in range(c.parallel[0]):
+                        at = (s + row * c.dilation[0]) % ring
+                        m.d.sync += parts[at % c.banks[0]].eq(at // c.banks[0] * c.line_words)
+        return parts, turn
 
     def _columns(self, m, loops, go):
         """Offset of the word in each bank's line, and the bank of the first tap; two cycles late.
@@ -566,13 +565,3 @@ def _table(m, target, index, values):
 def _one_hot(m, value, count):
     """A bit for each of ``count`` values, a cycle later; these drive many wires."""
     return delay(m, Cat(value == n for n in range(count)), 1)
-
-
-def _add_modulo(value, step, modulus):
-    """``(value + step) % modulus`` for a value below the modulus and a constant step."""
-    if step == 0:
-        return value
-    below = Signal(signed(ceil_log2(modulus) + 2))
-    return Mux(
-        (value + (step - modulus)) < 0, value + step, (value + (step - modulus))[: len(below)]
-    )

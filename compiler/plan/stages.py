@@ -15,7 +15,7 @@ from .resources import Resources
 
 __all__ = ["StagePlan", "Design", "ConvDesign", "PoolDesign", "SimpleDesign", "design", "foldings"]
 
-_REQUANTIZE_LATENCY = 9
+_REQUANTIZE_LATENCY = 10
 _QUEUE_LATENCY = 2
 
 
@@ -377,7 +377,7 @@ def _beats(op: ir.Op, graph: ir.Graph, pe: int) -> int:
 
 @design.register
 def _(op: ir.Add, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
-    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe), 12,
+    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe), 13,
                         hw.AddConfig.estimate(stage.pe))
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from amaranth import Module, Mux, Shape, Signal, Value, signed, unsigned
+from amaranth import Array, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -28,16 +28,15 @@ class MultiplierConfig:
 
     @property
     def soft_latency(self) -> int:
-        """Of :class:`SoftMultiplier`: a register after the rows, one after each level of the tree.
-        """
-        return 1 + ceil_log2((self.w.width + 1) // 2)
+        """Of :class:`SoftMultiplier`."""
+        return 2 + ceil_log2((self.w.width + 1) // 2)
 
     @property
     def soft_lut(self) -> int:
         """LUTs of :class:`SoftMultiplier`, roughly: an adder and its gates for each bit of each
         row.
         """
-        return (self.x.width + 3) * (self.w.width + self.w.width // 2)
+        return (self.x.width + 3) * (self.w.width + self.w.width // 2 + 2)
 
 
 class Multiplier(wiring.Component):
@@ -80,7 +79,8 @@ class Multiplier(wiring.Component):
 class SoftMultiplier(wiring.Component):
     """``p = x * w``, or ``x * w + addend``, in soft logic.
 
-    Two bits of ``w`` make a row; rows, and the addend as one more, are added in a registered tree.
+    Two bits of ``w`` choose a multiple of ``x`` as a row; rows, and the addend as one more, are
+    added in a registered tree.
 
     Members
     -------
@@ -106,29 +106,30 @@ class SoftMultiplier(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """A register after the rows, and one after each level of the tree."""
+        """A register after the multiples, one after the rows, one after each level of the tree."""
         rows = (self.config.w.width + 1) // 2 + (self.addend_shape is not None)
-        return 1 + ceil_log2(rows)
+        return 2 + ceil_log2(rows)
 
     def elaborate(self, platform):
         m = Module()
-        rows = [(self._row(m, low), low) for low in range(0, len(self.w), 2)]
+        x, w = (delay(m, value, 1) for value in (self.x, self.w))
+        multiples = [0, x, x << 1, self._register(m, (self.x << 1) + self.x)]
+        signed_multiples = [0, x, self._register(m, -(self.x << 1)), self._register(m, -self.x)]
+        rows = []
+        for low in range(0, len(w), 2):
+            top = self.config.w.signed and low + 2 >= len(w)
+            digit = w[low:low + 2]
+            if top and len(digit) == 1:
+                choices = [0, signed_multiples[3]]
+            else:
+                choices = (signed_multiples if top else multiples)[:1 << len(digit)]
+            rows.append((self._register(m, Array(choices)[digit]), low))
         if self.addend_shape is not None:
-            rows.append((delay(m, self.addend, 1), 0))
+            rows.append((delay(m, self.addend, 2), 0))
         while len(rows) > 1:
             rows = [self._sum(m, rows[i:i + 2]) for i in range(0, len(rows), 2)]
         m.d.comb += self.p.eq(rows[0][0])
         return m
-
-    def _row(self, m, low):
-        """``x`` times two bits of ``w``; the top bit of a signed ``w`` counts negative."""
-        digit = self.w[low:low + 2]
-        one = Mux(digit[0], self.x, 0)
-        top = self.config.w.signed and low + 2 >= len(self.w)
-        if len(digit) == 1:
-            return self._register(m, -one if top else one)
-        two = Mux(digit[1], self.x, 0) << 1
-        return self._register(m, one - two if top else one + two)
 
     def _sum(self, m, rows):
         """The sum of up to two rows, each with its weight in bits, and the weight of the sum."""
