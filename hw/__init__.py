@@ -14,18 +14,21 @@ from .lookup import Lookup, LookupConfig
 from .matmul import MatMul, MatMulConfig
 from .pool import AveragePool, MaxPool, PoolConfig
 from .primitives import Multiplier, MultiplierConfig, SoftMultiplier, block_of
+from .ram import Ram, RamConfig
 from .reduce import ReduceConfig
 from .requantize import Requantize, RequantizeConfig, Rounding
+from .rom import Rom
 from .stage import FeedConfig
 from .stream import Flow, beats, integer
 from .systolic import ArrayConfig, SystolicArray
+from .tiles import cover
 from .width import WidthConfig, WidthConverter
 from .window import SlidingWindow, WindowConfig
 
 __all__ = ["Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayConfig",
            "AveragePool", "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork",
            "Link", "Lookup", "LookupConfig", "MatMul", "MatMulConfig", "MaxPool", "Multiplier",
-           "MultiplierConfig", "PoolConfig", "ReduceConfig", "RegisterSlice", "Requantize",
-           "RequantizeConfig", "Resources", "Rounding", "Shape", "SlidingWindow", "SoftMultiplier",
-           "SystolicArray", "WidthConfig", "WidthConverter", "WindowConfig", "beats", "block_of",
-           "block_rams", "integer", "queue"]
+           "MultiplierConfig", "PoolConfig", "Ram", "RamConfig", "ReduceConfig", "RegisterSlice",
+           "Requantize", "RequantizeConfig", "Resources", "Rom", "Rounding", "Shape",
+           "SlidingWindow", "SoftMultiplier", "SystolicArray", "WidthConfig", "WidthConverter",
+           "WindowConfig", "beats", "block_of", "block_rams", "cover", "integer", "queue"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-__all__ = ["Resources", "block_rams", "queue"]
+__all__ = ["SHAPES", "Resources", "block_rams", "queue"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Resources:
 
 
 #: (words, bits) of a block RAM's shapes, the widest first
-_SHAPES = {
+SHAPES = {
     "ecp5": ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
     "ice40": ((256, 16), (512, 8), (1024, 4), (2048, 2)),
 }
@@ -35,7 +35,7 @@ _SHAPES = {
 def block_rams(family: str, depth: int, width: int) -> int:
     """Block RAMs for a memory of ``depth`` words of ``width`` bits, in the shape that takes fewest.
     """
-    shapes = _SHAPES.get(family, _SHAPES["ecp5"])
+    shapes = SHAPES.get(family, SHAPES["ecp5"])
     return min(ceil(depth / words) * ceil(width / bits) for words, bits in shapes)
 
 

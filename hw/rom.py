@@ -1,0 +1,61 @@
+"""Constants in block RAM, at the shapes and the clock of the block RAMs themselves."""
+
+from collections.abc import Sequence
+
+from amaranth import Cat, Module
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from .cost import Resources
+from .delay import delay
+from .tiles import chosen, cover, in_tiles, tile
+
+__all__ = ["Rom"]
+
+
+class Rom(wiring.Component):
+    """``data = words[address]``, :attr:`latency` cycles later, one a cycle.
+
+    Each block RAM is followed by a register that nothing else feeds, which is the block RAM's own
+    output register; then the right one among deeper and shallower tiles is chosen, registered.
+
+    Members
+    -------
+    address : In(range(depth))
+    data : Out(width)
+    """
+
+    #: the block RAM, its output register, the choice
+    latency = 3
+
+    def __init__(self, words: Sequence[int], width: int, family: str):
+        self.words = words
+        self.strips = cover(len(words), width, family)
+        super().__init__({"address": In(range(max(2, len(words)))), "data": Out(width)})
+
+    def resources(self) -> Resources:
+        return sum((strip.resources(self.latency) for strip in self.strips), Resources())
+
+    def elaborate(self, platform):
+        m = Module()
+        parts, first = [], 0
+        for n, strip in enumerate(self.strips):
+            held = [self._segment(m, f"strip_{n}_{k}", strip, segment, first)
+                    for k, segment in enumerate(strip.segments)]
+            parts.append(chosen(m, strip, self.address, held))
+            first += strip.width
+        m.d.comb += self.data.eq(Cat(parts))
+        return m
+
+    def _segment(self, m, name, strip, segment, first):
+        """The segment's word at the address, two cycles later; ``first``: the strip's first bit."""
+        held = []
+        words = self.words[segment.start:segment.start + segment.words]
+        for n, bits in enumerate(in_tiles(strip, segment)):
+            mask = (1 << len(bits)) - 1
+            store = tile(m, f"{name}_{n}", len(words), len(bits),
+                         [word >> (first + bits.start) & mask for word in words])
+            read = store.read_port()
+            m.d.comb += read.addr.eq(self.address)
+            held.append(delay(m, read.data, 1))
+        return Cat(held)

@@ -1,0 +1,221 @@
+"""Memories cut to block RAMs: as few as can be, each one alone, and what was stored comes out."""
+
+import json
+import random
+from collections import defaultdict
+from math import ceil
+
+import pytest
+from amaranth.back import rtlil
+from gatewright.boards.build import synthesize
+from gatewright.hw import Ram, RamConfig, Rom, block_rams, cover
+
+from .bench import simulate
+
+SHAPES = {
+    "ecp5": ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
+    "ice40": ((256, 16), (512, 8), (1024, 4), (2048, 2)),
+}
+
+ODD = [
+    ("ecp5", 1, 8),
+    ("ecp5", 2, 1),
+    ("ecp5", 37, 45),
+    ("ecp5", 512, 36),
+    ("ecp5", 513, 36),
+    ("ecp5", 1440, 40),
+    ("ecp5", 2049, 9),
+    ("ecp5", 2600, 31),
+    ("ice40", 300, 17),
+    ("ice40", 1801, 5),
+    ("generic", 700, 20),
+]
+
+SYNTHESIZED = [("ecp5", 720, 72), ("ecp5", 1500, 64), ("ecp5", 9000, 8), ("ice40", 700, 24)]
+
+
+def random_words(depth, width):
+    rng = random.Random(depth * width)
+    return [rng.getrandbits(width) for _ in range(depth)]
+
+
+# The cover.
+
+
+@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("seed", range(40))
+def test_every_bit_is_covered_once_by_native_shapes(family, seed):
+    rng = random.Random(seed)
+    depth, width = rng.randint(1, 20000), rng.randint(1, 200)
+    strips = cover(depth, width, family)
+    assert sum(strip.width for strip in strips) == width
+    for strip in strips:
+        held = [n for s in strip.segments for n in range(s.start, s.start + s.words)]
+        assert held == list(range(depth))
+        for segment in strip.segments:
+            assert (segment.depth, segment.bits) in SHAPES[family]
+            assert 0 < segment.words <= segment.depth
+            assert segment.start % segment.depth == 0
+
+
+@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("seed", range(40))
+def test_never_more_block_rams_than_one_shape_needs(family, seed):
+    rng = random.Random(seed)
+    depth, width = rng.randint(1, 20000), rng.randint(1, 200)
+    assert _count(cover(depth, width, family)) <= block_rams(family, depth, width)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_strip_is_its_own_cover(seed):
+    """So a part of a memory may be built alone."""
+    rng = random.Random(seed)
+    depth, width = rng.randint(1, 20000), rng.randint(1, 200)
+    for strip in cover(depth, width, "ecp5"):
+        assert cover(depth, strip.width, "ecp5") == (strip,)
+
+
+@pytest.mark.parametrize(("depth", "width"), [(512, 36), (1024, 90), (2048, 45), (1536, 72)])
+def test_whole_shapes_are_filled(depth, width):
+    assert _count(cover(depth, width, "ecp5")) * 512 * 36 == depth * width
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "count"),
+    [
+        (1440, 104, 9),  # 1024 and 416 words of 36 bits take three
+        (720, 27, 2),  # 18 bits and 9
+        (1440, 8, 1),
+        (1440, 20, 3),
+        (9000, 8, 5),  # 8192 words four times, and the rest once
+        (16384, 3, 3),
+    ],
+)
+def test_the_fewest_block_rams(depth, width, count):
+    assert _count(cover(depth, width, "ecp5")) == count
+
+
+@pytest.mark.parametrize(("depth", "width"), [(720, 72), (1024, 8), (2048, 20), (16384, 8)])
+def test_no_choice_where_it_saves_nothing(depth, width):
+    assert not any(strip.has_choice for strip in cover(depth, width, "ecp5"))
+
+
+def _count(strips):
+    return sum(ceil(s.width / g.bits) for s in strips for g in s.segments)
+
+
+# What they hold.
+
+
+@pytest.mark.parametrize(("family", "depth", "width"), ODD)
+def test_every_word_of_a_rom_comes_out(family, depth, width):
+    words = random_words(depth, width)
+    rom = Rom(words, width, family)
+    order = [*random.Random(1).choices(range(depth), k=200), 0, depth - 1]
+    seen = []
+
+    async def bench(ctx):
+        for n in range(len(order) + rom.latency):
+            ctx.set(rom.address, order[min(n, len(order) - 1)])
+            seen.append(ctx.get(rom.data))
+            await ctx.tick()
+
+    simulate(rom, bench)
+    assert seen[rom.latency :] == [words[n] for n in order]
+
+
+@pytest.mark.parametrize(("family", "depth", "width"), ODD)
+def test_a_ram_gives_back_what_was_written(family, depth, width):
+    """From the second cycle after a write on; in the first one the word may be anything."""
+    ram = Ram(RamConfig(depth, width, family))
+    rng = random.Random(depth)
+    places = [0, depth - 1, *rng.choices(range(depth), k=6)]
+    writes = [(rng.choice(places), rng.getrandbits(width), rng.random() < 0.7) for _ in range(400)]
+    reads = rng.choices(places, k=400)
+    seen = []
+
+    async def bench(ctx):
+        for (place, word, enable), address in zip(writes, reads, strict=True):
+            ctx.set(ram.write_address, place)
+            ctx.set(ram.write_data, word)
+            ctx.set(ram.write_enable, enable)
+            ctx.set(ram.address, address)
+            seen.append(ctx.get(ram.data))
+            await ctx.tick()
+
+    simulate(ram, bench)
+    stored, checked = {}, 0
+    for cycle, found in enumerate(seen[ram.config.latency :]):
+        if cycle >= 2 and writes[cycle - 2][2]:
+            stored[writes[cycle - 2][0]] = writes[cycle - 2][1]
+        written = cycle >= 1 and writes[cycle - 1][2] and writes[cycle - 1][0] == reads[cycle]
+        if not written and reads[cycle] in stored:
+            assert found == stored[reads[cycle]]
+            checked += 1
+    assert checked > 50
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "latency"), [(128, 16, 2), (512, 80, 2), (2048, 8, 2), (1440, 40, 3)]
+)
+def test_the_latency_of_a_ram(depth, width, latency):
+    assert RamConfig(depth, width, "ecp5").latency == latency
+
+
+# What synthesis makes of them.
+
+
+def _netlist(component, ports, family, folder):
+    """Counts of the synthesized cells, and the cells."""
+    il = folder / "memory.il"
+    il.write_text(rtlil.convert(component, name="top", ports=ports, emit_src=False))
+    counts = synthesize(il, family, folder / family, "top")
+    netlist = json.loads((folder / family / "netlist.json").read_text())
+    return counts, netlist["modules"]["top"]["cells"].values()
+
+
+def _is_block_ram(cell):
+    return cell["type"] in ("DP16KD", "PDPW16KD") or cell["type"].startswith("SB_RAM40_4K")
+
+
+def _after_block_rams(cells):
+    """The types and ports that block RAMs' outputs go to."""
+    takers = defaultdict(set)
+    for cell in cells:
+        for port, bits in cell["connections"].items():
+            if cell["port_directions"][port] == "input":
+                for bit in bits:
+                    takers[bit].add((cell["type"], port))
+    outputs = [bit for cell in cells if _is_block_ram(cell)
+               for port, bits in cell["connections"].items()
+               if cell["port_directions"][port] == "output" for bit in bits]
+    return {taker for bit in outputs for taker in takers[bit]}
+
+
+_REGISTERS = {("TRELLIS_FF", "DI"), ("SB_DFF", "D"), ("SB_DFFSR", "D")}
+
+
+@pytest.mark.parametrize(("family", "depth", "width"), SYNTHESIZED)
+def test_each_tile_of_a_rom_is_one_block_ram_before_a_register(family, depth, width, tmp_path):
+    rom = Rom(random_words(depth, width), width, family)
+    counts, cells = _netlist(rom, [rom.address, rom.data], family, tmp_path)
+    assert counts["bram"] == rom.resources().bram == _count(rom.strips)
+    assert _after_block_rams(cells) <= _REGISTERS
+
+
+@pytest.mark.parametrize(("family", "depth", "width"), SYNTHESIZED)
+def test_each_tile_of_a_ram_is_one_block_ram_before_a_register(family, depth, width, tmp_path):
+    ram = Ram(RamConfig(depth, width, family))
+    ports = [ram.address, ram.data, ram.write_address, ram.write_data, ram.write_enable]
+    counts, cells = _netlist(ram, ports, family, tmp_path)
+    assert counts["bram"] == ram.config.resources().bram
+    assert _after_block_rams(cells) <= _REGISTERS
+
+
+@pytest.mark.parametrize(("depth", "width", "bram"), [(128, 16, 0), (64, 33, 1)])
+def test_small_rams_are_in_logic(depth, width, bram, tmp_path):
+    ram = Ram(RamConfig(depth, width, "ecp5"))
+    ports = [ram.address, ram.data, ram.write_address, ram.write_data, ram.write_enable]
+    counts, cells = _netlist(ram, ports, "ecp5", tmp_path)
+    assert counts["bram"] == ram.config.resources().bram == bram
+    assert any(cell["type"] == "TRELLIS_DPR16X4" for cell in cells) == (bram == 0)
