@@ -5,19 +5,24 @@ cycle.
 from dataclasses import dataclass
 
 import numpy as np
-from amaranth import Cat, Module, Mux, Shape, Signal
+from amaranth import Cat, Module, Mux, Shape, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
-from .cost import Resources, block_rams
+from .cost import Resources
 from .delay import delay, delay_flags
 from .primitives import MultiplierConfig, SoftMultiplier, block_of
+from .rom import Rom
 from .stream import Flow
+from .tiles import Strip, cover
 from .width import ceil_div
 
 __all__ = ["ArrayConfig", "SystolicArray"]
+
+#: rows whose weights fill block RAMs together
+_BAND = 2
 
 
 @dataclass(frozen=True)
@@ -61,16 +66,33 @@ class ArrayConfig:
         return self.simd * self.pe
 
     @property
-    def bundle(self) -> tuple[int, int]:
-        """Rows and column groups whose weights share a memory word."""
-        if not self.block_ram:
-            return 1, 1
-        words = {"ice40": ((256, 16), (512, 8), (1024, 4))}.get(
-            self.family, ((512, 36), (1024, 18), (2048, 9)))
-        width = next((bits for depth, bits in words if self.depth <= depth), words[-1][1])
-        together = max(1, width // self.w.width)
-        rows = min(together, self.simd)
-        return rows, min(self.groups, together // rows)
+    def in_memory(self) -> bool:
+        """Whether weights are in block RAM; a single word of them is wires."""
+        return self.block_ram and self.depth > 1
+
+    @property
+    def strips(self) -> tuple[Strip, ...]:
+        """The block RAMs that hold all columns' weights, :meth:`order` telling which bits are
+        whose.
+        """
+        return cover(self.depth, self.memory_bits // self.depth, self.family)
+
+    def order(self) -> list[tuple[int, int]]:
+        """(row, column) of each weight in the order in which they fill the block RAMs' words.
+
+        Two rows at a time, forth and back, by the cycle in which they are wanted: weights that
+        share a block RAM are neighbours in the array and wait for each other for few cycles. ::
+
+            0 1 3 5 7 ▷       0 │ 1 3 5 7       a strip holds a few weights, and parts of
+            2 4 6 8           2 │ 4 6 8         one at either end
+        """
+        bands = []
+        for top in range(0, self.simd, _BAND):
+            band = sorted((row + group, row, group * self.lanes + lane)
+                          for row in range(top, min(top + _BAND, self.simd))
+                          for group in range(self.groups) for lane in range(self.lanes))
+            bands.append(band[::-1] if top // _BAND % 2 else band)
+        return [(row, column) for band in bands for _, row, column in band]
 
     @property
     def memory_bits(self) -> int:
@@ -81,19 +103,24 @@ class ArrayConfig:
         product = self.x.width + self.w.width
         n, acc, w = self.multipliers, self.acc.width, self.w.width
         psum = min(acc, product + 2)
-        rows, groups = self.bundle
-        memories = ceil_div(self.simd, rows) * ceil_div(self.groups, groups) * self.lanes
         soft = n - self.hard_multipliers
         lut = n * psum + self.pe * 2 * acc + soft * MultiplierConfig(self.x, self.w).soft_lut
         ff = (n * (psum + w) + self.pe * 4 * acc + soft * 4 * product
-              + self.x.width * self.simd * (2 + self.simd // 2 + self.groups)
-              + memories * max(1, (self.depth - 1).bit_length()))
-        bram = 0
-        if self.block_ram:
-            bram = memories * block_rams(self.family, self.depth, rows * groups * w)
-        elif self.depth > 1:
-            lut += ceil_div(n * w * self.depth * 5, 16 * 4)
-        return Resources(lut, ff, self.hard_multipliers, bram)
+              + self.x.width * self.simd * (self.weight_latency + self.simd // 2 + self.groups))
+        return Resources(lut, ff, self.hard_multipliers) + self._memory_resources()
+
+    def _memory_resources(self) -> Resources:
+        """An estimate of the weights' memories and addresses; block RAMs are exact."""
+        n, w, address = self.multipliers, self.w.width, (self.depth - 1).bit_length()
+        if not self.in_memory:
+            return Resources(ceil_div(n * w * self.depth * 5, 16 * 4) if self.depth > 1 else 0,
+                             n * address)
+        strips = self.strips
+        together = ceil_div(n, len(strips))
+        waiting = n * w * (together - 1) // (2 * self.lanes * min(self.simd, _BAND))
+        chains = ceil_div(self.simd, _BAND) * (self.groups + _BAND)
+        return sum((strip.resources(Rom.latency) for strip in strips),
+                   Resources(2 * address, waiting + (chains + len(strips)) * address))
 
     @property
     def hard_multipliers(self) -> int:
@@ -111,8 +138,12 @@ class ArrayConfig:
             kinds.append(MultiplierConfig(self.x, self.w).soft_latency)
         return max(kinds)
 
-    #: cycles from a weight's address to the weight: the memory and a register
-    weight_latency = 2
+    @property
+    def weight_latency(self) -> int:
+        """Cycles from a weight's address to the weight: the memory and a register, or the address
+        register of a strip of block RAMs and these.
+        """
+        return 1 + Rom.latency if self.in_memory else 2
 
     @property
     def depth_of_sum(self) -> int:
@@ -201,50 +232,91 @@ class SystolicArray(wiring.Component):
         address = Signal(range(max(2, c.depth)))
         with m.If(self.i.valid):
             m.d.sync += address.eq(Mux(address == c.depth - 1, 0, address + 1))
-        rows, groups = c.bundle
-        mask = (1 << c.w.width) - 1
+        return (self._block_weights if c.in_memory else self._logic_weights)(m, address)
+
+    def _logic_weights(self, m, address):
+        """Each weight from a memory of its own."""
+        c = self.config
         at = {}
-        for row in range(0, c.simd, rows):
+        for row in range(c.simd):
             here = delay(m, address, row)
-            for group in range(0, c.groups, groups):
-                members = [(r, g * c.lanes + lane, r - row + g - group)
-                           for r in range(row, min(row + rows, c.simd))
-                           for g in range(group, min(group + groups, c.groups))
-                           for lane in range(c.lanes)]
-                if rows * groups == 1:
-                    bundles = [[member] for member in members]
+            for column in range(c.pe):
+                if column and column % c.lanes == 0:
+                    here = delay(m, here, 1)
+                w = Signal(c.w, name=f"w_{row}_{column}", reset_less=True)
+                words = [int(word) for word in self._words(row, column)]
+                if c.depth == 1:
+                    m.d.comb += w.eq(words[0])
                 else:
-                    bundles = [[mm for mm in members if mm[1] % c.lanes == lane]
-                               for lane in range(c.lanes)]
-                for bundle in bundles:
-                    width = c.w.width
-                    words = [sum((int(self.weights[self._channel(column), r, i]) & mask)
-                                 << (k * width) for k, (r, column, _) in enumerate(bundle))
-                             for i in range(c.depth)]
-                    word = self._rom(m, f"weights_{bundle[0][0]}_{bundle[0][1]}",
-                                     here, words, len(bundle) * width)
-                    for k, (r, column, later) in enumerate(bundle):
-                        w = Signal(c.w, name=f"w_{r}_{column}")
-                        m.d.comb += w.eq(word.word_select(k, width))
-                        at[r, column] = delay(m, w, later)
-                here = delay(m, here, min(groups, c.groups - group))
+                    store = memory.Memory(shape=c.w, depth=c.depth, init=words,
+                                          attrs={"rom_style": "logic", "ram_style": "logic"})
+                    m.submodules[f"weights_{row}_{column}"] = store
+                    read = store.read_port()
+                    m.d.comb += read.addr.eq(here)
+                    m.d.sync += w.eq(read.data)
+                at[row, column] = w
         return at
 
-    def _rom(self, m, name, address, words, width):
-        """The word at ``address``, :attr:`weight_latency` cycles later."""
-        c = self.config
-        out = Signal(width, name=f"{name}_word", reset_less=True)
-        if c.depth == 1:
-            m.d.comb += out.eq(words[0])
-            return out
-        store = memory.Memory(shape=width, depth=c.depth, init=words,
-                              attrs={"rom_style": "block" if c.block_ram else "logic",
-                                     "ram_style": "block" if c.block_ram else "logic"})
-        m.submodules[name] = store
-        read = store.read_port()
-        m.d.comb += read.addr.eq(address)
-        m.d.sync += out.eq(read.data)
-        return out
+    def _block_weights(self, m, address):
+        """All weights from strips of block RAM, each strip read when the first of its weights is
+        wanted.
+        """
+        c, width = self.config, self.config.w.width
+        order, held, first = c.order(), [], 0
+        for strip in c.strips:
+            held.append(order[first // width:ceil_div(first + strip.width, width)])
+            first += strip.width
+        starts = [min(places, key=self._skew) for places in held]
+        addresses = self._addresses(m, address, starts)
+        parts = {place: [] for place in order}
+        first = 0
+        for n, (strip, places, start) in enumerate(zip(c.strips, held, starts, strict=True)):
+            offset = first % width
+            words = [(word >> offset) & ((1 << strip.width) - 1) for word in self._packed(places)]
+            m.submodules[f"weights_{n}"] = rom = Rom(words, strip.width, c.family)
+            m.d.comb += rom.address.eq(_kept(m, addresses[start]))
+            for k, place in enumerate(places):
+                low = k * width - offset
+                part = rom.data[max(low, 0):min(low + width, strip.width)]
+                parts[place].append(delay(m, part, self._skew(place) - self._skew(start)))
+            first += strip.width
+        at = {}
+        for row, column in order:
+            at[row, column] = w = Signal(c.w, name=f"w_{row}_{column}")
+            m.d.comb += w.eq(Cat(parts[row, column]))
+        return at
+
+    def _addresses(self, m, address, starts) -> dict[tuple[int, int], Value]:
+        """``address`` when each of ``starts`` begins; on its way there it goes down the bands of
+        rows, then along one of them.
+        """
+        at = {}
+        for band in range(max(row for row, _ in starts) // _BAND + 1):
+            for _ in range(_BAND if band else 0):
+                address = _kept(m, address)
+            places = [place for place in starts if place[0] // _BAND == band]
+            here, skew = address, band * _BAND
+            for place in sorted(places, key=self._skew):
+                for _ in range(self._skew(place) - skew):
+                    here = _kept(m, here)
+                at[place], skew = here, self._skew(place)
+        return at
+
+    def _skew(self, place: tuple[int, int]) -> int:
+        """Cycles that a PE works behind the first one."""
+        row, column = place
+        return row + column // self.config.lanes
+
+    def _words(self, row: int, column: int) -> NDArray[np.int64]:
+        """A PE's weights, in the order of its memory."""
+        return self.weights[self._channel(column), row]
+
+    def _packed(self, places) -> list[int]:
+        """The memory words that hold the weights of ``places``, the first in the low bits."""
+        width = self.config.w.width
+        columns = [self._words(*place) & ((1 << width) - 1) for place in places]
+        return [sum(int(w) << k * width for k, w in enumerate(word))
+                for word in zip(*columns, strict=True)]
 
     def _products(self, m, x, w):
         c = self.config
@@ -321,3 +393,12 @@ class SystolicArray(wiring.Component):
         m.d.comb += [self.o.valid.eq(leaves), self.o.first.eq(1), self.o.last.eq(1)]
         for lane, result in enumerate(results):
             m.d.comb += self.o.payload[lane].eq(result)
+
+
+def _kept(m: Module, value: Value) -> Value:
+    """``value`` a cycle later, in a register that is not merged with others of that value, so that
+    it lies near what it feeds.
+    """
+    later = Signal(value.shape(), name="address", reset_less=True, attrs={"keep": "true"})
+    m.d.sync += later.eq(value)
+    return later
