@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
 from .delay import delay, delay_flags
-from .tiles import Strip, chosen, cover, in_tiles, tile
+from .tiles import Strip, chosen, cover, estimate, in_tiles, tile
 from .width import ceil_div
 
 __all__ = ["RamConfig", "Ram"]
@@ -45,8 +45,8 @@ class RamConfig:
         """An estimate; block RAMs are exact."""
         written = self.width + (self.depth - 1).bit_length() + 1
         if not self.distributed:
-            return sum((strip.resources(self.latency) for strip in self.strips),
-                       Resources(ff=written))
+            return (estimate(self.depth, self.width, self.family, self.latency)
+                    + Resources(ff=written))
         rows = ceil_div(self.depth, 16)
         lut = rows * (6 * ceil_div(self.width, 4) + 2) + self.width * ceil_div(2 * rows - 1, 3)
         return Resources(lut, written + 2 * self.width)

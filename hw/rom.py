@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
 from .delay import delay
-from .tiles import chosen, cover, in_tiles, tile
+from .tiles import chosen, cover, estimate, in_tiles, tile
 
 __all__ = ["Rom"]
 
@@ -30,11 +30,13 @@ class Rom(wiring.Component):
 
     def __init__(self, words: Sequence[int], width: int, family: str):
         self.words = words
+        self.family = family
         self.strips = cover(len(words), width, family)
         super().__init__({"address": In(range(max(2, len(words)))), "data": Out(width)})
 
     def resources(self) -> Resources:
-        return sum((strip.resources(self.latency) for strip in self.strips), Resources())
+        """An estimate; block RAMs are exact."""
+        return estimate(len(self.words), len(self.data), self.family, self.latency)
 
     def elaborate(self, platform):
         m = Module()

@@ -16,7 +16,7 @@ from .delay import delay, delay_flags
 from .primitives import MultiplierConfig, SoftMultiplier, block_of
 from .rom import Rom
 from .stream import Flow
-from .tiles import Strip, cover
+from .tiles import Strip, cover, estimate, widest
 from .width import ceil_div
 
 __all__ = ["ArrayConfig", "SystolicArray"]
@@ -75,7 +75,7 @@ class ArrayConfig:
         """The block RAMs that hold all columns' weights, :meth:`order` telling which bits are
         whose.
         """
-        return cover(self.depth, self.memory_bits // self.depth, self.family)
+        return cover(self.depth, self.multipliers * self.w.width, self.family)
 
     def order(self) -> list[tuple[int, int]]:
         """(row, column) of each weight in the order in which they fill the block RAMs' words.
@@ -115,12 +115,12 @@ class ArrayConfig:
         if not self.in_memory:
             return Resources(ceil_div(n * w * self.depth * 5, 16 * 4) if self.depth > 1 else 0,
                              n * address)
-        strips = self.strips
-        together = ceil_div(n, len(strips))
+        stored = estimate(self.depth, n * w, self.family, Rom.latency)
+        strips = ceil_div(n * w, widest(self.family))
+        together = ceil_div(n, strips)
         waiting = n * w * (together - 1) // (2 * self.lanes * min(self.simd, _BAND))
         chains = ceil_div(self.simd, _BAND) * (self.groups + _BAND)
-        return sum((strip.resources(Rom.latency) for strip in strips),
-                   Resources(2 * address, waiting + (chains + len(strips)) * address))
+        return stored + Resources(2 * address, waiting + (chains + strips) * address)
 
     @property
     def hard_multipliers(self) -> int:

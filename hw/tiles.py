@@ -11,7 +11,7 @@ from .cost import SHAPES, Resources
 from .delay import delay
 from .width import ceil_div
 
-__all__ = ["Segment", "Strip", "chosen", "cover", "in_tiles", "tile"]
+__all__ = ["Segment", "Strip", "chosen", "cover", "estimate", "in_tiles", "tile", "widest"]
 
 
 @dataclass(frozen=True)
@@ -65,34 +65,75 @@ class Strip:
         return Resources(lut, self.width * (count + latency - 2) + flags, 0, self.block_rams)
 
 
-@lru_cache(maxsize=4096)
 def cover(depth: int, width: int, family: str) -> tuple[Strip, ...]:
     """Strips that hold ``depth`` words of ``width`` bits in the fewest block RAMs; among those, in
     the fewest segments, then in the fewest strips.
-
-    The widest shape is also the densest, so only the last few strips need a search.
     """
-    widest = max(bits for _, bits in _shapes(family))
-    many = max(0, width // widest - 1)
-    found = [_strip(depth, widest, family)] * many
-    best: list[tuple[Strip, ...]] = [()]
-    for last in range(1, width - many * widest + 1):
-        ways = [(*best[last - n], _strip(depth, n, family))
-                for n in range(1, min(last, widest) + 1)]
-        best.append(min(ways, key=_cost))
-    return (*found, *sorted(best[-1], key=lambda strip: -strip.width))
+    whole = _strip(depth, widest(family), family)
+    many, rest = _split(width, whole.width)
+    return (whole,) * many + _last(depth, rest, family)
 
 
-def _cost(strips: tuple[Strip, ...]) -> tuple[int, int, int]:
-    return (sum(strip.block_rams for strip in strips),
-            sum(len(strip.segments) - 1 for strip in strips), len(strips))
+@lru_cache(maxsize=1 << 16)
+def estimate(depth: int, width: int, family: str, latency: int) -> Resources:
+    """What :func:`cover` costs, with ``latency`` cycles from the address to the word."""
+    whole = _strip(depth, widest(family), family)
+    many, rest = _split(width, whole.width)
+    return sum((strip.resources(latency) for strip in _last(depth, rest, family)),
+               whole.resources(latency) * many)
+
+
+def _split(width: int, most: int) -> tuple[int, int]:
+    """How many strips of the widest shape, ``most``, and how many bits are left for the search.
+
+    The widest shape is also the densest; so only the last few strips may gain by another.
+    """
+    many = max(0, width // most - 1)
+    return many, width - many * most
+
+
+@lru_cache(maxsize=1 << 14)
+def _last(depth: int, width: int, family: str) -> tuple[Strip, ...]:
+    """The best strips for a width of a few of them, by dynamic programming over the width."""
+    best: list[tuple[tuple[int, int, int], int]] = [((0, 0, 0), 0)]
+    for covered in range(1, width + 1):
+        ways = [(_sum(best[max(0, covered - n)][0], cost), min(n, covered))
+                for n, cost in _worthwhile(depth, family)]
+        best.append(min(ways))
+    strips = []
+    while width:
+        strips.append(_strip(depth, best[width][1], family))
+        width -= best[width][1]
+    return tuple(sorted(strips, key=lambda strip: -strip.width))
+
+
+def _sum(a: tuple[int, int, int], b: tuple[int, int, int]) -> tuple[int, int, int]:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+
+@lru_cache(maxsize=1 << 12)
+def _worthwhile(depth: int, family: str) -> list[tuple[int, tuple[int, int, int]]]:
+    """Width and cost (block RAMs, choices, strips) of the strips that no wider one costs less than.
+    """
+    found: list[tuple[int, tuple[int, int, int]]] = []
+    for width in range(widest(family), 0, -1):
+        strip = _strip(depth, width, family)
+        cost = (strip.block_rams, len(strip.segments) - 1, 1)
+        if not found or cost < found[-1][1]:
+            found.append((width, cost))
+    return found
+
+
+def widest(family: str) -> int:
+    """Bits of a word in the widest shape."""
+    return max(bits for _, bits in _shapes(family))
 
 
 def _shapes(family: str) -> tuple[tuple[int, int], ...]:
     return SHAPES.get(family, SHAPES["ecp5"])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1 << 16)
 def _strip(depth: int, width: int, family: str) -> Strip:
     deepest_first = tuple(sorted(_shapes(family), reverse=True))
     segments, start = [], 0

@@ -173,7 +173,7 @@ def test_the_estimate_of_block_rams_is_what_synthesis_makes(c, tmp_path):
 
 
 class _Between(Elaboratable):
-    """An array between registers, as it is in a stage; ABC fails on one whose ports are the top's."""
+    """An array between registers, as in a stage; ABC fails when its ports are the top's."""
 
     def __init__(self, array):
         self.array = array
