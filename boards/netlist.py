@@ -9,10 +9,11 @@ from pathlib import Path
 from ..compiler import tools
 from ..compiler.errors import ToolError
 from .board import Board
+from .build import synthesize
 
 __all__ = ["Netlist", "netlist"]
 
-_MODELS = Path(__file__).parent.parent / "hw" / "primitives" / "models.v"
+_PRIMITIVES = Path(__file__).parent.parent / "hw" / "primitives"
 
 
 @dataclass(frozen=True)
@@ -26,26 +27,32 @@ class Netlist:
 
 def netlist(directory: Path, board: Board,
             progress: Callable[[str, float | None], None]) -> Netlist:
-    """Synthesize ``directory``'s accelerator alone; kept until its RTL changes.
+    """Synthesize ``directory``'s accelerator alone, as a build does; kept until its RTL changes.
 
-    On ECP5 memories stay out of block RAM, of which there is no open model; all else is as it is
-    built. Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.
+    Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.
     """
     work = directory / "netlist"
-    work.mkdir(exist_ok=True)
     rtl, made = directory / "rtl" / "accelerator.il", work / "netlist.v"
-    flags = {"ecp5": "-nodsp -nobram", "ice40": "-device u"}[board.family]
     if not made.exists() or made.stat().st_mtime < rtl.stat().st_mtime:
-        progress("synthesis", None)
+        shutil.rmtree(work, ignore_errors=True)
+        synthesize(rtl, board.family, work, "accelerator", progress=progress)
         partial = work / "partial.v"
-        tools.find("yosys").run(
-            ["-q", "-p", f"read_rtlil ../rtl/accelerator.il; synth_{board.family} {flags} -top "
-                         "accelerator; write_verilog -noattr partial.v"], work, work / "yosys.log")
+        _write_verilog(work / "netlist.json", partial)
         partial.rename(made)
     cells = _share() / board.family / "cells_sim.v"
     if board.family == "ice40":
         return Netlist(made, (cells,), {"ICE40_U": "1", "NO_ICE40_DEFAULT_ASSIGNMENTS": "1"})
-    return Netlist(made, (cells, _MODELS))
+    return Netlist(made, (cells, _PRIMITIVES / "models.v", _PRIMITIVES / "ecp5_ram.v"))
+
+
+def _write_verilog(json: Path, out: Path) -> None:
+    """Write yosys' ``json`` netlist as the Verilog ``out``, beside it.
+
+    ECP5's block RAMs get the name of our model: yosys' library has one without contents.
+    """
+    script = f"read_json {json.name}; chtype -set DP16KD_MODEL t:DP16KD; write_verilog -noattr"
+    tools.find("yosys").run(["-q", "-p", f"{script} {out.name}"], json.parent,
+                            json.parent / "verilog.log")
 
 
 def _share() -> Path:

@@ -46,9 +46,9 @@ class Packing:
 
 @dataclass(frozen=True)
 class _Port:
-    """A read port of the RAM ``ram``: the ``halves`` (A, B) of the cell that it reads through.
+    """The read port ``name`` (A or B) of the RAM ``ram``, and the ``halves`` with its outputs.
 
-    A RAM 36 bits wide writes through A and reads through B, and gives its low half at A's outputs.
+    A RAM 36 bits wide writes by port A and reads by port B, whose words come out of both halves.
     """
 
     ram: str
@@ -126,19 +126,17 @@ class _Module:
                        and bits and isinstance(bits[0], int) and self.loads.get(bits[0])}
             used = "".join(half for half in halves if any(port[2] == half for port in outputs))
             if used and any(_text(cell, f"REGMODE_{half}", "NOREG") == "NOREG" for half in used):
-                # Whichever half's settings rule the low half of a wide word, it finds the same.
                 yield _Port(ram, name, halves if "A" in used else used, outputs)
 
     def _pack(self, port: _Port) -> None:
         ram = self.cells[port.ram]
-        clocks = {_clock(ram, f"CLK{half}") for half in port.halves}
         for half in port.halves:
             if ram["connections"].get(f"RST{half}", ["0"]) != ["0"] or \
                     _text(ram, f"RST{half}MUX", f"RST{half}") != f"RST{half}":
                 raise _Refused(f"RST{half} is in use")
         registers = {output: self._registers(output, net) for output, net in port.outputs.items()}
         flat = [name for names in registers.values() for name in names]
-        if clocks != {_clock(self.cells[name], "CLK") for name in flat}:
+        if {_clock(self.cells[name], "CLK") for name in flat} != {_clock(ram, f"CLK{port.name}")}:
             raise _Refused("its registers run on another clock")
         enables = {_enable(self.cells[name]) for name in flat}
         if len(enables) > 1:
@@ -158,6 +156,7 @@ class _Module:
 
     def _move(self, port: _Port, registers: Mapping[str, list[str]], enable: Bit) -> None:
         ram = self.cells[port.ram]
+        # Both halves of a wide word get the same settings, whichever of them the chip looks at.
         connections = {**ram["connections"], **{f"OCE{half}": [enable] for half in port.halves}}
         parameters = {**ram["parameters"], **{f"REGMODE_{half}": "OUTREG" for half in port.halves}}
         directions = {**ram["port_directions"], **{f"OCE{half}": "input" for half in port.halves}}

@@ -95,7 +95,7 @@ def test_a_shared_enable_moves_too():
 
 
 def test_a_wide_word_is_read_through_both_halves():
-    wide = ram(DOA0=[DATA[0]], DOB0=[13], OCEA=["0"])
+    wide = ram(DOA0=[DATA[0]], DOB0=[13], OCEA=["0"], CLKA=[OTHER_CLOCK])
     wide["parameters"]["DATA_WIDTH_A"] = f"{36:032b}"
     top, packing = packed(netlist(ram=wide))
     assert (packing.ports, packing.registers) == (1, 2)
