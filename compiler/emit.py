@@ -1,6 +1,7 @@
 """Writing the hardware down: RTLIL for synthesis, Verilog for simulation and for people."""
 
 import json
+import re
 from pathlib import Path
 
 from amaranth.back import rtlil
@@ -31,10 +32,16 @@ def emit(accelerator: hw.Accelerator, directory: Path) -> None:
         "beats_out": accelerator.sink.beats, "bits_out": accelerator.sink.width}, indent=1) + "\n")
 
 
+#: a read port with a clock, around the bit that says whether a collision may give anything
+_CLOCKED_READ = re.compile(r"(cell \$memrd_v2 [^\n]*\n(?:    parameter [^\n]*\n)*?"
+                           r"    parameter \\COLLISION_X_MASK 1')0"
+                           r"(\n(?:    parameter [^\n]*\n)*?    parameter \\CLK_ENABLE 1\n)")
+
+
 def _relax_collisions(text: str) -> str:
     """Let a read of an address that is just being written give anything.
 
     No stage uses such a word (rows are read when they are complete, queues when they hold
     something), and a block RAM that need not return the old one takes no logic around it.
     """
-    return text.replace("parameter \\COLLISION_X_MASK 1'0", "parameter \\COLLISION_X_MASK 1'1")
+    return _CLOCKED_READ.sub(r"\g<1>1\g<2>", text)

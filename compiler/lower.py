@@ -92,7 +92,8 @@ def _edge(network: Network, edge: Edge, path: _Path) -> None:
     """
     before = f"{edge.sink or 'output'}_{edge.index}"
     if edge.depth:
-        path.insert(f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth))
+        path.insert(f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth,
+                                                network.device.family))
     if edge.forked or edge.depth:
         path.slice(f"{before}_slice", edge.lanes_out)
     for n, config in enumerate(edge.conversions(path.element)):

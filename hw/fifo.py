@@ -1,13 +1,14 @@
 """Queues between stages, and register slices that cut the handshake's wires."""
 
 from amaranth import Module, Mux, Shape, Signal, signed
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
-from .cost import Resources, block_rams
+from .cost import Resources
 from .delay import delay, delay_flags
 from .loops import Loops
+from .ram import Ram, RamConfig
 from .stream import beats
 
 __all__ = ["Fifo", "RegisterSlice"]
@@ -74,29 +75,29 @@ class Fifo(wiring.Component):
     #: beats of the memory for one to pass each cycle: as many as are between in and out of it
     _LEAST = 8
 
-    def __init__(self, lanes: int, element: Shape, depth: int):
-        self.depth = max(depth, self._LEAST)
+    def __init__(self, lanes: int, element: Shape, depth: int, family: str = "generic"):
+        self.ram = self._ram(depth, lanes * Shape.cast(element).width, family)
         super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
 
-    @staticmethod
-    def estimate(depth: int, width: int, family: str) -> Resources:
+    @classmethod
+    def _ram(cls, depth: int, width: int, family: str) -> RamConfig:
+        return RamConfig(max(depth, cls._LEAST), width, family)
+
+    @classmethod
+    def estimate(cls, depth: int, width: int, family: str) -> Resources:
         """``depth`` beats of ``width`` bits."""
-        ahead = Resources(90 + width * 6, 80 + 4 * width)
-        if family == "ecp5" and depth * width <= 2048:
-            return ahead + Resources(depth * width // 8)
-        return ahead + Resources(bram=block_rams(family, depth, width))
+        return (Resources(90 + width * 6, 80 + 2 * width)
+                + cls._ram(depth, width, family).resources())
 
     def elaborate(self, platform):
         m = Module()
-        width = len(self.i.payload.as_value())
-        store = memory.Memory(shape=width, depth=self.depth, init=[])
-        m.submodules.store = store
-        write, read = store.write_port(), store.read_port()
-        m.submodules.ahead = ahead = SyncFIFOBuffered(width=width, depth=self._AHEAD)
+        depth = self.ram.depth
+        m.submodules.store = store = Ram(self.ram)
+        m.submodules.ahead = ahead = SyncFIFOBuffered(width=self.ram.width, depth=self._AHEAD)
 
         # All counts are kept less one, so that their sign tells whether there is any.
-        counts = signed(max(self.depth, self._AHEAD).bit_length() + 2)
-        space, stored = Signal(counts, init=self.depth - 1), Signal(counts, init=-1)
+        counts = signed(max(depth, self._AHEAD).bit_length() + 2)
+        space, stored = Signal(counts, init=depth - 1), Signal(counts, init=-1)
         room = Signal(counts, init=self._AHEAD - 1)
         accept, issue, taken = Signal(), Signal(), Signal()
         m.d.comb += [
@@ -104,22 +105,22 @@ class Fifo(wiring.Component):
             accept.eq(self.i.valid & self.i.ready),
             issue.eq(~stored[-1] & ~room[-1]),
         ]
-        written = delay_flags(m, accept, 2)
+        written = delay_flags(m, accept, 1)
         m.d.sync += [
             space.eq(space + issue - accept),
             stored.eq(stored + written - issue),
             taken.eq(ahead.r_en & ahead.r_rdy),
             room.eq(room + taken - issue),
         ]
-        into = Loops(m, accept, {"address": self.depth}).count["address"]
-        out_of = Loops(m, issue, {"address": self.depth}).count["address"]
+        into = Loops(m, accept, {"address": depth}).count["address"]
+        out_of = Loops(m, issue, {"address": depth}).count["address"]
         m.d.comb += [
-            write.en.eq(delay_flags(m, accept, 1)),
-            write.addr.eq(delay(m, into, 1)),
-            write.data.eq(delay(m, self.i.payload.as_value(), 1)),
-            read.addr.eq(delay(m, out_of, 1)),
-            ahead.w_data.eq(delay(m, read.data, 1)),
-            ahead.w_en.eq(delay_flags(m, issue, 3)),
+            store.write_enable.eq(accept),
+            store.write_address.eq(into),
+            store.write_data.eq(self.i.payload.as_value()),
+            store.address.eq(delay(m, out_of, 1)),
+            ahead.w_data.eq(store.data),
+            ahead.w_en.eq(delay_flags(m, issue, 1 + self.ram.latency)),
             self.o.payload.as_value().eq(ahead.r_data),
             self.o.valid.eq(ahead.r_rdy),
             ahead.r_en.eq(self.o.ready),

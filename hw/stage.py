@@ -81,11 +81,11 @@ class FeedConfig:
     @property
     def latency(self) -> int:
         """Cycles from the start of a reduction to its first word."""
-        return SlidingWindow.latency if self.direct else Replay.latency
+        return self.window.latency if self.direct else Replay.latency
 
-    def resources(self, family: str) -> Resources:
+    def resources(self) -> Resources:
         """An estimate of window and replay."""
-        window = self.window.resources(family)
+        window = self.window.resources()
         return window if self.direct else window + self.replay.resources()
 
     @property

@@ -9,14 +9,15 @@ from operator import or_
 
 import numpy as np
 from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, signed
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
-from .cost import Resources, block_rams
+from .cost import Resources
 from .delay import delay, delay_flags
 from .loops import Loops
+from .ram import Ram, RamConfig
 from .stream import Flow, beats
 from .width import ceil_div
 
@@ -49,6 +50,7 @@ class WindowConfig:
     parallel: tuple[int, int] = (1, 1)
     groups: int = 1
     passes: int = 1
+    family: str = "generic"
 
     def __post_init__(self):
         assert all(p in (1, k) for p, k in zip(self.parallel, self.kernel, strict=True))
@@ -200,15 +202,25 @@ class WindowConfig:
     def memory_bits(self) -> int:
         return self.banks[0] * self.banks[1] * self.depth * self.chunk * self.element.width
 
-    def resources(self, family: str) -> Resources:
+    @property
+    def ram(self) -> RamConfig:
+        """One bank."""
+        return RamConfig(self.depth, self.chunk * self.element.width, self.family)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a read to its words: three for the address, the memory, and two to choose the
+        bank, by row and by column.
+        """
+        return 3 + self.ram.latency + 2
+
+    def resources(self) -> Resources:
         """An estimate of line buffer, walk and choice of banks."""
         banks = self.banks[0] * self.banks[1]
         word = self.chunk * self.element.width
         lut = 150 + 12 * banks + self.taps * word * (1 + (banks - 1) // 2)
-        ff = 150 + 14 * banks + self.taps * word + banks * word
-        if self.memory_bits <= 2048 and family == "ecp5":
-            return Resources(lut + self.memory_bits // 8, ff)
-        return Resources(lut, ff, 0, banks * block_rams(family, self.depth, word))
+        ff = 150 + 14 * banks + self.taps * word
+        return Resources(lut, ff) + self.ram.resources() * banks
 
     @property
     def capacity(self) -> int:
@@ -224,7 +236,7 @@ class SlidingWindow(wiring.Component):
     pause. With rows and grants at hand there is a read every cycle, from one output pixel to the
     next, one row to the next and one frame to the next. Padding reads as ``fill``.
 
-    Latency from a read's cycle to ``o``: :attr:`latency`.
+    Latency from a read's cycle to ``o``: ``config.latency``.
 
     Members
     -------
@@ -233,9 +245,6 @@ class SlidingWindow(wiring.Component):
     start : Out(1)
     o : Out(Flow(taps * chunk, element))
     """
-
-    #: three cycles for the address, two for the memory, two to choose the bank, by row and column
-    latency = 7
 
     def __init__(self, config: WindowConfig):
         self.config = config
@@ -263,17 +272,15 @@ class SlidingWindow(wiring.Component):
         words = {}
         for row in range(c.banks[0]):
             for column in range(c.banks[1]):
-                store = memory.Memory(shape=c.chunk * c.element.width, depth=c.depth, init=[])
-                m.submodules[f"bank_{row}_{column}"] = store
-                write, read = store.write_port(), store.read_port()
+                m.submodules[f"bank_{row}_{column}"] = bank = Ram(c.ram)
                 m.d.comb += [
-                    write.addr.eq(writer.address),
-                    write.data.eq(writer.data),
-                    write.en.eq(writer.enable & (writer.bank_row == row)
-                                & (writer.bank_column == column)),
-                    read.addr.eq(reader.address[row][column]),
+                    bank.write_address.eq(writer.address),
+                    bank.write_data.eq(writer.data),
+                    bank.write_enable.eq(writer.enable & (writer.bank_row == row)
+                                         & (writer.bank_column == column)),
+                    bank.address.eq(reader.address[row][column]),
                 ]
-                words[row, column] = delay(m, read.data, 1)
+                words[row, column] = bank.data
 
         width = c.element.width
         fill = sum((c.fill % (1 << width)) << (width * i) for i in range(c.chunk))
@@ -366,9 +373,9 @@ class _Reader(wiring.Component):
     """Walk the windows: addresses of each bank, and beside them what to do with the words.
 
     ``row_bank`` and ``column_bank`` have the bit of the first tap's bank set, the one with the
-    words (two cycles after ``address``), the other a cycle later, when columns are chosen; with it
-    come
-    ``inside_*``, which tell which taps lie in the map, and ``flags``: valid, first and last.
+    words (a memory's latency after ``address``), the other a cycle later, when columns are chosen;
+    with it come ``inside_*``, which tell which taps lie in the map, and ``flags``: valid, first and
+    last.
     """
 
     def __init__(self, config: WindowConfig):
@@ -422,7 +429,8 @@ class _Reader(wiring.Component):
         row_done = delay_flags(m, go & row_ends, self._RELEASE)
         m.d.sync += self.released.eq(Mux(row_done, delay(m, freed, self._RELEASE - 1), 0))
 
-        # Cycle 1 and 2: the parts of the addresses; 3: the addresses; 5: the words.
+        # Cycle 1 and 2: the parts of the addresses; 3: the addresses; then the words.
+        wait = c.ram.latency
         row_part, turn_row = self._lines(m, loops, go)
         column_part, turn_column = self._columns(m, loops, go)
         for i in range(c.banks[0]):
@@ -430,11 +438,13 @@ class _Reader(wiring.Component):
                 m.d.sync += self.address[i][j].eq(delay(m, row_part[i], 1) + column_part[j])
         for axis, inside in enumerate((self.inside_row, self.inside_column)):
             for tap, flag in enumerate(self._inside(m, loops, go, axis)):
-                m.d.comb += inside[tap].eq(flag if isinstance(flag, Const) else delay(m, flag, 4))
+                if not isinstance(flag, Const):
+                    flag = delay(m, flag, wait + 2)
+                m.d.comb += inside[tap].eq(flag)
         m.d.comb += [
-            self.flags.eq(delay_flags(m, Cat(go, starts_reduction, reduction_ends), 6)),
-            self.row_bank.eq(_one_hot(m, delay(m, turn_row, 3), c.banks[0])),
-            self.column_bank.eq(_one_hot(m, delay(m, turn_column, 3), c.banks[1])),
+            self.flags.eq(delay_flags(m, Cat(go, starts_reduction, reduction_ends), wait + 4)),
+            self.row_bank.eq(_one_hot(m, delay(m, turn_row, wait + 1), c.banks[0])),
+            self.column_bank.eq(_one_hot(m, delay(m, turn_column, wait + 1), c.banks[1])),
         ]
         return m
 

@@ -116,7 +116,7 @@ class ConvDesign(Design):
     def resources(self, device: Device) -> Resources:
         lanes = self.array.lanes
         rounds = hw.RequantizeConfig.estimate(lanes, self.array.acc.width, self.results)
-        return (self.feed.resources(device.family) + self.array.resources() + rounds
+        return (self.feed.resources() + self.array.resources() + rounds
                 + hw.queue(8 * lanes))
 
 
@@ -146,7 +146,7 @@ class PoolDesign(Design):
         reduce = hw.ReduceConfig(self.feed.width, lanes, self.feed.folds, element, out)
         rounds = (hw.RequantizeConfig.estimate(lanes, out.width, 1) if self.acc
                   else Resources())
-        return (self.feed.resources(device.family) + reduce.resources() + rounds
+        return (self.feed.resources() + reduce.resources() + rounds
                 + hw.queue(8 * lanes))
 
 
@@ -223,13 +223,14 @@ def _parallel_taps(window: ir.Window) -> list[tuple[int, int]]:
     return sorted(ways, key=lambda way: (way[0] * way[1], way[1]))
 
 
-def _window(op: ir.Op, graph: ir.Graph, window: ir.Window, fill: int, chunk: int,
+def _window(op: ir.Op, graph: ir.Graph, device: Device, window: ir.Window, fill: int, chunk: int,
             parallel: tuple[int, int], groups: int, channels: int | None = None) -> hw.WindowConfig:
     shape, quant = graph.shape(op.inputs[0]), graph.quant(op.inputs[0])
     return hw.WindowConfig(
         height=shape.height, width=shape.width, channels=channels or shape.channels,
         element=hw_shape(quant.dtype), chunk=chunk, kernel=window.kernel, stride=window.stride,
-        dilation=window.dilation, pads=window.pads, fill=fill, parallel=parallel, groups=groups)
+        dilation=window.dilation, pads=window.pads, fill=fill, parallel=parallel, groups=groups,
+        family=device.family)
 
 
 @design.register
@@ -242,7 +243,8 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     columns = op.channels if depthwise else op.channels // op.groups
     _within(op, "pe", stage.pe, columns, f"the layer has {columns} output channels"
             + ("" if depthwise or op.groups == 1 else " in a group"))
-    feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, stage.simd, stage.pe)
+    feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage.simd,
+                                                            stage.pe)
     groups = feed.window.groups
     out_of_group = columns if not depthwise else stage.pe
     # a beat may not hold channels of two groups
@@ -277,7 +279,8 @@ def _sites(stage: StagePlan, device: Device) -> tuple[str, ...]:
     return device.dsp_sites[stage.site:stage.site + blocks]
 
 
-def _conv_feed(op: ir.Conv, graph: ir.Graph, simd: int, pe: int) -> hw.FeedConfig:
+def _conv_feed(op: ir.Conv, graph: ir.Graph, device: Device, simd: int,
+               pe: int) -> hw.FeedConfig:
     fill = graph.quant(op.inputs[0]).zero
     depth = op.weight.shape[3]
     passes = ceil(op.channels // op.groups / pe)
@@ -285,23 +288,26 @@ def _conv_feed(op: ir.Conv, graph: ir.Graph, simd: int, pe: int) -> hw.FeedConfi
         chunk, rest = divmod(simd, way[0] * way[1])
         pointwise = op.window.taps == 1 and op.groups == 1
         if not rest and chunk <= depth and (depth % chunk == 0 or pointwise):
-            window = _window(op, graph, op.window, fill, chunk, parallel=way, groups=op.groups)
+            window = _window(op, graph, device, op.window, fill, chunk, parallel=way,
+                             groups=op.groups)
             return hw.FeedConfig(window, simd, passes)
     divisors = [d for d in range(1, depth + 1) if depth % d == 0]
     way, chunk = min(((way, d) for way in _parallel_taps(op.window) for d in divisors
                       if way[0] * way[1] * d >= simd),
                      key=lambda pair: pair[0][0] * pair[0][1] * pair[1])
-    window = _window(op, graph, op.window, fill, chunk, parallel=way, groups=op.groups)
+    window = _window(op, graph, device, op.window, fill, chunk, parallel=way,
+                     groups=op.groups)
     return hw.FeedConfig(window, simd, passes)
 
 
-def _depthwise_feed(op: ir.Conv, graph: ir.Graph, simd: int, pe: int) -> hw.FeedConfig:
+def _depthwise_feed(op: ir.Conv, graph: ir.Graph, device: Device, simd: int,
+                    pe: int) -> hw.FeedConfig:
     fill = graph.quant(op.inputs[0]).zero
     blocks = ceil(op.channels / pe)
     way = next((way for way in _parallel_taps(op.window) if way[0] * way[1] == simd), None)
     way = way or next(way for way in _parallel_taps(op.window) if way[0] * way[1] >= simd)
-    window = _window(op, graph, op.window, fill, pe, parallel=way, groups=blocks,
-                     channels=blocks * pe)
+    window = _window(op, graph, device, op.window, fill, pe, parallel=way,
+                     groups=blocks, channels=blocks * pe)
     return hw.FeedConfig(window, simd, 1, pe)
 
 
@@ -338,8 +344,9 @@ def _(op: ir.MaxPool | ir.AveragePool | ir.Pad, graph: ir.Graph, stage: StagePla
         raise PlanError(f"{op.name}: simd={stage.simd}, but a pool reads whole rows or columns of "
                         f"its window at once; choose one of {ways}")
     blocks = ceil(shape.channels / stage.pe)
-    feed = hw.FeedConfig(_window(op, graph, window, fill, stage.pe, parallel=way, groups=blocks,
-                                 channels=blocks * stage.pe), stage.simd, 1, stage.pe)
+    feed = hw.FeedConfig(_window(op, graph, device, window, fill, stage.pe, parallel=way,
+                                 groups=blocks, channels=blocks * stage.pe),
+                         stage.simd, 1, stage.pe)
     acc = _accumulator(op, graph) if isinstance(op, ir.AveragePool) else None
     return PoolDesign(stage, graph.shape(op.output).pixels, feed, acc)
 

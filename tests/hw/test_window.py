@@ -189,7 +189,7 @@ def check_reductions(c, words, starts):
         assert cycles == list(range(cycles[0], cycles[0] + c.reads))
         assert [first for _, first, _, _ in reduction] == [1] + [0] * (c.reads - 1)
         assert [last for _, _, last, _ in reduction] == [0] * (c.reads - 1) + [1]
-        assert cycles[0] == starts[n // c.reads] + SlidingWindow.latency
+        assert cycles[0] == starts[n // c.reads] + c.latency
 
 
 @pytest.mark.parametrize("stall", [0.0, 0.5])
