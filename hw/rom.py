@@ -1,16 +1,20 @@
 """Constants in block RAM, at the shapes and the clock of the block RAMs themselves."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import or_
 
-from amaranth import Cat, Module
-from amaranth.lib import wiring
+from amaranth import Cat, Module, Mux
+from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
 from .delay import delay
-from .tiles import chosen, cover, estimate, in_tiles, tile
+from .tiles import TABLE, chosen, cover, estimate, in_tiles, tile
 
 __all__ = ["Rom"]
+
+_TABLE_BITS = TABLE.bit_length() - 1
 
 
 class Rom(wiring.Component):
@@ -18,6 +22,7 @@ class Rom(wiring.Component):
 
     Each block RAM is followed by a register that nothing else feeds, which is the block RAM's own
     output register; then the right one among deeper and shallower tiles is chosen, registered.
+    What does not pay for a block RAM is in logic: a few words below the others, or a few bits.
 
     Members
     -------
@@ -31,12 +36,12 @@ class Rom(wiring.Component):
     def __init__(self, words: Sequence[int], width: int, family: str):
         self.words = words
         self.family = family
-        self.strips = cover(len(words), width, family)
+        self.strips = cover(len(words), width, family, logic=True)
         super().__init__({"address": In(range(max(2, len(words)))), "data": Out(width)})
 
     def resources(self) -> Resources:
         """An estimate; block RAMs are exact."""
-        return estimate(len(self.words), len(self.data), self.family, self.latency)
+        return estimate(len(self.words), len(self.data), self.family, self.latency, True)
 
     def elaborate(self, platform):
         m = Module()
@@ -51,8 +56,11 @@ class Rom(wiring.Component):
 
     def _segment(self, m, name, strip, segment, first):
         """The segment's word at the address, two cycles later; ``first``: the strip's first bit."""
-        held = []
         words = self.words[segment.start:segment.start + segment.words]
+        if not segment.bits:
+            mask = (1 << strip.width) - 1
+            return self._tables(m, name, [word >> first & mask for word in words], strip.width)
+        held = []
         for n, bits in enumerate(in_tiles(strip, segment)):
             mask = (1 << len(bits)) - 1
             store = tile(m, f"{name}_{n}", len(words), len(bits),
@@ -61,3 +69,18 @@ class Rom(wiring.Component):
             m.d.comb += read.addr.eq(self.address)
             held.append(delay(m, read.data, 1))
         return Cat(held)
+
+    def _tables(self, m, name, words, width):
+        """The word at the low bits of the address, two cycles later, from small tables in logic."""
+        several = len(words) > TABLE
+        which = self.address[_TABLE_BITS:(len(words) - 1).bit_length()] if several else None
+        tables = []
+        for n, start in enumerate(range(0, len(words), TABLE)):
+            part = words[start:start + TABLE]
+            store = memory.Memory(shape=width, depth=len(part), init=part,
+                                  attrs={"rom_style": "logic", "ram_style": "logic"})
+            m.submodules[f"{name}_table_{n}"] = store
+            read = store.read_port()
+            m.d.comb += read.addr.eq(self.address[:_TABLE_BITS])
+            tables.append(Mux(delay(m, which == n, 1), read.data, 0) if several else read.data)
+        return delay(m, reduce(or_, tables), 1)

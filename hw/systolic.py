@@ -75,7 +75,7 @@ class ArrayConfig:
         """The block RAMs that hold all columns' weights, :meth:`order` telling which bits are
         whose.
         """
-        return cover(self.depth, self.multipliers * self.w.width, self.family)
+        return cover(self.depth, self.multipliers * self.w.width, self.family, logic=True)
 
     def order(self) -> list[tuple[int, int]]:
         """(row, column) of each weight in the order in which they fill the block RAMs' words.
@@ -115,7 +115,7 @@ class ArrayConfig:
         if not self.in_memory:
             return Resources(ceil_div(n * w * self.depth * 5, 16 * 4) if self.depth > 1 else 0,
                              n * address)
-        stored = estimate(self.depth, n * w, self.family, Rom.latency)
+        stored = estimate(self.depth, n * w, self.family, Rom.latency, True)
         strips = ceil_div(n * w, widest(self.family))
         together = ceil_div(n, strips)
         waiting = n * w * (together - 1) // (2 * self.lanes * min(self.simd, _BAND))

@@ -14,9 +14,17 @@ from .width import ceil_div
 __all__ = ["Segment", "Strip", "chosen", "cover", "estimate", "in_tiles", "tile", "widest"]
 
 
+#: words of a table in logic that is read in one cycle: four LUTs and their multiplexers a bit
+TABLE = 64
+
+#: bits in logic that are as dear as a block RAM, by its size
+_LOGIC_SHARE = 8
+
+
 @dataclass(frozen=True)
 class Segment:
-    """``words`` words from ``start`` on, in block RAMs of ``depth`` words of ``bits`` bits.
+    """``words`` words from ``start`` on, in block RAMs of ``depth`` words of ``bits`` bits; in
+    logic where ``bits`` is 0.
 
     ``start`` is a multiple of ``depth``, a power of two; so the low bits of an address are the
     address within, and the high bits tell whether it is within.
@@ -35,6 +43,14 @@ class Segment:
         """Whether ``address`` is in this segment."""
         return address[self.address_bits:] == self.start >> self.address_bits
 
+    def resources(self, width: int) -> Resources:
+        """Of ``width`` bits of each word and the register after them."""
+        if self.bits:
+            return Resources(0, width, 0, ceil_div(width, self.bits))
+        tables = ceil_div(self.words, TABLE)
+        lut = width * ceil_div(self.words, 16) + _choice_luts(tables, width)
+        return Resources(lut, width * (tables + 1) + tables * (tables > 1))
+
 
 @dataclass(frozen=True)
 class Strip:
@@ -46,40 +62,50 @@ class Strip:
     segments: tuple[Segment, ...]
 
     @property
-    def block_rams(self) -> int:
-        return sum(ceil_div(self.width, segment.bits) for segment in self.segments)
-
-    @property
     def has_choice(self) -> bool:
         """Whether a word may come from several block RAMs."""
         return len(self.segments) > 1
 
     def resources(self, latency: int) -> Resources:
-        """An estimate, with a register after each block RAM and, at a ``latency`` of three cycles,
+        """An estimate, with a register after each segment and, at a ``latency`` of three cycles,
         another after the choice; block RAMs are exact.
         """
         count = len(self.segments)
-        lut, flags = 0, 0
-        if self.has_choice:
-            lut, flags = self.width * ceil_div(2 * count - 1, 3) + count, 2 * count
-        return Resources(lut, self.width * (count + latency - 2) + flags, 0, self.block_rams)
+        choice = Resources(_choice_luts(count, self.width),
+                           self.width * (latency - 2) + 2 * count * self.has_choice)
+        return sum((segment.resources(self.width) for segment in self.segments), choice)
+
+    def price(self, family: str) -> tuple[int, int, int]:
+        """What to save, first things first: bits, where a block RAM counts as some in logic;
+        choices; strips.
+        """
+        words, bits = _shapes(family)[0]
+        rams = sum(ceil_div(self.width, s.bits) for s in self.segments if s.bits)
+        logic = sum(self.width * s.words for s in self.segments if not s.bits)
+        return rams * (words * bits // _LOGIC_SHARE) + logic, len(self.segments) - 1, 1
 
 
-def cover(depth: int, width: int, family: str) -> tuple[Strip, ...]:
+def _choice_luts(count: int, width: int) -> int:
+    return width * ceil_div(2 * count - 1, 3) + count if count > 1 else 0
+
+
+def cover(depth: int, width: int, family: str, logic: bool = False) -> tuple[Strip, ...]:
     """Strips that hold ``depth`` words of ``width`` bits in the fewest block RAMs; among those, in
     the fewest segments, then in the fewest strips.
+
+    With ``logic``, what is small enough is not in block RAM.
     """
-    whole = _strip(depth, widest(family), family)
+    whole = _strip(depth, widest(family), family, logic)
     many, rest = _split(width, whole.width)
-    return (whole,) * many + _last(depth, rest, family)
+    return (whole,) * many + _last(depth, rest, family, logic)
 
 
 @lru_cache(maxsize=1 << 16)
-def estimate(depth: int, width: int, family: str, latency: int) -> Resources:
+def estimate(depth: int, width: int, family: str, latency: int, logic: bool = False) -> Resources:
     """What :func:`cover` costs, with ``latency`` cycles from the address to the word."""
-    whole = _strip(depth, widest(family), family)
+    whole = _strip(depth, widest(family), family, logic)
     many, rest = _split(width, whole.width)
-    return sum((strip.resources(latency) for strip in _last(depth, rest, family)),
+    return sum((strip.resources(latency) for strip in _last(depth, rest, family, logic)),
                whole.resources(latency) * many)
 
 
@@ -93,35 +119,38 @@ def _split(width: int, most: int) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=1 << 14)
-def _last(depth: int, width: int, family: str) -> tuple[Strip, ...]:
-    """The best strips for a width of a few of them, by dynamic programming over the width."""
-    best: list[tuple[tuple[int, int, int], int]] = [((0, 0, 0), 0)]
-    for covered in range(1, width + 1):
-        ways = [(_sum(best[max(0, covered - n)][0], cost), min(n, covered))
-                for n, cost in _worthwhile(depth, family)]
+def _last(depth: int, width: int, family: str, logic: bool) -> tuple[Strip, ...]:
+    """The best strips for a width of a few of them, by dynamic programming over the width: any last
+    one, after those that are worthwhile.
+    """
+    worthwhile = _worthwhile(depth, family, logic)
+    best: list[tuple[tuple[int, int, int], tuple[int, ...]]] = [((0, 0, 0), ())]
+    for covered in range(1, width):
+        ways = [_join(best[covered - n], n, price) for n, price in worthwhile if n <= covered]
         best.append(min(ways))
-    strips = []
-    while width:
-        strips.append(_strip(depth, best[width][1], family))
-        width -= best[width][1]
-    return tuple(sorted(strips, key=lambda strip: -strip.width))
+    prices = [_strip(depth, n, family, logic).price(family)
+              for n in range(1, min(width, widest(family)) + 1)]
+    _, widths = min(_join(best[width - n], n, price) for n, price in enumerate(prices, 1))
+    return tuple(_strip(depth, n, family, logic) for n in sorted(widths, reverse=True))
 
 
-def _sum(a: tuple[int, int, int], b: tuple[int, int, int]) -> tuple[int, int, int]:
-    return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+def _join(before: tuple, width: int, price: tuple[int, int, int]) -> tuple:
+    """Price and widths with a strip more."""
+    return tuple(a + b for a, b in zip(before[0], price, strict=True)), (*before[1], width)
 
 
 @lru_cache(maxsize=1 << 12)
-def _worthwhile(depth: int, family: str) -> list[tuple[int, tuple[int, int, int]]]:
-    """Width and cost (block RAMs, choices, strips) of the strips that no wider one costs less than.
+def _worthwhile(depth: int, family: str,
+                logic: bool) -> tuple[tuple[int, tuple[int, int, int]], ...]:
+    """Width and price of those strips that are cheaper, by the bit, than all narrower ones; and of
+    the narrowest.
     """
     found: list[tuple[int, tuple[int, int, int]]] = []
-    for width in range(widest(family), 0, -1):
-        strip = _strip(depth, width, family)
-        cost = (strip.block_rams, len(strip.segments) - 1, 1)
-        if not found or cost < found[-1][1]:
-            found.append((width, cost))
-    return found
+    for width in range(1, widest(family) + 1):
+        price = _strip(depth, width, family, logic).price(family)
+        if not found or price[0] * found[-1][0] < found[-1][1][0] * width:
+            found.append((width, price))
+    return tuple(found)
 
 
 def widest(family: str) -> int:
@@ -134,29 +163,36 @@ def _shapes(family: str) -> tuple[tuple[int, int], ...]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _strip(depth: int, width: int, family: str) -> Strip:
+def _strip(depth: int, width: int, family: str, logic: bool) -> Strip:
     deepest_first = tuple(sorted(_shapes(family), reverse=True))
+    stacks = [_segments(depth, stack) for stack in _stacks(depth, deepest_first, logic)]
+    return min((Strip(width, stack) for stack in stacks), key=lambda strip: strip.price(family))
+
+
+def _segments(depth: int, stack: tuple[tuple[int, int], ...]) -> tuple[Segment, ...]:
     segments, start = [], 0
-    for words, bits in _stack(depth, width, deepest_first):
+    for words, bits in stack:
         segments.append(Segment(start, min(words, depth - start), words, bits))
         start += words
-    return Strip(width, tuple(segments))
+    return tuple(segments)
 
 
-def _stack(depth: int, width: int, shapes: tuple[tuple[int, int], ...]) -> tuple:
-    """The shapes, the deepest first, whose words together are at least ``depth``, of least cost.
+def _stacks(depth: int, shapes: tuple[tuple[int, int], ...],
+            logic: bool) -> list[tuple[tuple[int, int], ...]]:
+    """Ways to put shapes, the deepest first, below each other until they have ``depth`` words.
 
-    A shape's cost grows with its number; so it is taken never, or as often as it goes in whole, or
-    once more.
+    The price of a shape grows with its number; so it is taken never, or as often as it goes in
+    whole, or once more; the rest may be logic.
     """
+    ways = [((1 << (depth - 1).bit_length(), 0),)] if logic else []
+    if not shapes:
+        return ways
     first, *others = shapes
     whole, rest = divmod(depth, first[0])
-    ways = [(first,) * (whole + (rest > 0))]
-    if others:
-        ways.append(_stack(depth, width, tuple(others)))
-        if rest and whole:
-            ways.append((first,) * whole + _stack(rest, width, tuple(others)))
-    return min(ways, key=lambda way: (sum(ceil_div(width, bits) for _, bits in way), len(way)))
+    ways = [(first,) * (whole + (rest > 0)), *_stacks(depth, tuple(others), logic)]
+    if rest and whole:
+        ways += [(first,) * whole + way for way in _stacks(rest, tuple(others), logic)]
+    return ways
 
 
 def tile(m: Module, name: str, words: int, width: int, init) -> memory.Memory:

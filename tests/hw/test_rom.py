@@ -26,12 +26,15 @@ ODD = [
     ("ecp5", 1440, 40),
     ("ecp5", 2049, 9),
     ("ecp5", 2600, 31),
+    ("ecp5", 360, 41),
+    ("ecp5", 2100, 45),
+    ("ecp5", 150, 9),
     ("ice40", 300, 17),
     ("ice40", 1801, 5),
     ("generic", 700, 20),
 ]
 
-SYNTHESIZED = [("ecp5", 720, 72), ("ecp5", 1500, 64), ("ecp5", 9000, 8), ("ice40", 700, 24)]
+SYNTHESIZED = [("ecp5", 720, 72), ("ecp5", 1500, 64), ("ecp5", 360, 41), ("ice40", 700, 24)]
 
 
 def random_words(depth, width):
@@ -42,37 +45,58 @@ def random_words(depth, width):
 # The cover.
 
 
+@pytest.mark.parametrize("logic", [False, True])
 @pytest.mark.parametrize("family", SHAPES)
 @pytest.mark.parametrize("seed", range(40))
-def test_every_bit_is_covered_once_by_native_shapes(family, seed):
+def test_every_bit_is_covered_once_by_native_shapes(family, seed, logic):
     rng = random.Random(seed)
     depth, width = rng.randint(1, 20000), rng.randint(1, 200)
-    strips = cover(depth, width, family)
+    strips = cover(depth, width, family, logic)
     assert sum(strip.width for strip in strips) == width
     for strip in strips:
         held = [n for s in strip.segments for n in range(s.start, s.start + s.words)]
         assert held == list(range(depth))
         for segment in strip.segments:
-            assert (segment.depth, segment.bits) in SHAPES[family]
+            assert (segment.depth, segment.bits) in SHAPES[family] or (logic and not segment.bits)
             assert 0 < segment.words <= segment.depth
             assert segment.start % segment.depth == 0
 
 
+@pytest.mark.parametrize("logic", [False, True])
 @pytest.mark.parametrize("family", SHAPES)
 @pytest.mark.parametrize("seed", range(40))
-def test_never_more_block_rams_than_one_shape_needs(family, seed):
+def test_never_more_block_rams_than_one_shape_needs(family, seed, logic):
     rng = random.Random(seed)
     depth, width = rng.randint(1, 20000), rng.randint(1, 200)
-    assert _count(cover(depth, width, family)) <= block_rams(family, depth, width)
+    assert _count(cover(depth, width, family, logic)) <= block_rams(family, depth, width)
 
 
+@pytest.mark.parametrize("logic", [False, True])
 @pytest.mark.parametrize("seed", range(40))
-def test_a_strip_is_its_own_cover(seed):
+def test_a_strip_is_its_own_cover(seed, logic):
     """So a part of a memory may be built alone."""
     rng = random.Random(seed)
-    depth, width = rng.randint(1, 20000), rng.randint(1, 200)
-    for strip in cover(depth, width, "ecp5"):
-        assert cover(depth, strip.width, "ecp5") == (strip,)
+    depth, width = rng.randint(1, 20000 if seed % 2 else 700), rng.randint(1, 200)
+    for strip in cover(depth, width, "ecp5", logic):
+        assert cover(depth, strip.width, "ecp5", logic) == (strip,)
+
+
+@pytest.mark.parametrize(
+    ("depth", "width", "count"),
+    [
+        (60, 300, 0),
+        (80, 72, 2),
+        (360, 112, 3),  # four bits of each word are in logic
+        (2100, 45, 5),  # the last 52 words are
+        (360, 4, 0),
+    ],
+)
+def test_what_is_small_is_in_logic(depth, width, count):
+    strips = cover(depth, width, "ecp5", logic=True)
+    assert _count(strips) == count
+    in_logic = sum(s.width * g.words for s in strips for g in s.segments if not g.bits)
+    saved = _count(cover(depth, width, "ecp5")) - count
+    assert in_logic <= saved * 512 * 36 // 8
 
 
 @pytest.mark.parametrize(("depth", "width"), [(512, 36), (1024, 90), (2048, 45), (1536, 72)])
@@ -101,7 +125,7 @@ def test_no_choice_where_it_saves_nothing(depth, width):
 
 
 def _count(strips):
-    return sum(ceil(s.width / g.bits) for s in strips for g in s.segments)
+    return sum(ceil(s.width / g.bits) for s in strips for g in s.segments if g.bits)
 
 
 # What they hold.

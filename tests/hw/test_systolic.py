@@ -129,7 +129,7 @@ def test_each_weight_is_in_its_place(block_ram):
     ("family", "depth", "bits", "count"),
     [
         ("ecp5", 512, 8, 4),  # 128 bits by 36
-        ("ecp5", 1024, 8, 8),
+        ("ecp5", 1024, 8, 7),  # and two bits of each word in logic
         ("ecp5", 2048, 8, 15),
         ("ecp5", 512, 4, 2),
         ("ecp5", 512, 36, 16),
