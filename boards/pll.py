@@ -1,4 +1,4 @@
-"""Phase-locked loops: divider settings for a wanted clock, and the clock domain made from them.
+"""Phase-locked loops: divider settings for a wanted clock, and the clock domains made from them.
 
 Sources: ECP5 sysCLOCK guide FPGA-TN-02200 and data sheet FPGA-DS-02012 (phase detector 10 to
 400 MHz, oscillator 400 to 800 MHz, output 3.125 to 400 MHz, dividers 1 to 128); iCE40 sysCLOCK
@@ -39,6 +39,10 @@ class Bypass:
     def output_mhz(self) -> float:
         return self.input_mhz
 
+    @property
+    def beside_mhz(self) -> None:
+        """There is one clock only."""
+
 
 @dataclass(frozen=True)
 class Ecp5Pll:
@@ -62,6 +66,11 @@ class Ecp5Pll:
     def output_mhz(self) -> float:
         return self.vco_mhz / self.output_div
 
+    @property
+    def beside_mhz(self) -> float:
+        """The board's own clock, which other logic may use beside the PLL's."""
+        return self.input_mhz
+
 
 @dataclass(frozen=True)
 class Ice40Pll:
@@ -83,6 +92,10 @@ class Ice40Pll:
     @property
     def output_mhz(self) -> float:
         return self.vco_mhz / (1 << self.divq)
+
+    @property
+    def beside_mhz(self) -> None:
+        """A PLL pad's clock goes nowhere else."""
 
     @property
     def filter_range(self) -> int:
@@ -163,13 +176,15 @@ class ClockGenerator(Elaboratable):
     board : whether the clock pin is a PLL pad is taken from here
     pll : from ``choose``
     clk : the board's clock pin, one bit
+    beside : name of a domain to run on the board's own clock, in reset as long as ``sync`` is; for
+        a ``pll`` with ``beside_mhz``
     """
 
     # iCE40's block RAMs read zero for about 3 us after configuration.
     POWER_ON_CYCLES = 1023
 
-    def __init__(self, board: Board, pll: Pll, clk: Signal) -> None:
-        self.board, self.pll, self.clk = board, pll, clk
+    def __init__(self, board: Board, pll: Pll, clk: Signal, beside: str | None = None) -> None:
+        self.board, self.pll, self.clk, self.beside = board, pll, clk, beside
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -182,14 +197,23 @@ class ClockGenerator(Elaboratable):
                 m.submodules.pll = self._ecp5(self.pll, clock, steady)
             case Ice40Pll():
                 m.submodules.pll = self._ice40(self.pll, clock, steady)
-        m.domains.waking = waking = ClockDomain("waking", local=True)
-        m.d.comb += waking.clk.eq(clock)
-        m.submodules.reset = ResetSynchronizer(~steady, domain="waking", stages=3)
-        # Plain registers after it, which may lie on the way to what they reset.
-        near, nearer = (Signal(init=1, reset_less=True, name=name) for name in ("near", "nearer"))
-        m.d.waking += [near.eq(waking.rst), nearer.eq(near)]
-        m.d.comb += ResetSignal().eq(nearer)
+        self._reset(m, "sync", steady)
+        if self.beside is not None:
+            m.d.comb += ClockSignal(self.beside).eq(self.clk)
+            self._reset(m, self.beside, steady)
         return m
+
+    def _reset(self, m: Module, domain: str, steady: Signal) -> None:
+        name = f"{domain}_waking"
+        waking = ClockDomain(name, local=True)
+        m.domains += waking
+        m.d.comb += waking.clk.eq(ClockSignal(domain))
+        m.submodules[f"{domain}_reset"] = ResetSynchronizer(~steady, domain=name, stages=3)
+        # Plain registers after it, which may lie on the way to what they reset.
+        near, nearer = (Signal(init=1, reset_less=True, name=f"{domain}_{register}")
+                        for register in ("near", "nearer"))
+        m.d[name] += [near.eq(waking.rst), nearer.eq(near)]
+        m.d.comb += ResetSignal(domain).eq(nearer)
 
     def _wait(self, m: Module, steady: Signal) -> None:
         m.domains.por = power_on = ClockDomain("por", reset_less=True, local=True)

@@ -43,12 +43,13 @@ class Fault(IntEnum):
 
 @dataclass(frozen=True)
 class LinkConfig:
-    """The shape of a frame on the link, and its clock.
+    """The shape of a frame on the link, and its clocks.
 
     ``bits_in`` and ``bits_out`` are the data bits of a beat, before padding to bytes. A
     ``buffered`` link holds the whole frame and plays it at full speed, so that ``cycles`` is the
     accelerator's own latency; otherwise beats are passed on as the UART delivers them. A frame
-    whose bytes stop coming for ``pause_seconds`` is given up.
+    whose bytes stop coming for ``pause_seconds`` is given up. ``clock_hz`` is the accelerator's
+    clock, ``link_hz`` that of the bytes; 0 where they share the accelerator's.
     """
 
     beats_in: int
@@ -60,6 +61,12 @@ class LinkConfig:
     design_id: int = 0
     buffered: bool = True
     pause_seconds: float = 0.5
+    link_hz: int = 0
+
+    @property
+    def uart_hz(self) -> int:
+        """The clock that bauds are made from."""
+        return self.link_hz or self.clock_hz
 
     @property
     def bytes_in(self) -> int:

@@ -51,6 +51,7 @@ def test_a_bitstream_is_built_and_then_kept(directory, name, mhz, suffix):
     written = json.loads((directory / "build.json").read_text())
     assert result.timing_met
     assert result.fmax_mhz >= result.clock_mhz == mhz
+    assert result.link.link_hz == (25_000_000 if name.startswith("ulx3s") else 0)
     assert result.bitstream == f"build/{name}{suffix}"
     assert (directory / result.bitstream).stat().st_size > 10_000
     assert 0 < result.utilization["lut"].used < result.utilization["lut"].available
@@ -73,6 +74,24 @@ def test_a_clock_out_of_reach_leaves_no_bitstream(directory):
     written = json.loads((directory / "build.json").read_text())
     assert written["timing_met"] is False
     assert written["bitstream"] is None
+
+
+@pytest.mark.parametrize(("slow", "met"), [(31.0, True), (24.9, False)])
+def test_the_links_clock_is_held_against_itself(slow, met):
+    clocks = [{"achieved": 180.5, "constraint": 200.0}, {"achieved": slow, "constraint": 25.0}]
+    assert build_module._speeds(clocks, 200.0, 25.0) == (180.5, met)
+
+
+def test_one_clock_is_the_accelerators():
+    clocks = [{"achieved": 31.0, "constraint": 24.0}, {"achieved": 29.0, "constraint": 24.0}]
+    assert build_module._speeds(clocks, 24.0, None) == (29.0, True)
+
+
+def test_a_link_that_misses_its_own_clock_leaves_no_bitstream(directory, monkeypatch):
+    monkeypatch.setattr(build_module, "_speeds", lambda *_: (150.0, False))
+    with pytest.raises(TimingError, match=r"the link misses its own clock of 25 MHz"):
+        build(directory, boards.get("ulx3s-25f"), 100, seeds=1)
+    assert not list((directory / "build").glob("*.bit"))
 
 
 def test_every_seed_that_was_asked_for_is_tried(directory):

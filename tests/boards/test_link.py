@@ -1,10 +1,11 @@
 """The gateware link, heard from its two wires, agrees with its Python model byte for byte."""
 
 import pytest
-from amaranth import Module, Signal
+from amaranth import DomainRenamer, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
+from gatewright.boards import link as link_module
 from gatewright.boards import uart
 from gatewright.boards.emulator import BoardModel
 from gatewright.boards.link import Link, LinkConfig, axis
@@ -19,8 +20,18 @@ from gatewright.boards.protocol import (
 )
 from gatewright.boards.uart import UartReceiver, UartTransmitter
 
-CLOCK_HZ, BAUD = 1_000_000, 125_000
+CLOCK_HZ, BAUD = 25_000_000, 3_125_000
 BIT = CLOCK_HZ // BAUD
+PAUSE = 40 * BIT * 10
+
+# The bytes' clock and the accelerator's: one for both, or two that have nothing in common.
+ONE = {"clock_hz": CLOCK_HZ}
+TWO = {"clock_hz": 61_370_000, "link_hz": CLOCK_HZ}
+RATIOS = [{"clock_hz": hz, "link_hz": CLOCK_HZ}
+          for hz in (14_300_000, 100_000_000, 181_300_000, 250_000_000)]
+clocks = pytest.mark.parametrize("clocks", [ONE, TWO], ids=["one clock", "two clocks"])
+ratios = pytest.mark.parametrize("clocks", [ONE, *RATIOS],
+                                 ids=lambda clocks: f"{clocks['clock_hz'] / 1e6:g} MHz")
 
 
 class AddOne(wiring.Component):
@@ -50,23 +61,29 @@ class AddOne(wiring.Component):
 
 def config(**changes):
     given = {"beats_in": 5, "bits_in": 12, "beats_out": 5, "bits_out": 12, "clock_hz": CLOCK_HZ,
-             "baud": BAUD, "design_id": 0x1122334455667788, "pause_seconds": 0.005}
+             "baud": BAUD, "design_id": 0x1122334455667788,
+             "pause_seconds": 12 * 10 * BIT / CLOCK_HZ}
     return LinkConfig(**{**given, **changes})
 
 
-async def say(ctx, line, data):
+async def say(ctx, line, data, domain):
     for byte in data:
         for bit in (0, *(byte >> place & 1 for place in range(8)), 1):
             ctx.set(line, bit)
-            await ctx.tick().repeat(BIT)
+            await ctx.tick(domain).repeat(BIT)
 
 
 def rtl(cfg, conversation, **behaviour):
-    """What comes back for ``conversation``: bytes to say, or a number of cycles to wait."""
+    """What comes back for ``conversation``: bytes to say, or a number of cycles to wait.
+
+    Both are timed in the clock of the bytes.
+    """
+    domain = "link" if cfg.link_hz else "sync"
     m = Module()
     m.submodules.link = link = Link(cfg)
     m.submodules.accelerator = accelerator = AddOne(cfg, **behaviour)
-    m.submodules.ear = ear = UartReceiver(CLOCK_HZ, BAUD)
+    ear = UartReceiver(cfg.uart_hz, BAUD)
+    m.submodules.ear = DomainRenamer(domain)(ear)
     wiring.connect(m, link.s_axis, accelerator.s_axis)
     wiring.connect(m, accelerator.m_axis, link.m_axis)
     m.d.comb += [accelerator.clear.eq(link.clear), ear.rx.eq(link.tx)]
@@ -75,17 +92,20 @@ def rtl(cfg, conversation, **behaviour):
     async def host(ctx):
         for part in conversation:
             if isinstance(part, int):
-                await ctx.tick().repeat(part)
+                await ctx.tick(domain).repeat(part)
             else:
-                await say(ctx, link.rx, part)
+                await say(ctx, link.rx, part, domain)
 
     async def listen(ctx):
-        async for _clk, _rst, valid, byte in ctx.tick().sample(ear.o.valid, ear.o.payload):
+        ticks = ctx.tick(domain).sample(ear.o.valid, ear.o.payload)
+        async for _clk, _rst, valid, byte in ticks:
             if valid:
                 heard.append(byte)
 
     simulator = Simulator(m)
-    simulator.add_clock(1e-6)
+    simulator.add_clock(1 / cfg.clock_hz)
+    if cfg.link_hz:
+        simulator.add_clock(1 / cfg.link_hz, phase=0.3e-9, domain="link")
     simulator.add_testbench(host)
     simulator.add_testbench(listen, background=True)
     simulator.run()
@@ -130,7 +150,7 @@ def bytes_through(sender_hz, data):
     return bytes(heard)
 
 
-@pytest.mark.parametrize("clock_hz", [4 * BAUD, 1_000_000, 1_437_000])
+@pytest.mark.parametrize("clock_hz", [4 * BAUD, CLOCK_HZ, 35_925_000])
 def test_a_uart_hears_what_a_uart_says(clock_hz):
     data = bytes((0x00, 0xFF, 0x55, 0xAA, 0x01, 0x80)) + bytes(range(0, 256, 23))
     assert bytes_through(clock_hz, data) == data
@@ -138,18 +158,32 @@ def test_a_uart_hears_what_a_uart_says(clock_hz):
 
 def test_a_uart_refuses_a_clock_that_is_too_slow():
     with pytest.raises(ValueError, match="less than 4 cycles"):
-        uart._step(300_000, BAUD)
+        uart._step(7_500_000, BAUD)
 
 
-def test_a_ping_returns_the_design():
-    cfg = config()
+def test_a_link_refuses_an_accelerator_that_is_too_slow():
+    cfg = config(clock_hz=12_000_000, link_hz=CLOCK_HZ)
+    with pytest.raises(ValueError, match="less than 4 cycles of the accelerator's 12 MHz clock"):
+        link_module._check_clock(cfg)
+
+
+@pytest.mark.parametrize("baud", [9600, 57600, 115200, 921600, 1_000_000, 2_000_000, 3_000_000])
+def test_every_usual_baud_comes_from_25_mhz(baud):
+    made = uart._step(CLOCK_HZ, baud) * CLOCK_HZ / (1 << uart._PHASE_BITS)
+    assert made == pytest.approx(baud, rel=0.001)
+
+
+@ratios
+def test_a_ping_returns_the_design(clocks):
+    cfg = config(**clocks)
     assert rtl(cfg, [ping_request(), answer_time(cfg)]) == model(cfg, ping_request())
 
 
+@clocks
 @pytest.mark.parametrize("buffered", [True, False])
-@pytest.mark.parametrize("bits", [1, 8, 12, 24])
-def test_frames_come_back_computed(bits, buffered):
-    cfg = config(bits_in=bits, bits_out=bits, buffered=buffered)
+@pytest.mark.parametrize("bits", [1, 12, 48])
+def test_frames_come_back_computed(bits, buffered, clocks):
+    cfg = config(bits_in=bits, bits_out=bits, buffered=buffered, **clocks)
     top = (1 << bits) - 1
     frames = [[0, top, 1, top // 2, top // 3], [top] * 5, [5 % (top + 1)] * 5]
     requests = [frame_request(cfg, frame) for frame in frames]
@@ -168,17 +202,26 @@ def test_frames_come_back_computed(bits, buffered):
         assert reply[-2:] == checksum(reply[2:-2])
 
 
-@pytest.mark.parametrize("period", [1, 2, 7])
-def test_a_buffered_frame_is_timed_at_full_speed(period):
-    cfg = config()
+@ratios
+@pytest.mark.parametrize("period", [1, 7])
+def test_a_buffered_frame_is_timed_at_full_speed(period, clocks):
+    cfg = config(**clocks)
     request = frame_request(cfg, range(5))
     # The last beat goes in 4 periods after the first, and comes out a cycle later.
     expected = model(cfg, request, cycles=4 * period + 1)
     assert rtl(cfg, [request, answer_time(cfg)], period=period) == expected
 
 
-def test_one_beat_is_a_frame():
-    cfg = config(beats_in=1, beats_out=1)
+def test_a_count_passes_from_its_low_half_to_its_high_one():
+    cfg = config(beats_in=3, beats_out=3)
+    request = frame_request(cfg, range(3))
+    expected = model(cfg, request, cycles=2 * 33_000 + 1)
+    assert rtl(cfg, [request, 66_000, answer_time(cfg)], period=33_000) == expected
+
+
+@clocks
+def test_one_beat_is_a_frame(clocks):
+    cfg = config(beats_in=1, beats_out=1, **clocks)
     request = frame_request(cfg, [41])
     assert rtl(cfg, [request, answer_time(cfg)]) == model(cfg, request, cycles=1)
 
@@ -189,8 +232,9 @@ def test_noise_before_a_request_is_ignored():
     assert rtl(cfg, [noise, ping_request(), answer_time(cfg)]) == model(cfg, ping_request())
 
 
-def test_a_damaged_frame_is_reported():
-    cfg = config()
+@ratios
+def test_a_damaged_frame_is_reported(clocks):
+    cfg = config(**clocks)
     request = bytearray(frame_request(cfg, range(5)))
     request[4] ^= 0x10
     expected = model(cfg, bytes(request), cycles=5)
@@ -198,11 +242,11 @@ def test_a_damaged_frame_is_reported():
     assert rtl(cfg, [bytes(request), answer_time(cfg)]) == expected
 
 
-def test_a_frame_that_stops_short_is_given_up_and_the_next_one_works():
-    cfg = config()
+@ratios
+def test_a_frame_that_stops_short_is_given_up_and_the_next_one_works(clocks):
+    cfg = config(**clocks)
     request = frame_request(cfg, range(5))
-    pause = CLOCK_HZ // 50
-    heard = rtl(cfg, [request[:6], pause, ping_request(), answer_time(cfg), request,
+    heard = rtl(cfg, [request[:6], PAUSE, ping_request(), answer_time(cfg), request,
                       answer_time(cfg)])
     board = BoardModel(cfg, None)
     board.fault = Fault.PAUSE
@@ -210,8 +254,22 @@ def test_a_frame_that_stops_short_is_given_up_and_the_next_one_works():
     assert heard == ping + model(cfg, request, cycles=5)
 
 
-def test_a_ping_ends_a_frame_that_never_would():
-    cfg = config()
+@ratios
+@pytest.mark.parametrize("heard_bytes", [1, 13])
+def test_a_frame_replaces_one_whose_answer_is_on_its_way(heard_bytes, clocks):
+    cfg = config(**clocks)
+    first, second = frame_request(cfg, range(5)), frame_request(cfg, range(300, 305))
+    heard = rtl(cfg, [first, heard_bytes * 10 * BIT, second, answer_time(cfg)])
+    expected = model(cfg, second, cycles=5)
+    begun = len(heard) - len(expected)
+    assert heard[begun:] == expected
+    assert heard[:begun] == model(cfg, first, cycles=5)[:begun]
+    assert 0 < begun < len(expected)
+
+
+@clocks
+def test_a_ping_ends_a_frame_that_never_would(clocks):
+    cfg = config(**clocks)
     request = frame_request(cfg, range(5))
     heard = rtl(cfg, [request, answer_time(cfg), ping_request(), answer_time(cfg)], deaf=True)
     body = heard[2:-2]
@@ -220,10 +278,12 @@ def test_a_ping_ends_a_frame_that_never_would():
     assert heard[-2:] == checksum(body)
 
 
-def test_an_accelerator_slower_than_the_wire_overruns_an_unbuffered_link():
-    cfg = config(beats_in=40, beats_out=40, bits_in=8, bits_out=8, buffered=False)
-    request = frame_request(cfg, range(40))
-    heard = rtl(cfg, [request, answer_time(cfg), ping_request(), answer_time(cfg)], period=400)
+@clocks
+def test_an_accelerator_slower_than_the_wire_overruns_an_unbuffered_link(clocks):
+    cfg = config(beats_in=60, beats_out=60, bits_in=8, bits_out=8, buffered=False, **clocks)
+    request = frame_request(cfg, range(60))
+    period = 400 * cfg.clock_hz // CLOCK_HZ
+    heard = rtl(cfg, [request, answer_time(cfg), ping_request(), answer_time(cfg)], period=period)
     ping = heard[-13:]
     assert ping[:2] == bytes((SYNC, PING))
     assert ping[10] == Fault.OVERRUN

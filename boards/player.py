@@ -1,0 +1,258 @@
+"""The link's fast half: plays whole frames to the accelerator, a beat a cycle, and counts cycles.
+
+    commands ─▶ Feed ─▶ s_axis   accelerator   m_axis ─▶ Collect ─▶ answers
+
+Everything here keeps up with the accelerator's clock: what meets the accelerator is a register, or
+one gate behind one, and a counter's sign bit says that it has run out.
+"""
+
+from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out, connect
+
+from ..hw import Fifo
+from .crossing import Answer, Command, answers, commands
+from .protocol import CYCLES_BYTES, LinkConfig
+
+__all__ = ["Player", "Skid", "axis"]
+
+_UNBUFFERED_DEPTH = 4
+_CLEAR_CYCLES = 16
+
+
+def axis(size: int) -> stream.Signature:
+    """An AXI4-Stream of ``size`` bytes, as an Amaranth stream."""
+    return stream.Signature(data.StructLayout({"data": 8 * size, "last": 1}))
+
+
+class Skid(wiring.Component):
+    """Two registers in a stream, a beat a cycle, so that both its ends begin at registers.
+
+    Members
+    -------
+    i : In(stream.Signature(shape))
+    o : Out(stream.Signature(shape)), a cycle later
+    """
+
+    def __init__(self, shape: object) -> None:
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        width = len(Cat(self.i.payload))
+        first, second = Signal(width, reset_less=True), Signal(width, reset_less=True)
+        holds, room = Signal(), Signal(init=1)
+        m.d.comb += [self.i.ready.eq(room), self.o.valid.eq(holds), Cat(self.o.payload).eq(first)]
+        with m.If(room):
+            m.d.sync += second.eq(Cat(self.i.payload))
+        with m.If(self.o.ready | ~holds):
+            m.d.sync += [first.eq(Mux(room, Cat(self.i.payload), second)),
+                         holds.eq(self.i.valid | ~room), room.eq(1)]
+        with m.Elif(self.i.valid):
+            m.d.sync += room.eq(0)
+        return m
+
+
+class Feed(wiring.Component):
+    """Holds a frame's beats until ``play``, then gives them to the accelerator without a gap.
+
+    An unbuffered one gives each as it comes.
+
+    Members
+    -------
+    beats : In(stream.Signature(8 * config.bytes_in)); never waits: see ``overrun``
+    play : In(1)
+    s_axis : Out(axis(config.bytes_in))
+    first : Out(1), high a cycle after a frame's first beat was taken
+    overrun : Out(1), high a cycle after a beat was lost
+    """
+
+    def __init__(self, config: LinkConfig) -> None:
+        self.config = config
+        super().__init__({
+            "beats": In(stream.Signature(8 * config.bytes_in, always_ready=True)), "play": In(1),
+            "s_axis": Out(axis(config.bytes_in)), "first": Out(1), "overrun": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, width = self.config, 8 * self.config.bytes_in
+        depth = max(2, config.beats_in) if config.buffered else _UNBUFFERED_DEPTH
+        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth)
+        m.submodules.skid = skid = Skid(data.StructLayout({"data": width, "last": 1, "first": 1}))
+
+        playing = Signal(init=not config.buffered)
+        left = Signal(range(-1, max(1, config.beats_in - 1)), init=config.beats_in - 2)
+        last, first, step = Signal(), Signal(init=1), Signal()
+        m.d.comb += [
+            buffer.i.payload.as_value().eq(self.beats.payload),
+            buffer.i.valid.eq(self.beats.valid),
+            buffer.o.ready.eq(skid.i.ready & playing),
+            skid.i.valid.eq(buffer.o.valid & playing),
+            skid.i.payload.data.eq(buffer.o.payload.as_value()),
+            skid.i.payload.last.eq(last), skid.i.payload.first.eq(first),
+            step.eq(buffer.o.valid & skid.i.ready & playing), last.eq(left[-1]),
+            self.s_axis.valid.eq(skid.o.valid), skid.o.ready.eq(self.s_axis.ready),
+            self.s_axis.payload.data.eq(skid.o.payload.data),
+            self.s_axis.payload.last.eq(skid.o.payload.last),
+        ]
+        m.d.sync += self.first.eq(skid.o.valid & self.s_axis.ready & skid.o.payload.first)
+        with m.If(step):
+            m.d.sync += [first.eq(last), left.eq(left - 1)]
+            with m.If(last):
+                m.d.sync += left.eq(left.init)
+        if config.buffered:
+            with m.If(self.play):
+                m.d.sync += playing.eq(1)
+            with m.Elif(step & last):
+                m.d.sync += playing.eq(0)
+        else:
+            m.d.sync += self.overrun.eq(self.beats.valid & ~buffer.i.ready)
+        return m
+
+
+class Collect(wiring.Component):
+    """Answers from what the accelerator puts out.
+
+    READY comes first, out of reset. Then, for each frame, its beats and the cycles from ``first``
+    to the beat that the accelerator marks as the last: 1 when they are a cycle apart.
+
+    Members
+    -------
+    m_axis : In(axis(config.bytes_out))
+    first, overrun : In(1), from ``Feed``
+    o : Out(answers(config)), a word in three cycles
+    """
+
+    def __init__(self, config: LinkConfig) -> None:
+        self.config = config
+        super().__init__({
+            "m_axis": In(axis(config.bytes_out)), "first": In(1), "overrun": In(1),
+            "o": Out(answers(config)),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        buffer = self._buffer(m)
+        cycles = self._cycles(m)
+
+        left = Signal(range(-1, self.config.beats_out), init=self.config.beats_out - 1)
+        fresh, overrun = Signal(init=1), Signal()
+        kind = Signal(Answer)
+        m.d.comb += [
+            self.o.payload.kind.eq(kind),
+            self.o.payload.data.eq(Mux(kind == Answer.CYCLES, cycles,
+                                       buffer.o.payload.as_value())),
+        ]
+        # The line is slow: time enough for each step to begin at registers.
+        with m.FSM():
+            with m.State("CHOOSE"):
+                with m.If(fresh):
+                    m.d.sync += [kind.eq(Answer.READY), fresh.eq(0)]
+                    m.next = "OFFER"
+                with m.Elif(overrun):
+                    m.d.sync += [kind.eq(Answer.OVERRUN), overrun.eq(0)]
+                    m.next = "OFFER"
+                # The count has come to rest: the last beat was longer on its way to here.
+                with m.Elif(left[-1]):
+                    m.d.sync += kind.eq(Answer.CYCLES)
+                    m.next = "OFFER"
+                with m.Elif(buffer.o.valid):
+                    m.d.sync += kind.eq(Answer.BEAT)
+                    m.next = "OFFER"
+            with m.State("OFFER"):
+                m.d.comb += self.o.valid.eq(1)
+                with m.If(self.o.ready):
+                    m.next = "TAKE"
+            with m.State("TAKE"):
+                m.next = "CHOOSE"
+                with m.If(kind == Answer.BEAT):
+                    m.d.comb += buffer.o.ready.eq(1)
+                    m.d.sync += left.eq(left - 1)
+                with m.If(kind == Answer.CYCLES):
+                    m.d.sync += left.eq(left.init)
+        with m.If(self.overrun):
+            m.d.sync += overrun.eq(1)
+        return m
+
+    def _buffer(self, m: Module) -> Fifo:
+        """``m_axis``, a register or two, and room for a frame."""
+        config, width = self.config, 8 * self.config.bytes_out
+        depth = max(2, config.beats_out) if config.buffered else _UNBUFFERED_DEPTH
+        m.submodules.skid = skid = Skid(width)
+        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth)
+        m.d.comb += [
+            skid.i.payload.eq(self.m_axis.payload.data), skid.i.valid.eq(self.m_axis.valid),
+            self.m_axis.ready.eq(skid.i.ready),
+            buffer.i.payload.as_value().eq(skid.o.payload), buffer.i.valid.eq(skid.o.valid),
+            # A whole frame's buffer is never full: nobody has to wait to hear so.
+            skid.o.ready.eq(1 if config.buffered else buffer.i.ready),
+        ]
+        return buffer
+
+    def _cycles(self, m: Module) -> Signal:
+        """The count, in two halves, for a carry to pass only one of them in a cycle."""
+        half = 4 * CYCLES_BYTES
+        low, carry, high = Signal(half), Signal(), Signal(half)
+        last, counting = Signal(), Signal()
+        m.d.sync += [
+            last.eq(self.m_axis.valid & self.m_axis.ready & self.m_axis.payload.last),
+            carry.eq(0), high.eq(high + carry),
+        ]
+        with m.If(counting):
+            m.d.sync += Cat(low, carry).eq(low + 1)
+        with m.If(self.first):
+            m.d.sync += [low.eq(0), carry.eq(0), high.eq(0), counting.eq(1)]
+        with m.If(last):
+            m.d.sync += counting.eq(0)
+        return Cat(low, high)
+
+
+class Player(wiring.Component):
+    """Obeys commands, in the accelerator's clock domain.
+
+    CLEAR resets the accelerator and all that is here; the next command is not taken until that is
+    done, and READY is the first answer after it.
+
+    Members
+    -------
+    i : In(commands(config))
+    o : Out(answers(config))
+    s_axis : Out(axis(config.bytes_in)), to the accelerator
+    m_axis : In(axis(config.bytes_out)), from the accelerator
+    clear : Out(1), a register
+    """
+
+    def __init__(self, config: LinkConfig) -> None:
+        self.config = config
+        super().__init__({
+            "i": In(commands(config)), "o": Out(answers(config)),
+            "s_axis": Out(axis(config.bytes_in)), "m_axis": In(axis(config.bytes_out)),
+            "clear": Out(1),
+        })
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        feed, collect = Feed(self.config), Collect(self.config)
+        m.submodules.feed = ResetInserter(self.clear)(feed)
+        m.submodules.collect = ResetInserter(self.clear)(collect)
+        connect(m, feed.s_axis, wiring.flipped(self.s_axis))
+        connect(m, wiring.flipped(self.m_axis), collect.m_axis)
+        connect(m, collect.o, wiring.flipped(self.o))
+
+        taken, kind = self.i.valid & ~self.clear, self.i.payload.kind
+        m.d.comb += [
+            self.i.ready.eq(~self.clear),
+            feed.beats.payload.eq(self.i.payload.data),
+            feed.beats.valid.eq(taken & (kind == Command.BEAT)),
+            feed.play.eq(taken & (kind == Command.PLAY)),
+            collect.first.eq(feed.first), collect.overrun.eq(feed.overrun),
+        ]
+        left = Signal(range(-1, _CLEAR_CYCLES - 1), init=_CLEAR_CYCLES - 2)
+        with m.If(self.clear):
+            m.d.sync += left.eq(left - 1)
+            with m.If(left[-1]):
+                m.d.sync += [self.clear.eq(0), left.eq(left.init)]
+        with m.Elif(taken & (kind == Command.CLEAR)):
+            m.d.sync += self.clear.eq(1)
+        return m
