@@ -2,9 +2,9 @@
 
 from enum import IntEnum
 
-from amaranth import Module
+from amaranth import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import AsyncFIFOBuffered
+from amaranth.lib.fifo import AsyncFIFO
 from amaranth.lib.wiring import In, Out
 
 from .protocol import CYCLES_BYTES, LinkConfig
@@ -64,7 +64,7 @@ class Crossing(wiring.Component):
     Members
     -------
     i : In(words), in ``writer``
-    o : Out(words), in ``reader``; from registers
+    o : Out(words), in ``reader``; from registers, a word in three cycles
     """
 
     def __init__(self, words: stream.Signature, writer: str, reader: str) -> None:
@@ -73,13 +73,17 @@ class Crossing(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.queue = queue = AsyncFIFOBuffered(
-            width=len(self.i.payload.as_value()), depth=_DEPTH + 1,
+        m.submodules.queue = queue = AsyncFIFO(
+            width=len(self.i.payload.as_value()), depth=_DEPTH,
             w_domain=self.writer, r_domain=self.reader)
+        offer, pop = Signal(), Signal()
         m.d.comb += [
             queue.w_data.eq(self.i.payload.as_value()), queue.w_en.eq(self.i.valid),
             self.i.ready.eq(queue.w_rdy),
-            self.o.payload.as_value().eq(queue.r_data), self.o.valid.eq(queue.r_rdy),
-            queue.r_en.eq(self.o.ready),
+            self.o.payload.as_value().eq(queue.r_data), self.o.valid.eq(offer),
+            queue.r_en.eq(pop),
         ]
+        # Words are rare: time for the queue's pointers to start from a register each.
+        m.d[self.reader] += [pop.eq(offer & self.o.ready),
+                             offer.eq(Mux(offer, ~self.o.ready, queue.r_rdy & ~pop))]
         return m

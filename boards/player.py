@@ -137,9 +137,11 @@ class Collect(wiring.Component):
         cycles = self._cycles(m)
 
         left = Signal(range(-1, self.config.beats_out), init=self.config.beats_out - 1)
-        fresh, overrun = Signal(init=1), Signal()
+        fresh, overrun, take = Signal(init=1), Signal(), Signal()
         kind = Signal(Answer)
+        m.d.sync += take.eq(0)
         m.d.comb += [
+            buffer.o.ready.eq(take),
             self.o.payload.kind.eq(kind),
             self.o.payload.data.eq(Mux(kind == Answer.CYCLES, cycles,
                                        buffer.o.payload.as_value())),
@@ -163,11 +165,11 @@ class Collect(wiring.Component):
             with m.State("OFFER"):
                 m.d.comb += self.o.valid.eq(1)
                 with m.If(self.o.ready):
+                    m.d.sync += take.eq(kind == Answer.BEAT)
                     m.next = "TAKE"
             with m.State("TAKE"):
                 m.next = "CHOOSE"
-                with m.If(kind == Answer.BEAT):
-                    m.d.comb += buffer.o.ready.eq(1)
+                with m.If(take):
                     m.d.sync += left.eq(left - 1)
                 with m.If(kind == Answer.CYCLES):
                     m.d.sync += left.eq(left.init)
@@ -241,11 +243,12 @@ class Player(wiring.Component):
         connect(m, collect.o, wiring.flipped(self.o))
 
         taken, kind = self.i.valid & ~self.clear, self.i.payload.kind
+        beat, is_beat, is_play = Signal.like(self.i.payload.data), Signal(), Signal()
+        m.d.sync += [beat.eq(self.i.payload.data), is_beat.eq(taken & (kind == Command.BEAT)),
+                     is_play.eq(taken & (kind == Command.PLAY))]
         m.d.comb += [
             self.i.ready.eq(~self.clear),
-            feed.beats.payload.eq(self.i.payload.data),
-            feed.beats.valid.eq(taken & (kind == Command.BEAT)),
-            feed.play.eq(taken & (kind == Command.PLAY)),
+            feed.beats.payload.eq(beat), feed.beats.valid.eq(is_beat), feed.play.eq(is_play),
             collect.first.eq(feed.first), collect.overrun.eq(feed.overrun),
         ]
         left = Signal(range(-1, _CLEAR_CYCLES - 1), init=_CLEAR_CYCLES - 2)
