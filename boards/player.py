@@ -10,11 +10,11 @@ from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from ..hw import Fifo
+from ..hw import Fifo, RegisterSlice
 from .crossing import Answer, Command, answers, commands
 from .protocol import CYCLES_BYTES, LinkConfig
 
-__all__ = ["Player", "Skid", "axis"]
+__all__ = ["Player", "axis"]
 
 _UNBUFFERED_DEPTH = 4
 _CLEAR_CYCLES = 16
@@ -23,34 +23,6 @@ _CLEAR_CYCLES = 16
 def axis(size: int) -> stream.Signature:
     """An AXI4-Stream of ``size`` bytes, as an Amaranth stream."""
     return stream.Signature(data.StructLayout({"data": 8 * size, "last": 1}))
-
-
-class Skid(wiring.Component):
-    """Two registers in a stream, a beat a cycle, so that both its ends begin at registers.
-
-    Members
-    -------
-    i : In(stream.Signature(shape))
-    o : Out(stream.Signature(shape)), a cycle later
-    """
-
-    def __init__(self, shape: object) -> None:
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        width = len(Cat(self.i.payload))
-        first, second = Signal(width, reset_less=True), Signal(width, reset_less=True)
-        holds, room = Signal(), Signal(init=1)
-        m.d.comb += [self.i.ready.eq(room), self.o.valid.eq(holds), Cat(self.o.payload).eq(first)]
-        with m.If(room):
-            m.d.sync += second.eq(Cat(self.i.payload))
-        with m.If(self.o.ready | ~holds):
-            m.d.sync += [first.eq(Mux(room, Cat(self.i.payload), second)),
-                         holds.eq(self.i.valid | ~room), room.eq(1)]
-        with m.Elif(self.i.valid):
-            m.d.sync += room.eq(0)
-        return m
 
 
 class Feed(wiring.Component):
@@ -79,24 +51,23 @@ class Feed(wiring.Component):
         config, width = self.config, 8 * self.config.bytes_in
         depth = max(2, config.beats_in) if config.buffered else _UNBUFFERED_DEPTH
         m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth)
-        m.submodules.skid = skid = Skid(data.StructLayout({"data": width, "last": 1, "first": 1}))
+        m.submodules.slice = piece = RegisterSlice(1, unsigned(width + 2))
 
         playing = Signal(init=not config.buffered)
         left = Signal(range(-1, max(1, config.beats_in - 1)), init=config.beats_in - 2)
-        last, first, step = Signal(), Signal(init=1), Signal()
+        last, first, step, begins = Signal(), Signal(init=1), Signal(), Signal()
         m.d.comb += [
             buffer.i.payload.as_value().eq(self.beats.payload),
             buffer.i.valid.eq(self.beats.valid),
-            buffer.o.ready.eq(skid.i.ready & playing),
-            skid.i.valid.eq(buffer.o.valid & playing),
-            skid.i.payload.data.eq(buffer.o.payload.as_value()),
-            skid.i.payload.last.eq(last), skid.i.payload.first.eq(first),
-            step.eq(buffer.o.valid & skid.i.ready & playing), last.eq(left[-1]),
-            self.s_axis.valid.eq(skid.o.valid), skid.o.ready.eq(self.s_axis.ready),
-            self.s_axis.payload.data.eq(skid.o.payload.data),
-            self.s_axis.payload.last.eq(skid.o.payload.last),
+            buffer.o.ready.eq(piece.i.ready & playing),
+            piece.i.valid.eq(buffer.o.valid & playing),
+            piece.i.payload.as_value().eq(Cat(buffer.o.payload, last, first)),
+            step.eq(buffer.o.valid & piece.i.ready & playing), last.eq(left[-1]),
+            self.s_axis.valid.eq(piece.o.valid), piece.o.ready.eq(self.s_axis.ready),
+            Cat(self.s_axis.payload.data, self.s_axis.payload.last, begins).eq(
+                piece.o.payload.as_value()),
         ]
-        m.d.sync += self.first.eq(skid.o.valid & self.s_axis.ready & skid.o.payload.first)
+        m.d.sync += self.first.eq(piece.o.valid & self.s_axis.ready & begins)
         with m.If(step):
             m.d.sync += [first.eq(last), left.eq(left - 1)]
             with m.If(last):
@@ -181,14 +152,14 @@ class Collect(wiring.Component):
         """``m_axis``, a register or two, and room for a frame."""
         config, width = self.config, 8 * self.config.bytes_out
         depth = max(2, config.beats_out) if config.buffered else _UNBUFFERED_DEPTH
-        m.submodules.skid = skid = Skid(width)
+        m.submodules.slice = piece = RegisterSlice(1, unsigned(width))
         m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth)
         m.d.comb += [
-            skid.i.payload.eq(self.m_axis.payload.data), skid.i.valid.eq(self.m_axis.valid),
-            self.m_axis.ready.eq(skid.i.ready),
-            buffer.i.payload.as_value().eq(skid.o.payload), buffer.i.valid.eq(skid.o.valid),
+            piece.i.payload.as_value().eq(self.m_axis.payload.data),
+            piece.i.valid.eq(self.m_axis.valid), self.m_axis.ready.eq(piece.i.ready),
+            buffer.i.payload.eq(piece.o.payload), buffer.i.valid.eq(piece.o.valid),
             # A whole frame's buffer is never full: nobody has to wait to hear so.
-            skid.o.ready.eq(1 if config.buffered else buffer.i.ready),
+            piece.o.ready.eq(1 if config.buffered else buffer.i.ready),
         ]
         return buffer
 
