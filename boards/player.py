@@ -108,42 +108,34 @@ class Collect(wiring.Component):
         cycles = self._cycles(m)
 
         left = Signal(range(-1, self.config.beats_out), init=self.config.beats_out - 1)
-        fresh, overrun, take = Signal(init=1), Signal(), Signal()
-        kind = Signal(Answer)
-        m.d.sync += take.eq(0)
+        fresh, overrun, kind = Signal(init=1), Signal(), Signal(Answer)
+        # The line is slow: a cycle to offer a word, one to take it, one to see what is next.
+        offer, taken, take = Signal(), Signal(), Signal()
         m.d.comb += [
-            buffer.o.ready.eq(take),
-            self.o.payload.kind.eq(kind),
+            self.o.valid.eq(offer), self.o.payload.kind.eq(kind),
             self.o.payload.data.eq(Mux(kind == Answer.CYCLES, cycles,
                                        buffer.o.payload.as_value())),
+            buffer.o.ready.eq(take),
         ]
-        # The line is slow: time enough for each step to begin at registers.
-        with m.FSM():
-            with m.State("CHOOSE"):
-                with m.If(fresh):
-                    m.d.sync += [kind.eq(Answer.READY), fresh.eq(0)]
-                    m.next = "OFFER"
-                with m.Elif(overrun):
-                    m.d.sync += [kind.eq(Answer.OVERRUN), overrun.eq(0)]
-                    m.next = "OFFER"
-                # The count has come to rest: the last beat was longer on its way to here.
-                with m.Elif(left[-1]):
-                    m.d.sync += kind.eq(Answer.CYCLES)
-                    m.next = "OFFER"
-                with m.Elif(buffer.o.valid):
-                    m.d.sync += kind.eq(Answer.BEAT)
-                    m.next = "OFFER"
-            with m.State("OFFER"):
-                m.d.comb += self.o.valid.eq(1)
-                with m.If(self.o.ready):
-                    m.d.sync += take.eq(kind == Answer.BEAT)
-                    m.next = "TAKE"
-            with m.State("TAKE"):
-                m.next = "CHOOSE"
-                with m.If(take):
-                    m.d.sync += left.eq(left - 1)
-                with m.If(kind == Answer.CYCLES):
-                    m.d.sync += left.eq(left.init)
+        m.d.sync += [
+            offer.eq(Mux(offer, ~self.o.ready,
+                         (fresh | overrun | left[-1] | buffer.o.valid) & ~taken)),
+            taken.eq(offer & self.o.ready),
+            take.eq(offer & self.o.ready & (kind == Answer.BEAT)),
+        ]
+        # The count has come to rest by then: the last beat was longer on its way to here.
+        with m.If(~offer & ~taken):
+            m.d.sync += kind.eq(Mux(fresh, Answer.READY, Mux(overrun, Answer.OVERRUN, Mux(
+                left[-1], Answer.CYCLES, Answer.BEAT))))
+        with m.If(take):
+            m.d.sync += left.eq(left - 1)
+        with m.If(taken), m.Switch(kind):
+            with m.Case(Answer.READY):
+                m.d.sync += fresh.eq(0)
+            with m.Case(Answer.OVERRUN):
+                m.d.sync += overrun.eq(0)
+            with m.Case(Answer.CYCLES):
+                m.d.sync += left.eq(left.init)
         with m.If(self.overrun):
             m.d.sync += overrun.eq(1)
         return m
@@ -175,7 +167,7 @@ class Collect(wiring.Component):
         with m.If(counting):
             m.d.sync += Cat(low, carry).eq(low + 1)
         with m.If(self.first):
-            m.d.sync += [low.eq(0), carry.eq(0), high.eq(0), counting.eq(1)]
+            m.d.sync += [low.eq(0), high.eq(0), counting.eq(1)]
         with m.If(last):
             m.d.sync += counting.eq(0)
         return Cat(low, high)
