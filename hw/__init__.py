@@ -13,7 +13,7 @@ from .fifo import Fifo, RegisterSlice
 from .lookup import Lookup, LookupConfig
 from .matmul import MatMul, MatMulConfig
 from .pool import AveragePool, MaxPool, PoolConfig
-from .primitives import Multiplier, MultiplierConfig, SoftMultiplier, block_of
+from .primitives import Multiplier, MultiplierConfig, SoftMultiplier, block_of, packed_products
 from .ram import Ram, RamConfig
 from .reduce import ReduceConfig
 from .requantize import Requantize, RequantizeConfig, Rounding
@@ -31,4 +31,5 @@ __all__ = ["Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayCo
            "MultiplierConfig", "PoolConfig", "Ram", "RamConfig", "ReduceConfig", "RegisterSlice",
            "Requantize", "RequantizeConfig", "Resources", "Rom", "Rounding", "Shape",
            "SlidingWindow", "SoftMultiplier", "SystolicArray", "WidthConfig", "WidthConverter",
-           "WindowConfig", "beats", "block_of", "block_rams", "cover", "integer", "queue"]
+           "WindowConfig", "beats", "block_of", "block_rams", "cover", "integer", "packed_products",
+           "queue"]

@@ -14,6 +14,8 @@ class Mac16(Multiplier):
     """
 
     latency = 2
+    # as one 16 x 16 multiplier it gives no more than two of 8-bit operands
+    port = 0
 
     @classmethod
     def products(cls, x: Shape, w: Shape) -> int:

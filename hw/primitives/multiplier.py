@@ -53,6 +53,8 @@ class Multiplier(wiring.Component):
     """
 
     latency = 3
+    #: bits of a signed operand into which several weights may be packed (0: none)
+    port = 18
 
     def __init__(self, config: MultiplierConfig, site: str | None = None):
         """``site``: the place of the block on the chip, in the words of place and route."""

@@ -138,9 +138,9 @@ class Products(Pipeline):
         return Cat(results), longest
 
 
-def in_verilog(blocks, models, pairs, work):
+def in_verilog(blocks, models, pairs, work, kind=Products):
     """Products [pairs, results] of the blocks in Verilog, as 36 bits."""
-    part = Products(blocks)
+    part = kind(blocks)
     links = [hw.Link(("", "o"), ("products", "i")), hw.Link(("products", "o"), ("", "i"))]
     emit(
         hw.Accelerator(
