@@ -17,7 +17,7 @@ from .errors import DataError, FitError, PlanError
 from .frontend import load, write_qdq
 from .passes.argmax_in_hardware import argmax_in_hardware
 from .plan import Device, Goal, Network, Plan, lacking, latency, make_plan, read_plan, write_plan
-from .plan.resources import blocks, cells
+from .plan.resources import cells
 from .quantize import quantize
 from .quantize.assume import assume_int8
 
@@ -185,7 +185,7 @@ def describe(network: Network, model: str) -> dict[str, Any]:
         "macs": sum(row["macs"] for row in rows),
         "interval_cycles": network.interval, "latency_cycles": latency(network),
         "multipliers": network.multipliers,
-        "estimate": asdict(need) | {"lut": cells(need, device), "dsp": blocks(need, device)},
+        "estimate": asdict(need) | {"lut": cells(need, device)},
         "available": {"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},
         "fits": not short,
         "lacking": [{"what": what, "needed": needed, "available": there}

@@ -1,4 +1,4 @@
-"""What hardware costs: LUTs, flip-flops, products and block RAM; fitted to synthesis runs."""
+"""What hardware costs: LUTs, flip-flops, DSP blocks and block RAM; fitted to synthesis runs."""
 
 from dataclasses import dataclass
 from math import ceil
@@ -8,8 +8,8 @@ __all__ = ["SHAPES", "Resources", "block_rams", "queue"]
 
 @dataclass(frozen=True)
 class Resources:
-    """An amount of everything a chip has. ``dsp`` counts products in hard multipliers, of which a
-    block may give several.
+    """An amount of everything a chip has. ``dsp`` counts blocks, each of which may give several
+    products.
     """
 
     lut: int = 0

@@ -3,6 +3,7 @@ cycle.
 """
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 from amaranth import Cat, Module, Mux, Shape, Signal, Value
@@ -13,7 +14,16 @@ from numpy.typing import NDArray
 
 from .cost import Resources
 from .delay import delay, delay_flags
-from .primitives import MultiplierConfig, SoftMultiplier, block_of
+from .primitives import (
+    MultiplierConfig,
+    PackedConfig,
+    PackedMultiplier,
+    SoftMultiplier,
+    add_with_carry,
+    block_of,
+    borrow,
+    packed_products,
+)
 from .rom import Rom
 from .stream import Flow
 from .tiles import Strip, cover, estimate, widest
@@ -32,9 +42,11 @@ class ArrayConfig:
     A result is the sum of ``folds`` words of ``simd`` products; each column holds ``depth`` words
     of weights, used in turn. Results leave ``lanes`` columns at a time (``lanes`` divides ``pe``).
     ``shared``: one word of activations for all columns (a matrix product); otherwise each column
-    has activations of its own (a depthwise convolution). ``hard`` of the multipliers are DSP blocks
-    of the ``family``, the rest are soft; ``sites`` are the blocks' places, down the rows of one
-    column after the other. ``block_ram``: weights live in block RAM, else in logic.
+    has activations of its own (a depthwise convolution). ``hard`` of the products are made in DSP
+    blocks of the ``family``, the rest in soft logic; ``sites`` are the blocks' places, down the
+    rows of one column (or of the columns that share blocks) after the other. ``w_most`` is the
+    largest absolute weight: where it is small, columns of one group share blocks (None: ``w`` is
+    all that is known). ``block_ram``: weights live in block RAM, else in logic.
     """
 
     simd: int
@@ -50,6 +62,7 @@ class ArrayConfig:
     hard: int | None = None
     block_ram: bool = False
     sites: tuple[str, ...] = ()
+    w_most: int | None = None
 
     def __post_init__(self):
         assert self.pe % self.lanes == 0
@@ -64,6 +77,29 @@ class ArrayConfig:
     @property
     def multipliers(self) -> int:
         return self.simd * self.pe
+
+    @property
+    def pack(self) -> int:
+        """Columns of one group whose products of one activation share a DSP block."""
+        if not (self.shared and self.w_most and self.w.signed
+                and self.w_most < 1 << (self.w.width - 1)):
+            return 1
+        return min(self.lanes, packed_products(block_of(self.family), self.x, self.w_most))
+
+    @property
+    def products_per_block(self) -> int:
+        """Products that a DSP block gives, at most; 0: the operands are too wide for it."""
+        return self.pack if self.pack > 1 else block_of(self.family).products(self.x, self.w)
+
+    def blocks(self, hard: int) -> int:
+        """DSP blocks that make ``hard`` of the products."""
+        if self.pack == 1:
+            return ceil_div(hard, max(1, self.products_per_block))
+        groups, left = divmod(hard, self.simd * self.lanes)
+        columns, alone = divmod(self.lanes, self.pack)
+        full = min(left, self.simd * columns * self.pack)
+        return (groups * self.simd * (columns + (alone > 0)) + ceil_div(full, self.pack)
+                + ceil_div(left - full, max(1, alone)))
 
     @property
     def in_memory(self) -> bool:
@@ -107,7 +143,7 @@ class ArrayConfig:
         lut = n * psum + self.pe * 2 * acc + soft * MultiplierConfig(self.x, self.w).soft_lut
         ff = (n * (psum + w) + self.pe * 4 * acc + soft * 4 * product
               + self.x.width * self.simd * (self.weight_latency + self.simd // 2 + self.groups))
-        return Resources(lut, ff, self.hard_multipliers) + self._memory_resources()
+        return Resources(lut, ff, self.blocks(self.hard_multipliers)) + self._memory_resources()
 
     def _memory_resources(self) -> Resources:
         """An estimate of the weights' memories and addresses; block RAMs are exact."""
@@ -124,10 +160,29 @@ class ArrayConfig:
 
     @property
     def hard_multipliers(self) -> int:
-        """Multipliers in DSP blocks: none where the operands are too wide for one."""
+        """Products in DSP blocks: none where the operands are too wide for one."""
         if not block_of(self.family).products(self.x, self.w):
             return 0
         return self.multipliers if self.hard is None else self.hard
+
+    def places(self) -> tuple[list[list[tuple[int, int]]], list[tuple[int, int]]]:
+        """(row, column) of the products in each DSP block, in the order of the sites; and of those
+        in soft logic.
+        """
+        together = [range(first, min(first + self.pack, group + self.lanes))
+                    for group in range(0, self.pe, self.lanes)
+                    for first in range(group, group + self.lanes, self.pack)]
+        units = [[(row, column) for column in columns]
+                 for columns in together for row in range(self.simd)]
+        if self.pack == 1:
+            n = max(1, self.products_per_block)
+            units = [list(chain(*units[at:at + n])) for at in range(0, len(units), n)]
+        blocks, left = [], self.hard_multipliers
+        for unit in units:
+            if left > 0:
+                blocks.append(unit[:left])
+                left -= len(blocks[-1])
+        return blocks, list(chain(*units))[self.hard_multipliers:]
 
     @property
     def multiplier_latency(self) -> int:
@@ -185,13 +240,23 @@ class SystolicArray(wiring.Component):
     def __init__(self, config: ArrayConfig, weights: NDArray[np.int64]):
         """``weights``: [pe, simd, depth]."""
         assert weights.shape == (config.pe, config.simd, config.depth)
+        assert config.w_most is None or np.abs(weights).max() <= config.w_most
         self.config = config
-        self.weights = weights
+        self.weights = self._packable(weights)
         self.block = block_of(config.family)
         super().__init__({
             "i": In(Flow(config.simd * (1 if config.shared else config.pe), config.x)),
             "o": Out(Flow(config.lanes, config.acc)),
         })
+
+    def _packable(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The weights as multipliers take them: those of products that share a block borrow."""
+        config = self.config
+        weights = weights.copy()
+        for places in config.places()[0] if config.pack > 1 else ():
+            row, channels = places[0][0], [self._channel(column) for _, column in places]
+            weights[channels, row] = borrow(weights[channels, row])
+        return weights
 
     def elaborate(self, platform):
         m = Module()
@@ -272,7 +337,7 @@ class SystolicArray(wiring.Component):
         first = 0
         for n, (strip, places, start) in enumerate(zip(c.strips, held, starts, strict=True)):
             offset = first % width
-            words = [(word >> offset) & ((1 << strip.width) - 1) for word in self._packed(places)]
+            words = [(word >> offset) & ((1 << strip.width) - 1) for word in self._memory_words(places)]
             m.submodules[f"weights_{n}"] = rom = Rom(words, strip.width, c.family)
             m.d.comb += rom.address.eq(_kept(m, addresses[start]))
             for k, place in enumerate(places):
@@ -311,7 +376,7 @@ class SystolicArray(wiring.Component):
         """A PE's weights, in the order of its memory."""
         return self.weights[self._channel(column), row]
 
-    def _packed(self, places) -> list[int]:
+    def _memory_words(self, places) -> list[int]:
         """The memory words that hold the weights of ``places``, the first in the low bits."""
         width = self.config.w.width
         columns = [self._words(*place) & ((1 << width) - 1) for place in places]
@@ -319,26 +384,35 @@ class SystolicArray(wiring.Component):
                 for word in zip(*columns, strict=True)]
 
     def _products(self, m, x, w):
+        """``(p, carry)[row, column]``: the product is their sum; ``carry`` None is 0."""
         c = self.config
-        config = MultiplierConfig(c.x, c.w)
-        places = [(row, column) for column in range(c.pe) for row in range(c.simd)]
+        blocks, soft = c.places()
         at = {}
-        together = self.block.products(c.x, c.w)
-        hard, soft = places[:c.hard_multipliers], places[c.hard_multipliers:]
-        for start in range(0, len(hard), max(together, 1)):
-            chosen = hard[start:start + together]
-            site = c.sites[start // together] if c.sites else None
-            block = self.block(MultiplierConfig(c.x, c.w, len(chosen)), site)
-            m.submodules[f"multiplier_{chosen[0][0]}_{chosen[0][1]}"] = block
-            for n, place in enumerate(chosen):
-                m.d.comb += [block.x[n].eq(x[place]), block.w[n].eq(w[place])]
-                at[place] = delay(m, block.p[n], c.multiplier_latency - block.latency)
+        for n, places in enumerate(blocks):
+            site = c.sites[n] if c.sites else None
+            packed = c.pack > 1 and len(places) > 1
+            block = self._packed(len(places), site) if packed else self.block(
+                MultiplierConfig(c.x, c.w, len(places)), site)
+            m.submodules[f"multiplier_{places[0][0]}_{places[0][1]}"] = block
+            late = c.multiplier_latency - block.latency
+            for k, place in enumerate(places):
+                m.d.comb += block.w[k].eq(w[place])
+                if not packed:
+                    m.d.comb += block.x[k].eq(x[place])
+                at[place] = (delay(m, block.p[k], late),
+                             delay(m, block.carry[k], late) if packed and k else None)
+            if packed:
+                m.d.comb += block.x.eq(x[places[0]])
         for place in soft:
-            block = SoftMultiplier(config)
+            block = SoftMultiplier(MultiplierConfig(c.x, c.w))
             m.submodules[f"soft_{place[0]}_{place[1]}"] = block
             m.d.comb += [block.x.eq(x[place]), block.w.eq(w[place])]
-            at[place] = delay(m, block.p, c.multiplier_latency - block.latency)
+            at[place] = delay(m, block.p, c.multiplier_latency - block.latency), None
         return at
+
+    def _packed(self, products, site):
+        c = self.config
+        return PackedMultiplier(PackedConfig(c.x, c.w, c.w_most, products), self.block, site)
 
     def _partial_sums(self, m, p):
         """The sum at the foot of each column."""
@@ -346,12 +420,12 @@ class SystolicArray(wiring.Component):
         product = MultiplierConfig(c.x, c.w).p
         feet = []
         for column in range(c.pe):
-            above = 0
+            above = None
             for row in range(c.simd):
                 width = min(c.acc.width, product.width + ceil_log2(row + 1))
                 psum = Signal(Shape(width, c.acc.signed or product.signed),
                               name=f"psum_{row}_{column}", reset_less=True)
-                m.d.sync += psum.eq(above + p[row, column])
+                m.d.sync += psum.eq(_sum(above, *p[row, column]))
                 above = psum
             feet.append(above)
         return feet
@@ -402,3 +476,10 @@ def _kept(m: Module, value: Value) -> Value:
     later = Signal(value.shape(), name="address", reset_less=True, attrs={"keep": "true"})
     m.d.sync += later.eq(value)
     return later
+
+
+def _sum(above, p, carry):
+    """Of a partial sum (None: 0), a product and its carry (None: 0)."""
+    if above is None:
+        return p if carry is None else p + carry
+    return above + p if carry is None else add_with_carry(above, p, carry)

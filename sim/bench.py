@@ -88,8 +88,8 @@ def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
     return {
         "latency_us": cycles["latency_cycles"] / clock, "fps": rate, "gmacs": macs * rate / 1e9,
         "mac_utilization": _share(macs, network.multipliers * interval),
-        "device_utilization": _share(macs, network.device.multipliers * interval),
-        "multipliers": network.multipliers, "device_multipliers": network.device.multipliers,
+        "device_utilization": _share(macs, network.device_multipliers * interval),
+        "multipliers": network.multipliers, "device_multipliers": network.device_multipliers,
         "clock_mhz": clock, "clock_source": clock_source, **cycles, "cycles_source": cycles_source,
         "how": "simulated" if cycles_source == "simulated" else "estimated",
     }

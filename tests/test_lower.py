@@ -130,6 +130,8 @@ CONVOLUTIONS = {
     "dilated": lambda b: b.conv(b.input, 6, (3, 3), dilation=(2, 1), pads=(2, 1, 2, 1)),
     "strided": lambda b: b.conv(b.input, 6, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1)),
     "grouped": lambda b: b.conv(b.input, 12, (3, 3), groups=2, pads=(1, 1, 1, 1)),
+    "narrow": lambda b: b.conv(b.input, 6, (3, 3), pads=(1, 1, 1, 1), weight_bits=5),
+    "narrow, grouped": lambda b: b.conv(b.input, 12, (3, 3), groups=2, weight_bits=5),
 }
 
 
@@ -158,11 +160,12 @@ def test_a_depthwise_convolution_under_any_folding(simd, pe, stall):
         assert seen.intervals[1:] == [network.interval]
 
 
+@pytest.mark.parametrize("bits", [5, 8])
 @pytest.mark.parametrize("weights", ["block", "logic"])
 @pytest.mark.parametrize("hard", [0, 3, 99])
-def test_the_kind_of_multiplier_and_memory_changes_no_bit(hard, weights):
+def test_the_kind_of_multiplier_and_memory_changes_no_bit(hard, weights, bits):
     builder = image(3)
-    output = builder.conv(builder.input, 4, (3, 3))
+    output = builder.conv(builder.input, 4, (3, 3), weight_bits=bits)
     network = fold(builder.graph(), {output: (3, 4)}, hard=hard, weights=weights)
     check(network, builder.frames(2))
 

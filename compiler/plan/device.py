@@ -10,7 +10,8 @@ class Device:
     """One FPGA. ``bram`` counts block RAMs of ``bram_bits`` each; ``dsp`` counts multiplier blocks.
 
     ``family`` is ``"ecp5"`` or ``"ice40"`` and picks the primitives; ``products_per_dsp`` is how
-    many 8-bit products one block gives (two for SB_MAC16). ``dsp_sites`` are the places of the
+    many 8-bit products one block gives (two for SB_MAC16); narrow ones may be more, which each
+    stage's design knows. ``dsp_sites`` are the places of the
     blocks along a path on which the next one is always near; empty where the placer may choose.
     """
 

@@ -9,7 +9,7 @@ from ..errors import FitError, PlanError
 from .device import Device
 from .fifo import with_queues
 from .network import Network, Plan
-from .resources import LINK, Resources, blocks, cells
+from .resources import LINK, Resources, cells
 from .stages import ConvDesign, Design, StagePlan, design, foldings
 
 __all__ = ["Goal", "make_plan", "assign_blocks", "lacking"]
@@ -38,6 +38,7 @@ class _Choice:
     stage: StagePlan
     cycles: int
     multipliers: int
+    blocks: int
     lanes_in: int
     cost: Resources
 
@@ -69,30 +70,31 @@ def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     room = int(device.lut * _LOGIC_SHARE[device.family]) - LINK.lut
     table = [("LUTs" if device.family == "ecp5" else "logic cells", cells(need, device), room),
              ("flip-flops", need.ff, device.ff),
-             ("DSP blocks", blocks(need, device), device.dsp),
+             ("DSP blocks", need.dsp, device.dsp),
              ("block RAMs", need.bram, device.bram)]
     return [row for row in table if row[1] > row[2]]
 
 
-def assign_blocks(stages: Sequence[StagePlan], device: Device) -> tuple[StagePlan, ...]:
+def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan, ...]:
     """DSP blocks to the largest arrays first; what is left over multiplies in soft logic.
 
     On the chip they lie in dataflow order, so that neighbours in the network are neighbours
     there.
     """
-    left = device.multipliers
+    left = device.dsp
     hard = {}
-    for stage in sorted(stages, key=lambda s: -s.hard):
-        granted = min(stage.hard, left)
-        granted -= granted % device.products_per_dsp if granted < stage.hard else 0
-        hard[stage.name] = granted
-        left -= ceil(granted / device.products_per_dsp) * device.products_per_dsp
+    for shape in sorted(designs, key=lambda shape: -shape.stage.hard):
+        granted = min(shape.stage.hard, left * shape.products_per_block)
+        while shape.blocks(granted) > left:
+            granted -= 1
+        hard[shape.stage.name] = granted
+        left -= shape.blocks(granted)
     placed, site = [], 0
-    for stage in stages:
-        granted = hard[stage.name]
+    for shape in designs:
+        granted = hard[shape.stage.name]
         place = site if granted and device.dsp_sites else None
-        placed.append(replace(stage, hard=granted, site=place))
-        site += ceil(granted / device.products_per_dsp)
+        placed.append(replace(shape.stage, hard=granted, site=place))
+        site += shape.blocks(granted)
     return tuple(placed)
 
 
@@ -136,8 +138,8 @@ def _try(op: ir.Op, number: int, simd: int, pe: int, graph: ir.Graph,
 
 
 def _choice(stage: StagePlan, shape: Design, device: Device) -> _Choice:
-    return _Choice(stage, shape.cycles(), shape.multipliers, shape.lanes_in,
-                   shape.resources(device))
+    return _Choice(stage, shape.cycles(), shape.multipliers, shape.blocks(shape.multipliers),
+                   shape.lanes_in, shape.resources(device))
 
 
 class _Search:
@@ -153,10 +155,12 @@ class _Search:
     def _worthwhile(tried: list[_Tried], logic_depth: int) -> list[_Choice]:
         """Foldings that are not worse than another in all of time, multipliers, LUTs and input."""
         found = [t.block if t.block and t.depth > logic_depth else t.logic for t in tried]
-        found.sort(key=lambda c: (c.cycles, c.multipliers, c.cost.lut + 300 * c.cost.bram))
+        found.sort(key=lambda c: (c.cycles, c.blocks, c.multipliers,
+                                  c.cost.lut + 300 * c.cost.bram))
         kept: list[_Choice] = []
         for choice in found:
-            if not any(k.multipliers <= choice.multipliers and _size(k) <= _size(choice)
+            if not any(k.blocks <= choice.blocks and k.multipliers <= choice.multipliers
+                       and _size(k) <= _size(choice)
                        and k.lanes_in % choice.lanes_in == 0 for k in kept):
                 kept.append(choice)
         return kept
@@ -185,13 +189,13 @@ class _Search:
 
     def plan(self, interval: int) -> Plan:
         """Each stage's cheapest folding within ``interval`` (or its fastest)."""
-        stages: list[StagePlan] = []
+        designs: list[Design] = []
         lanes: dict[str, int] = {}
         for op in self.ops:
             chosen = self._cheapest(op, interval, lanes)
-            stages.append(chosen)
-            lanes[op.output] = design(op, self.graph, chosen, self.device).lanes_out
-        plan = Plan(self.board, assign_blocks(stages, self.device), {}, 1)
+            designs.append(design(op, self.graph, chosen, self.device))
+            lanes[op.output] = designs[-1].lanes_out
+        plan = Plan(self.board, assign_blocks(designs, self.device), {}, 1)
         network = Network(self.graph, plan, self.device)
         plan = replace(plan, lanes_in=self._lanes_in(network, interval))
         return with_queues(self.graph, plan, Network(self.graph, plan, self.device))
@@ -210,7 +214,7 @@ class _Search:
             return any(shape.pixels * ceil(shape.channels / gcd(n, choice.lanes_in)) > interval
                        for shape, n in incoming)
 
-        return min(enough, key=lambda c: (converts(c), c.multipliers, _size(c))).stage
+        return min(enough, key=lambda c: (converts(c), c.blocks, c.multipliers, _size(c))).stage
 
     def _lanes_in(self, network: Network, interval: int) -> int:
         """As wide as the first stage wants its input, or as the interval asks for."""

@@ -101,6 +101,7 @@ class Network:
         self._check_borders()
         self.designs: dict[str, Design] = {
             stage.name: design(self.op(stage), graph, stage, device) for stage in plan.stages}
+        self._check_sites()
 
     def op(self, stage: StagePlan) -> ir.Op:
         """The operator of a stage that runs one."""
@@ -133,7 +134,6 @@ class Network:
             )
         inputs = {(stage.name, n) for stage in self.plan.stages
                   for n, _ in enumerate(self.op(stage).inputs)}
-        self._check_sites()
         for name, index in self.plan.queues:
             if (name, index) not in inputs:
                 raise PlanError(f"a queue stands before input {index} of stage {name}, which the "
@@ -144,7 +144,8 @@ class Network:
         for stage in self.plan.stages:
             if stage.site is None:
                 continue
-            for site in range(stage.site, stage.site + stage.blocks(self.device)):
+            blocks = self.designs[stage.name].blocks(stage.hard)
+            for site in range(stage.site, stage.site + blocks):
                 if site in taken:
                     raise PlanError(f"stage {stage.name}: its DSP blocks begin at site "
                                     f"{stage.site}, but site {site} is taken by stage "
@@ -234,3 +235,11 @@ class Network:
     @property
     def multipliers(self) -> int:
         return sum(d.multipliers for d in self.designs.values())
+
+    @property
+    def device_multipliers(self) -> int:
+        """Products a cycle that all of the device's blocks would give, packed like the network's
+        densest stage.
+        """
+        return self.device.dsp * max([self.device.products_per_dsp,
+                                      *(d.products_per_block for d in self.designs.values())])

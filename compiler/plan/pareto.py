@@ -21,7 +21,6 @@ from ..quantize.assume import assume_int8
 from .device import Device
 from .explore import Goal, make_plan
 from .network import Network
-from .resources import blocks
 from .schedule import latency
 
 __all__ = ["Point", "explore", "pareto"]
@@ -149,7 +148,7 @@ class _Task:
                           self.device)
         need = network.resources
         return Point(target or network.interval, network.interval, latency(network),
-                     network.multipliers, need.lut, need.ff, blocks(need, self.device), need.bram)
+                     network.multipliers, need.lut, need.ff, need.dsp, need.bram)
 
 
 # Who computes.

@@ -6,7 +6,7 @@ from math import ceil
 from ...hw import Resources
 from .device import Device
 
-__all__ = ["LINK", "Resources", "blocks", "cells", "total"]
+__all__ = ["LINK", "Resources", "cells", "total"]
 
 #: share of flip-flops that take a logic cell of their own (iCE40), as seen in place and route
 _ALONE = 0.58
@@ -23,8 +23,3 @@ def total(parts: Iterable[Resources]) -> Resources:
 def cells(need: Resources, device: Device) -> int:
     """Logic cells: LUTs, and on iCE40 flip-flops that share no cell with the LUT before them."""
     return need.lut + (ceil(need.ff * _ALONE) if device.family == "ice40" else 0)
-
-
-def blocks(need: Resources, device: Device) -> int:
-    """DSP blocks for the products."""
-    return ceil(need.dsp / device.products_per_dsp)

@@ -39,10 +39,6 @@ class StagePlan:
     weights: str = "logic"
     site: int | None = None
 
-    def blocks(self, device: Device) -> int:
-        """DSP blocks that the stage takes."""
-        return ceil(self.hard / device.products_per_dsp)
-
 
 @dataclass(frozen=True)
 class Design:
@@ -62,6 +58,15 @@ class Design:
     @property
     def multipliers(self) -> int:
         """Multipliers for the network's own products."""
+        return 0
+
+    @property
+    def products_per_block(self) -> int:
+        """Products that a DSP block gives this stage, at most; 0: it can not use any."""
+        return 0
+
+    def blocks(self, hard: int) -> int:
+        """DSP blocks that make ``hard`` of the products."""
         return 0
 
     @property
@@ -100,6 +105,13 @@ class ConvDesign(Design):
     @property
     def multipliers(self) -> int:
         return self.array.multipliers
+
+    @property
+    def products_per_block(self) -> int:
+        return self.array.products_per_block
+
+    def blocks(self, hard: int) -> int:
+        return self.array.blocks(hard)
 
     @property
     def memory_bits(self) -> int:
@@ -205,10 +217,22 @@ def _accumulator(op: ir.Op, graph: ir.Graph) -> ir.Int:
 
 
 @lru_cache(maxsize=1024)
-def _weight_type(op: ir.Conv) -> ir.Int:
-    """Signed, and wide enough for every weight."""
-    low, high = int(op.weight.min()), int(op.weight.max())
-    return ir.Int(ir.Int.holding(min(low, -1), max(high, 1)).bits, True)
+def _weight_type(op: ir.Conv) -> tuple[ir.Int, int]:
+    """Signed, and wide enough for every weight; and the largest absolute weight."""
+    low, high = min(int(op.weight.min()), -1), max(int(op.weight.max()), 1)
+    return ir.Int(ir.Int.holding(low, high).bits, True), max(-low, high)
+
+
+def _packed_type(op: ir.Conv, x: hw.Shape, stage: StagePlan,
+                 device: Device) -> tuple[ir.Int, int, int]:
+    """The type of the weights, the largest, and how many products of one x share a DSP block."""
+    w, most = _weight_type(op)
+    if op.depthwise or not stage.hard:
+        return w, most, 1
+    pack = hw.packed_products(hw.block_of(device.family), x, most)
+    if pack > 1 and most > w.high:  # weights that share a block borrow from one another
+        w = ir.Int(w.bits + 1, True)
+    return w, most, pack
 
 
 def _within(op: ir.Op, name: str, value: int, most: int, why: str) -> None:
@@ -247,31 +271,32 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
                                                             stage.pe)
     groups = feed.window.groups
     out_of_group = columns if not depthwise else stage.pe
-    # a beat may not hold channels of two groups
-    lanes = next((q for q in range(1, stage.pe + 1)
-                  if stage.pe % q == 0 and stage.pe // q <= feed.folds
-                  and (groups == 1 or depthwise or out_of_group % q == 0)), None)
+    x = hw_shape(graph.quant(op.inputs[0]).dtype)
+    w, most, pack = _packed_type(op, x, stage, device)
+    # a beat may not hold channels of two groups; columns of one beat may share DSP blocks
+    legal = [q for q in range(1, stage.pe + 1)
+             if stage.pe % q == 0 and stage.pe // q <= feed.folds
+             and (groups == 1 or depthwise or out_of_group % q == 0)]
+    lanes = next((q for n in range(pack, 0, -1) for q in legal if q % n == 0), None)
     if lanes is None:
         raise PlanError(f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results "
                         f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
                         f"channels; choose a pe that divides {columns}")
-    x = graph.quant(op.inputs[0]).dtype
-    w = _weight_type(op)
     array = hw.ArrayConfig(
         simd=stage.simd, pe=stage.pe, folds=feed.folds,
-        depth=feed.folds * feed.passes * groups, lanes=lanes, x=hw_shape(x),
+        depth=feed.folds * feed.passes * groups, lanes=lanes, x=x,
         w=hw_shape(w), acc=hw_shape(_accumulator(op, graph)), family=device.family,
         shared=not depthwise, hard=min(stage.hard, stage.simd * stage.pe),
-        block_ram=stage.weights == "block", sites=_sites(stage, device))
+        block_ram=stage.weights == "block", w_most=most)
+    array = replace(array, sites=_sites(stage, device, array.blocks(array.hard_multipliers)))
     pixels = graph.shape(op.output).pixels
     return ConvDesign(stage, pixels, feed, array, groups * feed.passes * array.groups)
 
 
-def _sites(stage: StagePlan, device: Device) -> tuple[str, ...]:
+def _sites(stage: StagePlan, device: Device, blocks: int) -> tuple[str, ...]:
     """Places of the stage's DSP blocks, from its first one along the device's path."""
     if stage.site is None or not device.dsp_sites:
         return ()
-    blocks = stage.blocks(device)
     if stage.site + blocks > len(device.dsp_sites):
         raise PlanError(f"stage {stage.name}: {blocks} DSP blocks from site {stage.site} on, but "
                         f"{device.name} has {len(device.dsp_sites)}; choose a smaller site, or "

@@ -38,8 +38,8 @@ def borrow(weights: NDArray[np.int64]) -> NDArray[np.int64]:
     ones above takes 1 from them, so the next one is less by 1 where the one below it is negative.
     """
     digits = weights.copy()
-    for below, digit in zip(digits, digits[1:], strict=False):
-        digit -= below < 0
+    for n in range(1, len(digits)):
+        digits[n] -= digits[n - 1] < 0
     return digits
 
 

@@ -1,7 +1,7 @@
 """The systolic array computes matrix products, in order and at full rate, in every shape."""
 
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -57,7 +57,22 @@ CASES = {
     "memory, columns of their own": array(3, 4, 4, shared=False, block_ram=True),
     "memory, one word": array(3, 2, 1, lanes=2, block_ram=True),
     "memory, half filled": array(5, 3, 3, w=signed(5), block_ram=True),
+    "packed": array(3, 4, 4, lanes=2, turns=2, w=signed(5), w_most=15),
+    "packed, one fold": array(4, 4, 1, turns=2, w=signed(5), w_most=15),
+    "packed, one row": array(1, 4, 2, lanes=2, w=signed(5), w_most=15),
+    "packed, unsigned activations": array(3, 2, 3, lanes=2, x=unsigned(8), w=signed(5), w_most=15),
+    "packed, a column alone": array(3, 6, 2, lanes=3, turns=2, w=signed(5), w_most=15),
+    "packed, some soft": array(3, 4, 4, lanes=2, w=signed(5), w_most=15, hard=7),
+    "packed, alone and soft": array(2, 5, 1, w=signed(5), w_most=15, hard=9),
+    "packed, memory": array(3, 4, 4, lanes=2, turns=3, w=signed(5), w_most=15, block_ram=True),
+    "packed, six bits": array(2, 4, 2, lanes=2, x=signed(7), w=signed(6), w_most=31),
+    "packed by three": array(3, 6, 2, lanes=3, turns=2, x=signed(4), w=signed(4), w_most=7),
+    "packed by three, two left": array(2, 5, 1, x=unsigned(4), w=signed(3), w_most=3, turns=3),
+    "packed by three, lanes of two": array(2, 4, 2, lanes=2, x=signed(4), w=signed(4), w_most=7),
+    "narrow, in columns of their own": array(2, 4, 2, lanes=2, w=signed(5), w_most=15,
+                                             shared=False),
 }
+PACKED = [name for name in CASES if name.startswith("packed")]
 
 
 def golden(c, weights, reductions):
@@ -82,8 +97,9 @@ def rtl(c, weights, reductions, gap=0.0, seed=0):
 
 def stimuli(c, count=REDUCTIONS, seed=0):
     columns = () if c.shared else (c.pe,)
+    weights = random_elements(c.w, (c.pe, c.simd, c.depth), seed)
     return (
-        random_elements(c.w, (c.pe, c.simd, c.depth), seed),
+        weights if c.w_most is None else weights.clip(-c.w_most, c.w_most),
         random_elements(c.x, (count, c.folds, c.simd, *columns), seed + 1),
     )
 
@@ -229,6 +245,60 @@ def test_random_shapes(seed):
     )
     weights, reductions = stimuli(c, seed=seed)
     assert_array_equal(rtl(c, weights, reductions, 0.3, seed), golden(c, weights, reductions))
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_narrow_weights_share_blocks(name):
+    """Each product is made once; a block holds columns of one group and one row."""
+    c = CASES[name]
+    blocks, soft = c.places()
+    assert c.pack == max(len(places) for places in blocks) > 1
+    assert len(blocks) == c.blocks(c.hard_multipliers) == c.resources().dsp
+    assert sum(len(places) for places in blocks) == c.hard_multipliers
+    made = sorted([place for places in blocks for place in places] + soft)
+    assert made == [(row, column) for row in range(c.simd) for column in range(c.pe)]
+    for places in blocks:
+        assert len({row for row, _ in places}) == 1
+        assert len({column // c.lanes for _, column in places}) == 1
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_blocks_are_counted_for_any_share_in_them(name):
+    c = CASES[name]
+    for hard in range(c.multipliers + 1):
+        part = replace(c, hard=hard)
+        assert part.blocks(hard) == len(part.places()[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "each", "blocks"),
+    [
+        ({"w_most": 15}, 2, 6),
+        ({"w_most": 16}, 1, 12),
+        ({"w_most": None}, 1, 12),
+        ({"w_most": 15, "lanes": 1}, 1, 12),
+        ({"w_most": 15, "shared": False}, 1, 12),
+        ({"w_most": 15, "family": "ice40"}, 2, 6),
+        ({"w_most": 15, "family": "ice40", "x": signed(9)}, 0, 0),
+    ],
+    ids=str,
+)
+def test_products_a_block(change, each, blocks):
+    c = replace(array(3, 4, 4, lanes=2, w=signed(5), family="ecp5"), **change)
+    assert (c.products_per_block, c.blocks(c.hard_multipliers)) == (each, blocks)
+
+
+@pytest.mark.parametrize(("x", "w"), [*product([-128, 127], [(15, 15), (-15, -15), (-15, 15)])])
+def test_the_ends_of_the_range_of_packed_products(x, w):
+    c = array(3, 2, 2, lanes=2, w=signed(5), acc=signed(15), w_most=15)
+    weights = np.broadcast_to(np.array(w)[:, None, None], (2, 3, 2)).copy()
+    assert_array_equal(rtl(c, weights, np.full((3, 2, 3), x)), [[6 * x * each for each in w]] * 3)
+
+
+def test_a_weight_beyond_what_was_said_is_refused():
+    c = CASES["packed"]
+    with pytest.raises(AssertionError):
+        SystolicArray(c, np.full((c.pe, c.simd, c.depth), -16))
 
 
 def test_operands_too_wide_for_a_block_are_multiplied_in_soft_logic():

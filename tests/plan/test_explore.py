@@ -51,7 +51,8 @@ def fits(network):
 def test_keeps_the_budgets(name, device, kind):
     network = planned(graph_of(name), device, Goal(kind))
     assert fits(network)
-    assert sum(stage.hard for stage in network.plan.stages) <= device.multipliers
+    blocks = [network.designs[stage.name].blocks(stage.hard) for stage in network.plan.stages]
+    assert sum(blocks) == network.resources.dsp <= device.dsp
 
 
 @pytest.mark.parametrize("device", [ECP5, TINY], ids=lambda device: device.name)
@@ -71,7 +72,7 @@ def test_no_random_folding_that_fits_is_faster(name, device):
 
 
 def random_plan(graph, device, rng):
-    stages = []
+    designs = []
     for n, op in enumerate(graph):
         if isinstance(op, ir.Reshape):
             continue
@@ -86,8 +87,9 @@ def random_plan(graph, device, rng):
                 break
             except PlanError:
                 continue
-        stages.append(replace(stage, hard=shape.multipliers))
-    plan = Plan("board", assign_blocks(stages, device), {}, graph.shape("x").channels)
+        stage = replace(stage, hard=shape.multipliers)
+        designs.append(design(op, graph, stage, device))
+    plan = Plan("board", assign_blocks(designs, device), {}, graph.shape("x").channels)
     return Network(graph, with_queues(graph, plan, Network(graph, plan, device)), device)
 
 
@@ -109,6 +111,35 @@ def test_a_goal_in_frames_is_met_with_the_least(name, interval):
     assert enough.interval <= interval
     assert enough.multipliers <= fastest.multipliers
     assert enough.resources.lut <= fastest.resources.lut
+
+
+def test_narrow_weights_make_a_faster_plan_of_the_same_blocks():
+    def narrow(b):
+        x = b.conv(b.input, 8, (3, 3), pads=(1, 1, 1, 1), weight_bits=5)
+        b.conv(x, 8, (3, 3), pads=(1, 1, 1, 1), weight_bits=5)
+        return b.graph()
+
+    wide = planned(graph_of("chain"), TINY, Goal())
+    assert wide.multipliers <= TINY.dsp
+    graph = narrow(Builder(8, 8, 4, seed=6))
+    network = planned(graph, TINY, Goal())
+    assert TINY.dsp < network.multipliers <= 2 * TINY.dsp
+    assert network.resources.dsp <= TINY.dsp
+    assert all(stage.hard == stage.simd * stage.pe for stage in network.plan.stages)
+    assert network.device_multipliers == 2 * TINY.dsp
+
+
+def test_blocks_are_granted_whole():
+    """Of 6 blocks the larger stage takes 4 for its 8 products, the smaller one what is left."""
+    builder = Builder(8, 8, 4, seed=6)
+    x = builder.conv(builder.input, 8, (3, 3), weight_bits=5)
+    builder.conv(x, 4, (3, 3), weight_bits=5)
+    graph = builder.graph()
+    shapes = [
+        design(op, graph, StagePlan(op.name, (op.output,), simd, pe, simd * pe), TINY)
+        for op, (simd, pe) in zip(graph, [(3, 2), (2, 4)], strict=True)
+    ]
+    assert [stage.hard for stage in assign_blocks(shapes, TINY)] == [4, 8]
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -1,6 +1,7 @@
 """Each stage's design: what is legal, what it costs, and how many cycles it takes."""
 
 from contextlib import suppress
+from dataclasses import replace
 from itertools import product
 from math import ceil
 
@@ -197,6 +198,57 @@ def test_a_border_is_rounded_exactly(scale, fill):
     graph = graph.replace(graph.ops, values)
     wanted = golden.run(graph, np.zeros((1, 2, 2, 1), np.int64))[output][0, 0, 0, 0]
     assert pool_window(graph.ops[0], graph)[1] == wanted
+
+
+# Narrow weights.
+
+
+@pytest.mark.parametrize(
+    ("bits", "simd", "pe", "lanes", "blocks"),
+    [
+        (8, 3, 6, 1, 18),
+        (6, 3, 6, 1, 18),
+        (5, 3, 6, 2, 9),
+        (5, 3, 4, 2, 6),
+        (5, 3, 5, 1, 15),  # no two columns leave together
+        (5, 36, 3, 3, 72),  # one fold: all three leave together, one has blocks of its own
+        (2, 3, 6, 2, 9),
+    ],
+)
+def test_narrow_weights_share_dsp_blocks(bits, simd, pe, lanes, blocks):
+    shape = designed(conv(weight_bits=bits), simd, pe, ECP5, hard=simd * pe)
+    assert shape.lanes_out == lanes
+    assert shape.blocks(simd * pe) == shape.resources(ECP5).dsp == blocks
+    assert shape.products_per_block == (2 if blocks < simd * pe else 1)
+
+
+def test_only_dsp_blocks_are_worth_wider_beats():
+    assert designed(conv(weight_bits=5), 3, 6, ECP5, hard=0).lanes_out == 1
+    assert designed(conv(weight_bits=5), 3, 6, ICE40, hard=18).lanes_out == 1
+
+
+def test_a_depthwise_convolution_shares_no_activation():
+    shape = designed(conv(4, 4, groups=4, weight_bits=5), 9, 4, ECP5, hard=36)
+    assert shape.resources(ECP5).dsp == 36
+
+
+def test_the_least_weight_of_a_type_makes_room_for_a_borrow():
+    """-8 to 7 are 4 bits, but -8 less 1 takes a fifth."""
+    (op,) = graph = conv(weight_bits=4)
+    op.weight[:] = np.clip(op.weight, -7, 7)
+    op.weight[0] = -8
+    graph = graph.replace([op])
+    shape = designed(graph, 3, 6, ECP5, hard=18)
+    assert (shape.array.w.width, shape.resources(ECP5).dsp) == (5, 9)
+    assert designed(graph, 3, 6, ECP5, hard=0).array.w.width == 4
+
+
+def test_a_stage_takes_the_sites_of_its_blocks():
+    device = replace(ECP5, dsp_sites=tuple(f"site{n}" for n in range(ECP5.dsp)))
+    shape = designed(conv(weight_bits=5), 3, 6, device, hard=17, site=10)
+    assert shape.array.sites == device.dsp_sites[10:19]
+    with pytest.raises(PlanError, match="9 DSP blocks from site 20 on, but LFE5U-25F has 28"):
+        designed(conv(weight_bits=5), 3, 6, device, hard=17, site=20)
 
 
 # Plans of a whole network.
