@@ -176,30 +176,49 @@ def check(model: Path, board: str | None, goal: str | None, as_json: bool) -> in
               help="Samples for quantizing: .npz with x, .npy, or a folder of images.")
 @click.option("--method", type=click.Choice(["mse", "minmax", "percentile"]), default="mse",
               show_default=True, help="How calibration chooses ranges.")
+@click.option("--weight-bits", type=int, default=8, show_default=True,
+              help="Width of the weights, 2 to 8; narrow ones share DSP blocks.")
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @click.option("--plan", type=click.Path(path_type=Path), default=None, help="A plan.json to use.")
 @click.option("--argmax", is_flag=True, help="Let the hardware give the winning class.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @_JSON
-def compile_(model: Path, board: str, calibration: Path | None, method: str, goal: str | None,
-             plan: Path | None, argmax: bool, output: Path, as_json: bool) -> None:
+def compile_(
+    model: Path,
+    board: str,
+    calibration: Path | None,
+    method: str,
+    weight_bits: int,
+    goal: str | None,
+    plan: Path | None,
+    argmax: bool,
+    output: Path,
+    as_json: bool,
+) -> None:
     """Quantize MODEL, plan it for a board and write its RTL."""
     from .compiler.data import read_samples
     from .compiler.driver import compile_model, describe
     from .compiler.frontend import load
+    from .compiler.quantize import WEIGHT_BITS
     from .compiler.report import tables
     chosen = _board(board)
     wanted = _goal(goal, chosen.target_mhz)
+    if weight_bits not in WEIGHT_BITS:
+        raise DataError(f"--weight-bits {weight_bits}: weights have {WEIGHT_BITS[0]} to "
+                        f"{WEIGHT_BITS[-1]} bits; choose one of those")
     samples = None
     graph = load(model)
-    if graph.quantized and calibration is not None:
-        err.print(f"note: {model} is quantized already; --calibration is ignored",
-                  highlight=False, markup=False)
+    given = {"--calibration": calibration is not None, "--weight-bits": weight_bits != 8}
+    if graph.quantized:
+        for option in (option for option in given if given[option]):
+            err.print(f"note: {model} is quantized already; {option} is ignored",
+                      highlight=False, markup=False)
     elif calibration is not None:
         samples = read_samples(calibration, graph.inputs[0]).x
     with _steps() as step, _smallest_board(model, wanted, chosen):
         compiled = compile_model(model, output, chosen.device, chosen.name, samples=samples,
-                                 goal=wanted, plan=plan, method=method, argmax=argmax,
+                                 goal=wanted, plan=plan, method=method,
+                                 weight_bits=weight_bits, argmax=argmax,
                                  progress=step)
     _report(output)
     summary = describe(compiled.network, model.name)

@@ -71,12 +71,13 @@ def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Plan:
 
 def compile_model(model: Path, out: Path, device: Device, board: str, *,
                   samples: NDArray[np.generic] | None = None, goal: Goal | None = None,
-                  plan: Path | None = None, method: str = "mse", argmax: bool = False,
-                  progress: Progress = lambda _: None) -> Compiled:
+                  plan: Path | None = None, method: str = "mse", weight_bits: int = 8,
+                  argmax: bool = False, progress: Progress = lambda _: None) -> Compiled:
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 
-    ``samples`` [n, *input shape] calibrate a float model; ``plan`` is a plan file to use in place
-    of the search for ``goal``. Raises a :class:`~.errors.GatewrightError` that says what to do.
+    ``samples`` [n, *input shape] calibrate a float model, whose weights get ``weight_bits``;
+    ``plan`` is a plan file to use in place of the search for ``goal``. Raises a
+    :class:`~.errors.GatewrightError` that says what to do.
     """
     check_output(out)
     given = _given(plan, board) if plan else None
@@ -90,7 +91,8 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
                 "give some dozens with --calibration X.npz"
             )
         progress("quantizing")
-        graph = quantize(graph, samples, method=method, progress=progress)
+        graph = quantize(graph, samples, method=method, weight_bits=weight_bits,
+                         progress=progress)
     with directory_for(out) as directory:
         directory.joinpath("rtl").mkdir()
         target = directory / "model.int8.onnx"

@@ -24,6 +24,15 @@ def test_quantizing_gives_integers_everywhere(floats, x):
     assert all(value.quant.dtype.bits == 8 for value in integers.values.values())
 
 
+def test_weights_are_as_narrow_as_asked(floats, x, tmp_path):
+    def widest(graph):
+        return max(np.abs(op.weight.astype(int)).max() for op in graph if hasattr(op, "weight"))
+
+    assert widest(gw.quantize(gw.load(floats), x, weight_bits=5)) == 15
+    compiled = gw.compile(floats, tmp_path / "out", board="icebreaker", samples=x, weight_bits=4)
+    assert widest(compiled.graph) == 7
+
+
 def test_a_quantized_network_stays_as_it_is(qdq):
     network = gw.load(qdq)
     assert gw.quantize(network, np.zeros((1, 12), np.float32)) is network

@@ -137,6 +137,10 @@ def test_a_quantized_network_needs_no_calibration(qdq, samples, tmp_path):
         qdq, tmp_path / "out", "--calibration", samples)])
     assert result.exit_code == 0
     assert "is quantized already; --calibration is ignored" in result.output
+    result = CliRunner().invoke(main, [str(word) for word in compiling(
+        qdq, tmp_path / "out", "--weight-bits", 5)])
+    assert result.exit_code == 0
+    assert "is quantized already; --weight-bits is ignored" in result.output
 
 
 def test_npy_and_folders_of_images_calibrate_too(floats, samples, tmp_path):

@@ -12,9 +12,9 @@ from .requantize import (
     requantizer,
     taps_inside,
 )
-from .scheme import quantize
+from .scheme import WEIGHT_BITS, quantize
 from .table import for_unary
 
-__all__ = ["Adder", "Requantizer", "Statistics", "accumulator_type", "average_counts", "evaluate",
-           "for_add", "for_average_pool", "for_conv", "for_unary", "measure", "model_input",
-           "quantize", "requantizer", "taps_inside"]
+__all__ = ["WEIGHT_BITS", "Adder", "Requantizer", "Statistics", "accumulator_type",
+           "average_counts", "evaluate", "for_add", "for_average_pool", "for_conv", "for_unary",
+           "measure", "model_input", "quantize", "requantizer", "taps_inside"]

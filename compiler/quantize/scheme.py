@@ -1,7 +1,8 @@
 """The quantization scheme: which values share a ``Quant``, its choice, and the integer weights.
 
-Activations are int8 with a zero point, per tensor; weights are int8 in -127..127, per channel;
-biases are int32 of the scale ``float32(input scale * weight scale)``, as ONNX wants.
+Activations are int8 with a zero point, per tensor; weights are symmetric integers of 8 bits or
+fewer (in -127..127 for 8), per channel; biases are int32 of the scale
+``float32(input scale * weight scale)``, as ONNX wants.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,11 +23,15 @@ from .requantize import channel_stairs
 from .rounding import limits
 from .staircase import provable
 
-__all__ = ["affine", "quantize", "shared"]
+__all__ = ["WEIGHT_BITS", "affine", "quantize", "shared"]
 
 ACTIVATION = ir.Int(8, True)
+# Widths that weights may have, and the largest weight of the widest.
+WEIGHT_BITS = range(2, 9)
 WEIGHT_HIGH = 127
 BIAS_HIGH = (1 << 31) - 1
+# Shares of a channel's largest weight that narrow weights may span; what is beyond is clipped.
+SPANS = np.linspace(1, 0.4, 25)
 # Widths of the requantizer's multiplier to aim for, the least first.
 NUDGED_BITS = (12, 13, 14, 15, 16)
 # Ratios to try a channel with: next to each other, they differ by less than a hundredth of a step.
@@ -34,15 +39,19 @@ TRIES = 12
 
 
 def quantize(graph: ir.Graph, samples: NDArray[Any], method: str = "mse",
-             bias_correction: bool = True,
+             bias_correction: bool = True, weight_bits: int = 8,
              progress: Callable[[str], None] | None = None) -> ir.Graph:
     """The integer network of a float one, its ranges measured on ``samples`` [n, *port.shape].
 
     ``method`` chooses each range: "minmax" (all that was seen), "percentile" (all but the outermost
     0.01 %) or "mse" (least mean square error). With ``bias_correction`` each bias makes up for the
-    mean shift that rounding the weights causes on the samples. Raises DataError for samples that
-    can not be used, and QuantizeError for a value that can not be quantized.
+    mean shift that rounding the weights causes on the samples. Weights are within
+    +-(2**(weight_bits - 1) - 1). Raises DataError for samples that can not be used, and
+    QuantizeError for a value that can not be quantized.
     """
+    if weight_bits not in WEIGHT_BITS:
+        raise QuantizeError(f"weight_bits={weight_bits}: weights have {WEIGHT_BITS[0]} to "
+                            f"{WEIGHT_BITS[-1]} bits; choose one of those")
     if method not in METHODS:
         raise QuantizeError(f"unknown calibration method {method!r}; use one of "
                             f"{', '.join(METHODS)}")
@@ -55,7 +64,7 @@ def quantize(graph: ir.Graph, samples: NDArray[Any], method: str = "mse",
     for op in graph:
         if progress:
             progress(f"quantizing: {op.name}")
-        ops.append(_quantized(op, typed, statistics, bias_correction))
+        ops.append(_quantized(op, typed, statistics, bias_correction, weight_bits))
     return replace(typed, ops=tuple(ops),
                    outputs=tuple(_output(port, typed) for port in graph.outputs))
 
@@ -161,14 +170,14 @@ def _(function: ir.Tanh) -> ir.Quant | None:
 
 @singledispatch
 def _quantized(op: ir.Op, graph: ir.Graph, statistics: Mapping[str, Statistics],
-               bias_correction: bool) -> ir.Op:
+               bias_correction: bool, weight_bits: int) -> ir.Op:
     return op
 
 
 @_quantized.register
 def _(op: ir.Conv, graph: ir.Graph, statistics: Mapping[str, Statistics],
-      bias_correction: bool) -> ir.Op:
-    layer = _Layer.of(op, graph, statistics if bias_correction else None)
+      bias_correction: bool, weight_bits: int) -> ir.Op:
+    layer = _Layer.of(op, graph, statistics if bias_correction else None, weight_bits)
     scales = layer.plain_scales()
     channels = layer.nudged(scales) or [layer.channel(c, s) for c, s in enumerate(scales)]
     return replace(op, weight=np.stack([one.weight for one in channels]).astype(np.int8),
@@ -189,7 +198,9 @@ class _Channel:
 
 @dataclass(frozen=True, eq=False)
 class _Layer:
-    """A float convolution between quantized values. ``mean[g]``: the mean window of group g."""
+    """A float convolution between quantized values. ``mean[g]``: the mean window of group g;
+    ``high``: the largest integer weight.
+    """
 
     weight: NDArray[np.float64]
     bias: NDArray[np.float64]
@@ -197,10 +208,11 @@ class _Layer:
     x: ir.Quant
     y: ir.Quant
     clip: tuple[int, int]
+    high: int
 
     @classmethod
-    def of(cls, op: ir.Conv, graph: ir.Graph,
-           statistics: Mapping[str, Statistics] | None) -> "_Layer":
+    def of(cls, op: ir.Conv, graph: ir.Graph, statistics: Mapping[str, Statistics] | None,
+           weight_bits: int) -> "_Layer":
         y = graph.quant(op.output)
         bias = np.array([float(one) for one in op.exact_bias()])
         if not (np.isfinite(op.weight.astype(np.float64)).all() and np.isfinite(bias).all()):
@@ -211,24 +223,39 @@ class _Layer:
             mean = _mean_window(op, statistics[op.inputs[0]].mean)
         each = op.channels // op.groups
         return cls(op.weight.astype(np.float64), bias, np.repeat(mean, each, axis=0),
-                   graph.quant(op.inputs[0]), y, limits(y, op.clamp))
+                   graph.quant(op.inputs[0]), y, limits(y, op.clamp), (1 << (weight_bits - 1)) - 1)
 
     def plain_scales(self) -> list[float]:
-        """The scale of each channel that makes its largest weight 127, within reason."""
+        """The scale of each channel that makes its largest weight ``high``, within reason; of
+        narrow weights the largest are clipped where the others gain more.
+        """
         flat = self.weight.reshape(len(self.weight), -1)
         unit = self.y.scale / self.x.scale
         # Below: not a step in 2**30, or a bias beyond int32. Without weights: bias to 1/256 step.
         least = np.maximum(unit * 2.0**-30, np.abs(self.bias) / self.x.scale / (BIAS_HIGH // 4))
-        peaks = np.abs(flat).max(axis=1)
-        scales = np.where(peaks > 0, peaks / WEIGHT_HIGH, unit / 256)
+        peaks = np.abs(flat).max(axis=1) * self._spans(flat)
+        scales = np.where(peaks > 0, peaks / self.high, unit / 256)
         return [_float32(scale) for scale in np.maximum(scales, least)]
+
+    def _spans(self, flat: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The share of each channel's largest weight to span for the least mean square error."""
+        if self.high == WEIGHT_HIGH:  # clipping would gain next to nothing
+            return np.ones(len(flat))
+        peaks = np.abs(flat).max(axis=1, keepdims=True)
+        errors = []
+        for span in SPANS:
+            scales = np.where(peaks > 0, peaks * span / self.high, 1.0)
+            rounded = np.clip(np.rint(flat / scales), -self.high, self.high) * scales
+            errors.append(np.square(flat - rounded).sum(axis=1))
+        best: NDArray[np.float64] = SPANS[np.argmin(errors, axis=0)]
+        return best
 
     def bias_scale(self, scale: float) -> float:
         return _float32(self.x.scale * scale)
 
     def channel(self, number: int, scale: float) -> _Channel:
         real = self.weight[number]
-        weight = np.clip(np.rint(real / scale), -WEIGHT_HIGH, WEIGHT_HIGH)
+        weight = np.clip(np.rint(real / scale), -self.high, self.high)
         shift = float(((real - weight * scale) * self.mean[number]).sum())
         bias = round((float(self.bias[number]) + shift) / self.bias_scale(scale))
         return _Channel(weight.astype(np.int64), min(max(bias, -BIAS_HIGH), BIAS_HIGH), scale)

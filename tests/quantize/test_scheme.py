@@ -6,6 +6,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from gatewright.compiler import ir
+from gatewright.compiler.errors import QuantizeError
 from gatewright.compiler.ir.verify import verify
 from gatewright.compiler.quantize import evaluate, for_conv, model_input, quantize
 from gatewright.compiler.quantize.scheme import affine, shared
@@ -137,6 +138,56 @@ def test_multipliers_are_short_and_weights_keep_their_scale():
             plain = np.abs(graph.producer(op.output).weight).reshape(op.channels, -1).max(1) / 127
             np.testing.assert_array_less(op.weight_scale, plain * 1.05)
             np.testing.assert_array_less(plain, op.weight_scale * 1.000001)
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+def test_weights_are_symmetric_and_as_narrow_as_asked(bits):
+    graph = small()
+    x = inputs(graph)
+    found = quantize(graph, x, weight_bits=bits)
+    verify(found, after="quantize")
+    high = (1 << (bits - 1)) - 1
+    for op in (op for op in found if isinstance(op, ir.Conv)):
+        assert op.weight.dtype == np.int8
+        assert (np.abs(op.weight.astype(int)).reshape(op.channels, -1).max(1) == high).all()
+        for_conv(found, op)
+
+
+def test_narrow_weights_cost_little_by_little():
+    """Each bit is worth some decibels at the output of a network."""
+    graph = network({"x": (4, 4, 16), "y": (4, 4, 24)},
+                    conv("c", "x", "y", 16, 24, 3, clamp=ir.Clamp()))
+    x = inputs(graph)
+    exact = evaluate(graph, x)["y"]
+
+    def quality(bits):
+        found = quantize(graph, x, weight_bits=bits)
+        y = golden.run(found, golden.host_input(found, x))["y"]
+        return signal_to_noise(exact, found.quant("y").dequantize(y))
+
+    found = [quality(bits) for bits in (3, 4, 5, 6)]
+    assert found == sorted(found)
+    assert found[0] > 9
+    assert found[2] > 22
+
+
+def test_narrow_weights_clip_a_channels_only_outlier():
+    op = conv("c", "x", "y", 64, 2, clamp=ir.Clamp())
+    op.weight[:] = np.resize([0.1, -0.1], op.weight.shape)
+    op.weight[0, 0, 0, 0] = 0.35
+    graph = network({"x": (1, 1, 64), "y": (1, 1, 2)}, op)
+    layer, = quantize(graph, inputs(graph), weight_bits=3)
+    assert layer.weight_scale[0] * 3 == pytest.approx(0.3, rel=0.04)
+    assert layer.weight_scale[1] * 3 == pytest.approx(0.1, rel=0.04)
+
+
+@pytest.mark.parametrize("bits", [1, 9, 0, -3])
+def test_weights_of_no_or_too_many_bits_are_refused(bits):
+    graph = small()
+    with pytest.raises(QuantizeError) as error:
+        quantize(graph, inputs(graph), weight_bits=bits)
+    assert str(error.value) == (
+        f"weight_bits={bits}: weights have 2 to 8 bits; choose one of those")
 
 
 def test_bias_correction_restores_the_mean_of_every_channel():

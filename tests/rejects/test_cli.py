@@ -160,6 +160,12 @@ def test_a_folder_without_images(floats, tmp_path, out):
         floats, out, "--calibration", tmp_path / "images")
 
 
+@pytest.mark.parametrize("bits", [0, 1, 9, -5])
+def test_weights_of_no_or_too_many_bits(bits, floats, samples, out):
+    words = f"--weight-bits {bits}: weights have 2 to 8 bits; choose one of those"
+    assert compiling(floats, out, "--calibration", samples, "--weight-bits", bits) == words
+
+
 # --- boards and goals -----------------------------------------------------------------------------
 
 

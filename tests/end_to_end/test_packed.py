@@ -1,0 +1,41 @@
+"""A network of narrow weights, several products in a DSP block, from a float file to its RTL."""
+
+import numpy as np
+import pytest
+from gatewright import boards
+from gatewright.compiler import ir
+from gatewright.compiler.driver import compile_model
+from gatewright.sim.simulate import simulate
+
+BOARD = boards.get("ulx3s-25f")
+
+
+@pytest.fixture(scope="module")
+def frames(samples):
+    return np.load(samples)["x"]
+
+
+@pytest.fixture(scope="module", params=[3, 5])
+def compiled(request, floats, frames, tmp_path_factory):
+    out = tmp_path_factory.mktemp("packed") / "out"
+    return compile_model(floats, out, BOARD.device, BOARD.name, samples=frames,
+                         weight_bits=request.param)
+
+
+def test_blocks_give_two_products_each(compiled):
+    network = compiled.network
+    convolutions = [network.designs[stage.name] for stage in compiled.plan.stages
+                    if isinstance(network.op(stage), ir.Conv)]
+    packed = [design for design in convolutions if design.products_per_block == 2]
+    assert packed
+    assert network.resources.dsp < network.multipliers
+    verilog = (compiled.directory / "rtl" / "accelerator.v").read_text()
+    assert verilog.count("MULT18X18D") == network.resources.dsp
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.3])
+def test_the_rtl_equals_the_golden_model(compiled, frames, stall):
+    done = simulate(compiled, frames, 3, stall=stall)
+    assert done.passed, done.report
+    if not stall:
+        assert done.summary["interval_cycles"] == compiled.network.interval
