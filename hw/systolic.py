@@ -337,7 +337,8 @@ class SystolicArray(wiring.Component):
         first = 0
         for n, (strip, places, start) in enumerate(zip(c.strips, held, starts, strict=True)):
             offset = first % width
-            words = [(word >> offset) & ((1 << strip.width) - 1) for word in self._memory_words(places)]
+            words = [(word >> offset) & ((1 << strip.width) - 1)
+                     for word in self._memory_words(places)]
             m.submodules[f"weights_{n}"] = rom = Rom(words, strip.width, c.family)
             m.d.comb += rom.address.eq(_kept(m, addresses[start]))
             for k, place in enumerate(places):
