@@ -1,19 +1,24 @@
-# Two commands for a fresh machine (Python 3.11 or newer, g++, make, perl; no root):
+# For a fresh machine (Python 3.11 or newer, g++, make, perl; no root):
 #   make demo   set up, then a trained digit recogniser from ONNX to bitstream and benchmark
 #   make test   set up, then the tests
+#   make bench  set up, then the benchmark: hours of place and route, it goes on where it stopped
+#               (ARGS="--only resnet8 --seeds 2" or ARGS=--no-build for less)
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test lint wheel clean
+.PHONY: demo test bench lint wheel clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/mnist/demo.py
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+bench: $(VENV)/ready
+	$(BIN)/python benchmarks/run.py $(ARGS)
 
 # mypy finds packages by their folders' names, so the root needs one that is its own.
 lint: $(VENV)/ready

@@ -21,7 +21,7 @@ from ..compiler.frontend.witness import Runtime
 from ..compiler.plan import latency
 from . import golden
 
-__all__ = ["Bench", "bench"]
+__all__ = ["Bench", "bench", "measured"]
 
 Array = NDArray[Any]
 Progress = Callable[[str], None]
@@ -143,9 +143,9 @@ def _references(compiled: Compiled, x: Array, seconds: float,
             progress(f"measuring {name}, {threads} thread{'s' if threads > 1 else ''}")
             runtime = Runtime(path, threads=threads)
             batch = BATCH if runtime.takes_batches(x) else 1
-            found.append(_measured(name, threads, runtime.run, x, batch, seconds))
+            found.append(measured(name, threads, runtime.run, x, batch, seconds))
     progress("measuring the golden model")
-    found.append(_measured("NumPy golden model", _cores(), partial(_golden, compiled), x, BATCH,
+    found.append(measured("NumPy golden model", _cores(), partial(_golden, compiled), x, BATCH,
                            seconds))
     return found
 
@@ -155,9 +155,13 @@ def _golden(compiled: Compiled, x: Array) -> object:
     return golden.host_output(graph, {**golden.run(graph, golden.host_input(graph, x))})
 
 
-def _measured(name: str, threads: int, run: Callable[[Array], object], x: Array, batch: int,
+def measured(name: str, threads: int, run: Callable[[Array], object], x: Array, batch: int,
               seconds: float) -> dict[str, Any]:
-    """One reference: microseconds a frame alone, and the better rate of that and a batch."""
+    """One reference, a row of ``cpu``: microseconds a frame alone, and the better rate of that and
+    a batch.
+
+    ``run`` takes frames [n, *shape] of ``x``; it is repeated for ``seconds`` after a warm-up.
+    """
     alone = median(_times(run, x, 1, seconds))
     rates = {1: 1 / alone}
     if batch > 1:

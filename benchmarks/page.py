@@ -1,0 +1,259 @@
+"""``results.md`` from what the steps left: our table, the CPU's, and figures that others published.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from gatewright.benchmarks.networks import SEED
+
+__all__ = ["QUOTED", "Quoted", "page"]
+
+Record = Mapping[str, Any]
+
+_NONE = "-"
+_NOT_ROUTED = "not routed"
+
+
+@dataclass(frozen=True)
+class Quoted:
+    """Microseconds a frame that somebody else published, and under which conditions."""
+
+    benchmark: str
+    who: str
+    latency_us: float
+    conditions: str
+
+
+#: MLPerf Tiny, single stream: a frame at a time, measured on a whole board by its runner
+QUOTED = (
+    Quoted("image classification", "fpgaConvNet", 147, "ZC706, 525 DSPs"),
+    Quoted("image classification", "fpgaConvNet", 411, "ZedBoard, 211 DSPs"),
+    Quoted("image classification", "GAP9", 616, "processor at 370 MHz"),
+    Quoted("image classification", "FINN", 1_512, "1 bit"),
+    Quoted("image classification", "hls4ml", 7_643, "PYNQ-Z2"),
+    Quoted("keywords", "FINN", 17.5, "MLP of 3 bits, 82.5 % right"),
+    Quoted("keywords", "fpgaConvNet", 324, "DS-CNN"),
+    Quoted("keywords", "GAP9", 476, "processor at 370 MHz"),
+    Quoted("wake words", "fpgaConvNet", 720, "ZC706"),
+    Quoted("wake words", "GAP9", 1_125, "processor at 370 MHz"),
+    Quoted("wake words", "fpgaConvNet", 9_487, "ZedBoard"),
+    Quoted("anomalies", "hls4ml", 18.7, "AUC 0.83"),
+    Quoted("anomalies", "GAP9", 176, "processor at 370 MHz"),
+)
+
+
+def page(records: Sequence[Record], source: str) -> str:
+    """The page; ``source`` is the hash of the sources as they are."""
+    return "\n\n".join([
+        "# Benchmark results",
+        "Made by `make bench`; do not edit. Networks: `benchmarks/networks.py` (MLPerf Tiny's "
+        f"topologies with weights drawn from seed {SEED}, 8 bits; trained digits). Nothing here "
+        "was measured on a board: **FPGA figures are cycles counted in simulation over the routed "
+        "clock**, from the first beat of a frame in to its last beat out, without the link to a "
+        "host. CPU figures are measured.",
+        "## FPGA", _fpga(records), *_fpga_notes(records, source),
+        "## CPU", _cpu(records), *_cpu_notes(records),
+        "## Published by others", _quoted(),
+        "## Where", _where(records)]) + "\n"
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
+    """In Markdown; the first ``words`` columns are text, the others numbers."""
+    rule = ["---"] * words + ["--:"] * (len(columns) - words)
+    lines = [columns, rule, *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# --- numbers as people read them ----------------------------------------------------------------
+
+
+def _count(number: float | None) -> str:
+    return _NONE if number is None else f"{number:,.0f}"
+
+
+def _micro(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _percent(part: float | None) -> str:
+    return _NONE if part is None else f"{100 * part:.1f} %"
+
+
+def _pair(values: Sequence[str]) -> str:
+    """Alike ones once."""
+    return " / ".join(dict.fromkeys(values))
+
+
+# --- FPGA ---------------------------------------------------------------------------------------
+
+
+_COLUMNS = ("network", "variant", "board", "bit-exact", "interval, cycles", "latency, cycles",
+            "Fmax median / best, MHz", "asked, MHz", "latency median / best, µs",
+            "frames/s median / best", "MAC utilization", "of the device", "DSP", "LUT",
+            "block RAM", "compile / simulate / build / bench, s")
+
+
+def _fpga(records: Sequence[Record]) -> str:
+    return _table(_COLUMNS, [_row(record) for record in records], 4)
+
+
+def _row(record: Record) -> list[str]:
+    names = [record["title"], record["variant"], record["board"]]
+    if not record["compile"]:
+        return [*names, "not compiled" if record["failed"] else "not run",
+                *[_NONE] * (len(_COLUMNS) - 4)]
+    exact, interval, latency = _cycles(record)
+    macs, multipliers = record["compile"]["macs"], record["compile"]["multipliers"]
+    whole = record["bench"].get("fpga", {}).get("device_multipliers")
+    return [*names, exact, _count(interval), _count(latency), *_clocked(record, interval, latency),
+            _percent(_share(macs, multipliers, interval)), _percent(_share(macs, whole, interval)),
+            _used(record, "dsp", share=True), _used(record, "lut"), _used(record, "bram"),
+            _seconds(record)]
+
+
+def _cycles(record: Record) -> tuple[str, int, int]:
+    """Whether RTL equals the golden model; interval and latency, simulated if it does."""
+    seen, planned = record["simulate"], record["compile"]
+    if not seen:
+        return "not simulated", planned["interval_cycles"], planned["latency_cycles"]
+    if seen["mismatches"]:
+        return (f"NO: {seen['mismatches']} of {seen['values']}", planned["interval_cycles"],
+                planned["latency_cycles"])
+    return f"yes, {seen['frames_run']} frames", seen["interval_cycles"], seen["latency_cycles"]
+
+
+def _clocks(record: Record) -> list[float]:
+    """Median and best of the routed seeds, neither above the documented limit."""
+    built = record["build"]
+    if not built:
+        return []
+    return [min(built["median_mhz"], built["limit_mhz"]), built["fmax_mhz"]]
+
+
+def _clocked(record: Record, interval: int, latency: int) -> list[str]:
+    """The columns of the clock: Fmax, what was asked for, and what follows from both."""
+    clocks, built = _clocks(record), record["build"]
+    if not clocks:
+        asked = record["target_mhz"]
+        return ["build failed" if "build" in record["failed"] else _NOT_ROUTED, f"{asked:g}",
+                f"({_micro(latency / asked)})", f"({_count(asked * 1e6 / interval)})"]
+    seeds = len(built["seeds"])
+    met = "met" if built["timing_met"] else "NOT met"
+    return [f"{_pair([f'{mhz:.1f}' for mhz in clocks])}, {seeds} seed{'s' if seeds > 1 else ''}",
+            f"{built['target_mhz']:g}, {met}",
+            _pair([_micro(latency / mhz) for mhz in clocks]),
+            _pair([_count(mhz * 1e6 / interval) for mhz in clocks])]
+
+
+def _share(macs: int, multipliers: int | None, interval: int) -> float | None:
+    return macs / (multipliers * interval) if multipliers else None
+
+
+def _used(record: Record, resource: str, share: bool = False) -> str:
+    """What place and route used; the plan's estimate, marked, before."""
+    routed = record["build"].get("utilization", {}).get(resource)
+    if routed:
+        used, there, mark = routed["used"], routed["available"], ""
+    else:
+        used, there = record["compile"]["estimate"][resource], record["compile"]["available"][
+            resource]
+        mark = "≈ "
+    return f"{mark}{_count(used)}" + (f" ({100 * used / there:.0f} %)" if share else "")
+
+
+def _seconds(record: Record) -> str:
+    return " / ".join(f"{record['seconds'][step]:.0f}" if step in record["seconds"] else _NONE
+                      for step in ("compile", "simulate", "build", "bench"))
+
+
+def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
+    lines = [
+        "Variants: `dsp` multiplies in DSP blocks only (the default goal), `latency` in soft logic "
+        "too. MAC utilization: products of a frame over multipliers x interval; of the device: "
+        "over all 8-bit products its DSP blocks can do, so that soft ones can lift it above "
+        "100 %."]
+    if any(not record["build"] for record in records):
+        lines.append("Not routed: figures in brackets are for the clock that is asked for, and "
+                     "≈ marks the plan's estimate.")
+    old = [f"{record['network']}-{record['variant']}" for record in records
+           if record["compile"] and record["source"] != source]
+    if old:
+        lines.append(f"Of an earlier state of the sources: {', '.join(old)}.")
+    lines += [f"{record['network']}-{record['variant']}, {step} failed: {why}"
+              for record in records for step, why in record["failed"].items()]
+    return ["\n".join(f"- {line}" for line in lines)]
+
+
+# --- CPU ----------------------------------------------------------------------------------------
+
+#: measured along, but nobody would deploy it
+_GOLDEN = "NumPy golden model"
+
+
+def _cpu(records: Sequence[Record]) -> str:
+    """A row a network: microseconds a frame alone, and the better rate of that and batches."""
+    measured: dict[str, dict[tuple[str, int], str]] = {}
+    for record in records:
+        for entry in (*record["bench"].get("cpu", []), *record["litert"].get("cpu", [])):
+            if entry["name"] != _GOLDEN:
+                measured.setdefault(record["title"], {}).setdefault(
+                    (entry["name"], entry["threads"]),
+                    f"{_micro(entry['latency_us'])} ({_count(entry['fps'])}/s)")
+    if not measured:
+        return "Not measured."
+    kinds = list(dict.fromkeys(kind for row in measured.values() for kind in row))
+    heads = [f"{name}, {threads} thread{'s' if threads > 1 else ''}" for name, threads in kinds]
+    rows = [[title, *(row.get(kind, _NONE) for kind in kinds)] for title, row in measured.items()]
+    return _table(["network", *heads], rows, 1)
+
+
+def _cpu_notes(records: Sequence[Record]) -> list[str]:
+    lines = [
+        "Microseconds a frame, one at a time (median); in brackets frames a second, the better of "
+        "that and batches of 32 (LiteRT: no batches). The networks are those of the first variant "
+        "of each, the frames test frames in turn."]
+    if any(record["litert"] for record in records):
+        lines.append("LiteRT (XNNPACK) runs the same integer network, written as a .tflite by "
+                     "`benchmarks/litert.py`; without the conversions to and from float and "
+                     "without Softmax, which ONNX Runtime's figures have.")
+    else:
+        lines.append("LiteRT: not installed (`pip install ai-edge-litert`).")
+    busy = [(max(record["load"].values()), record["bench"]["machine"]["cores"])
+            for record in records if record["load"] and record["bench"]]
+    if busy:
+        load, cores = max(busy)
+        lines.append("Other work counts against the CPU, most of all with several threads and in "
+                     f"batches: load averages before measuring were up to {load:g}, on {cores} "
+                     f"core{'s' if cores > 1 else ''}. At rest they are below 1 or the benchmark's "
+                     "own; `--again bench --again litert` measures anew.")
+    return ["\n".join(f"- {line}" for line in lines)]
+
+
+# --- others -------------------------------------------------------------------------------------
+
+
+def _quoted() -> str:
+    rows = [[one.benchmark, one.who, one.conditions, _micro(one.latency_us)] for one in QUOTED]
+    return (_table(["MLPerf Tiny benchmark", "who", "conditions", "latency, µs"], rows, 3)
+            + "\n\nQuoted, not measured here: MLPerf Tiny, single stream, a whole board with its "
+            "input and output. Ours is the accelerator alone, in simulation, with weights that are "
+            "not trained. GAP9's figures and hls4ml's of image classification follow from the "
+            "median rates in the result files of MLPerf Tiny 1.0 (closed and open division); the "
+            "others are quoted as given.")
+
+
+# --- where --------------------------------------------------------------------------------------
+
+
+def _where(records: Sequence[Record]) -> str:
+    facts: dict[str, str] = {}
+    for record in records:
+        facts |= {name: str(value) for name, value in record["bench"].get("machine", {}).items()}
+        facts |= {name: str(value) for name, value in record["build"].get("tools", {}).items()}
+        if record["litert"]:
+            facts["ai-edge-litert"] = record["litert"]["version"]
+        if record["simulate"]:
+            facts["simulator"] = record["simulate"]["simulator"]
+    facts["seed of weights"] = str(SEED)
+    return _table(["", "value"], facts.items(), 2)

@@ -1,0 +1,118 @@
+"""Run the benchmark: every network and variant through compile, simulate, build and bench.
+
+    python benchmarks/run.py [--only NAME]... [--seeds N] [--jobs N] [--no-build]
+
+Interrupt it at will: finished steps, and finished seeds of an unfinished build, are kept in the
+output directory and used again while nothing that they were made from has changed.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from gatewright.benchmarks.page import page
+from gatewright.benchmarks.steps import (
+    STEPS,
+    Entry,
+    Progress,
+    Settings,
+    Variant,
+    record,
+    run,
+    source_hash,
+)
+from gatewright.compiler.plan import Goal
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
+
+__all__ = ["ENTRIES", "VARIANTS", "main"]
+
+VARIANTS = {
+    "dsp": Variant("DSP blocks only", Goal()),
+    "latency": Variant("soft multipliers too", Goal("latency")),
+}
+
+ENTRIES = (
+    Entry("resnet8", "dsp", "ulx3s-85f", 100.0),
+    Entry("resnet8", "latency", "ulx3s-85f", 85.0),
+    Entry("ds_cnn", "dsp", "ulx3s-85f", 100.0),
+    Entry("ds_cnn", "latency", "ulx3s-85f", 85.0),
+    Entry("mobilenet", "dsp", "ulx3s-85f", 85.0),
+    Entry("mobilenet", "latency", "ulx3s-85f", 85.0),
+    Entry("autoencoder", "dsp", "ulx3s-85f", 100.0),
+    Entry("autoencoder", "latency", "ulx3s-85f", 100.0),
+    Entry("digits", "dsp", "ulx3s-85f", 100.0),
+    Entry("digits", "latency", "ulx3s-85f", 85.0),
+    Entry("digits_small", "dsp", "icebreaker", 24.0),
+)
+
+HERE = Path(__file__).parent
+
+err = Console(stderr=True, soft_wrap=True)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", multiple=True, metavar="NAME",
+              help="A network (resnet8) or an entry (resnet8-dsp); may be repeated.")
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True,
+              help="Place and route with so many seeds.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
+              help="Seeds at a time.")
+@click.option("--frames", type=click.IntRange(1), default=4, show_default=True,
+              help="Frames to simulate.")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
+              help="For each measurement of the CPU.")
+@click.option("--no-build", is_flag=True, help="Route nothing; what was routed before is shown.")
+@click.option("--again", multiple=True, type=click.Choice(STEPS),
+              help="A step to take anew, though it is kept (bench: on a machine at rest).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("out") / "bench",
+              show_default=True)
+@click.option("--results", type=click.Path(path_type=Path), default=HERE / "results.md",
+              show_default="results.md beside run.py", help="The page to write.")
+def main(only: tuple[str, ...], seeds: int, jobs: int, frames: int, seconds: float, no_build: bool,
+         again: tuple[str, ...], output: Path, results: Path) -> None:
+    """Compile, simulate, build and bench the networks, and write the page of results."""
+    chosen = [entry for entry in ENTRIES if not only or {entry.network, entry.name} & set(only)]
+    unknown = set(only) - {name for entry in ENTRIES for name in (entry.network, entry.name)}
+    if unknown:
+        raise click.BadParameter(f"{', '.join(sorted(unknown))}; choose from "
+                                 f"{', '.join(entry.name for entry in ENTRIES)}", param_hint="only")
+    settings = Settings(frames, seeds, jobs, not no_build, seconds, again)
+    output.mkdir(parents=True, exist_ok=True)
+    try:
+        with _steps() as step:
+            for entry in chosen:
+                run(entry, VARIANTS[entry.variant], output, settings, step)
+    except KeyboardInterrupt:
+        err.print("interrupted; finished steps are kept")
+        sys.exit(130)
+    records = [record(entry, output) for entry in ENTRIES]
+    results.write_text(page(records, source_hash()), encoding="utf-8")
+    err.print(f"written: {results}", highlight=False, markup=False)
+    if any(row["failed"] for row in records):
+        sys.exit(1)
+
+
+@contextmanager
+def _steps() -> Iterator[Progress]:
+    """A progress line on standard error; where that is no terminal, a line a step."""
+    with Bar(SpinnerColumn(), TextColumn("{task.description}", markup=False),
+             BarColumn(bar_width=24), TimeElapsedColumn(), console=err, transient=True) as progress:
+        task = progress.add_task("", total=None)
+
+        def step(what: str, fraction: float | None) -> None:
+            if fraction is None:
+                progress.reset(task, total=None, description=what)
+            else:
+                progress.update(task, description=what, total=1.0, completed=fraction)
+            if fraction == 1.0 or (not err.is_terminal and fraction is None):
+                err.print(what, highlight=False, markup=False)
+
+        yield step
+
+
+if __name__ == "__main__":
+    main()

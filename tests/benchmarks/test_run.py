@@ -1,0 +1,213 @@
+"""The benchmark keeps finished steps, and its page says what was and what was not done."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from gatewright.benchmarks import run as command
+from gatewright.benchmarks import steps
+from gatewright.benchmarks.page import page
+from gatewright.compiler.errors import FitError, TimingError
+
+from ..report.summaries import BENCH, BUILD, COMPILE, SIMULATE
+
+ENTRY = next(entry for entry in command.ENTRIES if entry.network == "digits_small")
+
+
+def fake(**change):
+    """A record as the steps leave it; ``change`` replaces keys."""
+    return copy.deepcopy({
+        "network": "net", "variant": "dsp", "board": "ulx3s-25f", "target_mhz": 150.0,
+        "title": "the net", "source": "now", "failed": {},
+        "seconds": {"compile": 1.2, "simulate": 3.4, "build": 567.8, "bench": 9.0},
+        "compile": COMPILE, "simulate": SIMULATE | {"frames_run": 3}, "build": BUILD,
+        "litert": {}, "load": {"bench": 0.4},
+        "bench": BENCH | {"fpga": BENCH["fpga"] | {"device_multipliers": 28}}} | change)
+
+
+def row(text, title="the net"):
+    """The cells of the FPGA table's row, by column."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    heads = next(line for line in lines if "bit-exact" in line)
+    cells = next(line for line in lines if line.startswith(f"| {title} |"))
+    return dict(zip(*([cell.strip() for cell in line.strip("|").split("|")]
+                      for line in (heads, cells)), strict=True))
+
+
+# The page.
+
+def test_a_routed_row_has_median_and_best():
+    found = row(page([fake()], "now"))
+    assert found["bit-exact"] == "yes, 3 frames"
+    assert (found["interval, cycles"], found["latency, cycles"]) == ("4,000", "6,001")
+    assert found["Fmax median / best, MHz"] == "150.6 / 161.2, 2 seeds"
+    assert found["asked, MHz"] == "150, met"
+    assert found["latency median / best, µs"] == "39.8 / 37.2"
+    assert found["frames/s median / best"] == "37,650 / 40,312"
+    assert found["MAC utilization"] == f"{100 * 1_500_000 / (20 * 4000):.1f} %"
+    assert found["of the device"] == f"{100 * 1_500_000 / (28 * 4000):.1f} %"
+    assert (found["DSP"], found["LUT"]) == ("20 (71 %)", "6,250")
+    assert found["compile / simulate / build / bench, s"] == "1 / 3 / 568 / 9"
+
+
+def test_a_clock_above_the_documented_limit_does_not_count():
+    found = row(page([fake(build=BUILD | {"fmax_mhz": 140.0, "limit_mhz": 140.0})], "now"))
+    assert found["Fmax median / best, MHz"] == "140.0, 2 seeds"
+
+
+def test_a_missed_clock_is_shown_all_the_same():
+    found = row(page([fake(build=BUILD | {"timing_met": False, "target_mhz": 200.0})], "now"))
+    assert found["asked, MHz"] == "200, NOT met"
+    assert "161.2" in found["Fmax median / best, MHz"]
+
+
+def test_what_is_not_routed_is_in_brackets():
+    text = page([fake(build={}, seconds={"compile": 1.0})], "now")
+    found = row(text)
+    assert found["Fmax median / best, MHz"] == "not routed"
+    assert found["latency median / best, µs"] == f"({6001 / 150:.3g})"
+    assert found["LUT"] == "≈ 5,000"
+    assert found["compile / simulate / build / bench, s"] == "1 / - / - / -"
+    assert "Not routed: figures in brackets" in text
+
+
+def test_mismatches_are_not_hidden():
+    found = row(page([fake(simulate=SIMULATE | {"frames_run": 3, "mismatches": 7})], "now"))
+    assert found["bit-exact"] == "NO: 7 of 12345"
+    assert found["latency, cycles"] == "6,000", "the plan's, as the simulation is not to be trusted"
+
+
+def test_failures_and_earlier_sources_are_told():
+    broken = fake(compile={}, simulate={}, build={}, bench={}, seconds={},
+                  failed={"compile": "it does not fit"})
+    text = page([broken, fake(title="old", source="before", network="old")], "now")
+    assert row(text)["bit-exact"] == "not compiled"
+    assert "net-dsp, compile failed: it does not fit" in text
+    assert "Of an earlier state of the sources: old-dsp." in text
+
+
+def test_the_cpu_has_a_row_a_network():
+    text = page([fake(), fake(variant="latency")], "now")
+    assert "| network | ONNX Runtime int8, 1 thread |" in text
+    assert text.count("| the net | 80 (15,000/s) |") == 1
+    assert "NumPy" not in text.partition("## Published")[0].partition("## CPU")[2]
+
+
+def test_a_busy_machine_is_told():
+    text = page([fake(), fake(variant="latency", load={"bench": 7.5, "litert": 3.0})], "now")
+    assert "up to 7.5, on 4 cores" in text
+
+
+def test_litert_is_a_further_column_or_not_installed():
+    row_of = {"name": "LiteRT int8", "threads": 1, "latency_us": 42.0, "fps": 23_800.0}
+    text = page([fake(litert={"version": "2.3.0", "cpu": [row_of]})], "now")
+    assert "| LiteRT int8, 1 thread |" in text
+    assert "| 80 (15,000/s) | 42 (23,800/s) |" in text
+    assert "| ai-edge-litert | 2.3.0 |" in text
+    assert "LiteRT: not installed" in page([fake()], "now")
+
+
+# The steps.
+
+def silent(_what, _fraction):
+    pass
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    """The smallest network after all steps but place and route."""
+    folder = tmp_path_factory.mktemp("bench")
+    code = CliRunner().invoke(command.main, [
+        "--only", ENTRY.name, "--no-build", "--frames", "1", "--seconds", "0.01",
+        "-o", str(folder), "--results", str(folder / "results.md")])
+    assert code.exit_code == 0, code.output
+    return folder
+
+
+def test_the_smallest_network_is_run_and_the_page_written(out):
+    found = row((out / "results.md").read_text(), "digits_small (trained)")
+    assert found["bit-exact"].startswith("yes, ")
+    assert found["Fmax median / best, MHz"] == "not routed"
+    kept = steps.record(ENTRY, out)
+    assert set(kept["seconds"]) >= {"compile", "simulate", "bench"}
+    assert kept["source"] == steps.source_hash()
+
+
+def settings(**change):
+    return steps.Settings(**({"frames": 1, "seconds": 0.01, "build": False} | change))
+
+
+def again(out, **change):
+    """What is done when it runs once more."""
+    said = []
+    steps.run(ENTRY, command.VARIANTS[ENTRY.variant], out, settings(**change),
+              lambda what, _: said.append(what))
+    return said
+
+
+def test_finished_steps_are_kept(out):
+    done = [f"{ENTRY.name}: {step} (kept from before)" for step in ("compile", "simulate", "bench")]
+    assert [what for what in again(out) if "litert" not in what] == done
+    assert f"{ENTRY.name}: simulate" in again(out, again=("simulate",))
+
+
+def test_only_what_changed_is_done_again(out):
+    said = again(out, seconds=0.02)
+    assert f"{ENTRY.name}: simulate (kept from before)" in said
+    assert f"{ENTRY.name}: bench" in said
+
+
+def test_a_missed_clock_is_a_result_and_its_seconds_add_up(out, monkeypatch):
+    def build(directory, *_args, **_kwargs):
+        (directory / "build.json").write_text(json.dumps(BUILD | {"timing_met": False}))
+        raise TimingError("too slow")
+
+    monkeypatch.setattr(steps, "build", build)
+    clock = iter([0.0, 0.0, 5.0, 5.0, *range(100, 10_000, 100)])
+    monkeypatch.setattr(steps, "perf_counter", lambda: float(next(clock)))
+    again(out, build=True, seeds=2, seconds=0.02)
+    first = steps.record(ENTRY, out)
+    assert first["build"]["timing_met"] is False
+    assert not first["failed"]
+    assert first["seconds"]["build"] == 5.0
+    again(out, build=True, seeds=3, seconds=0.02)
+    assert steps.record(ENTRY, out)["seconds"]["build"] > 5.0
+    (out / ENTRY.name / "build.json").unlink()
+
+
+def test_a_design_that_does_not_fit_is_told(out, monkeypatch):
+    def build(*_args, **_kwargs):
+        raise FitError("no room")
+
+    monkeypatch.setattr(steps, "build", build)
+    again(out, build=True, seconds=0.02)
+    kept = steps.record(ENTRY, out)
+    assert kept["failed"] == {"build": "no room"}
+    assert row(page([kept], "now"), kept["title"])["Fmax median / best, MHz"] == "build failed"
+
+
+def test_a_new_compile_keeps_routed_seeds(tmp_path):
+    directory = tmp_path / "design"
+    (directory / "build").mkdir(parents=True)
+    (directory / "build" / "seed-1.json").write_text("{}")
+    with steps._beside(directory / "build"):
+        assert not (directory / "build").exists()
+    assert (directory / "build" / "seed-1.json").exists()
+
+
+def test_unknown_names_are_refused(tmp_path):
+    done = CliRunner().invoke(command.main, ["--only", "resnet9", "-o", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "resnet9; choose from resnet8-dsp, " in done.output
+
+
+def test_results_belong_to_the_table():
+    """The committed page has a row for each entry."""
+    text = (Path(command.__file__).parent / "results.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    for entry in command.ENTRIES:
+        title = command.NETWORKS[entry.network].title
+        assert any(line.startswith(f"| {title} | {entry.variant} | {entry.board} |")
+                   for line in rows), entry.name
