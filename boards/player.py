@@ -158,7 +158,9 @@ class Collect(wiring.Component):
     def _cycles(self, m: Module) -> Signal:
         """The count, in two halves, for a carry to pass only one of them in a cycle."""
         half = 4 * CYCLES_BYTES
-        low, carry, high = Signal(half), Signal(), Signal(half)
+        # Without a reset: a frame's first beat clears the count, and nothing else must reach it.
+        low, high = Signal(half, reset_less=True), Signal(half, reset_less=True)
+        carry = Signal(reset_less=True)
         last, counting = Signal(), Signal()
         m.d.sync += [
             last.eq(self.m_axis.valid & self.m_axis.ready & self.m_axis.payload.last),
