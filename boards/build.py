@@ -526,7 +526,7 @@ _ICE40_FF = {f"SB_{name}": {"ff": 1} for name in (
 
 _FLOWS: Mapping[str, _Flow] = {
     "ecp5": _Flow(
-        synth="synth_ecp5 -abc9 {dsp} -top {top} -json netlist.json",
+        synth="synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -json netlist.json",
         place="nextpnr-ecp5", pack="ecppack",
         routed_suffix="--textcfg", bitstream_suffix=".bit",
         route_flags=("--router", "router2"), pack_flags=("--compress",),

@@ -433,33 +433,27 @@ class SystolicArray(wiring.Component):
 
     def _accumulate_and_drain(self, m, sums):
         c = self.config
-        control = delay_flags(m, Cat(self.i.valid, self.i.valid & self.i.last), c.depth_of_sum)
+        control = delay_flags(m, Cat(self.i.valid, self.i.first, self.i.valid & self.i.last),
+                              c.depth_of_sum)
         passed = [None] * c.lanes
         passed_valid = None
         for group in range(c.groups):
-            valid, done = control[0], control[1]
-            finished = delay_flags(m, done, 1)
+            valid, first = control[0], control[1]
+            finished = delay_flags(m, control[2], 1)
             leaves = Signal(name=f"leaves_{group}")
             m.d.sync += leaves.eq(finished if passed_valid is None else finished | passed_valid)
             results = []
             for lane in range(c.lanes):
                 column = group * c.lanes + lane
-                total = Signal(c.acc, name=f"total_{column}", reset_less=True)
+                acc = Signal(c.acc, name=f"acc_{column}", reset_less=True)
                 if c.folds == 1:
-                    m.d.sync += total.eq(sums[column])
+                    m.d.sync += acc.eq(sums[column])
                 else:
-                    # cleared after a reduction's last word, not masked at the next one's first
-                    acc = Signal(c.acc, name=f"acc_{column}")
-                    added = Signal.like(acc, name=f"added_{column}")
-                    m.d.comb += added.eq(acc + sums[column])
-                    m.d.sync += total.eq(added)
                     with m.If(valid):
-                        m.d.sync += acc.eq(added)
-                    with m.If(done):
-                        m.d.sync += acc.eq(0)
+                        m.d.sync += acc.eq(Mux(first, 0, acc) + sums[column])
                 result = Signal(c.acc, name=f"result_{column}", reset_less=True)
-                m.d.sync += result.eq(total if passed[lane] is None
-                                      else Mux(finished, total, passed[lane]))
+                m.d.sync += result.eq(acc if passed[lane] is None
+                                      else Mux(finished, acc, passed[lane]))
                 results.append(result)
             if group + 1 < c.groups:
                 passed = [delay(m, result, 1) for result in results]
