@@ -124,7 +124,7 @@ def _goal(goal: str | None, clock_mhz: float) -> Any:
         return Goal("fps", max(1, int(clock_mhz * 1e6 / rate)))
     if goal not in ("latency", "fps", "area"):
         raise DataError(f"--goal {goal}: choose latency, fps, fps=N or area")
-    return Goal("latency" if goal == "fps" else goal)
+    return Goal(goal)
 
 
 def _open(directory: Path) -> Any:

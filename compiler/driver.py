@@ -59,12 +59,12 @@ def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Plan:
             return plan
     except FitError:
         pass
-    fastest = make_plan(graph, device, board, Goal("latency"))
+    fastest = make_plan(graph, device, board, Goal("fps"))
     least = Network(graph, fastest, device).interval
     if least > goal.interval:
         raise FitError(
             f"the goal allows {goal.interval} cycles a frame, but the fastest plan that fits "
-            f"{board} takes {least}; ask for fewer frames a second, or for --goal latency"
+            f"{board} takes {least}; ask for fewer frames a second, or for --goal fps"
         )
     return fastest
 
@@ -185,7 +185,8 @@ def describe(network: Network, model: str) -> dict[str, Any]:
     return {
         "model": model, "board": network.plan.board, "layers": rows,
         "macs": sum(row["macs"] for row in rows),
-        "interval_cycles": network.interval, "latency_cycles": latency(network),
+        "interval_cycles": network.interval, "bound_cycles": network.plan.bound_interval,
+        "latency_cycles": latency(network), "bound_latency_cycles": network.plan.bound_latency,
         "multipliers": network.multipliers,
         "estimate": asdict(need) | {"lut": cells(need, device)},
         "available": {"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},

@@ -16,6 +16,7 @@ from .pool import AveragePool, MaxPool, PoolConfig
 from .primitives import Multiplier, MultiplierConfig, SoftMultiplier, block_of, packed_products
 from .ram import Ram, RamConfig
 from .reduce import ReduceConfig
+from .replay import ReplayConfig
 from .requantize import Requantize, RequantizeConfig, Rounding
 from .rom import Rom
 from .stage import FeedConfig
@@ -29,7 +30,7 @@ __all__ = ["Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayCo
            "AveragePool", "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork",
            "Link", "Lookup", "LookupConfig", "MatMul", "MatMulConfig", "MaxPool", "Multiplier",
            "MultiplierConfig", "PoolConfig", "Ram", "RamConfig", "ReduceConfig", "RegisterSlice",
-           "Requantize", "RequantizeConfig", "Resources", "Rom", "Rounding", "Shape",
-           "SlidingWindow", "SoftMultiplier", "SystolicArray", "WidthConfig", "WidthConverter",
-           "WindowConfig", "beats", "block_of", "block_rams", "cover", "integer", "packed_products",
-           "queue"]
+           "ReplayConfig", "Requantize", "RequantizeConfig", "Resources", "Rom", "Rounding",
+           "Shape", "SlidingWindow", "SoftMultiplier", "SystolicArray", "WidthConfig",
+           "WidthConverter", "WindowConfig", "beats", "block_of", "block_rams", "cover", "integer",
+           "packed_products", "queue"]

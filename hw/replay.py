@@ -48,10 +48,17 @@ class ReplayConfig:
         """Words out for one reduction."""
         return ceil_div(self.length, self.width_out)
 
+    @staticmethod
+    def places(width_in: int, width_out: int) -> int:
+        """Places in a word in at which a word out may begin."""
+        return width_in // gcd(width_in, width_out)
+
     def resources(self) -> Resources:
-        """An estimate of the cutter and the two banks."""
-        widths = (self.width_in + self.width_out) * self.element.width
-        return Resources(3 * widths + self.memory_bits // 8, 2 * widths)
+        """An estimate of queue, cutter and the two banks."""
+        into, out = self.width_in * self.element.width, self.width_out * self.element.width
+        choice = ceil_div(2 * self.places(self.width_in, self.width_out), 3)
+        return Resources(4 * into + out * choice + self.memory_bits // 8 + 80,
+                         5 * into + 2 * out + 60)
 
     @property
     def memory_bits(self) -> int:
@@ -127,7 +134,7 @@ class Replay(wiring.Component):
         """
         c = self.config
         bits = c.element.width
-        ring = c.width_in // gcd(c.width_in, c.width_out)
+        ring = c.places(c.width_in, c.width_out)
         begins = [(n * c.width_out - 1) % c.width_in + 1 for n in range(ring)]
         # a word is taken if it is reached into; a reduction's last word out takes what is left
         takes = [begin + c.width_out > c.width_in for begin in begins]

@@ -1,78 +1,77 @@
 """Choosing the folding: as fast as the board allows, or as small as the goal allows."""
 
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, gcd
 
 from .. import ir
-from ..errors import FitError, PlanError
+from ..errors import FitError
+from .choose import Budget, Chooser
 from .device import Device
 from .fifo import with_queues
 from .network import Network, Plan
-from .resources import LINK, Resources, cells
-from .stages import ConvDesign, Design, StagePlan, design, foldings
+from .options import Option, menus
+from .resources import LINK, Resources, cells, total
+from .schedule import latency
+from .stages import Design, StagePlan
 
-__all__ = ["Goal", "make_plan", "assign_blocks", "lacking"]
+__all__ = ["Goal", "SOFT_SHARE", "make_plan", "assign_blocks", "lacking"]
 
 #: share of a device's logic that a plan may count on: placement needs air
-_LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.95}
-#: deepest weight memories that are put into logic, tried in turn until the block RAM suffices
-_LOGIC_DEPTHS = (64, 32, 128, 256, 512, 16, 0)
+_LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.9}
+#: the same where multipliers in soft logic fill it: they are many short carry chains
+SOFT_SHARE = {"ecp5": 0.6, "ice40": 0.9}
+#: intervals of plans for latency, in units of the least one: frames may follow one another
+_SLOWER = 1.5
+#: times that queues and converters are counted and the choice is made again
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Goal:
     """What the plan is for.
 
-    ``"balanced"``: as fast as the DSP blocks allow. ``"latency"``: as fast as fits, with
-    multipliers in soft logic too. ``"fps"``: the smallest whose ``interval`` (cycles a frame)
-    suffices. ``"area"``: the smallest.
+    ``"balanced"``: the least interval that the DSP blocks allow. ``"latency"``: the least latency,
+    with multipliers in soft logic too. ``"fps"``: the smallest whose ``interval`` (cycles a frame)
+    suffices; without one the least interval, with soft multipliers too. ``"area"``: the smallest.
     """
 
     kind: str = "balanced"
     interval: int | None = None
 
 
-@dataclass(frozen=True)
-class _Choice:
-    stage: StagePlan
-    cycles: int
-    multipliers: int
-    blocks: int
-    lanes_in: int
-    cost: Resources
-
-
 def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Plan:
     """A plan for ``graph`` on ``device``.
 
-    The frame interval is the slowest stage's, so for an interval each stage takes its cheapest
-    folding that keeps it; the least interval whose stages together fit is found by bisection.
+    The frame interval is the slowest stage's, so for an interval each stage needs only the fewest
+    multipliers that keep it; the least interval whose stages together fit is found by bisection.
     Raises :class:`FitError` when even the smallest plan is too large.
     """
-    least: Plan | None = None
-    tried = _try_all(graph, device)
-    for depth in _LOGIC_DEPTHS:
-        search = _Search(graph, device, board, tried, depth)
-        plan = search.best(goal)
-        if plan is not None:
-            return plan
-        least = least or search.plan(search.slowest())
-    assert least is not None
-    network = Network(graph, least, device)
+    search = _Search(graph, device, board)
+    plan = search.best(goal)
+    if plan is not None:
+        return plan
+    least = search.smallest()
+    lacks = lacking(Network(graph, least, device).resources, device)
+    if not lacks:
+        return least
     raise FitError(f"the network does not fit {device.name}: at its smallest it needs "
-                   + ", ".join(f"{need} {name} of {have}"
-                               for name, need, have in lacking(network.resources, device)))
+                   + ", ".join(f"{need} {name} of {have}" for name, need, have in lacks))
 
 
 def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     """What is too much for the device: name, needed, available to a plan."""
-    room = int(device.lut * _LOGIC_SHARE[device.family]) - LINK.lut
-    table = [("LUTs" if device.family == "ecp5" else "logic cells", cells(need, device), room),
+    table = [("LUTs" if device.family == "ecp5" else "logic cells", cells(need, device),
+              _room(device, _LOGIC_SHARE)),
              ("flip-flops", need.ff, device.ff),
              ("DSP blocks", need.dsp, device.dsp),
              ("block RAMs", need.bram, device.bram)]
     return [row for row in table if row[1] > row[2]]
+
+
+def _room(device: Device, share: dict[str, float]) -> int:
+    """Logic cells for a plan."""
+    return int(device.lut * share[device.family]) - LINK.lut
 
 
 def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan, ...]:
@@ -81,8 +80,7 @@ def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan,
     On the chip they lie in dataflow order, so that neighbours in the network are neighbours
     there.
     """
-    left = device.dsp
-    hard = {}
+    left, hard = device.dsp, {}
     for shape in sorted(designs, key=lambda shape: -shape.stage.hard):
         granted = min(shape.stage.hard, left * shape.products_per_block)
         while shape.blocks(granted) > left:
@@ -98,149 +96,128 @@ def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan,
     return tuple(placed)
 
 
-#: share of the interval that stages without multipliers may take
-_AHEAD = 0.9
-
-
-@dataclass(frozen=True)
-class _Tried:
-    """A folding with its weights in logic and, where it has any, in block RAM; ``depth`` is that of
-    a weight memory.
-    """
-
-    logic: _Choice
-    block: _Choice | None
-    depth: int
-
-
-def _try_all(graph: ir.Graph, device: Device) -> dict[str, list[_Tried]]:
-    """All legal foldings of every operator that has hardware, by the name of its output."""
-    ops = [op for op in graph if not isinstance(op, ir.Reshape)]
-    return {op.output: [tried for simd, pe in dict.fromkeys(foldings(op, graph))
-                        if (tried := _try(op, number, simd, pe, graph, device))]
-            for number, op in enumerate(ops)}
-
-
-def _try(op: ir.Op, number: int, simd: int, pe: int, graph: ir.Graph,
-         device: Device) -> _Tried | None:
-    hard = simd * pe if isinstance(op, ir.Conv) else 0
-    stage = StagePlan(f"s{number:02d}_{type(op).__name__.lower()}", (op.output,), simd, pe, hard)
-    try:
-        shape = design(op, graph, stage, device)
-    except PlanError:
-        return None
-    if not isinstance(shape, ConvDesign):
-        return _Tried(_choice(stage, shape, device), None, 0)
-    block = replace(stage, weights="block")
-    in_block = replace(shape, stage=block, array=replace(shape.array, block_ram=True))
-    return _Tried(_choice(stage, shape, device), _choice(block, in_block, device),
-                  shape.array.depth)
-
-
-def _choice(stage: StagePlan, shape: Design, device: Device) -> _Choice:
-    return _Choice(stage, shape.cycles(), shape.multipliers, shape.blocks(shape.multipliers),
-                   shape.lanes_in, shape.resources(device))
-
-
 class _Search:
-    """Plans for given intervals, with weight memories up to ``logic_depth`` words in logic."""
+    """Plans of one network for one device."""
 
-    def __init__(self, graph: ir.Graph, device: Device, board: str,
-                 tried: dict[str, list[_Tried]], logic_depth: int):
+    def __init__(self, graph: ir.Graph, device: Device, board: str):
         self.graph, self.device, self.board = graph, device, board
-        self.ops = [op for op in graph if not isinstance(op, ir.Reshape)]
-        self.choices = {name: self._worthwhile(found, logic_depth) for name, found in tried.items()}
-
-    @staticmethod
-    def _worthwhile(tried: list[_Tried], logic_depth: int) -> list[_Choice]:
-        """Foldings that are not worse than another in all of time, multipliers, LUTs and input."""
-        found = [t.block if t.block and t.depth > logic_depth else t.logic for t in tried]
-        found.sort(key=lambda c: (c.cycles, c.blocks, c.multipliers,
-                                  c.cost.lut + 300 * c.cost.bram))
-        kept: list[_Choice] = []
-        for choice in found:
-            if not any(k.blocks <= choice.blocks and k.multipliers <= choice.multipliers
-                       and _size(k) <= _size(choice)
-                       and k.lanes_in % choice.lanes_in == 0 for k in kept):
-                kept.append(choice)
-        return kept
+        self.menus = menus(graph, device)
+        stages = tuple(StagePlan(menu.name, (menu.op.output,)) for menu in self.menus)
+        self.chooser = Chooser(self.menus, Network(graph, Plan(board, stages, {}), device))
+        self.intervals = self.chooser.intervals()
 
     def best(self, goal: Goal) -> Plan | None:
-        """The plan of the least interval that fits (not below the goal's), or None."""
-        intervals = sorted({c.cycles for choices in self.choices.values() for c in choices})
+        """The plan for ``goal``; None when nothing fits."""
+        soft = [self._budget(SOFT_SHARE), self._budget(_LOGIC_SHARE)]
         if goal.kind == "area":
-            intervals = [self.slowest()]
-        elif goal.interval is not None:
-            enough = [i for i in intervals if i <= goal.interval]
-            intervals = enough[-1:] if enough else intervals[:1]
-        low, high, found = 0, len(intervals) - 1, None
-        while low <= high:
-            middle = (low + high) // 2
-            plan = self.plan(intervals[middle])
-            if self._fits(plan, goal):
-                found, high = plan, middle - 1
-            else:
-                low = middle + 1
-        return found
+            return self._first(self.intervals[-1], [self._budget(_LOGIC_SHARE)])
+        if goal.interval is not None:
+            within = self.intervals[:max(1, bisect_right(self.intervals, goal.interval))]
+            return self._first(within[-1], [self._hard(), *soft])
+        find = self.shortest if goal.kind == "latency" else self.fastest
+        for budget in [self._hard()] if goal.kind == "balanced" else soft:
+            plan = find(budget)
+            if plan is not None:
+                return plan
+        return None
 
-    def slowest(self) -> int:
-        """The interval at which every stage may have its smallest folding."""
-        return max(c.cycles for choices in self.choices.values() for c in choices)
+    def _budget(self, share: dict[str, float], soft: int | None = None) -> Budget:
+        device = self.device
+        return Budget(_room(device, share), device.ff, device.dsp, device.bram, soft)
 
-    def plan(self, interval: int) -> Plan:
-        """Each stage's cheapest folding within ``interval`` (or its fastest)."""
-        designs: list[Design] = []
-        lanes: dict[str, int] = {}
-        for op in self.ops:
-            chosen = self._cheapest(op, interval, lanes)
-            designs.append(design(op, self.graph, chosen, self.device))
-            lanes[op.output] = designs[-1].lanes_out
-        plan = Plan(self.board, assign_blocks(designs, self.device), {}, 1)
-        network = Network(self.graph, plan, self.device)
-        plan = replace(plan, lanes_in=self._lanes_in(network, interval))
-        return with_queues(self.graph, plan, Network(self.graph, plan, self.device))
+    def _hard(self) -> Budget:
+        """Without soft multipliers, or only as many as the smallest plan needs."""
+        wanted = [menu.fewest(self.intervals[-1]) or 0 for menu in self.menus]
+        return self._budget(_LOGIC_SHARE, sum(self.chooser.soft(wanted, self.device.dsp)))
 
-    def _cheapest(self, op: ir.Op, interval: int, lanes: dict[str, int]) -> StagePlan:
-        """The cheapest folding within ``interval`` whose input needs no slower conversion."""
-        choices = self.choices[op.output]
-        # cheap stages run ahead of the arrays, so that they never set the pace
-        limit = interval if isinstance(op, ir.Conv) else _AHEAD * interval
-        enough = ([c for c in choices if c.cycles <= limit]
-                  or [c for c in choices if c.cycles <= interval]
-                  or [min(choices, key=lambda c: c.cycles)])
-        incoming = [(self.graph.shape(name), lanes.get(name, 1)) for name in op.inputs]
+    def _first(self, interval: int, budgets: Sequence[Budget]) -> Plan | None:
+        return next((plan for budget in budgets if (plan := self.plan(interval, budget))), None)
 
-        def converts(choice: _Choice) -> bool:
-            return any(shape.pixels * ceil(shape.channels / gcd(n, choice.lanes_in)) > interval
-                       for shape, n in incoming)
+    def fastest(self, budget: Budget) -> Plan | None:
+        """The plan of the least interval, with the bound on it."""
+        chooser, intervals = self.chooser, self.intervals
+        enough = _least(intervals, lambda i: chooser.enough(i, budget))
+        if enough == len(intervals):
+            return None
+        bound = enough + _least(intervals[enough:],
+                                lambda i: chooser.choose(i, budget) is not None)
+        if bound == len(intervals):
+            return None
+        plans: dict[int, Plan | None] = {}
 
-        return min(enough, key=lambda c: (converts(c), c.blocks, c.multipliers, _size(c))).stage
+        def planned(interval: int) -> bool:
+            plans[interval] = self.plan(interval, budget)
+            return plans[interval] is not None
 
-    def _lanes_in(self, network: Network, interval: int) -> int:
-        """As wide as the first stage wants its input, or as the interval asks for."""
-        shape = self.graph.values[self.graph.inputs[0].value].shape
-        takers = [edge for edge in network.edges if edge.source is None]
-        wanted = takers[0].lanes_in if len(takers) == 1 else 1
-        if shape.channels % wanted:
-            wanted = 1
-        return next((n for n in range(wanted, shape.channels + 1)
-                     if shape.channels % n == 0
-                     and shape.pixels * ceil(shape.channels / n) <= interval), shape.channels)
+        found = bound if planned(intervals[bound]) else (
+            bound + 1 + _least(intervals[bound + 1:], planned))
+        plan = plans.get(intervals[found]) if found < len(intervals) else None
+        return replace(plan, bound_interval=intervals[bound]) if plan else None
 
-    def _fits(self, plan: Plan, goal: Goal) -> bool:
-        network = Network(self.graph, plan, self.device)
-        hard = sum(stage.hard for stage in plan.stages)
-        if goal.kind == "balanced" and hard < network.multipliers > self.least_multipliers:
-            return False
-        return not lacking(network.resources, self.device)
+    def plan(self, interval: int, budget: Budget) -> Plan | None:
+        """The plan of the fewest multipliers that keeps ``interval`` and ``budget``.
 
-    @property
-    def least_multipliers(self) -> int:
-        """Of the smallest foldings: fewer are not to be had, so what exceeds the blocks must be
-        soft.
+        What queues and converters take is known only for a plan; it is taken off the budget, and
+        the choice is made again, until all is kept.
         """
-        return sum(min(c.multipliers for c in choices) for choices in self.choices.values())
+        left = budget
+        for _ in range(_ROUNDS):
+            chosen = self.chooser.choose(interval, left)
+            if chosen is None:
+                return None
+            network = self._network(chosen, interval)
+            if self._within(network, budget):
+                return network.plan
+            left = self._beside(network, budget)
+        return None
+
+    def shortest(self, budget: Budget) -> Plan | None:
+        """The plan of about the least latency, with the bound on it, from the fastest one on."""
+        from .shorten import shorten  # SciPy
+        fastest = self.fastest(budget)
+        if fastest is None:
+            return None
+        least = Network(self.graph, fastest, self.device)
+        network, bound, slowest = least, 0, int(_SLOWER * least.interval)
+        for _ in range(_ROUNDS):
+            found = shorten(self.chooser, network, budget, self._beside(network, budget),
+                            slowest)
+            bound = bound or found.bound
+            if not found.choices:
+                break
+            networks = [self._network(chosen, slowest, eager=True) for chosen in found.choices]
+            fitting = [n for n in networks if self._within(n, budget)]
+            if fitting:
+                least = min(least, *fitting, key=latency)
+                break
+            network = networks[0]
+        return replace(least.plan, bound_interval=None, bound_latency=min(bound, latency(least)))
+
+    def _within(self, network: Network, budget: Budget) -> bool:
+        need = network.resources
+        return (cells(need, self.device) <= budget.cells and need.ff <= budget.ff
+                and need.bram <= budget.bram)
+
+    def _beside(self, network: Network, budget: Budget) -> Budget:
+        """What queues and converters as in ``network`` leave for the stages."""
+        rest = total([network.resources, *(design.resources(self.device) * -1
+                                           for design in network.designs.values())])
+        return budget.less(cells(rest, self.device), rest.ff, rest.bram)
+
+    def smallest(self) -> Plan:
+        """The plan of the fewest multipliers, whether it fits or not."""
+        interval = self.intervals[-1]
+        chosen = [menu.options(interval)[0] for menu in self.menus]
+        return self._network(chosen, interval).plan
+
+    def _network(self, chosen: Sequence[Option], interval: int, *, eager: bool = False) -> Network:
+        stages = assign_blocks([option.design for option in chosen], self.device)
+        lanes = self.chooser.lanes_in(chosen, interval, eager=eager) or 1
+        plan = Plan(self.board, stages, {}, lanes)
+        network = Network(self.graph, plan, self.device)
+        return Network(self.graph, with_queues(self.graph, plan, network), self.device)
 
 
-def _size(choice: _Choice) -> int:
-    return choice.cost.lut + 300 * choice.cost.bram + choice.cost.ff // 4
+def _least(values: Sequence[int], suffices: Callable[[int], bool]) -> int:
+    """The place of the first value that ``suffices``, of rising values; their number if none."""
+    return bisect_left(values, True, key=suffices)

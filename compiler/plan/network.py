@@ -1,6 +1,6 @@
 """The dataflow of a plan: stages, the edges between them, and when each row passes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import ceil, gcd
 
@@ -20,7 +20,9 @@ class Plan:
 
     ``lanes_in`` is how many elements the host sends a beat. ``queues`` maps (stage, input index) to
     the depth in pixels of the queue before that input; inputs without one are not listed.
-    ``argmax``: the hardware gives the winning class instead of all scores.
+    ``argmax``: the hardware gives the winning class instead of all scores. No plan of the
+    network for this board has an interval below ``bound_interval`` or a latency below
+    ``bound_latency``, as far as the search can tell (cycles; None: it did not look).
     """
 
     board: str
@@ -28,6 +30,8 @@ class Plan:
     queues: dict[tuple[str, int], int]
     lanes_in: int = 1
     argmax: bool = False
+    bound_interval: int | None = field(default=None, compare=False)
+    bound_latency: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

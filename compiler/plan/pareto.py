@@ -68,8 +68,8 @@ def explore(graph: ir.Graph, device: Device, board: str, *, points: int = 24, jo
     task = _Task(graph, device, board)
     store = _Store(cache, task.key)
     ends = [store.known.get(kind) or store.keep(kind, task.end(kind))
-            for kind in ("latency", "area")]
-    fastest, slowest = (end.interval for end in ends)
+            for kind in ("fps", "latency", "area")]
+    fastest, slowest = ends[0].interval, ends[-1].interval
     found = {end.interval: end for end in ends}
     targets = [target for target in _spaced(fastest, slowest, points) if target not in found]
     todo = [target for target in targets if str(target) not in store.known]
@@ -134,7 +134,7 @@ class _Task:
         return digest.hexdigest()[:16]
 
     def end(self, kind: str) -> Point:
-        """The fastest plan (``"latency"``) or the smallest (``"area"``)."""
+        """The plan of the least interval or latency, or the smallest."""
         return self._point(None, Goal(kind))
 
     def __call__(self, target: int) -> Point:

@@ -6,6 +6,9 @@ from fractions import Fraction
 from functools import lru_cache, singledispatch
 from math import ceil
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ... import hw
 from .. import ir
 from ..errors import PlanError
@@ -13,7 +16,8 @@ from ..quantize.requantize import accumulator_type, round_half_even
 from .device import Device
 from .resources import Resources
 
-__all__ = ["StagePlan", "Design", "ConvDesign", "PoolDesign", "SimpleDesign", "design", "foldings"]
+__all__ = ["StagePlan", "Design", "ConvDesign", "PoolDesign", "SimpleDesign", "ConvFoldings",
+           "conv_foldings", "design", "foldings", "packing"]
 
 _REQUANTIZE_LATENCY = 10
 _QUEUE_LATENCY = 2
@@ -128,7 +132,7 @@ class ConvDesign(Design):
     def resources(self, device: Device) -> Resources:
         lanes = self.array.lanes
         rounds = hw.RequantizeConfig.estimate(lanes, self.array.acc.width, self.results)
-        return (self.feed.resources() + self.array.resources() + rounds
+        return (_feed_resources(self.feed) + self.array.resources() + rounds
                 + hw.queue(8 * lanes))
 
 
@@ -158,7 +162,7 @@ class PoolDesign(Design):
         reduce = hw.ReduceConfig(self.feed.width, lanes, self.feed.folds, element, out)
         rounds = (hw.RequantizeConfig.estimate(lanes, out.width, 1) if self.acc
                   else Resources())
-        return (self.feed.resources() + reduce.resources() + rounds
+        return (_feed_resources(self.feed) + reduce.resources() + rounds
                 + hw.queue(8 * lanes))
 
 
@@ -184,6 +188,12 @@ class SimpleDesign(Design):
 
     def resources(self, device: Device) -> Resources:
         return self.cost
+
+
+@lru_cache(maxsize=4096)
+def _feed_resources(feed: hw.FeedConfig) -> Resources:
+    """Remembered, for many arrays are tried behind one feed."""
+    return feed.resources()
 
 
 # From operators to designs.
@@ -235,6 +245,12 @@ def _packed_type(op: ir.Conv, x: hw.Shape, stage: StagePlan,
     return w, most, pack
 
 
+def packing(op: ir.Conv, graph: ir.Graph, device: Device) -> int:
+    """Products of one activation that a DSP block can give."""
+    x = hw_shape(graph.quant(op.inputs[0]).dtype)
+    return _packed_type(op, x, StagePlan("", (op.output,), hard=1), device)[2]
+
+
 def _within(op: ir.Op, name: str, value: int, most: int, why: str) -> None:
     if not 1 <= value <= most:
         raise PlanError(f"{op.name}: {name}={value}, but {why}; choose 1 to {most}")
@@ -270,14 +286,11 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage.simd,
                                                             stage.pe)
     groups = feed.window.groups
-    out_of_group = columns if not depthwise else stage.pe
     x = hw_shape(graph.quant(op.inputs[0]).dtype)
     w, most, pack = _packed_type(op, x, stage, device)
     # a beat may not hold channels of two groups; columns of one beat may share DSP blocks
-    legal = [q for q in range(1, stage.pe + 1)
-             if stage.pe % q == 0 and stage.pe // q <= feed.folds
-             and (groups == 1 or depthwise or out_of_group % q == 0)]
-    lanes = next((q for n in range(pack, 0, -1) for q in legal if q % n == 0), None)
+    within = columns if groups > 1 and not depthwise else None
+    lanes = _lanes(stage.pe, feed.folds, within, pack)
     if lanes is None:
         raise PlanError(f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results "
                         f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
@@ -291,6 +304,15 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     array = replace(array, sites=_sites(stage, device, array.blocks(array.hard_multipliers)))
     pixels = graph.shape(op.output).pixels
     return ConvDesign(stage, pixels, feed, array, groups * feed.passes * array.groups)
+
+
+def _lanes(pe: int, folds: int, within: int | None, pack: int = 1) -> int | None:
+    """The fewest results a beat with which ``pe`` of them leave every ``folds`` cycles, a multiple
+    of ``pack`` or else of something smaller; ``within`` is what it must divide.
+    """
+    legal = [q for q in range(1, pe + 1) if pe % q == 0 and pe // q <= folds
+             and (within is None or within % q == 0)]
+    return next((q for n in range(pack, 0, -1) for q in legal if q % n == 0), None)
 
 
 def _sites(stage: StagePlan, device: Device, blocks: int) -> tuple[str, ...]:
@@ -307,22 +329,26 @@ def _sites(stage: StagePlan, device: Device, blocks: int) -> tuple[str, ...]:
 def _conv_feed(op: ir.Conv, graph: ir.Graph, device: Device, simd: int,
                pe: int) -> hw.FeedConfig:
     fill = graph.quant(op.inputs[0]).zero
-    depth = op.weight.shape[3]
-    passes = ceil(op.channels // op.groups / pe)
-    for way in _parallel_taps(op.window):
-        chunk, rest = divmod(simd, way[0] * way[1])
-        pointwise = op.window.taps == 1 and op.groups == 1
-        if not rest and chunk <= depth and (depth % chunk == 0 or pointwise):
-            window = _window(op, graph, device, op.window, fill, chunk, parallel=way,
-                             groups=op.groups)
-            return hw.FeedConfig(window, simd, passes)
-    divisors = [d for d in range(1, depth + 1) if depth % d == 0]
-    way, chunk = min(((way, d) for way in _parallel_taps(op.window) for d in divisors
-                      if way[0] * way[1] * d >= simd),
-                     key=lambda pair: pair[0][0] * pair[0][1] * pair[1])
+    way, chunk = _read(op, simd)
     window = _window(op, graph, device, op.window, fill, chunk, parallel=way,
                      groups=op.groups)
-    return hw.FeedConfig(window, simd, passes)
+    return hw.FeedConfig(window, simd, ceil(op.channels // op.groups / pe))
+
+
+def _read(op: ir.Conv, simd: int) -> tuple[tuple[int, int], int]:
+    """Taps (rows, columns) and channels that the line buffer gives at once: just ``simd`` elements
+    if it can, else the next larger number, for a replay to cut.
+    """
+    depth = op.weight.shape[3]
+    pointwise = op.window.taps == 1 and op.groups == 1
+    for way in _parallel_taps(op.window):
+        chunk, rest = divmod(simd, way[0] * way[1])
+        if not rest and chunk <= depth and (depth % chunk == 0 or pointwise):
+            return way, chunk
+    divisors = [d for d in range(1, depth + 1) if depth % d == 0]
+    return min(((way, d) for way in _parallel_taps(op.window) for d in divisors
+                if way[0] * way[1] * d >= simd),
+               key=lambda pair: pair[0][0] * pair[0][1] * pair[1])
 
 
 def _depthwise_feed(op: ir.Conv, graph: ir.Graph, device: Device, simd: int,
@@ -336,22 +362,91 @@ def _depthwise_feed(op: ir.Conv, graph: ir.Graph, device: Device, simd: int,
     return hw.FeedConfig(window, simd, 1, pe)
 
 
+@dataclass(frozen=True)
+class ConvFoldings:
+    """Foldings of a convolution as columns of integers, a row each, without their designs.
+
+    ``lanes``: results a beat, each a requantizer. ``cut``: 1 where the reads need a replay.
+    """
+
+    cycles: NDArray[np.int64]
+    multipliers: NDArray[np.int64]
+    lanes: NDArray[np.int64]
+    cut: NDArray[np.int64]
+    simd: NDArray[np.int64]
+    pe: NDArray[np.int64]
+
+
+#: most places at which a replay may have to begin a word: its choice among them grows with each
+_MOST_PLACES = 16
+
+
+@lru_cache(maxsize=256)
+def conv_foldings(op: ir.Conv, graph: ir.Graph) -> ConvFoldings:
+    """Every folding that could be worth its multipliers, by cycles and then multipliers.
+
+    Any simd up to the reduction and any pe up to the channels is legal, and listed unless it needs
+    a replay larger than is sensible. Folds take few values and a simd larger than they need only
+    costs, unless the line buffer reads just so many at once; a larger pe may have a divisor closer
+    to the folds, so it is kept.
+    """
+    columns = op.channels if op.depthwise else op.channels // op.groups
+    reduction = op.window.taps if op.depthwise else op.reduction
+    there, pixels = graph.shape(op.inputs[0]), graph.shape(op.output).pixels
+    folds = -(-reduction // np.arange(1, reduction + 1))
+    least = np.unique(folds, return_index=True)[1] + 1
+    pe = np.arange(1, columns + 1)
+    passes = -(-columns // pe) * (1 if op.depthwise else op.groups)
+    found = []
+    for simd in sorted({*least.tolist(), *_read_at_once(op)}, reverse=True):
+        count = int(folds[simd - 1])
+        if op.depthwise:
+            direct, chunk = simd in _read_at_once(op), pe
+        else:
+            way, channels = _read(op, simd)
+            direct, chunk = way[0] * way[1] * channels == simd, np.full(columns, channels)
+        if not direct and hw.ReplayConfig.places(_at_once(op, simd), simd) > _MOST_PLACES:
+            continue
+        words = -(-there.channels // chunk)
+        lanes = pe // _largest_divisors(columns, count)
+        if op.groups > 1 and not op.depthwise:
+            lanes = np.array([_lanes(n, count, columns) or 0 for n in range(1, columns + 1)])
+        found.append(np.stack([np.maximum(pixels * count * passes, there.pixels * words), simd * pe,
+                               lanes, np.full(columns, not direct), np.full(columns, simd), pe]))
+    table = np.concatenate(found, 1)
+    table = table[:, table[2] > 0]
+    return ConvFoldings(*table[:, np.lexsort((table[2], table[1], table[0]))])
+
+
+def _at_once(op: ir.Conv, simd: int) -> int:
+    """Elements (of each channel, in a depthwise layer) that the line buffer gives for ``simd``."""
+    if op.depthwise:
+        return min(n for n in _read_at_once(op) if n >= simd)
+    (rows, columns), channels = _read(op, simd)
+    return rows * columns * channels
+
+
+def _read_at_once(op: ir.Conv) -> set[int]:
+    """Every simd that the line buffer gives by channels that divide and taps in line."""
+    ways = {rows * columns for rows, columns in _parallel_taps(op.window)}
+    if op.depthwise:
+        return ways
+    depth = op.weight.shape[3]
+    return {way * d for way in ways for d in range(1, depth + 1) if depth % d == 0}
+
+
+def _largest_divisors(most: int, limit: int) -> NDArray[np.int64]:
+    """Of each number from 1 to ``most``: its largest divisor up to ``limit``."""
+    found = np.ones(most, np.int64)
+    for divisor in range(2, min(most, limit) + 1):
+        found[divisor - 1::divisor].fill(divisor)
+    return found
+
+
 @foldings.register
 def _(op: ir.Conv, graph: ir.Graph) -> Iterator[tuple[int, int]]:
-    columns = op.channels if op.depthwise else op.channels // op.groups
-    widths = sorted({ceil(columns / n) for n in range(1, columns + 1)})
-    ways = {way[0] * way[1] for way in _parallel_taps(op.window)}
-    if op.depthwise:
-        rows = sorted(ways)
-    elif op.window.taps == 1:
-        depth = op.weight.shape[3]
-        rows = sorted({ceil(depth / n) for n in range(1, depth + 1)})
-    else:
-        depth = op.weight.shape[3]
-        rows = sorted({way * d for way in ways for d in range(1, depth + 1) if depth % d == 0})
-    for simd in rows:
-        for pe in widths:
-            yield simd, pe
+    table = conv_foldings(op, graph)
+    yield from zip(table.simd.tolist(), table.pe.tolist(), strict=True)
 
 
 @design.register(ir.MaxPool)

@@ -100,10 +100,20 @@ def plan(compiled: Summary) -> View:
         ("model", compiled.get("model", _UNKNOWN)), ("board", compiled["board"]),
         ("products a frame", _large(compiled.get("macs"))),
         ("multipliers", _count(compiled.get("multipliers"))),
-        ("interval", f"{_count(compiled['interval_cycles'])} cycles a frame"),
-        ("latency", f"{_count(compiled['latency_cycles'])} cycles"),
+        ("interval", _bounded(compiled["interval_cycles"], compiled.get("bound_cycles"),
+                              "cycles a frame")),
+        ("latency", _bounded(compiled["latency_cycles"], compiled.get("bound_latency_cycles"),
+                             "cycles")),
         ("fits the board", "yes" if compiled["fits"] else "no"),
     ])
+
+
+def _bounded(cycles: int, bound: int | None, unit: str) -> str:
+    """With the bound that the search found, if it looked for one, and how far that is below."""
+    found = f"{_count(cycles)} {unit}"
+    return found if bound is None else (
+        f"{found}; no plan for this goal is below {_count(bound)} "
+        f"({_percent((cycles - bound) / cycles)} less)")
 
 
 def lacking(compiled: Summary) -> View | None:

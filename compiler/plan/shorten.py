@@ -1,0 +1,222 @@
+"""The least latency: a program over options whose rows are critical paths of the schedule."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, gcd, inf
+
+from .choose import Budget, Chooser
+from .network import Network
+from .options import Option
+from .program import Program
+from .schedule import Pace, Path, Schedule, pace
+
+__all__ = ["Shortened", "shorten"]
+
+#: rounds of paths with mixtures of options, then with one option a stage
+_MIXED, _WHOLE = 80, 8
+#: paths longer than the program knew by this share are added to it
+_CLOSE = 0.003
+#: options about as fast as the mixture, either way, that the whole rounds choose from
+_NEAR = 1.35
+#: what filling the logic may cost of the latency: plans as short are told apart by size
+_SIZE_SHARE = 0.01
+#: times that every stage is gone over in the end
+_SWEEPS = 4
+_NODES = 400
+_GAP = 0.003
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """Options for every stage, and a latency that no choice of the options tried goes below."""
+
+    choices: list[list[Option]]
+    bound: int
+
+
+def shorten(chooser: Chooser, template: Network, budget: Budget, left: Budget,
+            slowest: int) -> Shortened:
+    """Choices of about the least latency within ``left``, the shortest first; the bound is for the
+    whole ``budget``, of which queues and converters take the rest.
+
+    A frame's last beat waits for a chain of events, each of which lasts a row, a latency or a
+    row's way into a buffer of some stage (:class:`~.schedule.Path`). So the latency is the longest
+    of many sums, each of which is linear in which option a stage takes, and convex as a whole. The
+    program starts with no sums, and each round adds the longest one under its own answer (Kelley's
+    cutting planes), first for mixtures of options, which gives the bound, then for whole ones. What
+    the program leaves out (rows that a buffer has no room for, widths that do not match) is made
+    good by changing one stage at a time.
+
+    ``slowest``: cycles a frame that no stage and no width converter goes beyond.
+    """
+    return _Shortener(chooser, template, budget, slowest).run(left)
+
+
+class _Shortener:
+    def __init__(self, chooser: Chooser, template: Network, budget: Budget, slowest: int):
+        self.chooser, self.budget, self.slowest = chooser, budget, slowest
+        self.schedule = Schedule(template)
+        graph = template.graph
+        self.heights = [graph.shape(menu.op.output).height for menu in chooser.menus]
+        self.lists = [menu.speeds(slowest, budget.blocks * max(1, menu.per_block)
+                                  + budget.cells // (1 + menu.soft[0])) for menu in chooser.menus]
+
+    def paces(self, lists: Sequence[Sequence[Option]]) -> list[list[Pace]]:
+        """The least pace of each option: with the widest input, and room for all rows, for what
+        buffers and widths add is not linear, and little.
+        """
+        found = [[replace(pace(o.design, height), room=inf) for o in options]
+                 for options, height in zip(lists, self.heights, strict=True)]
+        for source, sink, edge in self.chooser.joints:
+            window = self.schedule.windows[sink]
+            if source is None and window is not None:
+                found[sink] = [replace(p, writing=max(p.writing, edge.pixels_in // window.height
+                                                      * (edge.channels_in // self._common(o))))
+                               for o, p in zip(lists[sink], found[sink], strict=True)]
+        return found
+
+    def _common(self, option: Option) -> int:
+        """The most elements of the network's input that come together to an option."""
+        return max(gcd(n, option.lanes[0]) for n in self.chooser.inputs)
+
+    def latency(self, chosen: Sequence[Option]) -> float:
+        """The latency of a choice as :func:`~.schedule.latency` has it; infinite where no width of
+        the network's input suits.
+        """
+        lanes_in = self.chooser.lanes_in(chosen, self.slowest, eager=True)
+        if lanes_in is None:
+            return inf
+        paces = [pace(o.design, height) for o, height in zip(chosen, self.heights, strict=True)]
+        late = {}
+        for joint, (source, sink, edge) in enumerate(self.chooser.joints):
+            lanes = lanes_in if source is None else chosen[source].lanes[1]
+            cycles = self.chooser.converting(joint, lanes, chosen[sink].lanes[0])
+            if cycles > self.slowest:
+                return inf
+            late[edge] = self.chooser.passing(joint, lanes, chosen[sink].lanes[0])
+            window = self.schedule.windows[sink]
+            if window is not None:
+                paces[sink] = replace(paces[sink], writing=max(paces[sink].writing,
+                                                               cycles // window.height))
+        return self.schedule.run(paces, lanes_in, late).last
+
+    def improved(self, chosen: list[Option], left: Budget) -> list[Option]:
+        """The choice after every change of one stage that makes it shorter within ``left``."""
+        best = self.latency(chosen)
+        for _ in range(_SWEEPS):
+            before = best
+            for n, options in enumerate(self.lists):
+                for option in options:
+                    other = [*chosen[:n], option, *chosen[n + 1:]]
+                    if self.chooser.keeps(other, left):
+                        length = self.latency(other)
+                        if length < best:
+                            best, chosen = length, other
+            if best == before:
+                break
+        return chosen
+
+    def run(self, left: Budget) -> Shortened:
+        model, paths = _Model(self, self.lists, self.budget), list[Path]()
+        bound, means = 0.0, list[Pace]()
+        for _ in range(_MIXED):
+            found = model.solve()
+            if found is None:
+                return Shortened([], 0)
+            bound, means = found.length, found.paces
+            if not self._longer(found, model, paths):
+                break
+        near = [_near(options, paces, mean) for options, paces, mean
+                in zip(self.lists, self.paces(self.lists), means, strict=True)]
+        choices = self._whole(near, left, paths, bound) or self._whole(self.lists, left, paths,
+                                                                       bound)
+        return Shortened(sorted(choices, key=self.latency), ceil(bound))
+
+    def _whole(self, lists: Sequence[Sequence[Option]], left: Budget, paths: list[Path],
+               bound: float) -> list[list[Option]]:
+        """Choices of one option a stage from ``lists``, with the paths that are known so far."""
+        model = _Model(self, lists, left, bound)
+        for path in paths:
+            model.add(path)
+        choices = []
+        for _ in range(_WHOLE):
+            found = model.solve()
+            if found is None:
+                break
+            choices.append(self.improved(
+                [options[n] for options, n in zip(lists, found.places, strict=True)], left))
+            if not self._longer(found, model, paths):
+                break
+        return choices
+
+    def _longer(self, found: "_Found", model: "_Model", paths: list[Path]) -> bool:
+        """Add the longest path at the paces found, if it is longer than those the model knows."""
+        run = self.schedule.run(found.paces, max(self.chooser.inputs))
+        if run.last <= found.length * (1 + _CLOSE):
+            return False
+        paths.append(run.path())
+        model.add(paths[-1])
+        return True
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The longest path known at its least, each stage's pace, its option of the most weight."""
+
+    length: float
+    paces: list[Pace]
+    places: list[int]
+
+
+class _Model:
+    """The program: weights of options, and the length of the longest path.
+
+    With the length of the longest path, each stage takes one option, and its size costs a little;
+    without, options mix.
+    """
+
+    def __init__(self, search: _Shortener, lists: Sequence[Sequence[Option]],
+                 budget: Budget, length: float | None = None):
+        self.search, self.whole = search, length is not None
+        self.program = program = Program()
+        chooser = search.chooser
+        scale = _SIZE_SHARE * (length or 0) / budget.cells
+        (self.longest,) = program.reals([1.0])
+        self.taken = [program.binaries([scale * o.size for o in options]) for options in lists]
+        for variables in self.taken:
+            program.row(dict.fromkeys(variables, 1.0), 1, 1)
+        chooser.budget_rows(program, lists, self.taken, budget, scale)
+        if self.whole:
+            chooser.width_rows(program, lists, self.taken, search.slowest)
+        self.paces = search.paces(lists)
+
+    def add(self, path: Path) -> None:
+        """The longest path is at least this one."""
+        row = {self.longest: 1.0}
+        for variables, paces, counts in zip(self.taken, self.paces, path.counts, strict=True):
+            row |= {v: -sum(n * x for n, x in zip(counts, (p.row, p.latency, p.writing),
+                                                  strict=True))
+                    for v, p in zip(variables, paces, strict=True)}
+        self.program.row(row, path.rest, float("inf"))
+
+    def solve(self) -> _Found | None:
+        values = self.program.solve(_NODES, relaxed=not self.whole, gap=_GAP)
+        if values is None:
+            return None
+        means, places = [], []
+        for variables, paces in zip(self.taken, self.paces, strict=True):
+            weights = values[variables]
+            means.append(Pace(float(weights @ [p.row for p in paces]),
+                              float(weights @ [p.latency for p in paces]),
+                              float(weights @ [p.writing for p in paces])))
+            places.append(int(weights.argmax()))
+        return _Found(float(values[self.longest]), means, places)
+
+
+def _near(options: Sequence[Option], paces: Sequence[Pace], mean: Pace) -> list[Option]:
+    """Those about as fast as the mean, and the next ones either way."""
+    rows = [p.row for p in paces]
+    slower = min((row for row in rows if row >= mean.row), default=inf)
+    faster = max((row for row in rows if row <= mean.row), default=0)
+    low, high = min(mean.row / _NEAR, faster), max(mean.row * _NEAR, slower)
+    return [o for o, row in zip(options, rows, strict=True) if low <= row <= high]
