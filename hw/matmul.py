@@ -65,4 +65,7 @@ class MatMul(WindowStage):
             array.i.payload.as_value().eq(flow.payload.as_value()),
         ]
         wiring.connect(m, array.o, requantize.i)
-        return requantize.o, requantize.dropped, config.array.latency + config.requantize.latency
+        # the stage counts on a result a cycle
+        waits = config.array.drain_cycles - (config.array.groups - 1)
+        latency = config.array.latency + waits + config.requantize.latency
+        return requantize.o, requantize.dropped, latency

@@ -10,13 +10,15 @@ from amaranth.utils import ceil_log2
 from .cost import Resources
 from .delay import delay, delay_flags
 from .loops import Loops
-from .primitives import MultiplierConfig, SoftMultiplier
+from .primitives import MultiplierConfig, SerialMultiplier, SoftMultiplier
 from .stream import Flow
 from .width import ceil_div
 
-__all__ = ["Rounding", "RequantizeConfig", "Requantize", "Narrower"]
+__all__ = ["Rounding", "RequantizeConfig", "Requantize", "Timing", "Narrower"]
 
 
+#: bits of a multiplier, as estimated: enough for almost every network that we quantize
+MULT_BITS = 12
 #: bits of an offset, as estimated
 _OFFSET_BITS = 30
 
@@ -44,7 +46,8 @@ class RequantizeConfig:
     time.
 
     Entry n serves ``repeat`` beats, and ``len(keep)`` entries make a period. ``keep`` tells which
-    entries leave; the others are dropped (columns beyond the last channel).
+    entries leave; the others are dropped (columns beyond the last channel). Beats come at least
+    ``spacing`` cycles apart: the multiplier takes as many to be that much smaller.
     """
 
     lanes: int
@@ -55,6 +58,7 @@ class RequantizeConfig:
     keep: tuple[bool, ...]
     rounding: Rounding
     repeat: int = 1
+    spacing: int = 1
 
     def __post_init__(self):
         assert len(self.mult) == len(self.offset) == self.lanes * len(self.keep)
@@ -73,23 +77,112 @@ class RequantizeConfig:
         return len(set(self.mult)) == len(set(self.offset)) == 1
 
     @property
+    def timing(self) -> "Timing":
+        """When what happens."""
+        entries = 1 if self.constant and all(self.keep) else len(self.keep)
+        return Timing(self.mult_shape.width, entries, self.spacing)
+
+    @staticmethod
+    def usual(entries: int, spacing: int) -> "Timing":
+        """:attr:`timing` before the constants are known."""
+        return Timing(MULT_BITS, entries, spacing)
+
+    @property
     def latency(self) -> int:
-        """Cycles: the constants, the product and the offset, the rounding."""
-        rows = (self.mult_shape.width + 1) // 2 + 1
-        return 2 + 2 + ceil_log2(rows) + Narrower.latency
+        """Cycles from a beat in to the beat out."""
+        return self.timing.latency
 
     def resources(self) -> Resources:
         """An estimate of the arithmetic and its constants."""
-        return self.estimate(self.lanes, self.acc.width, len(self.keep), self.mult_shape.width)
+        return self.estimate(self.lanes, self.acc.width, len(self.keep), self.spacing,
+                             self.mult_shape.width)
 
     @staticmethod
-    def estimate(lanes: int, acc: int, beats: int, mult: int = 14) -> Resources:
+    def estimate(lanes: int, acc: int, beats: int, spacing: int = 1,
+                 mult: int = MULT_BITS) -> Resources:
         """Before the constants are known: ``acc`` and ``mult`` bits, ``beats`` a period."""
-        product = acc + mult
-        lut = (acc + 3) * mult * 3 // 2 + product + 30
-        constants = beats * lanes * (mult + _OFFSET_BITS)
-        return Resources(lanes * lut + ceil_div(constants, 16),
-                         lanes * (acc * mult + 3 * product))
+        t = Timing(mult, beats, spacing)
+        rows = ceil_div(t.digit, 2)
+        multiply = MultiplierConfig(signed(acc), unsigned(t.digit)).soft_lut if t.digit > 1 else 0
+        tree = (acc + 2) * (2 * rows - 1)
+        constants = mult + _OFFSET_BITS if beats > 1 else 0
+        narrow = Resources(25, 32)
+        product = (Resources(multiply + mult + 2 * _OFFSET_BITS,
+                             acc + mult + tree + _OFFSET_BITS * (1 + t.offset_delay))
+                   if t.serial else
+                   Resources(multiply + acc + mult + _OFFSET_BITS,
+                             2 * acc + tree + _OFFSET_BITS * (rows - 1).bit_length()))
+        table = Resources(constants if beats <= 16 else ceil_div(constants * beats, 11),
+                          constants * t.lookup)
+        return (product + narrow + table) * lanes + Resources(0, 12)
+
+
+@dataclass(frozen=True)
+class Timing:
+    """When a :class:`Requantize` does what, for multipliers of ``mult`` bits in ``entries``.
+
+    Cycle 0 brings the beat. Its constants are looked up (the memory, and a register where it is
+    large), while it waits if need be; the product takes the digits of the multiplier one by one.
+    Constants of the next beat may be looked up as soon as this one's are used.
+    """
+
+    mult: int
+    entries: int
+    spacing: int
+
+    @property
+    def digit(self) -> int:
+        """Bits of a multiplier that count each cycle: so many that the next beat need not wait."""
+        return ceil_div(self.mult, self.spacing)
+
+    @property
+    def digits(self) -> int:
+        return SerialMultiplier.digits_of(self.mult, self.digit)
+
+    @property
+    def serial(self) -> bool:
+        return self.digits > 1
+
+    @property
+    def lookup(self) -> int:
+        """Cycles from an entry's number to its constants; a table that one LUT a bit holds is fast.
+        """
+        if self.entries == 1:
+            return 0
+        return 2 if self.entries > 16 or not self.serial else 1
+
+    @property
+    def _rows(self) -> int:
+        """Cycles from a digit to its product."""
+        return MultiplierConfig(signed(1), unsigned(self.digit)).soft_latency
+
+    @property
+    def start(self) -> int:
+        """The cycle in which the multiplier takes the beat."""
+        if not self.serial:
+            return 2
+        return max(0, self.lookup + 1 - self.spacing)
+
+    @property
+    def advance(self) -> int:
+        """The cycle in which the entry's number steps: late enough to keep the offset till it is
+        taken, soon enough to have the next beat's constants when that comes.
+        """
+        if not self.serial:
+            return 0
+        return self.start + min(1 + self._rows, self.spacing - 1) - self.lookup
+
+    @property
+    def offset_delay(self) -> int:
+        """Cycles that an offset is held beyond its entry's time."""
+        return max(0, 2 + self._rows - self.spacing)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a beat in to the beat out."""
+        if not self.serial:
+            return 2 + 2 + ceil_log2((self.mult + 1) // 2 + 1) + Narrower.latency
+        return self.start + self.digits + 1 + self._rows + Narrower.latency
 
 
 class Narrower(wiring.Component):
@@ -126,7 +219,7 @@ class Narrower(wiring.Component):
 
 
 class Requantize(wiring.Component):
-    """``o = clip((acc * mult + offset) >> shift, low, high)``, a beat a cycle.
+    """``o = clip((acc * mult + offset) >> shift, low, high)``, a beat every ``spacing`` cycles.
 
     Beat n of a period takes the n-th ``lanes`` of ``mult`` and ``offset``; the period then starts
     again.
@@ -147,30 +240,51 @@ class Requantize(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        beat = Loops(m, self.i.valid, {"turn": c.repeat, "beat": len(c.keep)}).count["beat"]
+        t = c.timing
         # keep, then each lane's mult and offset, in one word
+        advance = delay_flags(m, self.i.valid, t.advance)
+        beat = Loops(m, advance, {"turn": c.repeat, "beat": len(c.keep)}).count["beat"]
         keep, mults, offsets = self._constants(m, beat)
-        valid = delay_flags(m, self.i.valid, 2)
-        later = c.latency - 2
-        m.d.comb += [self.o.valid.eq(delay_flags(m, valid & keep, later)),
+        start = delay_flags(m, self.i.valid, t.start)
+        m.d.comb += [self.o.valid.eq(self._valid(m, start, keep)),
                      self.o.first.eq(1), self.o.last.eq(1),
-                     self.dropped.eq(valid & ~keep)]
+                     self.dropped.eq(start & ~keep)]
         for lane in range(c.lanes):
-            multiply = SoftMultiplier(MultiplierConfig(c.acc, c.mult_shape), c.offset_shape)
-            m.submodules[f"multiply_{lane}"] = multiply
-            narrow = Narrower(multiply.result, c.out, c.rounding)
-            m.submodules[f"narrow_{lane}"] = narrow
-            m.d.comb += [
-                multiply.x.eq(delay(m, self.i.payload[lane], 2)),
-                multiply.w.eq(mults[lane]),
-                multiply.addend.eq(offsets[lane]),
-                narrow.i.eq(multiply.p),
-                self.o.payload[lane].eq(narrow.o),
-            ]
+            x = delay(m, self.i.payload[lane], t.start)
+            product = self._multiply(m, lane, start, x, mults[lane], offsets[lane])
+            m.submodules[f"narrow_{lane}"] = narrow = Narrower(product.shape(), c.out, c.rounding)
+            m.d.comb += [narrow.i.eq(product), self.o.payload[lane].eq(narrow.o)]
         return m
 
+    def _multiply(self, m, lane, start, x, mult, offset):
+        c = self.config
+        config = MultiplierConfig(c.acc, c.mult_shape)
+        if c.timing.serial:
+            multiply = SerialMultiplier(config, c.offset_shape, c.timing.digit)
+            m.d.comb += multiply.start.eq(start)
+            if not isinstance(offset, Const):
+                offset = delay(m, offset, c.timing.offset_delay)
+        else:
+            multiply = SoftMultiplier(config, c.offset_shape)
+        m.submodules[f"multiply_{lane}"] = multiply
+        m.d.comb += [multiply.x.eq(x), multiply.w.eq(mult), multiply.addend.eq(offset)]
+        return multiply.p
+
+    def _valid(self, m, start, keep):
+        """Whether a beat leaves; counted while digits pass, for one beat is under way at a time."""
+        t = self.config.timing
+        if not t.serial:
+            return delay_flags(m, start & keep, t.latency - t.start)
+        running, kept = Signal(), Signal()
+        ends = Loops(m, running, {"digit": t.digits}).last["digit"]
+        with m.If(start):
+            m.d.sync += [running.eq(1), kept.eq(keep)]
+        with m.Elif(ends):
+            m.d.sync += running.eq(0)
+        return delay_flags(m, running & ends & kept, t.latency - t.start - t.digits)
+
     def _constants(self, m, beat):
-        """Two cycles after ``beat``: whether it is kept, and the lanes' constants."""
+        """``lookup`` cycles after ``beat``: whether it is kept, and the lanes' constants."""
         c = self.config
         if c.constant and all(c.keep):
             return (C(1), [Const(c.mult[0], c.mult_shape)] * c.lanes,
@@ -188,8 +302,7 @@ class Requantize(wiring.Component):
         store = memory.Memory(shape=1 + c.lanes * pair, depth=max(2, len(words)), init=words)
         m.submodules.constants = store
         read = store.read_port()
-        held = Signal(1 + c.lanes * pair, reset_less=True)
         m.d.comb += read.addr.eq(beat)
-        m.d.sync += held.eq(read.data)
-        pairs = [held[1:].word_select(lane, pair) for lane in range(c.lanes)]
-        return (held[0], [p[:mult] for p in pairs], [p[mult:].as_signed() for p in pairs])
+        word = delay(m, read.data, c.timing.lookup - 1)
+        pairs = [word[1:].word_select(lane, pair) for lane in range(c.lanes)]
+        return (word[0], [p[:mult] for p in pairs], [p[mult:].as_signed() for p in pairs])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .cost import Resources
 from .delay import delay, delay_flags
+from .drain import drain, drain_slowly
 from .primitives import (
     MultiplierConfig,
     PackedConfig,
@@ -46,7 +47,8 @@ class ArrayConfig:
     blocks of the ``family``, the rest in soft logic; ``sites`` are the blocks' places, down the
     rows of one column (or of the columns that share blocks) after the other. ``w_most`` is the
     largest absolute weight: where it is small, columns of one group share blocks (None: ``w`` is
-    all that is known). ``block_ram``: weights live in block RAM, else in logic.
+    all that is known). ``block_ram``: weights live in block RAM, else in logic. A reduction's
+    results leave ``spacing`` cycles apart.
     """
 
     simd: int
@@ -63,11 +65,12 @@ class ArrayConfig:
     block_ram: bool = False
     sites: tuple[str, ...] = ()
     w_most: int | None = None
+    spacing: int = 1
 
     def __post_init__(self):
         assert self.pe % self.lanes == 0
         assert self.depth % self.folds == 0
-        assert self.groups <= max(self.folds, 1)
+        assert self.groups * self.spacing <= max(self.folds, 1)
 
     @property
     def groups(self) -> int:
@@ -210,6 +213,11 @@ class ArrayConfig:
         """Cycles from a reduction's last word in to its first result out."""
         return self.depth_of_sum + 1 + self.groups
 
+    @property
+    def drain_cycles(self) -> int:
+        """Cycles from a reduction's first result out to its last."""
+        return (self.groups - 1) * self.spacing
+
 
 class SystolicArray(wiring.Component):
     """``o = sum over folds, rows of x[row] * weight[column][row]``, for every column.
@@ -225,8 +233,8 @@ class SystolicArray(wiring.Component):
         x1 ──▶ PE ──────▶ PE ──────▶ PE         after those of group 0
                ▼          ▼          ▼
               acc        acc        acc         sums the folds
-               └─▷ ─ ▷ ──▶└─▷ ─ ▷ ──▶└──▶ o     two registers a hop: the last group leaves first,
-                                                the next one a cycle later, ...
+               └─▷ ─ ▷ ──▶└─▷ ─ ▷ ──▶└──▶ o     the last group leaves first, the next one
+                                                ``spacing`` cycles later, ...
 
     The last group therefore computes the first channels, and channels leave in order. Nothing
     stalls.
@@ -435,14 +443,11 @@ class SystolicArray(wiring.Component):
         c = self.config
         control = delay_flags(m, Cat(self.i.valid, self.i.first, self.i.valid & self.i.last),
                               c.depth_of_sum)
-        passed = [None] * c.lanes
-        passed_valid = None
+        totals, done = [], []
         for group in range(c.groups):
             valid, first = control[0], control[1]
-            finished = delay_flags(m, control[2], 1)
-            leaves = Signal(name=f"leaves_{group}")
-            m.d.sync += leaves.eq(finished if passed_valid is None else finished | passed_valid)
-            results = []
+            totals.append([])
+            done.append(delay_flags(m, control[2], 1))
             for lane in range(c.lanes):
                 column = group * c.lanes + lane
                 acc = Signal(c.acc, name=f"acc_{column}", reset_less=True)
@@ -451,14 +456,11 @@ class SystolicArray(wiring.Component):
                 else:
                     with m.If(valid):
                         m.d.sync += acc.eq(Mux(first, 0, acc) + sums[column])
-                result = Signal(c.acc, name=f"result_{column}", reset_less=True)
-                m.d.sync += result.eq(acc if passed[lane] is None
-                                      else Mux(finished, acc, passed[lane]))
-                results.append(result)
+                totals[group].append(acc)
             if group + 1 < c.groups:
-                passed = [delay(m, result, 1) for result in results]
-                passed_valid = delay_flags(m, leaves, 1)
                 control = delay_flags(m, control, 1)
+        results, leaves = (drain_slowly(m, totals, done, c.spacing) if c.spacing > 1
+                           else drain(m, totals, done))
         m.d.comb += [self.o.valid.eq(leaves), self.o.first.eq(1), self.o.last.eq(1)]
         for lane, result in enumerate(results):
             m.d.comb += self.o.payload[lane].eq(result)

@@ -149,6 +149,36 @@ def test_a_convolution_under_any_folding_takes_its_cycles(name, simd, pe):
 
 @pytest.mark.parametrize("stall", STALLS)
 @pytest.mark.parametrize(
+    ("simd", "pe", "spacing"), [(18, 1, 2), (9, 2, 2), (6, 2, 3), (9, 1, 4), (3, 3, 4), (3, 1, 12)]
+)
+def test_requantizing_that_takes_all_its_time_holds_nothing_up(simd, pe, spacing, stall):
+    """Results follow one another just as fast as the multiplier's digits pass."""
+    builder = image(4, 5, 5)
+    output = builder.conv(builder.input, 6, (3, 3))
+    network = fold(builder.graph(), {output: (simd, pe)}, hard=99)
+    (design,) = network.designs.values()
+    assert design.array.spacing == spacing
+    assert design.array.groups * spacing == design.feed.folds
+    seen = check(network, builder.frames(3), stall=stall)
+    if not stall:
+        assert seen.intervals[1:] == [network.interval]
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize(("kernel", "simd"), [((2, 2), 2), ((3, 3), 3), ((3, 3), 1), ((5, 5), 1)])
+def test_an_average_takes_all_its_time_and_holds_nothing_up(kernel, simd, stall):
+    builder = image(3, 5, 5)
+    output = builder.average_pool(builder.input, kernel, (1, 1))
+    network = fold(builder.graph(), {output: (simd, 3)}, hard=99)
+    (design,) = network.designs.values()
+    assert design.spacing == min(design.feed.folds, 16)
+    seen = check(network, builder.frames(3), stall=stall)
+    if not stall:
+        assert seen.intervals[1:] == [network.interval]
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize(
     ("simd", "pe"), [(1, 1), (1, 4), (2, 5), (3, 2), (3, 3), (4, 2), (9, 1), (9, 5)]
 )
 def test_a_depthwise_convolution_under_any_folding(simd, pe, stall):

@@ -19,8 +19,11 @@ from .resources import Resources
 __all__ = ["StagePlan", "Design", "ConvDesign", "PoolDesign", "SimpleDesign", "ConvFoldings",
            "conv_foldings", "design", "foldings", "packing"]
 
-_REQUANTIZE_LATENCY = 10
 _QUEUE_LATENCY = 2
+#: most cycles for a result: a multiplier of usual width then takes them bit by bit
+_MOST_SPACING = 16
+#: share of a frame's cycles that the last results may take to leave, for the sake of its latency
+_DRAIN_SHARE = Fraction(1, 8)
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,14 @@ class ConvDesign(Design):
 
     @property
     def latency(self) -> int:
-        return (self.feed.latency + self.array.latency + self.array.groups - 1
-                + _REQUANTIZE_LATENCY + _QUEUE_LATENCY)
+        rounds = hw.RequantizeConfig.usual(self.results, self.array.spacing)
+        return (self.feed.latency + self.array.latency + self.array.drain_cycles
+                + rounds.latency + _QUEUE_LATENCY)
 
     def resources(self, device: Device) -> Resources:
         lanes = self.array.lanes
-        rounds = hw.RequantizeConfig.estimate(lanes, self.array.acc.width, self.results)
+        rounds = hw.RequantizeConfig.estimate(lanes, self.array.acc.width, self.results,
+                                              self.array.spacing)
         return (_feed_resources(self.feed) + self.array.resources() + rounds
                 + hw.queue(8 * lanes))
 
@@ -144,6 +149,11 @@ class PoolDesign(Design):
     acc: ir.Int | None
 
     @property
+    def spacing(self) -> int:
+        """Cycles from one result to the next that requantizing may take."""
+        return _spacing(self.feed, 1)
+
+    @property
     def memory_bits(self) -> int:
         return self.feed.memory_bits
 
@@ -153,14 +163,14 @@ class PoolDesign(Design):
     @property
     def latency(self) -> int:
         levels = (self.feed.width - 1).bit_length() + 1
-        return (self.feed.latency + levels + (_REQUANTIZE_LATENCY if self.acc else 0)
-                + _QUEUE_LATENCY)
+        rounds = hw.RequantizeConfig.usual(1, self.spacing).latency if self.acc else 0
+        return self.feed.latency + levels + rounds + _QUEUE_LATENCY
 
     def resources(self, device: Device) -> Resources:
         lanes, element = self.stage.pe, self.feed.element
         out = hw_shape(self.acc) if self.acc else element
         reduce = hw.ReduceConfig(self.feed.width, lanes, self.feed.folds, element, out)
-        rounds = (hw.RequantizeConfig.estimate(lanes, out.width, 1) if self.acc
+        rounds = (hw.RequantizeConfig.estimate(lanes, out.width, 1, self.spacing) if self.acc
                   else Resources())
         return (_feed_resources(self.feed) + reduce.resources() + rounds
                 + hw.queue(8 * lanes))
@@ -300,7 +310,8 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
         depth=feed.folds * feed.passes * groups, lanes=lanes, x=x,
         w=hw_shape(w), acc=hw_shape(_accumulator(op, graph)), family=device.family,
         shared=not depthwise, hard=min(stage.hard, stage.simd * stage.pe),
-        block_ram=stage.weights == "block", w_most=most)
+        block_ram=stage.weights == "block", w_most=most,
+        spacing=_spacing(feed, stage.pe // lanes))
     array = replace(array, sites=_sites(stage, device, array.blocks(array.hard_multipliers)))
     pixels = graph.shape(op.output).pixels
     return ConvDesign(stage, pixels, feed, array, groups * feed.passes * array.groups)
@@ -313,6 +324,14 @@ def _lanes(pe: int, folds: int, within: int | None, pack: int = 1) -> int | None
     legal = [q for q in range(1, pe + 1) if pe % q == 0 and pe // q <= folds
              and (within is None or within % q == 0)]
     return next((q for n in range(pack, 0, -1) for q in legal if q % n == 0), None)
+
+
+def _spacing(feed: hw.FeedConfig, results: int) -> int:
+    """Cycles from one of a reduction's ``results`` to the next: all the time that there is, so that
+    requantizing takes little logic, where it helps and does not hold up the frame.
+    """
+    drain = int(_DRAIN_SHARE * feed.cycles()) // (results - 1) if results > 1 else _MOST_SPACING
+    return max(1, min(feed.folds // results, drain, _MOST_SPACING))
 
 
 def _sites(stage: StagePlan, device: Device, blocks: int) -> tuple[str, ...]:

@@ -26,6 +26,11 @@ class MultiplierConfig:
         width = self.x.width + self.w.width
         return signed(width) if self.x.signed or self.w.signed else unsigned(width)
 
+    def sum(self, addend: Shape) -> Shape:
+        """Holds every product plus an addend of that shape."""
+        return signed(1 + max(self.p.width + (not self.p.signed),
+                              addend.width + (not addend.signed)))
+
     @property
     def soft_latency(self) -> int:
         """Of :class:`SoftMultiplier`."""
@@ -103,8 +108,7 @@ class SoftMultiplier(wiring.Component):
         """The shape of ``p``."""
         if self.addend_shape is None:
             return self.config.p
-        return signed(1 + max(self.config.p.width + (not self.config.p.signed),
-                              self.addend_shape.width + (not self.addend_shape.signed)))
+        return self.config.sum(self.addend_shape)
 
     @property
     def latency(self) -> int:

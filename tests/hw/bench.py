@@ -260,12 +260,13 @@ def random_elements(shape, size, seed=0):
 # Flows.
 
 
-def flow(dut, reductions, *, gap=0.0, seed=0, also=()):
+def flow(dut, reductions, *, gap=0.0, seed=0, also=(), spacing=1):
     """Send ``reductions``, each a list of words (lists of elements), into the flow ``dut.i``.
 
-    Before each reduction there is a pause with the chance ``gap``, with rubbish on the wires.
-    Returns (cycle, elements) for each valid word of ``dut.o``, the cycle of each reduction's last
-    word, and for each signal of ``also`` the number of cycles in which it was 1.
+    Before each reduction there is a pause with the chance ``gap``, with rubbish on the wires; and
+    always one of ``spacing - 1`` cycles, so that words may be that far apart. Returns (cycle,
+    elements) for each valid word of ``dut.o``, the cycle of each reduction's last word, and for
+    each signal of ``also`` the number of cycles in which it was 1.
     """
     rng = random.Random(seed)
     given = Port(dut.i.valid, None, dut.i.payload.as_value(), 0, dut.i.signature.element)
@@ -278,8 +279,10 @@ def flow(dut, reductions, *, gap=0.0, seed=0, also=()):
     )
     schedule = []
     for words in reductions:
+        pause = spacing - 1
         while rng.random() < gap:
-            schedule.append((0, rng.getrandbits(1), rng.getrandbits(1), None))
+            pause += 1
+        schedule += [(0, rng.getrandbits(1), rng.getrandbits(1), None) for _ in range(pause)]
         schedule += [(1, n == 0, n == len(words) - 1, word) for n, word in enumerate(words)]
     out, counts = [], [0] * len(also)
 

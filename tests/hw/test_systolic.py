@@ -90,7 +90,9 @@ def rtl(c, weights, reductions, gap=0.0, seed=0):
     """Results [reductions, pe]; checks when they leave."""
     words = reductions.reshape(len(reductions), c.folds, -1)
     out, ends, _ = flow(SystolicArray(c, weights), words, gap=gap, seed=seed)
-    expected = [end + c.latency + group for end in ends for group in range(c.groups)]
+    expected = [
+        end + c.latency + group * c.spacing for end in ends for group in range(c.groups)
+    ]
     assert [cycle for cycle, _ in out] == expected
     return np.array([elements for _, elements in out]).reshape(len(reductions), c.pe)
 
@@ -111,6 +113,28 @@ def test_agrees_with_the_matrix_product(name, gap):
     assert_array_equal(
         rtl(CASES[name], weights, reductions, gap), golden(CASES[name], weights, reductions)
     )
+
+
+@pytest.mark.parametrize("gap", STALLS)
+@pytest.mark.parametrize(
+    ("pe", "folds", "spacing", "lanes"),
+    [
+        (1, 5, 5, 1),
+        (2, 4, 2, 1),
+        (2, 5, 2, 1),
+        (3, 6, 2, 1),
+        (3, 12, 4, 1),
+        (4, 12, 3, 1),
+        (4, 6, 3, 2),
+        (7, 14, 2, 1),
+        (6, 20, 3, 1),
+    ],
+)
+def test_results_leave_apart(pe, folds, spacing, lanes, gap):
+    """Up to one after the other without a pause; the next reduction's follow on the last's."""
+    c = array(2, pe, folds, lanes=lanes, spacing=spacing)
+    weights, reductions = stimuli(c)
+    assert_array_equal(rtl(c, weights, reductions, gap), golden(c, weights, reductions))
 
 
 @pytest.mark.parametrize("hard", [None, 0, 3])
@@ -307,7 +331,7 @@ def test_operands_too_wide_for_a_block_are_multiplied_in_soft_logic():
 
 
 @pytest.mark.parametrize(
-    "change", [{"lanes": 4}, {"folds": 5}, {"lanes": 1, "folds": 3, "depth": 3}]
+    "change", [{"lanes": 4}, {"folds": 5}, {"lanes": 1, "folds": 3, "depth": 3}, {"spacing": 3}]
 )
 def test_a_shape_that_can_not_work_is_refused(change):
     with pytest.raises(AssertionError):

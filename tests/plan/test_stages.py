@@ -7,6 +7,7 @@ from math import ceil
 
 import numpy as np
 import pytest
+from gatewright import hw
 from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.plan import Network, Plan, StagePlan
@@ -183,6 +184,39 @@ def test_every_folding_worth_trying_is_legal_and_costs_something(device):
             assert cost.ff > 0
             tried.append((simd, pe))
         assert tried
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_results_leave_as_slowly_as_throughput_and_latency_allow(channels):
+    graph = conv(channels, 5)
+    for simd, pe in product(range(1, 9 * channels + 1), range(1, 6)):
+        shape = designed(graph, simd, pe)
+        array = shape.array
+        assert array.groups * array.spacing <= max(shape.feed.folds, 1)
+        assert array.drain_cycles <= shape.cycles() / 8 or array.spacing == 1
+        assert array.spacing == 16 or (
+            array.groups * (array.spacing + 1) > shape.feed.folds
+            or (array.groups - 1) * (array.spacing + 1) > shape.cycles() / 8
+        )
+
+
+def test_a_single_pixels_results_do_not_wait_for_each_other():
+    builder = Builder(1, 1, 60)
+    builder.dense(builder.input, 10)
+    graph = builder.graph()
+    op = graph.ops[-1]
+    shape = design(op, graph, StagePlan("stage", (op.output,), 1, 10), GENERIC)
+    assert shape.array.groups == 10
+    assert shape.array.drain_cycles <= shape.cycles() / 8 or shape.array.spacing == 1
+
+
+@pytest.mark.parametrize("device", [ECP5, ICE40], ids=lambda device: device.name)
+def test_rare_results_take_less_logic(device):
+    rare, often = (designed(conv(), simd, 2, device, hard=2) for simd in (1, 18))
+    requantizers = [
+        hw.RequantizeConfig.estimate(1, 20, 6, shape.array.spacing) for shape in (rare, often)
+    ]
+    assert 2 * requantizers[0].lut < requantizers[1].lut
 
 
 @pytest.mark.parametrize(
