@@ -120,7 +120,8 @@ def _cycles(record: Record) -> tuple[str, int, int]:
     if seen["mismatches"]:
         return (f"NO: {seen['mismatches']} of {seen['values']}", planned["interval_cycles"],
                 planned["latency_cycles"])
-    return f"yes, {seen['frames_run']} frames", seen["interval_cycles"], seen["latency_cycles"]
+    return (f"yes, {seen['values']:,} values of {seen['frames_run']} frames",
+            seen["interval_cycles"], seen["latency_cycles"])
 
 
 def _clocks(record: Record) -> list[float]:
@@ -169,10 +170,13 @@ def _seconds(record: Record) -> str:
 
 def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
     lines = [
+        "Bit-exact: every value of the network's output equals the golden model's. A classifier "
+        "has few of them a frame, and the layers before are not compared one by one here.",
         "Variants: `dsp` multiplies in DSP blocks only (the default goal), `latency` in soft logic "
         "too. MAC utilization: products of a frame over multipliers x interval; of the device: "
         "over all 8-bit products its DSP blocks can do, so that soft ones can lift it above "
         "100 %."]
+    lines.append("Seconds are wall-clock time of each step, other work on the machine included.")
     if any(not record["build"] for record in records):
         lines.append("Not routed: figures in brackets are for the clock that is asked for, and "
                      "≈ marks the plan's estimate.")
@@ -219,14 +223,16 @@ def _cpu_notes(records: Sequence[Record]) -> list[str]:
                      "without Softmax, which ONNX Runtime's figures have.")
     else:
         lines.append("LiteRT: not installed (`pip install ai-edge-litert`).")
-    busy = [(max(record["load"].values()), record["bench"]["machine"]["cores"])
-            for record in records if record["load"] and record["bench"]]
-    if busy:
-        load, cores = max(busy)
-        lines.append("Other work counts against the CPU, most of all with several threads and in "
-                     f"batches: load averages before measuring were up to {load:g}, on {cores} "
-                     f"core{'s' if cores > 1 else ''}. At rest they are below 1 or the benchmark's "
-                     "own; `--again bench --again litert` measures anew.")
+    noted = [record["load"].get(step) for record in records for step in ("bench", "litert")
+             if record[step]]
+    if noted:
+        known = [load for load in noted if load is not None]
+        seen = (f"{min(known):g} to {max(known):g}" if len(known) == len(noted)
+                else "not noted for all")
+        cores = max(record["bench"]["machine"]["cores"] for record in records if record["bench"])
+        lines.append("Other work on the machine counts against the CPU, most of all with several "
+                     f"threads and in batches. Load average before each measurement: {seen}, on "
+                     f"{cores} cores. At rest, `--again bench --again litert` measures anew.")
     return ["\n".join(f"- {line}" for line in lines)]
 
 

@@ -146,7 +146,7 @@ def _references(compiled: Compiled, x: Array, seconds: float,
             found.append(measured(name, threads, runtime.run, x, batch, seconds))
     progress("measuring the golden model")
     found.append(measured("NumPy golden model", _cores(), partial(_golden, compiled), x, BATCH,
-                           seconds))
+                          seconds))
     return found
 
 
@@ -156,7 +156,7 @@ def _golden(compiled: Compiled, x: Array) -> object:
 
 
 def measured(name: str, threads: int, run: Callable[[Array], object], x: Array, batch: int,
-              seconds: float) -> dict[str, Any]:
+             seconds: float) -> dict[str, Any]:
     """One reference, a row of ``cpu``: microseconds a frame alone, and the better rate of that and
     a batch.
 

@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 from gatewright.benchmarks import run as command
 from gatewright.benchmarks import steps
+from gatewright.benchmarks.networks import NETWORKS
 from gatewright.benchmarks.page import page
 from gatewright.compiler.errors import FitError, TimingError
 
@@ -40,7 +41,7 @@ def row(text, title="the net"):
 
 def test_a_routed_row_has_median_and_best():
     found = row(page([fake()], "now"))
-    assert found["bit-exact"] == "yes, 3 frames"
+    assert found["bit-exact"] == "yes, 12,345 values of 3 frames"
     assert (found["interval, cycles"], found["latency, cycles"]) == ("4,000", "6,001")
     assert found["Fmax median / best, MHz"] == "150.6 / 161.2, 2 seeds"
     assert found["asked, MHz"] == "150, met"
@@ -95,9 +96,15 @@ def test_the_cpu_has_a_row_a_network():
     assert "NumPy" not in text.partition("## Published")[0].partition("## CPU")[2]
 
 
-def test_a_busy_machine_is_told():
-    text = page([fake(), fake(variant="latency", load={"bench": 7.5, "litert": 3.0})], "now")
-    assert "up to 7.5, on 4 cores" in text
+def test_the_load_beside_the_measurements_is_told():
+    text = page([fake(), fake(variant="latency", load={"bench": 7.5})], "now")
+    assert "before each measurement: 0.4 to 7.5, on 4 cores" in text
+
+
+def test_a_load_that_was_not_noted_is_not_made_up():
+    measured = {"version": "2.3.0", "cpu": []}
+    text = page([fake(), fake(variant="latency", litert=measured, load={"litert": 0.2})], "now")
+    assert "before each measurement: not noted for all, on 4 cores" in text
 
 
 def test_litert_is_a_further_column_or_not_installed():
@@ -208,6 +215,6 @@ def test_results_belong_to_the_table():
     text = (Path(command.__file__).parent / "results.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("|")]
     for entry in command.ENTRIES:
-        title = command.NETWORKS[entry.network].title
+        title = NETWORKS[entry.network].title
         assert any(line.startswith(f"| {title} | {entry.variant} | {entry.board} |")
                    for line in rows), entry.name
