@@ -137,7 +137,7 @@ def _(op: ir.Conv, graph: ir.Graph, design: ConvDesign) -> Elaboratable:
         tuple(exact.mult[c] for c in kept), tuple(exact.offset[c] for c in kept),
         tuple(any(c is not None for c in channels[i:i + lanes])
               for i in range(0, len(channels), lanes)),
-        _rounding(exact), spacing=array.spacing)
+        _rounding(exact), spacing=array.spacing, family=array.family)
     return hw.MatMul(hw.MatMulConfig(design.feed, array, requantize),
                      _weights(op, design, channels))
 
@@ -201,7 +201,8 @@ def _(op: ir.AveragePool, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
         lanes, hw_shape(design.acc), hw_shape(graph.quant(op.output).dtype),
         tuple(exact.mult[e] for e in entries for _ in range(lanes)),
         tuple(exact.offset[e] for e in entries for _ in range(lanes)),
-        (True,) * len(entries), _rounding(exact), repeat, design.spacing)
+        (True,) * len(entries), _rounding(exact), repeat, design.spacing,
+        design.feed.window.family)
     return hw.AveragePool(hw.PoolConfig(design.feed, lanes, requantize.out, requantize))
 
 

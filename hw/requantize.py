@@ -7,10 +7,11 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .cost import Resources
+from .cost import Resources, block_rams
 from .delay import delay, delay_flags
 from .loops import Loops
 from .primitives import MultiplierConfig, SerialMultiplier, SoftMultiplier
+from .rom import Rom, table
 from .stream import Flow
 from .width import ceil_div
 
@@ -21,6 +22,8 @@ __all__ = ["Rounding", "RequantizeConfig", "Requantize", "Timing", "Narrower"]
 MULT_BITS = 12
 #: bits of an offset, as estimated
 _OFFSET_BITS = 30
+#: entries up to which constants are in logic
+_MANY = 64
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,7 @@ class RequantizeConfig:
     rounding: Rounding
     repeat: int = 1
     spacing: int = 1
+    family: str = "generic"
 
     def __post_init__(self):
         assert len(self.mult) == len(self.offset) == self.lanes * len(self.keep)
@@ -94,11 +98,11 @@ class RequantizeConfig:
 
     def resources(self) -> Resources:
         """An estimate of the arithmetic and its constants."""
-        return self.estimate(self.lanes, self.acc.width, len(self.keep), self.spacing,
+        return self.estimate(self.lanes, self.acc.width, len(self.keep), self.spacing, self.family,
                              self.mult_shape.width)
 
     @staticmethod
-    def estimate(lanes: int, acc: int, beats: int, spacing: int = 1,
+    def estimate(lanes: int, acc: int, beats: int, spacing: int = 1, family: str = "generic",
                  mult: int = MULT_BITS) -> Resources:
         """Before the constants are known: ``acc`` and ``mult`` bits, ``beats`` a period."""
         t = Timing(mult, beats, spacing)
@@ -112,9 +116,12 @@ class RequantizeConfig:
                    if t.serial else
                    Resources(multiply + acc + mult + _OFFSET_BITS,
                              2 * acc + tree + _OFFSET_BITS * (rows - 1).bit_length()))
-        table = Resources(constants if beats <= 16 else ceil_div(constants * beats, 11),
-                          constants * t.lookup)
-        return (product + narrow + table) * lanes + Resources(0, 12)
+        if beats > _MANY:
+            stored = Resources(0, constants, 0, block_rams(family, beats, lanes * constants))
+        else:
+            stored = Resources(constants if beats <= 16 else ceil_div(constants * beats, 11),
+                               constants * t.lookup) * lanes
+        return (product + narrow) * lanes + stored + Resources(0, 12)
 
 
 @dataclass(frozen=True)
@@ -145,10 +152,13 @@ class Timing:
 
     @property
     def lookup(self) -> int:
-        """Cycles from an entry's number to its constants; a table that one LUT a bit holds is fast.
+        """Cycles from an entry's number to its constants: one for a table that a LUT a bit holds,
+        two for several such, three for block RAM.
         """
         if self.entries == 1:
             return 0
+        if self.entries > _MANY:
+            return Rom.latency
         return 2 if self.entries > 16 or not self.serial else 1
 
     @property
@@ -160,7 +170,7 @@ class Timing:
     def start(self) -> int:
         """The cycle in which the multiplier takes the beat."""
         if not self.serial:
-            return 2
+            return max(2, self.lookup)
         return max(0, self.lookup + 1 - self.spacing)
 
     @property
@@ -181,7 +191,7 @@ class Timing:
     def latency(self) -> int:
         """Cycles from a beat in to the beat out."""
         if not self.serial:
-            return 2 + 2 + ceil_log2((self.mult + 1) // 2 + 1) + Narrower.latency
+            return self.start + 2 + ceil_log2((self.mult + 1) // 2 + 1) + Narrower.latency
         return self.start + self.digits + 1 + self._rows + Narrower.latency
 
 
@@ -299,10 +309,18 @@ class Requantize(wiring.Component):
                 both = c.mult[i] | (c.offset[i] % (1 << offset)) << mult
                 word |= both << (1 + lane * pair)
             words.append(word)
-        store = memory.Memory(shape=1 + c.lanes * pair, depth=max(2, len(words)), init=words)
-        m.submodules.constants = store
-        read = store.read_port()
-        m.d.comb += read.addr.eq(beat)
-        word = delay(m, read.data, c.timing.lookup - 1)
+        width = 1 + c.lanes * pair
+        if c.timing.lookup == 1:
+            store = memory.Memory(shape=width, depth=max(2, len(words)), init=words)
+            m.submodules.constants = store
+            read = store.read_port()
+            m.d.comb += read.addr.eq(beat)
+            word = read.data
+        elif c.timing.lookup == 2:
+            word = table(m, "constants", beat, words, width)
+        else:
+            m.submodules.constants = rom = Rom(words, width, c.family)
+            m.d.comb += rom.address.eq(beat)
+            word = rom.data
         pairs = [word[1:].word_select(lane, pair) for lane in range(c.lanes)]
         return (word[0], [p[:mult] for p in pairs], [p[mult:].as_signed() for p in pairs])

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import reduce
 from operator import or_
 
-from amaranth import Cat, Module, Mux
+from amaranth import Cat, Module, Mux, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,7 +12,7 @@ from .cost import Resources
 from .delay import delay
 from .tiles import TABLE, chosen, cover, estimate, in_tiles, tile
 
-__all__ = ["Rom"]
+__all__ = ["Rom", "table"]
 
 _TABLE_BITS = TABLE.bit_length() - 1
 
@@ -59,7 +59,8 @@ class Rom(wiring.Component):
         words = self.words[segment.start:segment.start + segment.words]
         if not segment.bits:
             mask = (1 << strip.width) - 1
-            return self._tables(m, name, [word >> first & mask for word in words], strip.width)
+            return table(m, name, self.address, [word >> first & mask for word in words],
+                         strip.width)
         held = []
         for n, bits in enumerate(in_tiles(strip, segment)):
             mask = (1 << len(bits)) - 1
@@ -70,17 +71,18 @@ class Rom(wiring.Component):
             held.append(delay(m, read.data, 1))
         return Cat(held)
 
-    def _tables(self, m, name, words, width):
-        """The word at the low bits of the address, two cycles later, from small tables in logic."""
-        several = len(words) > TABLE
-        which = self.address[_TABLE_BITS:(len(words) - 1).bit_length()] if several else None
-        tables = []
-        for n, start in enumerate(range(0, len(words), TABLE)):
-            part = words[start:start + TABLE]
-            store = memory.Memory(shape=width, depth=len(part), init=part,
-                                  attrs={"rom_style": "logic", "ram_style": "logic"})
-            m.submodules[f"{name}_table_{n}"] = store
-            read = store.read_port()
-            m.d.comb += read.addr.eq(self.address[:_TABLE_BITS])
-            tables.append(Mux(delay(m, which == n, 1), read.data, 0) if several else read.data)
-        return delay(m, reduce(or_, tables), 1)
+
+def table(m: Module, name: str, address: Value, words: Sequence[int], width: int) -> Value:
+    """``words[address]``, two cycles later, from tables in logic of a LUT a bit, and a choice."""
+    several = len(words) > TABLE
+    which = address[_TABLE_BITS:(len(words) - 1).bit_length()] if several else None
+    tables = []
+    for n, start in enumerate(range(0, len(words), TABLE)):
+        part = words[start:start + TABLE]
+        store = memory.Memory(shape=width, depth=len(part), init=part,
+                              attrs={"rom_style": "logic", "ram_style": "logic"})
+        m.submodules[f"{name}_table_{n}"] = store
+        read = store.read_port()
+        m.d.comb += read.addr.eq(address[:_TABLE_BITS])
+        tables.append(Mux(delay(m, which == n, 1), read.data, 0) if several else read.data)
+    return delay(m, reduce(or_, tables), 1)

@@ -7,7 +7,7 @@ from itertools import chain
 
 import numpy as np
 from amaranth import Cat, Module, Mux, Shape, Signal, Value
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .cost import Resources
 from .delay import delay, delay_flags
 from .drain import drain, drain_slowly
+from .loops import Loops
 from .primitives import (
     MultiplierConfig,
     PackedConfig,
@@ -25,7 +26,7 @@ from .primitives import (
     borrow,
     packed_products,
 )
-from .rom import Rom
+from .rom import Rom, table
 from .stream import Flow
 from .tiles import Strip, cover, estimate, widest
 from .width import ceil_div
@@ -302,9 +303,7 @@ class SystolicArray(wiring.Component):
     def _weights(self, m):
         """``w[row, column]`` from memories whose addresses travel with the activations."""
         c = self.config
-        address = Signal(range(max(2, c.depth)))
-        with m.If(self.i.valid):
-            m.d.sync += address.eq(Mux(address == c.depth - 1, 0, address + 1))
+        address = Value.cast(Loops(m, self.i.valid, {"address": c.depth}).count["address"])
         return (self._block_weights if c.in_memory else self._logic_weights)(m, address)
 
     def _logic_weights(self, m, address):
@@ -316,17 +315,10 @@ class SystolicArray(wiring.Component):
             for column in range(c.pe):
                 if column and column % c.lanes == 0:
                     here = delay(m, here, 1)
-                w = Signal(c.w, name=f"w_{row}_{column}", reset_less=True)
-                words = [int(word) for word in self._words(row, column)]
-                if c.depth == 1:
-                    m.d.comb += w.eq(words[0])
-                else:
-                    store = memory.Memory(shape=c.w, depth=c.depth, init=words,
-                                          attrs={"rom_style": "logic", "ram_style": "logic"})
-                    m.submodules[f"weights_{row}_{column}"] = store
-                    read = store.read_port()
-                    m.d.comb += read.addr.eq(here)
-                    m.d.sync += w.eq(read.data)
+                words = [int(word) % (1 << c.w.width) for word in self._words(row, column)]
+                w = Signal(c.w, name=f"w_{row}_{column}")
+                m.d.comb += w.eq(words[0] if c.depth == 1 else table(
+                    m, f"weights_{row}_{column}", here, words, c.w.width))
                 at[row, column] = w
         return at
 

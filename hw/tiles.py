@@ -14,8 +14,8 @@ from .width import ceil_div
 __all__ = ["Segment", "Strip", "chosen", "cover", "estimate", "in_tiles", "tile", "widest"]
 
 
-#: words of a table in logic that is read in one cycle: four LUTs and their multiplexers a bit
-TABLE = 64
+#: words of a table in logic that is read in one cycle: a LUT a bit
+TABLE = 16
 
 #: bits in logic that are as dear as a block RAM, by its size
 _LOGIC_SHARE = 8

@@ -136,7 +136,7 @@ class ConvDesign(Design):
     def resources(self, device: Device) -> Resources:
         lanes = self.array.lanes
         rounds = hw.RequantizeConfig.estimate(lanes, self.array.acc.width, self.results,
-                                              self.array.spacing)
+                                              self.array.spacing, device.family)
         return (_feed_resources(self.feed) + self.array.resources() + rounds
                 + hw.queue(8 * lanes))
 
