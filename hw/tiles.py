@@ -43,10 +43,12 @@ class Segment:
         """Whether ``address`` is in this segment."""
         return address[self.address_bits:] == self.start >> self.address_bits
 
-    def resources(self, width: int) -> Resources:
-        """Of ``width`` bits of each word and the register after them."""
+    def resources(self, width: int, family: str) -> Resources:
+        """Of ``width`` bits of each word and the register after them, which ECP5's block RAMs have
+        themselves.
+        """
         if self.bits:
-            return Resources(0, width, 0, ceil_div(width, self.bits))
+            return Resources(0, 0 if family == "ecp5" else width, 0, ceil_div(width, self.bits))
         tables = ceil_div(self.words, TABLE)
         lut = width * ceil_div(self.words, 16) + _choice_luts(tables, width)
         return Resources(lut, width * (tables + 1) + tables * (tables > 1))
@@ -66,14 +68,14 @@ class Strip:
         """Whether a word may come from several block RAMs."""
         return len(self.segments) > 1
 
-    def resources(self, latency: int) -> Resources:
+    def resources(self, latency: int, family: str) -> Resources:
         """An estimate, with a register after each segment and, at a ``latency`` of three cycles,
         another after the choice; block RAMs are exact.
         """
         count = len(self.segments)
         choice = Resources(_choice_luts(count, self.width),
                            self.width * (latency - 2) + 2 * count * self.has_choice)
-        return sum((segment.resources(self.width) for segment in self.segments), choice)
+        return sum((segment.resources(self.width, family) for segment in self.segments), choice)
 
     def price(self, family: str) -> tuple[int, int, int]:
         """What to save, first things first: bits, where a block RAM counts as some in logic;
@@ -105,8 +107,8 @@ def estimate(depth: int, width: int, family: str, latency: int, logic: bool = Fa
     """What :func:`cover` costs, with ``latency`` cycles from the address to the word."""
     whole = _strip(depth, widest(family), family, logic)
     many, rest = _split(width, whole.width)
-    return sum((strip.resources(latency) for strip in _last(depth, rest, family, logic)),
-               whole.resources(latency) * many)
+    return sum((strip.resources(latency, family) for strip in _last(depth, rest, family, logic)),
+               whole.resources(latency, family) * many)
 
 
 def _split(width: int, most: int) -> tuple[int, int]:

@@ -255,18 +255,19 @@ def test_the_choice_is_the_least_of_all_that_keep_the_budget(tight):
     """Cut to the middle of what the first choice and the leanest take."""
     graph = small("pair")
     chooser = chooser_of(graph, ECP5)
-    interval = 1000
     budget = Budget(10**6, 10**6, 28, 10**3, None)
-    first = chooser.choose(interval, budget)
-    lists = [menu.options(interval) for menu in chooser.menus]
-    if tight == "soft":
-        budget = replace(budget, blocks=sum(o.multipliers for o in first) - 1,
-                         cells=sum(o.cells for o in first) + 60)
-    else:
+    for interval in chooser.intervals()[::-1]:
+        first = chooser.choose(interval, budget)
+        lists = [menu.options(interval) for menu in chooser.menus]
         most = sum(o.cells for o in first)
         least = sum(min(o.cells for o in options) for options in lists)
-        assert least < most, "the case is not tight"
-        budget = replace(budget, cells=(least + most) // 2)
+        if least < most:
+            break
+    assert least < most, "no case is tight"
+    budget = replace(budget, cells=(least + most) // 2)
+    if tight == "soft":
+        soft = max(menu.soft[0] for menu in chooser.menus)
+        budget = replace(budget, blocks=sum(o.multipliers for o in first) - 1, cells=most + soft)
     suits = [choice for choice in product(*lists) if chooser.keeps(choice, budget)
              and all(chooser.converting(joint, choice[source].lanes[1], choice[sink].lanes[0])
                      <= interval for joint, (source, sink, _) in enumerate(chooser.joints)
