@@ -33,11 +33,13 @@ __all__ = ["ENTRIES", "VARIANTS", "main"]
 VARIANTS = {
     "dsp": Variant("DSP blocks only", Goal()),
     "latency": Variant("soft multipliers too", Goal("latency")),
+    "w5": Variant("5-bit weights, two products a DSP block", Goal(), {"weight_bits": 5}),
 }
 
 ENTRIES = (
     Entry("resnet8", "dsp", "ulx3s-85f", 100.0),
     Entry("resnet8", "latency", "ulx3s-85f", 85.0),
+    Entry("resnet8", "w5", "ulx3s-85f", 100.0),
     Entry("ds_cnn", "dsp", "ulx3s-85f", 100.0),
     Entry("ds_cnn", "latency", "ulx3s-85f", 85.0),
     Entry("mobilenet", "dsp", "ulx3s-85f", 85.0),
