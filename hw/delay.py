@@ -2,7 +2,7 @@
 
 from amaranth import Module, Signal, Value
 
-__all__ = ["delay", "delay_flags"]
+__all__ = ["delay", "delay_flags", "duplicate"]
 
 
 def delay(m: Module, value: Value, cycles: int) -> Value:
@@ -27,3 +27,13 @@ def _delay(m: Module, value: Value, cycles: int, *, reset_less: bool) -> Value:
         m.d.sync += later.eq(value)
         value = later
     return value
+
+
+def duplicate(m: Module, value: Value) -> Value:
+    """``value`` a cycle later, in a register that is not merged with others of that value, so that
+    it lies near what it feeds.
+    """
+    value = Value.cast(value)
+    later = Signal(value.shape(), name="duplicate", reset_less=True, attrs={"keep": "true"})
+    m.d.sync += later.eq(value)
+    return later

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 from amaranth import Cat, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources, queue
 from .delay import delay, delay_flags
+from .fifo import Queue
 from .primitives import MultiplierConfig, SoftMultiplier
 from .requantize import Narrower, Rounding
 from .stream import beats
@@ -61,21 +61,21 @@ class Pipeline(wiring.Component):
         m = Module()
         result, latency = self.arithmetic(m)
         depth = 16 * ceil_div(latency + 7, 16)
-        m.submodules.queue = queue = SyncFIFOBuffered(width=len(result), depth=depth)
+        m.submodules.queue = queue = Queue(len(result), depth)
         # kept less one, so that its sign tells whether there is any
         room = Signal(signed(depth.bit_length() + 1), init=depth - 1)
-        start, returned = Signal(), Signal()
+        start = Signal()
         valid, takes = self.join(m)
         m.d.comb += [
             start.eq(valid & ~room[-1]),
             *[take.eq(start) for take in takes],
-            queue.w_en.eq(delay_flags(m, start, latency)),
-            queue.w_data.eq(result),
-            self.o.valid.eq(queue.r_rdy),
-            self.o.payload.as_value().eq(queue.r_data),
-            queue.r_en.eq(self.o.ready),
+            queue.write.eq(delay_flags(m, start, latency)),
+            queue.data.eq(result),
+            self.o.valid.eq(queue.o.valid),
+            self.o.payload.as_value().eq(queue.o.payload),
+            queue.o.ready.eq(self.o.ready),
         ]
-        m.d.sync += [returned.eq(queue.r_rdy & queue.r_en), room.eq(room + returned - start)]
+        m.d.sync += room.eq(room + queue.freed - start)
         return m
 
 

@@ -1,8 +1,7 @@
 """Queues between stages, and register slices that cut the handshake's wires."""
 
 from amaranth import Module, Mux, Shape, Signal, signed
-from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
@@ -11,7 +10,10 @@ from .loops import Loops
 from .ram import Ram, RamConfig
 from .stream import beats
 
-__all__ = ["Fifo", "RegisterSlice"]
+__all__ = ["PART", "Fifo", "Queue", "RegisterSlice"]
+
+#: bits of a wide word whose memory has addresses of its own, near it
+PART = 32
 
 
 class RegisterSlice(wiring.Component):
@@ -55,6 +57,58 @@ class RegisterSlice(wiring.Component):
         return m
 
 
+class Queue(wiring.Component):
+    """``depth`` words; whoever writes has reserved the room. A word a cycle.
+
+    ``freed`` tells, a cycle late, that a word has left the memory (for the register before ``o``).
+
+    Members
+    -------
+    write : In(1)
+    data : In(width)
+    o : Out(stream.Signature(width))
+    freed : Out(1)
+    """
+
+    #: cycles from a word written to the word offered
+    latency = 2
+
+    def __init__(self, width: int, depth: int, family: str = "generic"):
+        self.width, self.depth, self.family = width, depth, family
+        super().__init__({"write": In(1), "data": In(width), "o": Out(stream.Signature(width)),
+                          "freed": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        # Kept less one, so that its sign tells whether there is any.
+        stored = Signal(signed(self.depth.bit_length() + 2), init=-1)
+        moves, leaves = Signal(), Signal()
+        m.d.comb += [moves.eq(self.o.ready | ~self.o.valid), leaves.eq(moves & ~stored[-1])]
+        m.d.sync += [stored.eq(stored + self.write - leaves), self.freed.eq(leaves)]
+        with m.If(moves):
+            m.d.sync += self.o.valid.eq(~stored[-1])
+        # A block RAM would take most of a cycle to answer.
+        attrs = {"ram_style": "distributed"} if self.family == "ecp5" else {}
+        for low in range(0, self.width, PART):
+            bits = slice(low, min(low + PART, self.width))
+            store = memory.Memory(shape=bits.stop - low, depth=self.depth, init=[], attrs=attrs)
+            m.submodules[f"store_{low}"] = store
+            write, read = store.write_port(), store.read_port()
+            m.d.comb += [
+                write.en.eq(self.write), write.data.eq(self.data[bits]),
+                write.addr.eq(self._pointer(m, self.write)),
+                read.en.eq(moves), self.o.payload[bits].eq(read.data),
+                read.addr.eq(self._pointer(m, leaves)),
+            ]
+        return m
+
+    def _pointer(self, m, steps):
+        pointer = Signal(range(self.depth), attrs={"keep": "true"})
+        with m.If(steps):
+            m.d.sync += pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
+        return pointer
+
+
 class Fifo(wiring.Component):
     """A queue of ``depth`` beats and some more, in and out a beat a cycle.
 
@@ -93,13 +147,13 @@ class Fifo(wiring.Component):
         m = Module()
         depth = self.ram.depth
         m.submodules.store = store = Ram(self.ram)
-        m.submodules.ahead = ahead = SyncFIFOBuffered(width=self.ram.width, depth=self._AHEAD)
+        m.submodules.ahead = ahead = Queue(self.ram.width, self._AHEAD, self.ram.family)
 
         # All counts are kept less one, so that their sign tells whether there is any.
         counts = signed(max(depth, self._AHEAD).bit_length() + 2)
         space, stored = Signal(counts, init=depth - 1), Signal(counts, init=-1)
         room = Signal(counts, init=self._AHEAD - 1)
-        accept, issue, taken = Signal(), Signal(), Signal()
+        accept, issue = Signal(), Signal()
         m.d.comb += [
             self.i.ready.eq(~space[-1]),
             accept.eq(self.i.valid & self.i.ready),
@@ -109,8 +163,7 @@ class Fifo(wiring.Component):
         m.d.sync += [
             space.eq(space + issue - accept),
             stored.eq(stored + written - issue),
-            taken.eq(ahead.r_en & ahead.r_rdy),
-            room.eq(room + taken - issue),
+            room.eq(room + ahead.freed - issue),
         ]
         into = Loops(m, accept, {"address": depth}).count["address"]
         out_of = Loops(m, issue, {"address": depth}).count["address"]
@@ -119,10 +172,10 @@ class Fifo(wiring.Component):
             store.write_address.eq(into),
             store.write_data.eq(self.i.payload.as_value()),
             store.address.eq(delay(m, out_of, 1)),
-            ahead.w_data.eq(store.data),
-            ahead.w_en.eq(delay_flags(m, issue, 1 + self.ram.latency)),
-            self.o.payload.as_value().eq(ahead.r_data),
-            self.o.valid.eq(ahead.r_rdy),
-            ahead.r_en.eq(self.o.ready),
+            ahead.data.eq(store.data),
+            ahead.write.eq(delay_flags(m, issue, 1 + self.ram.latency)),
+            self.o.payload.as_value().eq(ahead.o.payload),
+            self.o.valid.eq(ahead.o.valid),
+            ahead.o.ready.eq(self.o.ready),
         ]
         return m

@@ -9,11 +9,11 @@ from operator import or_
 
 from amaranth import Cat, Module, Mux, Shape, Signal, signed
 from amaranth.lib import memory, wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
-from .delay import delay, delay_flags
+from .delay import delay, delay_flags, duplicate
+from .fifo import PART, Queue
 from .loops import Loops
 from .stream import Flow
 from .width import ceil_div
@@ -34,6 +34,7 @@ class ReplayConfig:
     width_out: int
     passes: int
     element: Shape
+    family: str = "generic"
 
     def __post_init__(self):
         assert self.width_in >= self.width_out
@@ -103,30 +104,35 @@ class Replay(wiring.Component):
 
         # Words promised but not yet here, and words waiting: no more than the queue holds.
         depth = 16 * ceil_div(2 * c.reads + 9, 16)
-        m.submodules.queue = queue = SyncFIFOBuffered(width=c.width_in * bits, depth=depth)
+        m.submodules.queue = queue = Queue(c.width_in * bits, depth, c.family)
         # Room beyond one reduction's words. Promises are counted a cycle late, when the next, if it
         # takes but a cycle, may have been made.
         kept = c.reads * (2 if c.reads == 1 else 1)
         free = Signal(signed(depth.bit_length() + 2), init=depth - kept)
         promised = delay_flags(m, self.taken, 1)
-        taken = delay_flags(m, queue.r_en & queue.r_rdy, 1)
         m.d.comb += [
-            queue.w_data.eq(self.i.payload.as_value()),
-            queue.w_en.eq(self.i.valid),
+            queue.data.eq(self.i.payload.as_value()),
+            queue.write.eq(self.i.valid),
             self.room.eq(~free[-1]),
         ]
-        m.d.sync += free.eq(free + taken - Mux(promised, c.reads, 0))
+        m.d.sync += free.eq(free + queue.freed - Mux(promised, c.reads, 0))
 
+        # Banks that are cut, and those that may be read: it takes some cycles to store what is cut.
         filled, drained = Signal(2), Signal(2)
-        full = Signal(2)
-        # told a cycle late: what is cut takes two to be stored
-        m.d.sync += full.eq((full | delay_flags(m, filled, 1)) & ~drained)
-        write = self._cut(m, queue, full, filled)
-        self._repeat(m, write, full, drained)
+        taken, full = Signal(2), Signal(2)
+        m.d.sync += [
+            taken.eq((taken | filled) & ~drained),
+            full.eq((full | delay_flags(m, filled, self._CUT - 1)) & ~drained),
+        ]
+        self._cut(m, queue, taken, filled)
+        self._repeat(m, full, drained)
         return m
 
-    def _cut(self, m, queue, full, filled):
-        """Words of ``width_out`` from the queue's of ``width_in``: ``(enable, word)`` to store.
+    #: cycles from the decision on a word to its place in the store
+    _CUT = 3
+
+    def _cut(self, m, queue, taken, filled):
+        """Words of ``width_out`` from the queue's of ``width_in``, into the store.
 
         A word out begins in the word before the queue's first (``before``) and may go on into the
         first, which then is taken and becomes the one before. Where it begins moves by
@@ -149,11 +155,10 @@ class Replay(wiring.Component):
         following = Mux(ends, 1, phase.rotate_left(1))
         reaches = Cat(takes) & following
         m.d.comb += [
-            go.eq((queue.r_rdy | ~take) & ~full.bit_select(bank, 1)),
-            queue.r_en.eq(take & ~full.bit_select(bank, 1)),
+            go.eq((queue.o.valid | ~take) & ~taken.bit_select(bank, 1)),
+            queue.o.ready.eq(take & ~taken.bit_select(bank, 1)),
             filled.eq(Mux(go & ends, Mux(bank, 2, 1), 0)),
         ]
-        before, window = (Signal(n * c.width_in * bits, reset_less=True) for n in (1, 2))
         with m.If(go):
             m.d.sync += [phase.eq(following), take.eq(reaches.any())]
             if c.folds > 1:
@@ -161,24 +166,34 @@ class Replay(wiring.Component):
                     m.d.sync += take.eq(takes_last)
             else:
                 m.d.sync += take.eq(takes_last)
-            with m.If(take):
-                m.d.sync += before.eq(queue.r_data)
-        m.d.sync += window.eq(Cat(before, queue.r_data))
-        chosen = delay(m, phase, 1)
-        word = reduce(or_, (Mux(chosen[n], window[begin * bits:][:c.width_out * bits], 0)
-                            for n, begin in enumerate(begins)))
-        address = Mux(bank, c.folds, 0) + count
-        return delay_flags(m, go, 2), delay(m, address, 2), delay(m, word, 1)
 
-    def _repeat(self, m, write, full, drained):
-        """Store what is cut, in two banks of ``folds`` words, and give each bank ``passes`` times.
-        """
+        # A cycle later each part of the word decides for itself whether to take what was first.
+        first = delay(m, queue.o.payload, 1)
+        before = Signal(c.width_in * bits, reset_less=True)
+        for low in range(0, len(before), PART):
+            part = slice(low, min(low + PART, len(before)))
+            with m.If(duplicate(m, go & take)):
+                m.d.sync += before[part].eq(first[part])
+        window = Cat(before, first)
+        address = delay(m, Mux(bank, c.folds, 0) + count, self._CUT - 2)
+        enable = delay_flags(m, go, self._CUT - 2)
+        width = c.width_out * bits
+        self.stores = []
+        for low in range(0, width, PART):
+            part = slice(low, min(low + PART, width))
+            chosen = duplicate(m, phase)
+            word = reduce(or_, (Mux(chosen[n], window[begin * bits:][part], 0)
+                                for n, begin in enumerate(begins)))
+            store = memory.Memory(shape=part.stop - low, depth=2 * c.folds, init=[])
+            m.submodules[f"store_{low}"] = store
+            write = store.write_port()
+            m.d.comb += [write.en.eq(duplicate(m, enable)), write.addr.eq(duplicate(m, address)),
+                         write.data.eq(delay(m, word, 1))]
+            self.stores.append(store)
+
+    def _repeat(self, m, full, drained):
+        """Give each of the store's two banks of ``folds`` words ``passes`` times."""
         c = self.config
-        store = memory.Memory(shape=c.width_out * c.element.width, depth=2 * c.folds, init=[])
-        m.submodules.store = store
-        port, read = store.write_port(), store.read_port()
-        m.d.comb += [port.en.eq(write[0]), port.addr.eq(write[1]), port.data.eq(write[2])]
-
         go = Signal()
         loops = Loops(m, go, {"fold": c.folds, "turn": c.passes, "bank": 2})
         fold, bank, ends = loops.count["fold"], loops.count["bank"], loops.last["fold"]
@@ -190,9 +205,12 @@ class Replay(wiring.Component):
             self.start.eq(go & begins),
             # as soon as the last turn starts: what comes next is written behind what is read
             drained.eq(Mux(go & begins & loops.last["turn"], Mux(bank, 2, 1), 0)),
-            read.addr.eq(delay(m, Mux(bank, c.folds, 0) + fold, 1)),
-            self.o.payload.as_value().eq(delay(m, read.data, 1)),
         ]
+        address, words = Mux(bank, c.folds, 0) + fold, []
+        for store in self.stores:
+            read = store.read_port()
+            m.d.comb += read.addr.eq(duplicate(m, address))
+            words.append(delay(m, read.data, 1))
         flags = delay_flags(m, Cat(go, begins, ends), self.latency)
-        m.d.comb += [self.o.valid.eq(flags[0]), self.o.first.eq(flags[1]),
-                     self.o.last.eq(flags[2])]
+        m.d.comb += [self.o.payload.as_value().eq(Cat(words)), self.o.valid.eq(flags[0]),
+                     self.o.first.eq(flags[1]), self.o.last.eq(flags[2])]

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 
-from amaranth import C, Const, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .cost import Resources, block_rams
-from .delay import delay, delay_flags
+from .delay import delay, delay_flags, duplicate
+from .fifo import PART
 from .loops import Loops
 from .primitives import MultiplierConfig, SerialMultiplier, SoftMultiplier
 from .rom import Rom, table
@@ -153,13 +154,11 @@ class Timing:
     @property
     def lookup(self) -> int:
         """Cycles from an entry's number to its constants: one for a table that a LUT a bit holds,
-        two for several such, three for block RAM.
+        as many as block RAM takes for larger ones.
         """
         if self.entries == 1:
             return 0
-        if self.entries > _MANY:
-            return Rom.latency
-        return 2 if self.entries > 16 or not self.serial else 1
+        return Rom.latency if self.entries > 16 or not self.serial else 1
 
     @property
     def _rows(self) -> int:
@@ -316,8 +315,13 @@ class Requantize(wiring.Component):
             read = store.read_port()
             m.d.comb += read.addr.eq(beat)
             word = read.data
-        elif c.timing.lookup == 2:
-            word = table(m, "constants", beat, words, width)
+        elif len(words) <= _MANY:
+            parts = []
+            for low in range(0, width, PART):
+                part = [word >> low & ((1 << PART) - 1) for word in words]
+                parts.append(table(m, f"constants_{low}", duplicate(m, beat), part,
+                                   min(PART, width - low)))
+            word = Cat(parts)
         else:
             m.submodules.constants = rom = Rom(words, width, c.family)
             m.d.comb += rom.address.eq(beat)

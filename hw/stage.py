@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from amaranth import Module, Mux, Shape, Signal, signed
 from amaranth.lib import wiring
-from amaranth.lib.fifo import SyncFIFOBuffered
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from .cost import Resources
 from .delay import delay_flags
+from .fifo import Queue
 from .replay import Replay, ReplayConfig
 from .stream import Flow, beats
 from .width import ceil_div
@@ -51,7 +51,8 @@ class FeedConfig:
     def replay(self) -> ReplayConfig:
         element = self.window.element
         return ReplayConfig(self.window.reads * self.read_width, self.read_width, self.width,
-                            self.passes, Shape(element.width * self.word, element.signed))
+                            self.passes, Shape(element.width * self.word, element.signed),
+                            self.window.family)
 
     @property
     def folds(self) -> int:
@@ -134,9 +135,8 @@ class WindowStage(wiring.Component):
         flow, dropped, latency = self.arithmetic(m, source.o)
 
         depth = self.queue_depth(latency)
-        m.submodules.queue = queue = SyncFIFOBuffered(
-            width=len(flow.payload.as_value()), depth=depth
-        )
+        m.submodules.queue = queue = Queue(len(flow.payload.as_value()), depth,
+                                           self.feed.window.family)
         # Room beyond what one reduction gives: a reduction may start when it is not negative.
         # Starts are counted a cycle late, when the next, if it takes but a cycle, may have begun.
         kept = self.results * (2 if self.feed.folds == 1 else 1)
@@ -144,22 +144,22 @@ class WindowStage(wiring.Component):
         started = delay_flags(m, source.start, 1)
         m.d.comb += [
             source.grant.eq(~room[-1]),
-            queue.w_data.eq(flow.payload.as_value()),
-            queue.w_en.eq(flow.valid),
-            self.o.valid.eq(queue.r_rdy),
-            self.o.payload.as_value().eq(queue.r_data),
-            queue.r_en.eq(self.o.ready),
+            queue.data.eq(flow.payload.as_value()),
+            queue.write.eq(flow.valid),
+            self.o.valid.eq(queue.o.valid),
+            self.o.payload.as_value().eq(queue.o.payload),
+            queue.o.ready.eq(self.o.ready),
         ]
         # a cycle late: who takes results need not wait for our arithmetic
         returned = Signal(range(3))
         m.d.sync += [
-            returned.eq((queue.r_rdy & queue.r_en) + dropped),
+            returned.eq(queue.freed + dropped),
             room.eq(room + returned - Mux(started, self.results, 0)),
         ]
         return m
 
     def queue_depth(self, latency: int) -> int:
         """Beats: what is on its way when one reduction follows the other without a pause."""
-        under_way = ceil_div(self.feed.latency + self.feed.folds + latency + self.results + 5,
+        under_way = ceil_div(self.feed.latency + self.feed.folds + latency + self.results + 6,
                              self.feed.folds) + 1
         return 16 * ceil_div((under_way + 2) * self.results, 16)

@@ -13,7 +13,7 @@ from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
 from .cost import Resources
-from .delay import delay, delay_flags
+from .delay import delay, delay_flags, duplicate
 from .drain import drain, drain_slowly
 from .loops import Loops
 from .primitives import (
@@ -340,7 +340,7 @@ class SystolicArray(wiring.Component):
             words = [(word >> offset) & ((1 << strip.width) - 1)
                      for word in self._memory_words(places)]
             m.submodules[f"weights_{n}"] = rom = Rom(words, strip.width, c.family)
-            m.d.comb += rom.address.eq(_kept(m, addresses[start]))
+            m.d.comb += rom.address.eq(duplicate(m, addresses[start]))
             for k, place in enumerate(places):
                 low = k * width - offset
                 part = rom.data[max(low, 0):min(low + width, strip.width)]
@@ -359,12 +359,12 @@ class SystolicArray(wiring.Component):
         at = {}
         for band in range(max(row for row, _ in starts) // _BAND + 1):
             for _ in range(_BAND if band else 0):
-                address = _kept(m, address)
+                address = duplicate(m, address)
             places = [place for place in starts if place[0] // _BAND == band]
             here, skew = address, band * _BAND
             for place in sorted(places, key=self._skew):
                 for _ in range(self._skew(place) - skew):
-                    here = _kept(m, here)
+                    here = duplicate(m, here)
                 at[place], skew = here, self._skew(place)
         return at
 
@@ -456,15 +456,6 @@ class SystolicArray(wiring.Component):
         m.d.comb += [self.o.valid.eq(leaves), self.o.first.eq(1), self.o.last.eq(1)]
         for lane, result in enumerate(results):
             m.d.comb += self.o.payload[lane].eq(result)
-
-
-def _kept(m: Module, value: Value) -> Value:
-    """``value`` a cycle later, in a register that is not merged with others of that value, so that
-    it lies near what it feeds.
-    """
-    later = Signal(value.shape(), name="address", reset_less=True, attrs={"keep": "true"})
-    m.d.sync += later.eq(value)
-    return later
 
 
 def _sum(above, p, carry):
