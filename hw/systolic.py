@@ -28,7 +28,7 @@ from .primitives import (
 )
 from .rom import Rom, table
 from .stream import Flow
-from .tiles import Strip, cover, estimate, widest
+from .tiles import TABLE, Strip, cover, estimate, widest
 from .width import ceil_div
 
 __all__ = ["ArrayConfig", "SystolicArray"]
@@ -199,10 +199,12 @@ class ArrayConfig:
 
     @property
     def weight_latency(self) -> int:
-        """Cycles from a weight's address to the weight: the memory and a register, or the address
-        register of a strip of block RAMs and these.
+        """Cycles from a weight's address to the weight: the memory and a register, before them an
+        address register of its own where it is large.
         """
-        return 1 + Rom.latency if self.in_memory else 2
+        if self.in_memory:
+            return 1 + Rom.latency
+        return 2 if self.depth <= TABLE else 3
 
     @property
     def depth_of_sum(self) -> int:
@@ -317,8 +319,9 @@ class SystolicArray(wiring.Component):
                     here = delay(m, here, 1)
                 words = [int(word) % (1 << c.w.width) for word in self._words(row, column)]
                 w = Signal(c.w, name=f"w_{row}_{column}")
+                own = here if c.weight_latency == 2 else duplicate(m, here)
                 m.d.comb += w.eq(words[0] if c.depth == 1 else table(
-                    m, f"weights_{row}_{column}", here, words, c.w.width))
+                    m, f"weights_{row}_{column}", own, words, c.w.width))
                 at[row, column] = w
         return at
 

@@ -18,9 +18,9 @@ from .stages import Design, StagePlan
 __all__ = ["Goal", "SOFT_SHARE", "make_plan", "assign_blocks", "lacking"]
 
 #: share of a device's logic that a plan may count on: placement needs air
-_LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.9}
+_LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.85}
 #: the same where multipliers in soft logic fill it: they are many short carry chains
-SOFT_SHARE = {"ecp5": 0.6, "ice40": 0.9}
+SOFT_SHARE = {"ecp5": 0.6, "ice40": 0.85}
 #: intervals of plans for latency, in units of the least one: frames may follow one another
 _SLOWER = 1.5
 #: times that queues and converters are counted and the choice is made again
