@@ -1,0 +1,161 @@
+"""What each measure for the clock is worth: place and route without it, over several seeds.
+
+    python benchmarks/ablation.py [--seeds N] [-o DIR]
+
+Two subjects on an LFE5U-25F, each alone on the chip (out of context, no pins, no link to a host): a
+bare array of all 28 multipliers, and the digits network planned for the same chip. The measures are
+added one after the other; the last row takes one away again.
+"""
+
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import onnx
+from amaranth import Cat, Elaboratable, Module, Signal, Value, signed
+from amaranth.back import rtlil
+from amaranth.lib.wiring import In, Out
+from gatewright.benchmarks.networks import NETWORKS
+from gatewright.boards import get
+from gatewright.boards.packing import pack
+from gatewright.compiler import tools
+from gatewright.compiler.driver import compile_model
+from gatewright.hw import ArrayConfig, SystolicArray
+from rich.progress import track
+
+__all__ = ["MEASURES", "SUBJECTS", "main"]
+
+BOARD = get("ulx3s-25f")
+HERE = Path(__file__).parent
+_TARGET_MHZ = 250
+
+
+@dataclass(frozen=True)
+class Measures:
+    """``own``: the block RAMs' own output registers; ``narrow``: no LUTs of more than four inputs;
+    ``sites``: multipliers placed in dataflow order; ``keep``: copies of registers stay apart.
+    """
+
+    own: bool = True
+    narrow: bool = True
+    sites: bool = True
+    keep: bool = True
+
+
+MEASURES = {
+    "none": Measures(False, False, False, False),
+    "+ block RAMs' own registers": Measures(True, False, False, False),
+    "+ no wide LUTs": Measures(True, True, False, False),
+    "+ copies of registers kept": Measures(True, True, False, True),
+    "+ multipliers placed (all)": Measures(),
+    "all but the kept copies": Measures(keep=False),
+}
+
+
+class _Between(Elaboratable):
+    """A component between registers."""
+
+    def __init__(self, part: Any):
+        self.part = part
+        members = [[Value.cast(value) for _, member, value in part.signature.flatten(part)
+                    if member.flow == flow] for flow in (In, Out)]
+        self.inner_i, self.inner_o = Cat(members[0]), Cat(members[1])
+        self.i, self.o = Signal(len(self.inner_i)), Signal(len(self.inner_o))
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.part = self.part
+        m.d.sync += [self.inner_i.eq(self.i), self.o.eq(self.inner_o)]
+        return m
+
+
+def _array(_out: Path) -> tuple[str, str]:
+    config = ArrayConfig(simd=7, pe=4, folds=16, depth=512, lanes=1, x=signed(8), w=signed(8),
+                         acc=signed(24), family="ecp5", block_ram=True,
+                         sites=BOARD.device.dsp_sites)
+    rng = np.random.default_rng(0)
+    weights = rng.integers(-127, 128, (config.pe, config.simd, config.depth))
+    top = _Between(SystolicArray(config, weights))
+    return rtlil.convert(top, name="subject", ports=[top.i, top.o], emit_src=False), "subject"
+
+
+def _digits(out: Path) -> tuple[str, str]:
+    network = NETWORKS["digits"]
+    onnx.save(network.model(), out / "digits.onnx")
+    compile_model(out / "digits.onnx", out / "compiled", BOARD.device, BOARD.name,
+                  samples=network.calibration())
+    return (out / "compiled" / "rtl" / "accelerator.il").read_text(), "accelerator"
+
+
+SUBJECTS = {"bare array, 7 x 4": _array, "digits": _digits}
+
+
+def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Iterator[float]:
+    """The routed clock, MHz, of each seed."""
+    out.mkdir(parents=True, exist_ok=True)
+    if not measures.keep:
+        il = il.replace('attribute \\keep "true"\n', "")
+    (out / "subject.il").write_text(il)
+    wide = "-nowidelut" if measures.narrow else ""
+    tools.find("yosys").run(
+        ["-q", "-p", f"read_rtlil subject.il; synth_ecp5 -abc9 {wide} -nodsp -top {top} "
+                     "-json netlist.json"], out, out / "yosys.log")
+    netlist = json.loads((out / "netlist.json").read_text())
+    if measures.own:
+        netlist, _ = pack(netlist)
+    if not measures.sites:
+        for cell in netlist["modules"][top]["cells"].values():
+            cell["attributes"].pop("BEL", None)
+    (out / "netlist.json").write_text(json.dumps(netlist))
+    for seed in range(1, seeds + 1):
+        report = out / f"seed-{seed}.report"
+        if not report.exists():
+            tools.find("nextpnr-ecp5").run(
+                [BOARD.chip, "--package", BOARD.package, "--speed", BOARD.speed, "--json",
+                 "netlist.json", "--out-of-context", "--lpf-allow-unconstrained", "--freq",
+                 str(_TARGET_MHZ), "--timing-allow-fail", "--router", "router2", "--seed",
+                 str(seed), "--report", report.name], out, out / f"seed-{seed}.log")
+        clocks = json.loads(report.read_text())["fmax"].values()
+        yield min(clock["achieved"] for clock in clocks)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--only", multiple=True, type=click.Choice(list(SUBJECTS)), help="A subject.")
+@click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("out") / "ablation",
+              show_default=True)
+@click.option("--results", type=click.Path(path_type=Path), default=HERE / "ablation.md",
+              show_default="ablation.md beside this file", help="The page to write.")
+def main(only: tuple[str, ...], seeds: int, output: Path, results: Path) -> None:
+    """Route every subject with and without each measure, and write the page."""
+    output = output.absolute()
+    rows = []
+    for subject, make in SUBJECTS.items():
+        if only and subject not in only:
+            continue
+        folder = output / subject.split(",")[0].replace(" ", "-")
+        folder.mkdir(parents=True, exist_ok=True)
+        il, top = make(folder)
+        for n, (name, measures) in enumerate(track(MEASURES.items(), subject, transient=True)):
+            clocks = list(route(il, top, measures, seeds, folder / str(n)))
+            rows.append(f"| {subject} | {name} | {statistics.median(clocks):.0f} | "
+                        f"{max(clocks):.0f} | {', '.join(f'{c:.0f}' for c in clocks)} |")
+    versions = ", ".join(f"{name} {tools.find(name).version}" for name in ("yosys", "nextpnr-ecp5"))
+    results.write_text(f"""# What each measure for the clock is worth
+
+Made by `python benchmarks/ablation.py --seeds {seeds}`; do not edit. LFE5U-25F, speed grade 6, 28
+multipliers, each subject alone on the chip without a link to a host; {_TARGET_MHZ} MHz asked;
+{versions}. MHz as routed, in the order of the seeds 1 to {seeds}.
+
+| subject | measures | median | best | seeds |
+| --- | --- | --: | --: | --- |
+""" + "\n".join(rows) + "\n")
+
+
+if __name__ == "__main__":
+    main()
