@@ -50,7 +50,7 @@ def accelerator(network: Network) -> hw.Accelerator:
 def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]:
     """Forks, queues, converters and register slices for every edge, added to ``stages``; all links.
     """
-    links = []
+    links: list[hw.Link] = []
     for source in [None, *(stage.name for stage in network.plan.stages)]:
         takers = [edge for edge in network.edges if edge.source == source]
         element = hw_shape(network.graph.quant(takers[0].value).dtype)
