@@ -4,7 +4,6 @@
     OUT/resnet8-dsp.json   what each step was made from (a hash), its seconds, or why it failed
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ import onnx
 from gatewright import boards
 from gatewright.benchmarks import litert
 from gatewright.benchmarks.networks import NETWORKS
-from gatewright.boards.build import build
+from gatewright.boards.build import build, digest
 from gatewright.compiler.data import Samples
 from gatewright.compiler.driver import Compiled, compile_model, open_compiled
 from gatewright.compiler.errors import GatewrightError, TimingError
@@ -103,7 +102,7 @@ def source_hash() -> str:
     files = [path for folder in ("boards", "compiler", "hw", "sim")
              for path in sorted((PACKAGE / folder).rglob("*"))
              if path.suffix in (".py", ".v", ".sv")]
-    return _hash(*(part for path in files
+    return digest(*(part for path in files
                    for part in (str(path.relative_to(PACKAGE)), path.read_bytes())))
 
 
@@ -140,7 +139,7 @@ class _Run:
 
     def _step(self, name: str, made: str, action: Callable[[], None], *inputs: str | bytes) -> bool:
         """Take a step unless it is kept, made from the same; False when it fails."""
-        key, before = _hash(made, *inputs), self.kept.get(name, {})
+        key, before = digest(made, *inputs), self.kept.get(name, {})
         kept = before.get("key") == key and (self.directory / f"{name}.json").exists()
         if kept and name not in self.settings.again:
             self.progress(f"{self.entry.name}: {name} (kept from before)", 1.0)
@@ -237,7 +236,7 @@ class _Run:
 
     def _design(self) -> str:
         rtl = self.directory / "rtl" / "accelerator.il"
-        return _hash(rtl.read_bytes(), str(self.entry.target_mhz))
+        return digest(rtl.read_bytes(), str(self.entry.target_mhz))
 
 
 @contextmanager
@@ -269,11 +268,3 @@ def _read(path: Path) -> Summary:
 
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
-
-
-def _hash(*parts: str | bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()[:16]

@@ -33,7 +33,7 @@ from .packing import Packing, pack
 from .pll import choose
 from .protocol import LinkConfig
 
-__all__ = ["BuildResult", "Progress", "Use", "build", "synthesize"]
+__all__ = ["BuildResult", "Progress", "Use", "build", "digest", "synthesize"]
 
 Progress = Callable[[str, float | None], None]
 
@@ -316,7 +316,7 @@ class _Build:
     def _synthesized(self, link: LinkConfig) -> tuple[Path, Mapping[str, int]]:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
-        key = _hash(text, self._accelerator().read_bytes(), self.flow.synth,
+        key = digest(text, self._accelerator().read_bytes(), self.flow.synth,
                     f"packed: {self.flow.packs_ram_registers}",
                     self.tools["yosys"].version)
         folder = self.work / f"netlist-{key}"
@@ -330,7 +330,7 @@ class _Build:
 
     def _route(self, netlist: Path, limit: Limit) -> list[_Routed]:
         constraints = self.flow.constraints(self.board)
-        key = _hash((netlist / "netlist.json").read_bytes(), constraints, *self._route_flags(),
+        key = digest((netlist / "netlist.json").read_bytes(), constraints, *self._route_flags(),
                     self.tools[self.flow.place].version)
         folder = self.work / f"route-{key}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -467,12 +467,13 @@ def _timing_message(result: BuildResult, others_met: bool) -> str:
 # --- files -------------------------------------------------------------------------------------
 
 
-def _hash(*parts: str | bytes) -> str:
-    digest = hashlib.sha256()
+def digest(*parts: str | bytes) -> str:
+    """What a result is kept by: a short hash of all that it was made from."""
+    whole = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
-        digest.update(len(data).to_bytes(8, "little") + data)
-    return digest.hexdigest()[:16]
+        whole.update(len(data).to_bytes(8, "little") + data)
+    return whole.hexdigest()[:16]
 
 
 def _read_json(path: Path) -> Any:

@@ -1,8 +1,13 @@
 """Registers in a row."""
 
+from collections.abc import Iterator
+
 from amaranth import Module, Signal, Value
 
-__all__ = ["delay", "delay_flags", "duplicate"]
+__all__ = ["delay", "delay_flags", "duplicate", "parts"]
+
+#: bits of a wide word that one duplicate serves
+_PART = 32
 
 
 def delay(m: Module, value: Value, cycles: int) -> Value:
@@ -37,3 +42,9 @@ def duplicate(m: Module, value: Value) -> Value:
     later = Signal(value.shape(), name="duplicate", reset_less=True, attrs={"keep": "true"})
     m.d.sync += later.eq(value)
     return later
+
+
+def parts(width: int) -> Iterator[slice]:
+    """A wide word cut up, for each part to have what controls it in a :func:`duplicate` near it."""
+    for low in range(0, width, _PART):
+        yield slice(low, min(low + _PART, width))

@@ -4,16 +4,13 @@ from amaranth import Module, Mux, Shape, Signal, signed
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .cost import Resources
-from .delay import delay, delay_flags
+from .cost import Resources, queue
+from .delay import delay, delay_flags, parts
 from .loops import Loops
 from .ram import Ram, RamConfig
 from .stream import beats
 
-__all__ = ["PART", "Fifo", "Queue", "RegisterSlice"]
-
-#: bits of a wide word whose memory has addresses of its own, near it
-PART = 32
+__all__ = ["Fifo", "Queue", "RegisterSlice"]
 
 
 class RegisterSlice(wiring.Component):
@@ -89,10 +86,10 @@ class Queue(wiring.Component):
             m.d.sync += self.o.valid.eq(~stored[-1])
         # A block RAM would take most of a cycle to answer.
         attrs = {"ram_style": "distributed"} if self.family == "ecp5" else {}
-        for low in range(0, self.width, PART):
-            bits = slice(low, min(low + PART, self.width))
-            store = memory.Memory(shape=bits.stop - low, depth=self.depth, init=[], attrs=attrs)
-            m.submodules[f"store_{low}"] = store
+        for bits in parts(self.width):
+            store = memory.Memory(shape=bits.stop - bits.start, depth=self.depth, init=[],
+                                  attrs=attrs)
+            m.submodules[f"store_{bits.start}"] = store
             write, read = store.write_port(), store.read_port()
             m.d.comb += [
                 write.en.eq(self.write), write.data.eq(self.data[bits]),
@@ -140,8 +137,7 @@ class Fifo(wiring.Component):
     @classmethod
     def estimate(cls, depth: int, width: int, family: str) -> Resources:
         """``depth`` beats of ``width`` bits."""
-        return (Resources(90 + width * 6, 80 + 2 * width)
-                + cls._ram(depth, width, family).resources())
+        return queue(width) + Resources(50, 50) + cls._ram(depth, width, family).resources()
 
     def elaborate(self, platform):
         m = Module()

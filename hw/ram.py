@@ -79,25 +79,24 @@ class Ram(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        self.later_data = delay(m, self.write_data, 1)
-        self.later_address = delay(m, self.write_address, 1)
+        data, address = delay(m, self.write_data, 1), delay(m, self.write_address, 1)
         if c.distributed:
             store = memory.Memory(shape=c.width, depth=c.depth, init=[],
                                   attrs={"ram_style": "distributed"})
             m.submodules.store = store
-            word = self._port(m, store, self.later_data, delay_flags(m, self.write_enable, 1))
+            word = self._port(m, store, address, data, delay_flags(m, self.write_enable, 1))
             m.d.comb += self.data.eq(word)
             return m
         parts, first = [], 0
         for n, strip in enumerate(c.strips):
-            parts.append(self._strip(m, f"strip_{n}", strip,
-                                     self.later_data[first:first + strip.width]))
+            parts.append(self._strip(m, f"strip_{n}", strip, address,
+                                     data[first:first + strip.width]))
             first += strip.width
         m.d.comb += self.data.eq(Cat(parts))
         return m
 
-    def _strip(self, m, name, strip, data):
-        """The strip's word, ``latency`` cycles after its address."""
+    def _strip(self, m, name, strip, address, data):
+        """The strip's word, ``latency`` cycles after its address; ``data`` goes to ``address``."""
         words = []
         for n, segment in enumerate(strip.segments):
             enable = Signal(name=f"{name}_{n}_enable")
@@ -105,17 +104,17 @@ class Ram(wiring.Component):
             held = []
             for k, bits in enumerate(in_tiles(strip, segment)):
                 store = tile(m, f"{name}_{n}_{k}", segment.words, len(bits), [])
-                held.append(self._port(m, store, data[bits.start:bits.stop], enable))
+                held.append(self._port(m, store, address, data[bits.start:bits.stop], enable))
             words.append(Cat(held))
         return words[0] if self.config.latency == 2 else chosen(m, strip, self.address, words)
 
-    def _port(self, m, store, data, enable):
-        """Write to ``store``, and its word, two cycles after the address.
+    def _port(self, m, store, address, data, enable):
+        """Write ``data`` to ``address`` of ``store``, and its word, two cycles after the address.
 
         An asynchronous port and two registers: synthesis makes the first one the block RAM's own,
         and then minds ``no_rw_check``, which it does not at a port that is synchronous already.
         """
         write, read = store.write_port(), store.read_port(domain="comb")
-        m.d.comb += [write.addr.eq(self.later_address), write.data.eq(data), write.en.eq(enable),
+        m.d.comb += [write.addr.eq(address), write.data.eq(data), write.en.eq(enable),
                      read.addr.eq(self.address)]
         return delay(m, read.data, 2)

@@ -12,8 +12,8 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
-from .delay import delay, delay_flags, duplicate
-from .fifo import PART, Queue
+from .delay import delay, delay_flags, duplicate, parts
+from .fifo import Queue
 from .loops import Loops
 from .stream import Flow
 from .width import ceil_div
@@ -124,15 +124,15 @@ class Replay(wiring.Component):
             taken.eq((taken | filled) & ~drained),
             full.eq((full | delay_flags(m, filled, self._CUT - 1)) & ~drained),
         ]
-        self._cut(m, queue, taken, filled)
-        self._repeat(m, full, drained)
+        stores = self._cut(m, queue, taken, filled)
+        self._repeat(m, stores, full, drained)
         return m
 
     #: cycles from the decision on a word to its place in the store
     _CUT = 3
 
     def _cut(self, m, queue, taken, filled):
-        """Words of ``width_out`` from the queue's of ``width_in``, into the store.
+        """Words of ``width_out`` from the queue's of ``width_in``, into the stores, a part in each.
 
         A word out begins in the word before the queue's first (``before``) and may go on into the
         first, which then is taken and becomes the one before. Where it begins moves by
@@ -170,29 +170,27 @@ class Replay(wiring.Component):
         # A cycle later each part of the word decides for itself whether to take what was first.
         first = delay(m, queue.o.payload, 1)
         before = Signal(c.width_in * bits, reset_less=True)
-        for low in range(0, len(before), PART):
-            part = slice(low, min(low + PART, len(before)))
+        for part in parts(len(before)):
             with m.If(duplicate(m, go & take)):
                 m.d.sync += before[part].eq(first[part])
         window = Cat(before, first)
         address = delay(m, Mux(bank, c.folds, 0) + count, self._CUT - 2)
         enable = delay_flags(m, go, self._CUT - 2)
-        width = c.width_out * bits
-        self.stores = []
-        for low in range(0, width, PART):
-            part = slice(low, min(low + PART, width))
+        stores = []
+        for part in parts(c.width_out * bits):
             chosen = duplicate(m, phase)
             word = reduce(or_, (Mux(chosen[n], window[begin * bits:][part], 0)
                                 for n, begin in enumerate(begins)))
-            store = memory.Memory(shape=part.stop - low, depth=2 * c.folds, init=[])
-            m.submodules[f"store_{low}"] = store
+            store = memory.Memory(shape=part.stop - part.start, depth=2 * c.folds, init=[])
+            m.submodules[f"store_{part.start}"] = store
             write = store.write_port()
             m.d.comb += [write.en.eq(duplicate(m, enable)), write.addr.eq(duplicate(m, address)),
                          write.data.eq(delay(m, word, 1))]
-            self.stores.append(store)
+            stores.append(store)
+        return stores
 
-    def _repeat(self, m, full, drained):
-        """Give each of the store's two banks of ``folds`` words ``passes`` times."""
+    def _repeat(self, m, stores, full, drained):
+        """Give each of the stores' two banks of ``folds`` words ``passes`` times."""
         c = self.config
         go = Signal()
         loops = Loops(m, go, {"fold": c.folds, "turn": c.passes, "bank": 2})
@@ -207,7 +205,7 @@ class Replay(wiring.Component):
             drained.eq(Mux(go & begins & loops.last["turn"], Mux(bank, 2, 1), 0)),
         ]
         address, words = Mux(bank, c.folds, 0) + fold, []
-        for store in self.stores:
+        for store in stores:
             read = store.read_port()
             m.d.comb += read.addr.eq(duplicate(m, address))
             words.append(delay(m, read.data, 1))

@@ -8,8 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from .cost import Resources, block_rams
-from .delay import delay, delay_flags, duplicate
-from .fifo import PART
+from .delay import delay, delay_flags, duplicate, parts
 from .loops import Loops
 from .primitives import MultiplierConfig, SerialMultiplier, SoftMultiplier
 from .rom import Rom, table
@@ -316,12 +315,10 @@ class Requantize(wiring.Component):
             m.d.comb += read.addr.eq(beat)
             word = read.data
         elif len(words) <= _MANY:
-            parts = []
-            for low in range(0, width, PART):
-                part = [word >> low & ((1 << PART) - 1) for word in words]
-                parts.append(table(m, f"constants_{low}", duplicate(m, beat), part,
-                                   min(PART, width - low)))
-            word = Cat(parts)
+            word = Cat(table(m, f"constants_{part.start}", duplicate(m, beat),
+                             [word >> part.start & ((1 << (part.stop - part.start)) - 1)
+                              for word in words], part.stop - part.start)
+                       for part in parts(width))
         else:
             m.submodules.constants = rom = Rom(words, width, c.family)
             m.d.comb += rom.address.eq(beat)

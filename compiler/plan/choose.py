@@ -1,6 +1,7 @@
 """One option for every stage: the fewest multipliers that keep an interval within a budget."""
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
@@ -40,15 +41,16 @@ class Budget:
         return replace(self, cells=self.cells - cells, ff=self.ff - ff, bram=self.bram - bram)
 
 
-def grant(wanted: Sequence[int], per_block: Sequence[int], blocks: int) -> list[int]:
+def grant(wanted: Sequence[int], takes: Sequence[Callable[[int], int]], blocks: int) -> list[int]:
     """How many of each stage's ``wanted`` multipliers are in DSP blocks: the largest arrays first,
-    blocks whole where they do not suffice.
+    as many as the blocks that are left suffice for. ``takes`` gives a stage's blocks for a number.
     """
     granted = [0] * len(wanted)
     for n in sorted(range(len(wanted)), key=lambda n: -wanted[n]):
-        if per_block[n]:
-            granted[n] = min(wanted[n], blocks * per_block[n])
-            blocks -= ceil(granted[n] / per_block[n])
+        granted[n] = wanted[n]
+        if takes[n](granted[n]) > blocks:
+            granted[n] = bisect_right(range(wanted[n]), blocks, key=takes[n]) - 1
+        blocks -= takes[n](granted[n])
     return granted
 
 
@@ -92,7 +94,7 @@ class Chooser:
         """
         wanted = [n if menu.per_block else 0
                   for n, menu in zip(multipliers, self.menus, strict=True)]
-        hard = grant(wanted, [menu.per_block for menu in self.menus], blocks)
+        hard = grant(wanted, [menu.blocks for menu in self.menus], blocks)
         return [w - h for w, h in zip(wanted, hard, strict=True)]
 
     def choose(self, interval: int, budget: Budget) -> list[Option] | None:

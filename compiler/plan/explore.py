@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from .. import ir
 from ..errors import FitError
-from .choose import Budget, Chooser
+from .choose import Budget, Chooser, grant
 from .device import Device
 from .fifo import with_queues
 from .network import Network, Plan
@@ -80,16 +80,10 @@ def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan,
     On the chip they lie in dataflow order, so that neighbours in the network are neighbours
     there.
     """
-    left, hard = device.dsp, {}
-    for shape in sorted(designs, key=lambda shape: -shape.stage.hard):
-        granted = min(shape.stage.hard, left * shape.products_per_block)
-        while shape.blocks(granted) > left:
-            granted -= 1
-        hard[shape.stage.name] = granted
-        left -= shape.blocks(granted)
+    hard = grant([shape.stage.hard if shape.products_per_block else 0 for shape in designs],
+                 [shape.blocks for shape in designs], device.dsp)
     placed, site = [], 0
-    for shape in designs:
-        granted = hard[shape.stage.name]
+    for shape, granted in zip(designs, hard, strict=True):
         place = site if granted and device.dsp_sites else None
         placed.append(replace(shape.stage, hard=granted, site=place))
         site += shape.blocks(granted)

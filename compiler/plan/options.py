@@ -106,6 +106,10 @@ class Menu:
         return per_block if hard.dsp else 0, (
             cells(soft, self.device) - cells(hard, self.device), soft.ff - hard.ff)
 
+    def blocks(self, multipliers: int) -> int:
+        """DSP blocks that at least hold so many multipliers."""
+        return ceil(multipliers / self.per_block) if self.per_block else 0
+
     def fewest(self, interval: int) -> int | None:
         """Multipliers that at least are needed for ``interval``; None: it is out of reach."""
         rows = int(np.searchsorted(self.cycles, interval, side="right"))
