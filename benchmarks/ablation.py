@@ -118,7 +118,7 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
             tools.find("nextpnr-ecp5").run(
                 [BOARD.chip, "--package", BOARD.package, "--speed", BOARD.speed, "--json",
                  "netlist.json", "--out-of-context", "--lpf-allow-unconstrained", "--freq",
-                 str(_TARGET_MHZ), "--timing-allow-fail", "--router", "router2", "--seed",
+                 str(_TARGET_MHZ), "--timing-allow-fail", "--router", "router1", "--seed",
                  str(seed), "--report", report.name], out, out / f"seed-{seed}.log")
         clocks = json.loads(report.read_text())["fmax"].values()
         yield min(clock["achieved"] for clock in clocks)

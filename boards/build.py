@@ -530,7 +530,7 @@ _FLOWS: Mapping[str, _Flow] = {
         synth="synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -json netlist.json",
         place="nextpnr-ecp5", pack="ecppack",
         routed_suffix="--textcfg", bitstream_suffix=".bit",
-        route_flags=("--router", "router2"), pack_flags=("--compress",),
+        route_flags=("--router", "router1"), pack_flags=("--compress",),
         constraints_flag="--lpf", constraints=_lpf,
         # A carry cell holds two LUTs; a 16x4 RAM four, and its write port two more.
         cells={"LUT4": {"lut": 1}, "CCU2C": {"lut": 2}, "TRELLIS_DPR16X4": {"lut": 6},

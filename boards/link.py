@@ -50,9 +50,9 @@ class Link(wiring.Component):
     running : Out(1), high while a frame is on its way
     """
 
-    def __init__(self, config: LinkConfig) -> None:
+    def __init__(self, config: LinkConfig, family: str = "generic") -> None:
         _check_clock(config)
-        self.config = config
+        self.config, self.family = config, family
         super().__init__({
             "rx": In(1, init=1), "tx": Out(1, init=1),
             "s_axis": Out(axis(config.bytes_in)), "m_axis": In(axis(config.bytes_out)),
@@ -62,7 +62,7 @@ class Link(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         terminal = Terminal(self.config)
-        m.submodules.player = player = Player(self.config)
+        m.submodules.player = player = Player(self.config, self.family)
         if self.config.link_hz:
             m.submodules.terminal = DomainRenamer(LINK)(terminal)
             m.submodules.to_player = to_player = Crossing(commands(self.config), LINK, "sync")
@@ -141,7 +141,7 @@ class Top(Elaboratable):
             m.domains += ClockDomain(LINK)
         m.submodules.clock = ClockGenerator(self.board, self.pll, self.clk,
                                             beside=LINK if self.config.link_hz else None)
-        m.submodules.link = link = Link(self.config)
+        m.submodules.link = link = Link(self.config, self.board.family)
         m.submodules.accelerator = self.accelerator
         wiring.connect(m, link.s_axis, self.accelerator.s_axis)
         wiring.connect(m, self.accelerator.m_axis, link.m_axis)

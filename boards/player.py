@@ -39,8 +39,8 @@ class Feed(wiring.Component):
     overrun : Out(1), high a cycle after a beat was lost
     """
 
-    def __init__(self, config: LinkConfig) -> None:
-        self.config = config
+    def __init__(self, config: LinkConfig, family: str) -> None:
+        self.config, self.family = config, family
         super().__init__({
             "beats": In(stream.Signature(8 * config.bytes_in, always_ready=True)), "play": In(1),
             "s_axis": Out(axis(config.bytes_in)), "first": Out(1), "overrun": Out(1),
@@ -50,7 +50,7 @@ class Feed(wiring.Component):
         m = Module()
         config, width = self.config, 8 * self.config.bytes_in
         depth = max(2, config.beats_in) if config.buffered else _UNBUFFERED_DEPTH
-        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth)
+        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
         m.submodules.slice = piece = RegisterSlice(1, unsigned(width + 2))
 
         playing = Signal(init=not config.buffered)
@@ -95,8 +95,8 @@ class Collect(wiring.Component):
     o : Out(answers(config)), a word in three cycles
     """
 
-    def __init__(self, config: LinkConfig) -> None:
-        self.config = config
+    def __init__(self, config: LinkConfig, family: str) -> None:
+        self.config, self.family = config, family
         super().__init__({
             "m_axis": In(axis(config.bytes_out)), "first": In(1), "overrun": In(1),
             "o": Out(answers(config)),
@@ -145,7 +145,7 @@ class Collect(wiring.Component):
         config, width = self.config, 8 * self.config.bytes_out
         depth = max(2, config.beats_out) if config.buffered else _UNBUFFERED_DEPTH
         m.submodules.slice = piece = RegisterSlice(1, unsigned(width))
-        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth)
+        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
         m.d.comb += [
             piece.i.payload.as_value().eq(self.m_axis.payload.data),
             piece.i.valid.eq(self.m_axis.valid), self.m_axis.ready.eq(piece.i.ready),
@@ -190,8 +190,8 @@ class Player(wiring.Component):
     clear : Out(1), a register
     """
 
-    def __init__(self, config: LinkConfig) -> None:
-        self.config = config
+    def __init__(self, config: LinkConfig, family: str) -> None:
+        self.config, self.family = config, family
         super().__init__({
             "i": In(commands(config)), "o": Out(answers(config)),
             "s_axis": Out(axis(config.bytes_in)), "m_axis": In(axis(config.bytes_out)),
@@ -200,7 +200,7 @@ class Player(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        feed, collect = Feed(self.config), Collect(self.config)
+        feed, collect = (part(self.config, self.family) for part in (Feed, Collect))
         m.submodules.feed = ResetInserter(self.clear)(feed)
         m.submodules.collect = ResetInserter(self.clear)(collect)
         connect(m, feed.s_axis, wiring.flipped(self.s_axis))

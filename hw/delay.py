@@ -4,10 +4,15 @@ from collections.abc import Iterator
 
 from amaranth import Module, Signal, Value
 
-__all__ = ["delay", "delay_flags", "duplicate", "parts"]
+__all__ = ["KEPT", "delay", "delay_flags", "duplicate", "parts"]
 
-#: bits of a wide word that one duplicate serves
+#: of a register that is not to be merged with others of the same value
+KEPT = {"keep": "true"}
+
+#: bits of a wide word of a shallow memory that one duplicate serves
 _PART = 32
+#: words of such a memory: one row of distributed RAM
+_SHALLOW = 16
 
 
 def delay(m: Module, value: Value, cycles: int) -> Value:
@@ -39,12 +44,15 @@ def duplicate(m: Module, value: Value) -> Value:
     it lies near what it feeds.
     """
     value = Value.cast(value)
-    later = Signal(value.shape(), name="duplicate", reset_less=True, attrs={"keep": "true"})
+    later = Signal(value.shape(), name="duplicate", reset_less=True, attrs=KEPT)
     m.d.sync += later.eq(value)
     return later
 
 
-def parts(width: int) -> Iterator[slice]:
-    """A wide word cut up, for each part to have what controls it in a :func:`duplicate` near it."""
-    for low in range(0, width, _PART):
-        yield slice(low, min(low + _PART, width))
+def parts(width: int, depth: int = _SHALLOW) -> Iterator[slice]:
+    """A wide word cut up, for each part to have what controls it in a :func:`duplicate` near it;
+    the smaller, the deeper the memory of such words.
+    """
+    step = max(_PART // 4, _PART * _SHALLOW // depth)
+    for low in range(0, width, step):
+        yield slice(low, min(low + step, width))

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources, queue
+from .count import some
 from .delay import delay, delay_flags
 from .fifo import Queue
 from .primitives import MultiplierConfig, SoftMultiplier
@@ -62,12 +63,11 @@ class Pipeline(wiring.Component):
         result, latency = self.arithmetic(m)
         depth = 16 * ceil_div(latency + 7, 16)
         m.submodules.queue = queue = Queue(len(result), depth)
-        # kept less one, so that its sign tells whether there is any
-        room = Signal(signed(depth.bit_length() + 1), init=depth - 1)
         start = Signal()
+        free = some(m, "free", queue.freed, start, depth, depth)
         valid, takes = self.join(m)
         m.d.comb += [
-            start.eq(valid & ~room[-1]),
+            start.eq(valid & free),
             *[take.eq(start) for take in takes],
             queue.write.eq(delay_flags(m, start, latency)),
             queue.data.eq(result),
@@ -75,7 +75,6 @@ class Pipeline(wiring.Component):
             self.o.payload.as_value().eq(queue.o.payload),
             queue.o.ready.eq(self.o.ready),
         ]
-        m.d.sync += room.eq(room + queue.freed - start)
         return m
 
 

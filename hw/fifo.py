@@ -1,16 +1,17 @@
-"""Queues between stages, and register slices that cut the handshake's wires."""
+"""Queues, between stages and within, and register slices that cut the handshake's wires."""
 
-from amaranth import Module, Mux, Shape, Signal, signed
+from amaranth import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources, queue
-from .delay import delay, delay_flags, parts
+from .count import some
+from .delay import KEPT, delay, delay_flags, duplicate, parts
 from .loops import Loops
 from .ram import Ram, RamConfig
 from .stream import beats
 
-__all__ = ["Fifo", "Queue", "RegisterSlice"]
+__all__ = ["Fifo", "Inlet", "Queue", "RegisterSlice"]
 
 
 class RegisterSlice(wiring.Component):
@@ -35,22 +36,23 @@ class RegisterSlice(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         width = len(self.i.payload.as_value())
-        first, second = Signal(width, reset_less=True), Signal(width, reset_less=True)
-        ready = Signal(init=1)
-        m.d.comb += [
-            self.i.ready.eq(ready),
-            self.o.payload.as_value().eq(first),
-        ]
-        with m.If(ready):
-            m.d.sync += second.eq(self.i.payload.as_value())
-        with m.If(self.o.ready | ~self.o.valid):
-            m.d.sync += [
-                first.eq(Mux(ready, self.i.payload.as_value(), second)),
-                self.o.valid.eq(self.i.valid | ~ready),
-                ready.eq(1),
-            ]
-        with m.Elif(self.i.valid):
-            m.d.sync += ready.eq(0)
+        words = []
+        # Each part of a wide word decides for itself: all alike, at the same time.
+        for bits in parts(width):
+            data = self.i.payload.as_value()[bits]
+            first, second = Signal(len(data), reset_less=True), Signal(len(data), reset_less=True)
+            ready, valid = Signal(init=1, attrs=KEPT), Signal(attrs=KEPT)
+            with m.If(ready):
+                m.d.sync += second.eq(data)
+            with m.If(self.o.ready | ~valid):
+                m.d.sync += [first.eq(Mux(ready, data, second)), valid.eq(self.i.valid | ~ready),
+                             ready.eq(1)]
+            with m.Elif(self.i.valid):
+                m.d.sync += ready.eq(0)
+            if not words:
+                m.d.comb += [self.i.ready.eq(ready), self.o.valid.eq(valid)]
+            words.append(first)
+        m.d.comb += self.o.payload.as_value().eq(Cat(words))
         return m
 
 
@@ -77,33 +79,79 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # Kept less one, so that its sign tells whether there is any.
-        stored = Signal(signed(self.depth.bit_length() + 2), init=-1)
         moves, leaves = Signal(), Signal()
-        m.d.comb += [moves.eq(self.o.ready | ~self.o.valid), leaves.eq(moves & ~stored[-1])]
-        m.d.sync += [stored.eq(stored + self.write - leaves), self.freed.eq(leaves)]
+        stored = some(m, "stored", self.write, leaves, self.depth)
+        m.d.comb += [moves.eq(self.o.ready | ~self.o.valid), leaves.eq(moves & stored)]
+        m.d.sync += self.freed.eq(leaves)
         with m.If(moves):
-            m.d.sync += self.o.valid.eq(~stored[-1])
-        # A block RAM would take most of a cycle to answer.
-        attrs = {"ram_style": "distributed"} if self.family == "ecp5" else {}
+            m.d.sync += self.o.valid.eq(stored)
         for bits in parts(self.width):
-            store = memory.Memory(shape=bits.stop - bits.start, depth=self.depth, init=[],
-                                  attrs=attrs)
-            m.submodules[f"store_{bits.start}"] = store
-            write, read = store.write_port(), store.read_port()
+            write, read = _store(m, bits, self.depth, self.family)
             m.d.comb += [
                 write.en.eq(self.write), write.data.eq(self.data[bits]),
-                write.addr.eq(self._pointer(m, self.write)),
+                write.addr.eq(_pointer(m, self.depth, self.write)),
                 read.en.eq(moves), self.o.payload[bits].eq(read.data),
-                read.addr.eq(self._pointer(m, leaves)),
+                read.addr.eq(_pointer(m, self.depth, leaves)),
             ]
         return m
 
-    def _pointer(self, m, steps):
-        pointer = Signal(range(self.depth), attrs={"keep": "true"})
-        with m.If(steps):
-            m.d.sync += pointer.eq(Mux(pointer == self.depth - 1, 0, pointer + 1))
-        return pointer
+
+class Inlet(wiring.Component):
+    """A queue of wide words, each of which comes two cycles after it was taken; so nothing that
+    decides has to reach all its bits within a cycle. A word a cycle.
+
+    Whoever writes has reserved the room; who takes has seen that there are ``any``.
+
+    Members
+    -------
+    write : In(1)
+    data : In(width)
+    any : Out(1)
+    take : In(1)
+    word : Out(width)
+    freed : Out(1), there is room for one more
+    """
+
+    #: cycles from a word taken to the word
+    latency = 2
+
+    def __init__(self, width: int, depth: int, family: str):
+        self.width, self.depth, self.family = width, depth, family
+        super().__init__({"write": In(1), "data": In(width), "any": Out(1), "take": In(1),
+                          "word": Out(width), "freed": Out(1)})
+
+    def elaborate(self, platform):
+        m = Module()
+        m.d.comb += self.any.eq(some(m, "stored", self.write, self.take, self.depth))
+        m.d.sync += self.freed.eq(self.take)
+        data = delay(m, self.data, 1)
+        for bits in parts(self.width, self.depth):
+            write, read = _store(m, bits, self.depth, self.family)
+            writes, takes = duplicate(m, self.write), duplicate(m, self.take)
+            m.d.comb += [
+                write.en.eq(writes), write.data.eq(data[bits]),
+                write.addr.eq(_pointer(m, self.depth, writes)),
+                self.word[bits].eq(read.data),
+                read.addr.eq(_pointer(m, self.depth, takes)),
+            ]
+        return m
+
+
+def _store(m, bits, depth, family):
+    """The write and the read port of a queue's memory for some bits of its words."""
+    # A block RAM would take most of a cycle to answer.
+    attrs = {"ram_style": "distributed"} if family == "ecp5" else {}
+    store = memory.Memory(shape=bits.stop - bits.start, depth=depth, init=[], attrs=attrs)
+    m.submodules[f"store_{bits.start}"] = store
+    return store.write_port(), store.read_port()
+
+
+def _pointer(m, depth, steps):
+    pointer = Signal(range(depth), attrs=KEPT)
+    with m.If(steps):
+        ends = pointer == depth - 1 if depth & (depth - 1) else 0
+        m.d.sync += pointer.eq(Mux(ends, 0, pointer + 1))
+    return pointer
 
 
 class Fifo(wiring.Component):
@@ -145,21 +193,13 @@ class Fifo(wiring.Component):
         m.submodules.store = store = Ram(self.ram)
         m.submodules.ahead = ahead = Queue(self.ram.width, self._AHEAD, self.ram.family)
 
-        # All counts are kept less one, so that their sign tells whether there is any.
-        counts = signed(max(depth, self._AHEAD).bit_length() + 2)
-        space, stored = Signal(counts, init=depth - 1), Signal(counts, init=-1)
-        room = Signal(counts, init=self._AHEAD - 1)
         accept, issue = Signal(), Signal()
+        stored = some(m, "stored", delay_flags(m, accept, 1), issue, depth)
+        free = some(m, "free", ahead.freed, issue, self._AHEAD, self._AHEAD)
         m.d.comb += [
-            self.i.ready.eq(~space[-1]),
+            self.i.ready.eq(some(m, "space", issue, accept, depth, depth)),
             accept.eq(self.i.valid & self.i.ready),
-            issue.eq(~stored[-1] & ~room[-1]),
-        ]
-        written = delay_flags(m, accept, 1)
-        m.d.sync += [
-            space.eq(space + issue - accept),
-            stored.eq(stored + written - issue),
-            room.eq(room + ahead.freed - issue),
+            issue.eq(stored & free),
         ]
         into = Loops(m, accept, {"address": depth}).count["address"]
         out_of = Loops(m, issue, {"address": depth}).count["address"]

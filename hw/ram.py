@@ -13,8 +13,9 @@ from .width import ceil_div
 
 __all__ = ["RamConfig", "Ram"]
 
-#: bits up to which a memory is cheaper in logic than in a block RAM
+#: bits and words up to which a memory is cheaper in logic than in a block RAM, and no slower
 _SMALL = 2048
+_SHALLOW = 64
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class RamConfig:
 
     @property
     def distributed(self) -> bool:
-        return self.family == "ecp5" and self.depth * self.width <= _SMALL
+        return (self.family == "ecp5" and self.depth <= _SHALLOW
+                and self.depth * self.width <= _SMALL)
 
     @property
     def strips(self) -> tuple[Strip, ...]:

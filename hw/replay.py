@@ -7,13 +7,14 @@ from functools import reduce
 from math import gcd
 from operator import or_
 
-from amaranth import Cat, Module, Mux, Shape, Signal, signed
+from amaranth import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
+from .count import room
 from .delay import delay, delay_flags, duplicate, parts
-from .fifo import Queue
+from .fifo import Inlet
 from .loops import Loops
 from .stream import Flow
 from .width import ceil_div
@@ -103,33 +104,29 @@ class Replay(wiring.Component):
         bits = c.element.width
 
         # Words promised but not yet here, and words waiting: no more than the queue holds.
-        depth = 16 * ceil_div(2 * c.reads + 9, 16)
-        m.submodules.queue = queue = Queue(c.width_in * bits, depth, c.family)
-        # Room beyond one reduction's words. Promises are counted a cycle late, when the next, if it
-        # takes but a cycle, may have been made.
-        kept = c.reads * (2 if c.reads == 1 else 1)
-        free = Signal(signed(depth.bit_length() + 2), init=depth - kept)
-        promised = delay_flags(m, self.taken, 1)
+        depth = 16 * ceil_div(2 * c.reads + 12, 16)
+        m.submodules.queue = queue = Inlet(c.width_in * bits, depth, c.family)
         m.d.comb += [
             queue.data.eq(self.i.payload.as_value()),
             queue.write.eq(self.i.valid),
-            self.room.eq(~free[-1]),
+            self.room.eq(room(m, depth, c.reads, queue.freed, self.taken,
+                              at_once=c.reads == 1)),
         ]
-        m.d.sync += free.eq(free + queue.freed - Mux(promised, c.reads, 0))
 
-        # Banks that are cut, and those that may be read: it takes some cycles to store what is cut.
+        # Banks that are cut, and those that may be read. It takes some cycles to store what is cut,
+        # and some to come to a bank's last word.
         filled, drained = Signal(2), Signal(2)
         taken, full = Signal(2), Signal(2)
         m.d.sync += [
             taken.eq((taken | filled) & ~drained),
-            full.eq((full | delay_flags(m, filled, self._CUT - 1)) & ~drained),
+            full.eq((full | delay_flags(m, filled, max(0, self._CUT - c.folds))) & ~drained),
         ]
         stores = self._cut(m, queue, taken, filled)
         self._repeat(m, stores, full, drained)
         return m
 
     #: cycles from the decision on a word to its place in the store
-    _CUT = 3
+    _CUT = 2 + Inlet.latency
 
     def _cut(self, m, queue, taken, filled):
         """Words of ``width_out`` from the queue's of ``width_in``, into the stores, a part in each.
@@ -155,8 +152,8 @@ class Replay(wiring.Component):
         following = Mux(ends, 1, phase.rotate_left(1))
         reaches = Cat(takes) & following
         m.d.comb += [
-            go.eq((queue.o.valid | ~take) & ~taken.bit_select(bank, 1)),
-            queue.o.ready.eq(take & ~taken.bit_select(bank, 1)),
+            go.eq((queue.any | ~take) & ~taken.bit_select(bank, 1)),
+            queue.take.eq(go & take),
             filled.eq(Mux(go & ends, Mux(bank, 2, 1), 0)),
         ]
         with m.If(go):
@@ -167,18 +164,18 @@ class Replay(wiring.Component):
             else:
                 m.d.sync += take.eq(takes_last)
 
-        # A cycle later each part of the word decides for itself whether to take what was first.
-        first = delay(m, queue.o.payload, 1)
+        # Cycles later each part of the word decides for itself whether to take what was first.
         before = Signal(c.width_in * bits, reset_less=True)
+        takes = delay_flags(m, go & take, queue.latency - 1)
         for part in parts(len(before)):
-            with m.If(duplicate(m, go & take)):
-                m.d.sync += before[part].eq(first[part])
-        window = Cat(before, first)
+            with m.If(duplicate(m, takes)):
+                m.d.sync += before[part].eq(queue.word[part])
+        window, place = Cat(before, queue.word), delay(m, phase, queue.latency - 1)
         address = delay(m, Mux(bank, c.folds, 0) + count, self._CUT - 2)
         enable = delay_flags(m, go, self._CUT - 2)
         stores = []
-        for part in parts(c.width_out * bits):
-            chosen = duplicate(m, phase)
+        for part in parts(c.width_out * bits, 2 * c.folds):
+            chosen = duplicate(m, place)
             word = reduce(or_, (Mux(chosen[n], window[begin * bits:][part], 0)
                                 for n, begin in enumerate(begins)))
             store = memory.Memory(shape=part.stop - part.start, depth=2 * c.folds, init=[])

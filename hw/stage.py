@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from amaranth import Module, Mux, Shape, Signal, signed
+from amaranth import Module, Shape
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
 from .cost import Resources
-from .delay import delay_flags
+from .count import room
 from .fifo import Queue
 from .replay import Replay, ReplayConfig
 from .stream import Flow, beats
@@ -137,24 +137,15 @@ class WindowStage(wiring.Component):
         depth = self.queue_depth(latency)
         m.submodules.queue = queue = Queue(len(flow.payload.as_value()), depth,
                                            self.feed.window.family)
-        # Room beyond what one reduction gives: a reduction may start when it is not negative.
-        # Starts are counted a cycle late, when the next, if it takes but a cycle, may have begun.
-        kept = self.results * (2 if self.feed.folds == 1 else 1)
-        room = Signal(signed((depth + kept).bit_length() + 1), init=depth - kept)
-        started = delay_flags(m, source.start, 1)
         m.d.comb += [
-            source.grant.eq(~room[-1]),
+            # a cycle late: who takes results need not wait for our arithmetic
+            source.grant.eq(room(m, depth, self.results, queue.freed + dropped, source.start,
+                                 at_once=self.feed.folds == 1)),
             queue.data.eq(flow.payload.as_value()),
             queue.write.eq(flow.valid),
             self.o.valid.eq(queue.o.valid),
             self.o.payload.as_value().eq(queue.o.payload),
             queue.o.ready.eq(self.o.ready),
-        ]
-        # a cycle late: who takes results need not wait for our arithmetic
-        returned = Signal(range(3))
-        m.d.sync += [
-            returned.eq(queue.freed + dropped),
-            room.eq(room + returned - Mux(started, self.results, 0)),
         ]
         return m
 

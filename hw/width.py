@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
+from .loops import Loops
 from .stream import beats
 
 __all__ = ["WidthConfig", "WidthConverter", "Widen", "Narrow"]
@@ -50,6 +51,8 @@ def _steps(m: Module, go: Value, slots: int, steps: int) -> Value:
     """Up, from a register, at the last of a beat's ``slots`` parts or of a pixel's ``steps`` parts;
     both start again there. A step is taken when ``go``.
     """
+    if steps % slots == 0:
+        return Loops(m, go, {"slot": slots}).last["slot"]
     slot, step = Signal(range(slots)), Signal(range(steps))
     ends = Signal(init=slots == 1 or steps == 1)
     last = Signal(init=steps == 1)
@@ -101,7 +104,8 @@ class Widen(wiring.Component):
         with m.If(go):
             m.d.sync += slot.eq(Mux(ends, 1, slot.rotate_left(1)))
         for k in range(ratio):
-            with m.If(go & slot[k]):
+            # what is there before the beat comes does not matter
+            with m.If(slot[k] & self.i.ready):
                 m.d.sync += gathered[k].eq(self.i.payload.as_value())
         return m
 

@@ -24,7 +24,7 @@ from .width import ceil_div
 __all__ = ["WindowConfig", "SlidingWindow"]
 
 #: cycles from a row's last read until a new row in its place may be read
-_REUSE = 16
+_REUSE = 18
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,8 @@ class WindowConfig:
         enough = max(needed + self.stride[0], held + self.needed(0))
         writing = self.width * self.words * self.stride[0]
         if self.height > 1 or writing + _REUSE > self.row_cycles:
-            enough += self.stride[0] * ceil_div(_REUSE, self.row_cycles)
+            enough += max(self.stride[0] * ceil_div(_REUSE, self.row_cycles),
+                          ceil_div(_REUSE * self.height, max(self.cycles(), self.beats_in())))
         return ceil_div(enough, self.banks[0]) * self.banks[0]
 
     @property
@@ -339,7 +340,8 @@ class _Writer(wiring.Component):
             accept.eq(self.i.valid & self.i.ready),
             finished.eq(accept & loops.ends["column"]),
         ]
-        m.d.sync += [space.eq(space + self.released - finished), self.row_written.eq(finished)]
+        gained, less = delay(m, self.released, 1), delay(m, self.released - 1, 1)
+        m.d.sync += [space.eq(space + Mux(finished, less, gained)), self.row_written.eq(finished)]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
         written, row_done = delay_flags(m, accept, 1), delay_flags(m, finished, 1)
@@ -416,11 +418,13 @@ class _Reader(wiring.Component):
         ]
         with m.If(go):
             m.d.sync += [starts_reduction.eq(reduction_ends), starts_row.eq(row_ends)]
-        # Counted a cycle late, unless the next row may have begun by then.
-        counted, wanted = go & starts_row, following
-        if c.row_cycles > 1:
-            counted, wanted = delay_flags(m, counted, 1), delay(m, wanted, 1)
-        m.d.sync += margin.eq(margin + self.row_written - Mux(counted, wanted, 0))
+        counted, wanted, change = go & starts_row, following, Signal(signed(len(following) + 2))
+        domain = m.d.comb
+        if c.row_cycles > 2:
+            # counted two cycles late, before the next row can begin
+            counted, wanted, domain = delay_flags(m, counted, 1), delay(m, wanted, 1), m.d.sync
+        domain += change.eq(self.row_written - Mux(counted, wanted, 0))
+        m.d.sync += margin.eq(margin + change)
 
         # Rows are free once the last read of them is done.
         releases = Signal(range(c.height + 1))

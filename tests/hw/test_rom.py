@@ -241,7 +241,7 @@ def test_each_tile_of_a_ram_is_one_block_ram_before_a_register(family, depth, wi
     _assert_registered(family, cells, tmp_path)
 
 
-@pytest.mark.parametrize(("depth", "width", "bram"), [(128, 16, 0), (64, 33, 1)])
+@pytest.mark.parametrize(("depth", "width", "bram"), [(64, 32, 0), (128, 16, 1), (64, 33, 1)])
 def test_small_rams_are_in_logic(depth, width, bram, tmp_path):
     ram = Ram(RamConfig(depth, width, "ecp5"))
     ports = [ram.address, ram.data, ram.write_address, ram.write_data, ram.write_enable]
