@@ -27,9 +27,10 @@ from ..compiler import tools
 from ..compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ..compiler.plan.device import Device
 from .board import Board
+from .carries import absorb
 from .limits import Cell, Limit, lowest
 from .link import Top
-from .packing import Packing, pack
+from .packing import pack
 from .pll import choose
 from .protocol import LinkConfig
 
@@ -84,6 +85,7 @@ class _Flow:
     """What differs between families.
 
     ``cells`` says what a cell of the netlist costs, ``sites`` how nextpnr calls what it counts.
+    ``packs``: registers behind block RAMs and gates before adders are moved into those.
     """
 
     synth: str
@@ -97,7 +99,7 @@ class _Flow:
     constraints: Callable[[Board], str]
     cells: Mapping[str, Mapping[str, int]]
     sites: Mapping[str, str]
-    packs_ram_registers: bool = False
+    packs: bool = False
 
 
 def build(directory: Path, board: Board, target_mhz: float | None = None, *,
@@ -160,23 +162,24 @@ def _synthesize(sources: Iterable[Path], flow: _Flow, out: Path, top: str, infer
     (out / "synth.ys").write_text("\n".join(script) + "\n")
     tools.find("yosys").run(["-q", "-s", "synth.ys"], out, out / "yosys.log")
     cells = Counter(_read_json(out / "stat.json")["design"]["num_cells_by_type"])
-    if flow.packs_ram_registers:
-        packing = _pack(out)
-        cells["TRELLIS_FF"] -= packing.registers
+    if flow.packs:
+        cells.subtract(_pack(out))
     counts = _count(cells, flow)
     _write_json(counts_file, counts)
     progress("synthesis", 1.0)
     return counts
 
 
-def _pack(out: Path) -> Packing:
-    """Pack the registers of ``netlist.json``; ``packing.log`` says which could not be, and why."""
+def _pack(out: Path) -> Mapping[str, int]:
+    """Pack ``netlist.json``; returns the cells saved. ``packing.log`` says what could not be."""
     netlist, packing = pack(_read_json(out / "netlist.json"))
+    netlist, gates = absorb(netlist)
     _write_json(out / "netlist.json", netlist)
     (out / "packing.log").write_text("".join(f"{line}\n" for line in (
         f"{packing.ports} block RAM ports took in {packing.registers} registers",
+        f"adders took in {gates} gates",
         *(f"not packed: {port}" for port in packing.unpacked))))
-    return packing
+    return {"TRELLIS_FF": packing.registers, "LUT4": gates}
 
 
 def _count(cells: Mapping[str, int], flow: _Flow) -> dict[str, int]:
@@ -317,7 +320,7 @@ class _Build:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
         key = digest(text, self._accelerator().read_bytes(), self.flow.synth,
-                    f"packed: {self.flow.packs_ram_registers}",
+                    f"packs: {self.flow.packs}",
                     self.tools["yosys"].version)
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -538,7 +541,7 @@ _FLOWS: Mapping[str, _Flow] = {
                "DP16KD": {"bram": 1}, "PDPW16KD": {"bram": 1}},
         sites={"TRELLIS_COMB": "lut", "TRELLIS_FF": "ff", "MULT18X18D": "dsp", "DP16KD": "bram",
                "EHXPLLL": "pll", "TRELLIS_IO": "io"},
-        packs_ram_registers=True),
+        packs=True),
     "ice40": _Flow(
         synth="synth_ice40 -device u -abc9 {dsp} -top {top} -json netlist.json",
         place="nextpnr-ice40", pack="icepack",

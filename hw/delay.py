@@ -10,7 +10,7 @@ __all__ = ["KEPT", "delay", "delay_flags", "duplicate", "parts"]
 KEPT = {"keep": "true"}
 
 #: bits of a wide word of a shallow memory that one duplicate serves
-_PART = 32
+_PART = 36
 #: words of such a memory: one row of distributed RAM
 _SHALLOW = 16
 

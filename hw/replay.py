@@ -8,7 +8,7 @@ from math import gcd
 from operator import or_
 
 from amaranth import Cat, Module, Mux, Shape, Signal
-from amaranth.lib import memory, wiring
+from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
@@ -16,10 +16,15 @@ from .count import room
 from .delay import delay, delay_flags, duplicate, parts
 from .fifo import Inlet
 from .loops import Loops
+from .ram import Ram, RamConfig
 from .stream import Flow
 from .width import ceil_div
 
 __all__ = ["ReplayConfig", "Replay"]
+
+
+#: cycles from a place that is free again to a word in it that is cut, and some more
+_PROMISE = 32
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,26 @@ class ReplayConfig:
         """Words out for one reduction."""
         return ceil_div(self.length, self.width_out)
 
+    @property
+    def waiting(self) -> int:
+        """Words promised but not yet here, and words waiting: of two reductions; of one where the
+        next can still come, and be cut, while a bank is given out again.
+        """
+        words = self.reads if self.folds * (self.passes - 1) >= _PROMISE else 2 * self.reads + 12
+        return 16 * ceil_div(words, 16)
+
+    def stores(self) -> list[tuple[slice, RamConfig]]:
+        """The two banks, cut to parts of a word."""
+        return [(part, RamConfig(2 * self.folds, part.stop - part.start, self.family))
+                for part in parts(self.width_out * self.element.width)]
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the start of a reduction to its first word: a register for the address, and
+        the banks.
+        """
+        return 1 + max(store.latency for _, store in self.stores())
+
     @staticmethod
     def places(width_in: int, width_out: int) -> int:
         """Places in a word in at which a word out may begin."""
@@ -59,8 +84,8 @@ class ReplayConfig:
         """An estimate of queue, cutter and the two banks."""
         into, out = self.width_in * self.element.width, self.width_out * self.element.width
         choice = ceil_div(2 * self.places(self.width_in, self.width_out), 3)
-        return Resources(4 * into + out * choice + self.memory_bits // 8 + 80,
-                         5 * into + 2 * out + 60)
+        return sum((store.resources() for _, store in self.stores()),
+                   Resources(4 * into + out * choice + 80, 5 * into + 2 * out + 60))
 
     @property
     def memory_bits(self) -> int:
@@ -84,9 +109,6 @@ class Replay(wiring.Component):
     o : Out(Flow(width_out, element))
     """
 
-    #: the address, the memory and its output register
-    latency = 3
-
     def __init__(self, config: ReplayConfig):
         self.config = config
         super().__init__({
@@ -103,13 +125,11 @@ class Replay(wiring.Component):
         c = self.config
         bits = c.element.width
 
-        # Words promised but not yet here, and words waiting: no more than the queue holds.
-        depth = 16 * ceil_div(2 * c.reads + 12, 16)
-        m.submodules.queue = queue = Inlet(c.width_in * bits, depth, c.family)
+        m.submodules.queue = queue = Inlet(c.width_in * bits, c.waiting, c.family)
         m.d.comb += [
             queue.data.eq(self.i.payload.as_value()),
             queue.write.eq(self.i.valid),
-            self.room.eq(room(m, depth, c.reads, queue.freed, self.taken,
+            self.room.eq(room(m, c.waiting, c.reads, queue.freed, self.taken,
                               at_once=c.reads == 1)),
         ]
 
@@ -174,15 +194,13 @@ class Replay(wiring.Component):
         address = delay(m, Mux(bank, c.folds, 0) + count, self._CUT - 2)
         enable = delay_flags(m, go, self._CUT - 2)
         stores = []
-        for part in parts(c.width_out * bits, 2 * c.folds):
+        for part, config in c.stores():
             chosen = duplicate(m, place)
             word = reduce(or_, (Mux(chosen[n], window[begin * bits:][part], 0)
                                 for n, begin in enumerate(begins)))
-            store = memory.Memory(shape=part.stop - part.start, depth=2 * c.folds, init=[])
-            m.submodules[f"store_{part.start}"] = store
-            write = store.write_port()
-            m.d.comb += [write.en.eq(duplicate(m, enable)), write.addr.eq(duplicate(m, address)),
-                         write.data.eq(delay(m, word, 1))]
+            m.submodules[f"store_{part.start}"] = store = Ram(config)
+            m.d.comb += [store.write_enable.eq(enable), store.write_address.eq(address),
+                         store.write_data.eq(word)]
             stores.append(store)
         return stores
 
@@ -201,11 +219,10 @@ class Replay(wiring.Component):
             # as soon as the last turn starts: what comes next is written behind what is read
             drained.eq(Mux(go & begins & loops.last["turn"], Mux(bank, 2, 1), 0)),
         ]
-        address, words = Mux(bank, c.folds, 0) + fold, []
+        address = Mux(bank, c.folds, 0) + fold
         for store in stores:
-            read = store.read_port()
-            m.d.comb += read.addr.eq(duplicate(m, address))
-            words.append(delay(m, read.data, 1))
-        flags = delay_flags(m, Cat(go, begins, ends), self.latency)
+            m.d.comb += store.address.eq(duplicate(m, address))
+        words = [delay(m, store.data, c.latency - 1 - store.config.latency) for store in stores]
+        flags = delay_flags(m, Cat(go, begins, ends), c.latency)
         m.d.comb += [self.o.payload.as_value().eq(Cat(words)), self.o.valid.eq(flags[0]),
                      self.o.first.eq(flags[1]), self.o.last.eq(flags[2])]

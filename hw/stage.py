@@ -82,7 +82,7 @@ class FeedConfig:
     @property
     def latency(self) -> int:
         """Cycles from the start of a reduction to its first word."""
-        return self.window.latency if self.direct else Replay.latency
+        return (self.window if self.direct else self.replay).latency
 
     def resources(self) -> Resources:
         """An estimate of window and replay."""

@@ -341,7 +341,9 @@ class _Writer(wiring.Component):
             finished.eq(accept & loops.ends["column"]),
         ]
         gained, less = delay(m, self.released, 1), delay(m, self.released - 1, 1)
-        m.d.sync += [space.eq(space + Mux(finished, less, gained)), self.row_written.eq(finished)]
+        # both sums, then the choice: what accepts a beat comes late
+        m.d.sync += [space.eq(Mux(finished, space + less, space + gained)),
+                     self.row_written.eq(finished)]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
         written, row_done = delay_flags(m, accept, 1), delay_flags(m, finished, 1)
