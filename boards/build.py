@@ -42,6 +42,7 @@ SEEDS_UNTIL_MET = 8
 _TOLERANCE = 1e-6
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
 _HOPELESS = 2     # failures in a row: the seed is not to blame
+_PATIENCE_SECONDS = 180.0   # a router that is silent for longer goes round in circles
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class _Flow:
 
     ``cells`` says what a cell of the netlist costs, ``sites`` how nextpnr calls what it counts.
     ``packs``: registers behind block RAMs and gates before adders are moved into those.
+    ``routers``: the one that gives the better clock, and the one that always comes to an end.
     """
 
     synth: str
@@ -93,13 +95,13 @@ class _Flow:
     pack: str
     routed_suffix: str
     bitstream_suffix: str
-    route_flags: tuple[str, ...]
     pack_flags: tuple[str, ...]
     constraints_flag: str
     constraints: Callable[[Board], str]
     cells: Mapping[str, Mapping[str, int]]
     sites: Mapping[str, str]
     packs: bool = False
+    routers: tuple[str, str] = ("router1", "router2")
 
 
 def build(directory: Path, board: Board, target_mhz: float | None = None, *,
@@ -334,7 +336,7 @@ class _Build:
     def _route(self, netlist: Path, limit: Limit) -> list[_Routed]:
         constraints = self.flow.constraints(self.board)
         key = digest((netlist / "netlist.json").read_bytes(), constraints, *self._route_flags(),
-                    self.tools[self.flow.place].version)
+                    *self.flow.routers, self.tools[self.flow.place].version)
         folder = self.work / f"route-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pins").write_text(constraints)
@@ -385,10 +387,7 @@ class _Build:
             if self.stop.is_set():
                 raise tools.Stopped(f"seed {seed} was not needed")
             self.progress(f"place and route, seed {seed}", None)
-            self.tools[self.flow.place].run(
-                [*self._route_flags(), "--seed", str(seed), "--report", f"seed-{seed}.report",
-                 self.flow.routed_suffix, f"seed-{seed}.unfinished"],
-                folder, folder / f"seed-{seed}.log", stop=self.stop)
+            self._place_and_route(folder, seed)
             os.replace(folder / f"seed-{seed}.unfinished", routed)
             os.replace(folder / f"seed-{seed}.report", report)
         found = _read_json(report)
@@ -397,12 +396,26 @@ class _Build:
         fmax, others_met = _speeds(found["fmax"].values(), self.clock_mhz, self.pll.beside_mhz)
         return _Routed(seed, fmax, others_met, found["utilization"], routed)
 
+    def _place_and_route(self, folder: Path, seed: int) -> None:
+        """With the better router; with the other one, on the same places, where that finds no end.
+        """
+        better, other = self.flow.routers
+        flags = [*self._route_flags(), "--seed", str(seed), "--report", f"seed-{seed}.report",
+                 self.flow.routed_suffix, f"seed-{seed}.unfinished"]
+        place, log = self.tools[self.flow.place], folder / f"seed-{seed}.log"
+        try:
+            place.run([*flags, "--router", better], folder, log, stop=self.stop,
+                      patience=_PATIENCE_SECONDS)
+        except tools.Stuck:
+            self.progress(f"place and route, seed {seed} ({other})", None)
+            place.run([*flags, "--router", other], folder, log, stop=self.stop)
+
     def _route_flags(self) -> list[str]:
         board = self.board
         speed = ["--speed", board.speed] if board.speed else []
         return [board.chip, "--package", board.package, *speed, "--json", "netlist.json",
                 self.flow.constraints_flag, "pins", "--freq", f"{self.clock_mhz:.6f}",
-                "--timing-allow-fail", *self.flow.route_flags]
+                "--timing-allow-fail"]
 
     # --- results ---
 
@@ -533,7 +546,7 @@ _FLOWS: Mapping[str, _Flow] = {
         synth="synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -json netlist.json",
         place="nextpnr-ecp5", pack="ecppack",
         routed_suffix="--textcfg", bitstream_suffix=".bit",
-        route_flags=("--router", "router1"), pack_flags=("--compress",),
+        pack_flags=("--compress",),
         constraints_flag="--lpf", constraints=_lpf,
         # A carry cell holds two LUTs; a 16x4 RAM four, and its write port two more.
         cells={"LUT4": {"lut": 1}, "CCU2C": {"lut": 2}, "TRELLIS_DPR16X4": {"lut": 6},
@@ -543,10 +556,11 @@ _FLOWS: Mapping[str, _Flow] = {
                "EHXPLLL": "pll", "TRELLIS_IO": "io"},
         packs=True),
     "ice40": _Flow(
-        synth="synth_ice40 -device u -abc9 {dsp} -top {top} -json netlist.json",
+        # Eight registers of a tile share their enable: few enables, or they find no place.
+        synth="synth_ice40 -device u -abc9 -dffe_min_ce_use 8 {dsp} -top {top} -json netlist.json",
         place="nextpnr-ice40", pack="icepack",
         routed_suffix="--asc", bitstream_suffix=".bin",
-        route_flags=(), pack_flags=(),
+        pack_flags=(),
         constraints_flag="--pcf", constraints=_pcf,
         cells={"SB_LUT4": {"lut": 1}, "SB_MAC16": {"dsp": 1}, **_ICE40_FF,
                **{f"SB_RAM40_4K{kind}": {"bram": 1} for kind in ("", "NR", "NW", "NRNW")}},

@@ -51,7 +51,7 @@ class Feed(wiring.Component):
         config, width = self.config, 8 * self.config.bytes_in
         depth = max(2, config.beats_in) if config.buffered else _UNBUFFERED_DEPTH
         m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
-        m.submodules.slice = piece = RegisterSlice(1, unsigned(width + 2))
+        m.submodules.slice = piece = RegisterSlice(1, unsigned(width + 2), self.family)
 
         playing = Signal(init=not config.buffered)
         left = Signal(range(-1, max(1, config.beats_in - 1)), init=config.beats_in - 2)
@@ -144,7 +144,7 @@ class Collect(wiring.Component):
         """``m_axis``, a register or two, and room for a frame."""
         config, width = self.config, 8 * self.config.bytes_out
         depth = max(2, config.beats_out) if config.buffered else _UNBUFFERED_DEPTH
-        m.submodules.slice = piece = RegisterSlice(1, unsigned(width))
+        m.submodules.slice = piece = RegisterSlice(1, unsigned(width), self.family)
         m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
         m.d.comb += [
             piece.i.payload.as_value().eq(self.m_axis.payload.data),

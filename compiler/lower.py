@@ -54,7 +54,7 @@ def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]
     for source in [None, *(stage.name for stage in network.plan.stages)]:
         takers = [edge for edge in network.edges if edge.source == source]
         element = hw_shape(network.graph.quant(takers[0].value).dtype)
-        path = _Path(stages, links, (source or "", "o"), element)
+        path = _Path(stages, links, (source or "", "o"), element, network.device.family)
         path.slice(f"{source or 'input'}_slice", takers[0].lanes_out)
         if len(takers) > 1:
             path.insert(f"{source or 'input'}_fork",
@@ -73,6 +73,7 @@ class _Path:
     links: list[hw.Link]
     port: _Port
     element: hw.Shape
+    family: str
 
     def insert(self, name: str, part: Elaboratable) -> None:
         self.stages[name] = part
@@ -80,7 +81,7 @@ class _Path:
         self.port = (name, "o")
 
     def slice(self, name: str, lanes: int) -> None:
-        self.insert(name, hw.RegisterSlice(lanes, self.element))
+        self.insert(name, hw.RegisterSlice(lanes, self.element, self.family))
 
     def end(self, port: _Port) -> None:
         self.links.append(hw.Link(self.port, port))
@@ -93,7 +94,7 @@ def _edge(network: Network, edge: Edge, path: _Path) -> None:
     before = f"{edge.sink or 'output'}_{edge.index}"
     if edge.depth:
         path.insert(f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth,
-                                                network.device.family))
+                                               path.family))
     if edge.forked or edge.depth:
         path.slice(f"{before}_slice", edge.lanes_out)
     for n, config in enumerate(edge.conversions(path.element)):

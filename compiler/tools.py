@@ -26,7 +26,7 @@ from typing import IO, Literal
 
 from .errors import ToolError
 
-__all__ = ["Status", "Stopped", "Tool", "find", "names", "report"]
+__all__ = ["Status", "Stopped", "Stuck", "Tool", "find", "names", "report"]
 
 Origin = Literal["native", "pypi"]
 Version = tuple[int, ...]
@@ -38,6 +38,10 @@ _ERROR_LINES = 8
 
 class Stopped(ToolError):
     """The caller's ``stop`` event ended the tool: nobody's fault, and no message for the user."""
+
+
+class Stuck(ToolError):
+    """The tool went on without a word, and was ended."""
 
 
 @dataclass(frozen=True)
@@ -61,20 +65,21 @@ class Tool:
 
     def run(self, args: Sequence[str | Path], cwd: Path, log: Path,
             progress: Callable[[str], None] | None = None, timeout: float | None = None, *,
-            env: Mapping[str, str] = _NO_ENV, stop: Event | None = None) -> None:
+            env: Mapping[str, str] = _NO_ENV, stop: Event | None = None,
+            patience: float | None = None) -> None:
         """Run to the end in ``cwd``; all output goes to ``log``, and line by line to ``progress``.
 
         Name files relative to ``cwd``: the WebAssembly tools see a private, empty ``/tmp``.
 
         Raises ``ToolError`` with the tool's last error lines when it fails or outlasts ``timeout``
-        seconds, ``Stopped`` once ``stop`` is set. However the run ends (Ctrl-C too), no process of
-        the tool outlives it.
+        seconds, ``Stuck`` when it has said nothing for ``patience`` seconds, ``Stopped`` once
+        ``stop`` is set. However the run ends (Ctrl-C too), no process of the tool outlives it.
         """
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as sink, log.open("r", errors="replace") as tail:
             process = self._start(args, cwd, sink, env)
             try:
-                self._follow(process, _Lines(tail, progress), log, timeout, stop)
+                self._follow(process, _Lines(tail, progress), log, timeout, stop, patience)
             finally:
                 _kill(process)
         if process.returncode != 0:
@@ -91,10 +96,15 @@ class Tool:
             raise ToolError(f"{self.name} {self.version} can not be started: {error}") from error
 
     def _follow(self, process: "subprocess.Popen[bytes]", lines: "_Lines", log: Path,
-                timeout: float | None, stop: Event | None) -> None:
+                timeout: float | None, stop: Event | None, patience: float | None) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
+        spoke = time.monotonic()
         while process.poll() is None:
-            lines.pump()
+            if lines.pump():
+                spoke = time.monotonic()
+            elif patience is not None and time.monotonic() > spoke + patience:
+                raise Stuck(f"{self.name} {self.version} has said nothing for {patience:g} s.\n"
+                            f"The whole log: {log}")
             if stop is not None and stop.is_set():
                 raise Stopped(f"{self.name} was stopped")
             if deadline is not None and time.monotonic() > deadline:
@@ -110,12 +120,13 @@ class _Lines:
     def __init__(self, tail: IO[str], progress: Callable[[str], None] | None) -> None:
         self.tail, self.progress, self.rest = tail, progress, ""
 
-    def pump(self) -> None:
-        if self.progress is None:
-            return
+    def pump(self) -> bool:
+        """Whether there were any."""
         *whole, self.rest = (self.rest + self.tail.read()).split("\n")
-        for line in whole:
-            self.progress(line.rstrip("\r"))
+        if self.progress is not None:
+            for line in whole:
+                self.progress(line.rstrip("\r"))
+        return bool(whole)
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

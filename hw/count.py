@@ -7,12 +7,12 @@ __all__ = ["room", "some"]
 
 def some(m: Module, name: str, more: Value, less: Value, most: int, first: int = 0) -> Value:
     """Whether there are any: ``first`` at the start, one more and one less as those are up, never
-    beyond ``most``.
+    beyond ``most``. ``less`` may come later in a cycle than ``more``.
     """
     # Kept less one, so that its sign tells; what is added is the direction, with no logic between.
     count = Signal(signed(most.bit_length() + 1), name=name, init=first - 1)
     with m.If(more ^ less):
-        m.d.sync += count.eq(count + Mux(less, -1, 1))
+        m.d.sync += count.eq(count + Mux(more, 1, -1))
     return ~count[-1]
 
 

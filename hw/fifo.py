@@ -17,6 +17,8 @@ __all__ = ["Fifo", "Inlet", "Queue", "RegisterSlice"]
 class RegisterSlice(wiring.Component):
     """Two beats in registers: payload, valid and ready all start from one. A beat a cycle.
 
+    In the slow logic of iCE40, where registers are dear, it is one beat: ``ready`` passes.
+
     Members
     -------
     i : In(beats(lanes, element))
@@ -25,17 +27,25 @@ class RegisterSlice(wiring.Component):
 
     latency = 1
 
-    def __init__(self, lanes: int, element: Shape):
+    def __init__(self, lanes: int, element: Shape, family: str = "generic"):
+        self.family = family
         super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
 
     @staticmethod
-    def estimate(width: int) -> Resources:
+    def estimate(width: int, family: str) -> Resources:
         """Of ``width`` bits."""
+        if family == "ice40":
+            return Resources(width + 2, width + 1)
         return Resources(width + 2, 2 * width + 2)
 
     def elaborate(self, platform):
         m = Module()
         width = len(self.i.payload.as_value())
+        if self.family == "ice40":
+            m.d.comb += self.i.ready.eq(self.o.ready | ~self.o.valid)
+            with m.If(self.i.ready):
+                m.d.sync += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
+            return m
         words = []
         # Each part of a wide word decides for itself: all alike, at the same time.
         for bits in parts(width):

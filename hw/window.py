@@ -330,20 +330,24 @@ class _Writer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        # Rows released before they were written count as space at once. Kept less one, so that its
-        # sign tells whether there is any.
-        space = Signal(signed(ceil_log2(c.rows + c.ahead + 1) + 1), init=c.rows - 1)
-        accept, finished = Signal(), Signal()
+        accept, finished, ready = Signal(), Signal(), Signal(init=1)
         loops = Loops(m, accept, {"word": c.words, "column": c.width})
         m.d.comb += [
-            self.i.ready.eq(~space[-1]),
-            accept.eq(self.i.valid & self.i.ready),
+            self.i.ready.eq(ready),
+            accept.eq(self.i.valid & ready),
             finished.eq(accept & loops.ends["column"]),
         ]
-        gained, less = delay(m, self.released, 1), delay(m, self.released - 1, 1)
-        # both sums, then the choice: what accepts a beat comes late
-        m.d.sync += [space.eq(Mux(finished, space + less, space + gained)),
-                     self.row_written.eq(finished)]
+        # Rows of space less one, and less two: the sign tells whether there is one beside the row
+        # that just ends. Rows released before they were written count as space at once.
+        change = Signal(signed(len(self.released) + 1))
+        later = []
+        for kept in (1, 2):
+            space = Signal(signed(ceil_log2(c.rows + c.ahead + 1) + 2), name=f"space_{kept}",
+                           init=c.rows - kept)
+            later.append(space + change)
+            m.d.sync += space.eq(later[-1])
+        m.d.sync += [change.eq(self.released - finished), self.row_written.eq(finished),
+                     ready.eq(~Mux(finished, later[1][-1], later[0][-1]))]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
         written, row_done = delay_flags(m, accept, 1), delay_flags(m, finished, 1)

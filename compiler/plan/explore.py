@@ -18,9 +18,9 @@ from .stages import Design, StagePlan
 __all__ = ["Goal", "SOFT_SHARE", "make_plan", "assign_blocks", "lacking"]
 
 #: share of a device's logic that a plan may count on: placement needs air
-_LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.85}
+_LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.93}
 #: the same where multipliers in soft logic fill it: they are many short carry chains
-SOFT_SHARE = {"ecp5": 0.6, "ice40": 0.85}
+SOFT_SHARE = {"ecp5": 0.6, "ice40": 0.93}
 #: intervals of plans for latency, in units of the least one: frames may follow one another
 _SLOWER = 1.5
 #: times that queues and converters are counted and the choice is made again
@@ -71,7 +71,7 @@ def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
 
 def _room(device: Device, share: dict[str, float]) -> int:
     """Logic cells for a plan."""
-    return int(device.lut * share[device.family]) - LINK.lut
+    return int(device.lut * share[device.family]) - cells(LINK, device)
 
 
 def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan, ...]:

@@ -216,15 +216,17 @@ class Network:
     def resources(self) -> Resources:
         """An estimate of everything, queues and converters included."""
         parts = [d.resources(self.device) for d in self.designs.values()]
+        family = self.device.family
         for edge in self.edges:
             element = hw_shape(self.graph.quant(edge.value).dtype)
             width = edge.lanes_out * element.width
-            parts += [hw.RegisterSlice.estimate(width) * (1 + (edge.forked or edge.depth > 0))]
+            slices = 1 + (edge.forked or edge.depth > 0)
+            parts.append(hw.RegisterSlice.estimate(width, family) * slices)
             for conversion in edge.conversions(element):
                 parts += [conversion.resources(),
-                          hw.RegisterSlice.estimate(conversion.lanes_out * element.width)]
+                          hw.RegisterSlice.estimate(conversion.lanes_out * element.width, family)]
             if edge.depth:
-                parts.append(hw.Fifo.estimate(edge.depth, width, self.device.family))
+                parts.append(hw.Fifo.estimate(edge.depth, width, family))
         return total(parts)
 
     @property

@@ -100,6 +100,23 @@ def test_every_seed_that_was_asked_for_is_tried(directory):
     assert result.fmax_mhz == max(result.seeds.values())
 
 
+def test_a_router_without_end_leaves_the_seed_to_the_other(directory, monkeypatch):
+    used = []
+
+    def run(tool, args, cwd, log, **options):
+        if "--router" in args:
+            used.append(args[args.index("--router") + 1])
+            if options.get("patience"):
+                raise tools.Stuck("nothing said")
+        return original(tool, args, cwd, log, **options)
+
+    original = tools.Tool.run
+    monkeypatch.setattr(tools.Tool, "run", run)
+    result = build(directory, boards.get("icebreaker"), 24, seeds=1)
+    assert used == ["router1", "router2"]
+    assert result.timing_met
+
+
 def test_resources_are_counted(directory):
     il = directory / "rtl" / "accelerator.il"
     for family in ("ecp5", "ice40"):

@@ -120,6 +120,16 @@ def test_a_run_too_long_is_ended(tmp_path):
         run(python("import time; time.sleep(60)"), tmp_path, timeout=0.3)
 
 
+def test_a_tool_that_says_nothing_for_long_is_ended(tmp_path):
+    with pytest.raises(tools.Stuck, match=r"has said nothing for 0.3 s"):
+        run(python("import time; print('fine'); time.sleep(60)"), tmp_path, patience=0.3)
+
+
+def test_a_tool_that_goes_on_talking_is_not_ended(tmp_path):
+    talk = "import time; [(print(n, flush=True), time.sleep(0.1)) for n in range(10)]"
+    run(python(talk), tmp_path, patience=0.6)
+
+
 def test_stopping_leaves_no_process(tmp_path):
     stop = threading.Event()
     child = "import os, subprocess, sys, time; print(os.getpid()); time.sleep(60)"
