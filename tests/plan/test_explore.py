@@ -50,10 +50,12 @@ def fits(network):
     return not lacking(network.resources, network.device)
 
 
-def has_air(network):
-    """Whether as much logic is free as a plan with soft multipliers leaves where it can."""
+def has_air(network, spare=0):
+    """Whether as much logic is free as a plan with soft multipliers leaves where it can, and
+    ``spare`` LUTs.
+    """
     device = network.device
-    return network.resources.lut <= int(SOFT_SHARE[device.family] * device.lut) - LINK.lut
+    return network.resources.lut <= int(SOFT_SHARE[device.family] * device.lut) - LINK.lut - spare
 
 
 @pytest.mark.parametrize("kind", ["balanced", "latency", "fps", "area"])
@@ -192,13 +194,15 @@ def test_no_folding_without_soft_multipliers_is_faster(name):
 
 @pytest.mark.parametrize("name", SMALL)
 def test_no_folding_is_much_sooner_done(name):
-    """With logic for a few multipliers beyond the blocks."""
+    """With logic for a few multipliers beyond the blocks. What converters and slices will take is
+    guessed from another plan, by some LUTs too much.
+    """
     graph = small(name)
     logic = planned(graph, FEW, Goal()).resources.lut + 300 + LINK.lut
     device = replace(FEW, lut=int(logic / SOFT_SHARE["ecp5"]))
     fastest, found = (planned(graph, device, Goal(kind)) for kind in ("fps", "latency"))
     others = [n for n in every_network(graph, device, device.dsp + 3)
-              if has_air(n) and n.interval <= 1.5 * fastest.interval]
+              if has_air(n, spare=60) and n.interval <= 1.5 * fastest.interval]
     best = min(latency(n) for n in others)
     assert found.plan.bound_latency <= min(best, latency(found))
     assert latency(found) <= 1.02 * best
