@@ -55,10 +55,11 @@ class RegisterSlice(wiring.Component):
             with m.If(ready):
                 m.d.sync += second.eq(data)
             with m.If(self.o.ready | ~valid):
-                m.d.sync += [first.eq(Mux(ready, data, second)), valid.eq(self.i.valid | ~ready),
-                             ready.eq(1)]
-            with m.Elif(self.i.valid):
-                m.d.sync += ready.eq(0)
+                m.d.sync += first.eq(Mux(ready, data, second))
+            # Each a LUT; written as choices, synthesis would take wires to enables and resets.
+            held = valid & ~self.o.ready
+            m.d.sync += [valid.eq(held | self.i.valid | ~ready),
+                         ready.eq(~held | (ready & ~self.i.valid))]
             if not words:
                 m.d.comb += [self.i.ready.eq(ready), self.o.valid.eq(valid)]
             words.append(first)
@@ -132,7 +133,8 @@ class Inlet(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.any.eq(some(m, "stored", self.write, self.take, self.depth))
+        written = delay_flags(m, self.write, 1)
+        m.d.comb += self.any.eq(some(m, "stored", written, self.take, self.depth))
         m.d.sync += self.freed.eq(self.take)
         data = delay(m, self.data, 1)
         for bits in parts(self.width, self.depth):

@@ -24,7 +24,7 @@ from .width import ceil_div
 __all__ = ["WindowConfig", "SlidingWindow"]
 
 #: cycles from a row's last read until a new row in its place may be read
-_REUSE = 18
+_REUSE = 19
 
 
 @dataclass(frozen=True)
@@ -346,7 +346,8 @@ class _Writer(wiring.Component):
                            init=c.rows - kept)
             later.append(space + change)
             m.d.sync += space.eq(later[-1])
-        m.d.sync += [change.eq(self.released - finished), self.row_written.eq(finished),
+        released = delay(m, self.released, 1)
+        m.d.sync += [change.eq(released - finished), self.row_written.eq(finished),
                      ready.eq(~Mux(finished, later[1][-1], later[0][-1]))]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
@@ -496,7 +497,8 @@ class _Reader(wiring.Component):
         # rows from the first row of a frame's last window to that of the next frame's first
         back = c.height - (c.height_out - 1) * c.stride[0]
         start = -c.pads[0] % ring
-        slot, tap = (Signal(range(max(2, ring)), init=start, name=name) for name in ("slot", "tap"))
+        slot = Signal(range(max(2, ring)), init=start)
+        tap = Signal.like(slot, init=start) if c.steps[0] > 1 else slot
 
         def onward(value, rows):
             moved = Signal.like(value, name="moved")
@@ -506,8 +508,9 @@ class _Reader(wiring.Component):
         following = Signal.like(slot)
         domain = m.d.comb if c.row_cycles == 1 else m.d.sync
         domain += following.eq(Mux(frame_ends, onward(slot, back), onward(slot, c.stride[0])))
-        with m.If(go & loops.ends["tap_column"]):
-            m.d.sync += tap.eq(Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])))
+        if c.steps[0] > 1:
+            with m.If(go & loops.ends["tap_column"]):
+                m.d.sync += tap.eq(Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])))
         with m.If(go & row_ends):
             m.d.sync += [slot.eq(following), tap.eq(following)]
 

@@ -4,7 +4,7 @@ from amaranth import Cat, Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..delay import delay_flags
+from ..delay import delay_flags, duplicate
 from ..width import ceil_div
 from .multiplier import MultiplierConfig, SoftMultiplier
 
@@ -65,7 +65,7 @@ class SerialMultiplier(wiring.Component):
         m.submodules.multiply = multiply = SoftMultiplier(self.row)
         m.d.comb += [multiply.x.eq(x), multiply.w.eq(w[:self.digit])]
 
-        first = delay_flags(m, self.start, self.addend_latency)
+        first = duplicate(m, delay_flags(m, self.start, self.addend_latency - 1))
         total = Signal(self.row.sum(self.addend.shape()), reset_less=True)
         m.d.sync += total.eq(Mux(first, self.addend, total >> self.digit) + multiply.p)
         # digits of the result that have moved out below
