@@ -22,6 +22,7 @@ from amaranth.back import rtlil
 from amaranth.lib.wiring import In, Out
 from gatewright.benchmarks.networks import NETWORKS
 from gatewright.boards import get
+from gatewright.boards.carries import absorb
 from gatewright.boards.packing import pack
 from gatewright.compiler import tools
 from gatewright.compiler.driver import compile_model
@@ -37,24 +38,24 @@ _TARGET_MHZ = 250
 
 @dataclass(frozen=True)
 class Measures:
-    """``own``: the block RAMs' own output registers; ``narrow``: no LUTs of more than four inputs;
-    ``sites``: multipliers placed in dataflow order; ``keep``: copies of registers stay apart.
+    """``own``: the block RAMs' own output registers; ``router1`` instead of router2; ``narrow``: no
+    LUTs of more than four inputs; ``gates``: those before adders go into the adders; ``keep``:
+    copies of registers stay apart; ``sites``: multipliers placed in dataflow order.
     """
 
     own: bool = True
+    router1: bool = True
     narrow: bool = True
-    sites: bool = True
+    gates: bool = True
     keep: bool = True
+    sites: bool = True
 
 
-MEASURES = {
-    "none": Measures(False, False, False, False),
-    "+ block RAMs' own registers": Measures(True, False, False, False),
-    "+ no wide LUTs": Measures(True, True, False, False),
-    "+ copies of registers kept": Measures(True, True, False, True),
-    "+ multipliers placed (all)": Measures(),
-    "all but the kept copies": Measures(keep=False),
-}
+_NAMES = ("none", "+ block RAMs' own registers", "+ router1", "+ no wide LUTs",
+          "+ gates in adders", "+ copies of registers kept", "+ multipliers placed (all)")
+MEASURES = {name: Measures(*(n < taken for n in range(len(_NAMES) - 1)))
+            for taken, name in enumerate(_NAMES)} | {
+    "all but the kept copies": Measures(keep=False)}
 
 
 class _Between(Elaboratable):
@@ -108,6 +109,8 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
     netlist = json.loads((out / "netlist.json").read_text())
     if measures.own:
         netlist, _ = pack(netlist)
+    if measures.gates:
+        netlist, _ = absorb(netlist)
     if not measures.sites:
         for cell in netlist["modules"][top]["cells"].values():
             cell["attributes"].pop("BEL", None)
@@ -118,8 +121,9 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
             tools.find("nextpnr-ecp5").run(
                 [BOARD.chip, "--package", BOARD.package, "--speed", BOARD.speed, "--json",
                  "netlist.json", "--out-of-context", "--lpf-allow-unconstrained", "--freq",
-                 str(_TARGET_MHZ), "--timing-allow-fail", "--router", "router1", "--seed",
-                 str(seed), "--report", report.name], out, out / f"seed-{seed}.log")
+                 str(_TARGET_MHZ), "--timing-allow-fail", "--router",
+                 "router1" if measures.router1 else "router2", "--seed", str(seed), "--report",
+                 report.name], out, out / f"seed-{seed}.log")
         clocks = json.loads(report.read_text())["fmax"].values()
         yield min(clock["achieved"] for clock in clocks)
 
