@@ -29,7 +29,7 @@ from gatewright.compiler.driver import compile_model
 from gatewright.hw import ArrayConfig, SystolicArray
 from rich.progress import track
 
-__all__ = ["MEASURES", "SUBJECTS", "main"]
+__all__ = ["MEASURES", "SUBJECTS", "Between", "main"]
 
 BOARD = get("ulx3s-25f")
 HERE = Path(__file__).parent
@@ -58,8 +58,8 @@ MEASURES = {name: Measures(*(n < taken for n in range(len(_NAMES) - 1)))
     "all but the kept copies": Measures(keep=False)}
 
 
-class _Between(Elaboratable):
-    """A component between registers."""
+class Between(Elaboratable):
+    """A component between registers, as in a stage; ABC fails where its ports are the top's."""
 
     def __init__(self, part: Any):
         self.part = part
@@ -81,7 +81,7 @@ def _array(_out: Path) -> tuple[str, str]:
                          sites=BOARD.device.dsp_sites)
     rng = np.random.default_rng(0)
     weights = rng.integers(-127, 128, (config.pe, config.simd, config.depth))
-    top = _Between(SystolicArray(config, weights))
+    top = Between(SystolicArray(config, weights))
     return rtlil.convert(top, name="subject", ports=[top.i, top.o], emit_src=False), "subject"
 
 

@@ -103,7 +103,7 @@ def source_hash() -> str:
              for path in sorted((PACKAGE / folder).rglob("*"))
              if path.suffix in (".py", ".v", ".sv")]
     return digest(*(part for path in files
-                   for part in (str(path.relative_to(PACKAGE)), path.read_bytes())))
+                    for part in (str(path.relative_to(PACKAGE)), path.read_bytes())))
 
 
 @dataclass

@@ -44,12 +44,13 @@ def _absorbed(module: Mapping[str, Any]) -> dict[str, Cell]:
         if cell["type"] != "CCU2C":
             continue
         for half in "01":
-            for gate, table, inputs in _moves(cell, half, gates, cells):
+            move = next(_moves(cell, half, gates, cells), None)
+            if move is not None:
+                gate, table, inputs = move
                 cell = {**cell, "parameters": cell["parameters"] | {f"INIT{half}": table},
                         "connections": cell["connections"] | {
                             pin + half: [bit] for pin, bit in zip("ABCD", inputs, strict=True)}}
                 del cells[gate]
-                break
         cells[name] = cell
     return cells
 

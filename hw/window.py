@@ -508,11 +508,13 @@ class _Reader(wiring.Component):
         following = Signal.like(slot)
         domain = m.d.comb if c.row_cycles == 1 else m.d.sync
         domain += following.eq(Mux(frame_ends, onward(slot, back), onward(slot, c.stride[0])))
-        if c.steps[0] > 1:
-            with m.If(go & loops.ends["tap_column"]):
-                m.d.sync += tap.eq(Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])))
         with m.If(go & row_ends):
-            m.d.sync += [slot.eq(following), tap.eq(following)]
+            m.d.sync += slot.eq(following)
+        if c.steps[0] > 1:
+            with m.If(go & row_ends):
+                m.d.sync += tap.eq(following)
+            with m.Elif(go & loops.ends["tap_column"]):
+                m.d.sync += tap.eq(Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])))
 
         turn = Signal(range(max(2, c.banks[0])))
         parts = [Signal(range(max(2, c.depth)), name=f"line_{i}") for i in range(c.banks[0])]

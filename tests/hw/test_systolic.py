@@ -5,9 +5,9 @@ from itertools import pairwise, product
 
 import numpy as np
 import pytest
-from amaranth import Cat, Elaboratable, Module, Signal, Value, signed, unsigned
+from amaranth import signed, unsigned
 from amaranth.back import rtlil
-from amaranth.lib.wiring import In, Out
+from gatewright.benchmarks.ablation import Between
 from gatewright.boards.build import synthesize
 from gatewright.hw import ArrayConfig, SystolicArray
 from numpy.testing import assert_array_equal
@@ -204,34 +204,12 @@ def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
     ],
 )
 def test_the_estimate_of_block_rams_is_what_synthesis_makes(c, tmp_path):
-    dut = _Between(SystolicArray(c, stimuli(c)[0]))
+    dut = Between(SystolicArray(c, stimuli(c)[0]))
     il = tmp_path / "array.il"
     il.write_text(rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
     counts = synthesize(il, c.family, tmp_path / "out", "top")
     assert counts["bram"] == c.resources().bram
     assert 0.75 < counts["ff"] / c.resources().ff < 1.33
-
-
-class _Between(Elaboratable):
-    """An array between registers, as in a stage; ABC fails when its ports are the top's."""
-
-    def __init__(self, array):
-        self.array = array
-        members = [
-            [Value.cast(value) for path, member, value in array.signature.flatten(array)
-             if member.flow == flow]
-            for flow in (In, Out)
-        ]
-        self.inner_i, self.inner_o = Cat(members[0]), Cat(members[1])
-        self.i, self.o = Signal(len(self.inner_i)), Signal(len(self.inner_o))
-
-    def elaborate(self, platform):
-        m = Module()
-        m.submodules.array = self.array
-        held = Signal.like(self.i)
-        m.d.sync += [held.eq(self.i), self.o.eq(self.inner_o)]
-        m.d.comb += self.inner_i.eq(held)
-        return m
 
 
 @pytest.mark.parametrize(
