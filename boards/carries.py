@@ -2,13 +2,16 @@
 
 Each bit of an adder is a LUT of four inputs beside the carry, of which yosys uses two::
 
-    LUT4(x, y, z) ── b ──▶ CCU2C.B       becomes       x, y, z ──▶ CCU2C.B, C, D
-             a ──────────▶ CCU2C.A                     a ────────▶ CCU2C.A
+    LUT4(x, y) ── b ──▶ CCU2C.B       becomes       x, y ──▶ CCU2C.B, C
+          a ──────────▶ CCU2C.A                     a ─────▶ CCU2C.A
 
-So an addend that is chosen, or masked, costs neither a LUT nor its delay. The LUT of a bit tells
-whether the two addends differ. Where they are alike the carry out is what a second LUT gives, of A
-and B alone, whose table is the first four bits of the other; it must be A, as it is if the addend
-is 0 whenever C and D are.
+So an addend that is masked costs neither a LUT nor its delay. The LUT of a bit tells whether the
+two addends differ. Where they are alike the carry out is what a second LUT gives, of A and B alone,
+whose table is the first four bits of the other; it must be A, as it is if the addend is 0 whenever
+C is.
+
+A gate of three inputs would find place too, but then all four pins of a bit are taken, which can
+not change places as those of a LUT can, and the router may find no end (decision 0011).
 """
 
 from collections import Counter
@@ -20,6 +23,8 @@ from .packing import Bit, Cell
 
 __all__ = ["absorb"]
 
+#: inputs of a gate that may move
+_MOST = 2
 #: the table of a bit of an adder, as yosys makes it: ``A ^ (B ^ C if D else 0)``
 _ADDER = "1001011010101010"
 
@@ -27,7 +32,7 @@ _ADDER = "1001011010101010"
 def absorb(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """yosys' JSON ``netlist`` of ECP5 cells, gates moved into adders, and how many were moved.
 
-    A LUT of up to three inputs is moved if it drives nothing but an addend.
+    A LUT of up to two inputs is moved if it drives nothing but an addend.
     """
     modules, moved = {}, 0
     for name, module in netlist["modules"].items():
@@ -88,7 +93,7 @@ def _bit(other: Bit, lut: Cell, invert: bool) -> tuple[str, Sequence[Bit]] | Non
     """
     wires = {pin: lut["connections"].get(pin, ["0"])[0] for pin in "ABCD"}
     inputs = sorted({bit for bit in wires.values() if isinstance(bit, int)})
-    if len(inputs) > 3:
+    if len(inputs) > _MOST:
         return None
     init = int(lut["parameters"]["INIT"], 2)
 
@@ -97,12 +102,12 @@ def _bit(other: Bit, lut: Cell, invert: bool) -> tuple[str, Sequence[Bit]] | Non
                  for n, bit in enumerate(wires.values()))
         return (init >> at & 1) ^ invert
 
-    unused: list[Bit] = ["0"] * (3 - len(inputs))
-    for b, c, d in permutations([*inputs, *unused]):
-        def at(values: Sequence[int], pins: Sequence[Bit] = (b, c, d)) -> int:
-            return addend(dict(zip(pins, values, strict=True)))
+    unused: list[Bit] = ["0"] * (_MOST - len(inputs))
+    for b, c in permutations([*inputs, *unused]):
+        def at(b_: int, c_: int, pins: Sequence[Bit] = (b, c)) -> int:
+            return addend(dict(zip(pins, (b_, c_), strict=True)))
 
-        if not any(at((value, 0, 0)) for value in (0, 1)):
-            table = [a ^ at((b_, c_, d_)) for d_, c_, b_, a in product((0, 1), repeat=4)]
-            return "".join(map(str, reversed(table))), (other, b, c, d)
+        if not at(0, 0) and not at(1, 0):
+            table = [a ^ at(b_, c_) for _, c_, b_, a in product((0, 1), repeat=4)]
+            return "".join(map(str, reversed(table))), (other, b, c, "0")
     return None

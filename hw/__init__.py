@@ -6,6 +6,7 @@ from amaranth import Shape
 
 from .accelerator import Accelerator, Border, Link
 from .argmax import ArgMax, ArgMaxConfig
+from .array import ArrayConfig
 from .concat import Concat, ConcatConfig
 from .cost import Resources, block_rams, queue
 from .eltwise import Add, AddConfig, Fork
@@ -21,7 +22,7 @@ from .requantize import Requantize, RequantizeConfig, Rounding
 from .rom import Rom
 from .stage import FeedConfig
 from .stream import Flow, beats, integer
-from .systolic import ArrayConfig, SystolicArray
+from .systolic import SystolicArray
 from .tiles import cover
 from .width import WidthConfig, WidthConverter
 from .window import SlidingWindow, WindowConfig

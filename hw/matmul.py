@@ -7,9 +7,10 @@ from amaranth import Module
 from amaranth.lib import wiring
 from numpy.typing import NDArray
 
+from .array import ArrayConfig
 from .requantize import Requantize, RequantizeConfig
 from .stage import FeedConfig, WindowStage
-from .systolic import ArrayConfig, SystolicArray
+from .systolic import SystolicArray
 
 __all__ = ["MatMulConfig", "MatMul"]
 

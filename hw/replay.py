@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
-from .count import room
+from .count import room, some
 from .delay import delay, delay_flags, duplicate, parts
 from .fifo import Inlet
 from .loops import Loops
@@ -30,9 +30,8 @@ _PROMISE = 32
 @dataclass(frozen=True)
 class ReplayConfig:
     """Reductions of ``length`` elements come ``width_in`` at a time and leave ``width_out`` at a
-    time,
-    ``passes`` times over; the last word of each is padded. ``width_in`` is at least ``width_out``,
-    or the array would wait for the buffer.
+    time, ``passes`` times over; the last word of each is padded. ``width_in`` is at least
+    ``width_out``, or the array would wait for the buffer.
     """
 
     length: int
@@ -133,22 +132,18 @@ class Replay(wiring.Component):
                               at_once=c.reads == 1)),
         ]
 
-        # Banks that are cut, and those that may be read. It takes some cycles to store what is cut,
-        # and some to come to a bank's last word.
-        filled, drained = Signal(2), Signal(2)
-        taken, full = Signal(2), Signal(2)
-        m.d.sync += [
-            taken.eq((taken | filled) & ~drained),
-            full.eq((full | delay_flags(m, filled, max(0, self._CUT - c.folds))) & ~drained),
-        ]
-        stores = self._cut(m, queue, taken, filled)
-        self._repeat(m, stores, full, drained)
+        # A bank may be cut into, or read. It takes some cycles to store what is cut, and some to
+        # come to a bank's last word.
+        filled, drained = Signal(), Signal()
+        stored = delay_flags(m, filled, max(0, self._CUT - c.folds))
+        stores = self._cut(m, queue, some(m, "empty", drained, filled, 2, 2), filled)
+        self._repeat(m, stores, some(m, "full", stored, drained, 2), drained)
         return m
 
     #: cycles from the decision on a word to its place in the store
     _CUT = 2 + Inlet.latency
 
-    def _cut(self, m, queue, taken, filled):
+    def _cut(self, m, queue, empty, filled):
         """Words of ``width_out`` from the queue's of ``width_in``, into the stores, a part in each.
 
         A word out begins in the word before the queue's first (``before``) and may go on into the
@@ -172,9 +167,9 @@ class Replay(wiring.Component):
         following = Mux(ends, 1, phase.rotate_left(1))
         reaches = Cat(takes) & following
         m.d.comb += [
-            go.eq((queue.any | ~take) & ~taken.bit_select(bank, 1)),
+            go.eq((queue.any | ~take) & empty),
             queue.take.eq(go & take),
-            filled.eq(Mux(go & ends, Mux(bank, 2, 1), 0)),
+            filled.eq(go & ends),
         ]
         with m.If(go):
             m.d.sync += [phase.eq(following), take.eq(reaches.any())]
@@ -214,10 +209,10 @@ class Replay(wiring.Component):
         with m.If(go):
             m.d.sync += begins.eq(ends)
         m.d.comb += [
-            go.eq(~begins | (self.grant & full.bit_select(bank, 1))),
+            go.eq(~begins | (self.grant & full)),
             self.start.eq(go & begins),
             # as soon as the last turn starts: what comes next is written behind what is read
-            drained.eq(Mux(go & begins & loops.last["turn"], Mux(bank, 2, 1), 0)),
+            drained.eq(go & begins & loops.last["turn"]),
         ]
         address = Mux(bank, c.folds, 0) + fold
         for store in stores:

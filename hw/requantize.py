@@ -31,9 +31,8 @@ class Rounding:
     """From ``t`` to ``clip(t >> shift, low, high)``.
 
     With ``tie_bits`` = v, where bits v to ``shift`` of ``t`` are all 0 (a tie) a quotient of the
-    parity
-    ``tie_parity`` is lowered by one before the clip: round half to even, where the zero point that
-    is added after rounding may be odd.
+    parity ``tie_parity`` is lowered by one before the clip: round half to even, where the zero
+    point that is added after rounding may be odd.
     """
 
     shift: int

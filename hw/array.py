@@ -1,0 +1,212 @@
+"""What a systolic array is, takes and costs; :mod:`.systolic` builds it."""
+
+from dataclasses import dataclass
+from itertools import chain
+
+from amaranth import Shape
+
+from .cost import Resources
+from .primitives import MultiplierConfig, block_of, packed_products
+from .rom import Rom
+from .tiles import TABLE, Strip, cover, estimate, widest
+from .width import ceil_div
+
+__all__ = ["BAND", "ArrayConfig"]
+
+#: rows whose weights fill block RAMs together
+BAND = 2
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    """``simd`` rows by ``pe`` columns of multipliers.
+
+    A result is the sum of ``folds`` words of ``simd`` products; each column holds ``depth`` words
+    of weights, used in turn. Results leave ``lanes`` columns at a time (``lanes`` divides ``pe``).
+    ``shared``: one word of activations for all columns (a matrix product); otherwise each column
+    has activations of its own (a depthwise convolution). ``hard`` of the products are made in DSP
+    blocks of the ``family``, the rest in soft logic; ``sites`` are the blocks' places, down the
+    rows of one column (or of the columns that share blocks) after the other. ``w_most`` is the
+    largest absolute weight: where it is small, columns of one group share blocks (None: ``w`` is
+    all that is known). ``block_ram``: weights live in block RAM, else in logic. A reduction's
+    results leave ``spacing`` cycles apart.
+    """
+
+    simd: int
+    pe: int
+    folds: int
+    depth: int
+    lanes: int
+    x: Shape
+    w: Shape
+    acc: Shape
+    family: str = "generic"
+    shared: bool = True
+    hard: int | None = None
+    block_ram: bool = False
+    sites: tuple[str, ...] = ()
+    w_most: int | None = None
+    spacing: int = 1
+
+    def __post_init__(self):
+        assert self.pe % self.lanes == 0
+        assert self.depth % self.folds == 0
+        assert self.groups * self.spacing <= max(self.folds, 1)
+
+    @property
+    def groups(self) -> int:
+        """Groups of ``lanes`` columns; each is a cycle behind the one before."""
+        return self.pe // self.lanes
+
+    @property
+    def multipliers(self) -> int:
+        return self.simd * self.pe
+
+    @property
+    def pack(self) -> int:
+        """Columns of one group whose products of one activation share a DSP block."""
+        if not (self.shared and self.w_most and self.w.signed
+                and self.w_most < 1 << (self.w.width - 1)):
+            return 1
+        return min(self.lanes, packed_products(block_of(self.family), self.x, self.w_most))
+
+    @property
+    def products_per_block(self) -> int:
+        """Products that a DSP block gives, at most; 0: the operands are too wide for it."""
+        return self.pack if self.pack > 1 else block_of(self.family).products(self.x, self.w)
+
+    def blocks(self, hard: int) -> int:
+        """DSP blocks that make ``hard`` of the products."""
+        if self.pack == 1:
+            return ceil_div(hard, max(1, self.products_per_block))
+        groups, left = divmod(hard, self.simd * self.lanes)
+        columns, alone = divmod(self.lanes, self.pack)
+        full = min(left, self.simd * columns * self.pack)
+        return (groups * self.simd * (columns + (alone > 0)) + ceil_div(full, self.pack)
+                + ceil_div(left - full, max(1, alone)))
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether weights are in block RAM; a single word of them is wires."""
+        return self.block_ram and self.depth > 1
+
+    @property
+    def strips(self) -> tuple[Strip, ...]:
+        """The block RAMs that hold all columns' weights, :meth:`order` telling which bits are
+        whose.
+        """
+        return cover(self.depth, self.multipliers * self.w.width, self.family, logic=True)
+
+    def order(self) -> list[tuple[int, int]]:
+        """(row, column) of each weight in the order in which they fill the block RAMs' words.
+
+        Two rows at a time, forth and back, by the cycle in which they are wanted: weights that
+        share a block RAM are neighbours in the array and wait for each other for few cycles. ::
+
+            0 1 3 5 7 ▷       0 │ 1 3 5 7       a strip holds a few weights, and parts of
+            2 4 6 8           2 │ 4 6 8         one at either end
+        """
+        bands = []
+        for top in range(0, self.simd, BAND):
+            band = sorted((row + group, row, group * self.lanes + lane)
+                          for row in range(top, min(top + BAND, self.simd))
+                          for group in range(self.groups) for lane in range(self.lanes))
+            bands.append(band[::-1] if top // BAND % 2 else band)
+        return [(row, column) for band in bands for _, row, column in band]
+
+    def skew(self, place: tuple[int, int]) -> int:
+        """Cycles that the multiplier at (row, column) works behind the first one."""
+        row, column = place
+        return row + column // self.lanes
+
+    def channel(self, column: int) -> int:
+        """The channel (within a pass) that a column computes: groups in reverse, lanes in order."""
+        group, lane = divmod(column, self.lanes)
+        return (self.groups - 1 - group) * self.lanes + lane
+
+    @property
+    def memory_bits(self) -> int:
+        return self.simd * self.pe * self.depth * self.w.width
+
+    def resources(self) -> Resources:
+        """An estimate of multipliers, adders, weights and the drain."""
+        product = self.x.width + self.w.width
+        n, acc, w = self.multipliers, self.acc.width, self.w.width
+        psum = min(acc, product + 2)
+        soft = n - self.hard_multipliers
+        lut = n * psum + self.pe * 2 * acc + soft * MultiplierConfig(self.x, self.w).soft_lut
+        ff = (n * (psum + w) + self.pe * 4 * acc + soft * 4 * product
+              + self.x.width * self.simd * (self.weight_latency + self.simd // 2 + self.groups))
+        return Resources(lut, ff, self.blocks(self.hard_multipliers)) + self._memory_resources()
+
+    def _memory_resources(self) -> Resources:
+        """An estimate of the weights' memories and addresses; block RAMs are exact."""
+        n, w, address = self.multipliers, self.w.width, (self.depth - 1).bit_length()
+        if not self.in_memory:
+            return Resources(ceil_div(n * w * self.depth * 5, 16 * 4) if self.depth > 1 else 0,
+                             n * address)
+        stored = estimate(self.depth, n * w, self.family, Rom.latency, True)
+        strips = ceil_div(n * w, widest(self.family))
+        together = ceil_div(n, strips)
+        waiting = n * w * (together - 1) // (2 * self.lanes * min(self.simd, BAND))
+        chains = ceil_div(self.simd, BAND) * (self.groups + BAND)
+        return stored + Resources(2 * address, waiting + (chains + strips) * address)
+
+    @property
+    def hard_multipliers(self) -> int:
+        """Products in DSP blocks: none where the operands are too wide for one."""
+        if not block_of(self.family).products(self.x, self.w):
+            return 0
+        return self.multipliers if self.hard is None else self.hard
+
+    def places(self) -> tuple[list[list[tuple[int, int]]], list[tuple[int, int]]]:
+        """(row, column) of the products in each DSP block, in the order of the sites; and of those
+        in soft logic.
+        """
+        together = [range(first, min(first + self.pack, group + self.lanes))
+                    for group in range(0, self.pe, self.lanes)
+                    for first in range(group, group + self.lanes, self.pack)]
+        units = [[(row, column) for column in columns]
+                 for columns in together for row in range(self.simd)]
+        if self.pack == 1:
+            n = max(1, self.products_per_block)
+            units = [list(chain(*units[at:at + n])) for at in range(0, len(units), n)]
+        blocks, left = [], self.hard_multipliers
+        for unit in units:
+            if left > 0:
+                blocks.append(unit[:left])
+                left -= len(blocks[-1])
+        return blocks, list(chain(*units))[self.hard_multipliers:]
+
+    @property
+    def multiplier_latency(self) -> int:
+        kinds = []
+        if self.hard_multipliers:
+            kinds.append(block_of(self.family).latency)
+        if self.hard_multipliers < self.multipliers:
+            kinds.append(MultiplierConfig(self.x, self.w).soft_latency)
+        return max(kinds)
+
+    @property
+    def weight_latency(self) -> int:
+        """Cycles from a weight's address to the weight: the memory and a register, before them an
+        address register of its own where it is large.
+        """
+        if self.in_memory:
+            return 1 + Rom.latency
+        return 2 if self.depth <= TABLE else 3
+
+    @property
+    def depth_of_sum(self) -> int:
+        """Cycles from a word in to its sum at the foot of the first group."""
+        return self.weight_latency + self.multiplier_latency + self.simd
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a reduction's last word in to its first result out."""
+        return self.depth_of_sum + 1 + self.groups
+
+    @property
+    def drain_cycles(self) -> int:
+        """Cycles from a reduction's first result out to its last."""
+        return (self.groups - 1) * self.spacing
