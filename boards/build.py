@@ -148,6 +148,11 @@ def _one_at_a_time(progress: Progress | None) -> Progress:
 # --- synthesis ---------------------------------------------------------------------------------
 
 
+#: What registers of data start with does not matter. Else one that is 0 at first and 1 from then on
+#: is no constant to yosys, which makes one of all such, with wires from it to every stage.
+_ANY_START = "setattr -unset init a:data"
+
+
 def _synthesize(sources: Iterable[Path], flow: _Flow, out: Path, top: str, infer_dsp: bool,
                 progress: Progress) -> Mapping[str, int]:
     """Leave ``netlist.json`` in ``out`` and return the counts."""
@@ -160,7 +165,7 @@ def _synthesize(sources: Iterable[Path], flow: _Flow, out: Path, top: str, infer
     progress("synthesis", None)
     reads = [f'read_rtlil "{os.path.relpath(source, out)}"' for source in sources]
     command = flow.synth.format(top=top, dsp=_DSP_FLAG[flow.place][infer_dsp])
-    script = [*reads, command, "tee -q -o stat.json stat -json"]
+    script = [*reads, _ANY_START, command, "tee -q -o stat.json stat -json"]
     (out / "synth.ys").write_text("\n".join(script) + "\n")
     tools.find("yosys").run(["-q", "-s", "synth.ys"], out, out / "yosys.log")
     cells = Counter(_read_json(out / "stat.json")["design"]["num_cells_by_type"])
@@ -321,9 +326,8 @@ class _Build:
     def _synthesized(self, link: LinkConfig) -> tuple[Path, Mapping[str, int]]:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
-        key = digest(text, self._accelerator().read_bytes(), self.flow.synth,
-                    f"packs: {self.flow.packs}",
-                    self.tools["yosys"].version)
+        key = digest(text, self._accelerator().read_bytes(), self.flow.synth, _ANY_START,
+                     f"packs: {self.flow.packs}", self.tools["yosys"].version)
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "top.il").write_text(text)
@@ -336,7 +340,7 @@ class _Build:
     def _route(self, netlist: Path, limit: Limit) -> list[_Routed]:
         constraints = self.flow.constraints(self.board)
         key = digest((netlist / "netlist.json").read_bytes(), constraints, *self._route_flags(),
-                    *self.flow.routers, self.tools[self.flow.place].version)
+                     *self.flow.routers, self.tools[self.flow.place].version)
         folder = self.work / f"route-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pins").write_text(constraints)

@@ -2,9 +2,9 @@
 
 from enum import IntEnum
 
-from amaranth import Module, Mux, Signal
+from amaranth import Module, Signal
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.fifo import AsyncFIFO
+from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
 from .protocol import CYCLES_BYTES, LinkConfig
@@ -13,8 +13,6 @@ __all__ = ["Answer", "Command", "Crossing", "LINK", "answers", "commands"]
 
 LINK = "link"
 """The terminal's clock domain, where it has one of its own."""
-
-_DEPTH = 4
 
 
 class Command(IntEnum):
@@ -51,7 +49,11 @@ def answers(config: LinkConfig) -> stream.Signature:
 
 
 class Crossing(wiring.Component):
-    """A short queue from one clock domain to another. Words stay in order and none is lost.
+    """A place for one word, from one clock domain to another. Words stay in order and none is lost.
+
+    The writer turns ``sent`` with each word, the reader turns ``taken`` when it has it; each sees
+    the other's through a synchronizer, and the place is free while the two are alike. A word has
+    been there for two of the reader's cycles when it is taken over.
 
     It is never cleared, for the two ends would have to agree on a moment: a word that clears goes
     through it like any other.
@@ -64,7 +66,7 @@ class Crossing(wiring.Component):
     Members
     -------
     i : In(words), in ``writer``
-    o : Out(words), in ``reader``; from registers, a word in three cycles
+    o : Out(words), in ``reader``, from registers; a word in about four cycles of either clock
     """
 
     def __init__(self, words: stream.Signature, writer: str, reader: str) -> None:
@@ -73,17 +75,20 @@ class Crossing(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.queue = queue = AsyncFIFO(
-            width=len(self.i.payload.as_value()), depth=_DEPTH,
-            w_domain=self.writer, r_domain=self.reader)
-        offer, pop = Signal(), Signal()
-        m.d.comb += [
-            queue.w_data.eq(self.i.payload.as_value()), queue.w_en.eq(self.i.valid),
-            self.i.ready.eq(queue.w_rdy),
-            self.o.payload.as_value().eq(queue.r_data), self.o.valid.eq(offer),
-            queue.r_en.eq(pop),
-        ]
-        # Words are rare: time for the queue's pointers to start from a register each.
-        m.d[self.reader] += [pop.eq(offer & self.o.ready),
-                             offer.eq(Mux(offer, ~self.o.ready, queue.r_rdy & ~pop))]
+        word = Signal.like(self.i.payload.as_value(), reset_less=True)
+        # Neither is reset: the two domains' resets may end far apart.
+        sent, taken = Signal(reset_less=True), Signal(reset_less=True)
+        sent_there, taken_there = Signal(), Signal()
+        m.submodules.sent = FFSynchronizer(sent, sent_there, o_domain=self.reader)
+        m.submodules.taken = FFSynchronizer(taken, taken_there, o_domain=self.writer)
+
+        m.d.comb += self.i.ready.eq(sent == taken_there)
+        with m.If(self.i.valid & self.i.ready):
+            m.d[self.writer] += [word.eq(self.i.payload.as_value()), sent.eq(~sent)]
+
+        with m.If(~self.o.valid & (sent_there != taken)):
+            m.d[self.reader] += [self.o.payload.as_value().eq(word), self.o.valid.eq(1),
+                                 taken.eq(~taken)]
+        with m.If(self.o.valid & self.o.ready):
+            m.d[self.reader] += self.o.valid.eq(0)
         return m

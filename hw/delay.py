@@ -9,6 +9,9 @@ __all__ = ["KEPT", "delay", "delay_flags", "duplicate", "parts"]
 #: of a register that is not to be merged with others of the same value
 KEPT = {"keep": "true"}
 
+#: of a register of data: what it starts with does not matter
+_DATA = {"data": "true"}
+
 #: bits of a wide word of a shallow memory that one duplicate serves
 _PART = 36
 #: words of such a memory: one row of distributed RAM
@@ -33,7 +36,7 @@ def _delay(m: Module, value: Value, cycles: int, *, reset_less: bool) -> Value:
     value = Value.cast(value)
     for _ in range(cycles):
         later = Signal(value.shape(), name=f"{getattr(value, 'name', 'delayed')}_",
-                       reset_less=reset_less)
+                       reset_less=reset_less, attrs=_DATA if reset_less else {})
         m.d.sync += later.eq(value)
         value = later
     return value

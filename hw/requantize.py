@@ -13,6 +13,7 @@ from .loops import Loops
 from .primitives import MultiplierConfig, SerialMultiplier, SoftMultiplier
 from .rom import Rom, table
 from .stream import Flow
+from .tiles import TABLE
 from .width import ceil_div
 
 __all__ = ["Rounding", "RequantizeConfig", "Requantize", "Timing", "Narrower"]
@@ -151,12 +152,14 @@ class Timing:
 
     @property
     def lookup(self) -> int:
-        """Cycles from an entry's number to its constants: one for a table that a LUT a bit holds,
-        as many as block RAM takes for larger ones.
+        """Cycles from an entry's number to its constants: one for a table that a LUT a bit holds;
+        for larger ones as many as block RAM takes, and a register for the number where it is one.
         """
         if self.entries == 1:
             return 0
-        return Rom.latency if self.entries > 16 or not self.serial else 1
+        if self.serial and self.entries <= TABLE:
+            return 1
+        return Rom.latency + (self.entries > _MANY)
 
     @property
     def _rows(self) -> int:
@@ -320,7 +323,7 @@ class Requantize(wiring.Component):
                        for part in parts(width))
         else:
             m.submodules.constants = rom = Rom(words, width, c.family)
-            m.d.comb += rom.address.eq(beat)
+            m.d.comb += rom.address.eq(duplicate(m, beat))
             word = rom.data
         pairs = [word[1:].word_select(lane, pair) for lane in range(c.lanes)]
         return (word[0], [p[:mult] for p in pairs], [p[mult:].as_signed() for p in pairs])

@@ -47,24 +47,17 @@ class WidthConfig:
         return Resources(20 + width, 16 + width)
 
 
-def _steps(m: Module, go: Value, slots: int, steps: int) -> Value:
-    """Up, from a register, at the last of a beat's ``slots`` parts or of a pixel's ``steps`` parts;
-    both start again there. A step is taken when ``go``.
+def _ring(m: Module, go: Value, slots: int, steps: int) -> tuple[Value, Value]:
+    """A bit for each of a beat's ``slots``, set in turn; and whether it is the last one, or the
+    last of a pixel's ``steps``, after which the first follows. A step is taken when ``go``.
     """
-    if steps % slots == 0:
-        return Loops(m, go, {"slot": slots}).last["slot"]
-    slot, step = Signal(range(slots)), Signal(range(steps))
-    ends = Signal(init=slots == 1 or steps == 1)
-    last = Signal(init=steps == 1)
-    following_slot, following_step = Mux(ends, 0, slot + 1), Mux(last, 0, step + 1)
+    slot = Signal(slots, init=1)
+    ends = slot[-1]
+    if steps % slots:
+        ends |= Loops(m, go, {"step": steps}).last["step"]
     with m.If(go):
-        m.d.sync += [
-            slot.eq(following_slot),
-            step.eq(following_step),
-            last.eq(following_step == steps - 1),
-            ends.eq((following_slot == slots - 1) | (following_step == steps - 1)),
-        ]
-    return ends
+        m.d.sync += slot.eq(Mux(ends, 1, slot.rotate_left(1)))
+    return slot, ends
 
 
 class Widen(wiring.Component):
@@ -92,8 +85,7 @@ class Widen(wiring.Component):
         part = c.lanes_in * c.element.width
         gathered = [Signal(part, name=f"part_{k}", reset_less=True) for k in range(ratio)]
         go = Signal()
-        ends = _steps(m, go, ratio, steps)
-        slot = Signal(ratio, init=1)
+        slot, ends = _ring(m, go, ratio, steps)
         m.d.comb += [
             self.i.ready.eq(~self.o.valid | self.o.ready),
             go.eq(self.i.valid & self.i.ready),
@@ -101,8 +93,6 @@ class Widen(wiring.Component):
         ]
         with m.If(self.i.ready):
             m.d.sync += self.o.valid.eq(self.i.valid & ends)
-        with m.If(go):
-            m.d.sync += slot.eq(Mux(ends, 1, slot.rotate_left(1)))
         for k in range(ratio):
             # what is there before the beat comes does not matter
             with m.If(slot[k] & self.i.ready):
@@ -134,12 +124,14 @@ class Narrow(wiring.Component):
         ratio, steps = c.lanes_in // c.lanes_out, ceil_div(c.channels, c.lanes_out)
         part = c.lanes_out * c.element.width
         held = Signal(ratio * part, reset_less=True)
-        ends = _steps(m, self.o.valid & self.o.ready, ratio, steps)
+        go = self.o.valid & self.o.ready
+        ends = (_ring(m, go, ratio, steps)[1] if steps % ratio
+                else Loops(m, go, {"slot": ratio}).last["slot"])
         m.d.comb += [
             self.i.ready.eq(~self.o.valid | (self.o.ready & ends)),
             self.o.payload.as_value().eq(held[:part]),
         ]
-        with m.If(self.o.valid & self.o.ready):
+        with m.If(go):
             m.d.sync += [
                 held.eq(held >> part),
                 self.o.valid.eq(~ends),

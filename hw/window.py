@@ -4,6 +4,7 @@ are free.
 
 from dataclasses import dataclass
 from functools import reduce
+from itertools import product
 from math import gcd
 from operator import or_
 
@@ -18,6 +19,7 @@ from .cost import Resources
 from .delay import delay, delay_flags
 from .loops import Loops
 from .ram import Ram, RamConfig
+from .rom import table
 from .stream import Flow, beats
 from .width import ceil_div
 
@@ -154,6 +156,11 @@ class WindowConfig:
         kept = [min(max(self._first_row(row), 0), self.height) for row in range(1, self.height_out)]
         kept.append(self.height)
         return [b - a for a, b in zip([0, *kept], kept, strict=False)]
+
+    @property
+    def released(self) -> Shape:
+        """A number of rows released."""
+        return Shape.cast(range(max(self.releases()) + 1))
 
     @property
     def ahead(self) -> int:
@@ -324,7 +331,7 @@ class _Writer(wiring.Component):
             "data": Out(config.chunk * config.element.width),
             "enable": Out(1),
             "row_written": Out(1),
-            "released": In(range(config.height + 1)),
+            "released": In(config.released),
         })
 
     def elaborate(self, platform):
@@ -339,15 +346,15 @@ class _Writer(wiring.Component):
         ]
         # Rows of space less one, and less two: the sign tells whether there is one beside the row
         # that just ends. Rows released before they were written count as space at once.
-        change = Signal(signed(len(self.released) + 1))
+        released, fewer = delay(m, self.released, 1), delay(m, self.released - 1, 1)
+        change = Signal(fewer.shape())
         later = []
         for kept in (1, 2):
             space = Signal(signed(ceil_log2(c.rows + c.ahead + 1) + 2), name=f"space_{kept}",
                            init=c.rows - kept)
             later.append(space + change)
             m.d.sync += space.eq(later[-1])
-        released = delay(m, self.released, 1)
-        m.d.sync += [change.eq(released - finished), self.row_written.eq(finished),
+        m.d.sync += [change.eq(Mux(finished, fewer, released)), self.row_written.eq(finished),
                      ready.eq(~Mux(finished, later[1][-1], later[0][-1]))]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
@@ -393,7 +400,7 @@ class _Reader(wiring.Component):
             "grant": In(1),
             "start": Out(1),
             "row_written": In(1),
-            "released": Out(range(c.height + 1)),
+            "released": Out(c.released),
             "address": Out(range(max(2, c.depth))).array(*c.banks),
             "row_bank": Out(c.banks[0]),
             "column_bank": Out(c.banks[1]),
@@ -434,7 +441,7 @@ class _Reader(wiring.Component):
         m.d.sync += margin.eq(margin + change)
 
         # Rows are free once the last read of them is done.
-        releases = Signal(range(c.height + 1))
+        releases = Signal(c.released)
         _table(m, releases, loops.count["row"], c.releases())
         freed = delay(m, releases, 1)
         row_done = delay_flags(m, go & row_ends, self._RELEASE)
@@ -446,7 +453,7 @@ class _Reader(wiring.Component):
         column_part, turn_column = self._columns(m, loops, go)
         for i in range(c.banks[0]):
             for j in range(c.banks[1]):
-                m.d.sync += self.address[i][j].eq(delay(m, row_part[i], 1) + column_part[j])
+                m.d.sync += self.address[i][j].eq(row_part[i] + column_part[j])
         for axis, inside in enumerate((self.inside_row, self.inside_column)):
             for tap, flag in enumerate(self._inside(m, loops, go, axis)):
                 if not isinstance(flag, Const):
@@ -454,7 +461,7 @@ class _Reader(wiring.Component):
                 m.d.comb += inside[tap].eq(flag)
         m.d.comb += [
             self.flags.eq(delay_flags(m, Cat(go, starts_reduction, reduction_ends), wait + 4)),
-            self.row_bank.eq(_one_hot(m, delay(m, turn_row, wait + 1), c.banks[0])),
+            self.row_bank.eq(_one_hot(m, delay(m, turn_row, wait), c.banks[0])),
             self.column_bank.eq(_one_hot(m, delay(m, turn_column, wait + 1), c.banks[1])),
         ]
         return m
@@ -491,41 +498,53 @@ class _Reader(wiring.Component):
         return flags
 
     def _lines(self, m, loops, go):
-        """Start of each bank's line in the ring, and the bank of the first tap; one cycle late."""
+        """Start of each bank's line in the ring, and the bank of the first tap; two cycles late."""
         c = self.config
-        ring, row_ends, frame_ends = c.rows, loops.ends["column"], loops.last["row"]
+        ring, frame_ends = c.rows, loops.last["row"]
         # rows from the first row of a frame's last window to that of the next frame's first
         back = c.height - (c.height_out - 1) * c.stride[0]
         start = -c.pads[0] % ring
         slot = Signal(range(max(2, ring)), init=start)
-        tap = Signal.like(slot, init=start) if c.steps[0] > 1 else slot
 
         def onward(value, rows):
             moved = Signal.like(value, name="moved")
             _table(m, moved, value, [(s + rows) % ring for s in range(ring)])
             return moved
 
-        following = Signal.like(slot)
-        domain = m.d.comb if c.row_cycles == 1 else m.d.sync
-        domain += following.eq(Mux(frame_ends, onward(slot, back), onward(slot, c.stride[0])))
-        with m.If(go & row_ends):
+        def ahead(value, cycles):
+            """A register, where ``value`` is what it is for more than a cycle."""
+            following = Signal.like(slot, name="following")
+            domain = m.d.comb if cycles == 1 else m.d.sync
+            domain += following.eq(value)
+            return following
+
+        following = ahead(Mux(frame_ends, onward(slot, back), onward(slot, c.stride[0])),
+                          c.row_cycles)
+        with m.If(go & loops.ends["column"]):
             m.d.sync += slot.eq(following)
+        tap = slot
         if c.steps[0] > 1:
-            with m.If(go & row_ends):
+            tap = Signal.like(slot, init=start)
+            lower = ahead(Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])),
+                          c.group_words * c.steps[1])
+            with m.If(go & loops.ends["column"]):
                 m.d.sync += tap.eq(following)
             with m.Elif(go & loops.ends["tap_column"]):
-                m.d.sync += tap.eq(Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])))
+                m.d.sync += tap.eq(lower)
 
-        turn = Signal(range(max(2, c.banks[0])))
-        parts = [Signal(range(max(2, c.depth)), name=f"line_{i}") for i in range(c.banks[0])]
-        with m.Switch(tap):
-            for s in range(ring):
-                with m.Case(s):
-                    m.d.sync += turn.eq(s % c.banks[0])
-                    for row in range(c.parallel[0]):
-                        at = (s + row * c.dilation[0]) % ring
-                        m.d.sync += parts[at % c.banks[0]].eq(at // c.banks[0] * c.line_words)
-        return parts, turn
+        lines = [[0] * ring for _ in range(c.banks[0])]
+        for s, row in product(range(ring), range(c.parallel[0])):
+            at = (s + row * c.dilation[0]) % ring
+            lines[at % c.banks[0]][s] = at // c.banks[0] * c.line_words
+        return ([self._row_table(m, f"line_{i}", tap, line, c.depth)
+                 for i, line in enumerate(lines)],
+                self._row_table(m, "turn", tap, [s % c.banks[0] for s in range(ring)], c.banks[0]))
+
+    def _row_table(self, m, name, tap, values, count):
+        """``values[tap]``, each below ``count``, two cycles late."""
+        if count == 1 or len(values) == 1:
+            return Const(values[0])
+        return table(m, name, tap, values, (count - 1).bit_length())
 
     def _columns(self, m, loops, go):
         """Offset of the word in each bank's line, and the bank of the first tap; two cycles late.
