@@ -100,9 +100,14 @@ class WindowConfig:
         return self.parallel[0] * self.parallel[1]
 
     @property
+    def pixel_cycles(self) -> int:
+        """Cycles that reading for a pixel of output takes."""
+        return self.groups * self.passes * self.reads
+
+    @property
     def row_cycles(self) -> int:
         """Cycles that reading for a row of output takes."""
-        return self.width_out * self.groups * self.passes * self.reads
+        return self.width_out * self.pixel_cycles
 
     def cycles(self) -> int:
         """Cycles that reading a frame takes."""
@@ -469,6 +474,12 @@ class _Reader(wiring.Component):
     #: cycles from a row's last read to its release: not before the memory was read
     _RELEASE = 4
 
+    def _ahead(self, m, value, cycles):
+        """``value``, which stays for at least so many ``cycles``, by the last of them: from a
+        register where there is time for one (iCE40 has none to spare).
+        """
+        return delay(m, value, 1) if cycles > 1 and self.config.family != "ice40" else value
+
     def _inside(self, m, loops, go, axis):
         """Which of the taps read at once lie within the map on that axis; two cycles late."""
         c = self.config
@@ -481,8 +492,10 @@ class _Reader(wiring.Component):
         steps = (c.height_out, c.width_out)[axis]
         first = Signal(signed(ceil_log2(steps * c.stride[axis] + c.pads[axis] + 2) + 2),
                        name=f"first_{axis}", init=-c.pads[axis])
+        following = self._ahead(m, Mux(wrap, -c.pads[axis], first + c.stride[axis]),
+                                (c.row_cycles, c.pixel_cycles)[axis])
         with m.If(step):
-            m.d.sync += first.eq(Mux(wrap, -c.pads[axis], first + c.stride[axis]))
+            m.d.sync += first.eq(following)
         flags = []
         for tap in range(c.parallel[axis]):
             reach = tap * c.dilation[axis]
@@ -511,22 +524,15 @@ class _Reader(wiring.Component):
             _table(m, moved, value, [(s + rows) % ring for s in range(ring)])
             return moved
 
-        def ahead(value, cycles):
-            """A register, where ``value`` is what it is for more than a cycle."""
-            following = Signal.like(slot, name="following")
-            domain = m.d.comb if cycles == 1 else m.d.sync
-            domain += following.eq(value)
-            return following
-
-        following = ahead(Mux(frame_ends, onward(slot, back), onward(slot, c.stride[0])),
-                          c.row_cycles)
+        following = self._ahead(m, Mux(frame_ends, onward(slot, back), onward(slot, c.stride[0])),
+                                c.row_cycles)
         with m.If(go & loops.ends["column"]):
             m.d.sync += slot.eq(following)
         tap = slot
         if c.steps[0] > 1:
             tap = Signal.like(slot, init=start)
-            lower = ahead(Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])),
-                          c.group_words * c.steps[1])
+            lower = self._ahead(m, Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])),
+                                c.group_words * c.steps[1])
             with m.If(go & loops.ends["column"]):
                 m.d.sync += tap.eq(following)
             with m.Elif(go & loops.ends["tap_column"]):
@@ -561,8 +567,10 @@ class _Reader(wiring.Component):
         first = -c.pads[1] // c.banks[1] * c.words
         base, inner = Signal(width, init=first), Signal(range(max(2, c.span[1] * c.words + 1)))
         if c.parallel[1] == 1:
+            following = self._ahead(m, Mux(row_ends, first, base + c.stride[1] * c.words),
+                                    c.pixel_cycles)
             with m.If(go & pixel_ends):
-                m.d.sync += base.eq(Mux(row_ends, first, base + c.stride[1] * c.words))
+                m.d.sync += base.eq(following)
             reach = Signal(range(max(2, (c.kernel[1] - 1) * c.dilation[1] * c.words + 1)))
             _table(m, reach, loops.count["tap_column"],
                    [k * c.dilation[1] * c.words for k in range(c.steps[1])])
@@ -572,15 +580,14 @@ class _Reader(wiring.Component):
             return [part], turn
         banks = c.banks[1]
         phase = Signal(range(banks), init=-c.pads[1] % banks)
+        moved = [divmod(p + c.stride[1], banks) for p in range(banks)]
+        step, turned = Signal(range(max(2, c.stride[1] * c.words + 1))), Signal.like(phase)
+        _table(m, step, phase, [onward * c.words for onward, _ in moved])
+        _table(m, turned, phase, [place for _, place in moved])
+        following_base = self._ahead(m, Mux(row_ends, first, base + step), c.pixel_cycles)
+        following_phase = self._ahead(m, Mux(row_ends, phase.init, turned), c.pixel_cycles)
         with m.If(go & pixel_ends):
-            with m.If(row_ends):
-                m.d.sync += [phase.eq(-c.pads[1] % banks), base.eq(first)]
-            with m.Else(), m.Switch(phase):
-                for p in range(banks):
-                    with m.Case(p):
-                        moved = p + c.stride[1]
-                        m.d.sync += [phase.eq(moved % banks),
-                                     base.eq(base + moved // banks * c.words)]
+            m.d.sync += [phase.eq(following_phase), base.eq(following_base)]
         m.d.sync += inner.eq(group + loops.count["word"])
         here, late = delay(m, base, 1), delay(m, phase, 1)
         parts = [Signal(width, name=f"offset_{j}") for j in range(banks)]
