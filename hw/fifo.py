@@ -1,5 +1,8 @@
 """Queues, between stages and within, and register slices that cut the handshake's wires."""
 
+from functools import reduce
+from operator import or_
+
 from amaranth import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -12,6 +15,9 @@ from .ram import Ram, RamConfig
 from .stream import beats
 
 __all__ = ["Fifo", "Inlet", "Queue", "RegisterSlice"]
+
+#: words of distributed RAM that are read together: of more, one is chosen behind their registers
+_ROWS = 64
 
 
 class RegisterSlice(wiring.Component):
@@ -96,14 +102,26 @@ class Queue(wiring.Component):
         m.d.sync += self.freed.eq(leaves)
         with m.If(moves):
             m.d.sync += self.o.valid.eq(stored)
+        rows = min(self.depth, _ROWS) if self.family == "ecp5" else self.depth
+        low = (rows - 1).bit_length()
         for bits in parts(self.width):
-            write, read = _store(m, bits, self.depth, self.family)
-            m.d.comb += [
-                write.en.eq(self.write), write.data.eq(self.data[bits]),
-                write.addr.eq(_pointer(m, self.depth, self.write)),
-                read.en.eq(moves), self.o.payload[bits].eq(read.data),
-                read.addr.eq(_pointer(m, self.depth, leaves)),
-            ]
+            into, out_of = (_pointer(m, self.depth, steps) for steps in (self.write, leaves))
+            reads, words = [], []
+            for first in range(0, self.depth, rows):
+                write, read = _store(m, bits, min(rows, self.depth - first), self.family, first)
+                writes, word = self.write, read.data
+                if self.depth > rows:
+                    chosen = Signal(reset_less=True)
+                    with m.If(moves):
+                        m.d.sync += chosen.eq(out_of[low:] == first // rows)
+                    writes &= into[low:] == first // rows
+                    word = Mux(chosen, word, 0)
+                m.d.comb += [write.en.eq(writes), write.data.eq(self.data[bits]),
+                             write.addr.eq(into[:low]), read.en.eq(moves)]
+                reads.append(read)
+                words.append(word)
+            m.d.comb += [self.o.payload[bits].eq(reduce(or_, words)),
+                         *(read.addr.eq(out_of[:low]) for read in reads)]
         return m
 
 
@@ -149,12 +167,14 @@ class Inlet(wiring.Component):
         return m
 
 
-def _store(m, bits, depth, family):
-    """The write and the read port of a queue's memory for some bits of its words."""
+def _store(m, bits, depth, family, first=0):
+    """The write and the read port of a queue's memory for some bits of its words, from the
+    ``first`` on.
+    """
     # A block RAM would take most of a cycle to answer.
     attrs = {"ram_style": "distributed"} if family == "ecp5" else {}
     store = memory.Memory(shape=bits.stop - bits.start, depth=depth, init=[], attrs=attrs)
-    m.submodules[f"store_{bits.start}"] = store
+    m.submodules[f"store_{bits.start}" + (f"_{first}" if first else "")] = store
     return store.write_port(), store.read_port()
 
 

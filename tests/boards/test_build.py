@@ -11,6 +11,7 @@ from gatewright.boards.build import build, synthesize
 from gatewright.boards.flash import flash
 from gatewright.compiler import tools
 from gatewright.compiler.errors import DataError, FitError, TimingError, ToolError
+from gatewright.hw.delay import delay
 
 WIDTHS = {"s_axis_tdata": 8, "s_axis_tvalid": 1, "s_axis_tready": 1, "s_axis_tlast": 1,
           "m_axis_tdata": 8, "m_axis_tvalid": 1, "m_axis_tready": 1, "m_axis_tlast": 1}
@@ -124,6 +125,36 @@ def test_resources_are_counted(directory):
         assert counts["ff"] == 10
         assert 8 <= counts["lut"] <= 24
         assert counts["dsp"] == counts["bram"] == 0
+
+
+class Delayed(Elaboratable):
+    """``value``, which synthesis has to find constant, some cycles late."""
+
+    def __init__(self, value):
+        self.i, self.o = Signal(8), Signal(8)
+        self.value = value
+
+    def elaborate(self, platform):
+        m = Module()
+        chosen = Signal(8)
+        with m.Switch(self.i):
+            for case in range(4):
+                with m.Case(case):
+                    m.d.comb += chosen.eq(self.value)
+            with m.Default():
+                m.d.comb += chosen.eq(self.value)
+        m.d.comb += self.o.eq(delay(m, chosen, 3))
+        return m
+
+
+@pytest.mark.parametrize("family", ["ecp5", "ice40"])
+@pytest.mark.parametrize("value", [0, 0x5A, 0xFF])
+def test_a_delayed_constant_is_a_constant(family, value, tmp_path):
+    part = Delayed(value)
+    il = tmp_path / "top.il"
+    il.write_text(rtlil.convert(part, name="top", ports=[part.i, part.o], emit_src=False))
+    counts = synthesize(il, family, tmp_path / "out", "top")
+    assert counts["ff"] == counts["lut"] == 0
 
 
 def test_a_design_too_large_says_what_is_short():

@@ -5,7 +5,7 @@ import random
 import pytest
 from amaranth import signed
 from gatewright.hw import Fifo, RegisterSlice
-from gatewright.hw.fifo import Inlet
+from gatewright.hw.fifo import Inlet, Queue
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, port, random_elements, run, simulate
@@ -63,6 +63,35 @@ def test_an_inlets_words_come_two_cycles_after_they_were_taken(width, depth):
             await ctx.tick()
             written += write
             inside += write - ctx.get(dut.freed)
+
+    simulate(dut, bench)
+    assert seen == words
+
+
+@pytest.mark.parametrize("taken", [1.0, 0.5])
+@pytest.mark.parametrize(("width", "depth", "family"), [
+    (8, 16, "generic"), (8, 144, "generic"), (8, 64, "ecp5"), (50, 65, "ecp5"), (8, 144, "ecp5")])
+def test_a_queue_is_full_and_empty_and_keeps_the_order(width, depth, family, taken):
+    dut, rng = Queue(width, depth, family), random.Random(depth)
+    words = [rng.getrandbits(width) for _ in range(5 * depth)]
+    seen = []
+
+    async def bench(ctx):
+        written = inside = cycle = 0
+        while len(seen) < len(words):
+            # some time to fill it, some to empty it
+            filling = cycle // (2 * depth) % 2 == 0
+            write = written < len(words) and inside < depth and (filling or rng.random() < 0.5)
+            ctx.set(dut.write, write)
+            ctx.set(dut.data, words[written] if write else 0)
+            ready = rng.random() < (0.1 if filling else taken)
+            ctx.set(dut.o.ready, ready)
+            if ready and ctx.get(dut.o.valid):
+                seen.append(ctx.get(dut.o.payload))
+            await ctx.tick()
+            written += write
+            inside += write - ctx.get(dut.freed)
+            cycle += 1
 
     simulate(dut, bench)
     assert seen == words
