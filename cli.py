@@ -29,6 +29,9 @@ err = Console(stderr=True, soft_wrap=True)
 _MODEL = click.argument("model", type=click.Path(path_type=Path))
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the JSON file that is written.")
+_WEIGHT_BITS = click.option(
+    "--weight-bits", type=int, default=8, show_default=True,
+    help="Width that a float model's weights get, 2 to 8; narrow ones share DSP blocks.")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -132,8 +135,15 @@ def _open(directory: Path) -> Any:
     return open_compiled(directory, lambda name: _board(name).device)
 
 
+def _check_weight_bits(weight_bits: int) -> None:
+    from .compiler.quantize import WEIGHT_BITS
+    if weight_bits not in WEIGHT_BITS:
+        raise DataError(f"--weight-bits {weight_bits}: weights have {WEIGHT_BITS[0]} to "
+                        f"{WEIGHT_BITS[-1]} bits; choose one of those")
+
+
 @contextmanager
-def _smallest_board(model: Path, goal: Any, tried: Any) -> Iterator[None]:
+def _smallest_board(model: Path, goal: Any, tried: Any, weight_bits: int) -> Iterator[None]:
     """Add to a :class:`FitError` for the board ``tried`` which larger one would do."""
     from . import boards
     from .compiler.driver import fit
@@ -143,7 +153,7 @@ def _smallest_board(model: Path, goal: Any, tried: Any) -> Iterator[None]:
         larger = [b for b in boards.all_boards() if b.device.lut > tried.device.lut]
         for board in sorted(larger, key=lambda b: b.device.lut):
             try:
-                fit(model, board.device, board.name, goal)
+                fit(model, board.device, board.name, goal, weight_bits)
             except FitError:
                 continue
             raise FitError(f"{error}; the smallest board that fits is {board.name}") from error
@@ -153,17 +163,20 @@ def _smallest_board(model: Path, goal: Any, tried: Any) -> Iterator[None]:
 @_command
 @_MODEL
 @click.option("--board", default=None, help="Board to fit (default: the largest).")
+@_WEIGHT_BITS
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @_JSON
-def check(model: Path, board: str | None, goal: str | None, as_json: bool) -> int:
+def check(model: Path, board: str | None, weight_bits: int, goal: str | None,
+          as_json: bool) -> int:
     """Is MODEL legal, and does it fit? Before any work."""
     from . import boards
     from .compiler.driver import describe, fit
     from .compiler.report import tables
     chosen = _board(board) if board else max(boards.all_boards(), key=lambda b: b.device.lut)
     wanted = _goal(goal, chosen.target_mhz)
-    with _smallest_board(model, wanted, chosen):
-        network = fit(model, chosen.device, chosen.name, wanted)
+    _check_weight_bits(weight_bits)
+    with _smallest_board(model, wanted, chosen, weight_bits):
+        network = fit(model, chosen.device, chosen.name, wanted, weight_bits)
     summary = describe(network, model.name)
     _show(as_json, summary, *tables.compile(summary))
     return 0 if summary["fits"] else 1
@@ -176,8 +189,7 @@ def check(model: Path, board: str | None, goal: str | None, as_json: bool) -> in
               help="Samples for quantizing: .npz with x, .npy, or a folder of images.")
 @click.option("--method", type=click.Choice(["mse", "minmax", "percentile"]), default="mse",
               show_default=True, help="How calibration chooses ranges.")
-@click.option("--weight-bits", type=int, default=8, show_default=True,
-              help="Width of the weights, 2 to 8; narrow ones share DSP blocks.")
+@_WEIGHT_BITS
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @click.option("--plan", type=click.Path(path_type=Path), default=None, help="A plan.json to use.")
 @click.option("--argmax", is_flag=True, help="Let the hardware give the winning class.")
@@ -199,13 +211,10 @@ def compile_(
     from .compiler.data import read_samples
     from .compiler.driver import compile_model, describe
     from .compiler.frontend import load
-    from .compiler.quantize import WEIGHT_BITS
     from .compiler.report import tables
     chosen = _board(board)
     wanted = _goal(goal, chosen.target_mhz)
-    if weight_bits not in WEIGHT_BITS:
-        raise DataError(f"--weight-bits {weight_bits}: weights have {WEIGHT_BITS[0]} to "
-                        f"{WEIGHT_BITS[-1]} bits; choose one of those")
+    _check_weight_bits(weight_bits)
     samples = None
     graph = load(model)
     given = {"--calibration": calibration is not None, "--weight-bits": weight_bits != 8}
@@ -215,7 +224,7 @@ def compile_(
                       highlight=False, markup=False)
     elif calibration is not None:
         samples = read_samples(calibration, graph.inputs[0]).x
-    with _steps() as step, _smallest_board(model, wanted, chosen):
+    with _steps() as step, _smallest_board(model, wanted, chosen, weight_bits):
         compiled = compile_model(model, output, chosen.device, chosen.name, samples=samples,
                                  goal=wanted, plan=plan, method=method,
                                  weight_bits=weight_bits, argmax=argmax,
@@ -331,14 +340,15 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
 @_command
 @_MODEL
 @click.option("--board", required=True)
+@_WEIGHT_BITS
 @click.option("--points", type=int, default=12, show_default=True)
 @click.option("--jobs", type=int, default=1, show_default=True)
 @click.option("--scheduler", default=None, help="Address of a Dask scheduler.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("explore"),
               show_default=True)
 @_JSON
-def explore(model: Path, board: str, points: int, jobs: int, scheduler: str | None, output: Path,
-            as_json: bool) -> None:
+def explore(model: Path, board: str, weight_bits: int, points: int, jobs: int,
+            scheduler: str | None, output: Path, as_json: bool) -> None:
     """The design space: plans from the smallest to the fastest, Pareto table and plot."""
     from dataclasses import asdict
 
@@ -347,13 +357,14 @@ def explore(model: Path, board: str, points: int, jobs: int, scheduler: str | No
     from .compiler.report import tables
     from .compiler.report.plot import design_space
     _at_least(1, points=points, jobs=jobs)
+    _check_weight_bits(weight_bits)
     chosen = _board(board)
     graph = load(model)
     output.mkdir(parents=True, exist_ok=True)
     with _steps() as step:
         found = [asdict(point) for point in run(
             graph, chosen.device, chosen.name, points=points, jobs=jobs, scheduler=scheduler,
-            cache=output / "points.jsonl", progress=step)]
+            cache=output / "points.jsonl", weight_bits=weight_bits, progress=step)]
     device = chosen.device
     design_space(found, output / "explore.png", title=f"{graph.name} on {chosen.title}",
                  available={"lut": device.lut, "ff": device.ff, "dsp": device.dsp,

@@ -19,7 +19,7 @@ from .passes.argmax_in_hardware import argmax_in_hardware
 from .plan import Device, Goal, Network, Plan, lacking, latency, make_plan, read_plan, write_plan
 from .plan.resources import cells
 from .quantize import quantize
-from .quantize.assume import assume_int8
+from .quantize.assume import assume_types
 
 __all__ = ["Compiled", "compile_model", "open_compiled", "fit", "layers", "directory_for"]
 
@@ -39,13 +39,13 @@ class Compiled:
         return self.network.plan
 
 
-def fit(model: Path, device: Device, board: str, goal: Goal) -> Network:
-    """A plan for a model before any work: weights and ranges are assumed where they are not known
-    yet.
+def fit(model: Path, device: Device, board: str, goal: Goal, weight_bits: int = 8) -> Network:
+    """A plan for a model before any work: weights of ``weight_bits`` and ranges are assumed where
+    they are not known yet.
     """
     graph = load(model)
     if not graph.quantized:
-        graph = assume_int8(graph)
+        graph = assume_types(graph, weight_bits)
     return Network(graph, _planned(graph, device, board, goal), device)
 
 

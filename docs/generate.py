@@ -21,7 +21,7 @@ from gatewright.compiler.frontend import border, elementwise, linear, load, pool
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
 from gatewright.compiler.plan import Goal, Network, make_plan
 from gatewright.compiler.plan.stages import ConvDesign, Design, PoolDesign
-from gatewright.compiler.quantize.assume import assume_int8
+from gatewright.compiler.quantize.assume import assume_types
 from onnx import helper, numpy_helper
 
 __all__ = ["PAGE", "page"]
@@ -118,7 +118,7 @@ def _imported() -> Iterator[tuple[str, list[tuple[str, ir.Graph, ir.Op]]]]:
     for name in _names(*COMPUTE):
         found = []
         for words, inputs, attributes, shape in USES[name]:
-            graph = assume_int8(_load(name, inputs, attributes, shape))
+            graph = assume_types(_load(name, inputs, attributes, shape))
             found += [(words, graph, op) for op in graph if op.name == "node"]
         yield name, found
 

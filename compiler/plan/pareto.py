@@ -17,7 +17,7 @@ import numpy as np
 from ... import hw
 from .. import ir
 from ..errors import FitError, ToolError
-from ..quantize.assume import assume_int8
+from ..quantize.assume import assume_types
 from .device import Device
 from .explore import Goal, make_plan
 from .network import Network
@@ -50,7 +50,7 @@ class Point:
 
 
 def explore(graph: ir.Graph, device: Device, board: str, *, points: int = 24, jobs: int = 1,
-            scheduler: str | None = None, cache: Path | None = None,
+            scheduler: str | None = None, cache: Path | None = None, weight_bits: int = 8,
             progress: Progress = lambda _: None) -> list[Point]:
     """Plans for ``points`` intervals, evenly spaced in their logarithm, the fastest first.
 
@@ -58,13 +58,14 @@ def explore(graph: ir.Graph, device: Device, board: str, *, points: int = 24, jo
     point; those on the front are marked. ``jobs`` local processes share the work, or the workers of
     the Dask ``scheduler`` (an address) do. Every point is added to the file ``cache`` as soon as it
     is known, a line of JSON each; what the file already knows of this network is not computed
-    again, so an interrupted exploration goes on.
+    again, so an interrupted exploration goes on. The weights of a float network are assumed to get
+    ``weight_bits``.
 
     Raises :class:`FitError` when nothing fits, :class:`ToolError` when the scheduler can not be
     used.
     """
     if not graph.quantized:
-        graph = assume_int8(graph)
+        graph = assume_types(graph, weight_bits)
     task = _Task(graph, device, board)
     store = _Store(cache, task.key)
     ends = [store.known.get(kind) or store.keep(kind, task.end(kind))

@@ -164,6 +164,9 @@ def test_a_folder_without_images(floats, tmp_path, out):
 def test_weights_of_no_or_too_many_bits(bits, floats, samples, out):
     words = f"--weight-bits {bits}: weights have 2 to 8 bits; choose one of those"
     assert compiling(floats, out, "--calibration", samples, "--weight-bits", bits) == words
+    assert rejected("check", floats, "--weight-bits", bits) == words
+    explore = "explore", floats, "--board", "icebreaker", "-o", out
+    assert rejected(*explore, "--weight-bits", bits) == words
 
 
 # --- boards and goals -----------------------------------------------------------------------------
