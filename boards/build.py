@@ -43,6 +43,8 @@ _TOLERANCE = 1e-6
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
 _HOPELESS = 2     # failures in a row: the seed is not to blame
 _PATIENCE_SECONDS = 180.0   # a router that is silent for longer goes round in circles
+_ANEW = 1         # times that a seed is placed anew then,
+_SEEDS_APART = 1000   # from this far on
 
 
 @dataclass(frozen=True)
@@ -401,18 +403,21 @@ class _Build:
         return _Routed(seed, fmax, others_met, found["utilization"], routed)
 
     def _place_and_route(self, folder: Path, seed: int) -> None:
-        """With the better router; with the other one, on the same places, where that finds no end.
+        """With the better router; placed anew where that finds no end, and at last with the other.
         """
         better, other = self.flow.routers
-        flags = [*self._route_flags(), "--seed", str(seed), "--report", f"seed-{seed}.report",
+        flags = [*self._route_flags(), "--report", f"seed-{seed}.report",
                  self.flow.routed_suffix, f"seed-{seed}.unfinished"]
         place, log = self.tools[self.flow.place], folder / f"seed-{seed}.log"
-        try:
-            place.run([*flags, "--router", better], folder, log, stop=self.stop,
-                      patience=_PATIENCE_SECONDS)
-        except tools.Stuck:
-            self.progress(f"place and route, seed {seed} ({other})", None)
-            place.run([*flags, "--router", other], folder, log, stop=self.stop)
+        for again in range(_ANEW + 1):
+            try:
+                place.run([*flags, "--seed", str(seed + again * _SEEDS_APART), "--router", better],
+                          folder, log, stop=self.stop, patience=_PATIENCE_SECONDS)
+                return
+            except tools.Stuck:
+                self.progress(f"place and route, seed {seed}, "
+                              + ("anew" if again < _ANEW else other), None)
+        place.run([*flags, "--seed", str(seed), "--router", other], folder, log, stop=self.stop)
 
     def _route_flags(self) -> list[str]:
         board = self.board

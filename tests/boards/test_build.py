@@ -101,20 +101,24 @@ def test_every_seed_that_was_asked_for_is_tried(directory):
     assert result.fmax_mhz == max(result.seeds.values())
 
 
-def test_a_router_without_end_leaves_the_seed_to_the_other(directory, monkeypatch):
+@pytest.mark.parametrize(("stuck", "tried"), [
+    (1, [("1", "router1"), ("1001", "router1")]),
+    (2, [("1", "router1"), ("1001", "router1"), ("1", "router2")])])
+def test_a_router_without_end_is_given_other_places_and_then_given_up(stuck, tried, directory,
+                                                                     monkeypatch):
     used = []
 
     def run(tool, args, cwd, log, **options):
         if "--router" in args:
-            used.append(args[args.index("--router") + 1])
-            if options.get("patience"):
+            used.append(tuple(args[args.index(flag) + 1] for flag in ("--seed", "--router")))
+            if len(used) <= stuck and options.get("patience"):
                 raise tools.Stuck("nothing said")
         return original(tool, args, cwd, log, **options)
 
     original = tools.Tool.run
     monkeypatch.setattr(tools.Tool, "run", run)
     result = build(directory, boards.get("icebreaker"), 24, seeds=1)
-    assert used == ["router1", "router2"]
+    assert used == tried
     assert result.timing_met
 
 
