@@ -22,6 +22,7 @@ from amaranth.back import rtlil
 from amaranth.lib.wiring import In, Out
 from gatewright.benchmarks.networks import NETWORKS
 from gatewright.boards import get
+from gatewright.boards.build import ANY_START
 from gatewright.boards.carries import absorb
 from gatewright.boards.packing import pack
 from gatewright.compiler import tools
@@ -38,21 +39,24 @@ _TARGET_MHZ = 250
 
 @dataclass(frozen=True)
 class Measures:
-    """``own``: the block RAMs' own output registers; ``router1`` instead of router2; ``narrow``: no
-    LUTs of more than four inputs; ``gates``: those before adders go into the adders; ``keep``:
-    copies of registers stay apart; ``sites``: multipliers placed in dataflow order.
+    """``own``: the block RAMs' own output registers; ``router1`` instead of router2; ``constants``:
+    registers of constants are none; ``narrow``: no LUTs of more than four inputs; ``gates``: those
+    before adders go into the adders; ``keep``: copies of registers stay apart; ``sites``:
+    multipliers placed in dataflow order.
     """
 
     own: bool = True
     router1: bool = True
+    constants: bool = True
     narrow: bool = True
     gates: bool = True
     keep: bool = True
     sites: bool = True
 
 
-_NAMES = ("none", "+ block RAMs' own registers", "+ router1", "+ no wide LUTs",
-          "+ gates in adders", "+ copies of registers kept", "+ multipliers placed (all)")
+_NAMES = ("none", "+ block RAMs' own registers", "+ router1", "+ constants without registers",
+          "+ no wide LUTs", "+ gates in adders", "+ copies of registers kept",
+          "+ multipliers placed (all)")
 MEASURES = {name: Measures(*(n < taken for n in range(len(_NAMES) - 1)))
             for taken, name in enumerate(_NAMES)} | {
     "all but the kept copies": Measures(keep=False)}
@@ -104,8 +108,9 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
     (out / "subject.il").write_text(il)
     wide = "-nowidelut" if measures.narrow else ""
     tools.find("yosys").run(
-        ["-q", "-p", f"read_rtlil subject.il; synth_ecp5 -abc9 {wide} -nodsp -top {top} "
-                     "-json netlist.json"], out, out / "yosys.log")
+        ["-q", "-p", f"read_rtlil subject.il; {ANY_START if measures.constants else ''}; "
+                     f"synth_ecp5 -abc9 {wide} -nodsp -top {top} -json netlist.json"],
+        out, out / "yosys.log")
     netlist = json.loads((out / "netlist.json").read_text())
     if measures.own:
         netlist, _ = pack(netlist)
