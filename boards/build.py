@@ -42,9 +42,8 @@ SEEDS_UNTIL_MET = 8
 _TOLERANCE = 1e-6
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
 _HOPELESS = 2     # failures in a row: the seed is not to blame
-_PATIENCE_SECONDS = 180.0   # a router that is silent for longer goes round in circles
-_ANEW = 1         # times that a seed is placed anew then,
-_SEEDS_APART = 1000   # from this far on
+_PATIENCE_SECONDS = 180.0  # a router that is silent for longer goes round in circles
+_ANEW = 1000      # a seed is placed anew then, from this far on
 
 
 @dataclass(frozen=True)
@@ -409,15 +408,15 @@ class _Build:
         flags = [*self._route_flags(), "--report", f"seed-{seed}.report",
                  self.flow.routed_suffix, f"seed-{seed}.unfinished"]
         place, log = self.tools[self.flow.place], folder / f"seed-{seed}.log"
-        for again in range(_ANEW + 1):
+        for start, router, patience in ((seed, better, _PATIENCE_SECONDS),
+                                        (seed + _ANEW, better, _PATIENCE_SECONDS),
+                                        (seed, other, None)):
             try:
-                place.run([*flags, "--seed", str(seed + again * _SEEDS_APART), "--router", better],
-                          folder, log, stop=self.stop, patience=_PATIENCE_SECONDS)
+                place.run([*flags, "--seed", str(start), "--router", router], folder, log,
+                          stop=self.stop, patience=patience)
                 return
             except tools.Stuck:
-                self.progress(f"place and route, seed {seed}, "
-                              + ("anew" if again < _ANEW else other), None)
-        place.run([*flags, "--seed", str(seed), "--router", other], folder, log, stop=self.stop)
+                self.progress(f"place and route, seed {seed}, anew", None)
 
     def _route_flags(self) -> list[str]:
         board = self.board
