@@ -42,7 +42,7 @@ SEEDS_UNTIL_MET = 8
 _TOLERANCE = 1e-6
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
 _HOPELESS = 2     # failures in a row: the seed is not to blame
-_PATIENCE_SECONDS = 180.0  # a router that is silent for longer goes round in circles
+_PATIENCE_SECONDS = 480.0  # a router that is silent for longer goes round in circles
 _ANEW = 1000      # a seed is placed anew then, from this far on
 
 
