@@ -1,7 +1,7 @@
 """What a systolic array is, takes and costs; :mod:`.systolic` builds it."""
 
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 
 from amaranth import Shape
 
@@ -108,11 +108,10 @@ class ArrayConfig:
         """
         bands = []
         for top in range(0, self.simd, BAND):
-            band = sorted((row + group, row, group * self.lanes + lane)
-                          for row in range(top, min(top + BAND, self.simd))
-                          for group in range(self.groups) for lane in range(self.lanes))
+            places = product(range(top, min(top + BAND, self.simd)), range(self.pe))
+            band = sorted(places, key=lambda place: (self.skew(place), place))
             bands.append(band[::-1] if top // BAND % 2 else band)
-        return [(row, column) for band in bands for _, row, column in band]
+        return list(chain(*bands))
 
     def skew(self, place: tuple[int, int]) -> int:
         """Cycles that the multiplier at (row, column) works behind the first one."""

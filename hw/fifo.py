@@ -11,13 +11,10 @@ from .cost import Resources, queue
 from .count import some
 from .delay import KEPT, delay, delay_flags, duplicate, parts
 from .loops import Loops
-from .ram import Ram, RamConfig
+from .ram import SHALLOW, Ram, RamConfig
 from .stream import beats
 
 __all__ = ["Fifo", "Inlet", "Queue", "RegisterSlice"]
-
-#: words of distributed RAM that are read together: of more, one is chosen behind their registers
-_ROWS = 64
 
 
 class RegisterSlice(wiring.Component):
@@ -102,7 +99,8 @@ class Queue(wiring.Component):
         m.d.sync += self.freed.eq(leaves)
         with m.If(moves):
             m.d.sync += self.o.valid.eq(stored)
-        rows = min(self.depth, _ROWS) if self.family == "ecp5" else self.depth
+        # of a deeper memory's words one is chosen behind the registers
+        rows = min(self.depth, SHALLOW) if self.family == "ecp5" else self.depth
         low = (rows - 1).bit_length()
         for bits in parts(self.width):
             into, out_of = (_pointer(m, self.depth, steps) for steps in (self.write, leaves))

@@ -11,11 +11,11 @@ from .delay import delay, delay_flags
 from .tiles import Strip, chosen, cover, estimate, in_tiles, tile
 from .width import ceil_div
 
-__all__ = ["RamConfig", "Ram"]
+__all__ = ["SHALLOW", "RamConfig", "Ram"]
 
 #: bits and words up to which a memory is cheaper in logic than in a block RAM, and no slower
 _SMALL = 2048
-_SHALLOW = 64
+SHALLOW = 64
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class RamConfig:
 
     @property
     def distributed(self) -> bool:
-        return (self.family == "ecp5" and self.depth <= _SHALLOW
+        return (self.family == "ecp5" and self.depth <= SHALLOW
                 and self.depth * self.width <= _SMALL)
 
     @property
