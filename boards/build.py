@@ -28,6 +28,7 @@ from ..compiler.errors import DataError, FitError, GatewrightError, TimingError,
 from ..compiler.plan.device import Device
 from .board import Board
 from .carries import absorb
+from .constants import localize
 from .limits import Cell, Limit, lowest
 from .link import Top
 from .packing import pack
@@ -179,15 +180,20 @@ def _synthesize(sources: Iterable[Path], flow: _Flow, out: Path, top: str, infer
 
 
 def _pack(out: Path) -> Mapping[str, int]:
-    """Pack ``netlist.json``; returns the cells saved. ``packing.log`` says what could not be."""
+    """Make of ``netlist.json`` what is good for place and route; returns the cells saved.
+
+    ``packing.log`` says what was done and what could not be.
+    """
     netlist, packing = pack(_read_json(out / "netlist.json"))
     netlist, gates = absorb(netlist)
+    netlist, constants = localize(netlist)
     _write_json(out / "netlist.json", netlist)
     (out / "packing.log").write_text("".join(f"{line}\n" for line in (
         f"{packing.ports} block RAM ports took in {packing.registers} registers",
         f"adders took in {gates} gates",
+        f"multipliers got {constants} LUTs for their constants",
         *(f"not packed: {port}" for port in packing.unpacked))))
-    return {"TRELLIS_FF": packing.registers, "LUT4": gates}
+    return {"TRELLIS_FF": packing.registers, "LUT4": gates - constants}
 
 
 def _count(cells: Mapping[str, int], flow: _Flow) -> dict[str, int]:

@@ -27,6 +27,8 @@ __all__ = ["absorb"]
 _MOST = 2
 #: the table of a bit of an adder, as yosys makes it: ``A ^ (B ^ C if D else 0)``
 _ADDER = "1001011010101010"
+#: at D, which the table does not look at: the chip ties it, of a 0 nextpnr would make a wire
+_UNUSED = "1"
 
 
 def absorb(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
@@ -109,5 +111,5 @@ def _bit(other: Bit, lut: Cell, invert: bool) -> tuple[str, Sequence[Bit]] | Non
 
         if not at(0, 0) and not at(1, 0):
             table = [a ^ at(b_, c_) for _, c_, b_, a in product((0, 1), repeat=4)]
-            return "".join(map(str, reversed(table))), (other, b, c, "0")
+            return "".join(map(str, reversed(table))), (other, b, c, _UNUSED)
     return None

@@ -39,7 +39,8 @@ class RegisterSlice(wiring.Component):
         """Of ``width`` bits."""
         if family == "ice40":
             return Resources(width + 2, width + 1)
-        return Resources(width + 2, 2 * width + 2)
+        flags = 1 + len(list(parts(width)))
+        return Resources(width + 3 * flags, 2 * width + 3 * flags)
 
     def elaborate(self, platform):
         m = Module()
@@ -49,25 +50,37 @@ class RegisterSlice(wiring.Component):
             with m.If(self.i.ready):
                 m.d.sync += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
             return m
+        ready, valid, _ = self._flags(m)
+        m.d.comb += [self.i.ready.eq(ready), self.o.valid.eq(valid)]
         words = []
-        # Each part of a wide word decides for itself: all alike, at the same time.
         for bits in parts(width):
+            ready, _, following = self._flags(m)
+            # what enables them, lest it be a LUT before the other flags
+            full = Signal(attrs=KEPT)
+            m.d.sync += full.eq(following)
             data = self.i.payload.as_value()[bits]
             first, second = Signal(len(data), reset_less=True), Signal(len(data), reset_less=True)
-            ready, valid = Signal(init=1, attrs=KEPT), Signal(attrs=KEPT)
             with m.If(ready):
                 m.d.sync += second.eq(data)
-            with m.If(self.o.ready | ~valid):
+            with m.If(self.o.ready | ~full):
                 m.d.sync += first.eq(Mux(ready, data, second))
-            # Each a LUT; written as choices, synthesis would take wires to enables and resets.
-            held = valid & ~self.o.ready
-            m.d.sync += [valid.eq(held | self.i.valid | ~ready),
-                         ready.eq(~held | (ready & ~self.i.valid))]
-            if not words:
-                m.d.comb += [self.i.ready.eq(ready), self.o.valid.eq(valid)]
             words.append(first)
         m.d.comb += self.o.payload.as_value().eq(Cat(words))
         return m
+
+    def _flags(self, m):
+        """Registers that tell whether ``second`` is free and ``first`` is taken, and what comes
+        into the latter.
+
+        The neighbours have some of their own, and so has each part of a wide word: all alike, each
+        near what it serves. Each is a LUT; written as choices, synthesis would take wires to
+        enables and resets.
+        """
+        ready, valid = Signal(init=1, attrs=KEPT), Signal(attrs=KEPT)
+        held = valid & ~self.o.ready
+        following = held | self.i.valid | ~ready
+        m.d.sync += [valid.eq(following), ready.eq(~held | (ready & ~self.i.valid))]
+        return ready, valid, following
 
 
 class Queue(wiring.Component):

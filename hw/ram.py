@@ -16,6 +16,8 @@ __all__ = ["SHALLOW", "RamConfig", "Ram"]
 #: bits and words up to which a memory is cheaper in logic than in a block RAM, and no slower
 _SMALL = 2048
 SHALLOW = 64
+#: block RAMs that lie near enough together for one's word to come and be chosen in a cycle
+_NEAR = 4
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,10 @@ class RamConfig:
     @property
     def latency(self) -> int:
         """Cycles from an address to its word: the memory, its output register and, where a word may
-        come from several block RAMs, a register after the choice.
+        come from several block RAMs, a register after the choice; of many, one before it too.
         """
-        return 2 + (not self.distributed and any(strip.has_choice for strip in self.strips))
+        most = 1 if self.distributed else max(len(strip.segments) for strip in self.strips)
+        return 2 + (most > 1) + (most > _NEAR)
 
     def resources(self) -> Resources:
         """An estimate; block RAMs are exact."""
@@ -108,7 +111,11 @@ class Ram(wiring.Component):
                 store = tile(m, f"{name}_{n}_{k}", segment.words, len(bits), [])
                 held.append(self._port(m, store, address, data[bits.start:bits.stop], enable))
             words.append(Cat(held))
-        return words[0] if self.config.latency == 2 else chosen(m, strip, self.address, words)
+        if self.config.latency == 2:
+            return words[0]
+        before = self.config.latency - 3
+        return chosen(m, strip, delay(m, self.address, before),
+                      [delay(m, word, before) for word in words])
 
     def _port(self, m, store, address, data, enable):
         """Write ``data`` to ``address`` of ``store``, and its word, two cycles after the address.

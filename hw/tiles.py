@@ -70,11 +70,12 @@ class Strip:
 
     def resources(self, latency: int, family: str) -> Resources:
         """An estimate, with a register after each segment and, at a ``latency`` of three cycles,
-        another after the choice; block RAMs are exact.
+        another after the choice, of four, before it too; block RAMs are exact.
         """
         count = len(self.segments)
+        registers = (latency > 2) + (latency > 3) * count
         choice = Resources(_choice_luts(count, self.width),
-                           self.width * (latency - 2) + 2 * count * self.has_choice)
+                           self.width * registers + 2 * count * self.has_choice)
         return sum((segment.resources(self.width, family) for segment in self.segments), choice)
 
     def price(self, family: str) -> tuple[int, int, int]:

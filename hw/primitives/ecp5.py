@@ -1,6 +1,6 @@
 """ECP5: MULT18X18D with all its registers."""
 
-from amaranth import C, ClockSignal, Instance, Module, Shape, Signal
+from amaranth import C, Cat, ClockSignal, Instance, Module, Shape, Signal
 
 from .multiplier import Multiplier
 
@@ -27,13 +27,15 @@ class Mult18x18(Multiplier):
 
     def elaborate(self, platform):
         m = Module()
-        operands = {}
+        operands, zeros = {}, 0
         for pin, value in (("A", self.x[0]), ("B", self.w[0])):
-            wide = Signal(Shape(18, value.shape().signed), name=f"{pin.lower()}_wide")
-            m.d.comb += wide.eq(value)
-            operands |= {f"i_{pin}{i}": wide[i] for i in range(18)}
-        product = Signal(36)
-        m.d.comb += self.p[0].eq(product)
+            # Zeros below are the chip's own; copies of the sign above would need wires.
+            below = self.port - value.shape().width
+            operands |= {f"i_{pin}{i}": bit
+                         for i, bit in enumerate(Cat(C(0, below), value))}
+            zeros += below
+        product = Signal(2 * self.port)
+        m.d.comb += self.p[0].eq(product >> zeros)
         place = {"a_BEL": self.site} if self.site else {}
         m.submodules.block = Instance(
             "MULT18X18D", **_REGISTERS, **place, p_GSR="DISABLED", p_RESETMODE="SYNC",
