@@ -8,6 +8,7 @@ on where it stopped, and an unchanged one ends at once.
 """
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -26,12 +27,10 @@ from amaranth.back import rtlil
 from ..compiler import tools
 from ..compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ..compiler.plan.device import Device
+from . import carries, constants, packing
 from .board import Board
-from .carries import absorb
-from .constants import localize
 from .limits import Cell, Limit, lowest
 from .link import Top
-from .packing import pack
 from .pll import choose
 from .protocol import LinkConfig
 
@@ -45,6 +44,8 @@ _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no mor
 _HOPELESS = 2     # failures in a row: the seed is not to blame
 _PATIENCE_SECONDS = 480.0  # a router that is silent for longer goes round in circles
 _ANEW = 1000      # a seed is placed anew then, from this far on
+#: what is done to a netlist after synthesis, for a kept one to be made anew when that changes
+_PASSES = tuple(inspect.getsource(module) for module in (packing, carries, constants))
 
 
 @dataclass(frozen=True)
@@ -184,16 +185,16 @@ def _pack(out: Path) -> Mapping[str, int]:
 
     ``packing.log`` says what was done and what could not be.
     """
-    netlist, packing = pack(_read_json(out / "netlist.json"))
-    netlist, gates = absorb(netlist)
-    netlist, constants = localize(netlist)
+    netlist, packed = packing.pack(_read_json(out / "netlist.json"))
+    netlist, gates = carries.absorb(netlist)
+    netlist, luts = constants.localize(netlist)
     _write_json(out / "netlist.json", netlist)
     (out / "packing.log").write_text("".join(f"{line}\n" for line in (
-        f"{packing.ports} block RAM ports took in {packing.registers} registers",
+        f"{packed.ports} block RAM ports took in {packed.registers} registers",
         f"adders took in {gates} gates",
-        f"multipliers got {constants} LUTs for their constants",
-        *(f"not packed: {port}" for port in packing.unpacked))))
-    return {"TRELLIS_FF": packing.registers, "LUT4": gates - constants}
+        f"multipliers got {luts} LUTs for their constants",
+        *(f"not packed: {port}" for port in packed.unpacked))))
+    return {"TRELLIS_FF": packed.registers, "LUT4": gates - luts}
 
 
 def _count(cells: Mapping[str, int], flow: _Flow) -> dict[str, int]:
@@ -334,7 +335,7 @@ class _Build:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
         key = digest(text, self._accelerator().read_bytes(), self.flow.synth, ANY_START,
-                     f"packs: {self.flow.packs}", self.tools["yosys"].version)
+                     *(_PASSES if self.flow.packs else ()), self.tools["yosys"].version)
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "top.il").write_text(text)

@@ -11,7 +11,7 @@ whose table is the first four bits of the other; it must be A, as it is if the a
 C is.
 
 A gate of three inputs would find place too, but then all four pins of a bit are taken, which can
-not change places as those of a LUT can, and the router may find no end (decision 0011).
+not change places as those of a LUT can.
 """
 
 from collections import Counter
