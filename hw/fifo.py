@@ -106,12 +106,13 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        moves, leaves = Signal(), Signal()
+        # ``offered`` is ``o.valid``, but near the memory and without its readers' logic
+        moves, leaves, offered = Signal(), Signal(), Signal(attrs=KEPT)
         stored = some(m, "stored", self.write, leaves, self.depth)
-        m.d.comb += [moves.eq(self.o.ready | ~self.o.valid), leaves.eq(moves & stored)]
+        m.d.comb += [moves.eq(self.o.ready | ~offered), leaves.eq(moves & stored)]
         m.d.sync += self.freed.eq(leaves)
         with m.If(moves):
-            m.d.sync += self.o.valid.eq(stored)
+            m.d.sync += [self.o.valid.eq(stored), offered.eq(stored)]
         # of a deeper memory's words one is chosen behind the registers
         rows = min(self.depth, SHALLOW) if self.family == "ecp5" else self.depth
         low = (rows - 1).bit_length()

@@ -41,10 +41,11 @@ class RamConfig:
     @property
     def latency(self) -> int:
         """Cycles from an address to its word: the memory, its output register and, where a word may
-        come from several block RAMs, a register after the choice; of many, one before it too.
+        come from several block RAMs, a register after the choice; of many, one before it too (not
+        on iCE40, where registers are dear and clocks slow).
         """
         most = 1 if self.distributed else max(len(strip.segments) for strip in self.strips)
-        return 2 + (most > 1) + (most > _NEAR)
+        return 2 + (most > 1) + (most > _NEAR and self.family != "ice40")
 
     def resources(self) -> Resources:
         """An estimate; block RAMs are exact."""

@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
+from .delay import KEPT
 from .loops import Loops
 from .stream import beats
 
@@ -84,7 +85,8 @@ class Widen(wiring.Component):
         ratio, steps = c.lanes_out // c.lanes_in, ceil_div(c.channels, c.lanes_in)
         part = c.lanes_in * c.element.width
         gathered = [Signal(part, name=f"part_{k}", reset_less=True) for k in range(ratio)]
-        go = Signal()
+        # ``full`` is ``o.valid``, but near the parts and without its readers' logic
+        go, full = Signal(), Signal(attrs=KEPT)
         slot, ends = _ring(m, go, ratio, steps)
         m.d.comb += [
             self.i.ready.eq(~self.o.valid | self.o.ready),
@@ -92,10 +94,10 @@ class Widen(wiring.Component):
             self.o.payload.as_value().eq(Cat(gathered)),
         ]
         with m.If(self.i.ready):
-            m.d.sync += self.o.valid.eq(self.i.valid & ends)
+            m.d.sync += [self.o.valid.eq(self.i.valid & ends), full.eq(self.i.valid & ends)]
         for k in range(ratio):
             # what is there before the beat comes does not matter
-            with m.If(slot[k] & self.i.ready):
+            with m.If(slot[k] & (~full | self.o.ready)):
                 m.d.sync += gathered[k].eq(self.i.payload.as_value())
         return m
 

@@ -16,7 +16,7 @@ from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
 from .cost import Resources
-from .delay import delay, delay_flags
+from .delay import KEPT, delay, delay_flags
 from .loops import Loops
 from .ram import Ram, RamConfig
 from .rom import table
@@ -342,11 +342,13 @@ class _Writer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        accept, finished, ready = Signal(), Signal(), Signal(init=1)
+        # ``opened`` is ``ready``, but near the counters
+        accept, finished = Signal(), Signal()
+        ready, opened = Signal(init=1), Signal(init=1, attrs=KEPT)
         loops = Loops(m, accept, {"word": c.words, "column": c.width})
         m.d.comb += [
             self.i.ready.eq(ready),
-            accept.eq(self.i.valid & ready),
+            accept.eq(self.i.valid & opened),
             finished.eq(accept & loops.ends["column"]),
         ]
         # Rows of space less one, and less two: the sign tells whether there is one beside the row
@@ -359,8 +361,9 @@ class _Writer(wiring.Component):
                            init=c.rows - kept)
             later.append(space + change)
             m.d.sync += space.eq(later[-1])
+        room = ~Mux(finished, later[1][-1], later[0][-1])
         m.d.sync += [change.eq(Mux(finished, fewer, released)), self.row_written.eq(finished),
-                     ready.eq(~Mux(finished, later[1][-1], later[0][-1]))]
+                     ready.eq(room), opened.eq(room)]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
         written, row_done = delay_flags(m, accept, 1), delay_flags(m, finished, 1)

@@ -28,6 +28,7 @@ ODD = [
     ("ecp5", 2600, 31),
     ("ecp5", 360, 41),
     ("ecp5", 2100, 45),
+    ("ecp5", 20000, 9),
     ("ecp5", 150, 9),
     ("ice40", 300, 17),
     ("ice40", 1801, 5),
@@ -180,7 +181,8 @@ def test_a_ram_gives_back_what_was_written(family, depth, width):
 
 
 @pytest.mark.parametrize(
-    ("depth", "width", "latency"), [(128, 16, 2), (512, 80, 2), (2048, 8, 2), (1440, 40, 3)]
+    ("depth", "width", "latency"),
+    [(128, 16, 2), (512, 80, 2), (2048, 8, 2), (1440, 40, 3), (20000, 9, 4)],
 )
 def test_the_latency_of_a_ram(depth, width, latency):
     assert RamConfig(depth, width, "ecp5").latency == latency
