@@ -22,7 +22,7 @@ from amaranth.back import rtlil
 from amaranth.lib.wiring import In, Out
 from gatewright.benchmarks.networks import NETWORKS
 from gatewright.boards import get
-from gatewright.boards.build import ANY_START
+from gatewright.boards.build import ANY_START, APART
 from gatewright.boards.carries import absorb
 from gatewright.boards.packing import pack
 from gatewright.compiler import tools
@@ -109,6 +109,7 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
     wide = "-nowidelut" if measures.narrow else ""
     tools.find("yosys").run(
         ["-q", "-p", f"read_rtlil subject.il; {ANY_START if measures.constants else ''}; "
+                     f"{APART if measures.keep else ''}; "
                      f"synth_ecp5 -abc9 {wide} -nodsp -top {top} -json netlist.json"],
         out, out / "yosys.log")
     netlist = json.loads((out / "netlist.json").read_text())

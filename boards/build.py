@@ -34,7 +34,7 @@ from .link import Top
 from .pll import choose
 from .protocol import LinkConfig
 
-__all__ = ["ANY_START", "BuildResult", "Progress", "Use", "build", "digest", "synthesize"]
+__all__ = ["ANY_START", "APART", "BuildResult", "Progress", "Use", "build", "digest", "synthesize"]
 
 Progress = Callable[[str, float | None], None]
 
@@ -155,6 +155,10 @@ def _one_at_a_time(progress: Progress | None) -> Progress:
 #: is no constant to yosys, which makes one of all such, with wires from it to every stage.
 ANY_START = "setattr -unset init a:data"
 
+#: A copy of a register that is to stay apart is one whose wire says so; but yosys, when it merges
+#: what is alike, minds it of cells only.
+APART = "setattr -set keep 1 a:keep %ci1:+[Q] t:$dff* %i"
+
 
 def _synthesize(sources: Iterable[Path], flow: _Flow, out: Path, top: str, infer_dsp: bool,
                 progress: Progress) -> Mapping[str, int]:
@@ -168,7 +172,7 @@ def _synthesize(sources: Iterable[Path], flow: _Flow, out: Path, top: str, infer
     progress("synthesis", None)
     reads = [f'read_rtlil "{os.path.relpath(source, out)}"' for source in sources]
     command = flow.synth.format(top=top, dsp=_DSP_FLAG[flow.place][infer_dsp])
-    script = [*reads, ANY_START, command, "tee -q -o stat.json stat -json"]
+    script = [*reads, ANY_START, APART, command, "tee -q -o stat.json stat -json"]
     (out / "synth.ys").write_text("\n".join(script) + "\n")
     tools.find("yosys").run(["-q", "-s", "synth.ys"], out, out / "yosys.log")
     cells = Counter(_read_json(out / "stat.json")["design"]["num_cells_by_type"])
@@ -334,7 +338,7 @@ class _Build:
     def _synthesized(self, link: LinkConfig) -> tuple[Path, Mapping[str, int]]:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
-        key = digest(text, self._accelerator().read_bytes(), self.flow.synth, ANY_START,
+        key = digest(text, self._accelerator().read_bytes(), self.flow.synth, ANY_START, APART,
                      *(_PASSES if self.flow.packs else ()), self.tools["yosys"].version)
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)

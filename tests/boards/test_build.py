@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from amaranth import Elaboratable, Module, Signal
+from amaranth import Cat, Elaboratable, Module, Signal
 from amaranth.back import rtlil
 from gatewright import boards
 from gatewright.boards import build as build_module
@@ -11,7 +11,7 @@ from gatewright.boards.build import build, synthesize
 from gatewright.boards.flash import flash
 from gatewright.compiler import tools
 from gatewright.compiler.errors import DataError, FitError, TimingError, ToolError
-from gatewright.hw.delay import delay
+from gatewright.hw.delay import delay, duplicate
 
 WIDTHS = {"s_axis_tdata": 8, "s_axis_tvalid": 1, "s_axis_tready": 1, "s_axis_tlast": 1,
           "m_axis_tdata": 8, "m_axis_tvalid": 1, "m_axis_tready": 1, "m_axis_tlast": 1}
@@ -159,6 +159,15 @@ def test_a_delayed_constant_is_a_constant(family, value, tmp_path):
     il.write_text(rtlil.convert(part, name="top", ports=[part.i, part.o], emit_src=False))
     counts = synthesize(il, family, tmp_path / "out", "top")
     assert counts["ff"] == counts["lut"] == 0
+
+
+@pytest.mark.parametrize("family", ["ecp5", "ice40"])
+def test_copies_of_a_register_stay_apart(family, tmp_path):
+    m, i, o = Module(), Signal(8), Signal(24)
+    m.d.comb += o.eq(Cat(duplicate(m, i) for _ in range(3)))
+    il = tmp_path / "design.il"
+    il.write_text(rtlil.convert(m, name="top", ports=[i, o], emit_src=False))
+    assert synthesize(il, family, tmp_path / "netlist", "top")["ff"] == 24
 
 
 def test_a_design_too_large_says_what_is_short():
