@@ -55,14 +55,15 @@ class RegisterSlice(wiring.Component):
         words = []
         for bits in parts(width):
             ready, _, following = self._flags(m)
-            # what enables them, lest it be a LUT before the other flags
-            full = Signal(attrs=KEPT)
-            m.d.sync += full.eq(following)
+            # what enables them, lest it be a LUT before the other flags; inverted, lest yosys make
+            # one reset of both, in logic
+            vacant = Signal(init=1, attrs=KEPT)
+            m.d.sync += vacant.eq(~following)
             data = self.i.payload.as_value()[bits]
             first, second = Signal(len(data), reset_less=True), Signal(len(data), reset_less=True)
             with m.If(ready):
                 m.d.sync += second.eq(data)
-            with m.If(self.o.ready | ~full):
+            with m.If(self.o.ready | vacant):
                 m.d.sync += first.eq(Mux(ready, data, second))
             words.append(first)
         m.d.comb += self.o.payload.as_value().eq(Cat(words))

@@ -342,13 +342,13 @@ class _Writer(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        # ``opened`` is ``ready``, but near the counters
+        # ``closed`` is the opposite of ``ready``, near the counters
         accept, finished = Signal(), Signal()
-        ready, opened = Signal(init=1), Signal(init=1, attrs=KEPT)
+        ready, closed = Signal(init=1), Signal(attrs=KEPT)
         loops = Loops(m, accept, {"word": c.words, "column": c.width})
         m.d.comb += [
             self.i.ready.eq(ready),
-            accept.eq(self.i.valid & opened),
+            accept.eq(self.i.valid & ~closed),
             finished.eq(accept & loops.ends["column"]),
         ]
         # Rows of space less one, and less two: the sign tells whether there is one beside the row
@@ -361,9 +361,9 @@ class _Writer(wiring.Component):
                            init=c.rows - kept)
             later.append(space + change)
             m.d.sync += space.eq(later[-1])
-        room = ~Mux(finished, later[1][-1], later[0][-1])
+        none_left = Mux(finished, later[1][-1], later[0][-1])
         m.d.sync += [change.eq(Mux(finished, fewer, released)), self.row_written.eq(finished),
-                     ready.eq(room), opened.eq(room)]
+                     ready.eq(~none_left), closed.eq(none_left)]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
         written, row_done = delay_flags(m, accept, 1), delay_flags(m, finished, 1)

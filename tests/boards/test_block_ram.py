@@ -147,7 +147,7 @@ def test_block_ram_and_its_registers_read_what_the_memories_hold(directory, stal
 
 @pytest.mark.parametrize("directory", [0.0], indirect=True)
 def test_block_ram_without_its_registers_reads_the_same(directory, monkeypatch):
-    monkeypatch.setattr(build_module, "pack", lambda netlist: (netlist, Packing(0, 0, ())))
+    monkeypatch.setattr(build_module.packing, "pack", lambda netlist: (netlist, Packing(0, 0, ())))
     cells = netlist(directory, boards.get("ulx3s-85f"), lambda *_: None)
     assert modes(directory) == set()
     assert_right(*run(directory / "sim", cells, 0.0))

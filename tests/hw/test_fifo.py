@@ -1,9 +1,12 @@
 """Queues keep order, hold what they promise, and pass a beat a cycle."""
 
+import json
 import random
 
 import pytest
-from amaranth import signed
+from amaranth import Module, Signal, signed
+from amaranth.back import rtlil
+from gatewright.boards.build import synthesize
 from gatewright.hw import Fifo, RegisterSlice
 from gatewright.hw.fifo import Inlet, Queue
 from numpy.testing import assert_array_equal
@@ -110,3 +113,24 @@ def test_a_register_slice_keeps_the_order_and_passes_a_beat_a_cycle(stall, famil
 @pytest.mark.parametrize(("family", "beats"), [("generic", 2), ("ecp5", 2), ("ice40", 1)])
 def test_a_register_slice_holds_two_or_one(family, beats):
     assert beats_taken(RegisterSlice(1, signed(8), family), 10) == beats
+
+
+def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
+    """Its neighbours may be far away: their wires and one LUT fill a cycle."""
+    m, width = Module(), 14 * 8
+    m.submodules.dut = dut = RegisterSlice(14, signed(8), "ecp5")
+    i, o = Signal(width), Signal(width)
+    i_valid, i_ready, o_valid, o_ready = Signal(), Signal(), Signal(), Signal()
+    m.d.comb += [dut.i.payload.as_value().eq(i), dut.i.valid.eq(i_valid), i_ready.eq(dut.i.ready),
+                 o.eq(dut.o.payload.as_value()), o_valid.eq(dut.o.valid), dut.o.ready.eq(o_ready)]
+    il = tmp_path / "slice.il"
+    il.write_text(rtlil.convert(m, name="top", ports=[i, i_valid, i_ready, o, o_valid, o_ready],
+                                emit_src=False))
+    counts = synthesize(il, "ecp5", tmp_path, "top")
+    cells = json.loads((tmp_path / "netlist.json").read_text())["modules"]["top"]["cells"].values()
+    luts = [cell["connections"] for cell in cells if cell["type"] == "LUT4"]
+    made = {lut["Z"][0] for lut in luts}
+    assert not [lut for lut in luts for pin in "ABCD" if lut[pin][0] in made]
+    estimate = RegisterSlice.estimate(width, "ecp5")
+    assert counts["lut"] <= estimate.lut + 4
+    assert counts["ff"] <= estimate.ff
