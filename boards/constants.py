@@ -46,7 +46,7 @@ def _localized(cells: Mapping[str, Cell]) -> dict[str, Cell]:
             if bit in ("0", "1") and _PINS.fullmatch(pin):
                 net = unused + 2 * (n // _BLOCK) + int(bit)
                 own[pin] = [net]
-                result[f"constant {net}"] = _lut(str(bit), net)
+                result[f"$constant_{net}"] = _lut(str(bit), net)
         result[name] = {**cell, "connections": cell["connections"] | own}
     return result
 

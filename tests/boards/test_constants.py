@@ -25,6 +25,7 @@ def localized(**cells):
     luts = {cell["connections"]["Z"][0]: cell["parameters"]["INIT"]
             for name, cell in result.items() if name not in cells}
     assert len(luts) == made
+    assert not [name for name in result if " " in name], "yosys reads the netlist again"
     return result, luts
 
 
