@@ -22,9 +22,9 @@ from amaranth.back import rtlil
 from amaranth.lib.wiring import In, Out
 from gatewright.benchmarks.networks import NETWORKS
 from gatewright.boards import get
-from gatewright.boards.build import ANY_START, APART
 from gatewright.boards.carries import absorb
 from gatewright.boards.packing import pack
+from gatewright.boards.synthesis import ANY_START, APART
 from gatewright.compiler import tools
 from gatewright.compiler.driver import compile_model
 from gatewright.hw import ArrayConfig, SystolicArray

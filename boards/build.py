@@ -8,35 +8,31 @@ on where it stopped, and an unchanged one ends at once.
 """
 
 import hashlib
-import inspect
-import json
 import os
 import shutil
 import statistics
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from amaranth.back import rtlil
 
 from ..compiler import tools
 from ..compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ..compiler.plan.device import Device
-from . import carries, constants, packing
+from . import synthesis
 from .board import Board
+from .kept import digest, read_json, write_json
 from .limits import Cell, Limit, lowest
 from .link import Top
 from .pll import choose
 from .protocol import LinkConfig
+from .synthesis import Progress
 
-__all__ = ["ANY_START", "APART", "BuildResult", "Progress", "Use", "build", "digest", "synthesize"]
-
-Progress = Callable[[str, float | None], None]
+__all__ = ["BuildResult", "Progress", "Use", "build"]
 
 SEEDS_UNTIL_MET = 8
 _TOLERANCE = 1e-6
@@ -44,8 +40,6 @@ _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no mor
 _HOPELESS = 2     # failures in a row: the seed is not to blame
 _PATIENCE_SECONDS = 480.0  # a router that is silent for longer goes round in circles
 _ANEW = 1000      # a seed is placed anew then, from this far on
-#: what is done to a netlist after synthesis, for a kept one to be made anew when that changes
-_PASSES = tuple(inspect.getsource(module) for module in (packing, carries, constants))
 
 
 @dataclass(frozen=True)
@@ -88,12 +82,10 @@ class BuildResult:
 class _Flow:
     """What differs between families.
 
-    ``cells`` says what a cell of the netlist costs, ``sites`` how nextpnr calls what it counts.
-    ``packs``: registers behind block RAMs and gates before adders are moved into those.
-    ``routers``: the one that gives the better clock, and the one that always comes to an end.
+    ``sites`` says how nextpnr calls what it counts. ``routers``: the one that gives the better
+    clock, and the one that always comes to an end.
     """
 
-    synth: str
     place: str
     pack: str
     routed_suffix: str
@@ -101,9 +93,7 @@ class _Flow:
     pack_flags: tuple[str, ...]
     constraints_flag: str
     constraints: Callable[[Board], str]
-    cells: Mapping[str, Mapping[str, int]]
     sites: Mapping[str, str]
-    packs: bool = False
     routers: tuple[str, str] = ("router1", "router2")
 
 
@@ -123,16 +113,6 @@ def build(directory: Path, board: Board, target_mhz: float | None = None, *,
                   _one_at_a_time(progress)).run()
 
 
-def synthesize(il: Path, family: str, out: Path, top: str, *, infer_dsp: bool = False,
-               progress: Progress | None = None) -> dict[str, int]:
-    """``lut``, ``ff``, ``dsp`` and ``bram`` of the module ``top`` in the RTLIL file ``il``.
-
-    Works in the folder ``out``. Multiplications become hard multipliers only where instantiated,
-    unless ``infer_dsp``.
-    """
-    return dict(_synthesize([il], _FLOWS[family], out, top, infer_dsp, progress or _silent))
-
-
 def _silent(_stage: str, _fraction: float | None) -> None:
     pass
 
@@ -148,70 +128,12 @@ def _one_at_a_time(progress: Progress | None) -> Progress:
     return call
 
 
-# --- synthesis ---------------------------------------------------------------------------------
-
-
-#: What registers of data start with does not matter. Else one that is 0 at first and 1 from then on
-#: is no constant to yosys, which makes one of all such, with wires from it to every stage.
-ANY_START = "setattr -unset init a:data"
-
-#: A copy of a register that is to stay apart is one whose wire says so; but yosys, when it merges
-#: what is alike, minds it of cells only.
-APART = "setattr -set keep 1 a:keep %ci1:+[Q] t:$dff* %i"
-
-
-def _synthesize(sources: Iterable[Path], flow: _Flow, out: Path, top: str, infer_dsp: bool,
-                progress: Progress) -> Mapping[str, int]:
-    """Leave ``netlist.json`` in ``out`` and return the counts."""
-    counts_file = out / "counts.json"
-    if counts_file.exists():
-        progress("synthesis (kept from before)", 1.0)
-        kept: dict[str, int] = _read_json(counts_file)
-        return kept
-    out.mkdir(parents=True, exist_ok=True)
-    progress("synthesis", None)
-    reads = [f'read_rtlil "{os.path.relpath(source, out)}"' for source in sources]
-    command = flow.synth.format(top=top, dsp=_DSP_FLAG[flow.place][infer_dsp])
-    script = [*reads, ANY_START, APART, command, "tee -q -o stat.json stat -json"]
-    (out / "synth.ys").write_text("\n".join(script) + "\n")
-    tools.find("yosys").run(["-q", "-s", "synth.ys"], out, out / "yosys.log")
-    cells = Counter(_read_json(out / "stat.json")["design"]["num_cells_by_type"])
-    if flow.packs:
-        cells.subtract(_pack(out))
-    counts = _count(cells, flow)
-    _write_json(counts_file, counts)
-    progress("synthesis", 1.0)
-    return counts
-
-
-def _pack(out: Path) -> Mapping[str, int]:
-    """Make of ``netlist.json`` what is good for place and route; returns the cells saved.
-
-    ``packing.log`` says what was done and what could not be.
-    """
-    netlist, packed = packing.pack(_read_json(out / "netlist.json"))
-    netlist, gates = carries.absorb(netlist)
-    netlist, luts = constants.localize(netlist)
-    _write_json(out / "netlist.json", netlist)
-    (out / "packing.log").write_text("".join(f"{line}\n" for line in (
-        f"{packed.ports} block RAM ports took in {packed.registers} registers",
-        f"adders took in {gates} gates",
-        f"multipliers got {luts} LUTs for their constants",
-        *(f"not packed: {port}" for port in packed.unpacked))))
-    return {"TRELLIS_FF": packed.registers, "LUT4": gates - luts}
-
-
-def _count(cells: Mapping[str, int], flow: _Flow) -> dict[str, int]:
-    counts = {"lut": 0, "ff": 0, "dsp": 0, "bram": 0}
-    for cell, number in cells.items():
-        for resource, each in flow.cells.get(cell, {}).items():
-            counts[resource] += each * number
-    return counts
+# --- what was synthesized ----------------------------------------------------------------------
 
 
 def _cells(netlist: Path) -> list[Cell]:
     """Every cell of the flat netlist's top."""
-    modules = _read_json(netlist)["modules"].values()
+    modules = read_json(netlist)["modules"].values()
     top = next(module for module in modules if "top" in module["attributes"])
     return [Cell(cell["type"], {key: str(value).strip() for key, value
                                 in cell["parameters"].items()})
@@ -285,7 +207,7 @@ class _Build:
             wall_seconds=round(time.monotonic() - started, 1))
         if not met:
             self._remove_bitstreams()
-        _write_json(self.directory / "build.json", asdict(result))
+        write_json(self.directory / "build.json", asdict(result))
         self._forget(netlist)
         if not met:
             raise TimingError(_timing_message(result, best.others_met))
@@ -329,7 +251,7 @@ class _Build:
         path = self.directory / "rtl" / "interface.json"
         keys = ("beats_in", "bits_in", "beats_out", "bits_out")
         try:
-            found = _read_json(path)
+            found = read_json(path)
             return {key: int(found[key]) for key in keys}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} must hold the numbers {', '.join(keys)} ({error!r}): run "
@@ -338,13 +260,12 @@ class _Build:
     def _synthesized(self, link: LinkConfig) -> tuple[Path, Mapping[str, int]]:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
-        key = digest(text, self._accelerator().read_bytes(), self.flow.synth, ANY_START, APART,
-                     *(_PASSES if self.flow.packs else ()), self.tools["yosys"].version)
+        key = synthesis.key(self.board.family, text, self._accelerator().read_bytes())
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "top.il").write_text(text)
-        counts = _synthesize([self._accelerator(), folder / "top.il"], self.flow, folder, "top",
-                             infer_dsp=False, progress=self.progress)
+        counts = synthesis.synthesize([self._accelerator(), folder / "top.il"], self.board.family,
+                                      folder, "top", progress=self.progress)
         return folder, counts
 
     # --- place and route ---
@@ -406,7 +327,7 @@ class _Build:
             self._place_and_route(folder, seed)
             os.replace(folder / f"seed-{seed}.unfinished", routed)
             os.replace(folder / f"seed-{seed}.report", report)
-        found = _read_json(report)
+        found = read_json(report)
         if not found["fmax"]:
             raise ToolError(f"nextpnr found no clock in the design; its report: {report}")
         fmax, others_met = _speeds(found["fmax"].values(), self.clock_mhz, self.pll.beside_mhz)
@@ -458,7 +379,7 @@ class _Build:
         """What nextpnr counted; flip-flops from the netlist where it counts them with the LUTs."""
         use = {name: Use(best.utilization[site]["used"], best.utilization[site]["available"])
                for site, name in self.flow.sites.items() if site in best.utilization}
-        use.setdefault("ff", Use(_read_json(netlist / "counts.json")["ff"], self.board.device.ff))
+        use.setdefault("ff", Use(read_json(netlist / "counts.json")["ff"], self.board.device.ff))
         return use
 
     def _forget(self, netlist: Path) -> None:
@@ -499,29 +420,6 @@ def _timing_message(result: BuildResult, others_met: bool) -> str:
             "seeds (--seeds), or compile with a smaller array")
 
 
-# --- files -------------------------------------------------------------------------------------
-
-
-def digest(*parts: str | bytes) -> str:
-    """What a result is kept by: a short hash of all that it was made from."""
-    whole = hashlib.sha256()
-    for part in parts:
-        data = part.encode() if isinstance(part, str) else part
-        whole.update(len(data).to_bytes(8, "little") + data)
-    return whole.hexdigest()[:16]
-
-
-def _read_json(path: Path) -> Any:
-    return json.loads(path.read_text())
-
-
-def _write_json(path: Path, value: object) -> None:
-    """Whole or not at all."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(unfinished, path)
-
-
 # --- the families ------------------------------------------------------------------------------
 
 
@@ -553,36 +451,19 @@ def _pcf(board: Board) -> str:
         f"set_io led {board.led_pin}", ""))
 
 
-_DSP_FLAG = {"nextpnr-ecp5": {False: "-nodsp", True: ""},
-             "nextpnr-ice40": {False: "", True: "-dsp"}}
-
-_ICE40_FF = {f"SB_{name}": {"ff": 1} for name in (
-    f"DFF{edge}{kind}" for edge in ("", "N")
-    for kind in ("", "E", "SR", "R", "SS", "S", "ESR", "ER", "ESS", "ES"))}
-
 _FLOWS: Mapping[str, _Flow] = {
     "ecp5": _Flow(
-        synth="synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -json netlist.json",
         place="nextpnr-ecp5", pack="ecppack",
         routed_suffix="--textcfg", bitstream_suffix=".bit",
         pack_flags=("--compress",),
         constraints_flag="--lpf", constraints=_lpf,
-        # A carry cell holds two LUTs; a 16x4 RAM four, and its write port two more.
-        cells={"LUT4": {"lut": 1}, "CCU2C": {"lut": 2}, "TRELLIS_DPR16X4": {"lut": 6},
-               "TRELLIS_FF": {"ff": 1}, "MULT18X18D": {"dsp": 1},
-               "DP16KD": {"bram": 1}, "PDPW16KD": {"bram": 1}},
         sites={"TRELLIS_COMB": "lut", "TRELLIS_FF": "ff", "MULT18X18D": "dsp", "DP16KD": "bram",
-               "EHXPLLL": "pll", "TRELLIS_IO": "io"},
-        packs=True),
+               "EHXPLLL": "pll", "TRELLIS_IO": "io"}),
     "ice40": _Flow(
-        # Eight registers of a tile share their enable: few enables, or they find no place.
-        synth="synth_ice40 -device u -abc9 -dffe_min_ce_use 8 {dsp} -top {top} -json netlist.json",
         place="nextpnr-ice40", pack="icepack",
         routed_suffix="--asc", bitstream_suffix=".bin",
         pack_flags=(),
         constraints_flag="--pcf", constraints=_pcf,
-        cells={"SB_LUT4": {"lut": 1}, "SB_MAC16": {"dsp": 1}, **_ICE40_FF,
-               **{f"SB_RAM40_4K{kind}": {"bram": 1} for kind in ("", "NR", "NW", "NRNW")}},
         sites={"ICESTORM_LC": "lut", "ICESTORM_DSP": "dsp", "ICESTORM_RAM": "bram",
                "ICESTORM_SPRAM": "spram", "ICESTORM_PLL": "pll", "SB_IO": "io"}),
 }

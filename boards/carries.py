@@ -2,16 +2,13 @@
 
 Each bit of an adder is a LUT of four inputs beside the carry, of which yosys uses two::
 
-    LUT4(x, y) ── b ──▶ CCU2C.B       becomes       x, y ──▶ CCU2C.B, C
-          a ──────────▶ CCU2C.A                     a ─────▶ CCU2C.A
+    LUT4(x, y, z) ── b ──▶ CCU2C.B       becomes       x, y, z ──▶ CCU2C.B, C, D
+             a ──────────▶ CCU2C.A                     a ────────▶ CCU2C.A
 
-So an addend that is masked costs neither a LUT nor its delay. The LUT of a bit tells whether the
-two addends differ. Where they are alike the carry out is what a second LUT gives, of A and B alone,
-whose table is the first four bits of the other; it must be A, as it is if the addend is 0 whenever
-C is.
-
-A gate of three inputs would find place too, but then all four pins of a bit are taken, which can
-not change places as those of a LUT can.
+So an addend that is masked, or chosen, costs neither a LUT nor its delay. The LUT of a bit tells
+whether the two addends differ. Where they are alike the carry out is what a second LUT gives, of A
+and B alone, whose table is the first four bits of the other; it must be A, as it is if the addend
+is 0 whenever C and D are.
 """
 
 from collections import Counter
@@ -24,7 +21,7 @@ from .packing import Bit, Cell
 __all__ = ["absorb"]
 
 #: inputs of a gate that may move
-_MOST = 2
+_MOST = 3
 #: the table of a bit of an adder, as yosys makes it: ``A ^ (B ^ C if D else 0)``
 _ADDER = "1001011010101010"
 #: at D, which the table does not look at: the chip ties it, of a 0 nextpnr would make a wire
@@ -34,7 +31,7 @@ _UNUSED = "1"
 def absorb(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """yosys' JSON ``netlist`` of ECP5 cells, gates moved into adders, and how many were moved.
 
-    A LUT of up to two inputs is moved if it drives nothing but an addend.
+    A LUT of up to three inputs is moved if it drives nothing but an addend.
     """
     modules, moved = {}, 0
     for name, module in netlist["modules"].items():
@@ -104,12 +101,12 @@ def _bit(other: Bit, lut: Cell, invert: bool) -> tuple[str, Sequence[Bit]] | Non
                  for n, bit in enumerate(wires.values()))
         return (init >> at & 1) ^ invert
 
-    unused: list[Bit] = ["0"] * (_MOST - len(inputs))
-    for b, c in permutations([*inputs, *unused]):
-        def at(b_: int, c_: int, pins: Sequence[Bit] = (b, c)) -> int:
-            return addend(dict(zip(pins, (b_, c_), strict=True)))
+    unused: list[Bit] = [_UNUSED] * (_MOST - len(inputs))
+    for pins in permutations([*inputs, *unused]):
+        def at(*values: int, pins: Sequence[Bit] = pins) -> int:
+            return addend(dict(zip(pins, values, strict=True)))
 
-        if not at(0, 0) and not at(1, 0):
-            table = [a ^ at(b_, c_) for _, c_, b_, a in product((0, 1), repeat=4)]
-            return "".join(map(str, reversed(table))), (other, b, c, _UNUSED)
+        if not at(0, 0, 0) and not at(1, 0, 0):
+            table = [a ^ at(b, c, d) for d, c, b, a in product((0, 1), repeat=4)]
+            return "".join(map(str, reversed(table))), (other, *pins)
     return None

@@ -16,7 +16,7 @@ from amaranth.lib.wiring import In, Out
 
 from .board import Board
 from .crossing import LINK, Crossing, answers, commands
-from .player import Player, axis
+from .player import DOMAINS, Player, axis
 from .pll import ClockGenerator, Pll
 from .protocol import LinkConfig
 from .terminal import Terminal
@@ -137,6 +137,8 @@ class Top(Elaboratable):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.domains.sync = ClockDomain()
+        m.domains += [ClockDomain(domain) for domain in DOMAINS]
+        m.d.comb += [ClockSignal(domain).eq(ClockSignal()) for domain in DOMAINS]
         if self.config.link_hz:
             m.domains += ClockDomain(LINK)
         m.submodules.clock = ClockGenerator(self.board, self.pll, self.clk,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ..compiler import tools
 from ..compiler.errors import ToolError
+from . import synthesis
 from .board import Board
-from .build import synthesize
 
 __all__ = ["Netlist", "netlist"]
 
@@ -27,15 +27,16 @@ class Netlist:
 
 def netlist(directory: Path, board: Board,
             progress: Callable[[str, float | None], None]) -> Netlist:
-    """Synthesize ``directory``'s accelerator alone, as a build does; kept until its RTL changes.
+    """Synthesize ``directory``'s accelerator alone, as a build does; kept until that changes.
 
     Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.
     """
-    work = directory / "netlist"
-    rtl, made = directory / "rtl" / "accelerator.il", work / "netlist.v"
-    if not made.exists() or made.stat().st_mtime < rtl.stat().st_mtime:
-        shutil.rmtree(work, ignore_errors=True)
-        synthesize(rtl, board.family, work, "accelerator", progress=progress)
+    rtl, folder = directory / "rtl" / "accelerator.il", directory / "netlist"
+    work = folder / synthesis.key(board.family, rtl.read_bytes())
+    made = work / "netlist.v"
+    if not made.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        synthesis.synthesize([rtl], board.family, work, "accelerator", progress=progress)
         partial = work / "partial.v"
         _write_verilog(work / "netlist.json", partial)
         partial.rename(made)

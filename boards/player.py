@@ -6,15 +6,26 @@ Everything here keeps up with the accelerator's clock: what meets the accelerato
 one gate behind one, and a counter's sign bit says that it has run out.
 """
 
-from amaranth import Cat, Module, Mux, ResetInserter, Signal, unsigned
+from amaranth import (
+    Cat,
+    DomainRenamer,
+    Module,
+    Mux,
+    ResetSignal,
+    Signal,
+    unsigned,
+)
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from ..hw import Fifo, RegisterSlice
+from ..hw import KEPT, Fifo, RegisterSlice
 from .crossing import Answer, Command, answers, commands
 from .protocol import CYCLES_BYTES, LinkConfig
 
-__all__ = ["Player", "axis"]
+__all__ = ["DOMAINS", "Player", "axis"]
+
+#: on the accelerator's clock: the two ends of a frame's way, each reset by a register near it
+DOMAINS = FEED, COLLECT = "feed", "collect"
 
 _UNBUFFERED_DEPTH = 4
 _CLEAR_CYCLES = 16
@@ -179,7 +190,8 @@ class Player(wiring.Component):
     """Obeys commands, in the accelerator's clock domain.
 
     CLEAR resets the accelerator and all that is here; the next command is not taken until that is
-    done, and READY is the first answer after it.
+    done, and READY is the first answer after it. ``DOMAINS`` are to be on the clock of ``sync``;
+    their resets are made here.
 
     Members
     -------
@@ -201,8 +213,11 @@ class Player(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         feed, collect = (part(self.config, self.family) for part in (Feed, Collect))
-        m.submodules.feed = ResetInserter(self.clear)(feed)
-        m.submodules.collect = ResetInserter(self.clear)(collect)
+        for name, part in ((FEED, feed), (COLLECT, collect)):
+            reset = Signal(init=1, reset_less=True, name=f"{name}_reset", attrs=KEPT)
+            m.d.sync += reset.eq(self.clear | ResetSignal())
+            m.d.comb += ResetSignal(name).eq(reset)
+            m.submodules[name] = DomainRenamer(name)(part)
         connect(m, feed.s_axis, wiring.flipped(self.s_axis))
         connect(m, wiring.flipped(self.m_axis), collect.m_axis)
         connect(m, collect.o, wiring.flipped(self.o))

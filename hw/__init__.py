@@ -9,6 +9,7 @@ from .argmax import ArgMax, ArgMaxConfig
 from .array import ArrayConfig
 from .concat import Concat, ConcatConfig
 from .cost import Resources, block_rams, queue
+from .delay import KEPT
 from .eltwise import Add, AddConfig, Fork
 from .fifo import Fifo, RegisterSlice
 from .lookup import Lookup, LookupConfig
@@ -27,7 +28,7 @@ from .tiles import cover
 from .width import WidthConfig, WidthConverter
 from .window import SlidingWindow, WindowConfig
 
-__all__ = ["Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayConfig",
+__all__ = ["KEPT", "Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayConfig",
            "AveragePool", "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork",
            "Link", "Lookup", "LookupConfig", "MatMul", "MatMulConfig", "MaxPool", "Multiplier",
            "MultiplierConfig", "PoolConfig", "Ram", "RamConfig", "ReduceConfig", "RegisterSlice",

@@ -1,6 +1,6 @@
-"""Counts of what waits and of the room there is, each told by a sign that is a register."""
+"""Counts of what waits and of the room there is, each told by a register."""
 
-from amaranth import Module, Mux, Signal, Value, signed
+from amaranth import Cat, Module, Mux, Signal, Value, signed
 
 __all__ = ["room", "some"]
 
@@ -9,11 +9,16 @@ def some(m: Module, name: str, more: Value, less: Value, most: int, first: int =
     """Whether there are any: ``first`` at the start, one more and one less as those are up, never
     beyond ``most``. ``less`` may come later in a cycle than ``more``.
     """
-    # Kept less one, so that its sign tells; what is added is the direction, with no logic between.
-    count = Signal(signed(most.bit_length() + 1), name=name, init=first - 1)
-    with m.If(more ^ less):
-        m.d.sync += count.eq(count + Mux(more, 1, -1))
-    return ~count[-1]
+    # Beside the flag, how many there are beyond one: changes are counted a cycle late, so that all
+    # that ``less`` decides is a flag.
+    there = Signal(name=name, init=first > 0)
+    beyond = Signal(signed(most.bit_length() + 1), name=f"{name}_beyond", init=first - 2)
+    change = Signal(signed(2), name=f"{name}_change")
+    later = beyond + change
+    several = ~later[len(beyond) - 1]
+    m.d.sync += [beyond.eq(later), change.eq(Cat(more ^ less, less & ~more)),
+                 there.eq(more | (there & (several | ~less)))]
+    return there
 
 
 def room(m: Module, size: int, share: int, returned: Value, taken: Value, *,

@@ -36,8 +36,8 @@ def drain_slowly(m: Module, totals: Sequence[Sequence[Value]], done: Sequence[Va
     """A result every ``spacing`` cycles, at least two: a register a hop, which waits.
 
     A step starts at the last group and walks back, a group a cycle, so that each group hands on
-    what it has before it takes the next. Step n ends at group n: those before have handed on all,
-    and may hold results of the next reduction.
+    what it has before it takes the next. Step n ends at group n + 1: those before have handed on
+    all, and may hold results of the next reduction.
     """
     assert spacing > 1
     step, number = _steps(m, done[-1], len(totals) - 1, spacing)
@@ -51,13 +51,13 @@ def drain_slowly(m: Module, totals: Sequence[Sequence[Value]], done: Sequence[Va
             if group:
                 with m.Elif(step):
                     m.d.sync += result.eq(held[group - 1][lane])
-        step = delay_flags(m, step & (number != group), 1)
+        step = delay_flags(m, step & (number != group - 1), 1)
         number = delay(m, number, 1)
     return held[-1], leaves
 
 
 def _steps(m: Module, done: Value, steps: int, spacing: int) -> tuple[Value, Value]:
-    """Up every ``spacing`` cycles after ``done``, ``steps`` times, and which one it is, from 1."""
+    """Up every ``spacing`` cycles after ``done``, ``steps`` times, and which one it is, from 0."""
     if not steps:
         return C(0), C(0)
     running, step = Signal(), Signal()
@@ -67,7 +67,7 @@ def _steps(m: Module, done: Value, steps: int, spacing: int) -> tuple[Value, Val
     with m.Elif(loops.ends["step"]):
         m.d.sync += running.eq(0)
     m.d.comb += step.eq(running & loops.last["wait"])
-    return step, loops.count["step"] + 1
+    return step, loops.count["step"]
 
 
 def _results(group: int, sums: Sequence[Value]) -> list[Signal]:

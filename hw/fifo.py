@@ -107,13 +107,15 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # ``offered`` is ``o.valid``, but near the memory and without its readers' logic
-        moves, leaves, offered = Signal(), Signal(), Signal(attrs=KEPT)
+        # ``offered`` is ``valid``, but near the memory and without its readers' logic
+        moves, leaves = Signal(), Signal()
+        offered, valid = Signal(attrs=KEPT), Signal(attrs=KEPT)
         stored = some(m, "stored", self.write, leaves, self.depth)
-        m.d.comb += [moves.eq(self.o.ready | ~offered), leaves.eq(moves & stored)]
+        m.d.comb += [moves.eq(self.o.ready | ~offered), leaves.eq(moves & stored),
+                     self.o.valid.eq(valid)]
         m.d.sync += self.freed.eq(leaves)
         with m.If(moves):
-            m.d.sync += [self.o.valid.eq(stored), offered.eq(stored)]
+            m.d.sync += [valid.eq(stored), offered.eq(stored)]
         # of a deeper memory's words one is chosen behind the registers
         rows = min(self.depth, SHALLOW) if self.family == "ecp5" else self.depth
         low = (rows - 1).bit_length()

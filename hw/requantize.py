@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, signed, unsigned
+from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -215,17 +215,31 @@ class Narrower(wiring.Component):
         r = self.rounding
         quotient = Signal(signed(max(1, len(self.i) - r.shift)), reset_less=True)
         m.d.sync += quotient.eq(self.i >> r.shift)
+        # Before it is lowered, if it is: at a bound it stays there, or is one less than the upper.
+        below, above = (delay(m, flag, 1) for flag in (
+            ~_exceeds(quotient, r.low), _exceeds(quotient, r.high)))
         value = quotient
         if r.tie_bits is not None:
             tie = Signal(reset_less=True)
             m.d.sync += tie.eq(~self.i[r.tie_bits:r.shift].any())
             value = Signal(signed(len(quotient) + 1))
             m.d.comb += value.eq(quotient - (tie & (quotient[0] == r.tie_parity)))
-        below, above = (delay(m, flag, 1) for flag in (value < r.low, value > r.high))
         result = Signal(self.o.shape(), reset_less=True)
         m.d.sync += result.eq(Mux(below, r.low, Mux(above, r.high, delay(m, value, 1))))
         m.d.comb += self.o.eq(result)
         return m
+
+
+def _exceeds(value: Signal, bound: int) -> Value:
+    """``value > bound`` for a signed ``value``, in LUTs, without a carry and the way to it."""
+    ordered, bound = Cat(value[:-1], ~value[-1]), bound + (1 << (len(value) - 1))
+    if not 0 <= bound < 1 << len(value):
+        return C(bound < 0)
+    exceeds: Value = C(0)
+    for low in range(0, len(value), 4):
+        part, limit = ordered[low:low + 4], bound >> low & 15
+        exceeds = (part > limit) | ((part == limit) & exceeds)
+    return exceeds
 
 
 class Requantize(wiring.Component):

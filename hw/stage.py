@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .cost import Resources
 from .count import room
+from .delay import delay_flags
 from .fifo import Queue
 from .replay import Replay, ReplayConfig
 from .stream import Flow, beats
@@ -139,8 +140,8 @@ class WindowStage(wiring.Component):
                                            self.feed.window.family)
         m.d.comb += [
             # a cycle late: who takes results need not wait for our arithmetic
-            source.grant.eq(room(m, depth, self.results, queue.freed + dropped, source.start,
-                                 at_once=self.feed.folds == 1)),
+            source.grant.eq(room(m, depth, self.results, queue.freed + delay_flags(m, dropped, 1),
+                                 source.start, at_once=self.feed.folds == 1)),
             queue.data.eq(flow.payload.as_value()),
             queue.write.eq(flow.valid),
             self.o.valid.eq(queue.o.valid),
@@ -151,6 +152,6 @@ class WindowStage(wiring.Component):
 
     def queue_depth(self, latency: int) -> int:
         """Beats: what is on its way when one reduction follows the other without a pause."""
-        under_way = ceil_div(self.feed.latency + self.feed.folds + latency + self.results + 6,
+        under_way = ceil_div(self.feed.latency + self.feed.folds + latency + self.results + 7,
                              self.feed.folds) + 1
         return 16 * ceil_div((under_way + 2) * self.results, 16)

@@ -8,7 +8,6 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
-from .delay import KEPT
 from .loops import Loops
 from .stream import beats
 
@@ -42,22 +41,23 @@ class WidthConfig:
         """An estimate of the words held."""
         if self.lanes_in == self.lanes_out:
             return Resources()
-        width = max(self.lanes_in, self.lanes_out) * self.element.width
         if self.lanes_in < self.lanes_out:
-            return Resources(20, 20 + width)
+            return Resources(20, 20 + (self.lanes_out - self.lanes_in) * self.element.width)
+        width = self.lanes_in * self.element.width
         return Resources(20 + width, 16 + width)
 
 
 def _ring(m: Module, go: Value, slots: int, steps: int) -> tuple[Value, Value]:
-    """A bit for each of a beat's ``slots``, set in turn; and whether it is the last one, or the
-    last of a pixel's ``steps``, after which the first follows. A step is taken when ``go``.
+    """A bit for each of a beat's ``slots``, two or more, set in turn; and whether it is the last
+    one, or the last of a pixel's ``steps``, after which the first follows: registers. A step is
+    taken when ``go``.
     """
-    slot = Signal(slots, init=1)
-    ends = slot[-1]
+    slot, ends = Signal(slots, init=1), Signal(init=steps == 1)
+    following = slot[-2] & ~ends
     if steps % slots:
-        ends |= Loops(m, go, {"step": steps}).last["step"]
+        following |= Loops(m, go, {"step": steps}).nearly["step"]
     with m.If(go):
-        m.d.sync += slot.eq(Mux(ends, 1, slot.rotate_left(1)))
+        m.d.sync += [slot.eq(Mux(ends, 1, slot.rotate_left(1))), ends.eq(following)]
     return slot, ends
 
 
@@ -65,7 +65,8 @@ class Widen(wiring.Component):
     """Gather ``lanes_out / lanes_in`` beats into one; a pixel's last beat leaves when its channels
     end.
 
-    Accepts a beat a cycle while ``o`` is ready. Latency: one cycle after the last beat gathered.
+    Accepts a beat a cycle while ``o`` is ready. The last beat gathered is not held: with it the
+    whole leaves, in the same cycle.
 
     Members
     -------
@@ -83,22 +84,23 @@ class Widen(wiring.Component):
         m = Module()
         c = self.config
         ratio, steps = c.lanes_out // c.lanes_in, ceil_div(c.channels, c.lanes_in)
-        part = c.lanes_in * c.element.width
-        gathered = [Signal(part, name=f"part_{k}", reset_less=True) for k in range(ratio)]
-        # ``full`` is ``o.valid``, but near the parts and without its readers' logic
-        go, full = Signal(), Signal(attrs=KEPT)
+        beat = self.i.payload.as_value()
+        go = Signal()
         slot, ends = _ring(m, go, ratio, steps)
         m.d.comb += [
-            self.i.ready.eq(~self.o.valid | self.o.ready),
+            self.o.valid.eq(self.i.valid & ends),
+            self.i.ready.eq(~ends | self.o.ready),
             go.eq(self.i.valid & self.i.ready),
-            self.o.payload.as_value().eq(Cat(gathered)),
         ]
-        with m.If(self.i.ready):
-            m.d.sync += [self.o.valid.eq(self.i.valid & ends), full.eq(self.i.valid & ends)]
-        for k in range(ratio):
+        parts = []
+        for k in range(ratio - 1):
+            part = Signal(len(beat), name=f"part_{k}", reset_less=True)
             # what is there before the beat comes does not matter
-            with m.If(slot[k] & (~full | self.o.ready)):
-                m.d.sync += gathered[k].eq(self.i.payload.as_value())
+            with m.If(slot[k]):
+                m.d.sync += part.eq(beat)
+            ends_here = k == (steps - 1) % ratio
+            parts.append(Mux(slot[k], beat, part) if ends_here else part)
+        m.d.comb += self.o.payload.as_value().eq(Cat(parts, beat))
         return m
 
 

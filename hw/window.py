@@ -354,6 +354,10 @@ class _Writer(wiring.Component):
         # Rows of space less one, and less two: the sign tells whether there is one beside the row
         # that just ends. Rows released before they were written count as space at once.
         released, fewer = delay(m, self.released, 1), delay(m, self.released - 1, 1)
+        # A finished row is counted a cycle late, unless the next may end by then.
+        counted = recent = finished
+        if c.width * c.words > 1:
+            counted, recent = self.row_written, finished | self.row_written
         change = Signal(fewer.shape())
         later = []
         for kept in (1, 2):
@@ -361,14 +365,15 @@ class _Writer(wiring.Component):
                            init=c.rows - kept)
             later.append(space + change)
             m.d.sync += space.eq(later[-1])
-        none_left = Mux(finished, later[1][-1], later[0][-1])
-        m.d.sync += [change.eq(Mux(finished, fewer, released)), self.row_written.eq(finished),
+        none_left = Mux(recent, later[1][-1], later[0][-1])
+        m.d.sync += [change.eq(Mux(counted, fewer, released)), self.row_written.eq(finished),
                      ready.eq(~none_left), closed.eq(none_left)]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
         written, row_done = delay_flags(m, accept, 1), delay_flags(m, finished, 1)
         pixel_done = delay_flags(m, accept & loops.ends["word"], 1)
-        bank_row, bank_column = Signal.like(self.bank_row), Signal.like(self.bank_column)
+        ring = Loops(m, row_done, {"bank": c.banks[0], "line": c.rows // c.banks[0]})
+        bank_column = Signal.like(self.bank_column)
         line, at = Signal(range(max(2, c.depth))), Signal(range(max(2, c.depth)))
         following = Signal.like(line)
         word = delay(m, loops.count["word"], 1) if c.banks[1] > 1 else 0
@@ -376,16 +381,15 @@ class _Writer(wiring.Component):
             self.enable.eq(written),
             self.address.eq(at + word),
             self.data.eq(delay(m, self.i.payload.as_value(), 1)),
-            self.bank_row.eq(bank_row),
+            self.bank_row.eq(ring.count["bank"]),
             self.bank_column.eq(bank_column),
         ]
-        last_bank, last_line = bank_row == c.banks[0] - 1, line == c.depth - c.line_words
         # a register, unless a row is but a beat
         domain = m.d.sync if c.width * c.words > 1 else m.d.comb
-        domain += following.eq(Mux(last_bank, Mux(last_line, 0, line + c.line_words), line))
+        domain += following.eq(Mux(
+            ring.last["bank"], Mux(ring.last["line"], 0, line + c.line_words), line))
         with m.If(row_done):
-            m.d.sync += [line.eq(following), at.eq(following), bank_column.eq(0),
-                         bank_row.eq(Mux(last_bank, 0, bank_row + 1))]
+            m.d.sync += [line.eq(following), at.eq(following), bank_column.eq(0)]
         with m.Elif(written if c.banks[1] == 1 else pixel_done & (bank_column == c.banks[1] - 1)):
             m.d.sync += [at.eq(at + (1 if c.banks[1] == 1 else c.words)), bank_column.eq(0)]
         with m.Elif(pixel_done):
@@ -426,34 +430,38 @@ class _Reader(wiring.Component):
             "repeat": c.passes, "group": c.groups, "column": c.width_out, "row": c.height_out})
         reduction_ends, row_ends = loops.ends["tap_row"], loops.ends["column"]
 
-        # A reduction starts by grant; a row when its input has arrived, that is, when what has
-        # arrived beyond what this row needs is not negative.
-        starts_reduction, starts_row = Signal(init=1), Signal(init=1)
+        # A reduction starts by grant; a row when its input has arrived, that is, unless what has
+        # arrived beyond what this row needs is negative: ``waits`` is worked out a cycle ahead.
+        starts_reduction, starts_row, waits = Signal(init=1), Signal(init=1), Signal(init=1)
         arrivals = c.arrivals()
         margin = Signal(signed(ceil_log2(c.rows + 2 * c.height + 2) + 1),
                         init=c.leftover - arrivals[0])
-        following = Signal(range(c.height + 1))
-        _table(m, following, loops.count["row"], [*arrivals[1:], arrivals[0]])
+        row = loops.count["row"]
         m.d.comb += [
-            go.eq((~starts_row | ~margin[-1]) & (~starts_reduction | self.grant)),
-            self.start.eq(go & starts_reduction),
+            go.eq(~waits & (~starts_reduction | self.grant)),
+            self.start.eq(~waits & starts_reduction & self.grant),
         ]
         with m.If(go):
             m.d.sync += [starts_reduction.eq(reduction_ends), starts_row.eq(row_ends)]
-        counted, wanted, change = go & starts_row, following, Signal(signed(len(following) + 2))
-        domain = m.d.comb
-        if c.row_cycles > 2:
-            # counted two cycles late, before the next row can begin
-            counted, wanted, domain = delay_flags(m, counted, 1), delay(m, wanted, 1), m.d.sync
+        counted, following = go & starts_row, [*arrivals[1:], arrivals[0]]
+        most = max(arrivals)
+        change = Signal(signed(most.bit_length() + 2))
+        if c.row_cycles > 3:
+            # counted three cycles late, before the next row can begin
+            counted, domain = delay_flags(m, counted, 2), m.d.sync
+            wanted = self._row_table(m, "wanted", row, following, most + 1)
+        else:
+            wanted, domain = Signal(range(most + 1)), m.d.comb
+            _table(m, wanted, row, following)
         domain += change.eq(self.row_written - Mux(counted, wanted, 0))
-        m.d.sync += margin.eq(margin + change)
+        later = margin + change
+        m.d.sync += [margin.eq(later),
+                     waits.eq(Mux(go, row_ends, starts_row) & later[len(margin) - 1])]
 
         # Rows are free once the last read of them is done.
-        releases = Signal(c.released)
-        _table(m, releases, loops.count["row"], c.releases())
-        freed = delay(m, releases, 1)
+        freed = self._row_table(m, "freed", row, c.releases(), max(c.releases()) + 1)
         row_done = delay_flags(m, go & row_ends, self._RELEASE)
-        m.d.sync += self.released.eq(Mux(row_done, delay(m, freed, self._RELEASE - 1), 0))
+        m.d.sync += self.released.eq(Mux(row_done, delay(m, freed, self._RELEASE - 2), 0))
 
         # Cycle 1 and 2: the parts of the addresses; 3: the addresses; then the words.
         wait = c.ram.latency
@@ -522,24 +530,24 @@ class _Reader(wiring.Component):
         start = -c.pads[0] % ring
         slot = Signal(range(max(2, ring)), init=start)
 
-        def onward(value, rows):
+        def onward(value, rows, cycles):
             moved = Signal.like(value, name="moved")
             _table(m, moved, value, [(s + rows) % ring for s in range(ring)])
-            return moved
+            return self._ahead(m, moved, cycles - 1)
 
-        following = self._ahead(m, Mux(frame_ends, onward(slot, back), onward(slot, c.stride[0])),
-                                c.row_cycles)
+        cycles = c.row_cycles
+        following = self._ahead(m, Mux(frame_ends, onward(slot, back, cycles),
+                                       onward(slot, c.stride[0], cycles)), cycles)
         with m.If(go & loops.ends["column"]):
             m.d.sync += slot.eq(following)
         tap = slot
         if c.steps[0] > 1:
             tap = Signal.like(slot, init=start)
-            lower = self._ahead(m, Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0])),
-                                c.group_words * c.steps[1])
-            with m.If(go & loops.ends["column"]):
-                m.d.sync += tap.eq(following)
-            with m.Elif(go & loops.ends["tap_column"]):
-                m.d.sync += tap.eq(lower)
+            cycles = c.group_words * c.steps[1]
+            lower = self._ahead(m, Mux(loops.last["tap_row"], slot,
+                                       onward(tap, c.dilation[0], cycles)), cycles)
+            with m.If(go & loops.ends["tap_column"]):
+                m.d.sync += tap.eq(Mux(loops.ends["column"], following, lower))
 
         lines = [[0] * ring for _ in range(c.banks[0])]
         for s, row in product(range(ring), range(c.parallel[0])):
@@ -549,11 +557,11 @@ class _Reader(wiring.Component):
                  for i, line in enumerate(lines)],
                 self._row_table(m, "turn", tap, [s % c.banks[0] for s in range(ring)], c.banks[0]))
 
-    def _row_table(self, m, name, tap, values, count):
-        """``values[tap]``, each below ``count``, two cycles late."""
-        if count == 1 or len(values) == 1:
+    def _row_table(self, m, name, row, values, count):
+        """``values[row]``, each below ``count``, two cycles late."""
+        if len(set(values)) == 1:
             return Const(values[0])
-        return table(m, name, tap, values, (count - 1).bit_length())
+        return table(m, name, row, values, (count - 1).bit_length())
 
     def _columns(self, m, loops, go):
         """Offset of the word in each bank's line, and the bank of the first tap; two cycles late.

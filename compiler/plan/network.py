@@ -84,9 +84,9 @@ class Edge:
     @property
     def latency(self) -> int:
         """Cycles from the source to the sink: queue, conversions, and the slices between them."""
-        conversions = (self.lanes_out != self.common) + (self.lanes_in != self.common)
+        narrows, widens = self.lanes_out != self.common, self.lanes_in != self.common
         sliced = self.forked or self.depth > 0
-        return (hw.RegisterSlice.latency * (1 + sliced + conversions) + conversions
+        return (hw.RegisterSlice.latency * (1 + sliced + narrows + widens) + narrows
                 + hw.Fifo.latency * (self.depth > 0))
 
 

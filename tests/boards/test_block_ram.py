@@ -10,7 +10,7 @@ from amaranth import Elaboratable, Module, Signal
 from amaranth.back import rtlil
 from amaranth.lib import memory
 from gatewright import boards
-from gatewright.boards import build as build_module
+from gatewright.boards import synthesis
 from gatewright.boards.netlist import netlist
 from gatewright.boards.packing import Packing
 from gatewright.sim.agents import Stream
@@ -129,9 +129,9 @@ def assert_right(x, found):
         assert_array_equal(found[:, n], shape.read(x), err_msg=str(shape))
 
 
-def modes(directory):
+def modes(folder):
     """The output registers that are used in the netlist: which widths of ports have one."""
-    top = json.loads((directory / "netlist" / "netlist.json").read_text())["modules"]["accelerator"]
+    top = json.loads((folder / "netlist.json").read_text())["modules"]["accelerator"]
     return {int(cell["parameters"][f"DATA_WIDTH_{half}"], 2) for cell in top["cells"].values()
             for half in "AB" if cell["type"] == "DP16KD"
             and cell["parameters"][f"REGMODE_{half}"] == "OUTREG"}
@@ -140,14 +140,14 @@ def modes(directory):
 @pytest.mark.parametrize(("directory", "stall"), [(0.0, 0.0), (0.4, 0.4)], indirect=["directory"])
 def test_block_ram_and_its_registers_read_what_the_memories_hold(directory, stall):
     cells = netlist(directory, boards.get("ulx3s-85f"), lambda *_: None)
-    assert modes(directory) >= {1, 2, 4, 9, 18, 36}
-    assert "not packed" not in (directory / "netlist" / "packing.log").read_text()
+    assert modes(cells.verilog.parent) >= {1, 2, 4, 9, 18, 36}
+    assert "not packed" not in (cells.verilog.parent / "packing.log").read_text()
     assert_right(*run(directory / "sim", cells, stall))
 
 
 @pytest.mark.parametrize("directory", [0.0], indirect=True)
 def test_block_ram_without_its_registers_reads_the_same(directory, monkeypatch):
-    monkeypatch.setattr(build_module.packing, "pack", lambda netlist: (netlist, Packing(0, 0, ())))
+    monkeypatch.setattr(synthesis.packing, "pack", lambda netlist: (netlist, Packing(0, 0, ())))
     cells = netlist(directory, boards.get("ulx3s-85f"), lambda *_: None)
-    assert modes(directory) == set()
+    assert modes(cells.verilog.parent) == set()
     assert_right(*run(directory / "sim", cells, 0.0))

@@ -7,8 +7,9 @@ from amaranth import Cat, Elaboratable, Module, Signal
 from amaranth.back import rtlil
 from gatewright import boards
 from gatewright.boards import build as build_module
-from gatewright.boards.build import build, synthesize
+from gatewright.boards.build import build
 from gatewright.boards.flash import flash
+from gatewright.boards.synthesis import synthesize
 from gatewright.compiler import tools
 from gatewright.compiler.errors import DataError, FitError, TimingError, ToolError
 from gatewright.hw.delay import delay, duplicate
@@ -125,7 +126,7 @@ def test_a_router_without_end_is_given_other_places_and_then_given_up(stuck, tri
 def test_resources_are_counted(directory):
     il = directory / "rtl" / "accelerator.il"
     for family in ("ecp5", "ice40"):
-        counts = synthesize(il, family, directory / family, "accelerator")
+        counts = synthesize([il], family, directory / family, "accelerator")
         assert counts["ff"] == 10
         assert 8 <= counts["lut"] <= 24
         assert counts["dsp"] == counts["bram"] == 0
@@ -157,7 +158,7 @@ def test_a_delayed_constant_is_a_constant(family, value, tmp_path):
     part = Delayed(value)
     il = tmp_path / "top.il"
     il.write_text(rtlil.convert(part, name="top", ports=[part.i, part.o], emit_src=False))
-    counts = synthesize(il, family, tmp_path / "out", "top")
+    counts = synthesize([il], family, tmp_path / "out", "top")
     assert counts["ff"] == counts["lut"] == 0
 
 
@@ -167,7 +168,7 @@ def test_copies_of_a_register_stay_apart(family, tmp_path):
     m.d.comb += o.eq(Cat(duplicate(m, i) for _ in range(3)))
     il = tmp_path / "design.il"
     il.write_text(rtlil.convert(m, name="top", ports=[i, o], emit_src=False))
-    assert synthesize(il, family, tmp_path / "netlist", "top")["ff"] == 24
+    assert synthesize([il], family, tmp_path / "netlist", "top")["ff"] == 24
 
 
 def test_a_design_too_large_says_what_is_short():

@@ -129,10 +129,13 @@ def test_a_gate_that_others_read_stays():
     assert absorbed(netlist)[1] == 1
 
 
-def test_a_gate_of_three_inputs_stays():
+@pytest.mark.parametrize(("gate", "table", "moves"), [
+    ("a choice", 0xCACA, True), ("of four inputs", 0xCAC0, False), ("a parity", 0x9696, False)])
+def test_a_gate_of_three_inputs_moves_if_it_is_0_while_two_of_them_are(gate, table, moves):
     netlist = masked()
-    netlist["modules"]["top"]["cells"]["mask_0"] = lut((2, 3, 4), 20, 0x1212)
-    assert absorbed(netlist)[1] == 1
+    inputs = (2, 3, 4, 5) if gate == "of four inputs" else (2, 3, 4)
+    netlist["modules"]["top"]["cells"]["mask_0"] = lut(inputs, 20, table)
+    assert absorbed(netlist)[1] == 1 + moves
 
 
 def test_a_gate_to_be_kept_stays():

@@ -1,7 +1,7 @@
 """The gateware link, heard from its two wires, agrees with its Python model byte for byte."""
 
 import pytest
-from amaranth import DomainRenamer, Module, Signal
+from amaranth import ClockDomain, DomainRenamer, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
@@ -9,6 +9,7 @@ from gatewright.boards import link as link_module
 from gatewright.boards import uart
 from gatewright.boards.emulator import BoardModel
 from gatewright.boards.link import Link, LinkConfig, axis
+from gatewright.boards.player import DOMAINS
 from gatewright.boards.protocol import (
     FRAME,
     PING,
@@ -80,6 +81,7 @@ def rtl(cfg, conversation, **behaviour):
     """
     domain = "link" if cfg.link_hz else "sync"
     m = Module()
+    m.domains += [ClockDomain(name) for name in DOMAINS]
     m.submodules.link = link = Link(cfg)
     m.submodules.accelerator = accelerator = AddOne(cfg, **behaviour)
     ear = UartReceiver(cfg.uart_hz, BAUD)
@@ -103,7 +105,8 @@ def rtl(cfg, conversation, **behaviour):
                 heard.append(byte)
 
     simulator = Simulator(m)
-    simulator.add_clock(1 / cfg.clock_hz)
+    for clocked in ("sync", *DOMAINS):
+        simulator.add_clock(1 / cfg.clock_hz, domain=clocked)
     if cfg.link_hz:
         simulator.add_clock(1 / cfg.link_hz, phase=0.3e-9, domain="link")
     simulator.add_testbench(host)

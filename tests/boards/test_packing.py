@@ -7,8 +7,8 @@ import pytest
 from amaranth import Elaboratable, Module, Signal
 from amaranth.back import rtlil
 from amaranth.lib import memory
-from gatewright.boards.build import synthesize
 from gatewright.boards.packing import pack
+from gatewright.boards.synthesis import synthesize
 
 CLOCK, OTHER_CLOCK, ENABLE, DATA, Q = 2, 3, 4, (10, 11), (20, 21)
 
@@ -163,7 +163,7 @@ def test_a_rom_of_two_block_rams_loses_all_its_registers(tmp_path):
     rom = Rom(24, [n * 9_973 % (1 << 24) for n in range(1024)])
     (tmp_path / "rom.il").write_text(rtlil.convert(rom, name="top", ports=[rom.address, rom.data],
                                                    emit_src=False))
-    counts = synthesize(tmp_path / "rom.il", "ecp5", tmp_path / "out", "top")
+    counts = synthesize([tmp_path / "rom.il"], "ecp5", tmp_path / "out", "top")
     assert (counts["bram"], counts["ff"]) == (2, 0)
     cells = json.loads((tmp_path / "out" / "netlist.json").read_text())["modules"]["top"]["cells"]
     assert {cell["type"] for cell in cells.values()} == {"DP16KD"}

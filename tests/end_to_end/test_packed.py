@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from gatewright import boards
+from gatewright.boards.netlist import netlist
 from gatewright.compiler import ir
 from gatewright.compiler.driver import compile_model
 from gatewright.sim.simulate import simulate
@@ -39,3 +40,10 @@ def test_the_rtl_equals_the_golden_model(compiled, frames, stall):
     assert done.passed, done.report
     if not stall:
         assert done.summary["interval_cycles"] == compiled.network.interval
+
+
+@pytest.mark.parametrize("compiled", [5], indirect=True)
+def test_what_synthesis_makes_of_it_equals_the_golden_model(compiled, frames):
+    cells = netlist(compiled.directory, BOARD, lambda *_: None)
+    done = simulate(compiled, frames, 3, stall=0.3, netlist=cells)
+    assert done.passed, done.report

@@ -6,7 +6,7 @@ import random
 import pytest
 from amaranth import Module, Signal, signed
 from amaranth.back import rtlil
-from gatewright.boards.build import synthesize
+from gatewright.boards.synthesis import synthesize
 from gatewright.hw import Fifo, RegisterSlice
 from gatewright.hw.fifo import Inlet, Queue
 from numpy.testing import assert_array_equal
@@ -126,7 +126,7 @@ def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
     il = tmp_path / "slice.il"
     il.write_text(rtlil.convert(m, name="top", ports=[i, i_valid, i_ready, o, o_valid, o_ready],
                                 emit_src=False))
-    counts = synthesize(il, "ecp5", tmp_path, "top")
+    counts = synthesize([il], "ecp5", tmp_path, "top")
     cells = json.loads((tmp_path / "netlist.json").read_text())["modules"]["top"]["cells"].values()
     luts = [cell["connections"] for cell in cells if cell["type"] == "LUT4"]
     made = {lut["Z"][0] for lut in luts}

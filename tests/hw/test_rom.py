@@ -7,7 +7,7 @@ from math import ceil
 
 import pytest
 from amaranth.back import rtlil
-from gatewright.boards.build import synthesize
+from gatewright.boards.synthesis import synthesize
 from gatewright.hw import Ram, RamConfig, Rom, block_rams, cover
 
 from .bench import simulate
@@ -195,7 +195,7 @@ def _netlist(component, ports, family, folder):
     """Counts of the synthesized cells, and the cells."""
     il = folder / "memory.il"
     il.write_text(rtlil.convert(component, name="top", ports=ports, emit_src=False))
-    counts = synthesize(il, family, folder / family, "top")
+    counts = synthesize([il], family, folder / family, "top")
     netlist = json.loads((folder / family / "netlist.json").read_text())
     return counts, netlist["modules"]["top"]["cells"].values()
 

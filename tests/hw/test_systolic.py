@@ -8,7 +8,7 @@ import pytest
 from amaranth import signed, unsigned
 from amaranth.back import rtlil
 from gatewright.benchmarks.ablation import Between
-from gatewright.boards.build import synthesize
+from gatewright.boards.synthesis import synthesize
 from gatewright.hw import ArrayConfig, SystolicArray
 from numpy.testing import assert_array_equal
 
@@ -207,7 +207,7 @@ def test_the_estimate_of_block_rams_is_what_synthesis_makes(c, tmp_path):
     dut = Between(SystolicArray(c, stimuli(c)[0]))
     il = tmp_path / "array.il"
     il.write_text(rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
-    counts = synthesize(il, c.family, tmp_path / "out", "top")
+    counts = synthesize([il], c.family, tmp_path / "out", "top")
     assert counts["bram"] == c.resources().bram
     assert 0.75 < counts["ff"] / c.resources().ff < 1.33
 
