@@ -63,7 +63,7 @@ MEASURES = {name: Measures(*(n < taken for n in range(len(_NAMES) - 1)))
 
 
 class Between(Elaboratable):
-    """A component between registers, as in a stage; ABC fails where its ports are the top's."""
+    """A component between registers, as in a stage."""
 
     def __init__(self, part: Any):
         self.part = part

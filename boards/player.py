@@ -6,15 +6,7 @@ Everything here keeps up with the accelerator's clock: what meets the accelerato
 one gate behind one, and a counter's sign bit says that it has run out.
 """
 
-from amaranth import (
-    Cat,
-    DomainRenamer,
-    Module,
-    Mux,
-    ResetSignal,
-    Signal,
-    unsigned,
-)
+from amaranth import Cat, DomainRenamer, Module, Mux, ResetSignal, Signal, unsigned
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 

@@ -1,7 +1,7 @@
 """From RTLIL to a netlist of the family's cells, and what it costs."""
 
 import inspect
-import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +23,10 @@ ANY_START = "setattr -unset init a:data"
 #: what is alike, minds it of cells only.
 APART = "setattr -set keep 1 a:keep %ci1:+[Q] t:$dff* %i"
 
+#: a name with an index in it
+_ELEMENT = re.compile(r"(?<=\s)\\\S*\[\d+\]\S*")
+_BRACKETS = str.maketrans("[]", "<>")
+
 
 @dataclass(frozen=True)
 class _Recipe:
@@ -43,16 +47,16 @@ def key(family: str, *sources: str | bytes) -> str:
     """What the netlist of these texts is kept by: it changes with all that makes it."""
     recipe = _RECIPES[family]
     passes = (packing, carries, constants) if recipe.improved else ()
-    return digest(*sources, recipe.command, ANY_START, APART, *map(inspect.getsource, passes),
-                  tools.find("yosys").version)
+    return digest(*sources, recipe.command, ANY_START, APART, _ELEMENT.pattern,
+                  *map(inspect.getsource, passes), tools.find("yosys").version)
 
 
 def synthesize(sources: Sequence[Path], family: str, out: Path, top: str, *,
                infer_dsp: bool = False, progress: Progress | None = None) -> dict[str, int]:
     """``lut``, ``ff``, ``dsp`` and ``bram`` of the module ``top`` in RTLIL files.
 
-    Leaves ``netlist.json`` in the folder ``out``; what is there already is kept. Multiplications
-    become hard multipliers only where instantiated, unless ``infer_dsp``.
+    Leaves ``netlist.json`` in the folder ``out``, beside copies of the files; what is there already
+    is kept. Multiplications become hard multipliers only where instantiated, unless ``infer_dsp``.
     """
     recipe, progress = _RECIPES[family], progress or _silent
     counts_file = out / "counts.json"
@@ -62,7 +66,9 @@ def synthesize(sources: Sequence[Path], family: str, out: Path, top: str, *,
         return kept
     out.mkdir(parents=True, exist_ok=True)
     progress("synthesis", None)
-    reads = [f'read_rtlil "{os.path.relpath(source, out)}"' for source in sources]
+    for source in sources:
+        (out / source.name).write_text(_told_apart(source.read_text()))
+    reads = [f'read_rtlil "{source.name}"' for source in sources]
     command = recipe.command.format(top=top, dsp=recipe.inference[infer_dsp])
     script = [*reads, ANY_START, APART, command, "tee -q -o stat.json stat -json"]
     (out / "synth.ys").write_text("\n".join(script) + "\n")
@@ -74,6 +80,13 @@ def synthesize(sources: Sequence[Path], family: str, out: Path, top: str, *,
     write_json(counts_file, counts)
     progress("synthesis", 1.0)
     return counts
+
+
+def _told_apart(rtlil: str) -> str:
+    """Element 1 of ``x`` by another name than ``x[1]``: yosys calls bit 1 of ``x`` so when it reads
+    what ABC made, and takes either for the other.
+    """
+    return _ELEMENT.sub(lambda name: name[0].translate(_BRACKETS), rtlil)
 
 
 def _silent(_stage: str, _fraction: float | None) -> None:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from amaranth import Cat, Elaboratable, Module, Signal
+from amaranth import Cat, Elaboratable, Module, Signal, signed
 from amaranth.back import rtlil
 from gatewright import boards
 from gatewright.boards import build as build_module
@@ -12,6 +12,7 @@ from gatewright.boards.flash import flash
 from gatewright.boards.synthesis import synthesize
 from gatewright.compiler import tools
 from gatewright.compiler.errors import DataError, FitError, TimingError, ToolError
+from gatewright.hw import RegisterSlice
 from gatewright.hw.delay import delay, duplicate
 
 WIDTHS = {"s_axis_tdata": 8, "s_axis_tvalid": 1, "s_axis_tready": 1, "s_axis_tlast": 1,
@@ -169,6 +170,14 @@ def test_copies_of_a_register_stay_apart(family, tmp_path):
     il = tmp_path / "design.il"
     il.write_text(rtlil.convert(m, name="top", ports=[i, o], emit_src=False))
     assert synthesize([il], family, tmp_path / "netlist", "top")["ff"] == 24
+
+
+def test_ports_with_elements_are_no_bits_of_each_other(tmp_path):
+    # `x[1]` beside a bit 1 of `x`: yosys made one of both, and failed
+    part, il = RegisterSlice(2, signed(8), "ecp5"), tmp_path / "top.il"
+    il.write_text(rtlil.convert(part, name="top", emit_src=False))
+    assert "\\i__payload[1]" in il.read_text()
+    assert synthesize([il], "ecp5", tmp_path / "out", "top")["ff"] > 2 * 8 * 2
 
 
 def test_a_design_too_large_says_what_is_short():
