@@ -23,6 +23,7 @@ from amaranth.lib.wiring import In, Out
 from gatewright.benchmarks.networks import NETWORKS
 from gatewright.boards import get
 from gatewright.boards.carries import absorb
+from gatewright.boards.constants import localize
 from gatewright.boards.packing import pack
 from gatewright.boards.synthesis import ANY_START, APART
 from gatewright.compiler import tools
@@ -41,8 +42,8 @@ _TARGET_MHZ = 250
 class Measures:
     """``own``: the block RAMs' own output registers; ``router1`` instead of router2; ``constants``:
     registers of constants are none; ``narrow``: no LUTs of more than four inputs; ``gates``: those
-    before adders go into the adders; ``keep``: copies of registers stay apart; ``sites``:
-    multipliers placed in dataflow order.
+    before adders go into the adders; ``near``: the constants of multipliers come from LUTs beside
+    them; ``keep``: copies of registers stay apart; ``sites``: multipliers placed in dataflow order.
     """
 
     own: bool = True
@@ -50,13 +51,14 @@ class Measures:
     constants: bool = True
     narrow: bool = True
     gates: bool = True
+    near: bool = True
     keep: bool = True
     sites: bool = True
 
 
 _NAMES = ("none", "+ block RAMs' own registers", "+ router1", "+ constants without registers",
-          "+ no wide LUTs", "+ gates in adders", "+ copies of registers kept",
-          "+ multipliers placed (all)")
+          "+ no wide LUTs", "+ gates in adders", "+ constants beside multipliers",
+          "+ copies of registers kept", "+ multipliers placed (all)")
 MEASURES = {name: Measures(*(n < taken for n in range(len(_NAMES) - 1)))
             for taken, name in enumerate(_NAMES)} | {
     "all but the kept copies": Measures(keep=False)}
@@ -117,6 +119,8 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
         netlist, _ = pack(netlist)
     if measures.gates:
         netlist, _ = absorb(netlist)
+    if measures.near:
+        netlist, _ = localize(netlist)
     if not measures.sites:
         for cell in netlist["modules"][top]["cells"].values():
             cell["attributes"].pop("BEL", None)
