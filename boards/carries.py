@@ -5,14 +5,15 @@ Each bit of an adder is a LUT of four inputs beside the carry, of which yosys us
     LUT4(x, y, z) ── b ──▶ CCU2C.B       becomes       x, y, z ──▶ CCU2C.B, C, D
              a ──────────▶ CCU2C.A                     a ────────▶ CCU2C.A
 
-So an addend that is masked, or chosen, costs neither a LUT nor its delay. The LUT of a bit tells
-whether the two addends differ. Where they are alike the carry out is what a second LUT gives, of A
-and B alone, whose table is the first four bits of the other; it must be A, as it is if the addend
-is 0 whenever C and D are.
+So an addend that is masked, or chosen, costs neither a LUT nor its delay, nor do two that are
+masked. The LUT of a bit tells whether the two addends differ. Where they are alike the carry out is
+what a second LUT gives, of A and B alone, whose table is the first four bits of the other.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
 from itertools import permutations, product
 from typing import Any
 
@@ -20,18 +21,33 @@ from .packing import Bit, Cell
 
 __all__ = ["absorb"]
 
-#: inputs of a gate that may move
-_MOST = 3
 #: the table of a bit of an adder, as yosys makes it: ``A ^ (B ^ C if D else 0)``
 _ADDER = "1001011010101010"
-#: at D, which the table does not look at: the chip ties it, of a 0 nextpnr would make a wire
+#: at a pin that the table does not look at: the chip ties it, of a 0 nextpnr would make a wire
 _UNUSED = "1"
+_PINS = 4
+
+_Truth = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Addend:
+    """A bit to add: its value for each of its inputs' (the first one's counts 1)."""
+
+    inputs: tuple[Bit, ...]
+    truth: _Truth
+
+    def over(self, inputs: Sequence[Bit]) -> _Truth:
+        """The same of more inputs."""
+        places = [inputs.index(bit) for bit in self.inputs]
+        return tuple(self.truth[sum((n >> place & 1) << k for k, place in enumerate(places))]
+                     for n in range(1 << len(inputs)))
 
 
 def absorb(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """yosys' JSON ``netlist`` of ECP5 cells, gates moved into adders, and how many were moved.
 
-    A LUT of up to three inputs is moved if it drives nothing but an addend.
+    A LUT is moved if it drives nothing but an addend, and the bit's inputs are four then.
     """
     modules, moved = {}, 0
     for name, module in netlist["modules"].items():
@@ -48,13 +64,14 @@ def _absorbed(module: Mapping[str, Any]) -> dict[str, Cell]:
         if cell["type"] != "CCU2C":
             continue
         for half in "01":
-            move = next(_moves(cell, half, gates, cells), None)
+            move = _move(cell, half, gates, cells)
             if move is not None:
-                gate, table, inputs = move
+                moved, table, inputs = move
                 cell = {**cell, "parameters": cell["parameters"] | {f"INIT{half}": table},
                         "connections": cell["connections"] | {
                             pin + half: [bit] for pin, bit in zip("ABCD", inputs, strict=True)}}
-                del cells[gate]
+                for gate in moved:
+                    del cells[gate]
         cells[name] = cell
     return cells
 
@@ -71,42 +88,64 @@ def _gates(module: Mapping[str, Any]) -> dict[Bit, str]:
     return {bit: name for bit, name in outputs.items() if loads[bit] == 1}
 
 
-def _moves(carry: Cell, half: str, gates: Mapping[Bit, str],
-           cells: Mapping[str, Cell]) -> Iterator[tuple[str, str, Sequence[Bit]]]:
-    """Gates that may move into a ``half``, with its table and inputs A to D after that."""
+def _move(carry: Cell, half: str, gates: Mapping[Bit, str],
+          cells: Mapping[str, Cell]) -> tuple[list[str], str, Sequence[Bit]] | None:
+    """The gates that move into a ``half``, as many as can, with its table and inputs A to D then;
+    None where there are none.
+    """
     a, b, c, d = (carry["connections"][pin + half][0] for pin in "ABCD")
     plain = {"INIT": _ADDER, "INJECT1_": "NO"}
-    if d != "1" or any(carry["parameters"][key + half] != value for key, value in plain.items()):
-        return
-    # C inverts what is at B
-    for addend, other, inverts in ((b, a, ("0", "1")), (a, b, ("0",))):
-        if addend in gates and c in inverts:
-            bit = _bit(other, cells[gates[addend]], invert=c == "1")
-            if bit is not None:
-                yield gates[addend], *bit
-
-
-def _bit(other: Bit, lut: Cell, invert: bool) -> tuple[str, Sequence[Bit]] | None:
-    """The table and the inputs A to D of an adder's bit for ``other`` and what ``lut`` gives; None
-    where there are none.
-    """
-    wires = {pin: lut["connections"].get(pin, ["0"])[0] for pin in "ABCD"}
-    inputs = sorted({bit for bit in wires.values() if isinstance(bit, int)})
-    if len(inputs) > _MOST:
+    if c not in ("0", "1") or d != "1" or any(
+            carry["parameters"][key + half] != value for key, value in plain.items()):
         return None
+    # C inverts what is at B
+    inverts = (False, c == "1")
+    for moving in ((a, b), (b,), (a,)):
+        if all(bit in gates for bit in moving):
+            first, second = (
+                _gate(cells[gates[bit]], invert) if bit in moving else _wire(bit, invert)
+                for bit, invert in zip((a, b), inverts, strict=True))
+            inputs = sorted({*first.inputs, *second.inputs}, key=str)
+            if len(inputs) <= _PINS:
+                found = _table(len(inputs), first.over(inputs), second.over(inputs))
+                if found is not None:
+                    table, pins = found
+                    return ([gates[bit] for bit in moving], table,
+                            [_UNUSED if pin is None else inputs[pin] for pin in pins])
+    return None
+
+
+def _wire(bit: Bit, invert: bool) -> _Addend:
+    if isinstance(bit, int):
+        return _Addend((bit,), (int(invert), int(not invert)))
+    return _Addend((), ((bit == "1") ^ invert,))
+
+
+def _gate(lut: Cell, invert: bool) -> _Addend:
+    wires = [lut["connections"].get(pin, ["0"])[0] for pin in "ABCD"]
+    inputs = tuple(sorted({bit for bit in wires if isinstance(bit, int)}))
     init = int(lut["parameters"]["INIT"], 2)
+    truth = []
+    for n in range(1 << len(inputs)):
+        values = {bit: n >> k & 1 for k, bit in enumerate(inputs)} | {"1": 1}
+        at = sum(values.get(bit, 0) << k for k, bit in enumerate(wires))
+        truth.append((init >> at & 1) ^ invert)
+    return _Addend(inputs, tuple(truth))
 
-    def addend(values: Mapping[Bit, int]) -> int:
-        at = sum((values[bit] if isinstance(bit, int) else bit == "1") << n
-                 for n, bit in enumerate(wires.values()))
-        return (init >> at & 1) ^ invert
 
-    unused: list[Bit] = [_UNUSED] * (_MOST - len(inputs))
-    for pins in permutations([*inputs, *unused]):
-        def at(*values: int, pins: Sequence[Bit] = pins) -> int:
-            return addend(dict(zip(pins, values, strict=True)))
+@cache
+def _table(inputs: int, first: _Truth, second: _Truth) -> tuple[str, list[int | None]] | None:
+    """The table of a bit of an adder for two addends, and which input is at which pin; None where
+    no order gives the carry.
+    """
+    unused: list[int | None] = [None] * (_PINS - inputs)
+    every = [values[::-1] for values in product((0, 1), repeat=_PINS)]
+    for pins in permutations([*range(inputs), *unused]):
+        def at(values: Sequence[int], pins: Sequence[int | None] = pins) -> int:
+            return sum(v << pin for v, pin in zip(values, pins, strict=True) if pin is not None)
 
-        if not at(0, 0, 0) and not at(1, 0, 0):
-            table = [a ^ at(b, c, d) for d, c, b, a in product((0, 1), repeat=4)]
-            return "".join(map(str, reversed(table))), (other, *pins)
+        differ = [first[at(values)] ^ second[at(values)] for values in every]
+        if all(differ[a + 2 * b] == first[at((a, b, c, d))]
+               for (a, b, c, d), apart in zip(every, differ, strict=True) if not apart):
+            return "".join(map(str, reversed(differ))), list(pins)
     return None

@@ -134,7 +134,7 @@ class ArrayConfig:
         psum = min(acc, product + 2)
         soft = n - self.hard_multipliers
         lut = n * psum + self.pe * 2 * acc + soft * MultiplierConfig(self.x, self.w).soft_lut
-        ff = (n * (psum + w) + self.pe * 4 * acc + soft * 4 * product
+        ff = (n * (psum + w) + self.pe * 4 * acc + soft * MultiplierConfig(self.x, self.w).soft_ff
               + self.x.width * self.simd * (self.weight_latency + self.simd // 2 + self.groups))
         return Resources(lut, ff, self.blocks(self.hard_multipliers)) + self._memory_resources()
 

@@ -180,7 +180,7 @@ class Timing:
         """
         if not self.serial:
             return 0
-        return self.start + min(1 + self._rows, self.spacing - 1) - self.lookup
+        return max(0, self.start + min(1 + self._rows, self.spacing - 1) - self.lookup)
 
     @property
     def offset_delay(self) -> int:
@@ -191,7 +191,7 @@ class Timing:
     def latency(self) -> int:
         """Cycles from a beat in to the beat out."""
         if not self.serial:
-            return self.start + 2 + ceil_log2((self.mult + 1) // 2 + 1) + Narrower.latency
+            return self.start + 1 + ceil_log2(ceil_div(self.mult, 2) + 1) + Narrower.latency
         return self.start + self.digits + 1 + self._rows + Narrower.latency
 
 

@@ -21,6 +21,8 @@ __all__ = ["Goal", "SOFT_SHARE", "make_plan", "assign_blocks", "lacking"]
 _LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.93}
 #: the same where multipliers in soft logic fill it: they are many short carry chains
 SOFT_SHARE = {"ecp5": 0.6, "ice40": 0.93}
+#: share of a device's flip-flops; the one that an iCE40 cell has comes with its LUT
+_FF_SHARE = {"ecp5": 0.75, "ice40": 1.0}
 #: intervals of plans for latency, in units of the least one: frames may follow one another
 _SLOWER = 1.5
 #: times that queues and converters are counted and the choice is made again
@@ -117,7 +119,8 @@ class _Search:
 
     def _budget(self, share: dict[str, float], soft: int | None = None) -> Budget:
         device = self.device
-        return Budget(_room(device, share), device.ff, device.dsp, device.bram, soft)
+        return Budget(_room(device, share), int(device.ff * _FF_SHARE[device.family]), device.dsp,
+                      device.bram, soft)
 
     def _hard(self) -> Budget:
         """Without soft multipliers, or only as many as the smallest plan needs."""

@@ -231,12 +231,13 @@ class Network:
 
     @property
     def linked(self) -> Resources:
-        """The same with the link to the host and its frame buffer, as :mod:`gatewright.boards`
-        builds it.
+        """The same with the link to the host, as :mod:`gatewright.boards` builds it: with a buffer
+        for a frame where block RAM is left for one.
         """
         bits = self.plan.lanes_in * self.graph.quant(self.graph.inputs[0].value).dtype.bits
         buffer = Resources(bram=hw.block_rams(self.device.family, self.beats_in, bits))
-        return total([self.resources, LINK, buffer])
+        need = total([self.resources, LINK])
+        return need + buffer if need.bram + buffer.bram <= self.device.bram else need
 
     @property
     def multipliers(self) -> int:

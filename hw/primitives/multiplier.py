@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from amaranth import Array, Module, Shape, Signal, Value, signed, unsigned
+from amaranth import Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..delay import delay
+from ..width import ceil_div
 
 __all__ = ["MultiplierConfig", "Multiplier", "SoftMultiplier"]
 
@@ -34,14 +35,23 @@ class MultiplierConfig:
     @property
     def soft_latency(self) -> int:
         """Of :class:`SoftMultiplier`."""
-        return 2 + ceil_log2((self.w.width + 1) // 2)
+        return 1 + ceil_log2(self._rows)
 
     @property
     def soft_lut(self) -> int:
-        """LUTs of :class:`SoftMultiplier`, roughly: an adder and its gates for each bit of each
-        row.
+        """LUTs of :class:`SoftMultiplier`, roughly: a bit of an adder for each bit of each row, and
+        of each sum of two.
         """
-        return (self.x.width + 3) * (self.w.width + self.w.width // 2 + 2)
+        return (2 * self._rows - 1) * (self.x.width + 2)
+
+    @property
+    def soft_ff(self) -> int:
+        """Flip-flops of :class:`SoftMultiplier`, roughly: a row's and a sum's bits."""
+        return self.soft_lut + (self._rows - 1) * 2
+
+    @property
+    def _rows(self) -> int:
+        return ceil_div(self.w.width, 2)
 
 
 class Multiplier(wiring.Component):
@@ -86,8 +96,8 @@ class Multiplier(wiring.Component):
 class SoftMultiplier(wiring.Component):
     """``p = x * w``, or ``x * w + addend``, in soft logic.
 
-    Two bits of ``w`` choose a multiple of ``x`` as a row; rows, and the addend as one more, are
-    added in a registered tree.
+    Two bits of ``w`` make a row, ``x`` or nothing plus twice ``x`` or nothing, in one adder whose
+    LUTs mask its addends; rows, and the addend as one more, are added in a registered tree.
 
     Members
     -------
@@ -112,30 +122,27 @@ class SoftMultiplier(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """A register after the multiples, one after the rows, one after each level of the tree."""
-        rows = (self.config.w.width + 1) // 2 + (self.addend_shape is not None)
-        return 2 + ceil_log2(rows)
+        """A register after the rows, one after each level of the tree."""
+        rows = ceil_div(self.config.w.width, 2) + (self.addend_shape is not None)
+        return 1 + ceil_log2(rows)
 
     def elaborate(self, platform):
         m = Module()
-        x, w = (delay(m, value, 1) for value in (self.x, self.w))
-        multiples = [0, x, x << 1, self._register(m, (self.x << 1) + self.x)]
-        signed_multiples = [0, x, self._register(m, -(self.x << 1)), self._register(m, -self.x)]
-        rows = []
-        for low in range(0, len(w), 2):
-            top = self.config.w.signed and low + 2 >= len(w)
-            digit = w[low:low + 2]
-            if top and len(digit) == 1:
-                choices = [0, signed_multiples[3]]
-            else:
-                choices = (signed_multiples if top else multiples)[:1 << len(digit)]
-            rows.append((self._register(m, Array(choices)[digit]), low))
+        rows = [(self._register(m, self._row(low)), low) for low in range(0, len(self.w), 2)]
         if self.addend_shape is not None:
-            rows.append((delay(m, self.addend, 2), 0))
+            rows.append((delay(m, self.addend, 1), 0))
         while len(rows) > 1:
             rows = [self._sum(m, rows[i:i + 2]) for i in range(0, len(rows), 2)]
         m.d.comb += self.p.eq(rows[0][0])
         return m
+
+    def _row(self, low):
+        """``x`` times the digit of ``w`` from its bit ``low`` on."""
+        first, *second = (Mux(bit, self.x, 0) for bit in self.w[low:low + 2])
+        negative = self.w.shape().signed and low + 2 >= len(self.w)
+        if not second:
+            return -first if negative else first
+        return first - (second[0] << 1) if negative else first + (second[0] << 1)
 
     def _sum(self, m, rows):
         """The sum of up to two rows, each with its weight in bits, and the weight of the sum."""

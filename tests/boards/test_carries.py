@@ -2,6 +2,7 @@
 
 import copy
 import random
+from itertools import product
 
 import pytest
 from gatewright.boards.carries import absorb
@@ -148,3 +149,16 @@ def test_an_adder_that_does_something_else_is_left_alone():
     netlist = masked()
     netlist["modules"]["top"]["cells"]["carry"]["parameters"]["INIT0"] = "0" * 16
     assert absorbed(netlist)[1] == 1
+
+
+@pytest.mark.parametrize("invert", ["0", "1"])
+def test_two_masks_cost_no_gate(invert):
+    netlist = masked()
+    cells = netlist["modules"]["top"]["cells"]
+    cells |= {f"other_{n}": lut((5, 7 + n), 30 + n, 0x8888) for n in range(2)}
+    cells["carry"] = carry([(30, 20), (31, 21)], invert, invert, 40, (100, 101))
+    netlist["modules"]["top"]["ports"]["o"]["bits"][-1] = 40
+    after, count = absorbed(netlist)
+    assert count == 4
+    for values in product((0, 1), repeat=7):
+        assert outputs(after, values) == outputs(netlist, values)

@@ -211,11 +211,12 @@ def test_no_folding_is_much_sooner_done(name):
 @pytest.mark.parametrize("kind", ["balanced", "fps", "latency"])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_bound_is_not_above_the_plan(name, kind):
+    """And not far below: by one of a small network's intervals, which are half as long again."""
     network = planned(graph_of(name), ECP5, Goal(kind))
     if kind == "latency":
         assert 0.8 * latency(network) <= network.plan.bound_latency <= latency(network)
     else:
-        assert 0.9 * network.interval <= network.plan.bound_interval <= network.interval
+        assert 0.65 * network.interval <= network.plan.bound_interval <= network.interval
 
 
 @pytest.mark.parametrize("name", NETWORKS)
