@@ -19,12 +19,13 @@ __all__ = ["Goal", "SOFT_SHARE", "make_plan", "assign_blocks", "lacking"]
 
 #: share of a device's logic that a plan may count on: placement needs air
 _LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.93}
-#: the same where multipliers in soft logic fill it: they are many short carry chains
-SOFT_SHARE = {"ecp5": 0.6, "ice40": 0.93}
+#: the same where multipliers in soft logic fill it: they are many short carry chains, of which each
+#: begins a tile (by 60 % an 85F found no place for them)
+SOFT_SHARE = {"ecp5": 0.45, "ice40": 0.93}
 #: share of a device's flip-flops; the one that an iCE40 cell has comes with its LUT
-_FF_SHARE = {"ecp5": 0.75, "ice40": 1.0}
+_FF_SHARE = {"ecp5": 0.65, "ice40": 1.0}
 #: intervals of plans for latency, in units of the least one: frames may follow one another
-_SLOWER = 1.5
+_SLOWER = 1.2
 #: times that queues and converters are counted and the choice is made again
 _ROUNDS = 5
 
