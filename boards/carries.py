@@ -19,12 +19,14 @@ from typing import Any
 
 from .packing import Bit, Cell
 
-__all__ = ["absorb"]
+__all__ = ["absorb", "end"]
 
 #: the table of a bit of an adder, as yosys makes it: ``A ^ (B ^ C if D else 0)``
 _ADDER = "1001011010101010"
 #: at a pin that the table does not look at: the chip ties it, of a 0 nextpnr would make a wire
 _UNUSED = "1"
+#: what a port is connected to that is not; nextpnr wants the port to be there
+_NOWHERE = "x"
 _PINS = 4
 
 _Truth = tuple[int, ...]
@@ -55,6 +57,27 @@ def absorb(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
         moved += len(module["cells"]) - len(cells)
         modules[name] = {**module, "cells": cells}
     return {**netlist, "modules": modules}, moved
+
+
+def end(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The ``netlist`` without carries that nobody reads, and how many: for each of them nextpnr
+    makes a carry cell more, to lead it out.
+    """
+    modules, ended = {}, 0
+    for name, module in netlist["modules"].items():
+        read = {bit for port in module["ports"].values() for bit in port["bits"]}
+        read.update(bit for cell in module["cells"].values()
+                    for port, bits in cell["connections"].items()
+                    if cell["port_directions"][port] != "output" for bit in bits)
+        last = [name for name, cell in module["cells"].items()
+                if cell["type"] == "CCU2C" and not read.issuperset(cell["connections"]["COUT"])]
+        cells = dict(module["cells"])
+        for carry in last:
+            cells[carry] = {**cells[carry],
+                            "connections": cells[carry]["connections"] | {"COUT": [_NOWHERE]}}
+        modules[name] = {**module, "cells": cells}
+        ended += len(last)
+    return {**netlist, "modules": modules}, ended
 
 
 def _absorbed(module: Mapping[str, Any]) -> dict[str, Cell]:

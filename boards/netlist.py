@@ -10,6 +10,7 @@ from ..compiler import tools
 from ..compiler.errors import ToolError
 from . import synthesis
 from .board import Board
+from .kept import read_json, write_json
 
 __all__ = ["Netlist", "netlist"]
 
@@ -49,9 +50,17 @@ def netlist(directory: Path, board: Board,
 def _write_verilog(json: Path, out: Path) -> None:
     """Write yosys' ``json`` netlist as the Verilog ``out``, beside it.
 
-    ECP5's block RAMs get the name of our model: yosys' library has one without contents.
+    ECP5's block RAMs get the name of our model: yosys' library has one without contents. Outputs
+    that lead nowhere are left out, as Verilog has it.
     """
-    script = f"read_json {json.name}; chtype -set DP16KD_MODEL t:DP16KD; write_verilog -noattr"
+    netlist = read_json(json)
+    for module in netlist["modules"].values():
+        for cell in module["cells"].values():
+            cell["connections"] = {port: bits for port, bits in cell["connections"].items()
+                                   if bits != ["x"] or cell["port_directions"][port] != "output"}
+    given = out.with_suffix(".json")
+    write_json(given, netlist)
+    script = f"read_json {given.name}; chtype -set DP16KD_MODEL t:DP16KD; write_verilog -noattr"
     tools.find("yosys").run(["-q", "-p", f"{script} {out.name}"], json.parent,
                             json.parent / "verilog.log")
 

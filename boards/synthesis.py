@@ -100,11 +100,13 @@ def _improve(out: Path) -> Mapping[str, int]:
     """
     netlist, packed = packing.pack(read_json(out / "netlist.json"))
     netlist, gates = carries.absorb(netlist)
+    netlist, ended = carries.end(netlist)
     netlist, luts = constants.localize(netlist)
     write_json(out / "netlist.json", netlist)
     (out / "packing.log").write_text("".join(f"{line}\n" for line in (
         f"{packed.ports} block RAM ports took in {packed.registers} registers",
         f"adders took in {gates} gates",
+        f"{ended} carries lead nowhere",
         f"multipliers got {luts} LUTs for their constants",
         *(f"not packed: {port}" for port in packed.unpacked))))
     return {"TRELLIS_FF": packed.registers, "LUT4": gates - luts}

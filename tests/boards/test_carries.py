@@ -5,7 +5,7 @@ import random
 from itertools import product
 
 import pytest
-from gatewright.boards.carries import absorb
+from gatewright.boards.carries import absorb, end
 
 ADDER = "1001011010101010"
 BITS = 4
@@ -162,3 +162,13 @@ def test_two_masks_cost_no_gate(invert):
     assert count == 4
     for values in product((0, 1), repeat=7):
         assert outputs(after, values) == outputs(netlist, values)
+
+
+def test_a_carry_that_nobody_reads_leads_nowhere():
+    netlist = masked()
+    module = netlist["modules"]["top"]
+    assert end(netlist) == (netlist, 0)
+    module["ports"]["o"]["bits"] = [100, 101]
+    after, count = end(netlist)
+    assert count == 1
+    assert after["modules"]["top"]["cells"]["carry"]["connections"]["COUT"] == ["x"]
