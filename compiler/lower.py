@@ -89,17 +89,19 @@ class _Path:
 
 def _edge(network: Network, edge: Edge, path: _Path) -> None:
     """From a stage's slice or fork to another's input, with a register slice between any two parts
-    that look at the handshake (:attr:`Edge.latency` counts them).
+    that look at the handshake, and one before a join (:attr:`Edge.latency` counts them).
     """
     before = f"{edge.sink or 'output'}_{edge.index}"
     if edge.depth:
         path.insert(f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth,
                                                path.family))
-    if edge.forked or edge.depth:
+    if edge.sliced:
         path.slice(f"{before}_slice", edge.lanes_out)
     for n, config in enumerate(edge.conversions(path.element)):
         path.insert(f"{before}_width_{n}", hw.WidthConverter(config))
         path.slice(f"{before}_width_{n}_slice", config.lanes_out)
+    if edge.joined:
+        path.slice(f"{before}_join_slice", edge.lanes_in)
     path.end(_input(network, edge))
 
 

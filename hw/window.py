@@ -27,6 +27,8 @@ __all__ = ["WindowConfig", "SlidingWindow"]
 
 #: cycles from a row's last read until a new row in its place may be read
 _REUSE = 19
+#: cycles from a pixel's first read until the next one knows whether its window has arrived
+_TOLD = 4
 
 
 @dataclass(frozen=True)
@@ -138,23 +140,48 @@ class WindowConfig:
     def _first_row(self, row: int) -> int:
         return row * self.stride[0] - self.pads[0]
 
-    def needed(self, row: int) -> int:
-        """Rows of the frame that must have arrived before output row ``row`` starts; for a row of
-        border alone the first, so that nothing leaves before its frame is there.
+    def _needed_rows(self, row: int) -> int:
+        """Rows of the frame that output row ``row`` looks at, and those above; for a row of border
+        alone the first, so that nothing leaves before its frame is there.
         """
         return min(max(self._first_row(row) + self.span[0], 1), self.height)
 
     @property
-    def leftover(self) -> int:
-        """Rows at the end of a frame that no output row needs."""
-        return self.height - self.needed(self.height_out - 1)
-
-    def arrivals(self) -> list[int]:
-        """New rows that each output row waits for; the first one also waits out the last frame's
-        leftover.
+    def by_pixel(self) -> bool:
+        """Whether a pixel of output starts as soon as its own window is there. Otherwise a row does
+        when its rows are: pixels of output follow one another faster than more could be told.
         """
-        needed = [self.needed(row) for row in range(self.height_out)]
-        return [b - a for a, b in zip([-self.leftover, *needed], needed, strict=False)]
+        return self.pixel_cycles > _TOLD
+
+    @property
+    def unit(self) -> int:
+        """Pixels that are counted together as they arrive: one, or a row."""
+        return 1 if self.by_pixel else self.width
+
+    def looks_at(self) -> NDArray[np.int64]:
+        """Pixels of the frame up to the last that each pixel of output, or one before, looks at;
+        [height_out, width_out], all in raster order.
+        """
+        rows = np.array([self._needed_rows(row) for row in range(self.height_out)])
+        columns = np.arange(self.width_out) * self.stride[1] - self.pads[1] + self.span[1]
+        ends = (rows[:, None] - 1) * self.width + np.clip(columns, 1, self.width)
+        return np.maximum.accumulate(ends.reshape(-1)).reshape(ends.shape)
+
+    def needed(self) -> NDArray[np.int64]:
+        """Units of the frame that must have arrived before each pixel of output starts."""
+        return -(-self.looks_at() // self.unit)
+
+    @property
+    def leftover(self) -> int:
+        """Units at the end of a frame that no output needs."""
+        return self.height * self.width // self.unit - int(self.needed()[-1, -1])
+
+    def arrivals(self) -> NDArray[np.int64]:
+        """New units that each pixel of output waits for; the first one also waits out the last
+        frame's leftover.
+        """
+        new = np.diff(self.needed().reshape(-1), prepend=-self.leftover)
+        return new.reshape(self.height_out, self.width_out)
 
     def releases(self) -> list[int]:
         """Rows that are free for new ones after each output row."""
@@ -170,8 +197,8 @@ class WindowConfig:
     @property
     def ahead(self) -> int:
         """Most rows released before they have come: a frame's leftover, or what strides skip."""
-        released = np.cumsum(self.releases())
-        return max(0, *(int(n) - self.needed(row) for row, n in enumerate(released)))
+        arrived = self.needed()[:, -1] * self.unit // self.width
+        return max(0, int((np.cumsum(self.releases()) - arrived).max()))
 
     @property
     def banks(self) -> tuple[int, int]:
@@ -192,9 +219,9 @@ class WindowConfig:
         """
         last = max(self._first_row(self.height_out - 1), 0)
         held = self.height - last
-        needed = max(self.needed(row) - max(self._first_row(row), 0)
+        needed = max(self._needed_rows(row) - max(self._first_row(row), 0)
                      for row in range(self.height_out))
-        enough = max(needed + self.stride[0], held + self.needed(0))
+        enough = max(needed + self.stride[0], held + self._needed_rows(0))
         writing = self.width * self.words * self.stride[0]
         if self.height > 1 or writing + _REUSE > self.row_cycles:
             enough += max(self.stride[0] * ceil_div(_REUSE, self.row_cycles),
@@ -277,7 +304,7 @@ class SlidingWindow(wiring.Component):
         m.d.comb += [
             reader.grant.eq(self.grant),
             self.start.eq(reader.start),
-            reader.row_written.eq(writer.row_written),
+            reader.arrived.eq(writer.arrived),
             writer.released.eq(reader.released),
         ]
 
@@ -335,7 +362,7 @@ class _Writer(wiring.Component):
             "bank_column": Out(range(max(2, config.banks[1]))),
             "data": Out(config.chunk * config.element.width),
             "enable": Out(1),
-            "row_written": Out(1),
+            "arrived": Out(1),
             "released": In(config.released),
         })
 
@@ -355,9 +382,10 @@ class _Writer(wiring.Component):
         # that just ends. Rows released before they were written count as space at once.
         released, fewer = delay(m, self.released, 1), delay(m, self.released - 1, 1)
         # A finished row is counted a cycle late, unless the next may end by then.
+        row_done = delay_flags(m, finished, 1)
         counted = recent = finished
         if c.width * c.words > 1:
-            counted, recent = self.row_written, finished | self.row_written
+            counted, recent = row_done, finished | row_done
         change = Signal(fewer.shape())
         later = []
         for kept in (1, 2):
@@ -366,12 +394,13 @@ class _Writer(wiring.Component):
             later.append(space + change)
             m.d.sync += space.eq(later[-1])
         none_left = Mux(recent, later[1][-1], later[0][-1])
-        m.d.sync += [change.eq(Mux(counted, fewer, released)), self.row_written.eq(finished),
+        m.d.sync += [change.eq(Mux(counted, fewer, released)),
                      ready.eq(~none_left), closed.eq(none_left)]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
-        written, row_done = delay_flags(m, accept, 1), delay_flags(m, finished, 1)
+        written = delay_flags(m, accept, 1)
         pixel_done = delay_flags(m, accept & loops.ends["word"], 1)
+        m.d.comb += self.arrived.eq(pixel_done if c.by_pixel else row_done)
         ring = Loops(m, row_done, {"bank": c.banks[0], "line": c.rows // c.banks[0]})
         bank_column = Signal.like(self.bank_column)
         line, at = Signal(range(max(2, c.depth))), Signal(range(max(2, c.depth)))
@@ -411,7 +440,7 @@ class _Reader(wiring.Component):
         super().__init__({
             "grant": In(1),
             "start": Out(1),
-            "row_written": In(1),
+            "arrived": In(1),
             "released": Out(c.released),
             "address": Out(range(max(2, c.depth))).array(*c.banks),
             "row_bank": Out(c.banks[0]),
@@ -429,35 +458,22 @@ class _Reader(wiring.Component):
             "word": c.group_words, "tap_column": c.steps[1], "tap_row": c.steps[0],
             "repeat": c.passes, "group": c.groups, "column": c.width_out, "row": c.height_out})
         reduction_ends, row_ends = loops.ends["tap_row"], loops.ends["column"]
+        ends = loops.ends["group"] if c.by_pixel else row_ends
 
-        # A reduction starts by grant; a row when its input has arrived, that is, unless what has
-        # arrived beyond what this row needs is negative: ``waits`` is worked out a cycle ahead.
-        starts_reduction, starts_row, waits = Signal(init=1), Signal(init=1), Signal(init=1)
-        arrivals = c.arrivals()
-        margin = Signal(signed(ceil_log2(c.rows + 2 * c.height + 2) + 1),
-                        init=c.leftover - arrivals[0])
-        row = loops.count["row"]
+        # A reduction starts by grant; a pixel (or a row) when its input has arrived, that is,
+        # unless what has arrived beyond what it needs is negative: ``waits`` is worked out a cycle
+        # ahead.
+        starts_reduction, starts, waits = Signal(init=1), Signal(init=1), Signal(init=1)
         m.d.comb += [
             go.eq(~waits & (~starts_reduction | self.grant)),
             self.start.eq(~waits & starts_reduction & self.grant),
         ]
         with m.If(go):
-            m.d.sync += [starts_reduction.eq(reduction_ends), starts_row.eq(row_ends)]
-        counted, following = go & starts_row, [*arrivals[1:], arrivals[0]]
-        most = max(arrivals)
-        change = Signal(signed(most.bit_length() + 2))
-        if c.row_cycles > 3:
-            # counted three cycles late, before the next row can begin
-            counted, domain = delay_flags(m, counted, 2), m.d.sync
-            wanted = self._row_table(m, "wanted", row, following, most + 1)
-        else:
-            wanted, domain = Signal(range(most + 1)), m.d.comb
-            _table(m, wanted, row, following)
-        domain += change.eq(self.row_written - Mux(counted, wanted, 0))
-        later = margin + change
-        m.d.sync += [margin.eq(later),
-                     waits.eq(Mux(go, row_ends, starts_row) & later[len(margin) - 1])]
+            m.d.sync += [starts_reduction.eq(reduction_ends), starts.eq(ends)]
+        few = self._margin(m, loops, go & starts)
+        m.d.sync += waits.eq(Mux(go, ends, starts) & few)
 
+        row = loops.count["row"]
         # Rows are free once the last read of them is done.
         freed = self._row_table(m, "freed", row, c.releases(), max(c.releases()) + 1)
         row_done = delay_flags(m, go & row_ends, self._RELEASE)
@@ -484,6 +500,47 @@ class _Reader(wiring.Component):
 
     #: cycles from a row's last read to its release: not before the memory was read
     _RELEASE = 4
+
+    def _margin(self, m, loops, begins):
+        """Whether less has arrived than what begins next needs; ``begins``: it does so now."""
+        c = self.config
+        arrivals = c.arrivals()
+        most = (c.rows + 2 * c.height + 2) * c.width // c.unit
+        margin = Signal(signed(ceil_log2(most) + 1), init=int(c.leftover - arrivals[0, 0]))
+        # what the next row needs beyond this one
+        onward = np.roll(arrivals[:, 0], -1).tolist()
+        change = Signal(signed(max(onward).bit_length() + 2))
+        if c.by_pixel:
+            wanted = self._wanted(m, loops, arrivals, onward, delay_flags(m, begins, 2))
+            m.d.sync += change.eq(self.arrived - wanted)
+        elif c.row_cycles > 3:
+            # counted three cycles late, before the next row can begin
+            wanted = self._row_table(m, "wanted", loops.count["row"], onward, max(onward) + 1)
+            m.d.sync += change.eq(self.arrived - Mux(delay_flags(m, begins, 2), wanted, 0))
+        else:
+            wanted = Signal(range(max(onward) + 1))
+            _table(m, wanted, loops.count["row"], onward)
+            m.d.comb += change.eq(self.arrived - Mux(begins, wanted, 0))
+        later = margin + change
+        m.d.sync += margin.eq(later)
+        return later[len(margin) - 1]
+
+    def _wanted(self, m, loops, arrivals, onward, begun):
+        """What the next pixel needs beyond the one that has ``begun`` two cycles ago, a cycle
+        later. Within a row that is the same for all rows that need any.
+        """
+        column, row = loops.count["column"], loops.count["row"]
+        wanted = Signal(range(max(2, arrivals.max() + 1)), reset_less=True)
+        next_row = self._row_table(m, "wanted_row", row, onward, max(onward) + 1)
+        last = delay(m, loops.last["column"], 2)
+        across = [*arrivals[0, 1:].tolist(), 0]
+        here = 0
+        if any(across):
+            more = arrivals[:, 1:].any(axis=1).astype(int).tolist()
+            steps = self._row_table(m, "wanted_column", column, across, max(across) + 1)
+            here = Mux(self._row_table(m, "wanted_more", row, more, 2), steps, 0)
+        m.d.sync += wanted.eq(Mux(begun, Mux(last, next_row, here), 0))
+        return wanted
 
     def _ahead(self, m, value, cycles):
         """``value``, which stays for at least so many ``cycles``, by the last of them: from a

@@ -41,7 +41,7 @@ class Edge:
 
     A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they
     differ where a reshape lies between. ``depth`` beats of queue stand at the source's width.
-    ``forked``: others take the value too.
+    ``forked``: others take the value too; ``joined``: the sink waits for others too.
     """
 
     source: str | None
@@ -55,6 +55,7 @@ class Edge:
     pixels_in: int
     depth: int
     forked: bool
+    joined: bool
 
     @property
     def common(self) -> int:
@@ -77,6 +78,14 @@ class Edge:
         return tuple(hw.WidthConfig(channels, before, after, element)
                      for channels, before, after in steps if before != after)
 
+    @property
+    def sliced(self) -> bool:
+        """Whether a register slice stands behind a fork or a queue. (One stands at every source,
+        behind every conversion and before a join, whose inputs come from far apart and look at each
+        other's handshake.)
+        """
+        return self.forked or self.depth > 0
+
     def cycles(self) -> int:
         """Cycles a frame takes through the width conversion."""
         return self.pixels_in * ceil(self.channels_in / self.common)
@@ -85,8 +94,8 @@ class Edge:
     def latency(self) -> int:
         """Cycles from the source to the sink: queue, conversions, and the slices between them."""
         narrows, widens = self.lanes_out != self.common, self.lanes_in != self.common
-        sliced = self.forked or self.depth > 0
-        return (hw.RegisterSlice.latency * (1 + sliced + narrows + widens) + narrows
+        slices = 1 + self.sliced + self.joined + narrows + widens
+        return (hw.RegisterSlice.latency * slices + narrows
                 + hw.Fifo.latency * (self.depth > 0))
 
 
@@ -165,12 +174,12 @@ class Network:
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """All streams, in the order of the stages that take them; the output's last."""
-        found = [self._edge(name, index, stage.name)
+        found = [self._edge(name, index, stage.name, joined=len(self.op(stage).inputs) > 1)
                  for stage in self.plan.stages
                  for index, name in enumerate(self.op(stage).inputs)]
         return (*found, self._edge(self.graph.outputs[0].value, 0, None))
 
-    def _edge(self, name: str, index: int, sink: str | None) -> Edge:
+    def _edge(self, name: str, index: int, sink: str | None, *, joined: bool = False) -> Edge:
         value = self.root(name)
         stage = self.stage_of.get(value)
         lanes_out = self.designs[stage.name].lanes_out if stage else self.plan.lanes_in
@@ -182,7 +191,7 @@ class Network:
         depth = self.plan.queues.get((sink or "", index), 0) * ceil(source.channels / lanes_out)
         return Edge(stage.name if stage else None, sink, index, value, lanes_out, lanes_in,
                     source.channels, there.channels, there.pixels, depth,
-                    self._taken.count(value) > 1)
+                    self._taken.count(value) > 1, joined)
 
     @cached_property
     def _taken(self) -> list[str]:
@@ -220,8 +229,9 @@ class Network:
         for edge in self.edges:
             element = hw_shape(self.graph.quant(edge.value).dtype)
             width = edge.lanes_out * element.width
-            slices = 1 + (edge.forked or edge.depth > 0)
-            parts.append(hw.RegisterSlice.estimate(width, family) * slices)
+            parts.append(hw.RegisterSlice.estimate(width, family) * (1 + edge.sliced))
+            if edge.joined:
+                parts.append(hw.RegisterSlice.estimate(edge.lanes_in * element.width, family))
             for conversion in edge.conversions(element):
                 parts += [conversion.resources(),
                           hw.RegisterSlice.estimate(conversion.lanes_out * element.width, family)]

@@ -1,4 +1,4 @@
-"""When each row passes: the latency of one frame through an idle network."""
+"""When each pixel passes: the latency of one frame through an idle network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,36 +6,44 @@ from functools import lru_cache, singledispatch
 from math import ceil, inf
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ... import hw
 from .network import Edge, Network
 from .stages import ConvDesign, Design, PoolDesign, SimpleDesign
 
 __all__ = ["Pace", "Path", "Run", "Schedule", "latency", "pace"]
 
-#: a beat accepted, written, counted as a row and seen by the reader
+#: a pixel's last beat accepted, written, counted and seen by the reader
 _ARRIVAL = 3
+
+_Times = NDArray[np.float64]
+_Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Pace:
     """What of a stage's design the schedule depends on.
 
-    ``row``: cycles that the results of a row of output take; ``latency``: from there to the last of
-    them out; ``writing``: cycles that a row of input takes at least on its way into the line
-    buffer; ``room``: rows that the buffer holds. Means of several designs have real numbers.
+    ``pixel``: cycles that the results of a pixel of output take; ``latency``: from there to the
+    last of them out; ``writing``: cycles that a pixel of input takes at least on its way into the
+    line buffer; ``room``: rows that the buffer holds; ``unit``: pixels of input that the stage
+    waits for together. Means of several designs have real numbers.
     """
 
-    row: float
+    pixel: float
     latency: float
     writing: float = 0
     room: float = inf
+    unit: int = 1
 
 
 @dataclass(frozen=True)
 class Path:
     """A chain of events, each the last that the next one waits for.
 
-    ``counts``: how often each stage's row, latency and writing lie on it; ``rest``: what does not
+    ``counts``: how often each stage's pixel, latency and writing lie on it; ``rest``: what does not
     depend on any stage. ``length`` is the sum of it all.
     """
 
@@ -43,51 +51,52 @@ class Path:
     rest: float
 
     def length(self, paces: Sequence[Pace]) -> float:
-        return self.rest + sum(a * p.row + b * p.latency + c * p.writing
+        return self.rest + sum(a * p.pixel + b * p.latency + c * p.writing
                                for (a, b, c), p in zip(self.counts, paces, strict=True))
 
 
 def latency(network: Network) -> int:
     """Cycles from the first beat in to the last beat out, both counted."""
     schedule = Schedule(network)
-    paces = [pace(network.designs[stage.name], network.graph.shape(stage.ops[0]).height)
-             for stage in network.plan.stages]
+    paces = [pace(network.designs[stage.name]) for stage in network.plan.stages]
     late = {edge: edge.latency for edge in network.edges}
     for n, window in enumerate(schedule.windows):
         for edge in schedule.inputs[n]:
             if window is not None and edge.converts:
                 paces[n] = replace(paces[n], writing=max(paces[n].writing,
-                                                         edge.cycles() // window.height))
+                                                         edge.cycles() // edge.pixels_in))
     return int(schedule.run(paces, network.plan.lanes_in, late).last) + network.edges[-1].latency
 
 
 @lru_cache(maxsize=4096)
-def _rows(window: hw.WindowConfig) -> tuple[list[int], list[int]]:
-    """Of each row of output: the rows of input it needs, those that are free after it."""
-    return [window.needed(row) for row in range(window.height_out)], window.releases()
+def _pixels(window: hw.WindowConfig) -> tuple[_Places, list[int]]:
+    """Of each pixel of output, [rows, columns], how many pixels of input it needs; of each row of
+    output, the rows of input that are free after it.
+    """
+    return window.looks_at(), window.releases()
 
 
 @singledispatch
-def pace(design: Design, height: int) -> Pace:
-    """The pace of a design with ``height`` rows of output, its input as wide as it likes."""
+def pace(design: Design) -> Pace:
+    """The pace of a design, its input as wide as it likes."""
     raise NotImplementedError
 
 
 @pace.register(ConvDesign)
 @pace.register(PoolDesign)
-def _(design: ConvDesign | PoolDesign, height: int) -> Pace:
+def _(design: ConvDesign | PoolDesign) -> Pace:
     feed, window = design.feed, design.feed.window
-    return Pace(window.width_out * window.groups * feed.passes * feed.folds, design.latency,
-                window.width * window.words, window.rows)
+    return Pace(window.groups * feed.passes * feed.folds, design.latency, window.words, window.rows,
+                feed.walk.unit)
 
 
 @pace.register
-def _(design: SimpleDesign, height: int) -> Pace:
-    return Pace(design.beats // height, design.latency)
+def _(design: SimpleDesign) -> Pace:
+    return Pace(design.beats // design.pixels_out, design.latency)
 
 
 class Schedule:
-    """The rows of a network, from which stages to which, for any pace of each stage.
+    """The pixels of a network, from which stages to which, for any pace of each stage.
 
     ``inputs`` and ``windows`` (None for a stage without) are in the order of the stages.
     """
@@ -96,26 +105,22 @@ class Schedule:
         graph, stages = network.graph, network.plan.stages
         self.shape = graph.values[graph.inputs[0].value].shape
         place = {stage.name: n for n, stage in enumerate(stages)}
-        shapes = [graph.shape(stage.ops[0]) for stage in stages]
         self.inputs = [[edge for edge in network.edges if edge.sink == stage.name]
                        for stage in stages]
+        designs = [network.designs[stage.name] for stage in stages]
         self.windows = [design.feed.window if isinstance(design, ConvDesign | PoolDesign) else None
-                        for design in (network.designs[stage.name] for stage in stages)]
+                        for design in designs]
         self.last_stage = place[str(network.edges[-1].source)]
         self.steps: list[_Step] = []
-        for shape, window, edges in zip(shapes, self.windows, self.inputs, strict=True):
-            rows = window.height if window else shape.height
+        for window, edges in zip(self.windows, self.inputs, strict=True):
             inputs = []
             for edge in edges:
                 source = None if edge.source is None else place[edge.source]
-                row = (self.shape.channels if source is None
-                       else shapes[source].width * shapes[source].channels)
-                whole = edge.pixels_in * edge.channels_in
-                # the last row (a pixel, of the network's input) that a row of ours waits for
-                inputs.append((source, [ceil(ceil((n + 1) * whole / rows) / row) - 1
-                                        for n in range(rows)], edge))
-            needed, released = _rows(window) if window else (None, [])
-            self.steps.append(_Step(shape.height, inputs, needed, released))
+                # the last pixel that a pixel of ours waits for
+                channels = np.arange(1, edge.pixels_in + 1) * edge.channels_in
+                inputs.append((source, -(-channels // edge.channels_out) - 1, edge))
+            needed, released = _pixels(window) if window else (None, [])
+            self.steps.append(_Step(inputs, needed, released, window.width if window else 1))
 
     def run(self, paces: Sequence[Pace], lanes_in: int,
             through: Mapping[Edge, int] = MappingProxyType({})) -> "Run":
@@ -128,129 +133,153 @@ class Schedule:
 
 @dataclass(frozen=True)
 class _Step:
-    """A stage's rows: of each input the stage before it (None: the network's input) and which of
-    its rows each of ours waits for; with a window, the rows that each row of output needs and
-    those that it frees.
+    """A stage's pixels: of each input the stage before it (None: the network's input) and which of
+    its pixels each of ours waits for; with a window, how many pixels of input each pixel of output
+    needs, [rows, columns], how many rows each row of output frees, and how many pixels a row has.
     """
 
-    height: int
-    inputs: list[tuple[int | None, list[int], Edge]]
-    needed: list[int] | None
+    inputs: list[tuple[int | None, _Places, Edge]]
+    needed: _Places | None
     released: list[int]
+    width: int
+
+    def fits(self, room: int, begins: _Times, finish: _Times) -> bool:
+        """Whether a buffer of so many rows has a free place for each row when its first pixel
+        begins to come.
+        """
+        assert self.needed is not None
+        rows = -(-int(self.needed[-1, -1]) // self.width)
+        if rows <= room:
+            return True
+        ends = finish.reshape(self.needed.shape)[:, -1]
+        before = np.searchsorted(np.cumsum(self.released), np.arange(1, rows - room + 1))
+        return bool((ends[before] <= begins[room * self.width:rows * self.width:self.width]).all())
+
+
+def _follow(ready: _Times, each: float, before: float) -> _Times:
+    """When things end that take ``each`` cycles, one after the other and after ``before``, none
+    earlier than it is ``ready``.
+    """
+    steps = each * np.arange(len(ready))
+    return np.maximum(np.maximum.accumulate(ready - steps), before) + steps + each
+
+
+def _together(needed: _Places, unit: int) -> _Places:
+    """The last pixel that each waits for which needs so many, as they are counted."""
+    return -(-needed // unit) * unit - 1
+
+
+def _waited(ready: _Times, each: float, before: float, last: int) -> int:
+    """The thing up to the ``last`` whose being ready all after it waited for; -1: ``before``."""
+    slack = (ready - each * np.arange(len(ready)))[last::-1]
+    latest = int(slack.argmax())
+    return last - latest if slack[latest] >= before else -1
 
 
 class Run:
-    """One frame: of each stage the cycles in which its rows of input are written, its rows of
-    output have been read for, and have left.
+    """One frame: of each stage the cycles in which its pixels of input come and are written, and
+    in which its pixels of output leave.
     """
 
     def __init__(self, schedule: Schedule, paces: Sequence[Pace], a_pixel: int):
         self.schedule, self.paces, self.a_pixel = schedule, paces, a_pixel
-        self.arrivals: list[list[list[float]]] = []
-        self.written: list[list[float]] = []
-        self.finish: list[list[float]] = []
-        self.leaves: list[list[float]] = []
+        self.arrivals: list[list[_Times]] = []
+        self.written: list[_Times | None] = []
+        self.leaves: list[_Times] = []
 
     @property
     def last(self) -> float:
         """The latency: from the first beat in to the last one out, both counted."""
-        return self.leaves[self.schedule.last_stage][-1] + 1
+        return float(self.leaves[self.schedule.last_stage][-1]) + 1
 
     def add(self, step: "_Step", pace: Pace, through: Mapping[Edge, int]) -> None:
         """The next stage in flow order."""
-        arrivals: list[list[float]] = []
+        arrivals = []
         for source, places, edge in step.inputs:
-            late = through.get(edge, 0)
-            if source is None:
-                arrivals.append([(n + 1) * self.a_pixel - 1 + late for n in places])
-            else:
-                leaves = self.leaves[source]
-                arrivals.append([leaves[n] + late for n in places])
+            there = ((places + 1.0) * self.a_pixel - 1 if source is None
+                     else self.leaves[source][places])
+            arrivals.append(there + through.get(edge, 0))
         self.arrivals.append(arrivals)
         if step.needed is None:
-            self._plain(step, pace, arrivals)
-        else:
-            self._window(step, step.needed, pace, arrivals[0])
-
-    def _window(self, step: "_Step", needed: list[int], pace: Pace,
-                arrivals: list[float]) -> None:
-        """Rows are written as they come, if there is room; read as they are there."""
-        busy, writing, room = pace.row, pace.writing, pace.room
-        written: list[float] = []
-        finish: list[float] = []
-        free = [0.0] * (len(arrivals) if room == inf else int(room))
-        began, done = 0.0, 0.0
-        for need, released in zip(needed, step.released, strict=True):
-            for n in range(len(written), need):
-                began = max(began, free[n])
-                began = max(arrivals[n], began + writing)
-                written.append(began)
-            done = max(done, written[need - 1] + _ARRIVAL) + busy
-            finish.append(done)
-            if room != inf:
-                free += [done] * released
+            # a pixel leaves when its last beat has come through, and after the pixel before it
+            self.written.append(None)
+            self.leaves.append(_follow(self._through(arrivals, pace), pace.pixel, -inf))
+            return
+        written, finish = _written(step, pace, arrivals[0])
         self.written.append(written)
-        self.finish.append(finish)
-        self.leaves.append([done + pace.latency for done in finish])
+        self.leaves.append(finish + pace.latency)
 
-    def _plain(self, step: "_Step", pace: Pace, arrivals: list[list[float]]) -> None:
-        """A row leaves when its last beat has come through, and after the row before it."""
-        leaves: list[float] = []
-        before = -inf
-        for there in map(max, *arrivals) if len(arrivals) > 1 else arrivals[0]:
-            before = max(there + pace.latency, before + pace.row)
-            leaves.append(before)
-        self.written.append([])
-        self.finish.append([])
-        self.leaves.append(leaves)
+    @staticmethod
+    def _through(arrivals: list[_Times], pace: Pace) -> _Times:
+        """When the pixels of a stage without a window are ready to leave."""
+        there: _Times = np.maximum.reduce(arrivals) + (pace.latency - pace.pixel)
+        return there
 
     def path(self) -> Path:
         """The chain of events that the last beat out waited for; with room in all buffers."""
         counts = [[0, 0, 0] for _ in self.paces]
         stage: int | None = self.schedule.last_stage
-        row = self.schedule.steps[self.schedule.last_stage].height - 1
+        pixel = len(self.leaves[self.schedule.last_stage]) - 1
         rest = 1.0
         while stage is not None:
             step = self.schedule.steps[stage]
             if step.needed is None:
-                row, which = self._back_plain(stage, row, counts[stage])
+                pixel, which = self._back_plain(stage, pixel, counts[stage])
             else:
-                row, cycles = self._back_window(stage, step.needed, row, counts[stage])
-                rest, which = rest + cycles, 0
-            if row < 0:
+                pixel, which = self._back_window(stage, step.needed, pixel, counts[stage]), 0
+                rest += _ARRIVAL
+            if pixel < 0:
                 break
             source, places, _ = step.inputs[which]
-            row = places[row]
+            pixel = int(places[pixel])
             if source is None:
-                rest += (row + 1) * self.a_pixel - 1
+                rest += (pixel + 1) * self.a_pixel - 1
             stage = source
         return Path(tuple((a, b, c) for a, b, c in counts), rest)
 
-    def _back_plain(self, stage: int, row: int, count: list[int]) -> tuple[int, int]:
-        """From a row of output to the row of an input it waited for: its number, which input."""
-        leaves, arrivals, pace = self.leaves[stage], self.arrivals[stage], self.paces[stage]
-        while True:
-            which = max(range(len(arrivals)), key=lambda n: arrivals[n][row])
-            if row == 0 or arrivals[which][row] + pace.latency >= leaves[row - 1] + pace.row:
-                count[1] += 1
-                return row, which
-            count[0] += 1
-            row -= 1
-
-    def _back_window(self, stage: int, needed: list[int], row: int,
-                     count: list[int]) -> tuple[int, float]:
-        """From a row of output to the row of input it waited for (below 0: none), and the cycles
-        between that no pace tells.
+    def _back_plain(self, stage: int, pixel: int, count: list[int]) -> tuple[int, int]:
+        """From a pixel of output to the pixel of an input it waited for: its number, which input.
         """
-        written, finish = self.written[stage], self.finish[stage]
-        (arrivals,), writing = self.arrivals[stage], self.paces[stage].writing
-        count[0] += 1
+        arrivals, pace = self.arrivals[stage], self.paces[stage]
+        first = _waited(self._through(arrivals, pace), pace.pixel, -inf, pixel)
+        count[0] += pixel - first
         count[1] += 1
-        while row > 0 and finish[row - 1] >= written[needed[row] - 1] + _ARRIVAL:
-            count[0] += 1
-            row -= 1
-        line = needed[row] - 1
-        while line >= 0 and arrivals[line] < (written[line - 1] if line else 0.0) + writing:
-            count[2] += 1
-            line -= 1
-        return line, _ARRIVAL
+        return first, max(range(len(arrivals)), key=lambda n: float(arrivals[n][first]))
+
+    def _back_window(self, stage: int, needed: _Places, pixel: int, count: list[int]) -> int:
+        """From a pixel of output to the pixel of input it waited for; below 0: none."""
+        written, pace = self.written[stage], self.paces[stage]
+        assert written is not None
+        wanted = _together(needed, pace.unit).reshape(-1)
+        first = _waited(written[wanted], pace.pixel, -inf, pixel)
+        count[0] += pixel - first + 1
+        count[1] += 1
+        last = int(wanted[first])
+        came = _waited(self.arrivals[stage][0] - pace.writing, pace.writing, 0.0, last)
+        count[2] += last - came
+        return came
+
+
+def _written(step: "_Step", pace: Pace, arrivals: _Times) -> tuple[_Times, _Times]:
+    """Pixels are written as they come, if there is room, and read as they are there: when each of
+    the input is written, and each of the output has been read for.
+    """
+    assert step.needed is not None
+    ready, wanted = arrivals - pace.writing, _together(step.needed, pace.unit)
+    written = _follow(ready, pace.writing, 0.0)
+    finish = _follow(written[wanted.reshape(-1)] + _ARRIVAL, pace.pixel, 0.0)
+    if pace.room == inf or step.fits(int(pace.room), written - pace.writing, finish):
+        return written, finish
+    # row after row: a row is written when its place is free
+    free, came, done = [0.0] * int(pace.room), 0, 0.0
+    rows = []
+    for row, released in zip(wanted, step.released, strict=True):
+        while came <= row[-1]:
+            end = (came // step.width + 1) * step.width
+            before = max(written[came - 1] if came else 0.0, free[came // step.width])
+            written[came:end] = _follow(ready[came:end], pace.writing, before)
+            came = end
+        rows.append(_follow(written[row] + _ARRIVAL, pace.pixel, done))
+        done = float(rows[-1][-1])
+        free += [done] * released
+    return written, np.concatenate(rows)

@@ -39,13 +39,13 @@ def shorten(chooser: Chooser, template: Network, budget: Budget, left: Budget,
     """Choices of about the least latency within ``left``, the shortest first; the bound is for the
     whole ``budget``, of which queues and converters take the rest.
 
-    A frame's last beat waits for a chain of events, each of which lasts a row, a latency or a
-    row's way into a buffer of some stage (:class:`~.schedule.Path`). So the latency is the longest
-    of many sums, each of which is linear in which option a stage takes, and convex as a whole. The
-    program starts with no sums, and each round adds the longest one under its own answer (Kelley's
-    cutting planes), first for mixtures of options, which gives the bound, then for whole ones. What
-    the program leaves out (rows that a buffer has no room for, widths that do not match) is made
-    good by changing one stage at a time.
+    A frame's last beat waits for a chain of events, each of which lasts a pixel, a latency or a
+    pixel's way into a buffer of some stage (:class:`~.schedule.Path`). So the latency is the
+    longest of many sums, each of which is linear in which option a stage takes, and convex as a
+    whole. The program starts with no sums, and each round adds the longest one under its own answer
+    (Kelley's cutting planes), first for mixtures of options, which gives the bound, then for whole
+    ones. What the program leaves out (rows that a buffer has no room for, widths that do not match)
+    is made good by changing one stage at a time.
 
     ``slowest``: cycles a frame that no stage and no width converter goes beyond.
     """
@@ -56,8 +56,6 @@ class _Shortener:
     def __init__(self, chooser: Chooser, template: Network, budget: Budget, slowest: int):
         self.chooser, self.budget, self.slowest = chooser, budget, slowest
         self.schedule = Schedule(template)
-        graph = template.graph
-        self.heights = [graph.shape(menu.op.output).height for menu in chooser.menus]
         self.lists = [menu.speeds(slowest, budget.blocks * max(1, menu.per_block)
                                   + budget.cells // (1 + menu.soft[0])) for menu in chooser.menus]
 
@@ -65,13 +63,12 @@ class _Shortener:
         """The least pace of each option: with the widest input, and room for all rows, for what
         buffers and widths add is not linear, and little.
         """
-        found = [[replace(pace(o.design, height), room=inf) for o in options]
-                 for options, height in zip(lists, self.heights, strict=True)]
+        found = [[replace(pace(o.design), room=inf) for o in options] for options in lists]
         for source, sink, edge in self.chooser.joints:
             window = self.schedule.windows[sink]
             if source is None and window is not None:
-                found[sink] = [replace(p, writing=max(p.writing, edge.pixels_in // window.height
-                                                      * (edge.channels_in // self._common(o))))
+                found[sink] = [replace(p, writing=max(p.writing,
+                                                      edge.channels_in // self._common(o)))
                                for o, p in zip(lists[sink], found[sink], strict=True)]
         return found
 
@@ -86,7 +83,7 @@ class _Shortener:
         lanes_in = self.chooser.lanes_in(chosen, self.slowest, eager=True)
         if lanes_in is None:
             return inf
-        paces = [pace(o.design, height) for o, height in zip(chosen, self.heights, strict=True)]
+        paces = [pace(o.design) for o in chosen]
         late = {}
         for joint, (source, sink, edge) in enumerate(self.chooser.joints):
             lanes = lanes_in if source is None else chosen[source].lanes[1]
@@ -97,7 +94,7 @@ class _Shortener:
             window = self.schedule.windows[sink]
             if window is not None:
                 paces[sink] = replace(paces[sink], writing=max(paces[sink].writing,
-                                                               cycles // window.height))
+                                                               cycles // edge.pixels_in))
         return self.schedule.run(paces, lanes_in, late).last
 
     def improved(self, chosen: list[Option], left: Budget) -> list[Option]:
@@ -194,7 +191,7 @@ class _Model:
         """The longest path is at least this one."""
         row = {self.longest: 1.0}
         for variables, paces, counts in zip(self.taken, self.paces, path.counts, strict=True):
-            row |= {v: -sum(n * x for n, x in zip(counts, (p.row, p.latency, p.writing),
+            row |= {v: -sum(n * x for n, x in zip(counts, (p.pixel, p.latency, p.writing),
                                                   strict=True))
                     for v, p in zip(variables, paces, strict=True)}
         self.program.row(row, path.rest, float("inf"))
@@ -206,7 +203,7 @@ class _Model:
         means, places = [], []
         for variables, paces in zip(self.taken, self.paces, strict=True):
             weights = values[variables]
-            means.append(Pace(float(weights @ [p.row for p in paces]),
+            means.append(Pace(float(weights @ [p.pixel for p in paces]),
                               float(weights @ [p.latency for p in paces]),
                               float(weights @ [p.writing for p in paces])))
             places.append(int(weights.argmax()))
@@ -215,8 +212,8 @@ class _Model:
 
 def _near(options: Sequence[Option], paces: Sequence[Pace], mean: Pace) -> list[Option]:
     """Those about as fast as the mean, and the next ones either way."""
-    rows = [p.row for p in paces]
-    slower = min((row for row in rows if row >= mean.row), default=inf)
-    faster = max((row for row in rows if row <= mean.row), default=0)
-    low, high = min(mean.row / _NEAR, faster), max(mean.row * _NEAR, slower)
-    return [o for o, row in zip(options, rows, strict=True) if low <= row <= high]
+    pixels = [p.pixel for p in paces]
+    slower = min((n for n in pixels if n >= mean.pixel), default=inf)
+    faster = max((n for n in pixels if n <= mean.pixel), default=0)
+    low, high = min(mean.pixel / _NEAR, faster), max(mean.pixel * _NEAR, slower)
+    return [o for o, n in zip(options, pixels, strict=True) if low <= n <= high]
