@@ -27,6 +27,9 @@ from .quantize.requantize import (
 
 __all__ = ["accelerator", "component"]
 
+#: cycles that something is on its way beyond a stage's latency: in queues and converters
+_MORE = 16
+
 #: a stage's name ("" for the accelerator's own ends), its port, and which one of several
 _Port = tuple[str, str] | tuple[str, str, int]
 
@@ -44,7 +47,8 @@ def accelerator(network: Network) -> hw.Accelerator:
     return hw.Accelerator(
         stages, links,
         hw.Border(network.plan.lanes_in, hw_shape(graph.quant(first).dtype), network.beats_in),
-        hw.Border(lanes_out, hw_shape(graph.quant(last.value).dtype), beats_out))
+        hw.Border(lanes_out, hw_shape(graph.quant(last.value).dtype), beats_out),
+        hold=_MORE + max(design.latency for design in network.designs.values()))
 
 
 def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]:

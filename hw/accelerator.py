@@ -10,7 +10,6 @@ from amaranth import (
     Elaboratable,
     Module,
     Mux,
-    ResetSignal,
     Shape,
     Signal,
 )
@@ -58,7 +57,8 @@ class Accelerator(wiring.Component):
     """Stages, each a component with stream ports, wired as ``links`` say.
 
     Element j of a beat is at bits ``j * width`` of ``tdata``; ``tlast`` marks the last beat of a
-    frame on the way out and is not looked at on the way in.
+    frame on the way out and is not looked at on the way in. A reset of a cycle or more forgets all
+    frames; until it has passed every stage neither end moves.
 
     Members
     -------
@@ -67,8 +67,11 @@ class Accelerator(wiring.Component):
     """
 
     def __init__(self, stages: Mapping[str, Elaboratable], links: Sequence[Link],
-                 source: Border, sink: Border):
+                 source: Border, sink: Border, hold: int = 0):
+        """``hold``: cycles after which nothing is on its way in a stage that starts nothing more.
+        """
         self.stages = stages
+        self.hold = hold
         self.links = links
         self.source = source
         self.sink = sink
@@ -81,8 +84,14 @@ class Accelerator(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # The reset walks along the stages, a register each, and input is taken when it has passed.
-        resetting = ResetSignal()
+        # The reset is held, then its end walks along the stages, a register each; the ends open
+        # when it has passed.
+        walk = len(self.stages) + 1
+        left = Signal(range(self.hold + walk + 1), init=self.hold + walk)
+        running, resetting = Signal(), Signal(init=1)
+        m.d.sync += [running.eq(left == 0), resetting.eq(left > walk)]
+        with m.If(left != 0):
+            m.d.sync += left.eq(left - 1)
         for name, stage in self.stages.items():
             domain = ClockDomain(name)
             m.domains += domain
@@ -91,10 +100,6 @@ class Accelerator(wiring.Component):
             m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(local)]
             m.submodules[name] = DomainRenamer(name)(stage)
             resetting = local
-        running, walk = Signal(), Signal(range(len(self.stages) + 2), init=len(self.stages) + 1)
-        m.d.sync += running.eq(walk == 0)
-        with m.If(walk != 0):
-            m.d.sync += walk.eq(walk - 1)
         source = beats(self.source.lanes, self.source.element).create(path=("source",))
         sink = beats(self.sink.lanes, self.sink.element).flip().create(path=("sink",))
         last = Signal(range(max(2, self.sink.beats)))
@@ -102,10 +107,10 @@ class Accelerator(wiring.Component):
             source.valid.eq(self.s_axis_tvalid & running),
             source.payload.as_value().eq(self.s_axis_tdata),
             self.s_axis_tready.eq(source.ready & running),
-            self.m_axis_tvalid.eq(sink.valid),
+            self.m_axis_tvalid.eq(sink.valid & running),
             self.m_axis_tdata.eq(sink.payload.as_value()),
             self.m_axis_tlast.eq(last == self.sink.beats - 1),
-            sink.ready.eq(self.m_axis_tready),
+            sink.ready.eq(self.m_axis_tready & running),
         ]
         with m.If(self.m_axis_tvalid & self.m_axis_tready):
             m.d.sync += last.eq(Mux(self.m_axis_tlast, 0, last + 1))

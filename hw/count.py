@@ -2,6 +2,8 @@
 
 from amaranth import Cat, Module, Mux, Signal, Value, signed
 
+from .delay import delay_flags
+
 __all__ = ["room", "some"]
 
 
@@ -22,14 +24,15 @@ def some(m: Module, name: str, more: Value, less: Value, most: int, first: int =
 
 
 def room(m: Module, size: int, share: int, returned: Value, taken: Value, *,
-         at_once: bool) -> Value:
+         apart: int, late: int = 0) -> Value:
     """Whether a share of a room of ``size`` is free, ``share`` being given away with each ``taken``
     and as much coming back as ``returned`` tells.
 
-    Both count a cycle late; ``at_once``: another may be taken in that cycle.
+    Both count a cycle late, and it is told ``late`` cycles after that; one is taken ``apart``
+    cycles after the other at the earliest.
     """
-    kept = share * (2 if at_once else 1)
+    kept = share * -(-(2 + late) // apart)
     beyond = Signal(signed((size + kept).bit_length() + 1), name="room", init=size - kept)
     change = Signal(signed((share + 2).bit_length() + 1))
     m.d.sync += [change.eq(returned - Mux(taken, share, 0)), beyond.eq(beyond + change)]
-    return ~beyond[-1]
+    return delay_flags(m, ~beyond[-1], late)

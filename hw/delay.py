@@ -19,24 +19,23 @@ _SHALLOW = 16
 
 
 def delay(m: Module, value: Value, cycles: int) -> Value:
-    """``value`` as it was ``cycles`` cycles ago: data, which no reset reaches.
-
-    What is on its way when a reset comes is forgotten by its flags; so the reset needs no wires
-    here.
-    """
-    return _delay(m, value, cycles, reset_less=True)
+    """``value`` as it was ``cycles`` cycles ago: data, whose first value does not matter."""
+    return _delay(m, value, cycles, _DATA)
 
 
 def delay_flags(m: Module, value: Value, cycles: int) -> Value:
-    """``value`` as it was ``cycles`` cycles ago, 0 after a reset."""
-    return _delay(m, value, cycles, reset_less=False)
+    """``value`` as it was ``cycles`` cycles ago, 0 at first.
+
+    No reset reaches it: while one is held (:class:`.Accelerator`), what was on its way runs out.
+    """
+    return _delay(m, value, cycles, {})
 
 
-def _delay(m: Module, value: Value, cycles: int, *, reset_less: bool) -> Value:
+def _delay(m: Module, value: Value, cycles: int, attrs: dict[str, str]) -> Value:
     value = Value.cast(value)
     for _ in range(cycles):
         later = Signal(value.shape(), name=f"{getattr(value, 'name', 'delayed')}_",
-                       reset_less=reset_less, attrs=_DATA if reset_less else {})
+                       reset_less=True, attrs=attrs)
         m.d.sync += later.eq(value)
         value = later
     return value

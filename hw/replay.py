@@ -129,7 +129,7 @@ class Replay(wiring.Component):
             queue.data.eq(self.i.payload.as_value()),
             queue.write.eq(self.i.valid),
             self.room.eq(room(m, c.waiting, c.reads, queue.freed, self.taken,
-                              at_once=c.reads == 1)),
+                              apart=c.reads)),
         ]
 
         # A bank may be cut into, or read. It takes some cycles to store what is cut, and some to

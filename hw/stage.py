@@ -138,10 +138,11 @@ class WindowStage(wiring.Component):
         depth = self.queue_depth(latency)
         m.submodules.queue = queue = Queue(len(flow.payload.as_value()), depth,
                                            self.feed.window.family)
+        free = room(m, depth, self.results, queue.freed + delay_flags(m, dropped, 1), source.start,
+                    apart=self.feed.folds, late=1)
         m.d.comb += [
-            # a cycle late: who takes results need not wait for our arithmetic
-            source.grant.eq(room(m, depth, self.results, queue.freed + delay_flags(m, dropped, 1),
-                                 source.start, at_once=self.feed.folds == 1)),
+            # a cycle late both ways, for the queue may lie far from what starts
+            source.grant.eq(free),
             queue.data.eq(flow.payload.as_value()),
             queue.write.eq(flow.valid),
             self.o.valid.eq(queue.o.valid),
@@ -152,6 +153,6 @@ class WindowStage(wiring.Component):
 
     def queue_depth(self, latency: int) -> int:
         """Beats: what is on its way when one reduction follows the other without a pause."""
-        under_way = ceil_div(self.feed.latency + self.feed.folds + latency + self.results + 7,
+        under_way = ceil_div(self.feed.latency + self.feed.folds + latency + self.results + 8,
                              self.feed.folds) + 1
         return 16 * ceil_div((under_way + 2) * self.results, 16)

@@ -4,6 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from amaranth import Elaboratable, Module, ResetInserter, Signal
+from amaranth.lib.wiring import Out
 from gatewright.compiler import ir, lower
 from gatewright.compiler.frontend import writer
 from gatewright.compiler.ir.text import describe
@@ -242,6 +244,41 @@ def test_no_width_is_special(element):
     builder = image(3, 3, 3, dtype=element)
     output = builder.conv(builder.input, 4, (2, 2))
     check(fold(builder.graph(), {output: (6, 2)}, hard=99), builder.frames(2), stall=0.3)
+
+
+class Interrupted(Elaboratable):
+    """An accelerator that has been at work for ``cycles`` and then been reset for one."""
+
+    def __init__(self, inner, cycles):
+        self.inner, self.cycles = inner, cycles
+        for name in inner.signature.members:
+            setattr(self, name, Signal.like(getattr(inner, name)))
+
+    def elaborate(self, platform):
+        m, inner, reset = Module(), self.inner, Signal()
+        m.submodules.inner = ResetInserter(reset)(inner)
+        count, own = Signal(range(self.cycles + 2)), Signal()
+        m.d.comb += [own.eq(count <= self.cycles), reset.eq(count == self.cycles)]
+        with m.If(own):
+            m.d.sync += count.eq(count + 1)
+            m.d.comb += [inner.s_axis_tvalid.eq(1), inner.s_axis_tdata.eq(count),
+                         inner.m_axis_tready.eq(count[0])]
+        with m.Else():
+            for name, member in inner.signature.members.items():
+                a, b = getattr(self, name), getattr(inner, name)
+                m.d.comb += a.eq(b) if member.flow is Out else b.eq(a)
+        return m
+
+
+@pytest.mark.parametrize("cycles", range(100, 1300, 149))
+def test_a_reset_of_one_cycle_forgets_all_that_is_on_its_way(cycles):
+    builder = image(5, 4, 3, seed=3)
+    x = builder.conv(builder.input, 4, (3, 3), pads=(1, 1, 1, 1))
+    builder.dense(builder.add(builder.depthwise(x, pads=(1, 1, 1, 1)), x), 5)
+    graph, frames = builder.graph(), builder.frames(2)
+    network = fold(graph, {op.output: (3, 2) for op in graph if isinstance(op, ir.Conv)})
+    seen = measure(network, frames, around=lambda dut: Interrupted(dut, cycles))
+    assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])
 
 
 # Completeness: an operator that lacks a part cannot be merged.

@@ -1,6 +1,7 @@
 """Counts tell whether there is any, whatever goes up and down at once."""
 
 import random
+from math import ceil
 
 import pytest
 from amaranth import Elaboratable, Module, Signal
@@ -43,34 +44,35 @@ def test_some_counts_between_none_and_the_most(most, first):
 class Shares(Elaboratable):
     """``room`` for shares that are taken whole and come back one by one."""
 
-    def __init__(self, size, share, at_once):
-        self.size, self.share, self.at_once = size, share, at_once
+    def __init__(self, size, share, apart, late):
+        self.size, self.share, self.apart, self.late = size, share, apart, late
         self.taken, self.returned, self.free = Signal(), Signal(), Signal()
 
     def elaborate(self, platform):
         m = Module()
         m.d.comb += self.free.eq(room(m, self.size, self.share, self.returned, self.taken,
-                                      at_once=self.at_once))
+                                      apart=self.apart, late=self.late))
         return m
 
 
-@pytest.mark.parametrize("at_once", [False, True])
-@pytest.mark.parametrize(("size", "share"), [(16, 1), (16, 5), (16, 8), (48, 7)])
-def test_room_is_never_given_twice_and_all_of_it_is_given(size, share, at_once):
-    """A share in every cycle, or at most in every other; then nobody gives any back."""
-    dut, rng, used, pause = Shares(size, share, at_once), random.Random(size + share), 0, False
+@pytest.mark.parametrize("late", [0, 1])
+@pytest.mark.parametrize("apart", [1, 2, 3])
+@pytest.mark.parametrize(("size", "share"), [(16, 1), (16, 5), (24, 8), (48, 7)])
+def test_room_is_never_given_twice_and_all_of_it_is_given(size, share, apart, late):
+    """A share ``apart`` cycles after the other; then nobody gives any back."""
+    dut, rng, used, pause = Shares(size, share, apart, late), random.Random(size + share), 0, 0
 
     async def bench(ctx):
         nonlocal used, pause
         for cycle in range(600):
-            taken = ctx.get(dut.free) and not pause
+            taken = ctx.get(dut.free) and pause == 0
             returned = cycle < 500 and used > 0 and rng.random() < 0.7
             ctx.set(dut.taken, taken)
             ctx.set(dut.returned, returned)
             await ctx.tick()
             used += taken * share - returned
             assert used <= size
-            pause = taken and not at_once
-        assert used > size - share * (2 if at_once else 1)
+            pause = apart - 1 if taken else max(0, pause - 1)
+        assert used > size - share * ceil((2 + late) / apart)
 
     simulate(dut, bench)

@@ -281,9 +281,9 @@ class Measured:
     intervals: list[int]
 
 
-def measure(network, frames, *, stall=0.0, seed=0):
-    """Run ``frames`` through the accelerator in Amaranth's simulator."""
-    dut = accelerator(network)
+def measure(network, frames, *, stall=0.0, seed=0, around=lambda dut: dut):
+    """Run ``frames`` through the accelerator, or what is ``around`` it, in Amaranth's simulator."""
+    dut = around(accelerator(network))
     graph, plan = network.graph, network.plan
     edge = network.edges[-1]
     source = _port(dut, "s_axis", graph.quant("x"), plan.lanes_in)
