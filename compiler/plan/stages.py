@@ -23,7 +23,7 @@ _QUEUE_LATENCY = 2
 #: most cycles for a result: a multiplier of usual width then takes them bit by bit
 _MOST_SPACING = 16
 #: share of a frame's cycles that the last results may take to leave, for the sake of its latency
-_DRAIN_SHARE = Fraction(1, 8)
+_DRAIN_SHARE = Fraction(1, 32)
 
 
 @dataclass(frozen=True)
