@@ -5,10 +5,10 @@ from itertools import chain, product
 
 from amaranth import Shape
 
-from .cost import Resources
+from .cost import CHAIN, Resources
 from .primitives import MultiplierConfig, block_of, packed_products
 from .rom import Rom
-from .tiles import TABLE, Strip, cover, estimate, widest
+from .tiles import TABLE, Strip, cover, estimate, table_estimate, widest
 from .width import ceil_div
 
 __all__ = ["BAND", "ArrayConfig"]
@@ -133,17 +133,24 @@ class ArrayConfig:
         n, acc, w = self.multipliers, self.acc.width, self.w.width
         psum = min(acc, product + 2)
         soft = n - self.hard_multipliers
-        lut = n * psum + self.pe * 2 * acc + soft * MultiplierConfig(self.x, self.w).soft_lut
-        ff = (n * (psum + w) + self.pe * 4 * acc + soft * MultiplierConfig(self.x, self.w).soft_ff
-              + self.x.width * self.simd * (self.weight_latency + self.simd // 2 + self.groups))
+        multiplier = MultiplierConfig(self.x, self.w)
+        lut = n * (psum + CHAIN) + self.pe * 2 * (acc + CHAIN) + soft * multiplier.soft_lut
+        # an operand waits for its row, and passes the groups or (of one column) waits for its own
+        rows = self.weight_latency + self.simd // 2
+        waits = (self.simd * (rows + self.groups) if self.shared
+                 else n * (rows + self.groups // 2))
+        ff = (n * (psum + w) + self.pe * 4 * acc + soft * multiplier.soft_ff
+              + self.x.width * waits)
         return Resources(lut, ff, self.blocks(self.hard_multipliers)) + self._memory_resources()
 
     def _memory_resources(self) -> Resources:
         """An estimate of the weights' memories and addresses; block RAMs are exact."""
         n, w, address = self.multipliers, self.w.width, (self.depth - 1).bit_length()
         if not self.in_memory:
-            return Resources(ceil_div(n * w * self.depth * 5, 16 * 4) if self.depth > 1 else 0,
-                             n * address)
+            if self.depth == 1:
+                return Resources()
+            own = address if self.depth > TABLE else 0
+            return (table_estimate(self.depth, w) + Resources(0, own - w)) * n
         stored = estimate(self.depth, n * w, self.family, Rom.latency, True)
         strips = ceil_div(n * w, widest(self.family))
         together = ceil_div(n, strips)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-__all__ = ["SHAPES", "Resources", "block_rams", "queue"]
+__all__ = ["CHAIN", "SHAPES", "Resources", "block_rams", "queue"]
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class Resources:
     def __mul__(self, times: int) -> "Resources":
         return Resources(self.lut * times, self.ff * times, self.dsp * times, self.bram * times)
 
+
+#: LUTs that lead the carry into a chain of adders, on ECP5
+CHAIN = 2
 
 #: (words, bits) of a block RAM's shapes, the widest first
 SHAPES = {

@@ -11,7 +11,8 @@ from .cost import SHAPES, Resources
 from .delay import delay
 from .width import ceil_div
 
-__all__ = ["Segment", "Strip", "chosen", "cover", "estimate", "in_tiles", "tile", "widest"]
+__all__ = ["Segment", "Strip", "chosen", "cover", "estimate", "in_tiles", "table_estimate", "tile",
+           "widest"]
 
 
 #: words of a table in logic that is read in one cycle: a LUT a bit
@@ -49,9 +50,7 @@ class Segment:
         """
         if self.bits:
             return Resources(0, 0 if family == "ecp5" else width, 0, ceil_div(width, self.bits))
-        tables = ceil_div(self.words, TABLE)
-        lut = width * ceil_div(self.words, 16) + _choice_luts(tables, width)
-        return Resources(lut, width * (tables + 1) + tables * (tables > 1))
+        return table_estimate(self.words, width)
 
 
 @dataclass(frozen=True)
@@ -86,6 +85,13 @@ class Strip:
         rams = sum(ceil_div(self.width, s.bits) for s in self.segments if s.bits)
         logic = sum(self.width * s.words for s in self.segments if not s.bits)
         return rams * (words * bits // _LOGIC_SHARE) + logic, len(self.segments) - 1, 1
+
+
+def table_estimate(words: int, width: int) -> Resources:
+    """Of ``words`` constants of ``width`` bits in logic, a LUT a bit, and the choice among them."""
+    tables = ceil_div(words, TABLE)
+    return Resources(width * tables + _choice_luts(tables, width),
+                     width * (tables + 1) + tables * (tables > 1))
 
 
 def _choice_luts(count: int, width: int) -> int:

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
+from ..cost import CHAIN
 from ..delay import delay
 from ..width import ceil_div
 
@@ -40,14 +41,14 @@ class MultiplierConfig:
     @property
     def soft_lut(self) -> int:
         """LUTs of :class:`SoftMultiplier`, roughly: a bit of an adder for each bit of each row, and
-        of each sum of two.
+        of each sum of two, which is wider.
         """
-        return (2 * self._rows - 1) * (self.x.width + 2)
+        return (2 * self._rows - 1) * (self.x.width + 4 + CHAIN)
 
     @property
     def soft_ff(self) -> int:
         """Flip-flops of :class:`SoftMultiplier`, roughly: a row's and a sum's bits."""
-        return self.soft_lut + (self._rows - 1) * 2
+        return (2 * self._rows - 1) * (self.x.width + 2) + (self._rows - 1) * 2
 
     @property
     def _rows(self) -> int:
