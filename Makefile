@@ -17,7 +17,9 @@ demo: $(VENV)/ready
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
+# LiteRT is measured beside ONNX Runtime where there is a wheel of it.
 bench: $(VENV)/ready
+	-$(BIN)/pip install --quiet --constraint constraints.txt ai-edge-litert
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 # mypy finds packages by their folders' names, so the root needs one that is its own.

@@ -53,6 +53,7 @@ def page(records: Sequence[Record], source: str) -> str:
         "clock**, from the first beat of a frame in to its last beat out, without the link to a "
         "host. CPU figures are measured.",
         "## FPGA", _fpga(records), *_fpga_notes(records, source),
+        "## Simulation", _simulation(records), _SIMULATION_NOTE,
         "## CPU", _cpu(records), *_cpu_notes(records),
         "## Published by others", _quoted(),
         "## Where", _where(records)]) + "\n"
@@ -187,6 +188,30 @@ def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
     lines += [f"{record['network']}-{record['variant']}, {step} failed: {why}"
               for record in records for step, why in record["failed"].items()]
     return ["\n".join(f"- {line}" for line in lines)]
+
+
+# --- simulation ---------------------------------------------------------------------------------
+
+_SIMULATION_NOTE = (
+    "- RTL of the whole network under cocotb, every stage at work, every value of the output "
+    "compared; cycles a second on one core, other work on the machine included. HDL sources and "
+    "sinks move the beats. Icarus, an interpreter, runs the same RTL and bench, for fewer frames.")
+
+
+def _simulation(records: Sequence[Record]) -> str:
+    """A row an entry: Verilator's pace, and Icarus' where it was run."""
+    rows = []
+    for record in records:
+        seen, slow = record["simulate"], record["icarus"]
+        if not seen:
+            continue
+        pace = seen["cycles_per_second"]
+        rows.append([record["title"], record["variant"], _count(seen["cycles"]),
+                     _count(seen["build_seconds"]), _count(pace),
+                     _count(slow["cycles_per_second"]) if slow else _NONE,
+                     f"{pace / slow['cycles_per_second']:.0f}x" if slow else _NONE])
+    return _table(["network", "variant", "cycles simulated", "build, s", "Verilator, cycles/s",
+                   "Icarus, cycles/s", "ratio"], rows, 2)
 
 
 # --- CPU ----------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The steps of one entry (compile to bench, LiteRT), each kept until its inputs change.
+"""The steps of one entry (compile to bench, Icarus, LiteRT), each kept until its inputs change.
 
     OUT/resnet8-dsp/       what `gatewright compile` and the later steps write
     OUT/resnet8-dsp.json   what each step was made from (a hash), its seconds, or why it failed
@@ -32,7 +32,7 @@ __all__ = ["STEPS", "Entry", "Settings", "Variant", "record", "run", "source_has
 Progress = Callable[[str, float | None], None]
 Summary = dict[str, Any]
 
-STEPS = ("compile", "simulate", "build", "bench", "litert")
+STEPS = ("compile", "simulate", "icarus", "build", "bench", "litert")
 PACKAGE = Path(boards.__file__).parents[1]
 #: test frames that the CPU is measured on, in turn
 CPU_FRAMES = 64
@@ -49,12 +49,15 @@ class Variant:
 
 @dataclass(frozen=True)
 class Entry:
-    """A network, compiled one way for a board that is asked for a clock."""
+    """A network, compiled one way for a board that is asked for a clock; simulated by Icarus too,
+    where that is installed, if ``interpreted``.
+    """
 
     network: str
     variant: str
     board: str
     target_mhz: float
+    interpreted: bool = False
 
     @property
     def name(self) -> str:
@@ -129,6 +132,8 @@ class _Run:
         compiled = open_compiled(self.directory, lambda _: self.board.device)
         made = self.kept["compile"]["key"]
         self._step("simulate", made, lambda: self._simulate(compiled), str(self.settings.frames))
+        if self.entry.interpreted and shutil.which("iverilog"):
+            self._step("icarus", made, lambda: self._icarus(compiled))
         if self.settings.build and self._step(
                 "build", made, self._build, str(self.entry.target_mhz), str(self.settings.seeds)):
             self._keep(build=self.kept["build"] | self._spent())
@@ -185,6 +190,13 @@ class _Run:
     def _simulate(self, compiled: Compiled) -> None:
         simulate(compiled, self.network.frames(self.settings.frames), progress=lambda n, of:
                  self.progress(f"{self.entry.name}: simulate, frame {n} of {of}", n / of))
+
+    def _icarus(self, compiled: Compiled) -> None:
+        """As few frames as there can be: it is slow."""
+        seen = simulate(compiled, self.network.frames(1), simulator="icarus", record=False,
+                        progress=lambda n, of:
+                        self.progress(f"{self.entry.name}: icarus, frame {n} of {of}", n / of))
+        (self.directory / "icarus.json").write_text(json.dumps(seen.summary, indent=1) + "\n")
 
     def _build(self) -> None:
         """Route all seeds; a clock that is not met is a result too, and ``build.json`` has it.

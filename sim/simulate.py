@@ -70,14 +70,13 @@ def streams(compiled: Compiled) -> tuple[Stream, Stream, tuple[Tap, ...]]:
 def simulate(compiled: Compiled, x: NDArray[np.generic], frames: int | None = None, *,
              stall: float = 0.0, seed: int = 0, waves: Path | None = None,
              simulator: str = "verilator", netlist: Netlist | None = None,
-             progress: Callable[[int, int], None] | None = None) -> Simulated:
+             progress: Callable[[int, int], None] | None = None, record: bool = True) -> Simulated:
     """Run samples ``x`` [n, *input shape] back to back, without reset, and compare every value.
 
     ``frames`` (default: all of ``x``) of them are used, from the first on, again if there are
     fewer. Enough more are run to fill the pipeline, so that the interval is the steady one. Writes
-    ``simulate.json`` and
-    ``outputs.npz`` into the directory. ``netlist``: Verilog to run in place of the RTL, after the
-    models of its cells.
+    ``simulate.json`` and ``outputs.npz`` into the directory, unless it is not to ``record``.
+    ``netlist``: Verilog to run in place of the RTL, after the models of its cells.
     """
     if stall < 0 or stall >= 1:
         raise DataError(f"--stall {stall}: a probability from 0 up to, not including, 1")
@@ -104,7 +103,8 @@ def simulate(compiled: Compiled, x: NDArray[np.generic], frames: int | None = No
                for name, array in golden.host_output(compiled.graph, seen).items()}
     summary = _summary(compiled, report, frames, stall, seed, depth)
     summary["level"] = "netlist" if netlist else "rtl"
-    _write(compiled.directory, outputs, summary)
+    if record:
+        _write(compiled.directory, outputs, summary)
     return Simulated(report, outputs, summary)
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ def fake(**change):
         "network": "net", "variant": "dsp", "board": "ulx3s-25f", "target_mhz": 150.0,
         "title": "the net", "source": "now", "failed": {},
         "seconds": {"compile": 1.2, "simulate": 3.4, "build": 567.8, "bench": 9.0},
-        "compile": COMPILE, "simulate": SIMULATE | {"frames_run": 3}, "build": BUILD,
-        "litert": {}, "load": {"bench": 0.4},
+        "compile": COMPILE, "build": BUILD,
+        "simulate": SIMULATE | {"frames_run": 3, "cycles": 18_000, "build_seconds": 12.0},
+        "icarus": {}, "litert": {}, "load": {"bench": 0.4},
         "bench": BENCH | {"fpga": BENCH["fpga"] | {"device_multipliers": 28}}} | change)
 
 
@@ -75,7 +77,8 @@ def test_what_is_not_routed_is_in_brackets():
 
 
 def test_mismatches_are_not_hidden():
-    found = row(page([fake(simulate=SIMULATE | {"frames_run": 3, "mismatches": 7})], "now"))
+    wrong = fake()["simulate"] | {"mismatches": 7}
+    found = row(page([fake(simulate=wrong)], "now"))
     assert found["bit-exact"] == "NO: 7 of 12345"
     assert found["latency, cycles"] == "6,000", "the plan's, as the simulation is not to be trusted"
 
@@ -87,6 +90,12 @@ def test_failures_and_earlier_sources_are_told():
     assert row(text)["bit-exact"] == "not compiled"
     assert "net-dsp, compile failed: it does not fit" in text
     assert "Of an earlier state of the sources: old-dsp." in text
+
+
+def test_icarus_is_compared_where_it_was_run():
+    text = page([fake(icarus=SIMULATE | {"cycles_per_second": 500.0}), fake(variant="w5")], "now")
+    assert "| the net | dsp | 18,000 | 12 | 150,000 | 500 | 300x |" in text
+    assert "| the net | w5 | 18,000 | 12 | 150,000 | - | - |" in text
 
 
 def test_the_cpu_has_a_row_a_network():
@@ -133,6 +142,14 @@ def out(tmp_path_factory):
     return folder
 
 
+@pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus is not installed")
+def test_icarus_runs_beside_verilator_and_leaves_its_results_alone(out):
+    kept = steps.record(ENTRY, out)
+    assert kept["icarus"]["mismatches"] == 0
+    assert kept["icarus"]["cycles_per_second"] < kept["simulate"]["cycles_per_second"]
+    assert kept["simulate"]["simulator"].startswith("verilator")
+
+
 def test_the_smallest_network_is_run_and_the_page_written(out):
     found = row((out / "results.md").read_text(), "digits_small (trained)")
     assert found["bit-exact"].startswith("yes, ")
@@ -156,7 +173,7 @@ def again(out, **change):
 
 def test_finished_steps_are_kept(out):
     done = [f"{ENTRY.name}: {step} (kept from before)" for step in ("compile", "simulate", "bench")]
-    assert [what for what in again(out) if "litert" not in what] == done
+    assert [what for what in again(out) if "litert" not in what and "icarus" not in what] == done
     assert f"{ENTRY.name}: simulate" in again(out, again=("simulate",))
 
 
