@@ -62,11 +62,11 @@ def test_check_shows_what_compile_would_do(floats):
 
 
 def test_narrow_weights_are_counted_on_before_they_are_made(wide, tmp_path):
-    fast = "--board", "ulx3s-12f", "--goal", "fps"
-    intervals = [as_json("check", wide, *fast, "--weight-bits", bits)["interval_cycles"]
+    board = "--board", "ulx3s-12f"
+    intervals = [as_json("check", wide, *board, "--weight-bits", bits)["interval_cycles"]
                  for bits in (8, 5)]
     assert intervals[1] < intervals[0]
-    found = as_json("explore", wide, "--board", "ulx3s-12f", "--weight-bits", 5, "--points", 2,
+    found = as_json("explore", wide, *board, "--weight-bits", 5, "--points", 2,
                     "-o", tmp_path / "space")
     assert found["points"][0]["interval"] <= intervals[1]
 

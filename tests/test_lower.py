@@ -155,7 +155,7 @@ def test_a_convolution_under_any_folding_takes_its_cycles(name, simd, pe):
 )
 def test_requantizing_that_takes_all_its_time_holds_nothing_up(simd, pe, spacing, stall):
     """Results follow one another just as fast as the multiplier's digits pass."""
-    builder = image(4, 5, 5)
+    builder = image(4, 8, 8)
     output = builder.conv(builder.input, 6, (3, 3))
     network = fold(builder.graph(), {output: (simd, pe)}, hard=99)
     (design,) = network.designs.values()
