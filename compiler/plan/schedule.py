@@ -161,7 +161,8 @@ def _follow(ready: _Times, each: float, before: float) -> _Times:
     earlier than it is ``ready``.
     """
     steps = each * np.arange(len(ready))
-    return np.maximum(np.maximum.accumulate(ready - steps), before) + steps + each
+    began: _Times = np.maximum(np.maximum.accumulate(ready - steps), before) + steps
+    return began + each
 
 
 def _together(needed: _Places, unit: int) -> _Places:
@@ -194,10 +195,10 @@ class Run:
 
     def add(self, step: "_Step", pace: Pace, through: Mapping[Edge, int]) -> None:
         """The next stage in flow order."""
-        arrivals = []
+        arrivals: list[_Times] = []
         for source, places, edge in step.inputs:
-            there = ((places + 1.0) * self.a_pixel - 1 if source is None
-                     else self.leaves[source][places])
+            there: _Times = (self.a_pixel * (places + 1).astype(np.float64) - 1 if source is None
+                             else self.leaves[source][places])
             arrivals.append(there + through.get(edge, 0))
         self.arrivals.append(arrivals)
         if step.needed is None:
