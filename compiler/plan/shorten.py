@@ -13,7 +13,7 @@ from .schedule import Pace, Path, Schedule, pace
 __all__ = ["Shortened", "shorten"]
 
 #: rounds of paths with mixtures of options, then with one option a stage
-_MIXED, _WHOLE = 80, 8
+_MIXED, _WHOLE = 80, 4
 #: paths longer than the program knew by this share are added to it
 _CLOSE = 0.003
 #: options about as fast as the mixture, either way, that the whole rounds choose from
