@@ -258,8 +258,9 @@ class WindowConfig:
         """An estimate of line buffer, walk and choice of banks."""
         banks = self.banks[0] * self.banks[1]
         word = self.chunk * self.element.width
-        lut = 150 + 12 * banks + self.taps * word * (1 + (banks - 1) // 2)
-        ff = 150 + 14 * banks + self.taps * word
+        padded = any(self.pads)
+        lut = 150 + 110 * padded + 12 * banks + self.taps * word * (1 + (banks - 1) // 2)
+        ff = 270 + 70 * padded + 14 * banks + self.taps * word
         return Resources(lut, ff) + self.ram.resources() * banks
 
     @property
