@@ -38,14 +38,14 @@ VARIANTS = {
 
 ENTRIES = (
     Entry("resnet8", "dsp", "ulx3s-85f", 180.0),
-    Entry("resnet8", "latency", "ulx3s-85f", 150.0, interpreted=True),
+    Entry("resnet8", "latency", "ulx3s-85f", 150.0),
     Entry("resnet8", "w5", "ulx3s-85f", 170.0),
     Entry("ds_cnn", "dsp", "ulx3s-85f", 180.0),
     Entry("ds_cnn", "latency", "ulx3s-85f", 150.0),
     Entry("mobilenet", "dsp", "ulx3s-85f", 160.0),
     Entry("mobilenet", "latency", "ulx3s-85f", 160.0),
     Entry("autoencoder", "dsp", "ulx3s-85f", 180.0),
-    Entry("autoencoder", "latency", "ulx3s-85f", 165.0),
+    Entry("autoencoder", "latency", "ulx3s-85f", 150.0),
     Entry("digits", "dsp", "ulx3s-85f", 180.0),
     Entry("digits", "latency", "ulx3s-85f", 150.0),
     Entry("digits_small", "dsp", "icebreaker", 24.0, interpreted=True),
