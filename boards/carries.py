@@ -28,6 +28,8 @@ _UNUSED = "1"
 #: what a port is connected to that is not; nextpnr wants the port to be there
 _NOWHERE = "x"
 _PINS = 4
+#: addends that a gate moves into, at most: its inputs then reach all of them
+_MOST_LOADS = 4
 
 _Truth = tuple[int, ...]
 
@@ -49,7 +51,8 @@ class _Addend:
 def absorb(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """yosys' JSON ``netlist`` of ECP5 cells, gates moved into adders, and how many were moved.
 
-    A LUT is moved if it drives nothing but an addend, and the bit's inputs are four then.
+    A LUT is moved if it drives nothing but addends, such as the bits of a sign, and each of those
+    bits has no more than four inputs then.
     """
     modules, moved = {}, 0
     for name, module in netlist["modules"].items():
@@ -81,40 +84,55 @@ def end(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def _absorbed(module: Mapping[str, Any]) -> dict[str, Cell]:
-    cells: dict[str, Cell] = dict(module["cells"])
+    """The cells, with those gates moved that all their loads can take."""
     gates = _gates(module)
-    for name, cell in module["cells"].items():
-        if cell["type"] != "CCU2C":
-            continue
-        for half in "01":
-            move = _move(cell, half, gates, cells)
-            if move is not None:
-                moved, table, inputs = move
-                cell = {**cell, "parameters": cell["parameters"] | {f"INIT{half}": table},
-                        "connections": cell["connections"] | {
-                            pin + half: [bit] for pin, bit in zip("ABCD", inputs, strict=True)}}
-                for gate in moved:
-                    del cells[gate]
-        cells[name] = cell
+    while True:
+        moves = {(name, half): move for name, cell in module["cells"].items()
+                 if cell["type"] == "CCU2C" for half in "01"
+                 if (move := _move(cell, half, gates, module["cells"])) is not None}
+        taken = Counter(bit for gone, _, _ in moves.values() for bit in gone)
+        stay = {bit for bit, gate in gates.items() if taken[bit] < gate.loads}
+        if not stay & set(taken):
+            break
+        gates = {bit: gate for bit, gate in gates.items() if bit not in stay}
+    cells: dict[str, Cell] = dict(module["cells"])
+    for (name, half), (_, table, inputs) in moves.items():
+        cell = cells[name]
+        cells[name] = {**cell, "parameters": cell["parameters"] | {f"INIT{half}": table},
+                       "connections": cell["connections"] | {
+                           pin + half: [bit] for pin, bit in zip("ABCD", inputs, strict=True)}}
+    for bit in taken:
+        del cells[gates[bit].name]
     return cells
 
 
-def _gates(module: Mapping[str, Any]) -> dict[Bit, str]:
-    """LUTs that may move, by what they drive: nothing else reads it."""
+@dataclass(frozen=True)
+class _Gate:
+    """A LUT that may move, and how many addends it drives: nothing else reads it."""
+
+    name: str
+    loads: int
+
+
+def _gates(module: Mapping[str, Any]) -> dict[Bit, _Gate]:
+    """Those LUTs, by what they drive."""
     cells = module["cells"]
     loads = Counter(bit for cell in cells.values() for port, bits in cell["connections"].items()
                     if cell["port_directions"][port] != "output" for bit in bits)
     loads.update(bit for port in module["ports"].values() if port["direction"] != "input"
                  for bit in port["bits"])
+    addends = Counter(cell["connections"][pin][0] for cell in cells.values()
+                      if cell["type"] == "CCU2C" for pin in ("A0", "B0", "A1", "B1"))
     outputs = {cell["connections"]["Z"][0]: name for name, cell in cells.items()
                if cell["type"] == "LUT4" and "keep" not in cell["attributes"]}
-    return {bit: name for bit, name in outputs.items() if loads[bit] == 1}
+    return {bit: _Gate(name, loads[bit]) for bit, name in outputs.items()
+            if loads[bit] == addends[bit] and 0 < loads[bit] <= _MOST_LOADS}
 
 
-def _move(carry: Cell, half: str, gates: Mapping[Bit, str],
-          cells: Mapping[str, Cell]) -> tuple[list[str], str, Sequence[Bit]] | None:
-    """The gates that move into a ``half``, as many as can, with its table and inputs A to D then;
-    None where there are none.
+def _move(carry: Cell, half: str, gates: Mapping[Bit, _Gate],
+          cells: Mapping[str, Cell]) -> tuple[tuple[Bit, ...], str, Sequence[Bit]] | None:
+    """What gates drive that move into a ``half``, as many as can, with its table and inputs A to D
+    then; None where there are none.
     """
     a, b, c, d = (carry["connections"][pin + half][0] for pin in "ABCD")
     plain = {"INIT": _ADDER, "INJECT1_": "NO"}
@@ -126,14 +144,14 @@ def _move(carry: Cell, half: str, gates: Mapping[Bit, str],
     for moving in ((a, b), (b,), (a,)):
         if all(bit in gates for bit in moving):
             first, second = (
-                _gate(cells[gates[bit]], invert) if bit in moving else _wire(bit, invert)
+                _gate(cells[gates[bit].name], invert) if bit in moving else _wire(bit, invert)
                 for bit, invert in zip((a, b), inverts, strict=True))
             inputs = sorted({*first.inputs, *second.inputs}, key=str)
             if len(inputs) <= _PINS:
                 found = _table(len(inputs), first.over(inputs), second.over(inputs))
                 if found is not None:
                     table, pins = found
-                    return ([gates[bit] for bit in moving], table,
+                    return (moving, table,
                             [_UNUSED if pin is None else inputs[pin] for pin in pins])
     return None
 

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..cost import CHAIN
-from ..delay import delay
+from ..delay import KEPT, delay
 from ..width import ceil_div
 
 __all__ = ["MultiplierConfig", "Multiplier", "SoftMultiplier"]
@@ -98,7 +98,8 @@ class SoftMultiplier(wiring.Component):
     """``p = x * w``, or ``x * w + addend``, in soft logic.
 
     Two bits of ``w`` make a row, ``x`` or nothing plus twice ``x`` or nothing, in one adder whose
-    LUTs mask its addends; rows, and the addend as one more, are added in a registered tree.
+    LUTs mask its addends; rows, and the addend as one more, are added in a tree, with registers
+    after every ``adders`` levels of it.
 
     Members
     -------
@@ -108,9 +109,10 @@ class SoftMultiplier(wiring.Component):
     p : Out(config.p), or wide enough for the sum
     """
 
-    def __init__(self, config: MultiplierConfig, addend: Shape | None = None):
+    def __init__(self, config: MultiplierConfig, addend: Shape | None = None, adders: int = 1):
         self.config = config
         self.addend_shape = addend
+        self.adders = adders
         members = {"x": In(config.x), "w": In(config.w), "p": Out(self.result)}
         super().__init__(members | ({"addend": In(addend)} if addend is not None else {}))
 
@@ -123,17 +125,24 @@ class SoftMultiplier(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """A register after the rows, one after each level of the tree."""
-        rows = ceil_div(self.config.w.width, 2) + (self.addend_shape is not None)
-        return 1 + ceil_log2(rows)
+        """Registers from the operands to the product."""
+        return ceil_div(self._levels, self.adders)
+
+    @property
+    def _levels(self) -> int:
+        """Adders one after the other: a row's and those of the tree."""
+        return 1 + ceil_log2(ceil_div(self.config.w.width, 2) + (self.addend_shape is not None))
 
     def elaborate(self, platform):
         m = Module()
-        rows = [(self._register(m, self._row(low)), low) for low in range(0, len(self.w), 2)]
+        rows = [(self._row(low), low) for low in range(0, len(self.w), 2)]
         if self.addend_shape is not None:
-            rows.append((delay(m, self.addend, 1), 0))
-        while len(rows) > 1:
-            rows = [self._sum(m, rows[i:i + 2]) for i in range(0, len(rows), 2)]
+            rows.append((self.addend, 0))
+        for level in range(1, self._levels + 1):
+            registered = (self._levels - level) % self.adders == 0
+            rows = [(self._whole(m, value, registered), weight) for value, weight in rows]
+            if level < self._levels:
+                rows = [self._sum(rows[i:i + 2]) for i in range(0, len(rows), 2)]
         m.d.comb += self.p.eq(rows[0][0])
         return m
 
@@ -145,15 +154,20 @@ class SoftMultiplier(wiring.Component):
             return -first if negative else first
         return first - (second[0] << 1) if negative else first + (second[0] << 1)
 
-    def _sum(self, m, rows):
+    @staticmethod
+    def _sum(rows):
         """The sum of up to two rows, each with its weight in bits, and the weight of the sum."""
         low = min(weight for _, weight in rows)
         total = sum((value << (weight - low) for value, weight in rows[1:]),
                     rows[0][0] << (rows[0][1] - low))
-        return self._register(m, total), low
+        return total, low
 
-    def _register(self, m, value):
+    def _whole(self, m, value, registered):
+        """``value``, in a register; or apart from what takes it, for the two not to be made one
+        sum of many addends.
+        """
         shape = Value.cast(value).shape()
-        held = Signal(Shape(min(shape.width, self.result.width), shape.signed), reset_less=True)
-        m.d.sync += held.eq(value)
-        return held
+        whole = Signal(Shape(min(shape.width, self.result.width), shape.signed), name="sum",
+                       attrs={} if registered else KEPT)
+        m.d.comb += whole.eq(value)
+        return delay(m, whole, 1) if registered else whole

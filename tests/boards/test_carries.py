@@ -30,14 +30,19 @@ def carry(pairs, invert, cin, cout, sums):
             "connections": pins | outputs}
 
 
-def adder(rng, invert="0", pins="B"):
-    """A module that adds words of ``BITS`` bits, those at ``pins`` through a random LUT each."""
+def adder(rng, invert="0", pins="B", shared=False):
+    """A module that adds words of ``BITS`` bits, those at ``pins`` through random LUTs: each
+    through one of its own, or some through the same.
+    """
     inputs, sums = list(range(2, 12)), list(range(100, 100 + BITS))
     cells, nets = {}, iter(range(20, 100))
 
     def addend(pin):
         if pin not in pins:
             return rng.choice(inputs)
+        if shared and cells and rng.random() < 0.5:
+            return rng.choice([cell["connections"]["Z"][0] for cell in cells.values()
+                               if cell["type"] == "LUT4"])
         z = next(nets)
         some = rng.sample([*inputs, "0", "1"], rng.randint(1, 4))
         cells[f"gate_{z}"] = lut(some, z, rng.getrandbits(16))
@@ -94,9 +99,10 @@ def absorbed(netlist):
 @pytest.mark.parametrize("seed", range(60))
 @pytest.mark.parametrize(("invert", "pins"), [("0", "A"), ("0", "B"), ("0", "AB"), ("1", "B"),
                                               ("1", "AB"), ("1", "A")])
-def test_the_sums_stay_what_they_were(seed, invert, pins):
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_the_sums_stay_what_they_were(seed, invert, pins, shared):
     rng = random.Random(f"{seed} {invert} {pins}")
-    before = adder(rng, invert, pins)
+    before = adder(rng, invert, pins, shared)
     after, _ = absorbed(before)
     for _ in range(50):
         values = [rng.getrandbits(1) for _ in range(10)]
@@ -137,6 +143,20 @@ def test_a_gate_of_three_inputs_moves_if_it_is_0_while_two_of_them_are(gate, tab
     inputs = (2, 3, 4, 5) if gate == "of four inputs" else (2, 3, 4)
     netlist["modules"]["top"]["cells"]["mask_0"] = lut(inputs, 20, table)
     assert absorbed(netlist)[1] == 1 + moves
+
+
+@pytest.mark.parametrize(("beside", "moves"), [("an input of the gate", True),
+                                               ("a fifth input", False)])
+def test_a_gate_of_several_addends_moves_if_all_can_take_it(beside, moves):
+    netlist = masked()
+    cells = netlist["modules"]["top"]["cells"]
+    cells["mask_0"] = lut((2, 3, 7, 8), 20, 0x8000)
+    del cells["mask_1"]
+    cells["carry"] = carry([(7, 20), (8 if moves else 6, 20)], "0", "0", 30, (100, 101))
+    after, count = absorbed(netlist)
+    assert count == moves
+    for values in product((0, 1), repeat=7):
+        assert outputs(after, values) == outputs(netlist, values)
 
 
 def test_a_gate_to_be_kept_stays():
