@@ -23,6 +23,13 @@ ANY_START = "setattr -unset init a:data"
 #: what is alike, minds it of cells only.
 APART = "setattr -set keep 1 a:keep %ci1:+[Q] t:$dff* %i"
 
+#: Registers that are enabled or reset by a signal of their own have a slice of their own, and there
+#: are two resets to a tile of four slices: where fewer than these registers share one it is logic.
+_ALONE = 3
+_ECP5_REGISTERS = " ".join(f"-cell $_{kind}_ {init}" for kind, init in (
+    ("DFF_?", "01"), ("DFF_?P?", "r"), ("SDFF_?P?", "r"), ("DFFE_??", "01"), ("DFFE_?P??", "r"),
+    ("SDFFE_?P??", "r"), ("DLATCH_?", "x")))
+
 #: a name with an index in it
 _ELEMENT = re.compile(r"(?<=\s)\\\S*\[\d+\]\S*")
 _BRACKETS = str.maketrans("[]", "<>")
@@ -126,7 +133,9 @@ _ICE40_FF = {f"SB_{name}": {"ff": 1} for name in (
 
 _RECIPES: Mapping[str, _Recipe] = {
     "ecp5": _Recipe(
-        "synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -json netlist.json",
+        "synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -run :map_ffs; "
+        f"dfflegalize -mince {_ALONE} -minsrst {_ALONE} {_ECP5_REGISTERS}; "
+        "synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -json netlist.json -run map_ffs:",
         {False: "-nodsp", True: ""},
         # A carry cell holds two LUTs; a 16x4 RAM four, and its write port two more.
         {"LUT4": {"lut": 1}, "CCU2C": {"lut": 2}, "TRELLIS_DPR16X4": {"lut": 6},

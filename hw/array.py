@@ -1,6 +1,7 @@
 """What a systolic array is, takes and costs; :mod:`.systolic` builds it."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, product
 
 from amaranth import Shape
@@ -11,10 +12,14 @@ from .rom import Rom
 from .tiles import TABLE, Strip, cover, estimate, table_estimate, widest
 from .width import ceil_div
 
-__all__ = ["BAND", "ArrayConfig"]
+__all__ = ["BAND", "SOFT_ADDERS", "ArrayConfig"]
 
 #: rows whose weights fill block RAMs together
 BAND = 2
+
+#: adders one after the other between the registers of a product in soft logic: of two, a third of
+#: its flip-flops are saved, and 185 MHz are left
+SOFT_ADDERS = 2
 
 
 @dataclass(frozen=True)
@@ -116,7 +121,18 @@ class ArrayConfig:
     def skew(self, place: tuple[int, int]) -> int:
         """Cycles that the multiplier at (row, column) works behind the first one."""
         row, column = place
-        return row + column // self.lanes
+        return row + column // self.lanes + (self.soft_delay if place in self._soft else 0)
+
+    @cached_property
+    def soft_delay(self) -> int:
+        """Cycles that products in soft logic start later than those in DSP blocks, which take
+        longer.
+        """
+        return self.multiplier_latency - MultiplierConfig(self.x, self.w).soft_latency(SOFT_ADDERS)
+
+    @cached_property
+    def _soft(self) -> frozenset[tuple[int, int]]:
+        return frozenset(self.places()[1])
 
     def channel(self, column: int) -> int:
         """The channel (within a pass) that a column computes: groups in reverse, lanes in order."""
@@ -139,7 +155,7 @@ class ArrayConfig:
         rows = self.weight_latency + self.simd // 2
         waits = (self.simd * (rows + self.groups) if self.shared
                  else n * (rows + self.groups // 2))
-        ff = (n * (psum + w) + self.pe * 4 * acc + soft * multiplier.soft_ff
+        ff = (n * (psum + w) + self.pe * 4 * acc + soft * multiplier.soft_ff(SOFT_ADDERS)
               + self.x.width * waits)
         return Resources(lut, ff, self.blocks(self.hard_multipliers)) + self._memory_resources()
 
@@ -190,7 +206,7 @@ class ArrayConfig:
         if self.hard_multipliers:
             kinds.append(block_of(self.family).latency)
         if self.hard_multipliers < self.multipliers:
-            kinds.append(MultiplierConfig(self.x, self.w).soft_latency)
+            kinds.append(MultiplierConfig(self.x, self.w).soft_latency(SOFT_ADDERS))
         return max(kinds)
 
     @property

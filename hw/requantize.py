@@ -164,7 +164,7 @@ class Timing:
     @property
     def _rows(self) -> int:
         """Cycles from a digit to its product."""
-        return MultiplierConfig(signed(1), unsigned(self.digit)).soft_latency
+        return MultiplierConfig(signed(1), unsigned(self.digit)).soft_latency()
 
     @property
     def start(self) -> int:

@@ -9,7 +9,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
-from .array import ArrayConfig
+from .array import SOFT_ADDERS, ArrayConfig
 from .delay import delay, delay_flags
 from .drain import drain, drain_slowly
 from .primitives import (
@@ -43,7 +43,8 @@ class SystolicArray(wiring.Component):
                                                 ``spacing`` cycles later, ...
 
     The last group therefore computes the first channels, and channels leave in order. Nothing
-    stalls.
+    stalls. A multiplier in soft logic among DSP blocks works as many cycles later as it takes
+    fewer; its operands wait, not its product, which is wider.
 
     Members
     -------
@@ -86,18 +87,16 @@ class SystolicArray(wiring.Component):
         c = self.config
         at = {}
         for row in range(c.simd):
-            if c.shared:
-                value = delay(m, self.i.payload[row], c.weight_latency + row)
-                for group in range(c.groups):
-                    for lane in range(c.lanes):
-                        at[row, group * c.lanes + lane] = value
-                    if group + 1 < c.groups:
-                        value = delay(m, value, 1)
-            else:
-                for column in range(c.pe):
+            values = [delay(m, self.i.payload[row], c.weight_latency + row)] if c.shared else []
+            for column in range(c.pe):
+                skew = c.skew((row, column))
+                if c.shared:
+                    while len(values) <= skew - row:
+                        values.append(delay(m, values[-1], 1))
+                    at[row, column] = values[skew - row]
+                else:
                     source = self.i.payload[row * c.pe + c.channel(column)]
-                    at[row, column] = delay(m, source,
-                                            c.weight_latency + c.skew((row, column)))
+                    at[row, column] = delay(m, source, c.weight_latency + skew)
         return at
 
     def _products(self, m, x, w):
@@ -121,10 +120,10 @@ class SystolicArray(wiring.Component):
             if packed:
                 m.d.comb += block.x.eq(x[places[0]])
         for place in soft:
-            block = SoftMultiplier(MultiplierConfig(c.x, c.w))
+            block = SoftMultiplier(MultiplierConfig(c.x, c.w), adders=SOFT_ADDERS)
             m.submodules[f"soft_{place[0]}_{place[1]}"] = block
             m.d.comb += [block.x.eq(x[place]), block.w.eq(w[place])]
-            at[place] = delay(m, block.p, c.multiplier_latency - block.latency), None
+            at[place] = block.p, None
         return at
 
     def _packed(self, products, site):

@@ -36,10 +36,12 @@ def _in_logic(m, c, words, address):
     """Each weight from a memory of its own."""
     at = {}
     for row in range(c.simd):
-        here = delay(m, address, row)
+        waiting = [delay(m, address, row)]
         for column in range(c.pe):
-            if column and column % c.lanes == 0:
-                here = delay(m, here, 1)
+            late = c.skew((row, column)) - row
+            while len(waiting) <= late:
+                waiting.append(delay(m, waiting[-1], 1))
+            here = waiting[late]
             values = [int(word) % (1 << c.w.width) for word in words[row, column]]
             w = Signal(c.w, name=f"w_{row}_{column}")
             own = here if c.weight_latency == 2 else duplicate(m, here)

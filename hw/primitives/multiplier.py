@@ -33,22 +33,26 @@ class MultiplierConfig:
         return signed(1 + max(self.p.width + (not self.p.signed),
                               addend.width + (not addend.signed)))
 
-    @property
-    def soft_latency(self) -> int:
+    def soft_latency(self, adders: int = 1) -> int:
         """Of :class:`SoftMultiplier`."""
-        return 1 + ceil_log2(self._rows)
+        return ceil_div(self._levels, adders)
 
     @property
     def soft_lut(self) -> int:
         """LUTs of :class:`SoftMultiplier`, roughly: a bit of an adder for each bit of each row, and
         of each sum of two, which is wider.
         """
-        return (2 * self._rows - 1) * (self.x.width + 4 + CHAIN)
+        return (2 * self._rows - 1) * (self.x.width + 3 + CHAIN)
+
+    def soft_ff(self, adders: int = 1) -> int:
+        """Flip-flops of :class:`SoftMultiplier`, roughly: the bits of what is registered."""
+        levels = range(self._levels, 0, -adders)
+        return sum(ceil_div(self._rows, 1 << (level - 1))
+                   * (self.x.width + min(self.w.width, 1 << level)) for level in levels)
 
     @property
-    def soft_ff(self) -> int:
-        """Flip-flops of :class:`SoftMultiplier`, roughly: a row's and a sum's bits."""
-        return (2 * self._rows - 1) * (self.x.width + 2) + (self._rows - 1) * 2
+    def _levels(self) -> int:
+        return 1 + ceil_log2(self._rows)
 
     @property
     def _rows(self) -> int:
@@ -98,8 +102,8 @@ class SoftMultiplier(wiring.Component):
     """``p = x * w``, or ``x * w + addend``, in soft logic.
 
     Two bits of ``w`` make a row, ``x`` or nothing plus twice ``x`` or nothing, in one adder whose
-    LUTs mask its addends; rows, and the addend as one more, are added in a tree, with registers
-    after every ``adders`` levels of it.
+    LUTs mask its addends; rows, and the addend as one more, are added in a tree, with no more than
+    ``adders`` of them one after the other between registers.
 
     Members
     -------

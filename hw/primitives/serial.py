@@ -49,7 +49,7 @@ class SerialMultiplier(wiring.Component):
 
     @property
     def addend_latency(self) -> int:
-        return 1 + self.row.soft_latency
+        return 1 + self.row.soft_latency()
 
     @property
     def latency(self) -> int:
