@@ -7,13 +7,13 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from .cost import Resources, block_rams
+from .cost import Resources
 from .delay import delay, delay_flags, duplicate, parts
 from .loops import Loops
 from .primitives import MultiplierConfig, SerialMultiplier, SoftMultiplier
 from .rom import Rom, table
 from .stream import Flow
-from .tiles import TABLE
+from .tiles import TABLE, estimate
 from .width import ceil_div
 
 __all__ = ["Rounding", "RequantizeConfig", "Requantize", "Timing", "Narrower"]
@@ -117,7 +117,7 @@ class RequantizeConfig:
                    Resources(multiply + acc + mult + _OFFSET_BITS,
                              2 * acc + tree + _OFFSET_BITS * (rows - 1).bit_length()))
         if beats > _MANY:
-            stored = Resources(0, constants, 0, block_rams(family, beats, lanes * constants))
+            stored = estimate(beats, 1 + lanes * constants, family, Rom.latency, logic=True)
         else:
             stored = Resources(constants if beats <= 16 else ceil_div(constants * beats, 11),
                                constants * t.lookup) * lanes

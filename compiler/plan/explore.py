@@ -23,7 +23,7 @@ _LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.93}
 #: begins a tile (with 79 % as placed an 85F found no place for them, with 54 % it did)
 SOFT_SHARE = {"ecp5": 0.57, "ice40": 0.93}
 #: share of a device's flip-flops; the one that an iCE40 cell has comes with its LUT
-_FF_SHARE = {"ecp5": 0.745, "ice40": 1.0}
+_FF_SHARE = {"ecp5": 0.785, "ice40": 1.0}
 #: intervals of plans for latency, in units of the least one: frames may follow one another
 _SLOWER = 1.2
 #: times that queues and converters are counted and the choice is made again
