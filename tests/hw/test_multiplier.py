@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+from functools import partial
 from itertools import product
 from pathlib import Path
 
@@ -59,7 +60,9 @@ def golden(pairs):
     return [x * w for x, w in pairs]
 
 
-KINDS = [SoftMultiplier, Multiplier]
+KINDS = [pytest.param(SoftMultiplier, id="soft"), pytest.param(Multiplier, id="generic"),
+         *(pytest.param(partial(SoftMultiplier, adders=n), id=f"soft, {n} adders")
+           for n in (2, 3, 9))]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,6 +99,12 @@ def test_corner_values(kind, x, w, widths):
 )
 def test_what_a_block_can_multiply(family, x, w, products):
     assert block_of(family).products(x, w) == products
+
+
+@pytest.mark.parametrize(("adders", "latency"), [(1, 3), (2, 2), (3, 1), (9, 1)])
+def test_registers_of_a_soft_product(adders, latency):
+    config = MultiplierConfig(signed(8), signed(8))
+    assert SoftMultiplier(config, adders=adders).latency == config.soft_latency(adders) == latency
 
 
 # The hard blocks, in Verilog beside their generic twins.
