@@ -25,7 +25,7 @@ from gatewright.boards import get
 from gatewright.boards.carries import absorb
 from gatewright.boards.constants import localize
 from gatewright.boards.packing import pack
-from gatewright.boards.synthesis import ANY_START, APART
+from gatewright.boards.synthesis import ANY_START, APART, SHARED
 from gatewright.compiler import tools
 from gatewright.compiler.driver import compile_model
 from gatewright.hw import ArrayConfig, SystolicArray
@@ -41,14 +41,16 @@ _TARGET_MHZ = 250
 @dataclass(frozen=True)
 class Measures:
     """``own``: the block RAMs' own output registers; ``router1`` instead of router2; ``constants``:
-    registers of constants are none; ``narrow``: no LUTs of more than four inputs; ``gates``: those
-    before adders go into the adders; ``near``: the constants of multipliers come from LUTs beside
-    them; ``keep``: copies of registers stay apart; ``sites``: multipliers placed in dataflow order.
+    registers of constants are none; ``shared``: resets and enables of a register or two are logic;
+    ``narrow``: no LUTs of more than four inputs; ``gates``: those before adders go into the adders;
+    ``near``: the constants of multipliers come from LUTs beside them; ``keep``: copies of registers
+    stay apart; ``sites``: multipliers placed in dataflow order.
     """
 
     own: bool = True
     router1: bool = True
     constants: bool = True
+    shared: bool = True
     narrow: bool = True
     gates: bool = True
     near: bool = True
@@ -57,8 +59,8 @@ class Measures:
 
 
 _NAMES = ("none", "+ block RAMs' own registers", "+ router1", "+ constants without registers",
-          "+ no wide LUTs", "+ gates in adders", "+ constants beside multipliers",
-          "+ copies of registers kept", "+ multipliers placed (all)")
+          "+ resets of few in logic", "+ no wide LUTs", "+ gates in adders",
+          "+ constants beside multipliers", "+ copies of registers kept", "+ multipliers placed (all)")
 MEASURES = {name: Measures(*(n < taken for n in range(len(_NAMES) - 1)))
             for taken, name in enumerate(_NAMES)} | {
     "all but the kept copies": Measures(keep=False)}
@@ -108,11 +110,12 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
     if not measures.keep:
         il = il.replace('attribute \\keep "true"\n', "")
     (out / "subject.il").write_text(il)
-    wide = "-nowidelut" if measures.narrow else ""
+    synth = f"synth_ecp5 -abc9 {'-nowidelut' if measures.narrow else ''} -nodsp -top {top}"
     tools.find("yosys").run(
         ["-q", "-p", f"read_rtlil subject.il; {ANY_START if measures.constants else ''}; "
                      f"{APART if measures.keep else ''}; "
-                     f"synth_ecp5 -abc9 {wide} -nodsp -top {top} -json netlist.json"],
+                     f"{synth} -run :map_ffs; {SHARED if measures.shared else ''}; "
+                     f"{synth} -json netlist.json -run map_ffs:"],
         out, out / "yosys.log")
     netlist = json.loads((out / "netlist.json").read_text())
     if measures.own:

@@ -11,7 +11,7 @@ from ..compiler import tools
 from . import carries, constants, packing
 from .kept import digest, read_json, write_json
 
-__all__ = ["ANY_START", "APART", "Progress", "key", "synthesize"]
+__all__ = ["ANY_START", "APART", "SHARED", "Progress", "key", "synthesize"]
 
 Progress = Callable[[str, float | None], None]
 
@@ -23,12 +23,12 @@ ANY_START = "setattr -unset init a:data"
 #: what is alike, minds it of cells only.
 APART = "setattr -set keep 1 a:keep %ci1:+[Q] t:$dff* %i"
 
-#: Registers that are enabled or reset by a signal of their own have a slice of their own, and there
-#: are two resets to a tile of four slices: where fewer than these registers share one it is logic.
-_ALONE = 3
-_ECP5_REGISTERS = " ".join(f"-cell $_{kind}_ {init}" for kind, init in (
-    ("DFF_?", "01"), ("DFF_?P?", "r"), ("SDFF_?P?", "r"), ("DFFE_??", "01"), ("DFFE_?P??", "r"),
-    ("SDFFE_?P??", "r"), ("DLATCH_?", "x")))
+#: Registers that a signal of their own enables or resets have a slice of their own, and a tile of
+#: four slices knows two resets: where fewer than three registers share a signal, it is logic.
+SHARED = "dfflegalize -mince 3 -minsrst 3 " + " ".join(
+    f"-cell $_{kind}_ {init}" for kind, init in (
+        ("DFF_?", "01"), ("DFF_?P?", "r"), ("SDFF_?P?", "r"), ("DFFE_??", "01"),
+        ("DFFE_?P??", "r"), ("SDFFE_?P??", "r"), ("DLATCH_?", "x")))
 
 #: a name with an index in it
 _ELEMENT = re.compile(r"(?<=\s)\\\S*\[\d+\]\S*")
@@ -134,7 +134,7 @@ _ICE40_FF = {f"SB_{name}": {"ff": 1} for name in (
 _RECIPES: Mapping[str, _Recipe] = {
     "ecp5": _Recipe(
         "synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -run :map_ffs; "
-        f"dfflegalize -mince {_ALONE} -minsrst {_ALONE} {_ECP5_REGISTERS}; "
+        f"{SHARED}; "
         "synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -json netlist.json -run map_ffs:",
         {False: "-nodsp", True: ""},
         # A carry cell holds two LUTs; a 16x4 RAM four, and its write port two more.
