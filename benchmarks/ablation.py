@@ -60,7 +60,8 @@ class Measures:
 
 _NAMES = ("none", "+ block RAMs' own registers", "+ router1", "+ constants without registers",
           "+ resets of few in logic", "+ no wide LUTs", "+ gates in adders",
-          "+ constants beside multipliers", "+ copies of registers kept", "+ multipliers placed (all)")
+          "+ constants beside multipliers", "+ copies of registers kept",
+          "+ multipliers placed (all)")
 MEASURES = {name: Measures(*(n < taken for n in range(len(_NAMES) - 1)))
             for taken, name in enumerate(_NAMES)} | {
     "all but the kept copies": Measures(keep=False)}
