@@ -146,7 +146,7 @@ class ArrayConfig:
     def resources(self) -> Resources:
         """An estimate of multipliers, adders, weights and the drain."""
         product = self.x.width + self.w.width
-        n, acc, w = self.multipliers, self.acc.width, self.w.width
+        n, acc = self.multipliers, self.acc.width
         psum = min(acc, product + 2)
         soft = n - self.hard_multipliers
         multiplier = MultiplierConfig(self.x, self.w)
@@ -155,7 +155,7 @@ class ArrayConfig:
         rows = self.weight_latency + self.simd // 2
         waits = (self.simd * (rows + self.groups) if self.shared
                  else n * (rows + self.groups // 2))
-        ff = (n * (psum + w) + self.pe * 4 * acc + soft * multiplier.soft_ff(SOFT_ADDERS)
+        ff = (n * psum + self.pe * 4 * acc + soft * multiplier.soft_ff(SOFT_ADDERS)
               + self.x.width * waits)
         return Resources(lut, ff, self.blocks(self.hard_multipliers)) + self._memory_resources()
 
@@ -166,7 +166,7 @@ class ArrayConfig:
             if self.depth == 1:
                 return Resources()
             own = address if self.depth > TABLE else 0
-            return (table_estimate(self.depth, w) + Resources(0, own - w)) * n
+            return (table_estimate(self.depth, w) + Resources(0, own)) * n
         stored = estimate(self.depth, n * w, self.family, Rom.latency, True)
         strips = ceil_div(n * w, widest(self.family))
         together = ceil_div(n, strips)

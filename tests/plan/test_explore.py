@@ -198,7 +198,7 @@ def test_no_folding_is_much_sooner_done(name):
     guessed from another plan, by some LUTs too much.
     """
     graph = small(name)
-    logic = planned(graph, FEW, Goal()).resources.lut + 300 + LINK.lut
+    logic = planned(graph, FEW, Goal()).resources.lut + 270 + LINK.lut
     device = replace(FEW, lut=int(logic / SOFT_SHARE["ecp5"]))
     fastest, found = (planned(graph, device, Goal(kind)) for kind in ("fps", "latency"))
     others = [n for n in every_network(graph, device, device.dsp + 3)
