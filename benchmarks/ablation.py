@@ -25,7 +25,7 @@ from gatewright.boards import get
 from gatewright.boards.carries import absorb
 from gatewright.boards.constants import localize
 from gatewright.boards.packing import pack
-from gatewright.boards.synthesis import ANY_START, APART, SHARED
+from gatewright.boards.synthesis import ANY_START, APART, SHARED, synth_ecp5
 from gatewright.compiler import tools
 from gatewright.compiler.driver import compile_model
 from gatewright.hw import ArrayConfig, SystolicArray
@@ -111,12 +111,11 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
     if not measures.keep:
         il = il.replace('attribute \\keep "true"\n', "")
     (out / "subject.il").write_text(il)
-    synth = f"synth_ecp5 -abc9 {'-nowidelut' if measures.narrow else ''} -nodsp -top {top}"
+    options = f"{'-nowidelut' if measures.narrow else ''} -nodsp -top {top}"
     tools.find("yosys").run(
         ["-q", "-p", f"read_rtlil subject.il; {ANY_START if measures.constants else ''}; "
                      f"{APART if measures.keep else ''}; "
-                     f"{synth} -run :map_ffs; {SHARED if measures.shared else ''}; "
-                     f"{synth} -json netlist.json -run map_ffs:"],
+                     f"{synth_ecp5(options, SHARED if measures.shared else '')}"],
         out, out / "yosys.log")
     netlist = json.loads((out / "netlist.json").read_text())
     if measures.own:

@@ -11,7 +11,8 @@ from ..compiler import tools
 from . import carries, constants, packing
 from .kept import digest, read_json, write_json
 
-__all__ = ["ANY_START", "APART", "SHARED", "Progress", "key", "synthesize"]
+__all__ = ["ANY_START", "APART", "SHARED", "Progress", "key", "synth_ecp5",
+           "synthesize"]
 
 Progress = Callable[[str, float | None], None]
 
@@ -29,6 +30,15 @@ SHARED = "dfflegalize -mince 3 -minsrst 3 " + " ".join(
     f"-cell $_{kind}_ {init}" for kind, init in (
         ("DFF_?", "01"), ("DFF_?P?", "r"), ("SDFF_?P?", "r"), ("DFFE_??", "01"),
         ("DFFE_?P??", "r"), ("SDFFE_?P??", "r"), ("DLATCH_?", "x")))
+
+
+def synth_ecp5(options: str, between: str = SHARED) -> str:
+    """yosys' synthesis for ECP5 into ``netlist.json``, with a command ``between`` the mapping of
+    adders and that of registers.
+    """
+    synth = f"synth_ecp5 -abc9 {options}"
+    return f"{synth} -run :map_ffs; {between}; {synth} -json netlist.json -run map_ffs:"
+
 
 #: a name with an index in it
 _ELEMENT = re.compile(r"(?<=\s)\\\S*\[\d+\]\S*")
@@ -133,9 +143,7 @@ _ICE40_FF = {f"SB_{name}": {"ff": 1} for name in (
 
 _RECIPES: Mapping[str, _Recipe] = {
     "ecp5": _Recipe(
-        "synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -run :map_ffs; "
-        f"{SHARED}; "
-        "synth_ecp5 -abc9 -nowidelut {dsp} -top {top} -json netlist.json -run map_ffs:",
+        synth_ecp5("-nowidelut {dsp} -top {top}"),
         {False: "-nodsp", True: ""},
         # A carry cell holds two LUTs; a 16x4 RAM four, and its write port two more.
         {"LUT4": {"lut": 1}, "CCU2C": {"lut": 2}, "TRELLIS_DPR16X4": {"lut": 6},

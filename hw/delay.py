@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from amaranth import Module, Signal, Value
 
-__all__ = ["KEPT", "delay", "delay_flags", "duplicate", "parts"]
+__all__ = ["KEPT", "delay", "delay_flags", "delays", "duplicate", "parts"]
 
 #: of a register that is not to be merged with others of the same value
 KEPT = {"keep": "true"}
@@ -21,6 +21,14 @@ _SHALLOW = 16
 def delay(m: Module, value: Value, cycles: int) -> Value:
     """``value`` as it was ``cycles`` cycles ago: data, whose first value does not matter."""
     return _delay(m, value, cycles, _DATA)
+
+
+def delays(m: Module, value: Value, cycles: int) -> list[Value]:
+    """``value`` as it was 0 to ``cycles`` cycles ago."""
+    found = [value]
+    for _ in range(cycles):
+        found.append(delay(m, found[-1], 1))
+    return found
 
 
 def delay_flags(m: Module, value: Value, cycles: int) -> Value:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from .cost import Resources
 from .delay import delay, delay_flags, duplicate, parts
@@ -191,7 +190,8 @@ class Timing:
     def latency(self) -> int:
         """Cycles from a beat in to the beat out."""
         if not self.serial:
-            return self.start + 1 + ceil_log2(ceil_div(self.mult, 2) + 1) + Narrower.latency
+            multiply = MultiplierConfig(signed(1), unsigned(self.mult))
+            return self.start + multiply.soft_latency(addend=True) + Narrower.latency
         return self.start + self.digits + 1 + self._rows + Narrower.latency
 
 

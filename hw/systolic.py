@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
 from .array import SOFT_ADDERS, ArrayConfig
-from .delay import delay, delay_flags
+from .delay import delay, delay_flags, delays
 from .drain import drain, drain_slowly
 from .primitives import (
     MultiplierConfig,
@@ -87,14 +87,13 @@ class SystolicArray(wiring.Component):
         c = self.config
         at = {}
         for row in range(c.simd):
-            values = [delay(m, self.i.payload[row], c.weight_latency + row)] if c.shared else []
-            for column in range(c.pe):
-                skew = c.skew((row, column))
-                if c.shared:
-                    while len(values) <= skew - row:
-                        values.append(delay(m, values[-1], 1))
-                    at[row, column] = values[skew - row]
-                else:
+            skews = [c.skew((row, column)) for column in range(c.pe)]
+            if c.shared:
+                first = delay(m, self.i.payload[row], c.weight_latency + row)
+                values = delays(m, first, max(skews) - row)
+                at |= {(row, column): values[skew - row] for column, skew in enumerate(skews)}
+            else:
+                for column, skew in enumerate(skews):
                     source = self.i.payload[row * c.pe + c.channel(column)]
                     at[row, column] = delay(m, source, c.weight_latency + skew)
         return at

@@ -9,7 +9,7 @@ from amaranth import Cat, Module, Signal, Value
 from numpy.typing import NDArray
 
 from .array import BAND, ArrayConfig
-from .delay import delay, duplicate
+from .delay import delay, delays, duplicate
 from .loops import Loops
 from .rom import Rom, table
 from .width import ceil_div
@@ -36,12 +36,10 @@ def _in_logic(m, c, words, address):
     """Each weight from a memory of its own."""
     at = {}
     for row in range(c.simd):
-        waiting = [delay(m, address, row)]
-        for column in range(c.pe):
-            late = c.skew((row, column)) - row
-            while len(waiting) <= late:
-                waiting.append(delay(m, waiting[-1], 1))
-            here = waiting[late]
+        skews = [c.skew((row, column)) for column in range(c.pe)]
+        waiting = delays(m, delay(m, address, row), max(skews) - row)
+        for column, skew in enumerate(skews):
+            here = waiting[skew - row]
             values = [int(word) % (1 << c.w.width) for word in words[row, column]]
             w = Signal(c.w, name=f"w_{row}_{column}")
             own = here if c.weight_latency == 2 else duplicate(m, here)

@@ -33,9 +33,13 @@ class MultiplierConfig:
         return signed(1 + max(self.p.width + (not self.p.signed),
                               addend.width + (not addend.signed)))
 
-    def soft_latency(self, adders: int = 1) -> int:
-        """Of :class:`SoftMultiplier`."""
-        return ceil_div(self._levels, adders)
+    def soft_latency(self, adders: int = 1, *, addend: bool = False) -> int:
+        """Of :class:`SoftMultiplier`: registers from the operands to the product."""
+        return ceil_div(self.soft_levels(addend=addend), adders)
+
+    def soft_levels(self, *, addend: bool = False) -> int:
+        """Adders of :class:`SoftMultiplier` one after the other: a row's and those of the tree."""
+        return 1 + ceil_log2(self._rows + addend)
 
     @property
     def soft_lut(self) -> int:
@@ -46,13 +50,9 @@ class MultiplierConfig:
 
     def soft_ff(self, adders: int = 1) -> int:
         """Flip-flops of :class:`SoftMultiplier`, roughly: the bits of what is registered."""
-        levels = range(self._levels, 0, -adders)
+        levels = range(self.soft_levels(), 0, -adders)
         return sum(ceil_div(self._rows, 1 << (level - 1))
                    * (self.x.width + min(self.w.width, 1 << level)) for level in levels)
-
-    @property
-    def _levels(self) -> int:
-        return 1 + ceil_log2(self._rows)
 
     @property
     def _rows(self) -> int:
@@ -129,23 +129,18 @@ class SoftMultiplier(wiring.Component):
 
     @property
     def latency(self) -> int:
-        """Registers from the operands to the product."""
-        return ceil_div(self._levels, self.adders)
-
-    @property
-    def _levels(self) -> int:
-        """Adders one after the other: a row's and those of the tree."""
-        return 1 + ceil_log2(ceil_div(self.config.w.width, 2) + (self.addend_shape is not None))
+        return self.config.soft_latency(self.adders, addend=self.addend_shape is not None)
 
     def elaborate(self, platform):
         m = Module()
         rows = [(self._row(low), low) for low in range(0, len(self.w), 2)]
         if self.addend_shape is not None:
             rows.append((self.addend, 0))
-        for level in range(1, self._levels + 1):
-            registered = (self._levels - level) % self.adders == 0
+        levels = self.config.soft_levels(addend=self.addend_shape is not None)
+        for level in range(1, levels + 1):
+            registered = (levels - level) % self.adders == 0
             rows = [(self._whole(m, value, registered), weight) for value, weight in rows]
-            if level < self._levels:
+            if level < levels:
                 rows = [self._sum(rows[i:i + 2]) for i in range(0, len(rows), 2)]
         m.d.comb += self.p.eq(rows[0][0])
         return m

@@ -5,6 +5,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from amaranth import signed
 from gatewright.compiler import ir
 from gatewright.compiler.errors import FitError, PlanError
 from gatewright.compiler.plan import Goal, Network, Plan, lacking, latency, make_plan
@@ -14,6 +15,7 @@ from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.options import menus
 from gatewright.compiler.plan.resources import LINK
 from gatewright.compiler.plan.stages import ConvDesign, StagePlan, design, foldings
+from gatewright.hw import MultiplierConfig
 from gatewright.sim import golden
 
 from .networks import ECP5, GENERIC, Builder, measure
@@ -198,10 +200,12 @@ def test_no_folding_is_much_sooner_done(name):
     guessed from another plan, by some LUTs too much.
     """
     graph = small(name)
-    logic = planned(graph, FEW, Goal()).resources.lut + 270 + LINK.lut
+    more = 3
+    soft = MultiplierConfig(signed(8), signed(8)).soft_lut
+    logic = planned(graph, FEW, Goal()).resources.lut + more * soft + LINK.lut
     device = replace(FEW, lut=int(logic / SOFT_SHARE["ecp5"]))
     fastest, found = (planned(graph, device, Goal(kind)) for kind in ("fps", "latency"))
-    others = [n for n in every_network(graph, device, device.dsp + 3)
+    others = [n for n in every_network(graph, device, device.dsp + more)
               if has_air(n, spare=60) and n.interval <= 1.2 * fastest.interval]
     best = min(latency(n) for n in others)
     assert found.plan.bound_latency <= min(best, latency(found))
