@@ -155,7 +155,7 @@ class ArrayConfig:
         rows = self.weight_latency + self.simd // 2
         waits = (self.simd * (rows + self.groups) if self.shared
                  else n * (rows + self.groups // 2))
-        ff = (n * psum + self.pe * 4 * acc + soft * multiplier.soft_ff(SOFT_ADDERS)
+        ff = (n * psum + self.pe * 4 * (acc + 1) + soft * multiplier.soft_ff(SOFT_ADDERS)
               + self.x.width * waits)
         return Resources(lut, ff, self.blocks(self.hard_multipliers)) + self._memory_resources()
 

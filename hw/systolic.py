@@ -10,7 +10,7 @@ from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
 from .array import SOFT_ADDERS, ArrayConfig
-from .delay import delay, delay_flags, delays
+from .delay import delay, delay_flags, delays, duplicate
 from .drain import drain, drain_slowly
 from .primitives import (
     MultiplierConfig,
@@ -147,26 +147,26 @@ class SystolicArray(wiring.Component):
 
     def _accumulate_and_drain(self, m, sums):
         c = self.config
-        control = delay_flags(m, Cat(self.i.valid, self.i.first, self.i.valid & self.i.last),
-                              c.depth_of_sum)
-        totals, done = [], []
+        # what a column takes with its sum, a cycle ahead
+        ahead = delay_flags(m, Cat(self.i.valid, self.i.first, self.i.valid & self.i.last),
+                            c.depth_of_sum - 1)
+        totals, ending = [], []
         for group in range(c.groups):
-            valid, first = control[0], control[1]
             totals.append([])
-            done.append(delay_flags(m, control[2], 1))
             for lane in range(c.lanes):
                 column = group * c.lanes + lane
                 acc = Signal(c.acc, name=f"acc_{column}", reset_less=True)
                 if c.folds == 1:
                     m.d.sync += acc.eq(sums[column])
                 else:
+                    valid, first = duplicate(m, ahead[0]), duplicate(m, ahead[1])
                     with m.If(valid):
                         m.d.sync += acc.eq(Mux(first, 0, acc) + sums[column])
                 totals[group].append(acc)
-            if group + 1 < c.groups:
-                control = delay_flags(m, control, 1)
-        results, leaves = (drain_slowly(m, totals, done, c.spacing) if c.spacing > 1
-                           else drain(m, totals, done))
+            ahead = delay_flags(m, ahead, 1)
+            ending.append(ahead[2])
+        results, leaves = (drain_slowly(m, totals, ending, c.spacing) if c.spacing > 1
+                           else drain(m, totals, ending))
         m.d.comb += [self.o.valid.eq(leaves), self.o.first.eq(1), self.o.last.eq(1)]
         for lane, result in enumerate(results):
             m.d.comb += self.o.payload[lane].eq(result)
