@@ -23,11 +23,13 @@ from amaranth.back import rtlil
 from ..compiler import tools
 from ..compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ..compiler.plan.device import Device
+from ..hw import Fifo
 from . import synthesis
 from .board import Board
 from .kept import digest, read_json, write_json
 from .limits import Cell, Limit, lowest
 from .link import Top
+from .player import buffers
 from .pll import choose
 from .protocol import LinkConfig
 from .synthesis import Progress
@@ -224,14 +226,29 @@ class _Build:
     # --- netlist ---
 
     def _netlist(self) -> tuple[LinkConfig, Path]:
-        """The synthesized whole; without a frame buffer if the block RAMs do not suffice for it."""
-        link = self._link(buffered=True)
-        folder, counts = self._synthesized(link)
-        if counts["bram"] > self.board.device.bram:
-            link = self._link(buffered=False)
+        """The synthesized whole; without a frame buffer if the block RAMs do not suffice for it: by
+        the plan's estimate, which spares a synthesis, or else by the count.
+        """
+        there = self.board.device.bram
+        for buffered in (True, False):
+            link = self._link(buffered=buffered)
+            frames = sum(Fifo.estimate(*buffer, self.board.family).bram for buffer in buffers(link))
+            if buffered and self._planned_bram() + frames > there:
+                continue
             folder, counts = self._synthesized(link)
+            if counts["bram"] <= there:
+                break
         _check_fit(counts, self.board)
         return link, folder
+
+    def _planned_bram(self) -> int:
+        """What the accelerator's plan says; 0 where there is none."""
+        path = self.directory / "compile.json"
+        try:
+            return int(read_json(path)["estimate"]["bram"]) if path.is_file() else 0
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} must hold the plan's block RAMs ({error!r}): run `gatewright "
+                            "compile` again") from error
 
     def _link(self, *, buffered: bool) -> LinkConfig:
         identity = hashlib.sha256(self._accelerator().read_bytes()).digest()[:8]

@@ -14,7 +14,7 @@ from ..hw import KEPT, Fifo, RegisterSlice
 from .crossing import Answer, Command, answers, commands
 from .protocol import CYCLES_BYTES, LinkConfig
 
-__all__ = ["DOMAINS", "Player", "axis"]
+__all__ = ["DOMAINS", "Player", "axis", "buffers"]
 
 #: on the accelerator's clock: the two ends of a frame's way, each reset by a register near it
 DOMAINS = FEED, COLLECT = "feed", "collect"
@@ -26,6 +26,13 @@ _CLEAR_CYCLES = 16
 def axis(size: int) -> stream.Signature:
     """An AXI4-Stream of ``size`` bytes, as an Amaranth stream."""
     return stream.Signature(data.StructLayout({"data": 8 * size, "last": 1}))
+
+
+def buffers(config: LinkConfig) -> list[tuple[int, int]]:
+    """Words, and bits of one, of the queues of beats in and out."""
+    ends = ((config.beats_in, config.bytes_in), (config.beats_out, config.bytes_out))
+    return [(max(2, beats) if config.buffered else _UNBUFFERED_DEPTH, 8 * size)
+            for beats, size in ends]
 
 
 class Feed(wiring.Component):
@@ -51,8 +58,8 @@ class Feed(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, width = self.config, 8 * self.config.bytes_in
-        depth = max(2, config.beats_in) if config.buffered else _UNBUFFERED_DEPTH
+        config = self.config
+        depth, width = buffers(config)[0]
         m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
         m.submodules.slice = piece = RegisterSlice(1, unsigned(width + 2), self.family)
 
@@ -145,8 +152,8 @@ class Collect(wiring.Component):
 
     def _buffer(self, m: Module) -> Fifo:
         """``m_axis``, a register or two, and room for a frame."""
-        config, width = self.config, 8 * self.config.bytes_out
-        depth = max(2, config.beats_out) if config.buffered else _UNBUFFERED_DEPTH
+        config = self.config
+        depth, width = buffers(config)[1]
         m.submodules.slice = piece = RegisterSlice(1, unsigned(width), self.family)
         m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
         m.d.comb += [

@@ -194,10 +194,14 @@ def _store(m, bits, depth, family, first=0):
 
 
 def _pointer(m, depth, steps):
+    """The places in turn. It counts in gates: a chain of carries is no faster for so few bits, and
+    its wires are longer.
+    """
     pointer = Signal(range(depth), attrs=KEPT)
+    following = Cat(bit ^ pointer[:place].all() for place, bit in enumerate(pointer))
+    ends = pointer == depth - 1 if depth & (depth - 1) else 0
     with m.If(steps):
-        ends = pointer == depth - 1 if depth & (depth - 1) else 0
-        m.d.sync += pointer.eq(Mux(ends, 0, pointer + 1))
+        m.d.sync += pointer.eq(Mux(ends, 0, following))
     return pointer
 
 

@@ -68,6 +68,14 @@ def test_a_bitstream_is_built_and_then_kept(directory, name, mhz, suffix):
     assert again.wall_seconds < result.wall_seconds / 2
 
 
+def test_a_frame_is_not_buffered_where_the_plan_leaves_no_block_ram(directory):
+    board, stages = boards.get("icebreaker"), []
+    (directory / "compile.json").write_text(json.dumps({"estimate": {"bram": board.device.bram}}))
+    result = build(directory, board, 24, progress=lambda *stage: stages.append(stage))
+    assert not result.link.buffered
+    assert stages.count(("synthesis", None)) == 1
+
+
 def test_a_clock_out_of_reach_leaves_no_bitstream(directory):
     board = boards.get("icebreaker")
     built = build(directory, board, 24)
