@@ -20,7 +20,8 @@ __all__ = ["DOMAINS", "Player", "axis", "buffers"]
 DOMAINS = FEED, COLLECT = "feed", "collect"
 
 _UNBUFFERED_DEPTH = 4
-_CLEAR_CYCLES = 16
+#: for which either end is cleared: longer than its queues take to run out
+_CLEAR_CYCLES = 32
 
 
 def axis(size: int) -> stream.Signature:

@@ -27,8 +27,8 @@ from .quantize.requantize import (
 
 __all__ = ["accelerator", "component"]
 
-#: cycles that something is on its way beyond a stage's latency: in queues and converters
-_MORE = 16
+#: cycles that something is on its way beyond a stage's latency: in converters and their queues
+_MORE = 32
 
 #: a stage's name ("" for the accelerator's own ends), its port, and which one of several
 _Port = tuple[str, str] | tuple[str, str, int]
@@ -48,7 +48,16 @@ def accelerator(network: Network) -> hw.Accelerator:
         stages, links,
         hw.Border(network.plan.lanes_in, hw_shape(graph.quant(first).dtype), network.beats_in),
         hw.Border(lanes_out, hw_shape(graph.quant(last.value).dtype), beats_out),
-        hold=_MORE + max(design.latency for design in network.designs.values()))
+        hold=_MORE + max(_run_out(stages[name], design)
+                         for name, design in network.designs.items()))
+
+
+def _run_out(stage: Elaboratable, design: Design) -> int:
+    """Cycles after which nothing is on its way in a stage that starts nothing more, nor in its
+    queue, which a word leaves each cycle.
+    """
+    waiting = stage.queue_depth(design.latency) if isinstance(stage, hw.WindowStage) else 0
+    return max(design.latency, waiting)
 
 
 def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]:

@@ -21,7 +21,7 @@ from .reduce import ReduceConfig
 from .replay import ReplayConfig
 from .requantize import Requantize, RequantizeConfig, Rounding
 from .rom import Rom
-from .stage import FeedConfig
+from .stage import FeedConfig, WindowStage
 from .stream import Flow, beats, integer
 from .systolic import SystolicArray
 from .tiles import cover
@@ -34,5 +34,5 @@ __all__ = ["KEPT", "Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", 
            "MultiplierConfig", "PoolConfig", "Ram", "RamConfig", "ReduceConfig", "RegisterSlice",
            "ReplayConfig", "Requantize", "RequantizeConfig", "Resources", "Rom", "Rounding",
            "Shape", "SlidingWindow", "SoftMultiplier", "SystolicArray", "WidthConfig",
-           "WidthConverter", "WindowConfig", "beats", "block_of", "block_rams", "cover", "integer",
-           "packed_products", "queue"]
+           "WidthConverter", "WindowConfig", "WindowStage", "beats", "block_of", "block_rams",
+           "cover", "integer", "packed_products", "queue"]

@@ -7,15 +7,17 @@ from .delay import delay_flags
 __all__ = ["room", "some"]
 
 
-def some(m: Module, name: str, more: Value, less: Value, most: int, first: int = 0) -> Value:
+def some(m: Module, name: str, more: Value, less: Value, most: int, first: int = 0, *,
+         reset_less: bool = False) -> Value:
     """Whether there are any: ``first`` at the start, one more and one less as those are up, never
     beyond ``most``. ``less`` may come later in a cycle than ``more``.
     """
     # Beside the flag, how many there are beyond one: changes are counted a cycle late, so that all
     # that ``less`` decides is a flag.
-    there = Signal(name=name, init=first > 0)
-    beyond = Signal(signed(most.bit_length() + 1), name=f"{name}_beyond", init=first - 2)
-    change = Signal(signed(2), name=f"{name}_change")
+    there = Signal(name=name, init=first > 0, reset_less=reset_less)
+    beyond = Signal(signed(most.bit_length() + 1), name=f"{name}_beyond", init=first - 2,
+                    reset_less=reset_less)
+    change = Signal(signed(2), name=f"{name}_change", reset_less=reset_less)
     later = beyond + change
     several = ~later[len(beyond) - 1]
     m.d.sync += [beyond.eq(later), change.eq(Cat(more ^ less, less & ~more)),

@@ -3,7 +3,7 @@
 from functools import reduce
 from operator import or_
 
-from amaranth import Cat, Module, Mux, Shape, Signal
+from amaranth import Cat, Module, Mux, ResetSignal, Shape, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -88,6 +88,8 @@ class Queue(wiring.Component):
     """``depth`` words; whoever writes has reserved the room. A word a cycle.
 
     ``freed`` tells, a cycle late, that a word has left the memory (for the register before ``o``).
+    A reset reaches one register, for the queue may lie far from what writes it: while it is held, a
+    word leaves each cycle, wanted or not.
 
     Members
     -------
@@ -109,18 +111,22 @@ class Queue(wiring.Component):
         m = Module()
         # ``offered`` is ``valid``, but near the memory and without its readers' logic
         moves, leaves = Signal(), Signal()
-        offered, valid = Signal(attrs=KEPT), Signal(attrs=KEPT)
-        stored = some(m, "stored", self.write, leaves, self.depth)
-        m.d.comb += [moves.eq(self.o.ready | ~offered), leaves.eq(moves & stored),
+        offered = Signal(attrs=KEPT, reset_less=True)
+        valid = Signal(attrs=KEPT, reset_less=True)
+        stored = some(m, "stored", self.write, leaves, self.depth, reset_less=True)
+        runs_out = duplicate(m, ResetSignal(allow_reset_less=True))
+        m.d.comb += [moves.eq(self.o.ready | ~offered | runs_out), leaves.eq(moves & stored),
                      self.o.valid.eq(valid)]
-        m.d.sync += self.freed.eq(leaves)
+        freed = delay_flags(m, leaves, 1)
+        m.d.comb += self.freed.eq(freed)
         with m.If(moves):
             m.d.sync += [valid.eq(stored), offered.eq(stored)]
         # of a deeper memory's words one is chosen behind the registers
         rows = min(self.depth, SHALLOW) if self.family == "ecp5" else self.depth
         low = (rows - 1).bit_length()
         for bits in parts(self.width):
-            into, out_of = (_pointer(m, self.depth, steps) for steps in (self.write, leaves))
+            into, out_of = (_pointer(m, self.depth, steps, reset_less=True)
+                            for steps in (self.write, leaves))
             reads, words = [], []
             for first in range(0, self.depth, rows):
                 write, read = _store(m, bits, min(rows, self.depth - first), self.family, first)
@@ -193,11 +199,11 @@ def _store(m, bits, depth, family, first=0):
     return store.write_port(), store.read_port()
 
 
-def _pointer(m, depth, steps):
+def _pointer(m, depth, steps, *, reset_less=False):
     """The places in turn. It counts in gates: a chain of carries is no faster for so few bits, and
     its wires are longer.
     """
-    pointer = Signal(range(depth), attrs=KEPT)
+    pointer = Signal(range(depth), attrs=KEPT, reset_less=reset_less)
     following = Cat(bit ^ pointer[:place].all() for place, bit in enumerate(pointer))
     ends = pointer == depth - 1 if depth & (depth - 1) else 0
     with m.If(steps):

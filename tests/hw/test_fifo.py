@@ -4,7 +4,15 @@ import json
 import random
 
 import pytest
-from amaranth import Module, Signal, signed
+from amaranth import (
+    ClockDomain,
+    ClockSignal,
+    DomainRenamer,
+    Elaboratable,
+    Module,
+    Signal,
+    signed,
+)
 from amaranth.back import rtlil
 from gatewright.boards.synthesis import synthesize
 from gatewright.hw import Fifo, RegisterSlice
@@ -95,6 +103,48 @@ def test_a_queue_is_full_and_empty_and_keeps_the_order(width, depth, family, tak
             written += write
             inside += write - ctx.get(dut.freed)
             cycle += 1
+
+    simulate(dut, bench)
+    assert seen == words
+
+
+class Resettable(Elaboratable):
+    def __init__(self, inner):
+        self.inner, self.reset = inner, Signal()
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains.inner = inner = ClockDomain()
+        m.d.comb += [inner.clk.eq(ClockSignal()), inner.rst.eq(self.reset)]
+        m.submodules.inner = DomainRenamer("inner")(self.inner)
+        return m
+
+
+@pytest.mark.parametrize("waiting", [1, 5, 32])
+def test_a_queue_runs_out_while_a_reset_is_held(waiting):
+    depth, words = 32, [7, 8, 9]
+    queue = Queue(8, depth)
+    dut, seen = Resettable(queue), []
+
+    async def bench(ctx):
+        for word in range(waiting):
+            ctx.set(queue.write, 1)
+            ctx.set(queue.data, word)
+            await ctx.tick()
+        ctx.set(queue.write, 0)
+        ctx.set(dut.reset, 1)
+        await ctx.tick().repeat(depth + 4)
+        ctx.set(dut.reset, 0)
+        for word in words:
+            ctx.set(queue.write, 1)
+            ctx.set(queue.data, word)
+            await ctx.tick()
+        ctx.set(queue.write, 0)
+        ctx.set(queue.o.ready, 1)
+        for _ in range(2 * depth):
+            if ctx.get(queue.o.valid):
+                seen.append(ctx.get(queue.o.payload))
+            await ctx.tick()
 
     simulate(dut, bench)
     assert seen == words
