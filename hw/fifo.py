@@ -109,18 +109,18 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # ``offered`` is ``valid``, but near the memory and without its readers' logic
-        moves, leaves = Signal(), Signal()
-        offered = Signal(attrs=KEPT, reset_less=True)
-        valid = Signal(attrs=KEPT, reset_less=True)
-        stored = some(m, "stored", self.write, leaves, self.depth, reset_less=True)
+        # Three registers tell whether a word is offered: the reader, what moves the words, and what
+        # counts them, whose counters are so behind one gate of their own.
+        offered = [Signal(attrs=KEPT, reset_less=True) for _ in range(3)]
         runs_out = duplicate(m, ResetSignal(allow_reset_less=True))
-        m.d.comb += [moves.eq(self.o.ready | ~offered | runs_out), leaves.eq(moves & stored),
-                     self.o.valid.eq(valid)]
+        moves, may_leave = (self.o.ready | ~told | runs_out for told in offered[1:])
+        leaves = Signal()
+        stored = some(m, "stored", self.write, leaves, self.depth, reset_less=True)
         freed = delay_flags(m, leaves, 1)
-        m.d.comb += self.freed.eq(freed)
+        m.d.comb += [leaves.eq(may_leave & stored), self.o.valid.eq(offered[0]),
+                     self.freed.eq(freed)]
         with m.If(moves):
-            m.d.sync += [valid.eq(stored), offered.eq(stored)]
+            m.d.sync += [told.eq(stored) for told in offered]
         # of a deeper memory's words one is chosen behind the registers
         rows = min(self.depth, SHALLOW) if self.family == "ecp5" else self.depth
         low = (rows - 1).bit_length()
