@@ -48,7 +48,7 @@ ENTRIES = (
     Entry("autoencoder", "latency", "ulx3s-85f", 150.0),
     Entry("digits", "dsp", "ulx3s-85f", 180.0),
     Entry("digits", "latency", "ulx3s-85f", 150.0),
-    Entry("digits_small", "dsp", "icebreaker", 24.0, interpreted=True),
+    Entry("digits_small", "dsp", "icebreaker", 24.0),
 )
 
 HERE = Path(__file__).parent

@@ -16,7 +16,7 @@ from typing import Any
 
 import onnx
 from gatewright import boards
-from gatewright.benchmarks import litert
+from gatewright.benchmarks import icarus, litert
 from gatewright.benchmarks.networks import NETWORKS
 from gatewright.boards.build import build
 from gatewright.boards.kept import digest
@@ -49,15 +49,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Entry:
-    """A network, compiled one way for a board that is asked for a clock; simulated by Icarus too,
-    where that is installed, if ``interpreted``.
-    """
+    """A network, compiled one way for a board that is asked for a clock."""
 
     network: str
     variant: str
     board: str
     target_mhz: float
-    interpreted: bool = False
 
     @property
     def name(self) -> str:
@@ -132,7 +129,7 @@ class _Run:
         compiled = open_compiled(self.directory, lambda _: self.board.device)
         made = self.kept["compile"]["key"]
         self._step("simulate", made, lambda: self._simulate(compiled), str(self.settings.frames))
-        if self.entry.interpreted and shutil.which("iverilog"):
+        if icarus.available():
             self._step("icarus", made, lambda: self._icarus(compiled))
         if self.settings.build and self._step(
                 "build", made, self._build, str(self.entry.target_mhz), str(self.settings.seeds)):
@@ -192,11 +189,8 @@ class _Run:
                  self.progress(f"{self.entry.name}: simulate, frame {n} of {of}", n / of))
 
     def _icarus(self, compiled: Compiled) -> None:
-        """As few frames as there can be: it is slow."""
-        seen = simulate(compiled, self.network.frames(1), simulator="icarus", record=False,
-                        progress=lambda n, of:
-                        self.progress(f"{self.entry.name}: icarus, frame {n} of {of}", n / of))
-        (self.directory / "icarus.json").write_text(json.dumps(seen.summary, indent=1) + "\n")
+        found = icarus.pace(compiled, self.network.frames(1))
+        (self.directory / "icarus.json").write_text(json.dumps(found, indent=1) + "\n")
 
     def _build(self) -> None:
         """Route all seeds; a clock that is not met is a result too, and ``build.json`` has it.

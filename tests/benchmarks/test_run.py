@@ -145,8 +145,8 @@ def out(tmp_path_factory):
 @pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus is not installed")
 def test_icarus_runs_beside_verilator_and_leaves_its_results_alone(out):
     kept = steps.record(ENTRY, out)
-    assert kept["icarus"]["mismatches"] == 0
-    assert kept["icarus"]["cycles_per_second"] < kept["simulate"]["cycles_per_second"]
+    assert kept["icarus"]["beats_in"] == 7 * 28
+    assert 0 < kept["icarus"]["cycles_per_second"] < kept["simulate"]["cycles_per_second"]
     assert kept["simulate"]["simulator"].startswith("verilator")
 
 
