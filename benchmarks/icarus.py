@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 __all__ = ["PART", "available", "pace"]
 
 #: share of a frame that goes in: the whole would take it some minutes to an hour
-PART = 1 / 4
+PART = 3 / 4
 #: cycles without a beat after which something is wrong
 _WATCHDOG = 1_000_000
 

@@ -145,7 +145,7 @@ def out(tmp_path_factory):
 @pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus is not installed")
 def test_icarus_runs_beside_verilator_and_leaves_its_results_alone(out):
     kept = steps.record(ENTRY, out)
-    assert kept["icarus"]["beats_in"] == 7 * 28
+    assert kept["icarus"]["beats_in"] == 21 * 28
     assert 0 < kept["icarus"]["cycles_per_second"] < kept["simulate"]["cycles_per_second"]
     assert kept["simulate"]["simulator"].startswith("verilator")
 
