@@ -23,13 +23,11 @@ from amaranth.back import rtlil
 from ..compiler import tools
 from ..compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ..compiler.plan.device import Device
-from ..hw import Fifo
 from . import synthesis
 from .board import Board
 from .kept import digest, read_json, write_json
 from .limits import Cell, Limit, lowest
 from .link import Top
-from .player import buffers
 from .pll import choose
 from .protocol import LinkConfig
 from .synthesis import Progress
@@ -37,6 +35,7 @@ from .synthesis import Progress
 __all__ = ["BuildResult", "Progress", "Use", "build"]
 
 SEEDS_UNTIL_MET = 8
+_INTERFACE = "beats_in", "bits_in", "beats_out", "bits_out"
 _TOLERANCE = 1e-6
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
 _HOPELESS = 2     # failures in a row: the seed is not to blame
@@ -226,33 +225,26 @@ class _Build:
     # --- netlist ---
 
     def _netlist(self) -> tuple[LinkConfig, Path]:
-        """The synthesized whole; without a frame buffer if the block RAMs do not suffice for it: by
-        the plan's estimate, which spares a synthesis, or else by the count.
+        """The synthesized whole; without a frame buffer where the plan has no block RAM for it,
+        which spares a synthesis, or where the count shows that there is none.
         """
-        there = self.board.device.bram
-        for buffered in (True, False):
+        for buffered in (True, False) if self._buffer_planned() else (False,):
             link = self._link(buffered=buffered)
-            frames = sum(Fifo.estimate(*buffer, self.board.family).bram for buffer in buffers(link))
-            if buffered and self._planned_bram() + frames > there:
-                continue
             folder, counts = self._synthesized(link)
-            if counts["bram"] <= there:
+            if counts["bram"] <= self.board.device.bram:
                 break
         _check_fit(counts, self.board)
         return link, folder
 
-    def _planned_bram(self) -> int:
-        """What the accelerator's plan says; 0 where there is none."""
-        path = self.directory / "compile.json"
-        try:
-            return int(read_json(path)["estimate"]["bram"]) if path.is_file() else 0
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} must hold the plan's block RAMs ({error!r}): run `gatewright "
-                            "compile` again") from error
+    def _buffer_planned(self) -> bool:
+        if not (self.directory / "compile.json").is_file():
+            return True
+        return bool(self._compiled("compile.json", "frame_buffer")["frame_buffer"])
 
     def _link(self, *, buffered: bool) -> LinkConfig:
         identity = hashlib.sha256(self._accelerator().read_bytes()).digest()[:8]
-        return LinkConfig(**self._interface(), clock_hz=round(self.clock_mhz * 1e6),
+        interface = self._compiled("rtl/interface.json", *_INTERFACE)
+        return LinkConfig(**interface, clock_hz=round(self.clock_mhz * 1e6),
                           link_hz=round((self.pll.beside_mhz or 0) * 1e6),
                           baud=self.board.uart_baud, buffered=buffered,
                           design_id=int.from_bytes(identity, "little"))
@@ -264,9 +256,9 @@ class _Build:
                             "compile` first, with -o naming this folder")
         return path
 
-    def _interface(self) -> dict[str, int]:
-        path = self.directory / "rtl" / "interface.json"
-        keys = ("beats_in", "bits_in", "beats_out", "bits_out")
+    def _compiled(self, file: str, *keys: str) -> dict[str, int]:
+        """Numbers from a file that the compiler wrote."""
+        path = self.directory / file
         try:
             found = read_json(path)
             return {key: int(found[key]) for key in keys}

@@ -14,7 +14,7 @@ from ..hw import KEPT, Fifo, RegisterSlice
 from .crossing import Answer, Command, answers, commands
 from .protocol import CYCLES_BYTES, LinkConfig
 
-__all__ = ["DOMAINS", "Player", "axis", "buffers"]
+__all__ = ["DOMAINS", "Player", "axis"]
 
 #: on the accelerator's clock: the two ends of a frame's way, each reset by a register near it
 DOMAINS = FEED, COLLECT = "feed", "collect"
@@ -29,7 +29,7 @@ def axis(size: int) -> stream.Signature:
     return stream.Signature(data.StructLayout({"data": 8 * size, "last": 1}))
 
 
-def buffers(config: LinkConfig) -> list[tuple[int, int]]:
+def _buffers(config: LinkConfig) -> list[tuple[int, int]]:
     """Words, and bits of one, of the queues of beats in and out."""
     ends = ((config.beats_in, config.bytes_in), (config.beats_out, config.bytes_out))
     return [(max(2, beats) if config.buffered else _UNBUFFERED_DEPTH, 8 * size)
@@ -60,7 +60,7 @@ class Feed(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self.config
-        depth, width = buffers(config)[0]
+        depth, width = _buffers(config)[0]
         m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
         m.submodules.slice = piece = RegisterSlice(1, unsigned(width + 2), self.family)
 
@@ -154,7 +154,7 @@ class Collect(wiring.Component):
     def _buffer(self, m: Module) -> Fifo:
         """``m_axis``, a register or two, and room for a frame."""
         config = self.config
-        depth, width = buffers(config)[1]
+        depth, width = _buffers(config)[1]
         m.submodules.slice = piece = RegisterSlice(1, unsigned(width), self.family)
         m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
         m.d.comb += [

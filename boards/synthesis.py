@@ -11,8 +11,7 @@ from ..compiler import tools
 from . import carries, constants, packing
 from .kept import digest, read_json, write_json
 
-__all__ = ["ANY_START", "APART", "SHARED", "Progress", "key", "synth_ecp5",
-           "synthesize"]
+__all__ = ["ANY_START", "APART", "SHARED", "Progress", "key", "synth_ecp5", "synthesize"]
 
 Progress = Callable[[str, float | None], None]
 

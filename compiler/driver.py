@@ -189,6 +189,7 @@ def describe(network: Network, model: str) -> dict[str, Any]:
         "latency_cycles": latency(network), "bound_latency_cycles": network.plan.bound_latency,
         "multipliers": network.multipliers,
         "estimate": asdict(need) | {"lut": cells(need, device)},
+        "frame_buffer": network.buffered,
         "available": {"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},
         "fits": not short,
         "lacking": [{"what": what, "needed": needed, "available": there}

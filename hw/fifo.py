@@ -116,9 +116,8 @@ class Queue(wiring.Component):
         moves, may_leave = (self.o.ready | ~told | runs_out for told in offered[1:])
         leaves = Signal()
         stored = some(m, "stored", self.write, leaves, self.depth, reset_less=True)
-        freed = delay_flags(m, leaves, 1)
         m.d.comb += [leaves.eq(may_leave & stored), self.o.valid.eq(offered[0]),
-                     self.freed.eq(freed)]
+                     self.freed.eq(delay_flags(m, leaves, 1))]
         with m.If(moves):
             m.d.sync += [told.eq(stored) for told in offered]
         # of a deeper memory's words one is chosen behind the registers

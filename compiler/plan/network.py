@@ -241,13 +241,23 @@ class Network:
 
     @property
     def linked(self) -> Resources:
-        """The same with the link to the host, as :mod:`gatewright.boards` builds it: with a buffer
-        for a frame where block RAM is left for one.
-        """
-        bits = self.plan.lanes_in * self.graph.quant(self.graph.inputs[0].value).dtype.bits
-        buffer = Resources(bram=hw.block_rams(self.device.family, self.beats_in, bits))
+        """The same with the link to the host, as :mod:`gatewright.boards` builds it."""
         need = total([self.resources, LINK])
-        return need + buffer if need.bram + buffer.bram <= self.device.bram else need
+        return need + self._frame if self.buffered else need
+
+    @property
+    def buffered(self) -> bool:
+        """Whether block RAM is left for the link to hold a whole frame either way."""
+        return self.resources.bram + self._frame.bram <= self.device.bram
+
+    @property
+    def _frame(self) -> Resources:
+        """Block RAM for a frame's beats in and out."""
+        ends = [(self.graph.inputs[0].value, self.plan.lanes_in, self.beats_in),
+                (self.edges[-1].value, *self.outputs)]
+        memories = [hw.RamConfig(beats, lanes * self.graph.quant(value).dtype.bits,
+                                 self.device.family) for value, lanes, beats in ends]
+        return Resources(bram=sum(memory.resources().bram for memory in memories))
 
     @property
     def multipliers(self) -> int:

@@ -1,6 +1,7 @@
 """Real, small builds: the accelerator adds one to each byte."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from amaranth import Cat, Elaboratable, Module, Signal, signed
@@ -68,12 +69,17 @@ def test_a_bitstream_is_built_and_then_kept(directory, name, mhz, suffix):
     assert again.wall_seconds < result.wall_seconds / 2
 
 
-def test_a_frame_is_not_buffered_where_the_plan_leaves_no_block_ram(directory):
+@pytest.mark.parametrize(("planned", "brams", "syntheses"), [(False, 30, 1), (True, 8, 2)])
+def test_a_frame_is_not_buffered_without_block_ram(directory, planned, brams, syntheses):
+    """By the plan's word; and where that is wrong, by the count."""
     board, stages = boards.get("icebreaker"), []
-    (directory / "compile.json").write_text(json.dumps({"estimate": {"bram": board.device.bram}}))
+    board = replace(board, device=replace(board.device, bram=brams))
+    (directory / "rtl" / "interface.json").write_text(json.dumps(
+        {"beats_in": 2048, "bits_in": 8, "beats_out": 2048, "bits_out": 8}))
+    (directory / "compile.json").write_text(json.dumps({"frame_buffer": planned}))
     result = build(directory, board, 24, progress=lambda *stage: stages.append(stage))
     assert not result.link.buffered
-    assert stages.count(("synthesis", None)) == 1
+    assert stages.count(("synthesis", None)) == syntheses
 
 
 def test_a_clock_out_of_reach_leaves_no_bitstream(directory):
