@@ -33,7 +33,6 @@ def pace(compiled: Compiled, frame: NDArray[np.generic]) -> dict[str, Any]:
     """
     source, sink, _ = streams(compiled)
     verilog, work = compiled.directory / "rtl" / "accelerator.v", compiled.directory / "sim"
-    work.mkdir(exist_ok=True)
     icarus = simulator("icarus", Bench(verilog, source, sink, (), (MODELS,), {}), None)
     binary = built(icarus, work)
     arguments = {"source_beats": max(1, round(PART * source.frame_beats)), "sink_beats": 0,

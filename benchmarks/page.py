@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from gatewright.benchmarks.icarus import PART
 from gatewright.benchmarks.networks import SEED
 
 __all__ = ["QUOTED", "Quoted", "page"]
@@ -195,8 +196,8 @@ def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
 _SIMULATION_NOTE = (
     "- RTL of the whole network under cocotb, every stage at work, every value of the output "
     "compared; cycles a second on one core, other work on the machine included. HDL sources and "
-    "sinks move the beats. Icarus, an interpreter, runs the same RTL and bench for the first three "
-    "quarters of a frame; stages far from the input are idle for much of that, to its advantage.")
+    "sinks move the beats. Icarus, an interpreter, runs the same RTL and bench for the first "
+    f"{PART:.0%} of a frame; stages far from the input are idle for much of that, which helps it.")
 
 
 def _simulation(records: Sequence[Record]) -> str:
