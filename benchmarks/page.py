@@ -197,7 +197,8 @@ _SIMULATION_NOTE = (
     "- RTL of the whole network under cocotb, every stage at work, every value of the output "
     "compared; cycles a second on one core, other work on the machine included. HDL sources and "
     "sinks move the beats. Icarus, an interpreter, runs the same RTL and bench for the first "
-    f"{PART:.0%} of a frame; stages far from the input are idle for much of that, which helps it.")
+    f"{_percent(PART)} of a frame; stages far from the input are idle for much of that, to its "
+    "advantage.")
 
 
 def _simulation(records: Sequence[Record]) -> str:

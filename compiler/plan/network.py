@@ -255,9 +255,9 @@ class Network:
         """Block RAM for a frame's beats in and out."""
         ends = [(self.graph.inputs[0].value, self.plan.lanes_in, self.beats_in),
                 (self.edges[-1].value, *self.outputs)]
-        memories = [hw.RamConfig(beats, lanes * self.graph.quant(value).dtype.bits,
-                                 self.device.family) for value, lanes, beats in ends]
-        return Resources(bram=sum(memory.resources().bram for memory in memories))
+        queues = [hw.Fifo.estimate(beats, lanes * self.graph.quant(value).dtype.bits,
+                                   self.device.family) for value, lanes, beats in ends]
+        return Resources(bram=total(queues).bram)
 
     @property
     def multipliers(self) -> int:
