@@ -341,3 +341,16 @@ def test_blocks_are_granted_whole():
         for op, (simd, pe) in zip(graph, [(3, 2), (2, 4)], strict=True)
     ]
     assert [stage.hard for stage in assign_blocks(shapes, TINY)] == [4, 8]
+
+
+def test_a_frame_is_buffered_while_block_ram_is_left_for_it():
+    builder = Builder(64, 64, 3, seed=6)
+    chain(builder)
+    network = planned(builder.graph(), ECP5, Goal())
+    whole = network.linked.bram
+    assert network.buffered
+    assert whole > network.resources.bram
+    for there, buffered in ((whole, True), (whole - 1, False)):
+        tight = Network(network.graph, network.plan, replace(ECP5, bram=there))
+        assert tight.buffered == buffered
+        assert tight.linked.bram == (whole if buffered else network.resources.bram)
