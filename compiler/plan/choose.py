@@ -58,7 +58,7 @@ class Chooser:
     """Chooses for a network: ``template`` is it under any plan, with a stage for each menu."""
 
     def __init__(self, menus: Sequence[Menu], template: Network):
-        self.menus = menus
+        self.menus, self.template = menus, template
         place = {stage.name: n for n, stage in enumerate(template.plan.stages)}
         #: (menu, or None for the network's input; menu; stream)
         self.joints = [(None if edge.source is None else place[edge.source], place[edge.sink], edge)

@@ -171,25 +171,26 @@ class _Search:
 
     def shortest(self, budget: Budget) -> Plan | None:
         """The plan of about the least latency, with the bound on it, from the fastest one on."""
-        from .shorten import shorten  # SciPy
+        from .shorten import Shortener  # SciPy
         fastest = self.fastest(budget)
         if fastest is None:
             return None
-        least = Network(self.graph, fastest, self.device)
-        network, bound, slowest = least, 0, int(_SLOWER * least.interval)
+        least = network = Network(self.graph, fastest, self.device)
+        slowest = int(_SLOWER * least.interval)
+        shortener = Shortener(self.chooser, budget, slowest)
         for _ in range(_ROUNDS):
-            found = shorten(self.chooser, network, budget, self._beside(network, budget),
-                            slowest)
-            bound = bound or found.bound
-            if not found.choices:
+            before, fitting = network, []
+            for chosen in shortener.choices(self._beside(network, budget)):
+                network = self._network(chosen, slowest, eager=True)
+                if self._within(network, budget):
+                    fitting.append(network)
+                elif not fitting:
+                    break
+            least = min([least, *fitting], key=latency)
+            if fitting or network is before:
                 break
-            networks = [self._network(chosen, slowest, eager=True) for chosen in found.choices]
-            fitting = [n for n in networks if self._within(n, budget)]
-            if fitting:
-                least = min(least, *fitting, key=latency)
-                break
-            network = networks[0]
-        return replace(least.plan, bound_interval=None, bound_latency=min(bound, latency(least)))
+        bound = min(shortener.bound, latency(least))
+        return replace(least.plan, bound_interval=None, bound_latency=bound)
 
     def _within(self, network: Network, budget: Budget) -> bool:
         need = network.resources

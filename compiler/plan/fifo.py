@@ -21,24 +21,32 @@ def with_queues(graph: ir.Graph, plan: Plan, network: Network) -> Plan:
     ``high`` pixels (counted at the fork) and surely ``low``: what its line buffers hold. If the
     shorter path with its queue takes in surely as much as the longer one at most, then the fork
     never waits for the shorter path: so the longer one runs as if it were alone, whatever the
-    stalls. Depths are in pixels of the queued value.
+    stalls. The last stage that all paths to the join lead through is the first fork that counts:
+    up to there they are one. Depths are in pixels of the queued value.
     """
     queues: dict[tuple[str, int], int] = {}
+    inside: dict[str | None, _Reach] = {None: {}}
+    passed: dict[str | None, tuple[str | None, ...]] = {None: (None,)}  # by all paths to a stage
     for stage in plan.stages:
         edges = [edge for edge in network.edges if edge.sink == stage.name]
-        if len(edges) < 2:
-            continue
-        network = Network(graph, replace(plan, queues=queues), network.device)
-        reaches = [_reach(network, edge) for edge in edges]
+        reaches = [_reach(network, edge, 0, inside[edge.source]) for edge in edges]
+        common = [s for s in passed[edges[0].source] if all(s in passed[e.source] for e in edges)]
+        passed[stage.name] = (*common, stage.name)
         for index, (edge, reach) in enumerate(zip(edges, reaches, strict=True)):
             depth = max((_missing(network, edge, fork, reach, other)
                          for n, other in enumerate(reaches) if n != index
-                         for fork in set(reach) & set(other)), default=0)
+                         for fork in set(reach) & set(other)
+                         if common[-1] in passed[fork]), default=0)
             if depth > 0:
                 queues[stage.name, index] = depth
+        inside[stage.name] = _through(network, stage.name, [
+            (edge, _reach(network, edge, queues.get((stage.name, edge.index), 0),
+                          inside[edge.source])) for edge in edges])
     return replace(plan, queues=queues)
 
 
+#: for each stage upstream (None: the network's input) the least and most of its pixels that fit on
+#: the way
 _Reach = dict[str | None, tuple[int, int]]
 
 
@@ -51,30 +59,33 @@ def _missing(network: Network, edge: Edge, fork: str | None, reach: _Reach, othe
 
 
 def _pixels(network: Network, stage: str | None) -> int:
-    value = network.graph.inputs[0].value if stage is None else next(
-        s.ops[0] for s in network.plan.stages if s.name == stage)
+    value = (network.graph.inputs[0].value if stage is None
+             else network.designs[stage].stage.ops[0])
     return network.graph.shape(value).pixels
 
 
-def _reach(network: Network, edge: Edge) -> _Reach:
-    """For each stage upstream of ``edge``: the least and most of its pixels that fit on the way."""
-    depth = network.plan.queues.get((edge.sink or "", edge.index), 0)
-    found: _Reach = {edge.source: (depth, depth + _SLACK)}
-    if edge.source is None:
-        return found
-    held_low, held_high = _holds(network, edge.source)
-    inside = [e for e in network.edges if e.sink == edge.source]
+def _reach(network: Network, edge: Edge, depth: int, inside: _Reach) -> _Reach:
+    """Up to the end of ``edge`` with a queue of ``depth`` pixels; ``inside``: up to its start."""
     here = network.graph.shape(edge.value).pixels
-    for before in inside:
-        for stage, (low, high) in _reach(network, before).items():
-            pixels = _pixels(network, stage)
-            entry = before.pixels_in
-            total_low = low + floor(depth * pixels / here) + floor(held_low * pixels / entry)
-            total_high = high + ceil((depth + _SLACK) * pixels / here) + ceil(
-                held_high * pixels / entry)
-            known = found.get(stage)
-            found[stage] = ((min(known[0], total_low), max(known[1], total_high)) if known
-                            else (total_low, total_high))
+    found: _Reach = {edge.source: (depth, depth + _SLACK)}
+    for stage, (low, high) in inside.items():
+        pixels = _pixels(network, stage)
+        found[stage] = (low + floor(depth * pixels / here),
+                        high + ceil((depth + _SLACK) * pixels / here))
+    return found
+
+
+def _through(network: Network, stage: str, inputs: list[tuple[Edge, _Reach]]) -> _Reach:
+    """Up to the output of ``stage``, which holds some of each input."""
+    held_low, held_high = _holds(network, stage)
+    found: _Reach = {}
+    for edge, reach in inputs:
+        for before, (low, high) in reach.items():
+            pixels = _pixels(network, before)
+            low += floor(held_low * pixels / edge.pixels_in)
+            high += ceil(held_high * pixels / edge.pixels_in)
+            least, most = found.get(before, (low, high))
+            found[before] = min(least, low), max(most, high)
     return found
 
 

@@ -1,43 +1,35 @@
 """The least latency: a program over options whose rows are critical paths of the schedule."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil, gcd, inf
 
 from .choose import Budget, Chooser
-from .network import Network
 from .options import Option
 from .program import Program
 from .schedule import Pace, Path, Schedule, pace
 
-__all__ = ["Shortened", "shorten"]
+__all__ = ["Shortener"]
 
 #: rounds of paths with mixtures of options, then with one option a stage
 _MIXED, _WHOLE = 80, 4
 #: paths longer than the program knew by this share are added to it
 _CLOSE = 0.003
-#: options about as fast as the mixture, either way, that the whole rounds choose from
-_NEAR = 1.35
+#: options about as fast as the mixture, by these factors either way, that the whole rounds choose
+#: from: more of them where none of the fewer fit together
+_NEAR = (1.35, 2.0, 4.0, inf)
 #: what filling the logic may cost of the latency: plans as short are told apart by size
 _SIZE_SHARE = 0.01
 #: times that every stage is gone over in the end
 _SWEEPS = 4
-_NODES = 400
+#: nodes of the search tree, times the options in it
+_NODES = 100_000
 _GAP = 0.003
 
 
-@dataclass(frozen=True)
-class Shortened:
-    """Options for every stage, and a latency that no choice of the options tried goes below."""
-
-    choices: list[list[Option]]
-    bound: int
-
-
-def shorten(chooser: Chooser, template: Network, budget: Budget, left: Budget,
-            slowest: int) -> Shortened:
-    """Choices of about the least latency within ``left``, the shortest first; the bound is for the
-    whole ``budget``, of which queues and converters take the rest.
+class Shortener:
+    """Choices of about the least latency within a budget.
 
     A frame's last beat waits for a chain of events, each of which lasts a pixel, a latency or a
     pixel's way into a buffer of some stage (:class:`~.schedule.Path`). So the latency is the
@@ -49,21 +41,64 @@ def shorten(chooser: Chooser, template: Network, budget: Budget, left: Budget,
 
     ``slowest``: cycles a frame that no stage and no width converter goes beyond.
     """
-    return _Shortener(chooser, template, budget, slowest).run(left)
 
-
-class _Shortener:
-    def __init__(self, chooser: Chooser, template: Network, budget: Budget, slowest: int):
+    def __init__(self, chooser: Chooser, budget: Budget, slowest: int):
         self.chooser, self.budget, self.slowest = chooser, budget, slowest
-        self.schedule = Schedule(template)
+        self.schedule = Schedule(chooser.template)
         self.lists = [menu.speeds(slowest, budget.blocks * max(1, menu.per_block)
                                   + budget.cells // (1 + menu.soft[0])) for menu in chooser.menus]
+        self._paces: dict[Option, Pace] = {}
+
+    @cached_property
+    def bound(self) -> int:
+        """A latency, in cycles, that no choice of the options within the whole budget goes below.
+        """
+        return ceil(self._mixture[0])
+
+    def choices(self, left: Budget) -> Iterator[list[Option]]:
+        """Shorter and shorter ones, about, within ``left``: the budget without what queues and
+        converters take.
+        """
+        length, means, known = self._mixture
+        if not means:
+            return
+        paces = self.paces(self.lists)
+        for factor in _NEAR:
+            near = [_near(*stage, factor) for stage in zip(self.lists, paces, means, strict=True)]
+            found = False
+            for chosen in self._whole(near, left, known, length):
+                found = True
+                yield chosen
+            if found:
+                return
+
+    @cached_property
+    def _mixture(self) -> tuple[float, list[Pace], list[Path]]:
+        """The least latency of mixtures within the whole budget, their paces, and the longest
+        paths; no paces: nothing keeps the budget.
+        """
+        model, paths = _Model(self, self.lists, self.budget), list[Path]()
+        length, means = 0.0, list[Pace]()
+        for _ in range(_MIXED):
+            found = model.solve()
+            if found is None:
+                return 0.0, [], []
+            length, means = found.length, found.paces
+            if not self._longer(found, model, paths):
+                break
+        return length, means, paths
+
+    def pace(self, option: Option) -> Pace:
+        """An option's pace by itself."""
+        if option not in self._paces:
+            self._paces[option] = pace(option.design)
+        return self._paces[option]
 
     def paces(self, lists: Sequence[Sequence[Option]]) -> list[list[Pace]]:
         """The least pace of each option: with the widest input, and room for all rows, for what
         buffers and widths add is not linear, and little.
         """
-        found = [[replace(pace(o.design), room=inf) for o in options] for options in lists]
+        found = [[replace(self.pace(o), room=inf) for o in options] for options in lists]
         for source, sink, edge in self.chooser.joints:
             window = self.schedule.windows[sink]
             if source is None and window is not None:
@@ -83,7 +118,7 @@ class _Shortener:
         lanes_in = self.chooser.lanes_in(chosen, self.slowest, eager=True)
         if lanes_in is None:
             return inf
-        paces = [pace(o.design) for o in chosen]
+        paces = [self.pace(o) for o in chosen]
         late = {}
         for joint, (source, sink, edge) in enumerate(self.chooser.joints):
             lanes = lanes_in if source is None else chosen[source].lanes[1]
@@ -113,38 +148,20 @@ class _Shortener:
                 break
         return chosen
 
-    def run(self, left: Budget) -> Shortened:
-        model, paths = _Model(self, self.lists, self.budget), list[Path]()
-        bound, means = 0.0, list[Pace]()
-        for _ in range(_MIXED):
-            found = model.solve()
-            if found is None:
-                return Shortened([], 0)
-            bound, means = found.length, found.paces
-            if not self._longer(found, model, paths):
-                break
-        near = [_near(options, paces, mean) for options, paces, mean
-                in zip(self.lists, self.paces(self.lists), means, strict=True)]
-        choices = self._whole(near, left, paths, bound) or self._whole(self.lists, left, paths,
-                                                                       bound)
-        return Shortened(sorted(choices, key=self.latency), ceil(bound))
-
-    def _whole(self, lists: Sequence[Sequence[Option]], left: Budget, paths: list[Path],
-               bound: float) -> list[list[Option]]:
-        """Choices of one option a stage from ``lists``, with the paths that are known so far."""
-        model = _Model(self, lists, left, bound)
+    def _whole(self, lists: Sequence[Sequence[Option]], left: Budget, known: Sequence[Path],
+               length: float) -> Iterator[list[Option]]:
+        """Choices of one option a stage from ``lists``, from the paths that are known so far."""
+        model, paths = _Model(self, lists, left, length), [*known]
         for path in paths:
             model.add(path)
-        choices = []
         for _ in range(_WHOLE):
             found = model.solve()
             if found is None:
-                break
-            choices.append(self.improved(
-                [options[n] for options, n in zip(lists, found.places, strict=True)], left))
+                return
+            yield self.improved(
+                [options[n] for options, n in zip(lists, found.places, strict=True)], left)
             if not self._longer(found, model, paths):
-                break
-        return choices
+                return
 
     def _longer(self, found: "_Found", model: "_Model", paths: list[Path]) -> bool:
         """Add the longest path at the paces found, if it is longer than those the model knows."""
@@ -172,7 +189,7 @@ class _Model:
     without, options mix.
     """
 
-    def __init__(self, search: _Shortener, lists: Sequence[Sequence[Option]],
+    def __init__(self, search: Shortener, lists: Sequence[Sequence[Option]],
                  budget: Budget, length: float | None = None):
         self.search, self.whole = search, length is not None
         self.program = program = Program()
@@ -197,7 +214,8 @@ class _Model:
         self.program.row(row, path.rest, float("inf"))
 
     def solve(self) -> _Found | None:
-        values = self.program.solve(_NODES, relaxed=not self.whole, gap=_GAP)
+        nodes = _NODES // sum(map(len, self.taken))
+        values = self.program.solve(nodes, relaxed=not self.whole, gap=_GAP)
         if values is None:
             return None
         means, places = [], []
@@ -210,10 +228,11 @@ class _Model:
         return _Found(float(values[self.longest]), means, places)
 
 
-def _near(options: Sequence[Option], paces: Sequence[Pace], mean: Pace) -> list[Option]:
-    """Those about as fast as the mean, and the next ones either way."""
+def _near(options: Sequence[Option], paces: Sequence[Pace], mean: Pace,
+          factor: float) -> list[Option]:
+    """Those as fast as the mean but for ``factor``, and the next ones either way."""
     pixels = [p.pixel for p in paces]
     slower = min((n for n in pixels if n >= mean.pixel), default=inf)
     faster = max((n for n in pixels if n <= mean.pixel), default=0)
-    low, high = min(mean.pixel / _NEAR, faster), max(mean.pixel * _NEAR, slower)
+    low, high = min(mean.pixel / factor, faster), max(mean.pixel * factor, slower)
     return [o for o, n in zip(options, pixels, strict=True) if low <= n <= high]

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from math import ceil
 
 import numpy as np
 import pytest
@@ -350,7 +351,7 @@ def test_a_frame_is_buffered_while_block_ram_is_left_for_it():
     whole = network.linked.bram
     assert network.buffered
     assert whole > network.resources.bram
-    for there, buffered in ((whole, True), (whole - 1, False)):
+    for there, buffered in ((whole, False), (ceil(whole / 0.985), True)):
         tight = Network(network.graph, network.plan, replace(ECP5, bram=there))
         assert tight.buffered == buffered
         assert tight.linked.bram == (whole if buffered else network.resources.bram)

@@ -22,6 +22,14 @@ def two_blocks(b):
     return b.add(y, b.conv(y, 3, (3, 3), **SAME))
 
 
+def four_blocks(b):
+    """The queue of the last one is as long as if it were alone."""
+    x = b.input
+    for _ in range(4):
+        x = b.add(b.conv(b.conv(x, 3, (3, 3), **SAME), 3), x)
+    return x
+
+
 def nested(b):
     """A block inside a block."""
     inner = b.add(b.conv(b.input, 3, (3, 3), **SAME), b.input)
@@ -58,7 +66,8 @@ def doubled(b):
 
 NETWORKS = {
     function.__name__: function
-    for function in (short_cut, two_blocks, nested, strided, inception, whole_map, doubled)
+    for function in (short_cut, two_blocks, four_blocks, nested, strided, inception, whole_map,
+                     doubled)
 }
 
 
@@ -94,6 +103,17 @@ def test_a_chain_has_no_queues():
     builder = Builder(6, 6, 3)
     builder.conv(builder.conv(builder.input, 3, (3, 3)), 2, (3, 3))
     assert fold(builder.graph()).plan.queues == {}
+
+
+def test_a_queue_is_as_long_as_its_own_paths_want():
+    """However many blocks stand before; planned in a time that does not double with each."""
+    builder = Builder(6, 5, 3)
+    x = builder.input
+    for _ in range(30):
+        x = builder.add(builder.conv(builder.conv(x, 3, (3, 3), **SAME), 3), x)
+    queues = fold(builder.graph(), hard=99).plan.queues
+    assert len(queues) == 30
+    assert len(set(queues.values())) == 1
 
 
 def test_no_slowdown_where_a_path_holds_several_frames():
