@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from .. import hw
 from . import ir
 from .plan.network import Edge, Network
-from .plan.stages import ConvDesign, Design, PoolDesign, hw_shape
+from .plan.stages import ConvDesign, Design, PoolDesign, SimpleDesign, hw_shape
 from .quantize.requantize import (
     Adder,
     Requantizer,
@@ -223,12 +223,12 @@ def _(op: ir.AveragePool, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
 
 
 @component.register
-def _(op: ir.Add, graph: ir.Graph, design: Design) -> Elaboratable:
+def _(op: ir.Add, graph: ir.Graph, design: SimpleDesign) -> Elaboratable:
     exact = for_add(graph, op)
     a, b = (hw_shape(graph.quant(name).dtype) for name in op.inputs)
     return hw.Add(hw.AddConfig(design.stage.pe, a, b, hw_shape(graph.quant(op.output).dtype),
                                exact.mult_a, exact.mult_b, exact.offset, _rounding(exact),
-                               design.cycles()))
+                               design.cycles(), design.family))
 
 
 @component.register

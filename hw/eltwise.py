@@ -3,19 +3,22 @@
 from dataclasses import dataclass
 
 from amaranth import Cat, Module, Mux, Shape, Signal, signed, unsigned
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from .cost import Resources, queue
 from .count import some
 from .delay import delay, delay_flags
-from .fifo import Queue
+from .fifo import Inlet, Queue
 from .primitives import MultiplierConfig, SoftMultiplier
 from .requantize import Narrower, Rounding
 from .stream import beats
 from .width import ceil_div
 
 __all__ = ["AddConfig", "Add", "Fork", "Pipeline"]
+
+#: beats of an operand that may wait: more than pass while one that was taken makes room for another
+_WAITING = 16
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class AddConfig:
     offset: int
     rounding: Rounding
     beats: int
+    family: str = "generic"
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""
@@ -38,8 +42,8 @@ class AddConfig:
 
     @staticmethod
     def estimate(lanes: int) -> Resources:
-        """Two constant multiplications, a rounding and a queue for each lane."""
-        return Resources(60, 40) + Resources(420, 300) * lanes + queue(8 * lanes)
+        """Two constant multiplications, a rounding and three queues for each lane."""
+        return Resources(60, 40) + Resources(420, 300) * lanes + queue(8 * lanes) * 3
 
 
 class Pipeline(wiring.Component):
@@ -50,22 +54,24 @@ class Pipeline(wiring.Component):
     queue.
     """
 
-    def join(self, m: Module):
-        """The signal that operands are there, and what takes them: ``(valid, take)``."""
+    def join(self, m: Module) -> tuple:
+        """The signal that operands are there, what takes them, and they: ``(valid, takes, words)``.
+        """
         raise NotImplementedError
 
-    def arithmetic(self, m: Module) -> tuple:
-        """Add the arithmetic: returns the result's bits and the latency."""
+    def arithmetic(self, m: Module, words) -> tuple:
+        """Add the arithmetic: returns the result's bits, and its latency after operands are taken.
+        """
         raise NotImplementedError
 
     def elaborate(self, platform):
         m = Module()
-        result, latency = self.arithmetic(m)
+        valid, takes, words = self.join(m)
+        result, latency = self.arithmetic(m, words)
         depth = 16 * ceil_div(latency + 7, 16)
         m.submodules.queue = queue = Queue(len(result), depth)
         start = Signal()
         free = some(m, "free", queue.freed, start, depth, depth)
-        valid, takes = self.join(m)
         m.d.comb += [
             start.eq(valid & free),
             *[take.eq(start) for take in takes],
@@ -81,6 +87,10 @@ class Pipeline(wiring.Component):
 class Add(Pipeline):
     """``o = round(a * mult_a + b * mult_b + offset)``, beat by beat.
 
+    Its operands come from far apart: each waits in an :class:`.Inlet`, so that what decides looks
+    at its own registers, and no handshake waits for the other's (not on iCE40, where chips are
+    small and memories large).
+
     Members
     -------
     a : In(beats(lanes, config.a))
@@ -95,9 +105,24 @@ class Add(Pipeline):
                           "o": Out(beats(config.lanes, config.out))})
 
     def join(self, m: Module):
-        return self.a.valid & self.b.valid, [self.a.ready, self.b.ready]
+        if self.config.family == "ice40":
+            return (self.a.valid & self.b.valid, [self.a.ready, self.b.ready],
+                    [self.a.payload, self.b.payload])
+        a, b = (self._inlet(m, name, getattr(self, name)) for name in "ab")
+        return (a.any & b.any, [a.take, b.take],
+                [data.View(self.a.payload.shape(), a.word),
+                 data.View(self.b.payload.shape(), b.word)])
 
-    def arithmetic(self, m: Module) -> tuple:
+    def _inlet(self, m, name, stream):
+        word = stream.payload.as_value()
+        m.submodules[f"inlet_{name}"] = inlet = Inlet(len(word), _WAITING, self.config.family)
+        m.d.comb += [
+            stream.ready.eq(some(m, f"space_{name}", inlet.freed, inlet.write, _WAITING, _WAITING)),
+            inlet.write.eq(stream.valid & stream.ready), inlet.data.eq(word),
+        ]
+        return inlet
+
+    def arithmetic(self, m: Module, words) -> tuple:
         c = self.config
         products = [MultiplierConfig(shape, unsigned(max(1, mult.bit_length())))
                     for shape, mult in ((c.a, c.mult_a), (c.b, c.mult_b))]
@@ -105,11 +130,11 @@ class Add(Pipeline):
         results = []
         for lane in range(c.lanes):
             terms = []
-            for name, stream, mult, config in zip("ab", (self.a, self.b), (c.mult_a, c.mult_b),
-                                                  products, strict=True):
+            for name, word, mult, config in zip("ab", words, (c.mult_a, c.mult_b), products,
+                                                strict=True):
                 multiply = SoftMultiplier(config)
                 m.submodules[f"multiply_{name}_{lane}"] = multiply
-                m.d.comb += [multiply.x.eq(stream.payload[lane]), multiply.w.eq(mult)]
+                m.d.comb += [multiply.x.eq(word[lane]), multiply.w.eq(mult)]
                 terms.append((multiply.p, multiply.latency))
             longest = max(latency for _, latency in terms)
             a, b = (delay(m, p, longest - latency) for p, latency in terms)
@@ -119,7 +144,8 @@ class Add(Pipeline):
             m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
             m.d.comb += narrow.i.eq(scaled)
             results.append(narrow.o)
-        return Cat(results), longest + 2 + Narrower.latency
+        waits = 0 if c.family == "ice40" else Inlet.latency
+        return Cat(results), waits + longest + 2 + Narrower.latency
 
 
 class Fork(wiring.Component):

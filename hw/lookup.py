@@ -53,19 +53,19 @@ class Lookup(Pipeline):
                           "o": Out(beats(config.lanes, config.out))})
 
     def join(self, m: Module):
-        return self.i.valid, [self.i.ready]
+        return self.i.valid, [self.i.ready], self.i.payload
 
-    def arithmetic(self, m: Module) -> tuple:
+    def arithmetic(self, m: Module, words) -> tuple:
         c = self.config
         mask = (1 << c.out.width) - 1
-        words = []
+        results = []
         for lane in range(c.lanes):
             table = memory.Memory(shape=c.out.width, depth=len(c.table),
                                   init=[value & mask for value in c.table])
             m.submodules[f"table_{lane}"] = table
             read = table.read_port()
-            m.d.comb += read.addr.eq(self.i.payload[lane])
+            m.d.comb += read.addr.eq(words[lane])
             word = Signal(c.out.width, name=f"word_{lane}")
             m.d.comb += word.eq(read.data)
-            words.append(delay(m, word, 1))
-        return Cat(words), 2
+            results.append(delay(m, word, 1))
+        return Cat(results), 2

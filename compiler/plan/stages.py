@@ -184,6 +184,7 @@ class SimpleDesign(Design):
     pipeline: int
     cost: Resources
     table_bits: int = 0
+    family: str = "generic"
 
     def cycles(self) -> int:
         return self.beats
@@ -523,8 +524,9 @@ def _beats(op: ir.Op, graph: ir.Graph, pe: int) -> int:
 
 @design.register
 def _(op: ir.Add, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
-    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe), 13,
-                        hw.AddConfig.estimate(stage.pe))
+    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe),
+                        13 if device.family == "ice40" else 17,
+                        hw.AddConfig.estimate(stage.pe), family=device.family)
 
 
 @design.register

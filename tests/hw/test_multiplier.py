@@ -132,10 +132,10 @@ class Products(Pipeline):
         super().__init__({"i": In(hw.beats(2, WORD)), "o": Out(hw.beats(self.results, PRODUCT))})
 
     def join(self, m):
-        return self.i.valid, [self.i.ready]
+        return self.i.valid, [self.i.ready], self.i.payload
 
-    def arithmetic(self, m: Module):
-        x, w = self.i.payload
+    def arithmetic(self, m: Module, words):
+        x, w = words
         longest = max(kind.latency for kind, _ in self.blocks)
         results = []
         for n, (kind, config) in enumerate(self.blocks):
