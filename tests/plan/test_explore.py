@@ -15,6 +15,7 @@ from gatewright.compiler.plan.explore import SOFT_SHARE, assign_blocks
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.options import menus
 from gatewright.compiler.plan.resources import LINK
+from gatewright.compiler.plan.shorten import Shortener
 from gatewright.compiler.plan.stages import ConvDesign, StagePlan, design, foldings
 from gatewright.hw import MultiplierConfig
 from gatewright.sim import golden
@@ -258,6 +259,21 @@ def chooser_of(graph, device):
     every = menus(graph, device)
     plan = Plan("board", tuple(StagePlan(menu.name, (menu.op.output,)) for menu in every), {})
     return Chooser(every, Network(graph, plan, device))
+
+
+@pytest.mark.parametrize("blocks", [16, 28])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_search_knows_the_latency_of_a_choice(name, blocks):
+    """That of the network it becomes, streams and widths included, but for the last stream."""
+    graph = graph_of(name)
+    chooser = chooser_of(graph, ECP5)
+    shortener = Shortener(chooser, Budget(10**6, 10**6, blocks, 10**3, 0), 4000)
+    chosen = next(shortener.choices(shortener.budget))
+    stages = assign_blocks([option.design for option in chosen], ECP5)
+    lanes_in = chooser.lanes_in(chosen, shortener.slowest, eager=True)
+    network = Network(graph, Plan("board", stages, {}, lanes_in), ECP5)
+    assert any(edge.converts for edge in network.edges)
+    assert shortener.latency(chosen) == latency(network) - network.edges[-1].latency
 
 
 @pytest.mark.parametrize("tight", ["cells", "soft"])
