@@ -41,9 +41,12 @@ class AddConfig:
         return self.beats
 
     @staticmethod
-    def estimate(lanes: int) -> Resources:
-        """Two constant multiplications, a rounding and three queues for each lane."""
-        return Resources(60, 40) + Resources(420, 300) * lanes + queue(8 * lanes) * 3
+    def estimate(lanes: int, family: str) -> Resources:
+        """Two constant multiplications and a rounding for each lane, and queues for the sums and,
+        but on iCE40, the operands.
+        """
+        queues = 1 if family == "ice40" else 3
+        return Resources(60, 40) + Resources(420, 300) * lanes + queue(8 * lanes) * queues
 
 
 class Pipeline(wiring.Component):

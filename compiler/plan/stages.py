@@ -526,7 +526,7 @@ def _beats(op: ir.Op, graph: ir.Graph, pe: int) -> int:
 def _(op: ir.Add, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe),
                         13 if device.family == "ice40" else 17,
-                        hw.AddConfig.estimate(stage.pe), family=device.family)
+                        hw.AddConfig.estimate(stage.pe, device.family), family=device.family)
 
 
 @design.register

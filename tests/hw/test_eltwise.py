@@ -28,7 +28,7 @@ def shape(dtype):
     return integer(dtype.bits, dtype.signed)
 
 
-def rtl(exact, out, a, b, stall=0.0):
+def rtl(exact, out, a, b, stall=0.0, family="generic"):
     config = AddConfig(
         a.shape[1],
         shape(exact.a),
@@ -39,6 +39,7 @@ def rtl(exact, out, a, b, stall=0.0):
         exact.offset,
         Rounding(exact.shift, exact.tie_bits, exact.low, exact.high, exact.tie_parity),
         len(a),
+        family,
     )
     dut = Add(config)
     (seen,), _ = exchange(
@@ -70,6 +71,17 @@ def test_adds_exactly(name, clamp, stall):
     left = random_elements(shape(a.dtype), (60, 3), seed=1)
     right = random_elements(shape(b.dtype), (60, 3), seed=2)
     assert_array_equal(rtl(exact, y.dtype, left, right, stall), exact.apply(left, right))
+
+
+@pytest.mark.parametrize("stall", STALLS)
+def test_adds_exactly_where_operands_do_not_wait(stall):
+    """On iCE40."""
+    a, b, y = CASES["any scales"]
+    exact = adder(a, b, y, ir.Clamp())
+    left = random_elements(shape(a.dtype), (60, 3), seed=1)
+    right = random_elements(shape(b.dtype), (60, 3), seed=2)
+    seen = rtl(exact, y.dtype, left, right, stall, "ice40")
+    assert_array_equal(seen, exact.apply(left, right))
 
 
 @pytest.mark.parametrize("name", ["ties", "ties, odd zero point", "halves"])
