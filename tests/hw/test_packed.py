@@ -153,8 +153,8 @@ def test_a_carry_enters_the_adder_at_its_lowest_bit():
 class PackedProducts(Products):
     """The same with one operand in the first word, and all weights in the second."""
 
-    def arithmetic(self, m: Module):
-        x, w = self.i.payload
+    def arithmetic(self, m: Module, words):
+        x, w = words
         results = []
         for n, (_, config) in enumerate(self.blocks):
             m.submodules[f"block_{n}"] = block = PackedMultiplier(config, ECP5)
