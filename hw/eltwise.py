@@ -42,11 +42,18 @@ class AddConfig:
 
     @staticmethod
     def estimate(lanes: int, family: str) -> Resources:
-        """Two constant multiplications and a rounding for each lane, and queues for the sums and,
-        but on iCE40, the operands.
+        """Two constant multiplications and a rounding for each lane, and queues for the sums and
+        the operands that wait.
         """
-        queues = 1 if family == "ice40" else 3
+        queues = 3 if AddConfig.waits(family) else 1
         return Resources(60, 40) + Resources(420, 300) * lanes + queue(8 * lanes) * queues
+
+    @staticmethod
+    def waits(family: str) -> bool:
+        """Whether operands wait in queues of their own: not on iCE40, where chips are small and
+        memories large.
+        """
+        return family != "ice40"
 
 
 class Pipeline(wiring.Component):
@@ -91,8 +98,7 @@ class Add(Pipeline):
     """``o = round(a * mult_a + b * mult_b + offset)``, beat by beat.
 
     Its operands come from far apart: each waits in an :class:`.Inlet`, so that what decides looks
-    at its own registers, and no handshake waits for the other's (not on iCE40, where chips are
-    small and memories large).
+    at its own registers, and no handshake waits for the other's, where the family has them wait.
 
     Members
     -------
@@ -108,7 +114,7 @@ class Add(Pipeline):
                           "o": Out(beats(config.lanes, config.out))})
 
     def join(self, m: Module):
-        if self.config.family == "ice40":
+        if not self.config.waits(self.config.family):
             return (self.a.valid & self.b.valid, [self.a.ready, self.b.ready],
                     [self.a.payload, self.b.payload])
         a, b = (self._inlet(m, name, getattr(self, name)) for name in "ab")
@@ -147,7 +153,7 @@ class Add(Pipeline):
             m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
             m.d.comb += narrow.i.eq(scaled)
             results.append(narrow.o)
-        waits = 0 if c.family == "ice40" else Inlet.latency
+        waits = Inlet.latency if c.waits(c.family) else 0
         return Cat(results), waits + longest + 2 + Narrower.latency
 
 

@@ -214,7 +214,7 @@ class _Search:
         lanes = self.chooser.lanes_in(chosen, interval, eager=eager) or 1
         plan = Plan(self.board, stages, {}, lanes)
         network = Network(self.graph, plan, self.device)
-        return Network(self.graph, with_queues(self.graph, plan, network), self.device)
+        return Network(self.graph, with_queues(plan, network), self.device)
 
 
 def _least(values: Sequence[int], suffices: Callable[[int], bool]) -> int:

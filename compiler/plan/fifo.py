@@ -4,7 +4,6 @@
 from dataclasses import replace
 from math import ceil, floor
 
-from .. import ir
 from .network import Edge, Network, Plan
 from .stages import ConvDesign, PoolDesign
 
@@ -14,7 +13,7 @@ __all__ = ["with_queues"]
 _SLACK = 4
 
 
-def with_queues(graph: ir.Graph, plan: Plan, network: Network) -> Plan:
+def with_queues(plan: Plan, network: Network) -> Plan:
     """The plan with a queue before each input of a join that needs one.
 
     Two paths part at a fork and meet at a join. With its output blocked a path takes in at most

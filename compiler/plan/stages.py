@@ -525,7 +525,7 @@ def _beats(op: ir.Op, graph: ir.Graph, pe: int) -> int:
 @design.register
 def _(op: ir.Add, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe),
-                        13 if device.family == "ice40" else 17,
+                        17 if hw.AddConfig.waits(device.family) else 13,
                         hw.AddConfig.estimate(stage.pe, device.family), family=device.family)
 
 

@@ -227,7 +227,7 @@ def fold(graph, folds=None, device=GENERIC, *, lanes_in=1, queues=True, **stage)
     )
     plan = Plan("test", stages, {}, lanes_in)
     network = Network(graph, plan, device)
-    return Network(graph, with_queues(graph, plan, network), device) if queues else network
+    return Network(graph, with_queues(plan, network), device) if queues else network
 
 
 def random_folding(graph, rng, most=600, device=GENERIC):
@@ -241,7 +241,7 @@ def random_folding(graph, rng, most=600, device=GENERIC):
             stages.append(_random_stage(op, n, graph, rng, most, device))
     channels = graph.shape(graph.inputs[0].value).channels
     plan = Plan("test", tuple(stages), {}, int(rng.integers(1, channels + 1)))
-    return Network(graph, with_queues(graph, plan, Network(graph, plan, device)), device)
+    return Network(graph, with_queues(plan, Network(graph, plan, device)), device)
 
 
 def _random_stage(op, number, graph, rng, most, device):

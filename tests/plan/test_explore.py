@@ -108,7 +108,7 @@ def random_plan(graph, device, rng):
         stage = replace(stage, hard=shape.multipliers)
         designs.append(design(op, graph, stage, device))
     plan = Plan("board", assign_blocks(designs, device), {}, graph.shape("x").channels)
-    return Network(graph, with_queues(graph, plan, Network(graph, plan, device)), device)
+    return Network(graph, with_queues(plan, Network(graph, plan, device)), device)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
