@@ -83,16 +83,16 @@ class FeedConfig:
     @property
     def latency(self) -> int:
         """Cycles from the start of a reduction to its first word."""
-        return (self.window if self.direct else self.replay).latency
+        return (self.walk if self.direct else self.replay).latency
 
     def resources(self) -> Resources:
         """An estimate of window and replay."""
-        window = self.window.resources()
+        window = self.walk.resources()
         return window if self.direct else window + self.replay.resources()
 
     @property
     def memory_bits(self) -> int:
-        return self.window.memory_bits + (0 if self.direct else self.replay.memory_bits)
+        return self.walk.memory_bits + (0 if self.direct else self.replay.memory_bits)
 
 
 class WindowStage(wiring.Component):

@@ -85,9 +85,9 @@ def pace(design: Design) -> Pace:
 @pace.register(ConvDesign)
 @pace.register(PoolDesign)
 def _(design: ConvDesign | PoolDesign) -> Pace:
-    feed, window = design.feed, design.feed.window
+    feed, window = design.feed, design.feed.walk
     return Pace(window.groups * feed.passes * feed.folds, design.latency, window.words, window.rows,
-                feed.walk.unit)
+                window.unit)
 
 
 @pace.register

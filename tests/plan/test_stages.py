@@ -7,9 +7,12 @@ from math import ceil
 
 import numpy as np
 import pytest
+from amaranth.back import rtlil
 from gatewright import hw
+from gatewright.boards.synthesis import synthesize
 from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
+from gatewright.compiler.lower import accelerator
 from gatewright.compiler.plan import Network, Plan, StagePlan
 from gatewright.compiler.plan.stages import design, foldings, pool_window
 from gatewright.sim import golden
@@ -334,3 +337,17 @@ def test_the_interval_is_the_slowest_of_stages_converters_and_borders():
             network.outputs[1],
             converts if lanes_in != shape.lanes_in else 0,
         )
+
+
+def test_dense_layers_cost_the_block_rams_that_they_take(tmp_path):
+    """Their vectors are read again for each pass, so few of them wait: in logic, where they are
+    small.
+    """
+    builder = Builder(1, 1, 64)
+    x = builder.conv(builder.conv(builder.input, 128), 64)
+    network = fold(builder.graph(), {"conv0_out": (8, 4), x: (16, 2)}, ECP5, lanes_in=8,
+                   weights="block", hard=0)
+    (il := tmp_path / "accelerator.il").write_text(
+        rtlil.convert(accelerator(network), name="accelerator", emit_src=False))
+    counts = synthesize([il], "ecp5", tmp_path / "out", "accelerator")
+    assert counts["bram"] == network.resources.bram
