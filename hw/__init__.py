@@ -8,10 +8,10 @@ from .accelerator import Accelerator, Border, Link
 from .argmax import ArgMax, ArgMaxConfig
 from .array import ArrayConfig
 from .concat import Concat, ConcatConfig
-from .cost import Resources, block_rams, queue
+from .cost import Resources, block_rams
 from .delay import KEPT
 from .eltwise import Add, AddConfig, Fork
-from .fifo import Fifo, RegisterSlice
+from .fifo import Fifo, Queue, RegisterSlice
 from .lookup import Lookup, LookupConfig
 from .matmul import MatMul, MatMulConfig
 from .pool import AveragePool, MaxPool, PoolConfig
@@ -31,8 +31,8 @@ from .window import SlidingWindow, WindowConfig
 __all__ = ["KEPT", "Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayConfig",
            "AveragePool", "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork",
            "Link", "Lookup", "LookupConfig", "MatMul", "MatMulConfig", "MaxPool", "Multiplier",
-           "MultiplierConfig", "PoolConfig", "Ram", "RamConfig", "ReduceConfig", "RegisterSlice",
-           "ReplayConfig", "Requantize", "RequantizeConfig", "Resources", "Rom", "Rounding",
-           "Shape", "SlidingWindow", "SoftMultiplier", "SystolicArray", "WidthConfig",
+           "MultiplierConfig", "PoolConfig", "Queue", "Ram", "RamConfig", "ReduceConfig",
+           "RegisterSlice", "ReplayConfig", "Requantize", "RequantizeConfig", "Resources", "Rom",
+           "Rounding", "Shape", "SlidingWindow", "SoftMultiplier", "SystolicArray", "WidthConfig",
            "WidthConverter", "WindowConfig", "WindowStage", "beats", "block_of", "block_rams",
-           "cover", "integer", "packed_products", "queue"]
+           "cover", "integer", "packed_products"]

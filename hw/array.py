@@ -17,8 +17,8 @@ __all__ = ["BAND", "REACH", "SOFT_ADDERS", "ArrayConfig"]
 #: rows whose weights fill block RAMs together
 BAND = 2
 
-#: blocks next to each other that an operand passes in a cycle, at most
-REACH = 16
+#: blocks that an operand passes on its way to all columns that take it in one cycle, at most
+REACH = 50
 
 #: adders one after the other between the registers of a product in soft logic: of two, a third of
 #: its flip-flops are saved, and 185 MHz are left
@@ -34,11 +34,11 @@ class ArrayConfig:
     ``shared``: one word of activations for all columns (a matrix product); otherwise each column
     has activations of its own (a depthwise convolution). ``hard`` of the products are made in DSP
     blocks of the ``family``, the rest in soft logic; ``sites`` are the blocks' places, down the
-    rows of one column (or of the columns that share blocks) after the other, or, where columns are
-    so long that operands could not reach the next one, along one row after the other. ``w_most`` is
-    the largest absolute weight: where it is small, columns of one group share blocks (None: ``w``
-    is all that is known). ``block_ram``: weights live in block RAM, else in logic. A reduction's
-    results leave ``spacing`` cycles apart.
+    rows of one column (or of the columns that share blocks) after the other, or along the rows
+    where an operand could not reach all ``lanes`` columns. ``w_most`` is the largest absolute
+    weight: where it is small, columns of one group share blocks (None: ``w`` is all that is known).
+    ``block_ram``: weights live in block RAM, else in logic. A reduction's results leave ``spacing``
+    cycles apart.
     """
 
     simd: int
@@ -202,7 +202,7 @@ class ArrayConfig:
             if left > 0:
                 blocks.append(unit[:left])
                 left -= len(blocks[-1])
-        if self.simd > REACH:
+        if self.shared and self.simd * (self.lanes - 1) > REACH:
             blocks.sort()
         return blocks, list(chain(*units))[self.hard_multipliers:]
 

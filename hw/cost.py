@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-__all__ = ["CHAIN", "SHAPES", "Resources", "block_rams", "queue"]
+__all__ = ["CHAIN", "SHAPES", "Resources", "block_rams"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,3 @@ def block_rams(family: str, depth: int, width: int) -> int:
     """
     shapes = SHAPES.get(family, SHAPES["ecp5"])
     return min(ceil(depth / words) * ceil(width / bits) for words, bits in shapes)
-
-
-def queue(width: int) -> Resources:
-    """A queue of 16 beats or a few more, of ``width`` bits."""
-    return Resources(lut=40 + width * 6, ff=30 + 2 * width)

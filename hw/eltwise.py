@@ -6,7 +6,7 @@ from amaranth import Cat, Module, Mux, Shape, Signal, signed, unsigned
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from .cost import Resources, queue
+from .cost import Resources
 from .count import some
 from .delay import delay, delay_flags
 from .fifo import Inlet, Queue
@@ -46,7 +46,8 @@ class AddConfig:
         the operands that wait.
         """
         queues = 3 if AddConfig.waits(family) else 1
-        return Resources(60, 40) + Resources(420, 300) * lanes + queue(8 * lanes) * queues
+        return (Resources(60, 40) + Resources(420, 300) * lanes
+                + Queue.estimate(8 * lanes, family) * queues)
 
     @staticmethod
     def waits(family: str) -> bool:

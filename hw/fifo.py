@@ -7,7 +7,7 @@ from amaranth import Cat, Module, Mux, ResetSignal, Shape, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from .cost import Resources, queue
+from .cost import Resources, block_rams
 from .count import some
 from .delay import KEPT, delay, delay_flags, duplicate, parts
 from .loops import Loops
@@ -107,6 +107,13 @@ class Queue(wiring.Component):
         super().__init__({"write": In(1), "data": In(width), "o": Out(stream.Signature(width)),
                           "freed": Out(1)})
 
+    @staticmethod
+    def estimate(width: int, family: str) -> Resources:
+        """Of 16 words of ``width`` bits, or a few more."""
+        if family == "ice40":
+            return Resources(30 + width, 30 + 2 * width, 0, _ice40_rams(width, 16))
+        return Resources(40 + 6 * width, 30 + 2 * width)
+
     def elaborate(self, platform):
         m = Module()
         # Three registers tell whether a word is offered: the reader, what moves the words, and what
@@ -169,6 +176,11 @@ class Inlet(wiring.Component):
         super().__init__({"write": In(1), "data": In(width), "any": Out(1), "take": In(1),
                           "word": Out(width), "freed": Out(1)})
 
+    @staticmethod
+    def block_rams(width: int, depth: int, family: str) -> int:
+        """That its words fill: none on ECP5, which has memories in logic."""
+        return _ice40_rams(width, depth) if family == "ice40" else 0
+
     def elaborate(self, platform):
         m = Module()
         written = delay_flags(m, self.write, 1)
@@ -185,6 +197,11 @@ class Inlet(wiring.Component):
                 read.addr.eq(_pointer(m, self.depth, takes)),
             ]
         return m
+
+
+def _ice40_rams(width, depth):
+    """Block RAMs for so many words, which iCE40 stores nowhere else."""
+    return sum(block_rams("ice40", depth, bits.stop - bits.start) for bits in parts(width, depth))
 
 
 def _store(m, bits, depth, family, first=0):
@@ -241,7 +258,8 @@ class Fifo(wiring.Component):
     @classmethod
     def estimate(cls, depth: int, width: int, family: str) -> Resources:
         """``depth`` beats of ``width`` bits."""
-        return queue(width) + Resources(50, 50) + cls._ram(depth, width, family).resources()
+        return (Queue.estimate(width, family) + Resources(50, 50)
+                + cls._ram(depth, width, family).resources())
 
     def elaborate(self, platform):
         m = Module()

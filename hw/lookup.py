@@ -6,9 +6,10 @@ from amaranth import Cat, Module, Shape, Signal
 from amaranth.lib import memory
 from amaranth.lib.wiring import In, Out
 
-from .cost import Resources, block_rams, queue
+from .cost import Resources, block_rams
 from .delay import delay
 from .eltwise import Pipeline
+from .fifo import Queue
 from .stream import beats
 
 __all__ = ["LookupConfig", "Lookup"]
@@ -35,7 +36,7 @@ class LookupConfig:
     def estimate(lanes: int, words: int, width: int, family: str) -> Resources:
         """A table of ``words`` of ``width`` bits for each lane, and a queue."""
         table = Resources(10, 20, 0, block_rams(family, words, width))
-        return Resources(60, 40) + table * lanes + queue(width * lanes)
+        return Resources(60, 40) + table * lanes + Queue.estimate(width * lanes, family)
 
 
 class Lookup(Pipeline):

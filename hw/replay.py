@@ -84,7 +84,8 @@ class ReplayConfig:
         into, out = self.width_in * self.element.width, self.width_out * self.element.width
         choice = ceil_div(2 * self.places(self.width_in, self.width_out), 3)
         return sum((store.resources() for _, store in self.stores()),
-                   Resources(4 * into + out * choice + 80, 5 * into + 2 * out + 60))
+                   Resources(4 * into + out * choice + 80, 5 * into + 2 * out + 60, 0,
+                             Inlet.block_rams(into, self.waiting, self.family)))
 
     @property
     def memory_bits(self) -> int:

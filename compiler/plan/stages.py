@@ -138,7 +138,7 @@ class ConvDesign(Design):
         rounds = hw.RequantizeConfig.estimate(lanes, self.array.acc.width, self.results,
                                               self.array.spacing, device.family)
         return (_feed_resources(self.feed) + self.array.resources() + rounds
-                + hw.queue(8 * lanes))
+                + hw.Queue.estimate(8 * lanes, device.family))
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ class PoolDesign(Design):
         rounds = (hw.RequantizeConfig.estimate(lanes, out.width, 1, self.spacing) if self.acc
                   else Resources())
         return (_feed_resources(self.feed) + reduce.resources() + rounds
-                + hw.queue(8 * lanes))
+                + hw.Queue.estimate(8 * lanes, device.family))
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,16 @@ from amaranth import (
     signed,
 )
 from amaranth.back import rtlil
+from gatewright.benchmarks.ablation import Between
 from gatewright.boards.synthesis import synthesize
-from gatewright.hw import Fifo, RegisterSlice
+from gatewright.hw import Fifo, RegisterSlice, ReplayConfig
 from gatewright.hw.fifo import Inlet, Queue
+from gatewright.hw.replay import Replay
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, port, random_elements, run, simulate
+
+REPLAY = ReplayConfig(72, 8, 3, 4, signed(8), "ice40")
 
 
 @pytest.mark.parametrize("stall", STALLS)
@@ -184,3 +188,20 @@ def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
     estimate = RegisterSlice.estimate(width, "ecp5")
     assert counts["lut"] <= estimate.lut + 4
     assert counts["ff"] <= estimate.ff
+
+
+@pytest.mark.parametrize(
+    ("part", "resources"),
+    [
+        (Queue(40, 32, "ice40"), Queue.estimate(40, "ice40")),
+        (Fifo(3, signed(8), 300, "ice40"), Fifo.estimate(300, 24, "ice40")),
+        (Replay(REPLAY), REPLAY.resources()),
+    ],
+    ids=["queue", "fifo", "replay"],
+)
+def test_queues_are_block_rams_on_ice40(part, resources, tmp_path):
+    dut = Between(part)
+    (il := tmp_path / "queue.il").write_text(
+        rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
+    counts = synthesize([il], "ice40", tmp_path / "out", "top")
+    assert counts["bram"] == resources.bram

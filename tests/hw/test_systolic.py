@@ -66,8 +66,8 @@ CASES = {
     "packed, some soft": array(3, 4, 4, lanes=2, w=signed(5), w_most=15, hard=7),
     "packed, alone and soft": array(2, 5, 1, w=signed(5), w_most=15, hard=9),
     "packed, memory": array(3, 4, 4, lanes=2, turns=3, w=signed(5), w_most=15, block_ram=True),
-    "tall, some soft": array(17, 2, 2, hard=30),
-    "tall, packed": array(17, 4, 2, lanes=2, w=signed(5), w_most=15, hard=50),
+    "along the rows, some soft": array(20, 4, 1, lanes=4, hard=70),
+    "along the rows, packed": array(20, 4, 1, w=signed(5), w_most=15, hard=70),
     "packed, six bits": array(2, 4, 2, lanes=2, x=signed(7), w=signed(6), w_most=31),
     "packed by three": array(3, 6, 2, lanes=3, turns=2, x=signed(4), w=signed(4), w_most=7),
     "packed by three, two left": array(2, 5, 1, x=unsigned(4), w=signed(3), w_most=3, turns=3),
@@ -268,15 +268,15 @@ def test_narrow_weights_share_blocks(name):
 
 
 @pytest.mark.parametrize(
-    ("simd", "pe", "hard"), [(16, 4, 64), (25, 2, 50), (25, 8, 156), (18, 4, 50)])
-def test_blocks_that_share_operands_or_sums_are_near(simd, pe, hard):
-    """Down the columns, or along the rows where a column is too long to reach the next one."""
-    c = array(simd, pe, pe, hard=hard, family="ecp5")
+    ("simd", "pe", "lanes", "hard"), [(16, 4, 1, 64), (25, 2, 2, 50), (25, 8, 8, 156)])
+def test_an_operand_reaches_all_blocks_that_take_it_at_once(simd, pe, lanes, hard):
+    c = array(simd, pe, pe, lanes=lanes, hard=hard, family="ecp5")
     at = {place: n for n, places in enumerate(c.places()[0]) for place in places}
     assert len(at) == hard
-    for row, column in at:
-        for near in ((row + 1, column), (row, column + 1)):
-            assert abs(at.get(near, at[row, column]) - at[row, column]) <= REACH
+    for row, first in product(range(simd), range(0, pe, lanes)):
+        together = [at[row, column] for column in range(first, first + lanes)
+                    if (row, column) in at]
+        assert max(together) - min(together) <= REACH
 
 
 @pytest.mark.parametrize("name", PACKED)
