@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from .cost import Resources
 from .delay import delay, delay_flags
-from .tiles import Strip, chosen, cover, estimate, in_tiles, tile
+from .tiles import Strip, choice_luts, chosen, cover, estimate, in_tiles, tile
 from .width import ceil_div
 
 __all__ = ["SHALLOW", "RamConfig", "Ram"]
@@ -54,7 +54,7 @@ class RamConfig:
             return (estimate(self.depth, self.width, self.family, self.latency)
                     + Resources(ff=written))
         rows = ceil_div(self.depth, 16)
-        lut = rows * (6 * ceil_div(self.width, 4) + 2) + self.width * ceil_div(2 * rows - 1, 3)
+        lut = rows * (6 * ceil_div(self.width, 4) + 2) + self.width * choice_luts(rows)
         return Resources(lut, written + 2 * self.width)
 
 

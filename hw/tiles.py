@@ -11,8 +11,8 @@ from .cost import SHAPES, Resources
 from .delay import delay
 from .width import ceil_div
 
-__all__ = ["Segment", "Strip", "chosen", "cover", "estimate", "in_tiles", "table_estimate", "tile",
-           "widest"]
+__all__ = ["Segment", "Strip", "choice_luts", "chosen", "cover", "estimate", "in_tiles",
+           "table_estimate", "tile", "widest"]
 
 
 #: words of a table in logic that is read in one cycle: a LUT a bit
@@ -73,7 +73,7 @@ class Strip:
         """
         count = len(self.segments)
         registers = (latency > 2) + (latency > 3) * count
-        choice = Resources(_choice_luts(count, self.width),
+        choice = Resources(self.width * choice_luts(count) + count * self.has_choice,
                            self.width * registers + 2 * count * self.has_choice)
         return sum((segment.resources(self.width, family) for segment in self.segments), choice)
 
@@ -90,12 +90,13 @@ class Strip:
 def table_estimate(words: int, width: int) -> Resources:
     """Of ``words`` constants of ``width`` bits in logic, a LUT a bit, and the choice among them."""
     tables = ceil_div(words, TABLE)
-    return Resources(width * tables + _choice_luts(tables, width),
-                     width * (tables + 1) + tables * (tables > 1))
+    flags = tables * (tables > 1)
+    return Resources(width * (tables + choice_luts(tables)) + flags, width * (tables + 1) + flags)
 
 
-def _choice_luts(count: int, width: int) -> int:
-    return width * ceil_div(2 * count - 1, 3) + count if count > 1 else 0
+def choice_luts(count: int) -> int:
+    """LUTs for a bit of the one among ``count`` words that its flag tells."""
+    return ceil_div(2 * count - 1, 3) if count > 1 else 0
 
 
 def cover(depth: int, width: int, family: str, logic: bool = False) -> tuple[Strip, ...]:

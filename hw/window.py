@@ -21,6 +21,7 @@ from .loops import Loops
 from .ram import Ram, RamConfig
 from .rom import table
 from .stream import Flow, beats
+from .tiles import choice_luts
 from .width import ceil_div
 
 __all__ = ["WindowConfig", "SlidingWindow"]
@@ -258,9 +259,12 @@ class WindowConfig:
         """An estimate of line buffer, walk and choice of banks."""
         banks = self.banks[0] * self.banks[1]
         word = self.chunk * self.element.width
-        padded = any(self.pads)
-        lut = 150 + 110 * padded + 12 * banks + self.taps * word * (1 + (banks - 1) // 2)
-        ff = 270 + 70 * padded + 14 * banks + self.taps * word
+        across, out = self.parallel[0] * self.banks[1] * word, self.taps * word
+        walks, padded = self.height_out * self.width_out > 1, any(self.pads)
+        lut = (95 + 55 * walks + 80 * padded + (12 * banks if banks > 1 else 0)
+               + across * choice_luts(self.banks[0]) + out * choice_luts(self.banks[1]))
+        # what comes is registered, and so is each choice; each bank has a word to write, all alike
+        ff = 140 + 65 * walks + 85 * padded + word + across + out - (banks - 1) * word
         return Resources(lut, ff) + self.ram.resources() * banks
 
     @property

@@ -44,8 +44,14 @@ class Option:
     bram: int
 
     @property
+    def logic(self) -> float:
+        """The size without block RAMs."""
+        return self.cells + _FF_SIZE * self.ff
+
+    @property
     def size(self) -> float:
-        return self.cells + _BRAM_SIZE * self.bram + _FF_SIZE * self.ff
+        """In LUTs, about."""
+        return self.logic + _BRAM_SIZE * self.bram
 
     @cached_property
     def lanes(self) -> tuple[int, int]:
@@ -135,7 +141,8 @@ class Menu:
 
     def speeds(self, slowest: int, multipliers: int | None = None) -> list[Option]:
         """Options from ``slowest`` to fast, in even steps, of at most so many multipliers: at each
-        speed the ones of the fewest multipliers and of the least of each resource.
+        speed the one of the fewest multipliers, the smallest ones with and without block RAMs, and
+        those of the fewest block RAMs and flip-flops.
         """
         if not self.is_array:
             return self.options(slowest)
@@ -147,8 +154,9 @@ class Menu:
             options = self.options(min(slowest, int(least * _STEP ** n) + 1))
             if options:
                 found |= dict.fromkeys([options[0], min(options, key=lambda o: o.size),
+                                        min(options, key=lambda o: (o.logic, o.bram)),
                                         min(options, key=lambda o: (o.bram, o.size)),
-                                        min(options, key=lambda o: (o.cells, o.bram))])
+                                        min(options, key=lambda o: (o.ff, o.size))])
         return list(found)
 
     def _build(self, simd: int, pe: int) -> list[Option]:

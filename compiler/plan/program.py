@@ -1,6 +1,11 @@
 """Mixed integer programs, built a row at a time and solved by HiGHS through SciPy."""
 
-from collections.abc import Mapping, Sequence
+import ctypes
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +13,8 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 __all__ = ["Program"]
+
+_one_at_a_time = Lock()
 
 
 class Program:
@@ -56,7 +63,25 @@ class Program:
         rows = LinearConstraint(matrix, [low for _, low, _ in self._rows],
                                 [high for _, _, high in self._rows])
         whole = np.zeros(len(self._costs)) if relaxed else np.array(self._whole)
-        found = milp(np.array(self._costs), integrality=whole, bounds=Bounds(0, self._most),
-                     constraints=rows, options={"node_limit": nodes, "mip_rel_gap": gap})
+        with _nothing_printed():
+            found = milp(np.array(self._costs), integrality=whole, bounds=Bounds(0, self._most),
+                         constraints=rows, options={"node_limit": nodes, "mip_rel_gap": gap})
         values: NDArray[np.float64] | None = found.x
         return values
+
+
+@contextmanager
+def _nothing_printed() -> Iterator[None]:
+    """HiGHS, however quiet, prints a line of its debugging now and then: to standard error with it,
+    for standard output may be a report (``--json``).
+    """
+    with _one_at_a_time:
+        sys.stdout.flush()
+        own = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            yield
+        finally:
+            ctypes.CDLL(None).fflush(None)
+            os.dup2(own, 1)
+            os.close(own)
