@@ -8,6 +8,9 @@ from math import ceil
 import numpy as np
 import pytest
 from amaranth import signed, unsigned
+from amaranth.back import rtlil
+from gatewright.benchmarks.ablation import Between
+from gatewright.boards.synthesis import synthesize
 from gatewright.hw import SlidingWindow, WindowConfig
 from numpy.testing import assert_array_equal
 
@@ -245,3 +248,26 @@ def test_the_line_buffer_holds_little_more_than_the_kernel():
     c = window(64, 64, 8, (3, 3), pads=SAME, parallel=(3, 3))
     assert c.rows <= 6
     assert c.memory_bits == 9 * ceil(64 / 3) * (c.rows // 3) * 8 * 8
+
+
+@pytest.mark.parametrize(
+    "c",
+    [
+        window(1, 1, 128, (1, 1), chunk=16, passes=16, family="ecp5"),
+        window(16, 16, 32, (1, 1), chunk=8, passes=4, family="ecp5"),
+        window(16, 16, 32, (3, 3), chunk=16, pads=SAME, passes=4, family="ecp5"),
+        window(16, 16, 32, (3, 3), chunk=4, pads=SAME, parallel=(3, 1), family="ecp5"),
+        window(13, 13, 4, (3, 3), chunk=1, parallel=(3, 1), passes=4, family="ice40"),
+    ],
+    ids=["one pixel", "pointwise", "padded", "three rows", "three rows on iCE40"],
+)
+def test_the_estimate_is_near_what_synthesis_makes(c, tmp_path):
+    dut = Between(SlidingWindow(c))
+    (il := tmp_path / "window.il").write_text(
+        rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
+    counts = synthesize([il], c.family, tmp_path / "out", "top")
+    registers = counts["ff"] - len(dut.i) - len(dut.o)
+    need = c.resources()
+    assert counts["bram"] == need.bram
+    assert 0.8 < need.ff / registers < 1.25
+    assert 0.8 < need.lut / counts["lut"] < 1.4
