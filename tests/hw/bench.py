@@ -1,12 +1,17 @@
-"""Drivers for what the gateware speaks: streams with a handshake, and flows without."""
+"""Drivers for what the gateware speaks: streams with a handshake, and flows without; and what
+synthesis makes of it.
+"""
 
 import random
 from dataclasses import dataclass, field
 
 import numpy as np
 from amaranth import ClockDomain, Module, Shape, Value
+from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 from amaranth.sim import Simulator
+from gatewright.benchmarks.ablation import Between
+from gatewright.boards.synthesis import synthesize
 
 __all__ = [
     "STALLS",
@@ -21,6 +26,7 @@ __all__ = [
     "random_elements",
     "run",
     "simulate",
+    "synthesized",
 ]
 
 #: chances of a stall that every stream test runs under: none, and half of all cycles
@@ -310,3 +316,11 @@ def flow(dut, reductions, *, gap=0.0, seed=0, also=(), spacing=1):
     simulate(dut, bench)
     ends = [cycle for cycle, (valid, _, last, _) in enumerate(schedule) if valid and last]
     return out, ends, counts
+
+
+def synthesized(part, family, folder):
+    """What synthesis makes of a component between registers, and how many registers those are."""
+    dut = Between(part)
+    il = folder / "part.il"
+    il.write_text(rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
+    return synthesize([il], family, folder / "out", "top"), len(dut.i) + len(dut.o)

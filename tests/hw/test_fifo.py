@@ -14,14 +14,13 @@ from amaranth import (
     signed,
 )
 from amaranth.back import rtlil
-from gatewright.benchmarks.ablation import Between
 from gatewright.boards.synthesis import synthesize
 from gatewright.hw import Fifo, RegisterSlice, ReplayConfig
 from gatewright.hw.fifo import Inlet, Queue
 from gatewright.hw.replay import Replay
 from numpy.testing import assert_array_equal
 
-from .bench import STALLS, port, random_elements, run, simulate
+from .bench import STALLS, port, random_elements, run, simulate, synthesized
 
 REPLAY = ReplayConfig(72, 8, 3, 4, signed(8), "ice40")
 
@@ -200,8 +199,5 @@ def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
     ids=["queue", "fifo", "replay"],
 )
 def test_queues_are_block_rams_on_ice40(part, resources, tmp_path):
-    dut = Between(part)
-    (il := tmp_path / "queue.il").write_text(
-        rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
-    counts = synthesize([il], "ice40", tmp_path / "out", "top")
+    counts, _ = synthesized(part, "ice40", tmp_path)
     assert counts["bram"] == resources.bram

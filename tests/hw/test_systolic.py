@@ -6,14 +6,11 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 from amaranth import signed, unsigned
-from amaranth.back import rtlil
-from gatewright.benchmarks.ablation import Between
-from gatewright.boards.synthesis import synthesize
 from gatewright.hw import ArrayConfig, SystolicArray
 from gatewright.hw.array import REACH
 from numpy.testing import assert_array_equal
 
-from .bench import STALLS, flow, random_elements
+from .bench import STALLS, flow, random_elements, synthesized
 
 REDUCTIONS = 7
 
@@ -207,10 +204,7 @@ def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
     ],
 )
 def test_the_estimate_of_block_rams_is_what_synthesis_makes(c, tmp_path):
-    dut = Between(SystolicArray(c, stimuli(c)[0]))
-    il = tmp_path / "array.il"
-    il.write_text(rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
-    counts = synthesize([il], c.family, tmp_path / "out", "top")
+    counts, _ = synthesized(SystolicArray(c, stimuli(c)[0]), c.family, tmp_path)
     assert counts["bram"] == c.resources().bram
     assert 0.75 < counts["ff"] / c.resources().ff < 1.33
 

@@ -8,13 +8,18 @@ from math import ceil
 import numpy as np
 import pytest
 from amaranth import signed, unsigned
-from amaranth.back import rtlil
-from gatewright.benchmarks.ablation import Between
-from gatewright.boards.synthesis import synthesize
 from gatewright.hw import SlidingWindow, WindowConfig
 from numpy.testing import assert_array_equal
 
-from .bench import _Pauses, _Source, beats_of, port, random_elements, simulate
+from .bench import (
+    _Pauses,
+    _Source,
+    beats_of,
+    port,
+    random_elements,
+    simulate,
+    synthesized,
+)
 
 FRAMES = 4
 FILL = -3
@@ -262,11 +267,8 @@ def test_the_line_buffer_holds_little_more_than_the_kernel():
     ids=["one pixel", "pointwise", "padded", "three rows", "three rows on iCE40"],
 )
 def test_the_estimate_is_near_what_synthesis_makes(c, tmp_path):
-    dut = Between(SlidingWindow(c))
-    (il := tmp_path / "window.il").write_text(
-        rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
-    counts = synthesize([il], c.family, tmp_path / "out", "top")
-    registers = counts["ff"] - len(dut.i) - len(dut.o)
+    counts, around = synthesized(SlidingWindow(c), c.family, tmp_path)
+    registers = counts["ff"] - around
     need = c.resources()
     assert counts["bram"] == need.bram
     assert 0.8 < need.ff / registers < 1.25
