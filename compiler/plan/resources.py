@@ -9,7 +9,7 @@ from .device import Device
 __all__ = ["LINK", "Resources", "cells", "total"]
 
 #: share of flip-flops that take a logic cell of their own (iCE40), as seen in place and route
-_ALONE = 0.48
+_ALONE = 0.55
 
 #: what the serial link to the host takes beside the network (its frame buffer apart)
 LINK = Resources(650, 400)
