@@ -23,7 +23,9 @@ __all__ = ["main"]
 #: columns of a table where there is no terminal to ask
 _WIDTH = 120
 
-out = Console(soft_wrap=True, width=None if sys.stdout.isatty() else _WIDTH)
+out = Console(soft_wrap=True)
+if not out.is_terminal:
+    out.width = _WIDTH
 err = Console(stderr=True, soft_wrap=True)
 
 _MODEL = click.argument("model", type=click.Path(path_type=Path))

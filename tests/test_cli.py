@@ -285,6 +285,12 @@ def test_boards_are_listed():
     assert "icebreaker" in run("boards")
 
 
+def test_a_closed_standard_output_is_no_failure():
+    done = subprocess.run(["sh", "-c", '"$0" -m gatewright boards >&-', sys.executable],
+                          stderr=subprocess.PIPE, check=True)
+    assert not done.stderr
+
+
 def test_tools_are_listed():
     found = {row["name"]: row for row in as_json("tools")["tools"]}
     assert found["yosys"]["version"]
