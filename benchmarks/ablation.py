@@ -2,15 +2,16 @@
 
     python benchmarks/ablation.py [--seeds N] [-o DIR]
 
-Two subjects on an LFE5U-25F, each alone on the chip (out of context, no pins, no link to a host): a
-bare array of all 28 multipliers, and the digits network planned for the same chip. The measures are
-added one after the other; the last row takes one away again.
+Three subjects on an LFE5U-25F, each alone on the chip (out of context, no pins, no link to a host):
+a bare array of all 28 multipliers, and two networks planned for the same chip, one with depthwise
+layers. The measures are added one after the other; the last row takes one away again.
 """
 
 import json
 import statistics
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from gatewright.benchmarks.networks import NETWORKS
 from gatewright.boards import get
 from gatewright.boards.carries import absorb
 from gatewright.boards.constants import localize
+from gatewright.boards.kept import digest
 from gatewright.boards.packing import pack
 from gatewright.boards.synthesis import ANY_START, APART, SHARED, synth_ecp5
 from gatewright.compiler import tools
@@ -94,19 +96,20 @@ def _array(_out: Path) -> tuple[str, str]:
     return rtlil.convert(top, name="subject", ports=[top.i, top.o], emit_src=False), "subject"
 
 
-def _digits(out: Path) -> tuple[str, str]:
-    network = NETWORKS["digits"]
-    onnx.save(network.model(), out / "digits.onnx")
-    compile_model(out / "digits.onnx", out / "compiled", BOARD.device, BOARD.name,
+def _network(name: str, out: Path) -> tuple[str, str]:
+    network = NETWORKS[name]
+    onnx.save(network.model(), out / f"{name}.onnx")
+    compile_model(out / f"{name}.onnx", out / "compiled", BOARD.device, BOARD.name,
                   samples=network.calibration())
     return (out / "compiled" / "rtl" / "accelerator.il").read_text(), "accelerator"
 
 
-SUBJECTS = {"bare array, 7 x 4": _array, "digits": _digits}
+SUBJECTS = {"bare array, 7 x 4": _array, "digits": partial(_network, "digits"),
+            "ds_cnn": partial(_network, "ds_cnn")}
 
 
 def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Iterator[float]:
-    """The routed clock, MHz, of each seed."""
+    """The routed clock, MHz, of each seed; kept in ``out`` by what is routed."""
     out.mkdir(parents=True, exist_ok=True)
     if not measures.keep:
         il = il.replace('attribute \\keep "true"\n', "")
@@ -127,9 +130,10 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
     if not measures.sites:
         for cell in netlist["modules"][top]["cells"].values():
             cell["attributes"].pop("BEL", None)
-    (out / "netlist.json").write_text(json.dumps(netlist))
+    text = json.dumps(netlist)
+    (out / "netlist.json").write_text(text)
     for seed in range(1, seeds + 1):
-        report = out / f"seed-{seed}.report"
+        report = out / f"{digest(text)}-{seed}.report"
         if not report.exists():
             tools.find("nextpnr-ecp5").run(
                 [BOARD.chip, "--package", BOARD.package, "--speed", BOARD.speed, "--json",
