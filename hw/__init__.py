@@ -21,12 +21,13 @@ from .reduce import ReduceConfig
 from .replay import ReplayConfig
 from .requantize import Requantize, RequantizeConfig, Rounding
 from .rom import Rom
+from .sliding import SlidingWindow
 from .stage import FeedConfig, WindowStage
 from .stream import Flow, beats, integer
 from .systolic import SystolicArray
 from .tiles import cover
 from .width import WidthConfig, WidthConverter
-from .window import SlidingWindow, WindowConfig
+from .window import WindowConfig
 
 __all__ = ["KEPT", "Accelerator", "Add", "AddConfig", "ArgMax", "ArgMaxConfig", "ArrayConfig",
            "AveragePool", "Border", "Concat", "ConcatConfig", "FeedConfig", "Fifo", "Flow", "Fork",

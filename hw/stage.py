@@ -1,6 +1,6 @@
 """A stage that slides a window: feed, arithmetic, and room reserved for what comes out."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from amaranth import Module, Shape
@@ -13,9 +13,10 @@ from .count import room
 from .delay import delay_flags
 from .fifo import Queue
 from .replay import Replay, ReplayConfig
+from .sliding import SlidingWindow
 from .stream import Flow, beats
 from .width import ceil_div
-from .window import SlidingWindow, WindowConfig
+from .window import WindowConfig
 
 __all__ = ["FeedConfig", "WindowStage"]
 
@@ -27,13 +28,17 @@ class FeedConfig:
 
     A word is ``word`` neighbouring elements of a read (1 for a matrix product; the channels that
     are computed side by side for a depthwise layer). Where a read gives just what is wanted the
-    line buffer is read again for each pass; otherwise a :class:`Replay` cuts and repeats.
+    ``window`` makes the passes, reading its line buffer again; otherwise it makes one, and a
+    :class:`Replay` cuts and repeats.
     """
 
     window: WindowConfig
     width: int
     passes: int = 1
     word: int = 1
+
+    def __post_init__(self):
+        assert self.window.passes == (self.passes if self.direct else 1)
 
     @property
     def read_width(self) -> int:
@@ -42,11 +47,6 @@ class FeedConfig:
     @property
     def direct(self) -> bool:
         return self.read_width == self.width
-
-    @property
-    def walk(self) -> WindowConfig:
-        """The window as the line buffer walks it."""
-        return replace(self.window, passes=self.passes) if self.direct else self.window
 
     @property
     def replay(self) -> ReplayConfig:
@@ -83,16 +83,16 @@ class FeedConfig:
     @property
     def latency(self) -> int:
         """Cycles from the start of a reduction to its first word."""
-        return (self.walk if self.direct else self.replay).latency
+        return (self.window if self.direct else self.replay).latency
 
     def resources(self) -> Resources:
         """An estimate of window and replay."""
-        window = self.walk.resources()
+        window = self.window.resources()
         return window if self.direct else window + self.replay.resources()
 
     @property
     def memory_bits(self) -> int:
-        return self.walk.memory_bits + (0 if self.direct else self.replay.memory_bits)
+        return self.window.memory_bits + (0 if self.direct else self.replay.memory_bits)
 
 
 class WindowStage(wiring.Component):
@@ -122,7 +122,7 @@ class WindowStage(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        m.submodules.window = window = SlidingWindow(self.feed.walk)
+        m.submodules.window = window = SlidingWindow(self.feed.window)
         wiring.connect(m, wiring.flipped(self.i), window.i)
         source = window
         if not self.feed.direct:

@@ -92,7 +92,7 @@ def _holds(network: Network, stage: str) -> tuple[int, int]:
     """Pixels of its input that a stage surely and at most holds."""
     design = network.designs[stage]
     if isinstance(design, ConvDesign | PoolDesign):
-        window = design.feed.walk
+        window = design.feed.window
         under_way = ceil(design.latency / max(1, design.cycles() // (window.height * window.width)))
         return window.capacity, window.capacity + under_way + _SLACK
     return 0, 16 + _SLACK

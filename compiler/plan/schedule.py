@@ -85,7 +85,7 @@ def pace(design: Design) -> Pace:
 @pace.register(ConvDesign)
 @pace.register(PoolDesign)
 def _(design: ConvDesign | PoolDesign) -> Pace:
-    feed, window = design.feed, design.feed.walk
+    feed, window = design.feed, design.feed.window
     return Pace(window.groups * feed.passes * feed.folds, design.latency, window.words, window.rows,
                 window.unit)
 

@@ -275,13 +275,14 @@ def _parallel_taps(window: ir.Window) -> list[tuple[int, int]]:
 
 
 def _window(op: ir.Op, graph: ir.Graph, device: Device, window: ir.Window, fill: int, chunk: int,
-            parallel: tuple[int, int], groups: int, channels: int | None = None) -> hw.WindowConfig:
+            parallel: tuple[int, int], groups: int, channels: int | None = None,
+            passes: int = 1) -> hw.WindowConfig:
     shape, quant = graph.shape(op.inputs[0]), graph.quant(op.inputs[0])
     return hw.WindowConfig(
         height=shape.height, width=shape.width, channels=channels or shape.channels,
         element=hw_shape(quant.dtype), chunk=chunk, kernel=window.kernel, stride=window.stride,
         dilation=window.dilation, pads=window.pads, fill=fill, parallel=parallel, groups=groups,
-        family=device.family)
+        passes=passes, family=device.family)
 
 
 @design.register
@@ -350,9 +351,10 @@ def _conv_feed(op: ir.Conv, graph: ir.Graph, device: Device, simd: int,
                pe: int) -> hw.FeedConfig:
     fill = graph.quant(op.inputs[0]).zero
     way, chunk = _read(op, simd)
-    window = _window(op, graph, device, op.window, fill, chunk, parallel=way,
-                     groups=op.groups)
-    return hw.FeedConfig(window, simd, ceil(op.channels // op.groups / pe))
+    passes = ceil(op.channels // op.groups / pe)
+    window = _window(op, graph, device, op.window, fill, chunk, parallel=way, groups=op.groups,
+                     passes=passes if way[0] * way[1] * chunk == simd else 1)
+    return hw.FeedConfig(window, simd, passes)
 
 
 def _read(op: ir.Conv, simd: int) -> tuple[tuple[int, int], int]:
