@@ -109,8 +109,7 @@ SUBJECTS = {"bare array, 7 x 4": _array, "digits": partial(_network, "digits"),
 
 
 def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Iterator[float]:
-    """The routed clock, MHz, of each seed; kept in ``out`` by what is routed."""
-    out.mkdir(parents=True, exist_ok=True)
+    """The routed clock, MHz, of each seed; kept in ``out`` by what is routed, and how."""
     if not measures.keep:
         il = il.replace('attribute \\keep "true"\n', "")
     (out / "subject.il").write_text(il)
@@ -130,17 +129,16 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
     if not measures.sites:
         for cell in netlist["modules"][top]["cells"].values():
             cell["attributes"].pop("BEL", None)
-    text = json.dumps(netlist)
+    text, router = json.dumps(netlist), "router1" if measures.router1 else "router2"
     (out / "netlist.json").write_text(text)
     for seed in range(1, seeds + 1):
-        report = out / f"{digest(text)}-{seed}.report"
+        report = out / f"{digest(text, router)}-{seed}.report"
         if not report.exists():
             tools.find("nextpnr-ecp5").run(
                 [BOARD.chip, "--package", BOARD.package, "--speed", BOARD.speed, "--json",
                  "netlist.json", "--out-of-context", "--lpf-allow-unconstrained", "--freq",
-                 str(_TARGET_MHZ), "--timing-allow-fail", "--router",
-                 "router1" if measures.router1 else "router2", "--seed", str(seed), "--report",
-                 report.name], out, out / f"seed-{seed}.log")
+                 str(_TARGET_MHZ), "--timing-allow-fail", "--router", router, "--seed", str(seed),
+                 "--report", report.name], out, report.with_suffix(".log"))
         clocks = json.loads(report.read_text())["fmax"].values()
         yield min(clock["achieved"] for clock in clocks)
 
@@ -162,8 +160,8 @@ def main(only: tuple[str, ...], seeds: int, output: Path, results: Path) -> None
         folder = output / subject.split(",")[0].replace(" ", "-")
         folder.mkdir(parents=True, exist_ok=True)
         il, top = make(folder)
-        for n, (name, measures) in enumerate(track(MEASURES.items(), subject, transient=True)):
-            clocks = list(route(il, top, measures, seeds, folder / str(n)))
+        for name, measures in track(MEASURES.items(), subject, transient=True):
+            clocks = list(route(il, top, measures, seeds, folder))
             rows.append(f"| {subject} | {name} | {statistics.median(clocks):.0f} | "
                         f"{max(clocks):.0f} | {', '.join(f'{c:.0f}' for c in clocks)} |")
     versions = ", ".join(f"{name} {tools.find(name).version}" for name in ("yosys", "nextpnr-ecp5"))

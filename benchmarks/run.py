@@ -46,7 +46,7 @@ ENTRIES = (
     Entry("mobilenet", "latency", "ulx3s-85f", 165.0),
     Entry("autoencoder", "dsp", "ulx3s-85f", 180.0),
     Entry("autoencoder", "latency", "ulx3s-85f", 150.0),
-    Entry("digits", "dsp", "ulx3s-85f", 180.0),
+    Entry("digits", "dsp", "ulx3s-85f", 160.0),
     Entry("digits", "latency", "ulx3s-85f", 150.0),
     Entry("digits_small", "dsp", "icebreaker", 24.0),
 )
