@@ -73,8 +73,11 @@ class Program:
 @contextmanager
 def _nothing_printed() -> Iterator[None]:
     """HiGHS, however quiet, prints a line of its debugging now and then: to standard error with it,
-    for standard output may be a report (``--json``).
+    for standard output, unless it is closed, may be a report (``--json``).
     """
+    if sys.stdout is None:
+        yield
+        return
     with _one_at_a_time:
         sys.stdout.flush()
         own = os.dup(1)
