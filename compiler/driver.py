@@ -166,7 +166,8 @@ def layers(network: Network) -> list[dict[str, Any]]:
             "name": op.name, "op": type(op).__name__, "output": op.output, "stage": stage.name,
             "macs": _macs(op, network.graph), "simd": stage.simd, "pe": stage.pe,
             "cycles": design.cycles(), "multipliers": design.multipliers,
-            "memory_bits": design.memory_bits})
+            "memory_bits": design.memory_bits,
+            "block_rams": design.resources(network.device).bram})
     return rows
 
 

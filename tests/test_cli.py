@@ -92,7 +92,7 @@ def test_the_keys_of_compile_json(out):
     assert set(found["estimate"]) == {"lut", "ff", "dsp", "bram"}
     for layer in found["layers"]:
         assert set(layer) >= {"name", "op", "macs", "simd", "pe", "cycles", "multipliers",
-                              "memory_bits"}
+                              "memory_bits", "block_rams"}
     first, _, last = found["layers"]
     assert (first["macs"], last["macs"]) == (36 * 4 * 9, 3 * 36)
     assert found["macs"] == first["macs"] + last["macs"]

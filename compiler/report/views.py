@@ -130,10 +130,10 @@ def layers(compiled: Summary) -> View:
     """A row a layer, in flow order; the bar is its share of the frame interval."""
     interval = compiled["interval_cycles"]
     return View(
-        "Layers", ("layer", "operator", "MACs", "simd", "pe", "multipliers", "memory bits",
+        "Layers", ("layer", "operator", "MACs", "simd", "pe", "multipliers", "block RAMs",
                    "cycles", "of the interval"),
         tuple((row["name"], row["op"], _large(row["macs"]), str(row["simd"]), str(row["pe"]),
-               _count(row["multipliers"]), _count(row["memory_bits"]), _count(row["cycles"]),
+               _count(row["multipliers"]), _count(row["block_rams"]), _count(row["cycles"]),
                Share(row["cycles"] / interval if interval else 0.0)) for row in compiled["layers"]),
         frozenset({"layer", "operator", "of the interval"}))
 

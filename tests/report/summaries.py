@@ -7,9 +7,11 @@ COMPILE = {
     "latency_cycles": 6000, "multipliers": 20, "fits": True, "lacking": [],
     "layers": [
         {"name": "conv <1>", "op": "Conv", "output": "a", "stage": "s00_conv", "macs": 1_000_000,
-         "simd": 4, "pe": 4, "cycles": 4000, "multipliers": 16, "memory_bits": 9000},
+         "simd": 4, "pe": 4, "cycles": 4000, "multipliers": 16, "memory_bits": 9000,
+         "block_rams": 2},
         {"name": "pool", "op": "MaxPool", "output": "b", "stage": "s01_maxpool", "macs": 0,
-         "simd": 1, "pe": 2, "cycles": 1000, "multipliers": 0, "memory_bits": 600}],
+         "simd": 1, "pe": 2, "cycles": 1000, "multipliers": 0, "memory_bits": 600,
+         "block_rams": 0}],
     "estimate": {"lut": 5000, "ff": 4000, "dsp": 20, "bram": 7},
     "available": {"lut": 24288, "ff": 24288, "dsp": 28, "bram": 56}}
 

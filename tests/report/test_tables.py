@@ -38,7 +38,7 @@ def test_each_command_has_its_tables(found, titles):
 
 def test_a_layer_shows_its_folding_and_its_share_of_the_interval():
     line = row(shown(*tables.compile(COMPILE)), "pool")
-    assert line[:8] == ["pool", "MaxPool", "0", "1", "2", "0", "600", "1,000"]
+    assert line[:8] == ["pool", "MaxPool", "0", "1", "2", "0", "0", "1,000"]
     assert line[-2:] == ["25", "%"]
 
 
