@@ -7,8 +7,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -98,9 +97,9 @@ def record(entry: Entry, out: Path) -> Summary:
     }
 
 
-def source_hash() -> str:
-    """Of everything in the package that results can depend on."""
-    files = [path for folder in ("boards", "compiler", "hw", "sim")
+def source_hash(*folders: str) -> str:
+    """Of everything in the package that results can depend on, or of those ``folders`` of it."""
+    files = [path for folder in folders or ("boards", "compiler", "hw", "sim")
              for path in sorted((PACKAGE / folder).rglob("*"))
              if path.suffix in (".py", ".v", ".sv")]
     return digest(*(part for path in files
@@ -127,7 +126,7 @@ class _Run:
             return
         self._keep(source=source)
         compiled = open_compiled(self.directory, lambda _: self.board.device)
-        made = self.kept["compile"]["key"]
+        made = self._made(self.directory)
         self._step("simulate", made, lambda: self._simulate(compiled), str(self.settings.frames))
         if icarus.available():
             self._step("icarus", made, lambda: self._icarus(compiled))
@@ -136,7 +135,8 @@ class _Run:
             self._keep(build=self.kept["build"] | self._spent())
         seconds = str(self.settings.seconds)
         self._step("bench", made, lambda: self._bench(compiled), seconds,
-                   *(_text(self.directory / f"{step}.json") for step in ("simulate", "build")))
+                   *(_text(self.directory / f"{step}.json")
+                     for step in ("compile", "simulate", "build")))
         if litert.available():
             self._step("litert", made, lambda: self._litert(compiled), seconds)
 
@@ -174,15 +174,31 @@ class _Run:
                 repr(self.variant))
 
     def _compile(self) -> None:
-        """Compile afresh, which drops all later results but the routed seeds."""
+        """Compile afresh; where that gives other hardware, later results are dropped, all but the
+        routed seeds.
+        """
         path = self.out / "models" / f"{self.entry.network}.onnx"
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(self.model, path)
-        self.kept = {}
-        with _beside(self.directory / "build"):
-            compile_model(path, self.directory, self.board.device, self.entry.board,
-                          samples=self.samples, goal=self.variant.goal,
-                          progress=self._announce("compile"), **self.variant.options)
+        fresh = self.out / f".{self.entry.name}.new"
+        shutil.rmtree(fresh, ignore_errors=True)
+        compile_model(path, fresh, self.board.device, self.entry.board, samples=self.samples,
+                      goal=self.variant.goal, progress=self._announce("compile"),
+                      **self.variant.options)
+        same = self._made(fresh) == self._made(self.directory)
+        if not same:
+            self.kept = {}
+        for old in self.directory.iterdir() if self.directory.exists() else ():
+            if (same or old.name == "build") and not (fresh / old.name).exists():
+                old.rename(fresh / old.name)
+        shutil.rmtree(self.directory, ignore_errors=True)
+        fresh.rename(self.directory)
+
+    def _made(self, directory: Path) -> str:
+        """Of the hardware and the network that a compile left, and of the code that runs them."""
+        files = directory / "rtl" / "accelerator.il", directory / "model.int8.onnx"
+        return digest(source_hash("boards", "sim"),
+                      *(path.read_bytes() for path in files if path.exists()))
 
     def _simulate(self, compiled: Compiled) -> None:
         simulate(compiled, self.network.frames(self.settings.frames), progress=lambda n, of:
@@ -244,20 +260,6 @@ class _Run:
     def _design(self) -> str:
         rtl = self.directory / "rtl" / "accelerator.il"
         return digest(rtl.read_bytes(), str(self.entry.target_mhz))
-
-
-@contextmanager
-def _beside(folder: Path) -> Iterator[None]:
-    """Keep ``folder`` while the directory that holds it is replaced."""
-    aside = folder.parent.with_name(f".{folder.parent.name}.{folder.name}")
-    if folder.exists():
-        shutil.rmtree(aside, ignore_errors=True)
-        folder.rename(aside)
-    try:
-        yield
-    finally:
-        if aside.exists() and folder.parent.exists():
-            aside.rename(folder)
 
 
 def _state(out: Path, entry: Entry) -> Path:

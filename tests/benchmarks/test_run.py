@@ -12,6 +12,7 @@ from gatewright.benchmarks import steps
 from gatewright.benchmarks.networks import NETWORKS
 from gatewright.benchmarks.page import page
 from gatewright.compiler.errors import FitError, TimingError
+from gatewright.compiler.plan import Goal
 
 from ..report.summaries import BENCH, BUILD, COMPILE, SIMULATE
 
@@ -212,13 +213,28 @@ def test_a_design_that_does_not_fit_is_told(out, monkeypatch):
     assert row(page([kept], "now"), kept["title"])["Fmax median / best, MHz"] == "build failed"
 
 
-def test_a_new_compile_keeps_routed_seeds(tmp_path):
-    directory = tmp_path / "design"
-    (directory / "build").mkdir(parents=True)
-    (directory / "build" / "seed-1.json").write_text("{}")
-    with steps._beside(directory / "build"):
-        assert not (directory / "build").exists()
-    assert (directory / "build" / "seed-1.json").exists()
+def test_new_sources_that_give_the_same_hardware_keep_its_results(out, monkeypatch):
+    hashed = steps.source_hash
+    monkeypatch.setattr(steps, "source_hash", lambda *some: hashed(*some) if some else "changed")
+    said = again(out)
+    assert f"{ENTRY.name}: compile" in said
+    assert f"{ENTRY.name}: simulate (kept from before)" in said
+    assert steps.record(ENTRY, out)["source"] == "changed"
+
+
+def test_other_hardware_keeps_nothing_but_routed_seeds(out, monkeypatch):
+    seed = out / ENTRY.name / "build" / "seed-1.json"
+    seed.parent.mkdir(exist_ok=True)
+    seed.write_text("{}")
+    for step in ("simulate", "bench"):
+        monkeypatch.setattr(steps, step, lambda *_args, **_kwargs: None)
+    for other in (steps.icarus, steps.litert):
+        monkeypatch.setattr(other, "available", lambda: False)
+    smaller = steps.Variant("small", Goal("area"))
+    steps.run(ENTRY, smaller, out, settings(), silent)
+    assert seed.exists()
+    assert not (out / ENTRY.name / "simulate.json").exists()
+    assert set(steps.record(ENTRY, out)["seconds"]) == {"compile", "simulate", "bench"}
 
 
 def test_unknown_names_are_refused(tmp_path):
