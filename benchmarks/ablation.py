@@ -4,7 +4,8 @@
 
 Three subjects on an LFE5U-25F, each alone on the chip (out of context, no pins, no link to a host):
 a bare array of all 28 multipliers, and two networks planned for the same chip, one with depthwise
-layers. The measures are added one after the other; the last row takes one away again.
+layers. The measures are added one after the other; the last row takes one away again. Of the second
+network only the floorplan is asked: with and without places, with and without kept copies.
 """
 
 import json
@@ -104,8 +105,11 @@ def _network(name: str, out: Path) -> tuple[str, str]:
     return (out / "compiled" / "rtl" / "accelerator.il").read_text(), "accelerator"
 
 
-SUBJECTS = {"bare array, 7 x 4": _array, "digits": partial(_network, "digits"),
-            "ds_cnn": partial(_network, "ds_cnn")}
+_FLOORPLAN = (_NAMES[0], *_NAMES[-2:], "all but the kept copies")
+#: what is routed, and with which measures
+SUBJECTS = {"bare array, 7 x 4": (_array, tuple(MEASURES)),
+            "digits": (partial(_network, "digits"), tuple(MEASURES)),
+            "ds_cnn": (partial(_network, "ds_cnn"), _FLOORPLAN)}
 
 
 def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Iterator[float]:
@@ -151,17 +155,17 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
 @click.option("--results", type=click.Path(path_type=Path), default=HERE / "ablation.md",
               show_default="ablation.md beside this file", help="The page to write.")
 def main(only: tuple[str, ...], seeds: int, output: Path, results: Path) -> None:
-    """Route every subject with and without each measure, and write the page."""
+    """Route the subjects with and without each measure, and write the page."""
     output = output.absolute()
     rows = []
-    for subject, make in SUBJECTS.items():
+    for subject, (make, names) in SUBJECTS.items():
         if only and subject not in only:
             continue
         folder = output / subject.split(",")[0].replace(" ", "-")
         folder.mkdir(parents=True, exist_ok=True)
         il, top = make(folder)
-        for name, measures in track(MEASURES.items(), subject, transient=True):
-            clocks = list(route(il, top, measures, seeds, folder))
+        for name in track(names, subject, transient=True):
+            clocks = list(route(il, top, MEASURES[name], seeds, folder))
             rows.append(f"| {subject} | {name} | {statistics.median(clocks):.0f} | "
                         f"{max(clocks):.0f} | {', '.join(f'{c:.0f}' for c in clocks)} |")
     versions = ", ".join(f"{name} {tools.find(name).version}" for name in ("yosys", "nextpnr-ecp5"))
