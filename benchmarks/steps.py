@@ -180,14 +180,15 @@ class _Run:
         path = self.out / "models" / f"{self.entry.network}.onnx"
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(self.model, path)
-        fresh = self.out / f".{self.entry.name}.new"
+        fresh, kept = self.out / f".{self.entry.name}.new", self.kept
+        self.kept = {}  # and so it stays where the compile fails
         shutil.rmtree(fresh, ignore_errors=True)
         compile_model(path, fresh, self.board.device, self.entry.board, samples=self.samples,
                       goal=self.variant.goal, progress=self._announce("compile"),
                       **self.variant.options)
         same = self._made(fresh) == self._made(self.directory)
-        if not same:
-            self.kept = {}
+        if same:
+            self.kept = kept
         for old in self.directory.iterdir() if self.directory.exists() else ():
             if (same or old.name == "build") and not (fresh / old.name).exists():
                 old.rename(fresh / old.name)

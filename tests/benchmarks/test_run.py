@@ -237,6 +237,20 @@ def test_other_hardware_keeps_nothing_but_routed_seeds(out, monkeypatch):
     assert set(steps.record(ENTRY, out)["seconds"]) == {"compile", "simulate", "bench"}
 
 
+def test_a_compile_that_fails_leaves_no_results(out, monkeypatch):
+    def compile_model(*_args, **_kwargs):
+        raise FitError("no room")
+
+    again(out)
+    monkeypatch.setattr(steps, "source_hash", lambda *_: "another")
+    monkeypatch.setattr(steps, "compile_model", compile_model)
+    again(out)
+    kept = steps.record(ENTRY, out)
+    assert kept["failed"] == {"compile": "no room"}
+    assert not kept["seconds"]
+    assert not kept["simulate"]
+
+
 def test_unknown_names_are_refused(tmp_path):
     done = CliRunner().invoke(command.main, ["--only", "resnet9", "-o", str(tmp_path)])
     assert done.exit_code == 2
