@@ -133,7 +133,7 @@ def layers(compiled: Summary) -> View:
         "Layers", ("layer", "operator", "MACs", "simd", "pe", "multipliers", "block RAMs",
                    "cycles", "of the interval"),
         tuple((row["name"], row["op"], _large(row["macs"]), str(row["simd"]), str(row["pe"]),
-               _count(row["multipliers"]), _count(row["block_rams"]), _count(row["cycles"]),
+               _count(row["multipliers"]), _count(row.get("block_rams")), _count(row["cycles"]),
                Share(row["cycles"] / interval if interval else 0.0)) for row in compiled["layers"]),
         frozenset({"layer", "operator", "of the interval"}))
 
