@@ -89,7 +89,7 @@ class Between(Elaboratable):
 
 def _array(_out: Path) -> tuple[str, str]:
     config = ArrayConfig(simd=7, pe=4, folds=16, depth=512, lanes=1, x=signed(8), w=signed(8),
-                         acc=signed(24), family="ecp5", block_ram=True,
+                         acc=signed(24), family="ecp5", memory="block",
                          sites=BOARD.device.dsp_sites)
     rng = np.random.default_rng(0)
     weights = rng.integers(-127, 128, (config.pe, config.simd, config.depth))

@@ -175,9 +175,9 @@ def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
         "Bit-exact: every value of the network's output equals the golden model's. A classifier "
         "has few of them a frame, and the layers before are not compared one by one here.",
         "Variants: `dsp` multiplies in DSP blocks only (the default goal), `latency` in soft logic "
-        "too. MAC utilization: products of a frame over multipliers x interval; of the device: "
-        "over all 8-bit products its DSP blocks can do, so that soft ones can lift it above "
-        "100 %."]
+        "too; `small` is the default on a board whose block RAMs must be packed for it. MAC "
+        "utilization: products of a frame over multipliers x interval; of the device: over all "
+        "8-bit products its DSP blocks can do, so that soft ones can lift it above 100 %."]
     lines.append("Seconds are wall-clock time of each step, other work on the machine included.")
     if any(not record["build"] for record in records):
         lines.append("Not routed: figures in brackets are for the clock that is asked for, and "

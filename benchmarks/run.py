@@ -33,6 +33,7 @@ __all__ = ["ENTRIES", "VARIANTS", "main"]
 VARIANTS = {
     "dsp": Variant("DSP blocks only", Goal()),
     "latency": Variant("soft multipliers too", Goal("latency")),
+    "small": Variant("DSP blocks only, where block RAM is short", Goal()),
     "w5": Variant("5-bit weights, two products a DSP block", Goal(), {"weight_bits": 5}),
 }
 
@@ -40,6 +41,7 @@ ENTRIES = (
     Entry("resnet8", "dsp", "ulx3s-85f", 180.0),
     Entry("resnet8", "latency", "ulx3s-85f", 150.0),
     Entry("resnet8", "w5", "ulx3s-85f", 170.0),
+    Entry("resnet8", "small", "ulx3s-25f", 150.0),
     Entry("ds_cnn", "dsp", "ulx3s-85f", 180.0),
     Entry("ds_cnn", "latency", "ulx3s-85f", 150.0),
     Entry("mobilenet", "dsp", "ulx3s-85f", 160.0),

@@ -7,9 +7,10 @@ from itertools import chain, product
 from amaranth import Shape
 
 from .cost import CHAIN, Resources
+from .dense import Dense, DenseRom, dense
 from .primitives import MultiplierConfig, block_of, packed_products
 from .rom import Rom
-from .tiles import TABLE, Strip, cover, estimate, table_estimate, widest
+from .tiles import TABLE, cover, estimate, table_estimate, widest
 from .width import ceil_div
 
 __all__ = ["BAND", "REACH", "SOFT_ADDERS", "ArrayConfig"]
@@ -37,8 +38,8 @@ class ArrayConfig:
     rows of one column (or of the columns that share blocks) after the other, or along the rows
     where an operand could not reach all ``lanes`` columns. ``w_most`` is the largest absolute
     weight: where it is small, columns of one group share blocks (None: ``w`` is all that is known).
-    ``block_ram``: weights live in block RAM, else in logic. A reduction's results leave ``spacing``
-    cycles apart.
+    ``memory``: where weights live, "logic", "block" (block RAM), or "dense" (in as little of it as
+    can be). A reduction's results leave ``spacing`` cycles apart.
     """
 
     simd: int
@@ -52,7 +53,7 @@ class ArrayConfig:
     family: str = "generic"
     shared: bool = True
     hard: int | None = None
-    block_ram: bool = False
+    memory: str = "logic"
     sites: tuple[str, ...] = ()
     w_most: int | None = None
     spacing: int = 1
@@ -97,14 +98,22 @@ class ArrayConfig:
     @property
     def in_memory(self) -> bool:
         """Whether weights are in block RAM; a single word of them is wires."""
-        return self.block_ram and self.depth > 1
+        return self.memory != "logic" and self.depth > 1
 
     @property
-    def strips(self) -> tuple[Strip, ...]:
-        """The block RAMs that hold all columns' weights, :meth:`order` telling which bits are
-        whose.
+    def dense(self) -> tuple[Dense, ...]:
+        """How the pieces of a word of all weights are stored densely; none where they are not."""
+        if self.memory != "dense" or self.depth == 1:
+            return ()
+        return dense(self.depth, self.multipliers * self.w.width, self.family)
+
+    @property
+    def pieces(self) -> list[int]:
+        """Bits of each piece of a word of all weights, :meth:`order` telling which are whose; each
+        is in block RAMs of its own.
         """
-        return cover(self.depth, self.multipliers * self.w.width, self.family, logic=True)
+        return [piece.width for piece in self.dense or cover(
+            self.depth, self.multipliers * self.w.width, self.family, logic=True)]
 
     def order(self) -> list[tuple[int, int]]:
         """(row, column) of each weight in the order in which they fill the block RAMs' words.
@@ -165,14 +174,19 @@ class ArrayConfig:
 
     def _memory_resources(self) -> Resources:
         """An estimate of the weights' memories and addresses; block RAMs are exact."""
-        n, w, address = self.multipliers, self.w.width, (self.depth - 1).bit_length()
+        n, w = self.multipliers, self.w.width
+        address = self.dense[0].address if self.dense else (self.depth - 1).bit_length()
         if not self.in_memory:
             if self.depth == 1:
                 return Resources()
             own = address if self.depth > TABLE else 0
             return (table_estimate(self.depth, w) + Resources(0, own)) * n
-        stored = estimate(self.depth, n * w, self.family, Rom.latency, True)
-        strips = ceil_div(n * w, widest(self.family))
+        if self.dense:
+            stored = sum((piece.resources() for piece in self.dense), Resources())
+            strips = len(self.dense)
+        else:
+            stored = estimate(self.depth, n * w, self.family, Rom.latency, True)
+            strips = ceil_div(n * w, widest(self.family))
         together = ceil_div(n, strips)
         waiting = n * w * (together - 1) // (2 * self.lanes * min(self.simd, BAND))
         chains = ceil_div(self.simd, BAND) * (self.groups + BAND)
@@ -221,7 +235,7 @@ class ArrayConfig:
         address register of its own where it is large.
         """
         if self.in_memory:
-            return 1 + Rom.latency
+            return 1 + (DenseRom if self.dense else Rom).latency
         return 2 if self.depth <= TABLE else 3
 
     @property

@@ -11,8 +11,8 @@ from .cost import SHAPES, Resources
 from .delay import delay
 from .width import ceil_div
 
-__all__ = ["Segment", "Strip", "choice_luts", "chosen", "cover", "estimate", "in_tiles",
-           "table_estimate", "tile", "widest"]
+__all__ = ["Segment", "Strip", "best_strip", "choice_luts", "chosen", "cover", "estimate",
+           "in_tiles", "table_estimate", "tile", "widest"]
 
 
 #: words of a table in logic that is read in one cycle: a LUT a bit
@@ -105,7 +105,7 @@ def cover(depth: int, width: int, family: str, logic: bool = False) -> tuple[Str
 
     With ``logic``, what is small enough is not in block RAM.
     """
-    whole = _strip(depth, widest(family), family, logic)
+    whole = best_strip(depth, widest(family), family, logic)
     many, rest = _split(width, whole.width)
     return (whole,) * many + _last(depth, rest, family, logic)
 
@@ -113,7 +113,7 @@ def cover(depth: int, width: int, family: str, logic: bool = False) -> tuple[Str
 @lru_cache(maxsize=1 << 16)
 def estimate(depth: int, width: int, family: str, latency: int, logic: bool = False) -> Resources:
     """What :func:`cover` costs, with ``latency`` cycles from the address to the word."""
-    whole = _strip(depth, widest(family), family, logic)
+    whole = best_strip(depth, widest(family), family, logic)
     many, rest = _split(width, whole.width)
     return sum((strip.resources(latency, family) for strip in _last(depth, rest, family, logic)),
                whole.resources(latency, family) * many)
@@ -138,10 +138,10 @@ def _last(depth: int, width: int, family: str, logic: bool) -> tuple[Strip, ...]
     for covered in range(1, width):
         ways = [_join(best[covered - n], n, price) for n, price in worthwhile if n <= covered]
         best.append(min(ways))
-    prices = [_strip(depth, n, family, logic).price(family)
+    prices = [best_strip(depth, n, family, logic).price(family)
               for n in range(1, min(width, widest(family)) + 1)]
     _, widths = min(_join(best[width - n], n, price) for n, price in enumerate(prices, 1))
-    return tuple(_strip(depth, n, family, logic) for n in sorted(widths, reverse=True))
+    return tuple(best_strip(depth, n, family, logic) for n in sorted(widths, reverse=True))
 
 
 def _join(before: tuple, width: int, price: tuple[int, int, int]) -> tuple:
@@ -157,7 +157,7 @@ def _worthwhile(depth: int, family: str,
     """
     found: list[tuple[int, tuple[int, int, int]]] = []
     for width in range(1, widest(family) + 1):
-        price = _strip(depth, width, family, logic).price(family)
+        price = best_strip(depth, width, family, logic).price(family)
         if not found or price[0] * found[-1][0] < found[-1][1][0] * width:
             found.append((width, price))
     return tuple(found)
@@ -173,7 +173,8 @@ def _shapes(family: str) -> tuple[tuple[int, int], ...]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _strip(depth: int, width: int, family: str, logic: bool) -> Strip:
+def best_strip(depth: int, width: int, family: str, logic: bool) -> Strip:
+    """The best strip for ``width`` bits, no more than the widest shape has."""
     deepest_first = tuple(sorted(_shapes(family), reverse=True))
     stacks = [_segments(depth, stack) for stack in _stacks(depth, deepest_first, logic)]
     return min((Strip(width, stack) for stack in stacks), key=lambda strip: strip.price(family))

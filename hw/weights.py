@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from .array import BAND, ArrayConfig
 from .delay import delay, delays, duplicate
+from .dense import DenseRom
 from .loops import Loops
 from .rom import Rom, table
 from .width import ceil_div
@@ -26,9 +27,12 @@ def weights_at(m: Module, config: ArrayConfig, weights: NDArray[np.int64],
 
     ``weights``: [pe, simd, depth] by channel. ``steps`` goes to the next word of them.
     """
-    address = Value.cast(Loops(m, steps, {"address": config.depth}).count["address"])
     words = {(row, column): weights[config.channel(column), row]
              for row in range(config.simd) for column in range(config.pe)}
+    if config.dense:
+        address = config.dense[0].steps(m, steps)
+    else:
+        address = Value.cast(Loops(m, steps, {"address": config.depth}).count["address"])
     return (_in_block_ram if config.in_memory else _in_logic)(m, config, words, address)
 
 
@@ -50,29 +54,30 @@ def _in_logic(m, c, words, address):
 
 
 def _in_block_ram(m, c, words, address):
-    """All weights from strips of block RAM, each strip read when the first of its weights is
-    wanted.
+    """All weights from pieces of their words in block RAM, each read when the first of its weights
+    is wanted.
     """
     width = c.w.width
     order, held, first = c.order(), [], 0
-    for strip in c.strips:
-        held.append(order[first // width:ceil_div(first + strip.width, width)])
-        first += strip.width
+    for piece in c.pieces:
+        held.append(order[first // width:ceil_div(first + piece, width)])
+        first += piece
     starts = [min(places, key=c.skew) for places in held]
     addresses = _addresses(m, c, address, starts)
     parts = {place: [] for place in order}
     first = 0
-    for n, (strip, places, start) in enumerate(zip(c.strips, held, starts, strict=True)):
+    for n, (piece, places, start) in enumerate(zip(c.pieces, held, starts, strict=True)):
         offset = first % width
-        values = [(value >> offset) & ((1 << strip.width) - 1)
+        values = [(value >> offset) & ((1 << piece) - 1)
                   for value in _together([words[place] for place in places], width)]
-        m.submodules[f"weights_{n}"] = rom = Rom(values, strip.width, c.family)
+        m.submodules[f"weights_{n}"] = rom = (DenseRom(values, c.dense[n]) if c.dense else
+                                              Rom(values, piece, c.family))
         m.d.comb += rom.address.eq(duplicate(m, addresses[start]))
         for k, place in enumerate(places):
             low = k * width - offset
-            part = rom.data[max(low, 0):min(low + width, strip.width)]
+            part = rom.data[max(low, 0):min(low + width, piece)]
             parts[place].append(delay(m, part, c.skew(place) - c.skew(start)))
-        first += strip.width
+        first += piece
     at = {}
     for row, column in order:
         at[row, column] = w = Signal(c.w, name=f"w_{row}_{column}")

@@ -28,6 +28,7 @@ class WindowConfig:
     ``parallel`` = (rows, columns) taps, where each of the two is 1 or the kernel's extent.
     For each output pixel the reads run, from the outside in, over ``groups`` of channels,
     ``passes`` repetitions, the kernel's taps (rows, then columns), and the group's words.
+    ``tight``: no more rows are stored than keep going what is as fast as its neighbours.
     """
 
     height: int
@@ -43,6 +44,7 @@ class WindowConfig:
     parallel: tuple[int, int] = (1, 1)
     groups: int = 1
     passes: int = 1
+    tight: bool = False
     family: str = "generic"
 
     def __post_init__(self):
@@ -200,22 +202,34 @@ class WindowConfig:
 
     @property
     def rows(self) -> int:
-        """Rows stored: enough for the next to arrive, across frames too, while the last are read.
-
-        Beyond that, as many as pass while a released row's place is on its way to be written again;
-        with a map of several rows that is at least one, so that neighbours of one speed need not
-        move in step.
+        """Rows stored: enough for the next to arrive, across frames too, while the last are read;
+        and some to spare.
         """
         last = max(self._first_row(self.height_out - 1), 0)
         held = self.height - last
         needed = max(self._needed_rows(row) - max(self._first_row(row), 0)
                      for row in range(self.height_out))
         enough = max(needed + self.stride[0], held + self._needed_rows(0))
+        return ceil_div(enough + self._spare, self.banks[0]) * self.banks[0]
+
+    @property
+    def _spare(self) -> int:
+        """As many rows as pass while a released row's place is on its way to be written again; with
+        a map of several rows at least one, so that neighbours of one speed need not move in step.
+
+        Of a ``tight`` buffer none, where a row's first window takes so little of the row that it is
+        there in time even if the row began to come when its place was free.
+        """
         writing = self.width * self.words * self.stride[0]
-        if self.height > 1 or writing + _REUSE > self.row_cycles:
-            enough += max(self.stride[0] * ceil_div(_REUSE, self.row_cycles),
-                          ceil_div(_REUSE * self.height, max(self.cycles(), self.beats_in())))
-        return ceil_div(enough, self.banks[0]) * self.banks[0]
+        if self.height == 1 and writing + _REUSE <= self.row_cycles:
+            return 0
+        passing = ceil_div(_REUSE * self.height, max(self.cycles(), self.beats_in()))
+        if not self.tight:
+            return max(self.stride[0] * ceil_div(_REUSE, self.row_cycles), passing)
+        after_window = self.row_cycles * (self.width - self.span[1])
+        if self.by_pixel and after_window >= 2 * _REUSE * self.stride[0] * self.width:
+            return 0
+        return max(ceil_div(_REUSE * self.stride[0], self.row_cycles), passing)
 
     @property
     def line_words(self) -> int:

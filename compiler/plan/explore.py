@@ -48,16 +48,19 @@ def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) 
 
     The frame interval is the slowest stage's, so for an interval each stage needs only the fewest
     multipliers that keep it; the least interval whose stages together fit is found by bisection.
+    Where block RAM is left over it is used freely: for words as they are wanted, and for lines that
+    neighbours need not hurry for. Only where nothing fits, or for the smallest, is it saved.
     Raises :class:`FitError` when even the smallest plan is too large.
     """
-    search = _Search(graph, device, board)
-    plan = search.best(goal)
-    if plan is not None:
-        return plan
-    least = search.smallest()
-    lacks = lacking(Network(graph, least, device).resources, device)
-    if not lacks:
-        return least
+    for lean in (True,) if goal.kind == "area" else (False, True):
+        search = _Search(graph, device, board, lean)
+        plan = search.best(goal)
+        if plan is not None:
+            return plan
+        least = search.smallest()
+        lacks = lacking(Network(graph, least, device).resources, device)
+        if not lacks:
+            return least
     raise FitError(f"the network does not fit {device.name}: at its smallest it needs "
                    + ", ".join(f"{need} {name} of {have}" for name, need, have in lacks))
 
@@ -96,9 +99,9 @@ def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan,
 class _Search:
     """Plans of one network for one device."""
 
-    def __init__(self, graph: ir.Graph, device: Device, board: str):
+    def __init__(self, graph: ir.Graph, device: Device, board: str, lean: bool = False):
         self.graph, self.device, self.board = graph, device, board
-        self.menus = menus(graph, device)
+        self.menus = menus(graph, device, lean)
         stages = tuple(StagePlan(menu.name, (menu.op.output,)) for menu in self.menus)
         self.chooser = Chooser(self.menus, Network(graph, Plan(board, stages, {}), device))
         self.intervals = self.chooser.intervals()

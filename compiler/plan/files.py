@@ -58,11 +58,13 @@ def _stage(path: Path, number: int, entry: Any) -> StagePlan:
                         f"{', '.join(sorted(known))}")
     ops = _take(where, entry, "ops", list)
     weights = _take(where, entry, "weights", str)
-    if weights not in ("block", "logic"):
-        raise PlanError(f'{where}: weights={weights!r}; choose "block" (block RAM) or "logic"')
+    if weights not in ("block", "dense", "logic"):
+        raise PlanError(f'{where}: weights={weights!r}; choose "block" (block RAM), "dense" (in as '
+                        'little of it as can be) or "logic"')
     return StagePlan(_take(where, entry, "name", str), tuple(str(op) for op in ops),
                      _number(where, entry, "simd", 1), _number(where, entry, "pe", 1),
                      _number(where, entry, "hard", 0), weights,
+                     "tight" in entry and _take(where, entry, "tight", bool),
                      None if entry.get("site") is None else _number(where, entry, "site", 0))
 
 
@@ -77,6 +79,6 @@ def _take(where: str, entry: Any, key: str, kind: type[_T]) -> _T:
     if not isinstance(entry, dict) or key not in entry:
         raise PlanError(f'{where}: lacks "{key}"')
     value = entry[key]
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         raise PlanError(f'{where}: "{key}" is {value!r}; it must be of type {kind.__name__}')
     return value

@@ -59,10 +59,13 @@ class Option:
         return self.design.lanes_in, self.design.lanes_out
 
 
-def menus(graph: ir.Graph, device: Device) -> list["Menu"]:
-    """The options of every operator that has hardware, in flow order."""
+def menus(graph: ir.Graph, device: Device, lean: bool = False) -> list["Menu"]:
+    """The options of every operator that has hardware, in flow order.
+
+    ``lean``: with as little block RAM as can be.
+    """
     ops = [op for op in graph if not isinstance(op, ir.Reshape)]
-    return [Menu(op, f"s{number:02d}_{type(op).__name__.lower()}", graph, device)
+    return [Menu(op, f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
             for number, op in enumerate(ops)]
 
 
@@ -73,8 +76,9 @@ class Menu:
     ``soft``: what a multiplier in soft logic takes beyond one in a block (cells, flip-flops).
     """
 
-    def __init__(self, op: ir.Op, name: str, graph: ir.Graph, device: Device):
+    def __init__(self, op: ir.Op, name: str, graph: ir.Graph, device: Device, lean: bool = False):
         self.op, self.name, self.graph, self.device = op, name, graph, device
+        self.lean = lean
         self._built: dict[tuple[int, int], list[Option]] = {}
         self._found: dict[tuple[int, ...], list[Option]] = {}
         self.pack = packing(op, graph, device) if isinstance(op, ir.Conv) else 1
@@ -160,14 +164,17 @@ class Menu:
         return list(found)
 
     def _build(self, simd: int, pe: int) -> list[Option]:
-        """The folding with its weights in logic and, where it has any, in block RAM."""
+        """The folding with its weights in logic and, where it has any, in block RAM: as they are
+        wanted and, where that may be had, densely.
+        """
         if (simd, pe) not in self._built:
             self._built[simd, pe] = list(self._designed(simd, pe))
         return self._built[simd, pe]
 
     def _designed(self, simd: int, pe: int) -> list[Option]:
         hard = simd * pe if self.per_block else 0
-        stage = StagePlan(self.name, (self.op.output,), simd, pe, hard)
+        tight = self.lean and isinstance(self.op, ir.Conv | ir.MaxPool | ir.AveragePool | ir.Pad)
+        stage = StagePlan(self.name, (self.op.output,), simd, pe, hard, tight=tight)
         try:
             shape = design(self.op, self.graph, stage, self.device)
         except PlanError:
@@ -175,10 +182,17 @@ class Menu:
         need = shape.resources(self.device)
         found = [self._option(stage, shape, need)]
         if isinstance(shape, ConvDesign) and shape.array.depth > 1:
-            in_block = replace(shape, stage=replace(stage, weights="block"),
-                               array=replace(shape.array, block_ram=True))
-            found.append(self._option(in_block.stage, in_block, in_block.resources(self.device)))
+            found.append(self._in_memory(shape, "block"))
+            full = ceil(shape.array.memory_bits / self.device.bram_bits)
+            if self.lean and found[-1].bram - found[0].bram > full:
+                found.append(self._in_memory(shape, "dense"))
         return found
+
+    def _in_memory(self, shape: ConvDesign, memory: str) -> Option:
+        """The design with its weights in such a memory."""
+        held = replace(shape, stage=replace(shape.stage, weights=memory),
+                       array=replace(shape.array, memory=memory))
+        return self._option(held.stage, held, held.resources(self.device))
 
     def _option(self, stage: StagePlan, shape: Design, need: Resources) -> Option:
         taken = max(shape.multipliers, need.dsp * self.pack if self.pack > 1 else 0)

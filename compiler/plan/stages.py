@@ -33,9 +33,10 @@ class StagePlan:
     ``ops`` are names of the values that the stage computes. A convolution has ``simd`` rows
     (products summed a cycle) by ``pe`` columns (output channels side by side); a pool has ``simd``
     taps by ``pe`` channels; everything else handles ``pe`` channels a cycle. ``hard`` is the number
-    of multipliers in DSP blocks, the others are soft logic. ``weights`` is "block" (block RAM) or
-    "logic". ``site`` is where along the device's path of DSP blocks the stage's own begin; None
-    leaves it to the placer.
+    of multipliers in DSP blocks, the others are soft logic. ``weights`` is where they live:
+    "logic", "block" (block RAM), or "dense" (in as little of it as can be, for some logic).
+    ``tight``: the line buffer has no row to spare. ``site`` is where along the device's path of DSP
+    blocks the stage's own begin; None leaves it to the placer.
     """
 
     name: str
@@ -44,6 +45,7 @@ class StagePlan:
     pe: int = 1
     hard: int = 0
     weights: str = "logic"
+    tight: bool = False
     site: int | None = None
 
 
@@ -274,15 +276,15 @@ def _parallel_taps(window: ir.Window) -> list[tuple[int, int]]:
     return sorted(ways, key=lambda way: (way[0] * way[1], way[1]))
 
 
-def _window(op: ir.Op, graph: ir.Graph, device: Device, window: ir.Window, fill: int, chunk: int,
-            parallel: tuple[int, int], groups: int, channels: int | None = None,
-            passes: int = 1) -> hw.WindowConfig:
+def _window(op: ir.Op, graph: ir.Graph, device: Device, stage: StagePlan, window: ir.Window,
+            fill: int, chunk: int, parallel: tuple[int, int], groups: int,
+            channels: int | None = None, passes: int = 1) -> hw.WindowConfig:
     shape, quant = graph.shape(op.inputs[0]), graph.quant(op.inputs[0])
     return hw.WindowConfig(
         height=shape.height, width=shape.width, channels=channels or shape.channels,
         element=hw_shape(quant.dtype), chunk=chunk, kernel=window.kernel, stride=window.stride,
         dilation=window.dilation, pads=window.pads, fill=fill, parallel=parallel, groups=groups,
-        passes=passes, family=device.family)
+        passes=passes, tight=stage.tight, family=device.family)
 
 
 @design.register
@@ -295,8 +297,7 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     columns = op.channels if depthwise else op.channels // op.groups
     _within(op, "pe", stage.pe, columns, f"the layer has {columns} output channels"
             + ("" if depthwise or op.groups == 1 else " in a group"))
-    feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage.simd,
-                                                            stage.pe)
+    feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage)
     groups = feed.window.groups
     x = hw_shape(graph.quant(op.inputs[0]).dtype)
     w, most, pack = _packed_type(op, x, stage, device)
@@ -312,7 +313,7 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
         depth=feed.folds * feed.passes * groups, lanes=lanes, x=x,
         w=hw_shape(w), acc=hw_shape(_accumulator(op, graph)), family=device.family,
         shared=not depthwise, hard=min(stage.hard, stage.simd * stage.pe),
-        block_ram=stage.weights == "block", w_most=most,
+        memory=stage.weights, w_most=most,
         spacing=_spacing(feed, stage.pe // lanes))
     array = replace(array, sites=_sites(stage, device, array.blocks(array.hard_multipliers)))
     pixels = graph.shape(op.output).pixels
@@ -347,14 +348,14 @@ def _sites(stage: StagePlan, device: Device, blocks: int) -> tuple[str, ...]:
     return device.dsp_sites[stage.site:stage.site + blocks]
 
 
-def _conv_feed(op: ir.Conv, graph: ir.Graph, device: Device, simd: int,
-               pe: int) -> hw.FeedConfig:
+def _conv_feed(op: ir.Conv, graph: ir.Graph, device: Device, stage: StagePlan) -> hw.FeedConfig:
     fill = graph.quant(op.inputs[0]).zero
-    way, chunk = _read(op, simd)
-    passes = ceil(op.channels // op.groups / pe)
-    window = _window(op, graph, device, op.window, fill, chunk, parallel=way, groups=op.groups,
-                     passes=passes if way[0] * way[1] * chunk == simd else 1)
-    return hw.FeedConfig(window, simd, passes)
+    way, chunk = _read(op, stage.simd)
+    passes = ceil(op.channels // op.groups / stage.pe)
+    window = _window(op, graph, device, stage, op.window, fill, chunk, parallel=way,
+                     groups=op.groups,
+                     passes=passes if way[0] * way[1] * chunk == stage.simd else 1)
+    return hw.FeedConfig(window, stage.simd, passes)
 
 
 def _read(op: ir.Conv, simd: int) -> tuple[tuple[int, int], int]:
@@ -373,13 +374,14 @@ def _read(op: ir.Conv, simd: int) -> tuple[tuple[int, int], int]:
                key=lambda pair: pair[0][0] * pair[0][1] * pair[1])
 
 
-def _depthwise_feed(op: ir.Conv, graph: ir.Graph, device: Device, simd: int,
-                    pe: int) -> hw.FeedConfig:
+def _depthwise_feed(op: ir.Conv, graph: ir.Graph, device: Device,
+                    stage: StagePlan) -> hw.FeedConfig:
     fill = graph.quant(op.inputs[0]).zero
+    simd, pe = stage.simd, stage.pe
     blocks = ceil(op.channels / pe)
     way = next((way for way in _parallel_taps(op.window) if way[0] * way[1] == simd), None)
     way = way or next(way for way in _parallel_taps(op.window) if way[0] * way[1] >= simd)
-    window = _window(op, graph, device, op.window, fill, pe, parallel=way,
+    window = _window(op, graph, device, stage, op.window, fill, pe, parallel=way,
                      groups=blocks, channels=blocks * pe)
     return hw.FeedConfig(window, simd, 1, pe)
 
@@ -486,7 +488,7 @@ def _(op: ir.MaxPool | ir.AveragePool | ir.Pad, graph: ir.Graph, stage: StagePla
         raise PlanError(f"{op.name}: simd={stage.simd}, but a pool reads whole rows or columns of "
                         f"its window at once; choose one of {ways}")
     blocks = ceil(shape.channels / stage.pe)
-    feed = hw.FeedConfig(_window(op, graph, device, window, fill, stage.pe, parallel=way,
+    feed = hw.FeedConfig(_window(op, graph, device, stage, window, fill, stage.pe, parallel=way,
                                  groups=blocks, channels=blocks * stage.pe),
                          stage.simd, 1, stage.pe)
     acc = _accumulator(op, graph) if isinstance(op, ir.AveragePool) else None

@@ -49,12 +49,18 @@ CASES = {
     "columns of their own, lanes": array(2, 6, 3, shared=False, turns=2),
     "columns of their own, one fold": array(4, 3, 1, shared=False, turns=2),
     "columns of their own, soft": array(2, 3, 3, shared=False, hard=2),
-    "memory": array(3, 3, 3, turns=3, block_ram=True),
-    "memory, a row": array(1, 4, 4, turns=2, block_ram=True),
-    "memory, lanes": array(5, 6, 3, turns=2, block_ram=True),
-    "memory, columns of their own": array(3, 4, 4, shared=False, block_ram=True),
-    "memory, one word": array(3, 2, 1, lanes=2, block_ram=True),
-    "memory, half filled": array(5, 3, 3, w=signed(5), block_ram=True),
+    "memory": array(3, 3, 3, turns=3, memory="block"),
+    "memory, a row": array(1, 4, 4, turns=2, memory="block"),
+    "memory, lanes": array(5, 6, 3, turns=2, memory="block"),
+    "memory, columns of their own": array(3, 4, 4, shared=False, memory="block"),
+    "memory, one word": array(3, 2, 1, lanes=2, memory="block"),
+    "memory, half filled": array(5, 3, 3, w=signed(5), memory="block"),
+    "dense": array(3, 3, 3, turns=3, memory="dense"),
+    "dense, a row": array(1, 4, 4, turns=2, memory="dense"),
+    "dense, lanes": array(5, 6, 3, turns=2, memory="dense"),
+    "dense, a byte": array(1, 1, 6, turns=7, memory="dense"),
+    "dense, two words": array(3, 2, 2, memory="dense"),
+    "dense, packed": array(3, 4, 4, lanes=2, turns=5, w=signed(5), w_most=15, memory="dense"),
     "packed": array(3, 4, 4, lanes=2, turns=2, w=signed(5), w_most=15),
     "packed, one fold": array(4, 4, 1, turns=2, w=signed(5), w_most=15),
     "packed, one row": array(1, 4, 2, lanes=2, w=signed(5), w_most=15),
@@ -62,7 +68,7 @@ CASES = {
     "packed, a column alone": array(3, 6, 2, lanes=3, turns=2, w=signed(5), w_most=15),
     "packed, some soft": array(3, 4, 4, lanes=2, w=signed(5), w_most=15, hard=7),
     "packed, alone and soft": array(2, 5, 1, w=signed(5), w_most=15, hard=9),
-    "packed, memory": array(3, 4, 4, lanes=2, turns=3, w=signed(5), w_most=15, block_ram=True),
+    "packed, memory": array(3, 4, 4, lanes=2, turns=3, w=signed(5), w_most=15, memory="block"),
     "along the rows, some soft": array(20, 4, 1, lanes=4, hard=70),
     "along the rows, packed": array(20, 4, 1, w=signed(5), w_most=15, hard=70),
     "packed, six bits": array(2, 4, 2, lanes=2, x=signed(7), w=signed(6), w_most=31),
@@ -154,10 +160,10 @@ def test_large_partial_sums_that_cancel():
     assert_array_equal(rtl(c, weights, reductions), [[4 * 128], [4 * 128]])
 
 
-@pytest.mark.parametrize("block_ram", [False, True])
-def test_each_weight_is_in_its_place(block_ram):
+@pytest.mark.parametrize("memory", ["logic", "block", "dense"])
+def test_each_weight_is_in_its_place(memory):
     """One weight at a time is not 0, and one activation: no two places may be exchanged."""
-    c = array(2, 4, 4, lanes=2, turns=2, block_ram=block_ram)
+    c = array(2, 4, 4, lanes=2, turns=2, memory=memory)
     weights = np.arange(2 * 4 * 8).reshape(4, 2, 8)
     reductions = np.zeros((c.folds * c.simd * 2, c.folds, c.simd), np.int64)
     for n, words in enumerate(reductions):
@@ -180,14 +186,14 @@ def test_each_weight_is_in_its_place(block_ram):
 )
 def test_weights_fill_the_familys_block_rams(family, depth, bits, count):
     c = ArrayConfig(
-        4, 4, 4, depth, 2, signed(8), signed(bits), signed(30), family=family, block_ram=True
+        4, 4, 4, depth, 2, signed(8), signed(bits), signed(30), family=family, memory="block"
     )
     assert c.resources().bram == count
 
 
 @pytest.mark.parametrize(("simd", "pe", "lanes"), [(1, 7, 1), (9, 1, 1), (5, 6, 2), (4, 4, 4)])
 def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
-    c = ArrayConfig(simd, pe, 8, 16, lanes, BYTE, BYTE, ACC, block_ram=True)
+    c = ArrayConfig(simd, pe, 8, 16, lanes, BYTE, BYTE, ACC, memory="block")
     order = c.order()
     assert sorted(order) == [(row, column) for row in range(simd) for column in range(pe)]
     for (row, column), (row_, column_) in pairwise(order):
@@ -197,10 +203,10 @@ def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
 @pytest.mark.parametrize(
     "c",
     [
-        array(4, 4, 9, turns=64, family="ecp5", block_ram=True, hard=16),
-        array(3, 7, 12, turns=120, family="ecp5", block_ram=True, hard=21),
-        array(2, 5, 5, turns=30, family="ecp5", block_ram=True, hard=10, shared=False),
-        array(3, 3, 3, turns=90, w=signed(5), family="ice40", block_ram=True, hard=0),
+        array(4, 4, 9, turns=64, family="ecp5", memory="block", hard=16),
+        array(3, 7, 12, turns=120, family="ecp5", memory="block", hard=21),
+        array(2, 5, 5, turns=30, family="ecp5", memory="block", hard=10, shared=False),
+        array(3, 3, 3, turns=90, w=signed(5), family="ice40", memory="block", hard=0),
     ],
 )
 def test_the_estimate_of_block_rams_is_what_synthesis_makes(c, tmp_path):
@@ -223,7 +229,7 @@ def test_the_estimate_of_block_rams_is_what_synthesis_makes(c, tmp_path):
 )
 def test_packed_weights_compute_the_same(family, bits, simd):
     """The shapes of a family's memories, around soft multipliers, which need no family's block."""
-    c = array(simd, 4, 4, w=signed(bits), turns=2, family=family, block_ram=True, hard=0)
+    c = array(simd, 4, 4, w=signed(bits), turns=2, family=family, memory="block", hard=0)
     weights, reductions = stimuli(c)
     assert_array_equal(rtl(c, weights, reductions), golden(c, weights, reductions))
 
@@ -240,7 +246,7 @@ def test_random_shapes(seed):
         turns=int(rng.integers(1, 4)),
         hard=int(rng.integers(0, simd * pe + 1)),
         shared=bool(rng.integers(2)),
-        block_ram=bool(rng.integers(2)),
+        memory=str(rng.choice(["logic", "block", "dense"])),
     )
     weights, reductions = stimuli(c, seed=seed)
     assert_array_equal(rtl(c, weights, reductions, 0.3, seed), golden(c, weights, reductions))

@@ -131,10 +131,26 @@ def golden(c, frames):
     return np.array(words, object).reshape(-1, order.shape[1])
 
 
-def rtl(c, frames, stall=0.0, seed=0):
+class _Pace(_Pauses):
+    """Of a source that gives ``beats`` in ``cycles``, evenly, and can not make up for lost time."""
+
+    def __init__(self, beats, cycles):
+        super().__init__(0.0, 0)
+        self.beats, self.cycles, self.credit = beats, cycles, cycles
+
+    def __call__(self):
+        self.credit += self.beats
+        if self.credit < self.cycles:
+            return True
+        self.credit -= self.cycles
+        return False
+
+
+def rtl(c, frames, stall=0.0, seed=0, pace=None):
     """Words (cycle, first, last, elements) that come out, and the cycles of ``start``."""
     dut = SlidingWindow(c)
-    source = _Source(port(dut.i), beats_of(frames, c.chunk), _Pauses(stall, f"source {seed}"))
+    source = _Source(port(dut.i), beats_of(frames, c.chunk),
+                     pace or _Pauses(stall, f"source {seed}"))
     pauses = _Pauses(stall, f"grant {seed}")
     wanted = len(frames) * c.cycles()
     out, starts = [], []
@@ -179,6 +195,35 @@ def test_windows_are_read_without_a_pause(name):
     ends = [words[(n + 1) * c.cycles() - 1][0] for n in range(FRAMES)]
     intervals = [b - a for a, b in pairwise(ends)]
     assert intervals[1:] == [max(c.cycles(), c.beats_in())] * (FRAMES - 2)
+
+
+#: maps that a tight line buffer holds fewer rows of
+TIGHT = {
+    "three by three": window(8, 8, 4, (3, 3), chunk=2, pads=SAME, passes=2),
+    "narrow": window(6, 4, 4, (3, 3), chunk=1, pads=SAME, passes=2),
+    "no padding": window(9, 9, 2, (3, 3), chunk=1, passes=2),
+    "padded unevenly": window(9, 12, 2, (3, 3), chunk=1, pads=(1, 0, 0, 1), passes=2),
+    "stride two": window(12, 12, 4, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1), passes=3),
+    "pointwise, stride two": window(12, 12, 4, (1, 1), chunk=1, stride=(2, 2), passes=4),
+    "stride three": window(12, 12, 4, (2, 2), chunk=1, stride=(3, 3), passes=3),
+    "five by five": window(10, 10, 2, (5, 5), chunk=1, pads=(2, 2, 2, 2)),
+    "dilation": window(10, 10, 2, (3, 3), chunk=1, dilation=(2, 2), pads=(2, 2, 2, 2)),
+    "groups": window(8, 8, 6, (3, 3), chunk=1, pads=SAME, groups=3),
+    "rows at once": window(9, 9, 4, (3, 3), chunk=1, pads=SAME, parallel=(3, 1), passes=4),
+    "the whole map": window(6, 6, 8, (6, 6), chunk=1, stride=(6, 6)),
+}
+
+
+@pytest.mark.parametrize("name", TIGHT)
+def test_tight_lines_are_fewer_and_lose_no_cycle(name):
+    """Not even to a neighbour that is no faster and can not make up for what it waits."""
+    c = replace(TIGHT[name], tight=True)
+    assert c.rows <= TIGHT[name].rows - (name != "rows at once")
+    frames = frames_of(c, 6)
+    words, _ = rtl(c, frames, pace=_Pace(c.beats_in(), c.cycles()))
+    check_values(c, words, frames)
+    ends = [words[(n + 1) * c.cycles() - 1][0] for n in range(6)]
+    assert abs(ends[-1] - ends[1] - 4 * c.cycles()) <= 1
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -259,7 +259,8 @@ def _random_stage(op, number, graph, rng, most, device):
             simd,
             pe,
             hard,
-            str(rng.choice(["block", "logic"])),
+            str(rng.choice(["block", "dense", "logic"])),
+            windowed and bool(rng.integers(2)),
         )
         try:
             cycles = design(op, graph, stage, device).cycles()

@@ -120,6 +120,37 @@ def test_a_larger_device_is_not_slower(name):
     )
 
 
+def less_and_less_block_ram(graph):
+    """Plans for devices of ever less of it, while there are any."""
+    device = ECP5
+    while True:
+        try:
+            network = planned(graph, device, Goal())
+        except FitError:
+            return
+        yield network
+        device = replace(device, bram=network.resources.bram - 1)
+
+
+def test_block_ram_is_saved_where_nothing_fits_otherwise():
+    """And not where there is enough of it."""
+    builder = Builder(16, 16, 8, seed=6)
+    x = builder.conv(builder.input, 32, (3, 3), pads=(1, 1, 1, 1))
+    x = builder.conv(x, 32, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1))
+    builder.dense(builder.conv(x, 64, (3, 3)), 10)
+    graph = builder.graph()
+    found = list(less_and_less_block_ram(graph))
+    assert all(map(fits, found))
+    saves = [any(stage.tight for stage in network.plan.stages) for network in found]
+    assert not saves[0]
+    assert saves[-1]
+    assert saves == sorted(saves)
+    arrays = [shape.array for shape in found[-1].designs.values()
+              if isinstance(shape, ConvDesign) and shape.array.in_memory]
+    filled = sum(array.memory_bits for array in arrays)
+    assert filled > 0.9 * ECP5.bram_bits * sum(array.resources().bram for array in arrays)
+
+
 @pytest.mark.parametrize("interval", [1000, 5000, 20000])
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_goal_in_frames_is_met_with_the_least(name, interval):

@@ -17,7 +17,11 @@ PLAN = Plan(
 
 @pytest.mark.parametrize(
     "plan",
-    [PLAN, Plan("icebreaker", (StagePlan("s", ("x",)),), {}), Plan('odd "name"', (), {})],
+    [
+        PLAN,
+        Plan("icebreaker", (StagePlan("s", ("x",), weights="dense", tight=True),), {}),
+        Plan('odd "name"', (), {}),
+    ],
     ids=lambda plan: plan.board,
 )
 def test_reads_back_what_was_written(plan, tmp_path):
@@ -65,12 +69,14 @@ def table(**changes):
         ({"stages__ops": "x"}, ": stage 0: \"ops\" is 'x'; it must be of type list"),
         (
             {"stages__weights": "flash"},
-            ': stage 0: weights=\'flash\'; choose "block" (block RAM) or "logic"',
+            ': stage 0: weights=\'flash\'; choose "block" (block RAM), "dense" (in as little of it '
+            'as can be) or "logic"',
         ),
         (
             {"stages__speed": 9},
-            ": stage 0: unknown speed; a stage has hard, name, ops, pe, simd, site, weights",
+            ": stage 0: unknown speed; a stage has hard, name, ops, pe, simd, site, tight, weights",
         ),
+        ({"stages__tight": 1}, ': stage 0: "tight" is 1; it must be of type bool'),
         ({"queues__pixels": 0}, ': queue 0: "pixels" is 0; it must be at least 1'),
         ({"queues__stage": None}, ': queue 0: lacks "stage"'),
         ({"queues__input": "a"}, ": queue 0: \"input\" is 'a'; it must be of type int"),

@@ -29,14 +29,15 @@ def residual(b):
 NETWORKS = {function.__name__: function for function in (convolutions, classifier, residual)}
 
 
+@pytest.mark.parametrize("tight", [False, True])
 @pytest.mark.parametrize("pe", [1, 3])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_within_a_fiftieth_of_the_simulation(name, pe):
+def test_within_a_fiftieth_of_the_simulation(name, pe, tight):
     builder = Builder(8, 8, 3, seed=5)
     NETWORKS[name](builder)
     graph = builder.graph()
     folds = {op.output: (op.weight.shape[3], pe) for op in graph if hasattr(op, "weight")}
-    network = fold(graph, folds, hard=99)
+    network = fold(graph, folds, hard=99, tight=tight, weights="dense" if tight else "block")
     measured = measure(network, builder.frames(1)).latency
     assert latency(network) == pytest.approx(measured, rel=0.02)
 
