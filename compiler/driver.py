@@ -16,7 +16,18 @@ from . import emit, ir, lower
 from .errors import DataError, FitError, PlanError
 from .frontend import load, write_qdq
 from .passes.argmax_in_hardware import argmax_in_hardware
-from .plan import Device, Goal, Network, Plan, lacking, latency, make_plan, read_plan, write_plan
+from .plan import (
+    Device,
+    Goal,
+    Network,
+    Plan,
+    check_queues,
+    lacking,
+    latency,
+    make_plan,
+    read_plan,
+    write_plan,
+)
 from .plan.resources import cells
 from .quantize import quantize
 from .quantize.assume import assume_types
@@ -107,6 +118,7 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
         progress("planning")
         chosen = given or replace(_planned(graph, device, board, goal or Goal()), argmax=argmax)
         network = _network(graph, chosen, device)
+        check_queues(network)
         write_plan(chosen, directory / "plan.json")
         progress("proving the requantizers")
         accelerator = lower.accelerator(network)

@@ -4,17 +4,18 @@
 from dataclasses import replace
 from math import ceil, floor
 
+from ..errors import PlanError
 from .network import Edge, Network, Plan
 from .stages import ConvDesign, PoolDesign
 
-__all__ = ["with_queues"]
+__all__ = ["check_queues", "with_queues"]
 
 #: pixels of slack for what is on its way in pipelines and small queues
 _SLACK = 4
 
 
 def with_queues(plan: Plan, network: Network) -> Plan:
-    """The plan with a queue before each input of a join that needs one.
+    """The plan with a queue before each input of a join that needs one; longer ones stay.
 
     Two paths part at a fork and meet at a join. With its output blocked a path takes in at most
     ``high`` pixels (counted at the fork) and surely ``low``: what its line buffers hold. If the
@@ -36,12 +37,23 @@ def with_queues(plan: Plan, network: Network) -> Plan:
                          for n, other in enumerate(reaches) if n != index
                          for fork in set(reach) & set(other)
                          if common[-1] in passed[fork]), default=0)
+            depth = max(depth, plan.queues.get((stage.name, index), 0))
             if depth > 0:
                 queues[stage.name, index] = depth
         inside[stage.name] = _through(network, stage.name, [
             (edge, _reach(network, edge, queues.get((stage.name, edge.index), 0),
                           inside[edge.source])) for edge in edges])
     return replace(plan, queues=queues)
+
+
+def check_queues(network: Network) -> None:
+    """Raise :class:`PlanError` where a queue of the plan is shorter than its paths want."""
+    for (stage, index), depth in with_queues(network.plan, network).queues.items():
+        held = network.plan.queues.get((stage, index), 0)
+        if held < depth:
+            raise PlanError(f"the queue before input {index} of stage {stage} holds {held} pixels, "
+                            f"but {depth} are needed lest the paths that meet there wait for each "
+                            "other for good; give it so many pixels")
 
 
 #: for each stage upstream (None: the network's input) the least and most of its pixels that fit on

@@ -1,6 +1,10 @@
 """Where paths part and meet the planned queues prevent deadlock and slowdown."""
 
+from dataclasses import replace
+
 import pytest
+from gatewright.compiler.errors import PlanError
+from gatewright.compiler.plan import Network, check_queues
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
@@ -97,6 +101,31 @@ def test_without_queues_they_would_stand_still(name):
     builder, network = built(name, queues=False)
     with pytest.raises(AssertionError, match="no beat moved"):
         measure(network, builder.frames(2))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_queue_that_is_too_short_is_refused(name):
+    _, network = built(name)
+    check_queues(network)
+    for at, depth in network.plan.queues.items():
+        for held in (0, depth - 1):
+            message = f"of stage {at[0]} holds {held} pixels, but {depth} are"
+            with pytest.raises(PlanError, match=message):
+                check_queues(with_queue(network, at, held))
+
+
+def test_a_longer_queue_may_want_longer_ones_beyond():
+    _, network = built("nested")
+    inner, outer = network.plan.queues
+    longer = with_queue(network, inner, network.plan.queues[inner] + 40)
+    with pytest.raises(PlanError, match=f"of stage {outer[0]} holds"):
+        check_queues(longer)
+    check_queues(with_queue(longer, outer, network.plan.queues[outer] + 40))
+
+
+def with_queue(network, at, depth):
+    plan = replace(network.plan, queues=network.plan.queues | {at: depth})
+    return Network(network.graph, plan, network.device)
 
 
 def test_a_chain_has_no_queues():

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
+from gatewright.benchmarks.networks import Builder
 from gatewright.cli import main
 from gatewright.compiler import tools
 from onnx import TensorProto, helper
@@ -293,6 +294,21 @@ def test_stages_out_of_order(floats, samples, tmp_path, out):
     path.write_text(json.dumps(table))
     message = rejected(*arguments, out, "--plan", path)
     assert "stage s02_conv stands before s01_maxpool, whose output it takes; list the" in message
+
+
+def test_a_queue_that_is_too_short(samples, tmp_path, out):
+    net = Builder("residual", 1, 6, 6)
+    model = tmp_path / "residual.onnx"
+    onnx.save(net.model(net.dense(net.average(net.add(net.conv("input", 1), "input")), 3)), model)
+    arguments = ["compile", model, "--board", "icebreaker", "--calibration", samples, "-o"]
+    done = CliRunner().invoke(main, [*map(str, arguments), str(tmp_path / "done")])
+    assert done.exit_code == 0
+    path = tmp_path / "plan.json"
+    table = json.loads((tmp_path / "done" / "plan.json").read_text())
+    table["queues"][0]["pixels"] = 1
+    path.write_text(json.dumps(table))
+    message = rejected(*arguments, out, "--plan", path)
+    assert "the queue before input 1 of stage s01_add holds 1 pixels, but" in message
 
 
 # --- later steps ----------------------------------------------------------------------------------
