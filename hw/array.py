@@ -7,7 +7,7 @@ from itertools import chain, product
 from amaranth import Shape
 
 from .cost import CHAIN, Resources
-from .dense import Dense, DenseRom, dense
+from .dense import Dense, DenseRom, densest
 from .primitives import MultiplierConfig, block_of, packed_products
 from .rom import Rom
 from .tiles import TABLE, cover, estimate, table_estimate, widest
@@ -105,7 +105,7 @@ class ArrayConfig:
         """How the pieces of a word of all weights are stored densely; none where they are not."""
         if self.memory != "dense" or self.depth == 1:
             return ()
-        return dense(self.depth, self.multipliers * self.w.width, self.family)
+        return densest(self.depth, self.multipliers * self.w.width, self.family)
 
     @property
     def pieces(self) -> list[int]:

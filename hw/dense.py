@@ -16,7 +16,7 @@ from .rom import Rom
 from .tiles import best_strip, estimate, widest
 from .width import ceil_div
 
-__all__ = ["Dense", "DenseRom", "dense"]
+__all__ = ["Dense", "DenseRom", "densest"]
 
 #: rows, at most, that together hold a word beside their own: with eight the ninth bit of a block
 #: RAM's bytes holds bytes
@@ -37,8 +37,8 @@ class Dense:
                      word 2 │ the last
                      word 4 │ a part of word 7
 
-    So a memory is as full where its rows are ``run`` of ``run + 1`` words as a block RAM's shape
-    would only be for a suitable number of words of a suitable width. Words are wanted in order.
+    So words that fit no shape of a block RAM are in rows that do: longer, and ``run`` for
+    ``run + 1`` words. Words are wanted in order.
     """
 
     depth: int
@@ -92,7 +92,7 @@ class Dense:
 
 
 @lru_cache(maxsize=1 << 16)
-def dense(depth: int, width: int, family: str) -> tuple[Dense, ...]:
+def densest(depth: int, width: int, family: str) -> tuple[Dense, ...]:
     """How words of ``width`` bits are cut and stored side by side in little block RAM and not much
     logic: into pieces whose rows fill block RAMs, with the same run for all.
     """

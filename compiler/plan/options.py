@@ -183,8 +183,8 @@ class Menu:
         found = [self._option(stage, shape, need)]
         if isinstance(shape, ConvDesign) and shape.array.depth > 1:
             found.append(self._in_memory(shape, "block"))
-            full = ceil(shape.array.memory_bits / self.device.bram_bits)
-            if self.lean and found[-1].bram - found[0].bram > full:
+            filled = ceil(shape.array.memory_bits / self.device.bram_bits)
+            if self.lean and found[-1].bram - found[0].bram > filled:
                 found.append(self._in_memory(shape, "dense"))
         return found
 

@@ -7,7 +7,7 @@ from amaranth import Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from gatewright.hw import Resources
-from gatewright.hw.dense import Dense, DenseRom, dense
+from gatewright.hw.dense import Dense, DenseRom, densest
 from gatewright.hw.tiles import cover, estimate
 
 from .bench import STALLS, simulate, synthesized
@@ -87,7 +87,7 @@ def test_every_bit_has_one_place(depth, width, run):
     ],
 )
 def test_fills_block_rams_whatever_the_shape(depth, width, family, count):
-    pieces = dense(depth, width, family)
+    pieces = densest(depth, width, family)
     assert sum(piece.width for piece in pieces) == width
     assert len({piece.run for piece in pieces}) == 1
     assert sum((piece.resources() for piece in pieces), Resources()).bram == count
@@ -99,7 +99,7 @@ def test_fills_block_rams_whatever_the_shape(depth, width, family, count):
     [(2304, 8, "ecp5"), (1328, 54, "ecp5"), (4700, 32, "ecp5"), (600, 26, "ice40")],
 )
 def test_the_estimate_is_near_what_synthesis_makes(depth, width, family, tmp_path):
-    (c, *_) = dense(depth, width, family)
+    (c, *_) = densest(depth, width, family)
     rom = InTurn(drawn(depth, c.width), c)
     counts, around = synthesized(rom, family, tmp_path)
     need = c.resources()
@@ -111,6 +111,6 @@ def test_the_estimate_is_near_what_synthesis_makes(depth, width, family, tmp_pat
 def test_pieces_are_cut_as_their_memories_are():
     """A piece's own cover is what its estimate counts."""
     for depth, width in [(1328, 224), (300, 128), (5504, 48)]:
-        for piece in dense(depth, width, "ecp5"):
+        for piece in densest(depth, width, "ecp5"):
             strips = cover(piece.rows, piece.width + piece.part, "ecp5", logic=True)
             assert sum(strip.width for strip in strips) == piece.width + piece.part
