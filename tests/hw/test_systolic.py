@@ -205,6 +205,7 @@ def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
     [
         array(4, 4, 9, turns=64, family="ecp5", memory="block", hard=16),
         array(3, 7, 12, turns=120, family="ecp5", memory="block", hard=21),
+        array(3, 7, 12, turns=120, family="ecp5", memory="dense", hard=21),
         array(2, 5, 5, turns=30, family="ecp5", memory="block", hard=10, shared=False),
         array(3, 3, 3, turns=90, w=signed(5), family="ice40", memory="block", hard=0),
     ],
