@@ -11,7 +11,7 @@ from .device import Device
 from .fifo import with_queues
 from .network import Network, Plan
 from .options import Option, menus
-from .resources import LINK, Resources, cells, total
+from .resources import Resources, cells, link, total
 from .schedule import latency
 from .stages import Design, StagePlan
 
@@ -71,13 +71,13 @@ def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
               _room(device, _LOGIC_SHARE)),
              ("flip-flops", need.ff, device.ff),
              ("DSP blocks", need.dsp, device.dsp),
-             ("block RAMs", need.bram, device.bram)]
+             ("block RAMs", need.bram, device.bram - link(device).bram)]
     return [row for row in table if row[1] > row[2]]
 
 
 def _room(device: Device, share: dict[str, float]) -> int:
     """Logic cells for a plan."""
-    return int(device.lut * share[device.family]) - cells(LINK, device)
+    return int(device.lut * share[device.family]) - cells(link(device), device)
 
 
 def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan, ...]:
@@ -124,7 +124,7 @@ class _Search:
     def _budget(self, share: dict[str, float], soft: int | None = None) -> Budget:
         device = self.device
         return Budget(_room(device, share), int(device.ff * _FF_SHARE[device.family]), device.dsp,
-                      device.bram, soft)
+                      device.bram - link(device).bram, soft)
 
     def _hard(self) -> Budget:
         """Without soft multipliers, or only as many as the smallest plan needs."""

@@ -1,6 +1,6 @@
 """The dataflow of a plan: stages, the edges between them, and when each row passes."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, gcd
 
@@ -8,7 +8,7 @@ from ... import hw
 from .. import ir
 from ..errors import PlanError
 from .device import Device
-from .resources import LINK, Resources, total
+from .resources import Resources, link, total
 from .stages import Design, StagePlan, design, hw_shape
 
 __all__ = ["Plan", "Edge", "Network"]
@@ -246,8 +246,10 @@ class Network:
     @property
     def linked(self) -> Resources:
         """The same with the link to the host, as :mod:`gatewright.boards` builds it."""
-        need = total([self.resources, LINK])
-        return need + self._frame if self.buffered else need
+        least = link(self.device)
+        if self.buffered:
+            least = replace(least, bram=self._frame.bram)
+        return self.resources + least
 
     @property
     def buffered(self) -> bool:

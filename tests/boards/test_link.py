@@ -1,7 +1,8 @@
 """The gateware link, heard from its two wires, agrees with its Python model byte for byte."""
 
 import pytest
-from amaranth import ClockDomain, DomainRenamer, Module, Signal
+from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, Signal
+from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
@@ -19,7 +20,11 @@ from gatewright.boards.protocol import (
     frame_request,
     ping_request,
 )
+from gatewright.boards.synthesis import synthesize
 from gatewright.boards.uart import UartReceiver, UartTransmitter
+from gatewright.compiler.plan.resources import link as least_link
+
+from ..plan.networks import ECP5, ICE40
 
 CLOCK_HZ, BAUD = 25_000_000, 3_125_000
 BIT = CLOCK_HZ // BAUD
@@ -290,3 +295,20 @@ def test_an_accelerator_slower_than_the_wire_overruns_an_unbuffered_link(clocks)
     ping = heard[-13:]
     assert ping[:2] == bytes((SYNC, PING))
     assert ping[10] == Fault.OVERRUN
+
+
+@pytest.mark.parametrize("device", [ECP5, ICE40], ids=lambda device: device.family)
+def test_an_unbuffered_link_takes_the_block_rams_that_a_plan_leaves_it(device, tmp_path):
+    cfg = config(bits_in=8, bits_out=8, buffered=False)
+    m = Module()
+    for name in DOMAINS:
+        m.domains += (domain := ClockDomain(name))
+        m.d.comb += domain.clk.eq(ClockSignal())
+    m.submodules.link = link = Link(cfg, device.family)
+    m.submodules.accelerator = accelerator = AddOne(cfg)
+    wiring.connect(m, link.s_axis, accelerator.s_axis)
+    wiring.connect(m, accelerator.m_axis, link.m_axis)
+    il = tmp_path / "link.il"
+    il.write_text(rtlil.convert(m, name="top", ports=[link.rx, link.tx], emit_src=False))
+    counts = synthesize([il], device.family, tmp_path, "top")
+    assert counts["bram"] == least_link(device).bram

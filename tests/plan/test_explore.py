@@ -14,13 +14,13 @@ from gatewright.compiler.plan.choose import Budget, Chooser
 from gatewright.compiler.plan.explore import SOFT_SHARE, assign_blocks
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.options import menus
-from gatewright.compiler.plan.resources import LINK
+from gatewright.compiler.plan.resources import link
 from gatewright.compiler.plan.shorten import Shortener
 from gatewright.compiler.plan.stages import ConvDesign, StagePlan, design, foldings
 from gatewright.hw import MultiplierConfig
 from gatewright.sim import golden
 
-from .networks import ECP5, GENERIC, Builder, measure
+from .networks import ECP5, GENERIC, ICE40, Builder, measure
 
 TINY = replace(ECP5, name="tiny", lut=12000, ff=12000, dsp=6, bram=12)
 
@@ -59,7 +59,8 @@ def has_air(network, spare=0):
     ``spare`` LUTs.
     """
     device = network.device
-    return network.resources.lut <= int(SOFT_SHARE[device.family] * device.lut) - LINK.lut - spare
+    share = int(SOFT_SHARE[device.family] * device.lut)
+    return network.resources.lut <= share - link(device).lut - spare
 
 
 @pytest.mark.parametrize("kind", ["balanced", "latency", "fps", "area"])
@@ -120,16 +121,16 @@ def test_a_larger_device_is_not_slower(name):
     )
 
 
-def less_and_less_block_ram(graph):
+def less_and_less_block_ram(graph, device):
     """Plans for devices of ever less of it, while there are any."""
-    device = ECP5
     while True:
         try:
             network = planned(graph, device, Goal())
         except FitError:
             return
         yield network
-        device = replace(device, bram=network.resources.bram - 1)
+        least = network.resources.bram + link(device).bram
+        device = replace(device, bram=least - 1)
 
 
 def test_block_ram_is_saved_where_nothing_fits_otherwise():
@@ -139,7 +140,7 @@ def test_block_ram_is_saved_where_nothing_fits_otherwise():
     x = builder.conv(x, 32, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1))
     builder.dense(builder.conv(x, 64, (3, 3)), 10)
     graph = builder.graph()
-    found = list(less_and_less_block_ram(graph))
+    found = list(less_and_less_block_ram(graph, ECP5))
     assert all(map(fits, found))
     saves = [any(stage.tight for stage in network.plan.stages) for network in found]
     assert not saves[0]
@@ -149,6 +150,13 @@ def test_block_ram_is_saved_where_nothing_fits_otherwise():
               if isinstance(shape, ConvDesign) and shape.array.in_memory]
     filled = sum(array.memory_bits for array in arrays)
     assert filled > 0.9 * ECP5.bram_bits * sum(array.resources().bram for array in arrays)
+
+
+def test_the_link_has_block_rams_where_its_queues_need_them():
+    found = list(less_and_less_block_ram(graph_of("chain"), ICE40))
+    assert len(found) > 1
+    assert link(ICE40).bram > 0
+    assert all(network.linked.bram <= network.device.bram for network in found)
 
 
 @pytest.mark.parametrize("interval", [1000, 5000, 20000])
@@ -235,7 +243,7 @@ def test_no_folding_is_much_sooner_done(name):
     graph = small(name)
     more = 3
     soft = MultiplierConfig(signed(8), signed(8)).soft_lut
-    logic = planned(graph, FEW, Goal()).resources.lut + more * soft + LINK.lut
+    logic = planned(graph, FEW, Goal()).resources.lut + more * soft + link(FEW).lut
     device = replace(FEW, lut=int(logic / SOFT_SHARE["ecp5"]))
     fastest, found = (planned(graph, device, Goal(kind)) for kind in ("fps", "latency"))
     others = [n for n in every_network(graph, device, device.dsp + more)
