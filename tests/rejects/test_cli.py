@@ -185,7 +185,7 @@ def test_a_network_too_large_says_by_how_much_and_what_would_do(command, wide, s
     more = ["--calibration", samples, "-o", out] if command == "compile" else []
     message = rejected(command, wide, "--board", "icebreaker", *more)
     assert "the network does not fit iCE40UP5K: at its smallest it needs" in message
-    assert "block RAMs of 30" in message
+    assert "block RAMs of 26" in message
     assert "the smallest board that fits is ulx3s-" in message
 
 
