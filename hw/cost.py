@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-__all__ = ["CHAIN", "SHAPES", "Resources", "block_rams"]
+__all__ = ["CHAIN", "Resources", "block_rams", "shapes"]
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,18 @@ class Resources:
 #: LUTs that lead the carry into a chain of adders, on ECP5
 CHAIN = 2
 
-#: (words, bits) of a block RAM's shapes, the widest first
-SHAPES = {
+_SHAPES = {
     "ecp5": ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
     "ice40": ((256, 16), (512, 8), (1024, 4), (2048, 2)),
 }
 
 
+def shapes(family: str) -> tuple[tuple[int, int], ...]:
+    """(words, bits) of a block RAM's shapes, the widest first."""
+    return _SHAPES.get(family, _SHAPES["ecp5"])
+
+
 def block_rams(family: str, depth: int, width: int) -> int:
     """Block RAMs for a memory of ``depth`` words of ``width`` bits, in the shape that takes fewest.
     """
-    shapes = SHAPES.get(family, SHAPES["ecp5"])
-    return min(ceil(depth / words) * ceil(width / bits) for words, bits in shapes)
+    return min(ceil(depth / words) * ceil(width / bits) for words, bits in shapes(family))

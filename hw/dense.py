@@ -4,12 +4,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 from amaranth import Cat, Module, Mux, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .cost import SHAPES, Resources
+from .cost import Resources, shapes
 from .delay import delay
 from .loops import Loops
 from .rom import Rom
@@ -76,13 +77,12 @@ class Dense:
                      for n, word in enumerate(words[first:after])]
         return rows
 
-    def steps(self, m: Module, steps: Value) -> Value:
-        """The address of each word in turn: ``steps`` goes to the next, after the last the first.
-        """
-        last = Loops(m, steps, {"word": self.depth}).last["word"]
+    def steps(self, m: Module, go: Value) -> Value:
+        """The address of each word in turn: ``go`` steps to the next, after the last the first."""
+        last = Loops(m, go, {"word": self.depth}).last["word"]
         row, turn = Signal(range(max(2, self.rows))), Signal(range(self.run + 1))
         rests = Signal()
-        with m.If(steps):
+        with m.If(go):
             m.d.sync += [
                 row.eq(Mux(last, 0, row + ~rests)),
                 turn.eq(Mux(last | rests, 0, turn + 1)),
@@ -96,8 +96,7 @@ def densest(depth: int, width: int, family: str) -> tuple[Dense, ...]:
     """How words of ``width`` bits are cut and stored side by side in little block RAM and not much
     logic: into pieces whose rows fill block RAMs, with the same run for all.
     """
-    shapes = SHAPES.get(family, SHAPES["ecp5"])
-    size = max(words * bits for words, bits in shapes)
+    size = max(words * bits for words, bits in shapes(family))
 
     def price(rows: int, row: int, bits: int) -> int:
         """Of ``rows`` of ``row`` bits, in bits of block RAM, cut to strips of ``bits``."""
@@ -106,18 +105,20 @@ def densest(depth: int, width: int, family: str) -> tuple[Dense, ...]:
                  for n, count in ((bits, many), (rest, 1)) if n and count]
         return sum(size * need.bram + _BITS * (need.lut + need.ff // 4) for need in parts)
 
+    full = [bits for words, bits in shapes(family) if words * bits == size]
+    filled = [(bits, row) for bits in full
+              for row in range(bits, _TOGETHER * widest(family) + 1, bits)]
     ways = []
-    for run in range(1, min(_MOST, width, depth - 1) + 1):
+    for run, (bits, row) in product(range(1, min(_MOST, width, depth - 1) + 1), filled):
+        piece = min(width, row * run // (run + 1))
+        if piece < run:
+            continue
         rows = depth - depth // (run + 1)
-        for bits in (bits for words, bits in shapes if words * bits == size):
-            for row in range(bits, _TOGETHER * widest(family) + 1, bits):
-                piece = min(width, row * run // (run + 1))
-                if piece >= run:
-                    many, rest = divmod(width, piece)
-                    turns = (run + 1) * (many + (rest > 0))
-                    cost = (many * price(rows, row, bits) + _BITS * _TURN * turns
-                            + price(rows, rest + ceil_div(rest, run), bits))
-                    ways.append((cost, run, piece))
+        many, rest = divmod(width, piece)
+        turns = (run + 1) * (many + (rest > 0))
+        cost = (many * price(rows, row, bits) + _BITS * _TURN * turns
+                + price(rows, rest + ceil_div(rest, run), bits))
+        ways.append((cost, run, piece))
     _, run, piece = min(ways)
     many, rest = divmod(width, piece)
     return tuple(Dense(depth, bits, run, family) for bits in [piece] * many + [rest] * (rest > 0))

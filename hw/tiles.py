@@ -7,7 +7,7 @@ from operator import or_
 from amaranth import Module, Mux, Value
 from amaranth.lib import memory
 
-from .cost import SHAPES, Resources
+from .cost import Resources, shapes
 from .delay import delay
 from .width import ceil_div
 
@@ -81,7 +81,7 @@ class Strip:
         """What to save, first things first: bits, where a block RAM counts as some in logic;
         choices; strips.
         """
-        words, bits = _shapes(family)[0]
+        words, bits = shapes(family)[0]
         rams = sum(ceil_div(self.width, s.bits) for s in self.segments if s.bits)
         logic = sum(self.width * s.words for s in self.segments if not s.bits)
         return rams * (words * bits // _LOGIC_SHARE) + logic, len(self.segments) - 1, 1
@@ -165,17 +165,13 @@ def _worthwhile(depth: int, family: str,
 
 def widest(family: str) -> int:
     """Bits of a word in the widest shape."""
-    return max(bits for _, bits in _shapes(family))
-
-
-def _shapes(family: str) -> tuple[tuple[int, int], ...]:
-    return SHAPES.get(family, SHAPES["ecp5"])
+    return max(bits for _, bits in shapes(family))
 
 
 @lru_cache(maxsize=1 << 16)
 def best_strip(depth: int, width: int, family: str, logic: bool) -> Strip:
     """The best strip for ``width`` bits, no more than the widest shape has."""
-    deepest_first = tuple(sorted(_shapes(family), reverse=True))
+    deepest_first = tuple(sorted(shapes(family), reverse=True))
     stacks = [_segments(depth, stack) for stack in _stacks(depth, deepest_first, logic)]
     return min((Strip(width, stack) for stack in stacks), key=lambda strip: strip.price(family))
 
@@ -188,7 +184,7 @@ def _segments(depth: int, stack: tuple[tuple[int, int], ...]) -> tuple[Segment, 
     return tuple(segments)
 
 
-def _stacks(depth: int, shapes: tuple[tuple[int, int], ...],
+def _stacks(depth: int, native: tuple[tuple[int, int], ...],
             logic: bool) -> list[tuple[tuple[int, int], ...]]:
     """Ways to put shapes, the deepest first, below each other until they have ``depth`` words.
 
@@ -196,9 +192,9 @@ def _stacks(depth: int, shapes: tuple[tuple[int, int], ...],
     whole, or once more; the rest may be logic.
     """
     ways = [((1 << (depth - 1).bit_length(), 0),)] if logic else []
-    if not shapes:
+    if not native:
         return ways
-    first, *others = shapes
+    first, *others = native
     whole, rest = divmod(depth, first[0])
     ways = [(first,) * (whole + (rest > 0)), *_stacks(depth, tuple(others), logic)]
     if rest and whole:
