@@ -118,7 +118,8 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
         progress("planning")
         chosen = given or replace(_planned(graph, device, board, goal or Goal()), argmax=argmax)
         network = _network(graph, chosen, device)
-        check_queues(network)
+        if given:
+            check_queues(network)
         write_plan(chosen, directory / "plan.json")
         progress("proving the requantizers")
         accelerator = lower.accelerator(network)
