@@ -114,3 +114,5 @@ def test_pieces_are_cut_as_their_memories_are():
         for piece in densest(depth, width, "ecp5"):
             strips = cover(piece.rows, piece.width + piece.part, "ecp5", logic=True)
             assert sum(strip.width for strip in strips) == piece.width + piece.part
+            counted = sum(strip.resources(3, "ecp5").bram for strip in strips)
+            assert counted == piece.resources().bram

@@ -37,7 +37,7 @@ def test_within_a_fiftieth_of_the_simulation(name, pe, tight):
     NETWORKS[name](builder)
     graph = builder.graph()
     folds = {op.output: (op.weight.shape[3], pe) for op in graph if hasattr(op, "weight")}
-    network = fold(graph, folds, hard=99, tight=tight, weights="dense" if tight else "block")
+    network = fold(graph, folds, hard=99, tight=tight, weights="dense" if tight else "logic")
     measured = measure(network, builder.frames(1)).latency
     assert latency(network) == pytest.approx(measured, rel=0.02)
 
