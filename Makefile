@@ -24,6 +24,7 @@ bench: $(VENV)/ready
 
 # mypy finds packages by their folders' names, so the root needs one that is its own.
 lint: $(VENV)/ready
+	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/gatewright
 	cd $(VENV)/types && MYPYPATH=. $(abspath $(BIN))/mypy --config-file gatewright/pyproject.toml

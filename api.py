@@ -26,13 +26,17 @@ def load(path: str | Path) -> ir.Graph:
     return _load(Path(path))
 
 
-def quantize(graph: ir.Graph, samples: NDArray[np.generic], method: str = "mse",
-             weight_bits: int = 8) -> ir.Graph:
+def quantize(
+    graph: ir.Graph, samples: NDArray[np.generic], method: str = "mse", weight_bits: int = 8
+) -> ir.Graph:
     """The int8 network of a float one, calibrated on ``samples`` [n, *input shape], its weights of
     ``weight_bits`` (2 to 8).
     """
-    return graph if graph.quantized else _quantize(graph, samples, method=method,
-                                                   weight_bits=weight_bits)
+    return (
+        graph
+        if graph.quantized
+        else _quantize(graph, samples, method=method, weight_bits=weight_bits)
+    )
 
 
 def plan(
@@ -47,20 +51,40 @@ def plan(
     return Network(graph, make_plan(graph, device, board, Goal(goal, interval)), device)
 
 
-def compile(model: str | Path, out: str | Path, *, board: str,
-            samples: NDArray[np.generic] | None = None, goal: str = "balanced",
-            interval: int | None = None, method: str = "mse", weight_bits: int = 8,
-            argmax: bool = False) -> Compiled:
+def compile(
+    model: str | Path,
+    out: str | Path,
+    *,
+    board: str,
+    samples: NDArray[np.generic] | None = None,
+    goal: str = "balanced",
+    interval: int | None = None,
+    method: str = "mse",
+    weight_bits: int = 8,
+    argmax: bool = False,
+) -> Compiled:
     """Compile a model file into the directory ``out``, as ``gatewright compile`` does."""
-    return compile_model(Path(model), Path(out), boards.get(board).device, board, samples=samples,
-                         goal=Goal(goal, interval), method=method, weight_bits=weight_bits,
-                         argmax=argmax)
+    return compile_model(
+        Path(model),
+        Path(out),
+        boards.get(board).device,
+        board,
+        samples=samples,
+        goal=Goal(goal, interval),
+        method=method,
+        weight_bits=weight_bits,
+        argmax=argmax,
+    )
 
 
-def simulate(compiled: Compiled, samples: NDArray[np.generic], frames: int | None = None, *,
-             stall: float = 0.0) -> Simulated:
-    """Run the RTL on ``samples`` [n, *input shape] and compare every value with the golden model.
-    """
+def simulate(
+    compiled: Compiled,
+    samples: NDArray[np.generic],
+    frames: int | None = None,
+    *,
+    stall: float = 0.0,
+) -> Simulated:
+    """Run the RTL on ``samples`` [n, *input shape] and compare every value with the golden model."""
     return _simulate(compiled, samples, frames, stall=stall)
 
 

@@ -32,8 +32,12 @@ _MODEL = click.argument("model", type=click.Path(path_type=Path))
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the JSON file that is written.")
 _WEIGHT_BITS = click.option(
-    "--weight-bits", type=int, default=8, show_default=True,
-    help="Width that a float model's weights get, 2 to 8; narrow ones share DSP blocks.")
+    "--weight-bits",
+    type=int,
+    default=8,
+    show_default=True,
+    help="Width that a float model's weights get, 2 to 8; narrow ones share DSP blocks.",
+)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,6 +51,7 @@ def main(context: click.Context, debug: bool) -> None:
 
 def _command(function: Callable[..., int | None]) -> Any:
     """A subcommand of that name whose errors are one message and exit code 1."""
+
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
@@ -57,11 +62,16 @@ def _command(function: Callable[..., int | None]) -> Any:
             sys.exit(_failed(str(error)))
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
-            sys.exit(_failed(f"{where}{error.strerror or error}; check that it can be read and "
-                             "written and that the disk is not full"))
+            sys.exit(
+                _failed(
+                    f"{where}{error.strerror or error}; check that it can be read and "
+                    "written and that the disk is not full"
+                )
+            )
         except KeyboardInterrupt:
             err.print("interrupted; what was there before is unchanged")
             sys.exit(130)
+
     return main.command(function.__name__.rstrip("_"))(run)
 
 
@@ -80,9 +90,14 @@ def _at_least(least: int, **options: float | None) -> None:
 @contextmanager
 def _steps() -> Iterator[Callable[..., None]]:
     """A progress line on standard error: what is being done, how far, since when."""
-    with Progress(SpinnerColumn(), TextColumn("{task.description}", markup=False),
-                  BarColumn(bar_width=24), TimeElapsedColumn(), console=err,
-                  transient=True) as progress:
+    with Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+    ) as progress:
         task = progress.add_task("", total=None)
 
         def step(what: str, fraction: float | None = None) -> None:
@@ -106,16 +121,19 @@ def _show(as_json: bool, summary: dict[str, Any], *tables: Table) -> None:
 
 def _report(directory: Path) -> None:
     from .compiler.report.html import write_report
+
     write_report(directory)
 
 
 def _board(name: str) -> Any:
     from . import boards
+
     return boards.get(name)
 
 
 def _goal(goal: str | None, clock_mhz: float) -> Any:
     from .compiler.plan import Goal
+
     if goal is None:
         return Goal()
     kind, _, number = goal.partition("=")
@@ -134,14 +152,18 @@ def _goal(goal: str | None, clock_mhz: float) -> Any:
 
 def _open(directory: Path) -> Any:
     from .compiler.driver import open_compiled
+
     return open_compiled(directory, lambda name: _board(name).device)
 
 
 def _check_weight_bits(weight_bits: int) -> None:
     from .compiler.quantize import WEIGHT_BITS
+
     if weight_bits not in WEIGHT_BITS:
-        raise DataError(f"--weight-bits {weight_bits}: weights have {WEIGHT_BITS[0]} to "
-                        f"{WEIGHT_BITS[-1]} bits; choose one of those")
+        raise DataError(
+            f"--weight-bits {weight_bits}: weights have {WEIGHT_BITS[0]} to "
+            f"{WEIGHT_BITS[-1]} bits; choose one of those"
+        )
 
 
 @contextmanager
@@ -149,6 +171,7 @@ def _smallest_board(model: Path, goal: Any, tried: Any, weight_bits: int) -> Ite
     """Add to a :class:`FitError` for the board ``tried`` which larger one would do."""
     from . import boards
     from .compiler.driver import fit
+
     try:
         yield
     except FitError as error:
@@ -168,12 +191,12 @@ def _smallest_board(model: Path, goal: Any, tried: Any, weight_bits: int) -> Ite
 @_WEIGHT_BITS
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @_JSON
-def check(model: Path, board: str | None, weight_bits: int, goal: str | None,
-          as_json: bool) -> int:
+def check(model: Path, board: str | None, weight_bits: int, goal: str | None, as_json: bool) -> int:
     """Is MODEL legal, and does it fit? Before any work."""
     from . import boards
     from .compiler.driver import describe, fit
     from .compiler.report import tables
+
     chosen = _board(board) if board else max(boards.all_boards(), key=lambda b: b.device.lut)
     wanted = _goal(goal, chosen.target_mhz)
     _check_weight_bits(weight_bits)
@@ -187,10 +210,19 @@ def check(model: Path, board: str | None, weight_bits: int, goal: str | None,
 @_command
 @_MODEL
 @click.option("--board", required=True, help="Board to compile for.")
-@click.option("--calibration", type=click.Path(path_type=Path), default=None,
-              help="Samples for quantizing: .npz with x, .npy, or a folder of images.")
-@click.option("--method", type=click.Choice(["mse", "minmax", "percentile"]), default="mse",
-              show_default=True, help="How calibration chooses ranges.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Samples for quantizing: .npz with x, .npy, or a folder of images.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["mse", "minmax", "percentile"]),
+    default="mse",
+    show_default=True,
+    help="How calibration chooses ranges.",
+)
 @_WEIGHT_BITS
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @click.option("--plan", type=click.Path(path_type=Path), default=None, help="A plan.json to use.")
@@ -214,6 +246,7 @@ def compile_(
     from .compiler.driver import compile_model, describe
     from .compiler.frontend import load
     from .compiler.report import tables
+
     chosen = _board(board)
     wanted = _goal(goal, chosen.target_mhz)
     _check_weight_bits(weight_bits)
@@ -222,15 +255,27 @@ def compile_(
     given = {"--calibration": calibration is not None, "--weight-bits": weight_bits != 8}
     if graph.quantized:
         for option in (option for option in given if given[option]):
-            err.print(f"note: {model} is quantized already; {option} is ignored",
-                      highlight=False, markup=False)
+            err.print(
+                f"note: {model} is quantized already; {option} is ignored",
+                highlight=False,
+                markup=False,
+            )
     elif calibration is not None:
         samples = read_samples(calibration, graph.inputs[0]).x
     with _steps() as step, _smallest_board(model, wanted, chosen, weight_bits):
-        compiled = compile_model(model, output, chosen.device, chosen.name, samples=samples,
-                                 goal=wanted, plan=plan, method=method,
-                                 weight_bits=weight_bits, argmax=argmax,
-                                 progress=step)
+        compiled = compile_model(
+            model,
+            output,
+            chosen.device,
+            chosen.name,
+            samples=samples,
+            goal=wanted,
+            plan=plan,
+            method=method,
+            weight_bits=weight_bits,
+            argmax=argmax,
+            progress=step,
+        )
     _report(output)
     summary = describe(compiled.network, model.name)
     _show(as_json, summary, *tables.compile(summary))
@@ -238,16 +283,30 @@ def compile_(
 
 @_command
 @_DIRECTORY
-@click.option("--input", "samples", type=click.Path(path_type=Path), required=True,
-              help="Samples: .npz with x, .npy, or a folder of images.")
+@click.option(
+    "--input",
+    "samples",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Samples: .npz with x, .npy, or a folder of images.",
+)
 @click.option("--frames", type=int, default=None, help="How many of them (default: all).")
-@click.option("--stall", type=float, default=0.0, show_default=True,
-              help="Chance of a stall, each cycle, at both ends.")
+@click.option(
+    "--stall",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Chance of a stall, each cycle, at both ends.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the stalls.")
 @click.option("--level", type=click.Choice(["rtl", "netlist"]), default="rtl", show_default=True)
 @click.option("--waves", type=click.Path(path_type=Path), default=None, help="Write waves (.fst).")
-@click.option("--simulator", type=click.Choice(["verilator", "icarus"]), default="verilator",
-              show_default=True)
+@click.option(
+    "--simulator",
+    type=click.Choice(["verilator", "icarus"]),
+    default="verilator",
+    show_default=True,
+)
 @_JSON
 def simulate(
     directory: Path,
@@ -264,17 +323,27 @@ def simulate(
     from .compiler.data import read_samples
     from .compiler.report import tables
     from .sim.simulate import simulate as run
+
     compiled = _open(directory)
     x = read_samples(samples, compiled.graph.inputs[0]).x
     with _steps() as step:
         netlist = None
         if level == "netlist":
             from .boards.netlist import netlist as synthesized
+
             netlist = synthesized(directory, _board(compiled.plan.board), step)
         step("building and running the simulator")
-        done = run(compiled, x, frames, stall=stall, seed=seed, waves=waves, simulator=simulator,
-                   netlist=netlist,
-                   progress=lambda n, of: step(f"simulating frame {n} of {of}", n / of))
+        done = run(
+            compiled,
+            x,
+            frames,
+            stall=stall,
+            seed=seed,
+            waves=waves,
+            simulator=simulator,
+            netlist=netlist,
+            progress=lambda n, of: step(f"simulating frame {n} of {of}", n / of),
+        )
     _report(directory)
     _show(as_json, done.summary, *tables.simulate(done.summary, _summary(directory, "compile")))
     return 0 if done.passed else 1
@@ -286,13 +355,15 @@ def simulate(
     "--seeds", type=int, default=None, help="Place and route with so many seeds, take the best."
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Seeds at a time.")
-@click.option("--target-mhz", "mhz", type=float, default=None,
-              help="Clock to reach (default: the board's).")
+@click.option(
+    "--target-mhz", "mhz", type=float, default=None, help="Clock to reach (default: the board's)."
+)
 @_JSON
 def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_json: bool) -> None:
     """Synthesis, place and route, bitstream."""
     from .boards.build import build as make
     from .compiler.report import tables
+
     _at_least(1, seeds=seeds, jobs=jobs, target_mhz=mhz)
     compiled = _open(directory)
     with _steps() as step:
@@ -313,6 +384,7 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
     from .compiler.data import read_samples
     from .compiler.report import tables
     from .sim.bench import bench as run
+
     compiled = _open(directory)
     x = read_samples(samples, compiled.graph.inputs[0]) if samples else None
     with _steps() as step:
@@ -323,14 +395,20 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
 
 @_command
 @_DIRECTORY
-@click.option("--data", "samples", type=click.Path(path_type=Path), required=True,
-              help="Samples x and labels y.")
+@click.option(
+    "--data",
+    "samples",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Samples x and labels y.",
+)
 @_JSON
 def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
     """Float against integers, layer by layer, and ONNX Runtime as the witness."""
     from .compiler.data import read_samples
     from .compiler.report import tables
     from .sim.accuracy import accuracy as run
+
     compiled = _open(directory)
     data = read_samples(samples, compiled.graph.inputs[0])
     with _steps() as step:
@@ -346,11 +424,20 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
 @click.option("--points", type=int, default=12, show_default=True)
 @click.option("--jobs", type=int, default=1, show_default=True)
 @click.option("--scheduler", default=None, help="Address of a Dask scheduler.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("explore"),
-              show_default=True)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("explore"), show_default=True
+)
 @_JSON
-def explore(model: Path, board: str, weight_bits: int, points: int, jobs: int,
-            scheduler: str | None, output: Path, as_json: bool) -> None:
+def explore(
+    model: Path,
+    board: str,
+    weight_bits: int,
+    points: int,
+    jobs: int,
+    scheduler: str | None,
+    output: Path,
+    as_json: bool,
+) -> None:
     """The design space: plans from the smallest to the fastest, Pareto table and plot."""
     from dataclasses import asdict
 
@@ -358,19 +445,34 @@ def explore(model: Path, board: str, weight_bits: int, points: int, jobs: int,
     from .compiler.plan.pareto import explore as run
     from .compiler.report import tables
     from .compiler.report.plot import design_space
+
     _at_least(1, points=points, jobs=jobs)
     _check_weight_bits(weight_bits)
     chosen = _board(board)
     graph = load(model)
     output.mkdir(parents=True, exist_ok=True)
     with _steps() as step:
-        found = [asdict(point) for point in run(
-            graph, chosen.device, chosen.name, points=points, jobs=jobs, scheduler=scheduler,
-            cache=output / "points.jsonl", weight_bits=weight_bits, progress=step)]
+        found = [
+            asdict(point)
+            for point in run(
+                graph,
+                chosen.device,
+                chosen.name,
+                points=points,
+                jobs=jobs,
+                scheduler=scheduler,
+                cache=output / "points.jsonl",
+                weight_bits=weight_bits,
+                progress=step,
+            )
+        ]
     device = chosen.device
-    design_space(found, output / "explore.png", title=f"{graph.name} on {chosen.title}",
-                 available={"lut": device.lut, "ff": device.ff, "dsp": device.dsp,
-                            "bram": device.bram})
+    design_space(
+        found,
+        output / "explore.png",
+        title=f"{graph.name} on {chosen.title}",
+        available={"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},
+    )
     summary = {"model": model.name, "board": chosen.name, "points": found}
     (output / "explore.json").write_text(json.dumps(summary, indent=1) + "\n")
     _show(as_json, summary, *tables.explore(found))
@@ -381,11 +483,13 @@ def explore(model: Path, board: str, weight_bits: int, points: int, jobs: int,
 def flash(directory: Path) -> None:
     """Load the bitstream into the board."""
     from .boards.flash import flash as load_bitstream
+
     summary = _built(directory)
     with _steps() as step:
         step("loading the bitstream")
-        load_bitstream(_board(summary["board"]), directory / summary["bitstream"],
-                       directory / "flash.log")
+        load_bitstream(
+            _board(summary["board"]), directory / summary["bitstream"], directory / "flash.log"
+        )
 
 
 @_command
@@ -399,16 +503,22 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
     from .boards.run import run_on_board
     from .compiler.data import read_samples
     from .sim import golden
+
     _at_least(1, frames=frames)
     compiled, built = _open(directory), _built(directory)
-    raw = golden.host_input(compiled.graph,
-                            read_samples(samples, compiled.graph.inputs[0]).x[:frames])
+    raw = golden.host_input(
+        compiled.graph, read_samples(samples, compiled.graph.inputs[0]).x[:frames]
+    )
     with _steps() as step:
         seen, cycles = run_on_board(compiled, built, port, raw, progress=step)
     expected = golden.run(compiled.graph, raw)[compiled.network.edges[-1].value]
-    summary = {"frames": len(raw), "values": int(expected.size),
-               "mismatches": int((expected != seen).sum()), "latency_cycles": cycles,
-               "how": "measured"}
+    summary = {
+        "frames": len(raw),
+        "values": int(expected.size),
+        "mismatches": int((expected != seen).sum()),
+        "latency_cycles": cycles,
+        "how": "measured",
+    }
     _show(as_json, summary, _listing("On the board", [summary]))
     return 1 if summary["mismatches"] else 0
 
@@ -436,9 +546,18 @@ def _listing(title: str, rows: list[dict[str, Any]]) -> Table:
     """A table of a row an entry; all have the same keys."""
     from .compiler.report.tables import table
     from .compiler.report.views import View
+
     words = frozenset(key for row in rows for key, cell in row.items() if isinstance(cell, str))
-    return table(View(title, tuple(rows[0]), tuple(
-        tuple("-" if cell is None else str(cell) for cell in row.values()) for row in rows), words))
+    return table(
+        View(
+            title,
+            tuple(rows[0]),
+            tuple(
+                tuple("-" if cell is None else str(cell) for cell in row.values()) for row in rows
+            ),
+            words,
+        )
+    )
 
 
 @_command
@@ -446,9 +565,20 @@ def _listing(title: str, rows: list[dict[str, Any]]) -> Table:
 def boards(as_json: bool) -> None:
     """The boards that are known."""
     from .boards import all_boards
-    rows = [{"name": b.name, "title": b.title, "part": b.part, "lut": b.device.lut,
-             "dsp": b.device.dsp, "products": b.device.multipliers, "bram": b.device.bram,
-             "target_mhz": b.target_mhz} for b in all_boards()]
+
+    rows = [
+        {
+            "name": b.name,
+            "title": b.title,
+            "part": b.part,
+            "lut": b.device.lut,
+            "dsp": b.device.dsp,
+            "products": b.device.multipliers,
+            "bram": b.device.bram,
+            "target_mhz": b.target_mhz,
+        }
+        for b in all_boards()
+    ]
     _show(as_json, {"boards": rows}, _listing("Boards", rows))
 
 
@@ -459,5 +589,6 @@ def tools(as_json: bool) -> None:
     from dataclasses import asdict
 
     from .compiler.tools import report
+
     rows = [asdict(status) for status in report()]
     _show(as_json, {"tools": rows}, _listing("Tools", rows))

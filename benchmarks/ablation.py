@@ -61,13 +61,22 @@ class Measures:
     sites: bool = True
 
 
-_NAMES = ("none", "+ block RAMs' own registers", "+ router1", "+ constants without registers",
-          "+ resets of few in logic", "+ no wide LUTs", "+ gates in adders",
-          "+ constants beside multipliers", "+ copies of registers kept",
-          "+ multipliers placed (all)")
-MEASURES = {name: Measures(*(n < taken for n in range(len(_NAMES) - 1)))
-            for taken, name in enumerate(_NAMES)} | {
-    "all but the kept copies": Measures(keep=False)}
+_NAMES = (
+    "none",
+    "+ block RAMs' own registers",
+    "+ router1",
+    "+ constants without registers",
+    "+ resets of few in logic",
+    "+ no wide LUTs",
+    "+ gates in adders",
+    "+ constants beside multipliers",
+    "+ copies of registers kept",
+    "+ multipliers placed (all)",
+)
+MEASURES = {
+    name: Measures(*(n < taken for n in range(len(_NAMES) - 1)))
+    for taken, name in enumerate(_NAMES)
+} | {"all but the kept copies": Measures(keep=False)}
 
 
 class Between(Elaboratable):
@@ -75,8 +84,14 @@ class Between(Elaboratable):
 
     def __init__(self, part: Any):
         self.part = part
-        members = [[Value.cast(value) for _, member, value in part.signature.flatten(part)
-                    if member.flow == flow] for flow in (In, Out)]
+        members = [
+            [
+                Value.cast(value)
+                for _, member, value in part.signature.flatten(part)
+                if member.flow == flow
+            ]
+            for flow in (In, Out)
+        ]
         self.inner_i, self.inner_o = Cat(members[0]), Cat(members[1])
         self.i, self.o = Signal(len(self.inner_i)), Signal(len(self.inner_o))
 
@@ -88,9 +103,19 @@ class Between(Elaboratable):
 
 
 def _array(_out: Path) -> tuple[str, str]:
-    config = ArrayConfig(simd=7, pe=4, folds=16, depth=512, lanes=1, x=signed(8), w=signed(8),
-                         acc=signed(24), family="ecp5", memory="block",
-                         sites=BOARD.device.dsp_sites)
+    config = ArrayConfig(
+        simd=7,
+        pe=4,
+        folds=16,
+        depth=512,
+        lanes=1,
+        x=signed(8),
+        w=signed(8),
+        acc=signed(24),
+        family="ecp5",
+        memory="block",
+        sites=BOARD.device.dsp_sites,
+    )
     rng = np.random.default_rng(0)
     weights = rng.integers(-127, 128, (config.pe, config.simd, config.depth))
     top = Between(SystolicArray(config, weights))
@@ -100,16 +125,23 @@ def _array(_out: Path) -> tuple[str, str]:
 def _network(name: str, out: Path) -> tuple[str, str]:
     network = NETWORKS[name]
     onnx.save(network.model(), out / f"{name}.onnx")
-    compile_model(out / f"{name}.onnx", out / "compiled", BOARD.device, BOARD.name,
-                  samples=network.calibration())
+    compile_model(
+        out / f"{name}.onnx",
+        out / "compiled",
+        BOARD.device,
+        BOARD.name,
+        samples=network.calibration(),
+    )
     return (out / "compiled" / "rtl" / "accelerator.il").read_text(), "accelerator"
 
 
 _FLOORPLAN = (_NAMES[0], *_NAMES[-2:], "all but the kept copies")
 #: what is routed, and with which measures
-SUBJECTS = {"bare array, 7 x 4": (_array, tuple(MEASURES)),
-            "digits": (partial(_network, "digits"), tuple(MEASURES)),
-            "ds_cnn": (partial(_network, "ds_cnn"), _FLOORPLAN)}
+SUBJECTS = {
+    "bare array, 7 x 4": (_array, tuple(MEASURES)),
+    "digits": (partial(_network, "digits"), tuple(MEASURES)),
+    "ds_cnn": (partial(_network, "ds_cnn"), _FLOORPLAN),
+}
 
 
 def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Iterator[float]:
@@ -119,10 +151,16 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
     (out / "subject.il").write_text(il)
     options = f"{'-nowidelut' if measures.narrow else ''} -nodsp -top {top}"
     tools.find("yosys").run(
-        ["-q", "-p", f"read_rtlil subject.il; {ANY_START if measures.constants else ''}; "
-                     f"{APART if measures.keep else ''}; "
-                     f"{synth_ecp5(options, SHARED if measures.shared else '')}"],
-        out, out / "yosys.log")
+        [
+            "-q",
+            "-p",
+            f"read_rtlil subject.il; {ANY_START if measures.constants else ''}; "
+            f"{APART if measures.keep else ''}; "
+            f"{synth_ecp5(options, SHARED if measures.shared else '')}",
+        ],
+        out,
+        out / "yosys.log",
+    )
     netlist = json.loads((out / "netlist.json").read_text())
     if measures.own:
         netlist, _ = pack(netlist)
@@ -139,10 +177,29 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
         report = out / f"{digest(text, router)}-{seed}.report"
         if not report.exists():
             tools.find("nextpnr-ecp5").run(
-                [BOARD.chip, "--package", BOARD.package, "--speed", BOARD.speed, "--json",
-                 "netlist.json", "--out-of-context", "--lpf-allow-unconstrained", "--freq",
-                 str(_TARGET_MHZ), "--timing-allow-fail", "--router", router, "--seed", str(seed),
-                 "--report", report.name], out, report.with_suffix(".log"))
+                [
+                    BOARD.chip,
+                    "--package",
+                    BOARD.package,
+                    "--speed",
+                    BOARD.speed,
+                    "--json",
+                    "netlist.json",
+                    "--out-of-context",
+                    "--lpf-allow-unconstrained",
+                    "--freq",
+                    str(_TARGET_MHZ),
+                    "--timing-allow-fail",
+                    "--router",
+                    router,
+                    "--seed",
+                    str(seed),
+                    "--report",
+                    report.name,
+                ],
+                out,
+                report.with_suffix(".log"),
+            )
         clocks = json.loads(report.read_text())["fmax"].values()
         yield min(clock["achieved"] for clock in clocks)
 
@@ -150,10 +207,20 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--only", multiple=True, type=click.Choice(list(SUBJECTS)), help="A subject.")
 @click.option("--seeds", type=click.IntRange(1), default=3, show_default=True)
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("out") / "ablation",
-              show_default=True)
-@click.option("--results", type=click.Path(path_type=Path), default=HERE / "ablation.md",
-              show_default="ablation.md beside this file", help="The page to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("out") / "ablation",
+    show_default=True,
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=HERE / "ablation.md",
+    show_default="ablation.md beside this file",
+    help="The page to write.",
+)
 def main(only: tuple[str, ...], seeds: int, output: Path, results: Path) -> None:
     """Route the subjects with and without each measure, and write the page."""
     output = output.absolute()
@@ -166,10 +233,13 @@ def main(only: tuple[str, ...], seeds: int, output: Path, results: Path) -> None
         il, top = make(folder)
         for name in track(names, subject, transient=True):
             clocks = list(route(il, top, MEASURES[name], seeds, folder))
-            rows.append(f"| {subject} | {name} | {statistics.median(clocks):.0f} | "
-                        f"{max(clocks):.0f} | {', '.join(f'{c:.0f}' for c in clocks)} |")
+            rows.append(
+                f"| {subject} | {name} | {statistics.median(clocks):.0f} | "
+                f"{max(clocks):.0f} | {', '.join(f'{c:.0f}' for c in clocks)} |"
+            )
     versions = ", ".join(f"{name} {tools.find(name).version}" for name in ("yosys", "nextpnr-ecp5"))
-    results.write_text(f"""# What each measure for the clock is worth
+    results.write_text(
+        f"""# What each measure for the clock is worth
 
 Made by `python benchmarks/ablation.py --seeds {seeds}`; do not edit. LFE5U-25F, speed grade 6, 28
 multipliers, each subject alone on the chip without a link to a host; {_TARGET_MHZ} MHz asked;
@@ -177,7 +247,10 @@ multipliers, each subject alone on the chip without a link to a host; {_TARGET_M
 
 | subject | measures | median | best | seeds |
 | --- | --- | --: | --: | --- |
-""" + "\n".join(rows) + "\n")
+"""
+        + "\n".join(rows)
+        + "\n"
+    )
 
 
 if __name__ == "__main__":

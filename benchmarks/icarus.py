@@ -35,15 +35,27 @@ def pace(compiled: Compiled, frame: NDArray[np.generic]) -> dict[str, Any]:
     verilog, work = compiled.directory / "rtl" / "accelerator.v", compiled.directory / "sim"
     icarus = simulator("icarus", Bench(verilog, source, sink, (), (MODELS,), {}), None)
     binary = built(icarus, work)
-    arguments = {"source_beats": max(1, round(PART * source.frame_beats)), "sink_beats": 0,
-                 "source_frame": source.frame_beats, "sink_frame": sink.frame_beats,
-                 "watchdog": _WATCHDOG}
+    arguments = {
+        "source_beats": max(1, round(PART * source.frame_beats)),
+        "sink_beats": 0,
+        "source_frame": source.frame_beats,
+        "sink_frame": sink.frame_beats,
+        "watchdog": _WATCHDOG,
+    }
     with TemporaryDirectory(prefix=".run-", dir=work) as folder:
         here = Path(folder)
         write_beats(here / "source.hex", source, golden.host_input(compiled.graph, frame))
-        icarus.start(binary, [f"+{name}={value}" for name, value in arguments.items()], here,
-                     work / "icarus.log")
+        icarus.start(
+            binary,
+            [f"+{name}={value}" for name, value in arguments.items()],
+            here,
+            work / "icarus.log",
+        )
         counters = json.loads((here / "counters.json").read_text())
-    return {"simulator": icarus.description, "beats_in": counters["beats_in"],
-            "cycles": counters["cycle"], "seconds": counters["seconds"],
-            "cycles_per_second": counters["cycle"] / counters["seconds"]}
+    return {
+        "simulator": icarus.description,
+        "beats_in": counters["beats_in"],
+        "cycles": counters["cycle"],
+        "seconds": counters["seconds"],
+        "cycles_per_second": counters["cycle"] / counters["seconds"],
+    }

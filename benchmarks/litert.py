@@ -35,8 +35,15 @@ __all__ = ["NotExpressible", "available", "references", "run", "write"]
 Array = NDArray[Any]
 
 #: the first version of each operator that takes int8 (of a dense layer: a scale a channel)
-_VERSIONS = {"CONV_2D": 3, "DEPTHWISE_CONV_2D": 3, "FULLY_CONNECTED": 12, "ADD": 2, "MEAN": 2,
-             "MAX_POOL_2D": 2, "RESHAPE": 1}
+_VERSIONS = {
+    "CONV_2D": 3,
+    "DEPTHWISE_CONV_2D": 3,
+    "FULLY_CONNECTED": 12,
+    "ADD": 2,
+    "MEAN": 2,
+    "MAX_POOL_2D": 2,
+    "RESHAPE": 1,
+}
 
 
 class NotExpressible(GatewrightError):
@@ -48,15 +55,17 @@ def available() -> bool:
     return schema is not None
 
 
-def references(graph: ir.Graph, x: Array, threads: tuple[int, ...],
-               seconds: float) -> dict[str, Any]:
+def references(
+    graph: ir.Graph, x: Array, threads: tuple[int, ...], seconds: float
+) -> dict[str, Any]:
     """``cpu``: a row for each number of threads, and the ``version``; ``x`` [n, *input shape] as
     the model has it.
     """
     model, frames = write(graph), _int8(graph, golden.host_input(graph, x))
-    return {"version": version("ai-edge-litert"),
-            "cpu": [measured("LiteRT int8", n, _runner(model, n), frames, 1, seconds)
-                    for n in threads]}
+    return {
+        "version": version("ai-edge-litert"),
+        "cpu": [measured("LiteRT int8", n, _runner(model, n), frames, 1, seconds) for n in threads],
+    }
 
 
 def run(graph: ir.Graph, raw: Array) -> Array:
@@ -79,6 +88,7 @@ def _runner(model: bytes, threads: int) -> Callable[[Array], Array]:
         interpreter.invoke()
         result: Array = interpreter.get_tensor(taken)
         return result
+
     return call
 
 
@@ -116,14 +126,26 @@ class _Writer:
         self._value(source)
         for op in graph:
             self._add(op)
-        part = schema.SubGraphT(tensors=self.tensors, operators=self.operators, name=graph.name,
-                                inputs=[self.places[source]], outputs=[self.places[sink]])
+        part = schema.SubGraphT(
+            tensors=self.tensors,
+            operators=self.operators,
+            name=graph.name,
+            inputs=[self.places[source]],
+            outputs=[self.places[sink]],
+        )
         names = {code: name for name, code in vars(schema.BuiltinOperator).items()}
         # a reader of an old format looks at the first code, which ends at 127
-        codes = [schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=min(code, 127),
-                                      version=_VERSIONS[names[code]]) for code in self.codes]
-        model = schema.ModelT(version=3, subgraphs=[part], buffers=self.buffers,
-                              operatorCodes=codes)
+        codes = [
+            schema.OperatorCodeT(
+                builtinCode=code,
+                deprecatedBuiltinCode=min(code, 127),
+                version=_VERSIONS[names[code]],
+            )
+            for code in self.codes
+        ]
+        model = schema.ModelT(
+            version=3, subgraphs=[part], buffers=self.buffers, operatorCodes=codes
+        )
         builder = flatbuffers.Builder(1 << 20)
         builder.Finish(model.Pack(builder), b"TFL3")
         return bytes(builder.Output())
@@ -140,15 +162,28 @@ class _Writer:
         inputs = [self.places[op.inputs[0]], *self._parameters(op)]
         activation = _activation(op.clamp)
         if shape.pixels == 1 and op.window == ir.Window():
-            self._operator(code.FULLY_CONNECTED, inputs, op.output, schema.FullyConnectedOptionsT(
-                fusedActivationFunction=activation))
+            self._operator(
+                code.FULLY_CONNECTED,
+                inputs,
+                op.output,
+                schema.FullyConnectedOptionsT(fusedActivationFunction=activation),
+            )
             return
-        window = {"padding": _padding(op.window, shape), "strideH": op.window.stride[0],
-                  "strideW": op.window.stride[1], "dilationHFactor": op.window.dilation[0],
-                  "dilationWFactor": op.window.dilation[1], "fusedActivationFunction": activation}
+        window = {
+            "padding": _padding(op.window, shape),
+            "strideH": op.window.stride[0],
+            "strideW": op.window.stride[1],
+            "dilationHFactor": op.window.dilation[0],
+            "dilationWFactor": op.window.dilation[1],
+            "fusedActivationFunction": activation,
+        }
         if op.depthwise:
-            self._operator(code.DEPTHWISE_CONV_2D, inputs, op.output,
-                           schema.DepthwiseConv2DOptionsT(depthMultiplier=1, **window))
+            self._operator(
+                code.DEPTHWISE_CONV_2D,
+                inputs,
+                op.output,
+                schema.DepthwiseConv2DOptionsT(depthMultiplier=1, **window),
+            )
         elif op.groups == 1:
             self._operator(code.CONV_2D, inputs, op.output, schema.Conv2DOptionsT(**window))
         else:
@@ -156,9 +191,12 @@ class _Writer:
 
     @_add.register
     def _(self, op: ir.Add) -> None:
-        self._operator(schema.BuiltinOperator.ADD, [self.places[name] for name in op.inputs],
-                       op.output, schema.AddOptionsT(
-                           fusedActivationFunction=_activation(op.clamp)))
+        self._operator(
+            schema.BuiltinOperator.ADD,
+            [self.places[name] for name in op.inputs],
+            op.output,
+            schema.AddOptionsT(fusedActivationFunction=_activation(op.clamp)),
+        )
 
     @_add.register
     def _(self, op: ir.AveragePool) -> None:
@@ -167,24 +205,38 @@ class _Writer:
         if op.window.kernel != (shape.height, shape.width) or any(op.window.pads):
             raise NotExpressible(f"{op.name}: an average over a part of the map")
         axes = self._constant(np.array([1, 2], np.int32))
-        self._operator(schema.BuiltinOperator.MEAN, [self.places[op.inputs[0]], axes], op.output,
-                       schema.ReducerOptionsT(keepDims=True))
+        self._operator(
+            schema.BuiltinOperator.MEAN,
+            [self.places[op.inputs[0]], axes],
+            op.output,
+            schema.ReducerOptionsT(keepDims=True),
+        )
 
     @_add.register
     def _(self, op: ir.MaxPool) -> None:
         window, shape = op.window, self.graph.shape(op.inputs[0])
-        self._operator(schema.BuiltinOperator.MAX_POOL_2D, [self.places[op.inputs[0]]], op.output,
-                       schema.Pool2DOptionsT(
-                           padding=_padding(window, shape), strideH=window.stride[0],
-                           strideW=window.stride[1], filterHeight=window.kernel[0],
-                           filterWidth=window.kernel[1]))
+        self._operator(
+            schema.BuiltinOperator.MAX_POOL_2D,
+            [self.places[op.inputs[0]]],
+            op.output,
+            schema.Pool2DOptionsT(
+                padding=_padding(window, shape),
+                strideH=window.stride[0],
+                strideW=window.stride[1],
+                filterHeight=window.kernel[0],
+                filterWidth=window.kernel[1],
+            ),
+        )
 
     @_add.register
     def _(self, op: ir.Reshape) -> None:
         shape = self._constant(np.array([1, *self.graph.shape(op.output).array], np.int32))
-        self._operator(schema.BuiltinOperator.RESHAPE, [self.places[op.inputs[0]], shape],
-                       op.output, schema.ReshapeOptionsT(
-                           newShape=[1, *self.graph.shape(op.output).array]))
+        self._operator(
+            schema.BuiltinOperator.RESHAPE,
+            [self.places[op.inputs[0]], shape],
+            op.output,
+            schema.ReshapeOptionsT(newShape=[1, *self.graph.shape(op.output).array]),
+        )
 
     # --- tensors ---
 
@@ -193,43 +245,70 @@ class _Writer:
         weight = op.weight.astype(np.int8)
         if op.depthwise:
             weight = np.ascontiguousarray(weight[..., 0].transpose(1, 2, 0)[None])
-        dense = (self.graph.shape(op.inputs[0]).pixels == 1 and op.window == ir.Window())
+        dense = self.graph.shape(op.inputs[0]).pixels == 1 and op.window == ir.Window()
         products = op.weight_scale * np.float32(self.graph.quant(op.inputs[0]).scale)
-        bias = np.rint([float(b) / float(s) for b, s in zip(op.exact_bias(), products, strict=True)]
-                       ).astype(np.int32)
-        return (self._constant(weight.reshape(op.channels, -1) if dense else weight,
-                               op.weight_scale, axis=3 if op.depthwise else 0),
-                self._constant(bias, products))
+        bias = np.rint(
+            [float(b) / float(s) for b, s in zip(op.exact_bias(), products, strict=True)]
+        ).astype(np.int32)
+        return (
+            self._constant(
+                weight.reshape(op.channels, -1) if dense else weight,
+                op.weight_scale,
+                axis=3 if op.depthwise else 0,
+            ),
+            self._constant(bias, products),
+        )
 
     def _value(self, name: str) -> int:
         scale, zero = _moved(self.graph.quant(name))
         quantization = schema.QuantizationParametersT(scale=[scale], zeroPoint=[zero])
-        self.places[name] = self._tensor((1, *self.graph.shape(name).array), np.dtype(np.int8), 0,
-                                         quantization)
+        self.places[name] = self._tensor(
+            (1, *self.graph.shape(name).array), np.dtype(np.int8), 0, quantization
+        )
         return self.places[name]
 
     def _constant(self, array: Array, scale: Array | None = None, axis: int = 0) -> int:
         self.buffers.append(schema.BufferT(data=np.frombuffer(array.tobytes(), np.uint8)))
-        quantization = None if scale is None else schema.QuantizationParametersT(
-            scale=scale.astype(np.float32), zeroPoint=np.zeros(len(scale), np.int64),
-            quantizedDimension=axis)
+        quantization = (
+            None
+            if scale is None
+            else schema.QuantizationParametersT(
+                scale=scale.astype(np.float32),
+                zeroPoint=np.zeros(len(scale), np.int64),
+                quantizedDimension=axis,
+            )
+        )
         return self._tensor(array.shape, array.dtype, len(self.buffers) - 1, quantization)
 
-    def _tensor(self, shape: tuple[int, ...], dtype: np.dtype[Any], buffer: int,
-                quantization: Any) -> int:
+    def _tensor(
+        self, shape: tuple[int, ...], dtype: np.dtype[Any], buffer: int, quantization: Any
+    ) -> int:
         kind = {"int8": schema.TensorType.INT8, "int32": schema.TensorType.INT32}[dtype.name]
-        self.tensors.append(schema.TensorT(shape=list(shape), type=kind, buffer=buffer,
-                                           name=f"t{len(self.tensors)}", quantization=quantization,
-                                           hasRank=True))
+        self.tensors.append(
+            schema.TensorT(
+                shape=list(shape),
+                type=kind,
+                buffer=buffer,
+                name=f"t{len(self.tensors)}",
+                quantization=quantization,
+                hasRank=True,
+            )
+        )
         return len(self.tensors) - 1
 
     def _operator(self, code: int, inputs: list[int], output: str, options: Any) -> None:
         if code not in self.codes:
             self.codes.append(code)
         kind = getattr(schema.BuiltinOptions, type(options).__name__.removesuffix("T"))
-        self.operators.append(schema.OperatorT(
-            opcodeIndex=self.codes.index(code), inputs=inputs, outputs=[self._value(output)],
-            builtinOptionsType=kind, builtinOptions=options))
+        self.operators.append(
+            schema.OperatorT(
+                opcodeIndex=self.codes.index(code),
+                inputs=inputs,
+                outputs=[self._value(output)],
+                builtinOptionsType=kind,
+                builtinOptions=options,
+            )
+        )
 
 
 def _activation(clamp: ir.Clamp) -> int:

@@ -44,16 +44,30 @@ class Builder:
         self.constants: list[onnx.TensorProto] = []
         self.shapes: dict[str, tuple[int, ...]] = {"input": shape}
 
-    def conv(self, x: str, channels: int, kernel: tuple[int, int] = (3, 3), stride: int = 1, *,
-             groups: int = 1, relu: bool = True) -> str:
+    def conv(
+        self,
+        x: str,
+        channels: int,
+        kernel: tuple[int, int] = (3, 3),
+        stride: int = 1,
+        *,
+        groups: int = 1,
+        relu: bool = True,
+    ) -> str:
         """Convolution with SAME padding."""
         depth, *size = self.shapes[x]
         pads = [same(n, k, stride) for n, k in zip(size, kernel, strict=True)]
         shape = (channels, *(-(-n // stride) for n in size))
         weight = self._weight((channels, depth // groups, *kernel), relu)
-        out = self._node("Conv", [x, weight, self._bias(channels)], shape,
-                         kernel_shape=list(kernel), strides=[stride, stride], group=groups,
-                         pads=[begin for begin, _ in pads] + [end for _, end in pads])
+        out = self._node(
+            "Conv",
+            [x, weight, self._bias(channels)],
+            shape,
+            kernel_shape=list(kernel),
+            strides=[stride, stride],
+            group=groups,
+            pads=[begin for begin, _ in pads] + [end for _, end in pads],
+        )
         return self.relu(out) if relu else out
 
     def separable(self, x: str, channels: int, stride: int = 1) -> str:
@@ -83,16 +97,18 @@ class Builder:
 
     def model(self, output: str) -> onnx.ModelProto:
         """The network up to ``output``; any number of frames."""
-        ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *self.shapes[name]])
-                 for name in ("input", output)]
+        ports = [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *self.shapes[name]])
+            for name in ("input", output)
+        ]
         graph = helper.make_graph(self.nodes, self.name, ports[:1], ports[1:], self.constants)
-        made = helper.make_model(graph, ir_version=8,
-                                 opset_imports=[helper.make_opsetid("", 13)])
+        made = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
         onnx.checker.check_model(made)
         return made
 
-    def _node(self, kind: str, inputs: list[str], shape: tuple[int, ...],
-              **attributes: object) -> str:
+    def _node(
+        self, kind: str, inputs: list[str], shape: tuple[int, ...], **attributes: object
+    ) -> str:
         name = f"{kind.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], name, **attributes))
         self.shapes[name] = shape
@@ -122,8 +138,10 @@ def count(model: onnx.ModelProto) -> tuple[int, int]:
     """Products a frame, and weights without biases, of convolutions and dense layers."""
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
-    sizes = {value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
-             for value in (*inferred.value_info, *inferred.output)}
+    sizes = {
+        value.name: [d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*inferred.value_info, *inferred.output)
+    }
     macs = weights = 0
     for node in model.graph.node:
         if node.op_type in ("Conv", "Gemm"):
@@ -160,8 +178,17 @@ def mobilenet() -> onnx.ModelProto:
     """Person detection at 96 x 96: MobileNetV1 of width 0.25."""
     net = Builder("mobilenet", 3, 96, 96)
     x = net.conv("input", 8, stride=2)
-    for channels, stride in ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2),
-                             *[(128, 1)] * 5, (256, 2), (256, 1)):
+    for channels, stride in (
+        (16, 1),
+        (32, 2),
+        (32, 1),
+        (64, 2),
+        (64, 1),
+        (128, 2),
+        *[(128, 1)] * 5,
+        (256, 2),
+        (256, 1),
+    ):
         x = net.separable(x, channels, stride)
     return net.model(net.softmax(net.dense(net.average(x), 2)))
 
@@ -197,8 +224,10 @@ def noise(frames: int, *shape: int, seed: int) -> Floats:
     image = shape if len(shape) > 1 else (5, shape[0] // 5)
     x = np.random.default_rng(seed).normal(size=(frames, *image))
     for axis in (-2, -1):
-        x = sum(tap * np.roll(x, shift, axis)
-                for tap, shift in zip((1, 4, 6, 4, 1), range(-2, 3), strict=True))
+        x = sum(
+            tap * np.roll(x, shift, axis)
+            for tap, shift in zip((1, 4, 6, 4, 1), range(-2, 3), strict=True)
+        )
     return (x / x.std()).reshape(frames, *shape).astype(np.float32)
 
 
@@ -244,11 +273,12 @@ class Network:
 NETWORKS = {
     "resnet8": Network("ResNet-8, CIFAR-10", resnet8, (3, 32, 32), 12_501_632, 77_360),
     "ds_cnn": Network("DS-CNN, keywords", ds_cnn, (1, 49, 10), 2_656_768, 22_016),
-    "mobilenet": Network("MobileNetV1 0.25, wake words", mobilenet, (3, 96, 96), 7_489_664,
-                         208_112),
+    "mobilenet": Network(
+        "MobileNetV1 0.25, wake words", mobilenet, (3, 96, 96), 7_489_664, 208_112
+    ),
     "autoencoder": Network("autoencoder, anomalies", autoencoder, (640,), 264_192, 264_192),
-    "digits": Network("digits (trained)", digits, (1, 28, 28), 390_432, 9_192,
-                      real_digits),
-    "digits_small": Network("digits_small (trained)", digits_small, (1, 28, 28), 24_064, 3_232,
-                            real_digits),
+    "digits": Network("digits (trained)", digits, (1, 28, 28), 390_432, 9_192, real_digits),
+    "digits_small": Network(
+        "digits_small (trained)", digits_small, (1, 28, 28), 24_064, 3_232, real_digits
+    ),
 }

@@ -1,5 +1,4 @@
-"""``results.md`` from what the steps left: our table, the CPU's, and figures that others published.
-"""
+"""``results.md`` from what the steps left: our table, the CPU's, and figures that others published."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,18 +45,32 @@ QUOTED = (
 
 def page(records: Sequence[Record], source: str) -> str:
     """The page; ``source`` is the hash of the sources as they are."""
-    return "\n\n".join([
-        "# Benchmark results",
-        "Made by `make bench`; do not edit. Networks: `benchmarks/networks.py` (MLPerf Tiny's "
-        f"topologies with weights drawn from seed {SEED}, 8 bits; trained digits). Nothing here "
-        "was measured on a board: **FPGA figures are cycles counted in simulation over the routed "
-        "clock**, from the first beat of a frame in to its last beat out, without the link to a "
-        "host. CPU figures are measured.",
-        "## FPGA", _fpga(records), *_fpga_notes(records, source),
-        "## Simulation", _simulation(records), _SIMULATION_NOTE,
-        "## CPU", _cpu(records), *_cpu_notes(records),
-        "## Published by others", _quoted(),
-        "## Where", _where(records)]) + "\n"
+    return (
+        "\n\n".join(
+            [
+                "# Benchmark results",
+                "Made by `make bench`; do not edit. Networks: `benchmarks/networks.py` (MLPerf Tiny's "
+                f"topologies with weights drawn from seed {SEED}, 8 bits; trained digits). Nothing here "
+                "was measured on a board: **FPGA figures are cycles counted in simulation over the routed "
+                "clock**, from the first beat of a frame in to its last beat out, without the link to a "
+                "host. CPU figures are measured.",
+                "## FPGA",
+                _fpga(records),
+                *_fpga_notes(records, source),
+                "## Simulation",
+                _simulation(records),
+                _SIMULATION_NOTE,
+                "## CPU",
+                _cpu(records),
+                *_cpu_notes(records),
+                "## Published by others",
+                _quoted(),
+                "## Where",
+                _where(records),
+            ]
+        )
+        + "\n"
+    )
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]], words: int) -> str:
@@ -90,10 +103,24 @@ def _pair(values: Sequence[str]) -> str:
 # --- FPGA ---------------------------------------------------------------------------------------
 
 
-_COLUMNS = ("network", "variant", "board", "bit-exact", "interval, cycles", "latency, cycles",
-            "Fmax median / best, MHz", "asked, MHz", "latency median / best, µs",
-            "frames/s median / best", "MAC utilization", "of the device", "DSP", "LUT",
-            "block RAM", "compile / simulate / build / bench, s")
+_COLUMNS = (
+    "network",
+    "variant",
+    "board",
+    "bit-exact",
+    "interval, cycles",
+    "latency, cycles",
+    "Fmax median / best, MHz",
+    "asked, MHz",
+    "latency median / best, µs",
+    "frames/s median / best",
+    "MAC utilization",
+    "of the device",
+    "DSP",
+    "LUT",
+    "block RAM",
+    "compile / simulate / build / bench, s",
+)
 
 
 def _fpga(records: Sequence[Record]) -> str:
@@ -103,15 +130,27 @@ def _fpga(records: Sequence[Record]) -> str:
 def _row(record: Record) -> list[str]:
     names = [record["title"], record["variant"], record["board"]]
     if not record["compile"]:
-        return [*names, "not compiled" if record["failed"] else "not run",
-                *[_NONE] * (len(_COLUMNS) - 4)]
+        return [
+            *names,
+            "not compiled" if record["failed"] else "not run",
+            *[_NONE] * (len(_COLUMNS) - 4),
+        ]
     exact, interval, latency = _cycles(record)
     macs, multipliers = record["compile"]["macs"], record["compile"]["multipliers"]
     whole = record["bench"].get("fpga", {}).get("device_multipliers")
-    return [*names, exact, _count(interval), _count(latency), *_clocked(record, interval, latency),
-            _percent(_share(macs, multipliers, interval)), _percent(_share(macs, whole, interval)),
-            _used(record, "dsp", share=True), _used(record, "lut"), _used(record, "bram"),
-            _seconds(record)]
+    return [
+        *names,
+        exact,
+        _count(interval),
+        _count(latency),
+        *_clocked(record, interval, latency),
+        _percent(_share(macs, multipliers, interval)),
+        _percent(_share(macs, whole, interval)),
+        _used(record, "dsp", share=True),
+        _used(record, "lut"),
+        _used(record, "bram"),
+        _seconds(record),
+    ]
 
 
 def _cycles(record: Record) -> tuple[str, int, int]:
@@ -120,10 +159,16 @@ def _cycles(record: Record) -> tuple[str, int, int]:
     if not seen:
         return "not simulated", planned["interval_cycles"], planned["latency_cycles"]
     if seen["mismatches"]:
-        return (f"NO: {seen['mismatches']} of {seen['values']}", planned["interval_cycles"],
-                planned["latency_cycles"])
-    return (f"yes, {seen['values']:,} values of {seen['frames_run']} frames",
-            seen["interval_cycles"], seen["latency_cycles"])
+        return (
+            f"NO: {seen['mismatches']} of {seen['values']}",
+            planned["interval_cycles"],
+            planned["latency_cycles"],
+        )
+    return (
+        f"yes, {seen['values']:,} values of {seen['frames_run']} frames",
+        seen["interval_cycles"],
+        seen["latency_cycles"],
+    )
 
 
 def _clocks(record: Record) -> list[float]:
@@ -139,14 +184,20 @@ def _clocked(record: Record, interval: int, latency: int) -> list[str]:
     clocks, built = _clocks(record), record["build"]
     if not clocks:
         asked = record["target_mhz"]
-        return ["build failed" if "build" in record["failed"] else _NOT_ROUTED, f"{asked:g}",
-                f"({_micro(latency / asked)})", f"({_count(asked * 1e6 / interval)})"]
+        return [
+            "build failed" if "build" in record["failed"] else _NOT_ROUTED,
+            f"{asked:g}",
+            f"({_micro(latency / asked)})",
+            f"({_count(asked * 1e6 / interval)})",
+        ]
     seeds = len(built["seeds"])
     met = "met" if built["timing_met"] else "NOT met"
-    return [f"{_pair([f'{mhz:.1f}' for mhz in clocks])}, {seeds} seed{'s' if seeds > 1 else ''}",
-            f"{built['target_mhz']:g}, {met}",
-            _pair([_micro(latency / mhz) for mhz in clocks]),
-            _pair([_count(mhz * 1e6 / interval) for mhz in clocks])]
+    return [
+        f"{_pair([f'{mhz:.1f}' for mhz in clocks])}, {seeds} seed{'s' if seeds > 1 else ''}",
+        f"{built['target_mhz']:g}, {met}",
+        _pair([_micro(latency / mhz) for mhz in clocks]),
+        _pair([_count(mhz * 1e6 / interval) for mhz in clocks]),
+    ]
 
 
 def _share(macs: int, multipliers: int | None, interval: int) -> float | None:
@@ -159,15 +210,19 @@ def _used(record: Record, resource: str, share: bool = False) -> str:
     if routed:
         used, there, mark = routed["used"], routed["available"], ""
     else:
-        used, there = record["compile"]["estimate"][resource], record["compile"]["available"][
-            resource]
+        used, there = (
+            record["compile"]["estimate"][resource],
+            record["compile"]["available"][resource],
+        )
         mark = "≈ "
     return f"{mark}{_count(used)}" + (f" ({100 * used / there:.0f} %)" if share else "")
 
 
 def _seconds(record: Record) -> str:
-    return " / ".join(f"{record['seconds'][step]:.0f}" if step in record["seconds"] else _NONE
-                      for step in ("compile", "simulate", "build", "bench"))
+    return " / ".join(
+        f"{record['seconds'][step]:.0f}" if step in record["seconds"] else _NONE
+        for step in ("compile", "simulate", "build", "bench")
+    )
 
 
 def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
@@ -177,17 +232,26 @@ def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
         "Variants: `dsp` multiplies in DSP blocks only (the default goal), `latency` in soft logic "
         "too; `small` is the default on a board whose block RAMs must be packed for it. MAC "
         "utilization: products of a frame over multipliers x interval; of the device: over all "
-        "8-bit products its DSP blocks can do, so that soft ones can lift it above 100 %."]
+        "8-bit products its DSP blocks can do, so that soft ones can lift it above 100 %.",
+    ]
     lines.append("Seconds are wall-clock time of each step, other work on the machine included.")
     if any(not record["build"] for record in records):
-        lines.append("Not routed: figures in brackets are for the clock that is asked for, and "
-                     "≈ marks the plan's estimate.")
-    old = [f"{record['network']}-{record['variant']}" for record in records
-           if record["compile"] and record["source"] != source]
+        lines.append(
+            "Not routed: figures in brackets are for the clock that is asked for, and "
+            "≈ marks the plan's estimate."
+        )
+    old = [
+        f"{record['network']}-{record['variant']}"
+        for record in records
+        if record["compile"] and record["source"] != source
+    ]
     if old:
         lines.append(f"Of an earlier state of the sources: {', '.join(old)}.")
-    lines += [f"{record['network']}-{record['variant']}, {step} failed: {why}"
-              for record in records for step, why in record["failed"].items()]
+    lines += [
+        f"{record['network']}-{record['variant']}, {step} failed: {why}"
+        for record in records
+        for step, why in record["failed"].items()
+    ]
     return ["\n".join(f"- {line}" for line in lines)]
 
 
@@ -198,7 +262,8 @@ _SIMULATION_NOTE = (
     "compared; cycles a second on one core, other work on the machine included. HDL sources and "
     "sinks move the beats. Icarus, an interpreter, runs the same RTL and bench for the first "
     f"{_percent(PART)} of a frame; stages far from the input are idle for much of that, to its "
-    "advantage.")
+    "advantage."
+)
 
 
 def _simulation(records: Sequence[Record]) -> str:
@@ -209,12 +274,30 @@ def _simulation(records: Sequence[Record]) -> str:
         if not seen:
             continue
         pace = seen["cycles_per_second"]
-        rows.append([record["title"], record["variant"], _count(seen["cycles"]),
-                     _count(seen["build_seconds"]), _count(pace),
-                     _count(slow["cycles_per_second"]) if slow else _NONE,
-                     f"{pace / slow['cycles_per_second']:.0f}x" if slow else _NONE])
-    return _table(["network", "variant", "cycles simulated", "build, s", "Verilator, cycles/s",
-                   "Icarus, cycles/s", "ratio"], rows, 2)
+        rows.append(
+            [
+                record["title"],
+                record["variant"],
+                _count(seen["cycles"]),
+                _count(seen["build_seconds"]),
+                _count(pace),
+                _count(slow["cycles_per_second"]) if slow else _NONE,
+                f"{pace / slow['cycles_per_second']:.0f}x" if slow else _NONE,
+            ]
+        )
+    return _table(
+        [
+            "network",
+            "variant",
+            "cycles simulated",
+            "build, s",
+            "Verilator, cycles/s",
+            "Icarus, cycles/s",
+            "ratio",
+        ],
+        rows,
+        2,
+    )
 
 
 # --- CPU ----------------------------------------------------------------------------------------
@@ -231,7 +314,8 @@ def _cpu(records: Sequence[Record]) -> str:
             if entry["name"] != _GOLDEN:
                 measured.setdefault(record["title"], {}).setdefault(
                     (entry["name"], entry["threads"]),
-                    f"{_micro(entry['latency_us'])} ({_count(entry['fps'])}/s)")
+                    f"{_micro(entry['latency_us'])} ({_count(entry['fps'])}/s)",
+                )
     if not measured:
         return "Not measured."
     kinds = list(dict.fromkeys(kind for row in measured.values() for kind in row))
@@ -244,23 +328,33 @@ def _cpu_notes(records: Sequence[Record]) -> list[str]:
     lines = [
         "Microseconds a frame, one at a time (median); in brackets frames a second, the better of "
         "that and batches of 32 (LiteRT: no batches). The networks are those of the first variant "
-        "of each, the frames test frames in turn."]
+        "of each, the frames test frames in turn."
+    ]
     if any(record["litert"] for record in records):
-        lines.append("LiteRT (XNNPACK) runs the same integer network, written as a .tflite by "
-                     "`benchmarks/litert.py`; without the conversions to and from float and "
-                     "without Softmax, which ONNX Runtime's figures have.")
+        lines.append(
+            "LiteRT (XNNPACK) runs the same integer network, written as a .tflite by "
+            "`benchmarks/litert.py`; without the conversions to and from float and "
+            "without Softmax, which ONNX Runtime's figures have."
+        )
     else:
         lines.append("LiteRT: not installed (`pip install ai-edge-litert`).")
-    noted = [record["load"].get(step) for record in records for step in ("bench", "litert")
-             if record[step]]
+    noted = [
+        record["load"].get(step)
+        for record in records
+        for step in ("bench", "litert")
+        if record[step]
+    ]
     if noted:
         known = [load for load in noted if load is not None]
-        seen = (f"{min(known):g} to {max(known):g}" if len(known) == len(noted)
-                else "not noted for all")
+        seen = (
+            f"{min(known):g} to {max(known):g}" if len(known) == len(noted) else "not noted for all"
+        )
         cores = max(record["bench"]["machine"]["cores"] for record in records if record["bench"])
-        lines.append("Other work on the machine counts against the CPU, most of all with several "
-                     f"threads and in batches. Load average before each measurement: {seen}, on "
-                     f"{cores} cores. At rest, `--again bench --again litert` measures anew.")
+        lines.append(
+            "Other work on the machine counts against the CPU, most of all with several "
+            f"threads and in batches. Load average before each measurement: {seen}, on "
+            f"{cores} cores. At rest, `--again bench --again litert` measures anew."
+        )
     return ["\n".join(f"- {line}" for line in lines)]
 
 
@@ -269,12 +363,14 @@ def _cpu_notes(records: Sequence[Record]) -> list[str]:
 
 def _quoted() -> str:
     rows = [[one.benchmark, one.who, one.conditions, _micro(one.latency_us)] for one in QUOTED]
-    return (_table(["MLPerf Tiny benchmark", "who", "conditions", "latency, µs"], rows, 3)
-            + "\n\nQuoted, not measured here: MLPerf Tiny, single stream, a whole board with its "
-            "input and output. Ours is the accelerator alone, in simulation, with weights that are "
-            "not trained. GAP9's figures and hls4ml's of image classification follow from the "
-            "median rates in the result files of MLPerf Tiny 1.0 (closed and open division); the "
-            "others are quoted as given.")
+    return (
+        _table(["MLPerf Tiny benchmark", "who", "conditions", "latency, µs"], rows, 3)
+        + "\n\nQuoted, not measured here: MLPerf Tiny, single stream, a whole board with its "
+        "input and output. Ours is the accelerator alone, in simulation, with weights that are "
+        "not trained. GAP9's figures and hls4ml's of image classification follow from the "
+        "median rates in the result files of MLPerf Tiny 1.0 (closed and open division); the "
+        "others are quoted as given."
+    )
 
 
 # --- where --------------------------------------------------------------------------------------

@@ -59,31 +59,73 @@ err = Console(stderr=True, soft_wrap=True)
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--only", multiple=True, metavar="NAME",
-              help="A network (resnet8) or an entry (resnet8-dsp); may be repeated.")
-@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True,
-              help="Place and route with so many seeds.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
-              help="Seeds at a time.")
-@click.option("--frames", type=click.IntRange(1), default=4, show_default=True,
-              help="Frames to simulate.")
-@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=1.0, show_default=True,
-              help="For each measurement of the CPU.")
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="NAME",
+    help="A network (resnet8) or an entry (resnet8-dsp); may be repeated.",
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(1),
+    default=5,
+    show_default=True,
+    help="Place and route with so many seeds.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Seeds at a time."
+)
+@click.option(
+    "--frames", type=click.IntRange(1), default=4, show_default=True, help="Frames to simulate."
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="For each measurement of the CPU.",
+)
 @click.option("--no-build", is_flag=True, help="Route nothing; what was routed before is shown.")
-@click.option("--again", multiple=True, type=click.Choice(STEPS),
-              help="A step to take anew, though it is kept (bench: on a machine at rest).")
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("out") / "bench",
-              show_default=True)
-@click.option("--results", type=click.Path(path_type=Path), default=HERE / "results.md",
-              show_default="results.md beside run.py", help="The page to write.")
-def main(only: tuple[str, ...], seeds: int, jobs: int, frames: int, seconds: float, no_build: bool,
-         again: tuple[str, ...], output: Path, results: Path) -> None:
+@click.option(
+    "--again",
+    multiple=True,
+    type=click.Choice(STEPS),
+    help="A step to take anew, though it is kept (bench: on a machine at rest).",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("out") / "bench",
+    show_default=True,
+)
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    default=HERE / "results.md",
+    show_default="results.md beside run.py",
+    help="The page to write.",
+)
+def main(
+    only: tuple[str, ...],
+    seeds: int,
+    jobs: int,
+    frames: int,
+    seconds: float,
+    no_build: bool,
+    again: tuple[str, ...],
+    output: Path,
+    results: Path,
+) -> None:
     """Compile, simulate, build and bench the networks, and write the page of results."""
     chosen = [entry for entry in ENTRIES if not only or {entry.network, entry.name} & set(only)]
     unknown = set(only) - {name for entry in ENTRIES for name in (entry.network, entry.name)}
     if unknown:
-        raise click.BadParameter(f"{', '.join(sorted(unknown))}; choose from "
-                                 f"{', '.join(entry.name for entry in ENTRIES)}", param_hint="only")
+        raise click.BadParameter(
+            f"{', '.join(sorted(unknown))}; choose from "
+            f"{', '.join(entry.name for entry in ENTRIES)}",
+            param_hint="only",
+        )
     settings = Settings(frames, seeds, jobs, not no_build, seconds, again)
     output.mkdir(parents=True, exist_ok=True)
     try:
@@ -103,8 +145,14 @@ def main(only: tuple[str, ...], seeds: int, jobs: int, frames: int, seconds: flo
 @contextmanager
 def _steps() -> Iterator[Progress]:
     """A progress line on standard error; where that is no terminal, a line a step."""
-    with Bar(SpinnerColumn(), TextColumn("{task.description}", markup=False),
-             BarColumn(bar_width=24), TimeElapsedColumn(), console=err, transient=True) as progress:
+    with Bar(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+    ) as progress:
         task = progress.add_task("", total=None)
 
         def step(what: str, fraction: float | None) -> None:

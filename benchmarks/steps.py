@@ -1,7 +1,7 @@
 """The steps of one entry (compile to bench, Icarus, LiteRT), each kept until its inputs change.
 
-    OUT/resnet8-dsp/       what `gatewright compile` and the later steps write
-    OUT/resnet8-dsp.json   what each step was made from (a hash), its seconds, or why it failed
+OUT/resnet8-dsp/       what `gatewright compile` and the later steps write
+OUT/resnet8-dsp.json   what each step was made from (a hash), its seconds, or why it failed
 """
 
 import json
@@ -88,22 +88,29 @@ def record(entry: Entry, out: Path) -> Summary:
     network = NETWORKS[entry.network]
     done = [step for step in STEPS if "seconds" in kept.get(step, {})]
     return {
-        **asdict(entry), "title": network.title, "source": kept.get("source"),
+        **asdict(entry),
+        "title": network.title,
+        "source": kept.get("source"),
         "load": kept.get("load", {}),
         "seconds": {step: kept[step]["seconds"] for step in done},
         "failed": {step: kept[step]["error"] for step in kept if "error" in kept[step]},
-        **{step: _read(out / entry.name / f"{step}.json") if step in done else {}
-           for step in STEPS},
+        **{
+            step: _read(out / entry.name / f"{step}.json") if step in done else {} for step in STEPS
+        },
     }
 
 
 def source_hash(*folders: str) -> str:
     """Of everything in the package that results can depend on, or of those ``folders`` of it."""
-    files = [path for folder in folders or ("boards", "compiler", "hw", "sim")
-             for path in sorted((PACKAGE / folder).rglob("*"))
-             if path.suffix in (".py", ".v", ".sv")]
-    return digest(*(part for path in files
-                    for part in (str(path.relative_to(PACKAGE)), path.read_bytes())))
+    files = [
+        path
+        for folder in folders or ("boards", "compiler", "hw", "sim")
+        for path in sorted((PACKAGE / folder).rglob("*"))
+        if path.suffix in (".py", ".v", ".sv")
+    ]
+    return digest(
+        *(part for path in files for part in (str(path.relative_to(PACKAGE)), path.read_bytes()))
+    )
 
 
 @dataclass
@@ -131,12 +138,17 @@ class _Run:
         if icarus.available():
             self._step("icarus", made, lambda: self._icarus(compiled))
         if self.settings.build and self._step(
-                "build", made, self._build, str(self.entry.target_mhz), str(self.settings.seeds)):
+            "build", made, self._build, str(self.entry.target_mhz), str(self.settings.seeds)
+        ):
             self._keep(build=self.kept["build"] | self._spent())
         seconds = str(self.settings.seconds)
-        self._step("bench", made, lambda: self._bench(compiled), seconds,
-                   *(_text(self.directory / f"{step}.json")
-                     for step in ("compile", "simulate", "build")))
+        self._step(
+            "bench",
+            made,
+            lambda: self._bench(compiled),
+            seconds,
+            *(_text(self.directory / f"{step}.json") for step in ("compile", "simulate", "build")),
+        )
         if litert.available():
             self._step("litert", made, lambda: self._litert(compiled), seconds)
 
@@ -170,8 +182,12 @@ class _Run:
     def _compile_inputs(self) -> tuple[str | bytes, ...]:
         self.model = self.network.model()
         self.samples = self.network.calibration()
-        return (self.model.SerializeToString(), self.samples.tobytes(), self.entry.board,
-                repr(self.variant))
+        return (
+            self.model.SerializeToString(),
+            self.samples.tobytes(),
+            self.entry.board,
+            repr(self.variant),
+        )
 
     def _compile(self) -> None:
         """Compile afresh; where that gives other hardware, later results are dropped, all but the
@@ -183,9 +199,16 @@ class _Run:
         fresh, kept = self.out / f".{self.entry.name}.new", self.kept
         self.kept = {}  # and so it stays where the compile fails
         shutil.rmtree(fresh, ignore_errors=True)
-        compile_model(path, fresh, self.board.device, self.entry.board, samples=self.samples,
-                      goal=self.variant.goal, progress=self._announce("compile"),
-                      **self.variant.options)
+        compile_model(
+            path,
+            fresh,
+            self.board.device,
+            self.entry.board,
+            samples=self.samples,
+            goal=self.variant.goal,
+            progress=self._announce("compile"),
+            **self.variant.options,
+        )
         same = self._made(fresh) == self._made(self.directory)
         if same:
             self.kept = kept
@@ -198,12 +221,18 @@ class _Run:
     def _made(self, directory: Path) -> str:
         """Of the hardware and the network that a compile left, and of the code that runs them."""
         files = directory / "rtl" / "accelerator.il", directory / "model.int8.onnx"
-        return digest(source_hash("boards", "sim"),
-                      *(path.read_bytes() for path in files if path.exists()))
+        return digest(
+            source_hash("boards", "sim"), *(path.read_bytes() for path in files if path.exists())
+        )
 
     def _simulate(self, compiled: Compiled) -> None:
-        simulate(compiled, self.network.frames(self.settings.frames), progress=lambda n, of:
-                 self.progress(f"{self.entry.name}: simulate, frame {n} of {of}", n / of))
+        simulate(
+            compiled,
+            self.network.frames(self.settings.frames),
+            progress=lambda n, of: self.progress(
+                f"{self.entry.name}: simulate, frame {n} of {of}", n / of
+            ),
+        )
 
     def _icarus(self, compiled: Compiled) -> None:
         found = icarus.pace(compiled, self.network.frames(1))
@@ -217,9 +246,16 @@ class _Run:
         """
         began = perf_counter()
         try:
-            build(self.directory, self.board, self.entry.target_mhz, seeds=self.settings.seeds,
-                  jobs=self.settings.jobs, progress=lambda what, part: self.progress(
-                      f"{self.entry.name}: build, {what}", part))
+            build(
+                self.directory,
+                self.board,
+                self.entry.target_mhz,
+                seeds=self.settings.seeds,
+                jobs=self.settings.jobs,
+                progress=lambda what, part: self.progress(
+                    f"{self.entry.name}: build, {what}", part
+                ),
+            )
         except TimingError as error:
             self.progress(f"{self.entry.name}: {error}", 1.0)
         finally:
@@ -228,14 +264,23 @@ class _Run:
     def _bench(self, compiled: Compiled) -> None:
         self._note_load("bench")
         samples = Samples(self.network.frames(CPU_FRAMES))
-        bench(compiled, samples, self.entry.target_mhz, progress=self._announce("bench"),
-              seconds=self.settings.seconds)
+        bench(
+            compiled,
+            samples,
+            self.entry.target_mhz,
+            progress=self._announce("bench"),
+            seconds=self.settings.seconds,
+        )
 
     def _litert(self, compiled: Compiled) -> None:
         self._note_load("litert")
         cores = _read(self.directory / "bench.json")["machine"]["cores"]
-        found = litert.references(compiled.graph, self.network.frames(CPU_FRAMES),
-                                  tuple(sorted({1, cores})), self.settings.seconds)
+        found = litert.references(
+            compiled.graph,
+            self.network.frames(CPU_FRAMES),
+            tuple(sorted({1, cores})),
+            self.settings.seconds,
+        )
         (self.directory / "litert.json").write_text(json.dumps(found, indent=1) + "\n")
 
     def _note_load(self, step: str) -> None:
@@ -250,8 +295,9 @@ class _Run:
         folder = self.directory / "build"
         folder.mkdir(exist_ok=True)
         before = self._spent().get("seconds", 0.0)
-        (folder / "spent.json").write_text(json.dumps(
-            {"design": self._design(), "seconds": round(before + seconds, 1)}) + "\n")
+        (folder / "spent.json").write_text(
+            json.dumps({"design": self._design(), "seconds": round(before + seconds, 1)}) + "\n"
+        )
 
     def _spent(self) -> Summary:
         """``seconds``, if a build of just this design has begun."""

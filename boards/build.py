@@ -38,9 +38,9 @@ SEEDS_UNTIL_MET = 8
 _INTERFACE = "beats_in", "bits_in", "beats_out", "bits_out"
 _TOLERANCE = 1e-6
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
-_HOPELESS = 2     # failures in a row: the seed is not to blame
+_HOPELESS = 2  # failures in a row: the seed is not to blame
 _PATIENCE_SECONDS = 480.0  # a router that is silent for longer goes round in circles
-_ANEW = 1000      # a seed is placed anew then, from this far on
+_ANEW = 1000  # a seed is placed anew then, from this far on
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,15 @@ class _Flow:
     routers: tuple[str, str] = ("router1", "router2")
 
 
-def build(directory: Path, board: Board, target_mhz: float | None = None, *,
-          seeds: int | None = None, jobs: int = 1, progress: Progress | None = None) -> BuildResult:
+def build(
+    directory: Path,
+    board: Board,
+    target_mhz: float | None = None,
+    *,
+    seeds: int | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> BuildResult:
     """Build ``directory``'s accelerator for ``board``: a bitstream and ``build.json``.
 
     Without ``seeds``, seeds are tried until one meets timing (eight at most); with it, exactly so
@@ -110,8 +117,9 @@ def build(directory: Path, board: Board, target_mhz: float | None = None, *,
     no seed meets the clock, ``ToolError`` when a tool is missing or fails, ``DataError`` when
     ``directory`` holds no accelerator.
     """
-    return _Build(directory, board, target_mhz or board.target_mhz, seeds, jobs,
-                  _one_at_a_time(progress)).run()
+    return _Build(
+        directory, board, target_mhz or board.target_mhz, seeds, jobs, _one_at_a_time(progress)
+    ).run()
 
 
 def _silent(_stage: str, _fraction: float | None) -> None:
@@ -126,6 +134,7 @@ def _one_at_a_time(progress: Progress | None) -> Progress:
     def call(stage: str, fraction: float | None) -> None:
         with lock:
             progress(stage, fraction)
+
     return call
 
 
@@ -136,19 +145,25 @@ def _cells(netlist: Path) -> list[Cell]:
     """Every cell of the flat netlist's top."""
     modules = read_json(netlist)["modules"].values()
     top = next(module for module in modules if "top" in module["attributes"])
-    return [Cell(cell["type"], {key: str(value).strip() for key, value
-                                in cell["parameters"].items()})
-            for cell in top["cells"].values()]
+    return [
+        Cell(cell["type"], {key: str(value).strip() for key, value in cell["parameters"].items()})
+        for cell in top["cells"].values()
+    ]
 
 
 def _check_fit(counts: Mapping[str, int], board: Board) -> None:
     device = board.device
     room = _room(device)
-    short = [f"{counts[name]} {name.upper()} of {room[name]}" for name in counts
-             if counts[name] > room[name]]
+    short = [
+        f"{counts[name]} {name.upper()} of {room[name]}"
+        for name in counts
+        if counts[name] > room[name]
+    ]
     if short:
-        raise FitError(f"the design does not fit {board.name}: it needs {', '.join(short)}. "
-                       "Compile with --goal area, with fewer multipliers, or for a larger board")
+        raise FitError(
+            f"the design does not fit {board.name}: it needs {', '.join(short)}. "
+            "Compile with --goal area, with fewer multipliers, or for a larger board"
+        )
 
 
 def _room(device: Device) -> dict[str, int]:
@@ -185,10 +200,12 @@ class _Build:
         self.pll = choose(self.board, self.target_mhz)
         self.clock_mhz = self.pll.output_mhz
         if self.clock_mhz < self.target_mhz:
-            self.progress(f"clock: {self.clock_mhz:.3f} MHz, the nearest to {self.target_mhz:g} "
-                          f"MHz that {self.board.name} can make", None)
-        self.tools = {name: tools.find(name)
-                      for name in ("yosys", self.flow.place, self.flow.pack)}
+            self.progress(
+                f"clock: {self.clock_mhz:.3f} MHz, the nearest to {self.target_mhz:g} "
+                f"MHz that {self.board.name} can make",
+                None,
+            )
+        self.tools = {name: tools.find(name) for name in ("yosys", self.flow.place, self.flow.pack)}
 
         link, netlist = self._netlist()
         limit = lowest(self.board.family, self.board.speed, _cells(netlist / "netlist.json"))
@@ -197,15 +214,26 @@ class _Build:
         fmax = min(best.fmax_mhz, limit.mhz)
         met = best.others_met and fmax >= self.clock_mhz * (1 - _TOLERANCE)
         bitstream = self._bitstream(best) if met else None
-        speeds = {one.seed: round(one.fmax_mhz, 3)
-                  for one in sorted(routed, key=lambda one: one.seed)}
+        speeds = {
+            one.seed: round(one.fmax_mhz, 3) for one in sorted(routed, key=lambda one: one.seed)
+        }
         result = BuildResult(
-            board=self.board.name, fmax_mhz=round(fmax, 3), target_mhz=self.target_mhz,
-            clock_mhz=self.clock_mhz, timing_met=met, utilization=self._utilization(best, netlist),
-            bitstream=bitstream, tools={tool.name: tool.version for tool in self.tools.values()},
-            seed=best.seed, seeds=speeds, median_mhz=round(statistics.median(speeds.values()), 3),
-            limit_mhz=limit.mhz, limit_reason=limit.reason, link=link,
-            wall_seconds=round(time.monotonic() - started, 1))
+            board=self.board.name,
+            fmax_mhz=round(fmax, 3),
+            target_mhz=self.target_mhz,
+            clock_mhz=self.clock_mhz,
+            timing_met=met,
+            utilization=self._utilization(best, netlist),
+            bitstream=bitstream,
+            tools={tool.name: tool.version for tool in self.tools.values()},
+            seed=best.seed,
+            seeds=speeds,
+            median_mhz=round(statistics.median(speeds.values()), 3),
+            limit_mhz=limit.mhz,
+            limit_reason=limit.reason,
+            link=link,
+            wall_seconds=round(time.monotonic() - started, 1),
+        )
         if not met:
             self._remove_bitstreams()
         write_json(self.directory / "build.json", asdict(result))
@@ -244,16 +272,22 @@ class _Build:
     def _link(self, *, buffered: bool) -> LinkConfig:
         identity = hashlib.sha256(self._accelerator().read_bytes()).digest()[:8]
         interface = self._compiled("rtl/interface.json", *_INTERFACE)
-        return LinkConfig(**interface, clock_hz=round(self.clock_mhz * 1e6),
-                          link_hz=round((self.pll.beside_mhz or 0) * 1e6),
-                          baud=self.board.uart_baud, buffered=buffered,
-                          design_id=int.from_bytes(identity, "little"))
+        return LinkConfig(
+            **interface,
+            clock_hz=round(self.clock_mhz * 1e6),
+            link_hz=round((self.pll.beside_mhz or 0) * 1e6),
+            baud=self.board.uart_baud,
+            buffered=buffered,
+            design_id=int.from_bytes(identity, "little"),
+        )
 
     def _accelerator(self) -> Path:
         path = self.directory / "rtl" / "accelerator.il"
         if not path.is_file():
-            raise DataError(f"{self.directory} holds no rtl/accelerator.il: run `gatewright "
-                            "compile` first, with -o naming this folder")
+            raise DataError(
+                f"{self.directory} holds no rtl/accelerator.il: run `gatewright "
+                "compile` first, with -o naming this folder"
+            )
         return path
 
     def _compiled(self, file: str, *keys: str) -> dict[str, int]:
@@ -263,8 +297,10 @@ class _Build:
             found = read_json(path)
             return {key: int(found[key]) for key in keys}
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path} must hold the numbers {', '.join(keys)} ({error!r}): run "
-                            "`gatewright compile` again") from error
+            raise DataError(
+                f"{path} must hold the numbers {', '.join(keys)} ({error!r}): run "
+                "`gatewright compile` again"
+            ) from error
 
     def _synthesized(self, link: LinkConfig) -> tuple[Path, Mapping[str, int]]:
         top = Top(self.board, self.pll, link)
@@ -273,16 +309,26 @@ class _Build:
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "top.il").write_text(text)
-        counts = synthesis.synthesize([self._accelerator(), folder / "top.il"], self.board.family,
-                                      folder, "top", progress=self.progress)
+        counts = synthesis.synthesize(
+            [self._accelerator(), folder / "top.il"],
+            self.board.family,
+            folder,
+            "top",
+            progress=self.progress,
+        )
         return folder, counts
 
     # --- place and route ---
 
     def _route(self, netlist: Path, limit: Limit) -> list[_Routed]:
         constraints = self.flow.constraints(self.board)
-        key = digest((netlist / "netlist.json").read_bytes(), constraints, *self._route_flags(),
-                     *self.flow.routers, self.tools[self.flow.place].version)
+        key = digest(
+            (netlist / "netlist.json").read_bytes(),
+            constraints,
+            *self._route_flags(),
+            *self.flow.routers,
+            self.tools[self.flow.place].version,
+        )
         folder = self.work / f"route-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pins").write_text(constraints)
@@ -308,10 +354,14 @@ class _Build:
                         if not done and len(failed) >= _HOPELESS:
                             self.stop.set()
                         continue
-                    self.progress(f"seed {done[-1].seed}: {done[-1].fmax_mhz:.1f} MHz",
-                                  len(done) / len(seeds))
-                    if (self.seeds is None and done[-1].others_met
-                            and done[-1].fmax_mhz >= self.clock_mhz):
+                    self.progress(
+                        f"seed {done[-1].seed}: {done[-1].fmax_mhz:.1f} MHz", len(done) / len(seeds)
+                    )
+                    if (
+                        self.seeds is None
+                        and done[-1].others_met
+                        and done[-1].fmax_mhz >= self.clock_mhz
+                    ):
                         self.stop.set()
             finally:
                 self.stop.set()
@@ -323,9 +373,11 @@ class _Build:
         """The error as it is, or as one of size where the tool ran out of places."""
         if not any(words in str(error) for words in _NO_ROOM):
             return error
-        return FitError(f"the design does not fit {self.board.name}: place and route found no room "
-                        "for all of it. Compile with --goal area or a lower --goal fps=N, or for a "
-                        f"larger board. The tool's own words: {error}")
+        return FitError(
+            f"the design does not fit {self.board.name}: place and route found no room "
+            "for all of it. Compile with --goal area or a lower --goal fps=N, or for a "
+            f"larger board. The tool's own words: {error}"
+        )
 
     def _seed(self, folder: Path, seed: int) -> _Routed:
         report, routed = folder / f"seed-{seed}.json", folder / f"seed-{seed}.routed"
@@ -343,18 +395,29 @@ class _Build:
         return _Routed(seed, fmax, others_met, found["utilization"], routed)
 
     def _place_and_route(self, folder: Path, seed: int) -> None:
-        """With the better router; placed anew where that finds no end, and at last with the other.
-        """
+        """With the better router; placed anew where that finds no end, and at last with the other."""
         better, other = self.flow.routers
-        flags = [*self._route_flags(), "--report", f"seed-{seed}.report",
-                 self.flow.routed_suffix, f"seed-{seed}.unfinished"]
+        flags = [
+            *self._route_flags(),
+            "--report",
+            f"seed-{seed}.report",
+            self.flow.routed_suffix,
+            f"seed-{seed}.unfinished",
+        ]
         place, log = self.tools[self.flow.place], folder / f"seed-{seed}.log"
-        for start, router, patience in ((seed, better, _PATIENCE_SECONDS),
-                                        (seed + _ANEW, better, _PATIENCE_SECONDS),
-                                        (seed, other, None)):
+        for start, router, patience in (
+            (seed, better, _PATIENCE_SECONDS),
+            (seed + _ANEW, better, _PATIENCE_SECONDS),
+            (seed, other, None),
+        ):
             try:
-                place.run([*flags, "--seed", str(start), "--router", router], folder, log,
-                          stop=self.stop, patience=patience)
+                place.run(
+                    [*flags, "--seed", str(start), "--router", router],
+                    folder,
+                    log,
+                    stop=self.stop,
+                    patience=patience,
+                )
                 return
             except tools.Stuck:
                 self.progress(f"place and route, seed {seed}, anew", None)
@@ -362,9 +425,19 @@ class _Build:
     def _route_flags(self) -> list[str]:
         board = self.board
         speed = ["--speed", board.speed] if board.speed else []
-        return [board.chip, "--package", board.package, *speed, "--json", "netlist.json",
-                self.flow.constraints_flag, "pins", "--freq", f"{self.clock_mhz:.6f}",
-                "--timing-allow-fail"]
+        return [
+            board.chip,
+            "--package",
+            board.package,
+            *speed,
+            "--json",
+            "netlist.json",
+            self.flow.constraints_flag,
+            "pins",
+            "--freq",
+            f"{self.clock_mhz:.6f}",
+            "--timing-allow-fail",
+        ]
 
     # --- results ---
 
@@ -372,7 +445,8 @@ class _Build:
         self.progress("bitstream", None)
         folder = best.file.parent
         self.tools[self.flow.pack].run(
-            [*self.flow.pack_flags, best.file.name, "bitstream"], folder, folder / "pack.log")
+            [*self.flow.pack_flags, best.file.name, "bitstream"], folder, folder / "pack.log"
+        )
         self._remove_bitstreams()
         name = self.work / f"{self.board.name}{self.flow.bitstream_suffix}"
         os.replace(folder / "bitstream", name)
@@ -386,8 +460,11 @@ class _Build:
 
     def _utilization(self, best: _Routed, netlist: Path) -> dict[str, Use]:
         """What nextpnr counted; flip-flops from the netlist where it counts them with the LUTs."""
-        use = {name: Use(best.utilization[site]["used"], best.utilization[site]["available"])
-               for site, name in self.flow.sites.items() if site in best.utilization}
+        use = {
+            name: Use(best.utilization[site]["used"], best.utilization[site]["available"])
+            for site, name in self.flow.sites.items()
+            if site in best.utilization
+        }
         use.setdefault("ff", Use(read_json(netlist / "counts.json")["ff"], self.board.device.ff))
         return use
 
@@ -398,8 +475,9 @@ class _Build:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _speeds(clocks: Iterable[Mapping[str, float]], own_mhz: float,
-            beside_mhz: float | None) -> tuple[float, bool]:
+def _speeds(
+    clocks: Iterable[Mapping[str, float]], own_mhz: float, beside_mhz: float | None
+) -> tuple[float, bool]:
     """The accelerator's clock, of nextpnr's ``clocks``, and whether the one beside it is met.
 
     A clock is known by its constraint (in whole picoseconds, so only about that of the two which
@@ -417,62 +495,94 @@ def _speeds(clocks: Iterable[Mapping[str, float]], own_mhz: float,
 
 def _timing_message(result: BuildResult, others_met: bool) -> str:
     if not others_met:
-        return (f"timing is not met on {result.board}: the link misses its own clock of "
-                f"{result.link.uart_hz / 1e6:g} MHz. Nothing was written that could be flashed. "
-                "Try more seeds (--seeds)")
-    capped = (f" ({result.limit_reason} allows no more)"
-              if result.fmax_mhz >= result.limit_mhz else "")
+        return (
+            f"timing is not met on {result.board}: the link misses its own clock of "
+            f"{result.link.uart_hz / 1e6:g} MHz. Nothing was written that could be flashed. "
+            "Try more seeds (--seeds)"
+        )
+    capped = (
+        f" ({result.limit_reason} allows no more)" if result.fmax_mhz >= result.limit_mhz else ""
+    )
     tried = f"{len(result.seeds)} seed" + ("s" if len(result.seeds) > 1 else "")
-    return (f"timing is not met on {result.board}: {result.fmax_mhz:.1f} MHz was reached{capped}, "
-            f"{result.clock_mhz:.1f} MHz is needed ({tried} tried). Nothing was written that could "
-            f"be flashed. Ask for a lower clock (--target-mhz {int(result.fmax_mhz)}), try more "
-            "seeds (--seeds), or compile with a smaller array")
+    return (
+        f"timing is not met on {result.board}: {result.fmax_mhz:.1f} MHz was reached{capped}, "
+        f"{result.clock_mhz:.1f} MHz is needed ({tried} tried). Nothing was written that could "
+        f"be flashed. Ask for a lower clock (--target-mhz {int(result.fmax_mhz)}), try more "
+        "seeds (--seeds), or compile with a smaller array"
+    )
 
 
 # --- the families ------------------------------------------------------------------------------
 
 
 def _lpf(board: Board) -> str:
-    pin = "LOCATE COMP \"{0}\" SITE \"{1}\";\nIOBUF PORT \"{0}\" IO_TYPE={2}{3};\n"
+    pin = 'LOCATE COMP "{0}" SITE "{1}";\nIOBUF PORT "{0}" IO_TYPE={2}{3};\n'
     standard = board.io_standard
-    return "".join((
-        f"# {board.title}\n",
-        "# the board's oscillator\n",
-        pin.format("clk", board.clock_pin, standard, ""),
-        f"FREQUENCY PORT \"clk\" {board.clock_mhz:g} MHZ;\n",
-        "# the serial port: rx is what the host says; it idles high\n",
-        pin.format("rx", board.uart_rx, standard, " PULLMODE=UP"),
-        pin.format("tx", board.uart_tx, standard, ""),
-        "# on while a frame is at work\n",
-        pin.format("led", board.led_pin, standard, " DRIVE=4")))
+    return "".join(
+        (
+            f"# {board.title}\n",
+            "# the board's oscillator\n",
+            pin.format("clk", board.clock_pin, standard, ""),
+            f'FREQUENCY PORT "clk" {board.clock_mhz:g} MHZ;\n',
+            "# the serial port: rx is what the host says; it idles high\n",
+            pin.format("rx", board.uart_rx, standard, " PULLMODE=UP"),
+            pin.format("tx", board.uart_tx, standard, ""),
+            "# on while a frame is at work\n",
+            pin.format("led", board.led_pin, standard, " DRIVE=4"),
+        )
+    )
 
 
 def _pcf(board: Board) -> str:
-    return "\n".join((
-        f"# {board.title}",
-        "# the board's oscillator",
-        f"set_io clk {board.clock_pin}",
-        f"set_frequency clk {board.clock_mhz:g}",
-        "# the serial port: rx is what the host says; it idles high",
-        f"set_io -pullup yes rx {board.uart_rx}",
-        f"set_io tx {board.uart_tx}",
-        "# on while a frame is at work",
-        f"set_io led {board.led_pin}", ""))
+    return "\n".join(
+        (
+            f"# {board.title}",
+            "# the board's oscillator",
+            f"set_io clk {board.clock_pin}",
+            f"set_frequency clk {board.clock_mhz:g}",
+            "# the serial port: rx is what the host says; it idles high",
+            f"set_io -pullup yes rx {board.uart_rx}",
+            f"set_io tx {board.uart_tx}",
+            "# on while a frame is at work",
+            f"set_io led {board.led_pin}",
+            "",
+        )
+    )
 
 
 _FLOWS: Mapping[str, _Flow] = {
     "ecp5": _Flow(
-        place="nextpnr-ecp5", pack="ecppack",
-        routed_suffix="--textcfg", bitstream_suffix=".bit",
+        place="nextpnr-ecp5",
+        pack="ecppack",
+        routed_suffix="--textcfg",
+        bitstream_suffix=".bit",
         pack_flags=("--compress",),
-        constraints_flag="--lpf", constraints=_lpf,
-        sites={"TRELLIS_COMB": "lut", "TRELLIS_FF": "ff", "MULT18X18D": "dsp", "DP16KD": "bram",
-               "EHXPLLL": "pll", "TRELLIS_IO": "io"}),
+        constraints_flag="--lpf",
+        constraints=_lpf,
+        sites={
+            "TRELLIS_COMB": "lut",
+            "TRELLIS_FF": "ff",
+            "MULT18X18D": "dsp",
+            "DP16KD": "bram",
+            "EHXPLLL": "pll",
+            "TRELLIS_IO": "io",
+        },
+    ),
     "ice40": _Flow(
-        place="nextpnr-ice40", pack="icepack",
-        routed_suffix="--asc", bitstream_suffix=".bin",
+        place="nextpnr-ice40",
+        pack="icepack",
+        routed_suffix="--asc",
+        bitstream_suffix=".bin",
         pack_flags=(),
-        constraints_flag="--pcf", constraints=_pcf,
-        sites={"ICESTORM_LC": "lut", "ICESTORM_DSP": "dsp", "ICESTORM_RAM": "bram",
-               "ICESTORM_SPRAM": "spram", "ICESTORM_PLL": "pll", "SB_IO": "io"}),
+        constraints_flag="--pcf",
+        constraints=_pcf,
+        sites={
+            "ICESTORM_LC": "lut",
+            "ICESTORM_DSP": "dsp",
+            "ICESTORM_RAM": "bram",
+            "ICESTORM_SPRAM": "spram",
+            "ICESTORM_PLL": "pll",
+            "SB_IO": "io",
+        },
+    ),
 }

@@ -44,8 +44,10 @@ class _Addend:
     def over(self, inputs: Sequence[Bit]) -> _Truth:
         """The same of more inputs."""
         places = [inputs.index(bit) for bit in self.inputs]
-        return tuple(self.truth[sum((n >> place & 1) << k for k, place in enumerate(places))]
-                     for n in range(1 << len(inputs)))
+        return tuple(
+            self.truth[sum((n >> place & 1) << k for k, place in enumerate(places))]
+            for n in range(1 << len(inputs))
+        )
 
 
 def absorb(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
@@ -69,15 +71,24 @@ def end(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     modules, ended = {}, 0
     for name, module in netlist["modules"].items():
         read = {bit for port in module["ports"].values() for bit in port["bits"]}
-        read.update(bit for cell in module["cells"].values()
-                    for port, bits in cell["connections"].items()
-                    if cell["port_directions"][port] != "output" for bit in bits)
-        last = [name for name, cell in module["cells"].items()
-                if cell["type"] == "CCU2C" and not read.issuperset(cell["connections"]["COUT"])]
+        read.update(
+            bit
+            for cell in module["cells"].values()
+            for port, bits in cell["connections"].items()
+            if cell["port_directions"][port] != "output"
+            for bit in bits
+        )
+        last = [
+            name
+            for name, cell in module["cells"].items()
+            if cell["type"] == "CCU2C" and not read.issuperset(cell["connections"]["COUT"])
+        ]
         cells = dict(module["cells"])
         for carry in last:
-            cells[carry] = {**cells[carry],
-                            "connections": cells[carry]["connections"] | {"COUT": [_NOWHERE]}}
+            cells[carry] = {
+                **cells[carry],
+                "connections": cells[carry]["connections"] | {"COUT": [_NOWHERE]},
+            }
         modules[name] = {**module, "cells": cells}
         ended += len(last)
     return {**netlist, "modules": modules}, ended
@@ -87,9 +98,13 @@ def _absorbed(module: Mapping[str, Any]) -> dict[str, Cell]:
     """The cells, with those gates moved that all their loads can take."""
     gates = _gates(module)
     while True:
-        moves = {(name, half): move for name, cell in module["cells"].items()
-                 if cell["type"] == "CCU2C" for half in "01"
-                 if (move := _move(cell, half, gates, module["cells"])) is not None}
+        moves = {
+            (name, half): move
+            for name, cell in module["cells"].items()
+            if cell["type"] == "CCU2C"
+            for half in "01"
+            if (move := _move(cell, half, gates, module["cells"])) is not None
+        }
         taken = Counter(bit for gone, _, _ in moves.values() for bit in gone)
         stay = {bit for bit, gate in gates.items() if taken[bit] < gate.loads}
         if not stay & set(taken):
@@ -98,9 +113,12 @@ def _absorbed(module: Mapping[str, Any]) -> dict[str, Cell]:
     cells: dict[str, Cell] = dict(module["cells"])
     for (name, half), (_, table, inputs) in moves.items():
         cell = cells[name]
-        cells[name] = {**cell, "parameters": cell["parameters"] | {f"INIT{half}": table},
-                       "connections": cell["connections"] | {
-                           pin + half: [bit] for pin, bit in zip("ABCD", inputs, strict=True)}}
+        cells[name] = {
+            **cell,
+            "parameters": cell["parameters"] | {f"INIT{half}": table},
+            "connections": cell["connections"]
+            | {pin + half: [bit] for pin, bit in zip("ABCD", inputs, strict=True)},
+        }
     for bit in taken:
         del cells[gates[bit].name]
     return cells
@@ -117,27 +135,50 @@ class _Gate:
 def _gates(module: Mapping[str, Any]) -> dict[Bit, _Gate]:
     """Those LUTs, by what they drive."""
     cells = module["cells"]
-    loads = Counter(bit for cell in cells.values() for port, bits in cell["connections"].items()
-                    if cell["port_directions"][port] != "output" for bit in bits)
-    loads.update(bit for port in module["ports"].values() if port["direction"] != "input"
-                 for bit in port["bits"])
-    addends = Counter(cell["connections"][pin][0] for cell in cells.values()
-                      if cell["type"] == "CCU2C" for pin in ("A0", "B0", "A1", "B1"))
-    outputs = {cell["connections"]["Z"][0]: name for name, cell in cells.items()
-               if cell["type"] == "LUT4" and "keep" not in cell["attributes"]}
-    return {bit: _Gate(name, loads[bit]) for bit, name in outputs.items()
-            if loads[bit] == addends[bit] and 0 < loads[bit] <= _MOST_LOADS}
+    loads = Counter(
+        bit
+        for cell in cells.values()
+        for port, bits in cell["connections"].items()
+        if cell["port_directions"][port] != "output"
+        for bit in bits
+    )
+    loads.update(
+        bit
+        for port in module["ports"].values()
+        if port["direction"] != "input"
+        for bit in port["bits"]
+    )
+    addends = Counter(
+        cell["connections"][pin][0]
+        for cell in cells.values()
+        if cell["type"] == "CCU2C"
+        for pin in ("A0", "B0", "A1", "B1")
+    )
+    outputs = {
+        cell["connections"]["Z"][0]: name
+        for name, cell in cells.items()
+        if cell["type"] == "LUT4" and "keep" not in cell["attributes"]
+    }
+    return {
+        bit: _Gate(name, loads[bit])
+        for bit, name in outputs.items()
+        if loads[bit] == addends[bit] and 0 < loads[bit] <= _MOST_LOADS
+    }
 
 
-def _move(carry: Cell, half: str, gates: Mapping[Bit, _Gate],
-          cells: Mapping[str, Cell]) -> tuple[tuple[Bit, ...], str, Sequence[Bit]] | None:
+def _move(
+    carry: Cell, half: str, gates: Mapping[Bit, _Gate], cells: Mapping[str, Cell]
+) -> tuple[tuple[Bit, ...], str, Sequence[Bit]] | None:
     """What gates drive that move into a ``half``, as many as can, with its table and inputs A to D
     then; None where there are none.
     """
     a, b, c, d = (carry["connections"][pin + half][0] for pin in "ABCD")
     plain = {"INIT": _ADDER, "INJECT1_": "NO"}
-    if c not in ("0", "1") or d != "1" or any(
-            carry["parameters"][key + half] != value for key, value in plain.items()):
+    if (
+        c not in ("0", "1")
+        or d != "1"
+        or any(carry["parameters"][key + half] != value for key, value in plain.items())
+    ):
         return None
     # C inverts what is at B
     inverts = (False, c == "1")
@@ -145,14 +186,18 @@ def _move(carry: Cell, half: str, gates: Mapping[Bit, _Gate],
         if all(bit in gates for bit in moving):
             first, second = (
                 _gate(cells[gates[bit].name], invert) if bit in moving else _wire(bit, invert)
-                for bit, invert in zip((a, b), inverts, strict=True))
+                for bit, invert in zip((a, b), inverts, strict=True)
+            )
             inputs = sorted({*first.inputs, *second.inputs}, key=str)
             if len(inputs) <= _PINS:
                 found = _table(len(inputs), first.over(inputs), second.over(inputs))
                 if found is not None:
                     table, pins = found
-                    return (moving, table,
-                            [_UNUSED if pin is None else inputs[pin] for pin in pins])
+                    return (
+                        moving,
+                        table,
+                        [_UNUSED if pin is None else inputs[pin] for pin in pins],
+                    )
     return None
 
 
@@ -182,11 +227,15 @@ def _table(inputs: int, first: _Truth, second: _Truth) -> tuple[str, list[int | 
     unused: list[int | None] = [None] * (_PINS - inputs)
     every = [values[::-1] for values in product((0, 1), repeat=_PINS)]
     for pins in permutations([*range(inputs), *unused]):
+
         def at(values: Sequence[int], pins: Sequence[int | None] = pins) -> int:
             return sum(v << pin for v, pin in zip(values, pins, strict=True) if pin is not None)
 
         differ = [first[at(values)] ^ second[at(values)] for values in every]
-        if all(differ[a + 2 * b] == first[at((a, b, c, d))]
-               for (a, b, c, d), apart in zip(every, differ, strict=True) if not apart):
+        if all(
+            differ[a + 2 * b] == first[at((a, b, c, d))]
+            for (a, b, c, d), apart in zip(every, differ, strict=True)
+            if not apart
+        ):
             return "".join(map(str, reversed(differ))), list(pins)
     return None

@@ -35,10 +35,20 @@ def localize(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 def _localized(cells: Mapping[str, Cell]) -> dict[str, Cell]:
     result = dict(cells)
-    multipliers = sorted((name for name, cell in cells.items() if cell["type"] == "MULT18X18D"),
-                         key=lambda name: (_place(cells[name]), name))
-    unused = 1 + max((bit for cell in cells.values() for bits in cell["connections"].values()
-                      for bit in bits if isinstance(bit, int)), default=1)
+    multipliers = sorted(
+        (name for name, cell in cells.items() if cell["type"] == "MULT18X18D"),
+        key=lambda name: (_place(cells[name]), name),
+    )
+    unused = 1 + max(
+        (
+            bit
+            for cell in cells.values()
+            for bits in cell["connections"].values()
+            for bit in bits
+            if isinstance(bit, int)
+        ),
+        default=1,
+    )
     for n, name in enumerate(multipliers):
         cell = cells[name]
         own: dict[str, list[Bit]] = {}
@@ -59,6 +69,11 @@ def _place(multiplier: Cell) -> list[int]:
 
 def _lut(value: str, net: int) -> Cell:
     pins = {pin: ["0"] for pin in "ABCD"}
-    return {"hide_name": 1, "type": "LUT4", "parameters": {"INIT": value * 16}, "attributes": {},
-            "port_directions": dict.fromkeys(pins, "input") | {"Z": "output"},
-            "connections": {**pins, "Z": [net]}}
+    return {
+        "hide_name": 1,
+        "type": "LUT4",
+        "parameters": {"INIT": value * 16},
+        "attributes": {},
+        "port_directions": dict.fromkeys(pins, "input") | {"Z": "output"},
+        "connections": {**pins, "Z": [net]},
+    }

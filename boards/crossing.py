@@ -87,8 +87,11 @@ class Crossing(wiring.Component):
             m.d[self.writer] += [word.eq(self.i.payload.as_value()), sent.eq(~sent)]
 
         with m.If(~self.o.valid & (sent_there != taken)):
-            m.d[self.reader] += [self.o.payload.as_value().eq(word), self.o.valid.eq(1),
-                                 taken.eq(~taken)]
+            m.d[self.reader] += [
+                self.o.payload.as_value().eq(word),
+                self.o.valid.eq(1),
+                taken.eq(~taken),
+            ]
         with m.If(self.o.valid & self.o.ready):
             m.d[self.reader] += self.o.valid.eq(0)
         return m

@@ -23,6 +23,7 @@ from .protocol import (
 
 __all__ = ["BoardModel", "MemoryPort", "PtyBoard"]
 
+
 class BoardModel:
     """Bytes in, bytes out, as the gateware ``Link`` does it.
 
@@ -30,8 +31,12 @@ class BoardModel:
     accelerator that never answers. ``cycles`` is the latency that is reported.
     """
 
-    def __init__(self, config: LinkConfig, compute: Callable[[Sequence[int]], Sequence[int] | None],
-                 cycles: int = 0) -> None:
+    def __init__(
+        self,
+        config: LinkConfig,
+        compute: Callable[[Sequence[int]], Sequence[int] | None],
+        cycles: int = 0,
+    ) -> None:
         self.config, self.compute, self.cycles = config, compute, cycles
         self.fault = Fault.NONE
         self.running = False
@@ -64,8 +69,8 @@ class BoardModel:
             return self._ping()
         if len(pending) < self.config.request_bytes:
             return None
-        request = bytes(pending[:self.config.request_bytes])
-        del pending[:self.config.request_bytes]
+        request = bytes(pending[: self.config.request_bytes])
+        del pending[: self.config.request_bytes]
         return self._frame(request[2:-CRC_BYTES], request[-CRC_BYTES:])
 
     def _ping(self) -> bytes:
@@ -80,9 +85,11 @@ class BoardModel:
         if result is None:
             return b""
         self.running = False
-        body = (beats_to_bytes(result, self.config.bytes_out)
-                + self.cycles.to_bytes(CYCLES_BYTES, "little")
-                + bytes((0 if checksum(data) == crc else STATUS_BAD_CRC,)))
+        body = (
+            beats_to_bytes(result, self.config.bytes_out)
+            + self.cycles.to_bytes(CYCLES_BYTES, "little")
+            + bytes((0 if checksum(data) == crc else STATUS_BAD_CRC,))
+        )
         return bytes((SYNC, FRAME)) + body + checksum(body)
 
 
@@ -153,6 +160,6 @@ class PtyBoard:
     def _send(self, data: bytes) -> None:
         while data and not self._stop.is_set():
             try:
-                data = data[os.write(self._ours, data):]
+                data = data[os.write(self._ours, data) :]
             except BlockingIOError:
                 time.sleep(0.002)

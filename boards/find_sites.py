@@ -18,9 +18,23 @@ def multipliers(chip: str, count: int, work: Path) -> frozenset[str]:
     (work / "bare.v").write_text(f"module top ();\n{cells}\nendmodule\n")
     tools.find("yosys").run(
         ["-q", "-p", "read_verilog bare.v; synth_ecp5 -top top -json bare.json"],
-        work, work / "yosys.log")
+        work,
+        work / "yosys.log",
+    )
     tools.find("nextpnr-ecp5").run(
-        [chip, "--package", "CABGA381", "--json", "bare.json", "--write", "placed.json",
-         "--lpf-allow-unconstrained", "--no-route"], work, work / "nextpnr.log")
+        [
+            chip,
+            "--package",
+            "CABGA381",
+            "--json",
+            "bare.json",
+            "--write",
+            "placed.json",
+            "--lpf-allow-unconstrained",
+            "--no-route",
+        ],
+        work,
+        work / "nextpnr.log",
+    )
     text = json.dumps(json.loads((work / "placed.json").read_text()))
     return frozenset(re.findall(r"X\d+/Y\d+/MULT18_\d", text))

@@ -12,8 +12,14 @@ __all__ = ["flash"]
 _MINUTES = 300.0
 
 
-def flash(board: Board, bitstream: Path, log: Path, *, permanent: bool = False,
-          progress: Callable[[str], None] | None = None) -> None:
+def flash(
+    board: Board,
+    bitstream: Path,
+    log: Path,
+    *,
+    permanent: bool = False,
+    progress: Callable[[str], None] | None = None,
+) -> None:
     """Load ``bitstream`` into the board's chip or, if ``permanent``, into its flash memory.
 
     Raises ``ToolError`` when there is no bitstream, no programmer or no board.
@@ -22,5 +28,9 @@ def flash(board: Board, bitstream: Path, log: Path, *, permanent: bool = False,
         raise ToolError(f"there is no bitstream at {bitstream}: run `gatewright build` first")
     where = "--write-flash" if permanent or board.family == "ice40" else "--write-sram"
     tools.find("openFPGALoader").run(
-        ["--board", board.programmer, where, bitstream.name], bitstream.parent,
-        log.absolute(), progress, _MINUTES)
+        ["--board", board.programmer, where, bitstream.name],
+        bitstream.parent,
+        log.absolute(),
+        progress,
+        _MINUTES,
+    )

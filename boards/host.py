@@ -30,7 +30,7 @@ __all__ = ["Answer", "Host", "LinkError", "Port", "open_port"]
 _WHY = {
     Fault.NONE: "the board is alive, but heard no whole frame",
     Fault.OVERRUN: "the accelerator is slower than the serial port and the link has no frame "
-                   "buffer: build again with a lower baud rate",
+    "buffer: build again with a lower baud rate",
     Fault.PAUSE: "some of the frame's bytes never reached the board",
     Fault.ABANDONED: "the accelerator was still at work: allow more time, or check the design",
 }
@@ -65,8 +65,10 @@ def open_port(name: str, baud: int) -> Port:
     try:
         port: Port = serial.Serial(name, baud, timeout=1.0, write_timeout=10.0)
     except (OSError, ValueError, serial.SerialException) as error:
-        raise LinkError(f"the serial port {name} can not be opened: {error}. Is the board plugged "
-                        "in, and may you use the port (group dialout)?") from error
+        raise LinkError(
+            f"the serial port {name} can not be opened: {error}. Is the board plugged "
+            "in, and may you use the port (group dialout)?"
+        ) from error
     return port
 
 
@@ -85,8 +87,12 @@ class Host:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.port.close()
 
     def ping(self) -> Fault:
@@ -98,12 +104,16 @@ class Host:
         self._write(ping_request())
         body = self._receive(PING, ID_BYTES + 1)
         if body is None:
-            raise LinkError("the board does not answer: is it programmed with this design "
-                            f"(gatewright flash), and the port's rate {self.config.baud} baud?")
+            raise LinkError(
+                "the board does not answer: is it programmed with this design "
+                f"(gatewright flash), and the port's rate {self.config.baud} baud?"
+            )
         found = int.from_bytes(body[:ID_BYTES], "little")
         if found != self.config.design_id:
-            raise LinkError(f"the board runs design {found:016x}, not "
-                            f"{self.config.design_id:016x}: program it first (gatewright flash)")
+            raise LinkError(
+                f"the board runs design {found:016x}, not "
+                f"{self.config.design_id:016x}: program it first (gatewright flash)"
+            )
         return Fault(body[ID_BYTES])
 
     def run(self, beats: Sequence[int]) -> Answer:
@@ -116,9 +126,11 @@ class Host:
         if body is None:
             raise LinkError(f"no answer to a frame: {self._diagnosis()}")
         if body[-1] & STATUS_BAD_CRC:
-            raise LinkError("the frame reached the board with errors: check the cable, or build "
-                            "with a lower baud rate")
-        cycles = int.from_bytes(body[size:size + CYCLES_BYTES], "little")
+            raise LinkError(
+                "the frame reached the board with errors: check the cable, or build "
+                "with a lower baud rate"
+            )
+        cycles = int.from_bytes(body[size : size + CYCLES_BYTES], "little")
         return Answer(beats_from_bytes(body[:size], self.config.bytes_out), cycles)
 
     def _check(self, beats: Sequence[int]) -> None:
@@ -126,8 +138,10 @@ class Host:
             raise DataError(f"a frame has {self.config.beats_in} beats, not {len(beats)}")
         for index, beat in enumerate(beats):
             if not 0 <= beat < 1 << self.config.bits_in:
-                raise DataError(f"beat {index} is {beat}, which is no unsigned number of "
-                                f"{self.config.bits_in} bits")
+                raise DataError(
+                    f"beat {index} is {beat}, which is no unsigned number of "
+                    f"{self.config.bits_in} bits"
+                )
 
     def _diagnosis(self) -> str:
         """Ask the board, once it has given up, what went wrong."""
@@ -152,15 +166,17 @@ class Host:
             return None
         body, crc = data[:size], data[size:]
         if checksum(body) != crc:
-            raise LinkError("the board's answer arrived with errors: check the cable, or build "
-                            "with a lower baud rate")
+            raise LinkError(
+                "the board's answer arrived with errors: check the cable, or build "
+                "with a lower baud rate"
+            )
         return body
 
     def _find(self, head: bytes, deadline: float) -> bool:
         """Skip to just behind ``head``."""
         window = b""
         while byte := self._read(1, deadline):
-            window = (window + byte)[-len(head):]
+            window = (window + byte)[-len(head) :]
             if window == head:
                 return True
         return False

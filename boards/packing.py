@@ -17,7 +17,7 @@ from typing import Any
 
 __all__ = ["Packing", "Unpacked", "pack"]
 
-Bit = int | str     # a net's number, or a constant: "0", "1", "x", "z"
+Bit = int | str  # a net's number, or a constant: "0", "1", "x", "z"
 Cell = dict[str, Any]
 
 _WIDE = 36
@@ -54,7 +54,7 @@ class _Port:
     ram: str
     name: str
     halves: str
-    outputs: Mapping[str, int]      # the outputs with a load: their nets
+    outputs: Mapping[str, int]  # the outputs with a load: their nets
 
 
 class _Refused(Exception):
@@ -75,8 +75,10 @@ def pack(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], Packing]:
             modules[name] = work.packed()
             done.append(work)
     return {**netlist, "modules": modules}, Packing(
-        sum(work.ports for work in done), sum(len(work.gone) for work in done),
-        tuple(reason for work in done for reason in work.unpacked))
+        sum(work.ports for work in done),
+        sum(len(work.gone) for work in done),
+        tuple(reason for work in done for reason in work.unpacked),
+    )
 
 
 class _Module:
@@ -121,9 +123,15 @@ class _Module:
         """The ports that are read and have no register yet."""
         wide = _number(cell, "DATA_WIDTH_A") == _WIDE
         for name, halves in {"B": "AB"}.items() if wide else {"A": "A", "B": "B"}.items():
-            outputs = {port: bits[0] for port, bits in cell["connections"].items()
-                       if port[:2] == "DO" and port[2] in halves
-                       and bits and isinstance(bits[0], int) and self.loads.get(bits[0])}
+            outputs = {
+                port: bits[0]
+                for port, bits in cell["connections"].items()
+                if port[:2] == "DO"
+                and port[2] in halves
+                and bits
+                and isinstance(bits[0], int)
+                and self.loads.get(bits[0])
+            }
             used = "".join(half for half in halves if any(port[2] == half for port in outputs))
             if used and any(_text(cell, f"REGMODE_{half}", "NOREG") == "NOREG" for half in used):
                 yield _Port(ram, name, halves if "A" in used else used, outputs)
@@ -131,8 +139,10 @@ class _Module:
     def _pack(self, port: _Port) -> None:
         ram = self.cells[port.ram]
         for half in port.halves:
-            if ram["connections"].get(f"RST{half}", ["0"]) != ["0"] or \
-                    _text(ram, f"RST{half}MUX", f"RST{half}") != f"RST{half}":
+            if (
+                ram["connections"].get(f"RST{half}", ["0"]) != ["0"]
+                or _text(ram, f"RST{half}MUX", f"RST{half}") != f"RST{half}"
+            ):
                 raise _Refused(f"RST{half} is in use")
         registers = {output: self._registers(output, net) for output, net in port.outputs.items()}
         flat = [name for names in registers.values() for name in names]
@@ -163,19 +173,34 @@ class _Module:
         for output, names in registers.items():
             first, *same = [self.cells[name]["connections"]["Q"][0] for name in names]
             connections[output] = [first]
-            self.renamed[port.outputs[output]] = "x"    # nobody sees this net's value any more
+            self.renamed[port.outputs[output]] = "x"  # nobody sees this net's value any more
             self.renamed.update(dict.fromkeys(same, first))
             self.gone.update(names)
-        self.cells[port.ram] = {**ram, "connections": connections, "parameters": parameters,
-                                "port_directions": directions}
+        self.cells[port.ram] = {
+            **ram,
+            "connections": connections,
+            "parameters": parameters,
+            "port_directions": directions,
+        }
 
     def _result(self) -> dict[str, Any]:
-        cells = {name: {**cell, "connections": {port: self._now(bits) for port, bits
-                                                in cell["connections"].items()}}
-                 for name, cell in self.cells.items() if name not in self.gone}
-        named = {kind: {name: {**item, "bits": self._now(item["bits"])}
-                        for name, item in self.module.get(kind, {}).items()}
-                 for kind in ("ports", "netnames")}
+        cells = {
+            name: {
+                **cell,
+                "connections": {
+                    port: self._now(bits) for port, bits in cell["connections"].items()
+                },
+            }
+            for name, cell in self.cells.items()
+            if name not in self.gone
+        }
+        named = {
+            kind: {
+                name: {**item, "bits": self._now(item["bits"])}
+                for name, item in self.module.get(kind, {}).items()
+            }
+            for kind in ("ports", "netnames")
+        }
         return {**self.module, **named, "cells": cells}
 
     def _now(self, bits: list[Bit]) -> list[Bit]:

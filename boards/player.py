@@ -32,8 +32,9 @@ def axis(size: int) -> stream.Signature:
 def _buffers(config: LinkConfig) -> list[tuple[int, int]]:
     """Words, and bits of one, of the queues of beats in and out."""
     ends = ((config.beats_in, config.bytes_in), (config.beats_out, config.bytes_out))
-    return [(max(2, beats) if config.buffered else _UNBUFFERED_DEPTH, 8 * size)
-            for beats, size in ends]
+    return [
+        (max(2, beats) if config.buffered else _UNBUFFERED_DEPTH, 8 * size) for beats, size in ends
+    ]
 
 
 class Feed(wiring.Component):
@@ -52,10 +53,15 @@ class Feed(wiring.Component):
 
     def __init__(self, config: LinkConfig, family: str) -> None:
         self.config, self.family = config, family
-        super().__init__({
-            "beats": In(stream.Signature(8 * config.bytes_in, always_ready=True)), "play": In(1),
-            "s_axis": Out(axis(config.bytes_in)), "first": Out(1), "overrun": Out(1),
-        })
+        super().__init__(
+            {
+                "beats": In(stream.Signature(8 * config.bytes_in, always_ready=True)),
+                "play": In(1),
+                "s_axis": Out(axis(config.bytes_in)),
+                "first": Out(1),
+                "overrun": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -73,10 +79,13 @@ class Feed(wiring.Component):
             buffer.o.ready.eq(piece.i.ready & playing),
             piece.i.valid.eq(buffer.o.valid & playing),
             piece.i.payload.as_value().eq(Cat(buffer.o.payload, last, first)),
-            step.eq(buffer.o.valid & piece.i.ready & playing), last.eq(left[-1]),
-            self.s_axis.valid.eq(piece.o.valid), piece.o.ready.eq(self.s_axis.ready),
+            step.eq(buffer.o.valid & piece.i.ready & playing),
+            last.eq(left[-1]),
+            self.s_axis.valid.eq(piece.o.valid),
+            piece.o.ready.eq(self.s_axis.ready),
             Cat(self.s_axis.payload.data, self.s_axis.payload.last, begins).eq(
-                piece.o.payload.as_value()),
+                piece.o.payload.as_value()
+            ),
         ]
         m.d.sync += self.first.eq(piece.o.valid & self.s_axis.ready & begins)
         with m.If(step):
@@ -108,10 +117,14 @@ class Collect(wiring.Component):
 
     def __init__(self, config: LinkConfig, family: str) -> None:
         self.config, self.family = config, family
-        super().__init__({
-            "m_axis": In(axis(config.bytes_out)), "first": In(1), "overrun": In(1),
-            "o": Out(answers(config)),
-        })
+        super().__init__(
+            {
+                "m_axis": In(axis(config.bytes_out)),
+                "first": In(1),
+                "overrun": In(1),
+                "o": Out(answers(config)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -123,21 +136,27 @@ class Collect(wiring.Component):
         # The line is slow: a cycle to offer a word, one to take it, one to see what is next.
         offer, taken, take = Signal(), Signal(), Signal()
         m.d.comb += [
-            self.o.valid.eq(offer), self.o.payload.kind.eq(kind),
-            self.o.payload.data.eq(Mux(kind == Answer.CYCLES, cycles,
-                                       buffer.o.payload.as_value())),
+            self.o.valid.eq(offer),
+            self.o.payload.kind.eq(kind),
+            self.o.payload.data.eq(Mux(kind == Answer.CYCLES, cycles, buffer.o.payload.as_value())),
             buffer.o.ready.eq(take),
         ]
         m.d.sync += [
-            offer.eq(Mux(offer, ~self.o.ready,
-                         (fresh | overrun | left[-1] | buffer.o.valid) & ~taken)),
+            offer.eq(
+                Mux(offer, ~self.o.ready, (fresh | overrun | left[-1] | buffer.o.valid) & ~taken)
+            ),
             taken.eq(offer & self.o.ready),
             take.eq(offer & self.o.ready & (kind == Answer.BEAT)),
         ]
         # The count has come to rest by then: the last beat was longer on its way to here.
         with m.If(~offer & ~taken):
-            m.d.sync += kind.eq(Mux(fresh, Answer.READY, Mux(overrun, Answer.OVERRUN, Mux(
-                left[-1], Answer.CYCLES, Answer.BEAT))))
+            m.d.sync += kind.eq(
+                Mux(
+                    fresh,
+                    Answer.READY,
+                    Mux(overrun, Answer.OVERRUN, Mux(left[-1], Answer.CYCLES, Answer.BEAT)),
+                )
+            )
         with m.If(take):
             m.d.sync += left.eq(left - 1)
         with m.If(taken), m.Switch(kind):
@@ -159,8 +178,10 @@ class Collect(wiring.Component):
         m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
         m.d.comb += [
             piece.i.payload.as_value().eq(self.m_axis.payload.data),
-            piece.i.valid.eq(self.m_axis.valid), self.m_axis.ready.eq(piece.i.ready),
-            buffer.i.payload.eq(piece.o.payload), buffer.i.valid.eq(piece.o.valid),
+            piece.i.valid.eq(self.m_axis.valid),
+            self.m_axis.ready.eq(piece.i.ready),
+            buffer.i.payload.eq(piece.o.payload),
+            buffer.i.valid.eq(piece.o.valid),
             # A whole frame's buffer is never full: nobody has to wait to hear so.
             piece.o.ready.eq(1 if config.buffered else buffer.i.ready),
         ]
@@ -175,7 +196,8 @@ class Collect(wiring.Component):
         last, counting = Signal(), Signal()
         m.d.sync += [
             last.eq(self.m_axis.valid & self.m_axis.ready & self.m_axis.payload.last),
-            carry.eq(0), high.eq(high + carry),
+            carry.eq(0),
+            high.eq(high + carry),
         ]
         with m.If(counting):
             m.d.sync += Cat(low, carry).eq(low + 1)
@@ -204,11 +226,15 @@ class Player(wiring.Component):
 
     def __init__(self, config: LinkConfig, family: str) -> None:
         self.config, self.family = config, family
-        super().__init__({
-            "i": In(commands(config)), "o": Out(answers(config)),
-            "s_axis": Out(axis(config.bytes_in)), "m_axis": In(axis(config.bytes_out)),
-            "clear": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(commands(config)),
+                "o": Out(answers(config)),
+                "s_axis": Out(axis(config.bytes_in)),
+                "m_axis": In(axis(config.bytes_out)),
+                "clear": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -224,12 +250,18 @@ class Player(wiring.Component):
 
         taken, kind = self.i.valid & ~self.clear, self.i.payload.kind
         beat, is_beat, is_play = Signal.like(self.i.payload.data), Signal(), Signal()
-        m.d.sync += [beat.eq(self.i.payload.data), is_beat.eq(taken & (kind == Command.BEAT)),
-                     is_play.eq(taken & (kind == Command.PLAY))]
+        m.d.sync += [
+            beat.eq(self.i.payload.data),
+            is_beat.eq(taken & (kind == Command.BEAT)),
+            is_play.eq(taken & (kind == Command.PLAY)),
+        ]
         m.d.comb += [
             self.i.ready.eq(~self.clear),
-            feed.beats.payload.eq(beat), feed.beats.valid.eq(is_beat), feed.play.eq(is_play),
-            collect.first.eq(feed.first), collect.overrun.eq(feed.overrun),
+            feed.beats.payload.eq(beat),
+            feed.beats.valid.eq(is_beat),
+            feed.play.eq(is_play),
+            collect.first.eq(feed.first),
+            collect.overrun.eq(feed.overrun),
         ]
         left = Signal(range(-1, _CLEAR_CYCLES - 1), init=_CLEAR_CYCLES - 2)
         with m.If(self.clear):

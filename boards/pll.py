@@ -114,16 +114,19 @@ def choose(board: Board, target_mhz: float) -> Pll:
     the board can not make a clock that low.
     """
     legal = [Bypass(board.clock_mhz), *_SETTINGS[board.family](board.clock_mhz)]
-    above = [pll for pll in legal
-             if target_mhz <= pll.output_mhz <= target_mhz * (1 + CLOSE_ENOUGH)]
+    above = [
+        pll for pll in legal if target_mhz <= pll.output_mhz <= target_mhz * (1 + CLOSE_ENOUGH)
+    ]
     if above:
         return min(above, key=lambda pll: (pll.output_mhz, *_calm(pll)))
     below = [pll for pll in legal if pll.output_mhz < target_mhz]
     if below:
         return min(below, key=lambda pll: (-pll.output_mhz, *_calm(pll)))
     lowest = min(pll.output_mhz for pll in legal)
-    raise PlanError(f"{board.name} can not be clocked at {target_mhz:g} MHz: from its "
-                    f"{board.clock_mhz:g} MHz the lowest clock is {lowest:.3f} MHz")
+    raise PlanError(
+        f"{board.name} can not be clocked at {target_mhz:g} MHz: from its "
+        f"{board.clock_mhz:g} MHz the lowest clock is {lowest:.3f} MHz"
+    )
 
 
 def _calm(pll: Pll) -> tuple[float, float]:
@@ -137,7 +140,7 @@ def _ecp5_settings(input_mhz: float) -> Iterator[Pll]:
     for ref_div in range(1, 129):
         if not 10 <= input_mhz / ref_div <= 400:
             continue
-        for loop in range(1, 129):      # VCO = detector * loop: one factor for each divider
+        for loop in range(1, 129):  # VCO = detector * loop: one factor for each divider
             yield from _ecp5_outputs(input_mhz, ref_div, loop)
 
 
@@ -210,8 +213,10 @@ class ClockGenerator(Elaboratable):
         m.d.comb += waking.clk.eq(ClockSignal(domain))
         m.submodules[f"{domain}_reset"] = ResetSynchronizer(~steady, domain=name, stages=3)
         # Plain registers after it, which may lie on the way to what they reset.
-        near, nearer = (Signal(init=1, reset_less=True, name=f"{domain}_{register}")
-                        for register in ("near", "nearer"))
+        near, nearer = (
+            Signal(init=1, reset_less=True, name=f"{domain}_{register}")
+            for register in ("near", "nearer")
+        )
         m.d[name] += [near.eq(waking.rst), nearer.eq(near)]
         m.d.comb += ResetSignal(domain).eq(nearer)
 
@@ -230,28 +235,58 @@ class ClockGenerator(Elaboratable):
             "EHXPLLL",
             a_FREQUENCY_PIN_CLKI=f"{pll.input_mhz:g}",
             a_FREQUENCY_PIN_CLKOS=f"{pll.output_mhz:.6f}",
-            a_ICP_CURRENT="12", a_LPF_RESISTOR="8", a_MFG_ENABLE_FILTEROPAMP="1",
+            a_ICP_CURRENT="12",
+            a_LPF_RESISTOR="8",
+            a_MFG_ENABLE_FILTEROPAMP="1",
             a_MFG_GMCREF_SEL="2",
-            p_PLLRST_ENA="DISABLED", p_INTFB_WAKE="DISABLED", p_STDBY_ENABLE="DISABLED",
-            p_DPHASE_SOURCE="DISABLED", p_OUTDIVIDER_MUXA="DIVA", p_OUTDIVIDER_MUXB="DIVB",
-            p_FEEDBK_PATH="CLKOP", p_CLKI_DIV=pll.ref_div, p_CLKFB_DIV=pll.feedback_div,
-            p_CLKOP_ENABLE="ENABLED", p_CLKOP_DIV=pll.primary_div,
-            p_CLKOP_CPHASE=pll.primary_div // 2, p_CLKOP_FPHASE=0,
-            p_CLKOS_ENABLE="ENABLED", p_CLKOS_DIV=pll.output_div,
-            p_CLKOS_CPHASE=pll.output_div // 2, p_CLKOS_FPHASE=0,
-            i_CLKI=self.clk, i_CLKFB=feedback, i_RST=Const(0), i_STDBY=Const(0),
-            i_PHASESEL0=Const(0), i_PHASESEL1=Const(0), i_PHASEDIR=Const(1),
-            i_PHASESTEP=Const(1), i_PHASELOADREG=Const(1), i_PLLWAKESYNC=Const(0),
-            i_ENCLKOP=Const(0), i_ENCLKOS=Const(0),
-            o_CLKOP=feedback, o_CLKOS=clk, o_LOCK=locked)
+            p_PLLRST_ENA="DISABLED",
+            p_INTFB_WAKE="DISABLED",
+            p_STDBY_ENABLE="DISABLED",
+            p_DPHASE_SOURCE="DISABLED",
+            p_OUTDIVIDER_MUXA="DIVA",
+            p_OUTDIVIDER_MUXB="DIVB",
+            p_FEEDBK_PATH="CLKOP",
+            p_CLKI_DIV=pll.ref_div,
+            p_CLKFB_DIV=pll.feedback_div,
+            p_CLKOP_ENABLE="ENABLED",
+            p_CLKOP_DIV=pll.primary_div,
+            p_CLKOP_CPHASE=pll.primary_div // 2,
+            p_CLKOP_FPHASE=0,
+            p_CLKOS_ENABLE="ENABLED",
+            p_CLKOS_DIV=pll.output_div,
+            p_CLKOS_CPHASE=pll.output_div // 2,
+            p_CLKOS_FPHASE=0,
+            i_CLKI=self.clk,
+            i_CLKFB=feedback,
+            i_RST=Const(0),
+            i_STDBY=Const(0),
+            i_PHASESEL0=Const(0),
+            i_PHASESEL1=Const(0),
+            i_PHASEDIR=Const(1),
+            i_PHASESTEP=Const(1),
+            i_PHASELOADREG=Const(1),
+            i_PLLWAKESYNC=Const(0),
+            i_ENCLKOP=Const(0),
+            i_ENCLKOS=Const(0),
+            o_CLKOP=feedback,
+            o_CLKOS=clk,
+            o_LOCK=locked,
+        )
 
     def _ice40(self, pll: Ice40Pll, clk: ClockSignal, locked: Signal) -> Instance:
         on_pad = self.board.clock_on_pll_pad
         source = {"i_PACKAGEPIN" if on_pad else "i_REFERENCECLK": self.clk}
         return Instance(
             "SB_PLL40_PAD" if on_pad else "SB_PLL40_CORE",
-            p_FEEDBACK_PATH="SIMPLE", p_PLLOUT_SELECT="GENCLK",
-            p_DIVR=Const(pll.divr, 4), p_DIVF=Const(pll.divf, 7), p_DIVQ=Const(pll.divq, 3),
+            p_FEEDBACK_PATH="SIMPLE",
+            p_PLLOUT_SELECT="GENCLK",
+            p_DIVR=Const(pll.divr, 4),
+            p_DIVF=Const(pll.divf, 7),
+            p_DIVQ=Const(pll.divq, 3),
             p_FILTER_RANGE=Const(pll.filter_range, 3),
-            **source, i_RESETB=Const(1), i_BYPASS=Const(0),
-            o_PLLOUTGLOBAL=clk, o_LOCK=locked)
+            **source,
+            i_RESETB=Const(1),
+            i_BYPASS=Const(0),
+            o_PLLOUTGLOBAL=clk,
+            o_LOCK=locked,
+        )

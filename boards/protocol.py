@@ -16,9 +16,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-__all__ = ["FRAME", "ID_BYTES", "PING", "STATUS_BAD_CRC", "SYNC", "Fault",
-           "LinkConfig", "beats_from_bytes", "beats_to_bytes", "checksum", "frame_request",
-           "ping_request"]
+__all__ = [
+    "FRAME",
+    "ID_BYTES",
+    "PING",
+    "STATUS_BAD_CRC",
+    "SYNC",
+    "Fault",
+    "LinkConfig",
+    "beats_from_bytes",
+    "beats_to_bytes",
+    "checksum",
+    "frame_request",
+    "ping_request",
+]
 
 SYNC = 0xA5
 PING = ord("P")
@@ -109,5 +120,6 @@ def beats_to_bytes(beats: Iterable[int], size: int) -> bytes:
 
 
 def beats_from_bytes(data: bytes, size: int) -> tuple[int, ...]:
-    return tuple(int.from_bytes(data[start:start + size], "little")
-                 for start in range(0, len(data), size))
+    return tuple(
+        int.from_bytes(data[start : start + size], "little") for start in range(0, len(data), size)
+    )

@@ -14,10 +14,13 @@ from .protocol import LinkConfig
 __all__ = ["run_on_board"]
 
 
-def run_on_board(compiled: Compiled, built: Mapping[str, Any], port: str,
-                 frames: NDArray[np.integer],
-                 progress: Callable[[str, float | None], None]
-                 ) -> tuple[NDArray[np.int64], list[int]]:
+def run_on_board(
+    compiled: Compiled,
+    built: Mapping[str, Any],
+    port: str,
+    frames: NDArray[np.integer],
+    progress: Callable[[str, float | None], None],
+) -> tuple[NDArray[np.int64], list[int]]:
     """Run raw ``frames`` [n, h, w, c] on the board at serial ``port``.
 
     ``built`` is the content of ``build.json``. Returns the output frames and, for each, the cycles
@@ -33,8 +36,14 @@ def run_on_board(compiled: Compiled, built: Mapping[str, Any], port: str,
         for n, frame in enumerate(frames):
             progress(f"frame {n + 1} of {len(frames)}", n / len(frames))
             answer = host.run(_to_beats(frame, compiled.plan.lanes_in, source.bits))
-            outputs.append(_from_beats(answer.beats, graph.shape(last.value), last.lanes_out,
-                                       graph.quant(last.value).dtype))
+            outputs.append(
+                _from_beats(
+                    answer.beats,
+                    graph.shape(last.value),
+                    last.lanes_out,
+                    graph.quant(last.value).dtype,
+                )
+            )
             cycles.append(answer.cycles)
     return np.stack(outputs), cycles
 
@@ -45,16 +54,20 @@ def _to_beats(pixels: NDArray[np.integer], lanes: int, bits: int) -> list[int]:
     padded = np.zeros((height * width, -(-channels // lanes) * lanes), np.int64)
     padded[:, :channels] = pixels.reshape(-1, channels)
     mask = (1 << bits) - 1
-    return [sum((int(value) & mask) << (j * bits) for j, value in enumerate(beat))
-            for beat in padded.reshape(-1, lanes)]
+    return [
+        sum((int(value) & mask) << (j * bits) for j, value in enumerate(beat))
+        for beat in padded.reshape(-1, lanes)
+    ]
 
 
-def _from_beats(beats: tuple[int, ...], shape: ir.Shape, lanes: int,
-                dtype: ir.Int) -> NDArray[np.int64]:
+def _from_beats(
+    beats: tuple[int, ...], shape: ir.Shape, lanes: int, dtype: ir.Int
+) -> NDArray[np.int64]:
     """The frame [h, w, c] that ``beats`` hold."""
     mask = (1 << dtype.bits) - 1
-    elements = np.array([[beat >> (j * dtype.bits) & mask for j in range(lanes)] for beat in beats],
-                        np.int64)
+    elements = np.array(
+        [[beat >> (j * dtype.bits) & mask for j in range(lanes)] for beat in beats], np.int64
+    )
     if dtype.signed:
         elements = np.where(elements > dtype.high, elements - (1 << dtype.bits), elements)
-    return elements.reshape(shape.pixels, -1)[:, :shape.channels].reshape(shape.array)
+    return elements.reshape(shape.pixels, -1)[:, : shape.channels].reshape(shape.array)

@@ -13,8 +13,11 @@ _BLOCK = ((0, 0), (1, 1), (4, 4), (5, 5))
 def path(rows: tuple[int, ...], blocks: tuple[int, ...]) -> tuple[str, ...]:
     """All sites along the rows, to and fro, so that the next one is always near."""
     along = [(block + column, number) for block in blocks for column, number in _BLOCK]
-    return tuple(f"X{x}/Y{y}/MULT18_{number}" for n, y in enumerate(rows)
-                 for x, number in (along if n % 2 == 0 else along[::-1]))
+    return tuple(
+        f"X{x}/Y{y}/MULT18_{number}"
+        for n, y in enumerate(rows)
+        for x, number in (along if n % 2 == 0 else along[::-1])
+    )
 
 
 LFE5U_25F = path((13,), (4, 13, 22, 33, 42, 51, 60))

@@ -26,9 +26,17 @@ APART = "setattr -set keep 1 a:keep %ci1:+[Q] t:$dff* %i"
 #: Registers that a signal of their own enables or resets have a slice of their own, and a tile of
 #: four slices knows two resets: where fewer than three registers share a signal, it is logic.
 SHARED = "dfflegalize -mince 3 -minsrst 3 " + " ".join(
-    f"-cell $_{kind}_ {init}" for kind, init in (
-        ("DFF_?", "01"), ("DFF_?P?", "r"), ("SDFF_?P?", "r"), ("DFFE_??", "01"),
-        ("DFFE_?P??", "r"), ("SDFFE_?P??", "r"), ("DLATCH_?", "x")))
+    f"-cell $_{kind}_ {init}"
+    for kind, init in (
+        ("DFF_?", "01"),
+        ("DFF_?P?", "r"),
+        ("SDFF_?P?", "r"),
+        ("DFFE_??", "01"),
+        ("DFFE_?P??", "r"),
+        ("SDFFE_?P??", "r"),
+        ("DLATCH_?", "x"),
+    )
+)
 
 
 def synth_ecp5(options: str, between: str = SHARED) -> str:
@@ -63,12 +71,26 @@ def key(family: str, *sources: str | bytes) -> str:
     """What the netlist of these texts is kept by: it changes with all that makes it."""
     recipe = _RECIPES[family]
     passes = (packing, carries, constants) if recipe.improved else ()
-    return digest(*sources, recipe.command, ANY_START, APART, _ELEMENT.pattern,
-                  *map(inspect.getsource, passes), tools.find("yosys").version)
+    return digest(
+        *sources,
+        recipe.command,
+        ANY_START,
+        APART,
+        _ELEMENT.pattern,
+        *map(inspect.getsource, passes),
+        tools.find("yosys").version,
+    )
 
 
-def synthesize(sources: Sequence[Path], family: str, out: Path, top: str, *,
-               infer_dsp: bool = False, progress: Progress | None = None) -> dict[str, int]:
+def synthesize(
+    sources: Sequence[Path],
+    family: str,
+    out: Path,
+    top: str,
+    *,
+    infer_dsp: bool = False,
+    progress: Progress | None = None,
+) -> dict[str, int]:
     """``lut``, ``ff``, ``dsp`` and ``bram`` of the module ``top`` in RTLIL files.
 
     Leaves ``netlist.json`` in the folder ``out``, beside copies of the files; what is there already
@@ -119,12 +141,18 @@ def _improve(out: Path) -> Mapping[str, int]:
     netlist, ended = carries.end(netlist)
     netlist, luts = constants.localize(netlist)
     write_json(out / "netlist.json", netlist)
-    (out / "packing.log").write_text("".join(f"{line}\n" for line in (
-        f"{packed.ports} block RAM ports took in {packed.registers} registers",
-        f"adders took in {gates} gates",
-        f"{ended} carries lead nowhere",
-        f"multipliers got {luts} LUTs for their constants",
-        *(f"not packed: {port}" for port in packed.unpacked))))
+    (out / "packing.log").write_text(
+        "".join(
+            f"{line}\n"
+            for line in (
+                f"{packed.ports} block RAM ports took in {packed.registers} registers",
+                f"adders took in {gates} gates",
+                f"{ended} carries lead nowhere",
+                f"multipliers got {luts} LUTs for their constants",
+                *(f"not packed: {port}" for port in packed.unpacked),
+            )
+        )
+    )
     return {"TRELLIS_FF": packed.registers, "LUT4": gates - luts}
 
 
@@ -136,23 +164,40 @@ def _count(cells: Mapping[str, int], recipe: _Recipe) -> dict[str, int]:
     return counts
 
 
-_ICE40_FF = {f"SB_{name}": {"ff": 1} for name in (
-    f"DFF{edge}{kind}" for edge in ("", "N")
-    for kind in ("", "E", "SR", "R", "SS", "S", "ESR", "ER", "ESS", "ES"))}
+_ICE40_FF = {
+    f"SB_{name}": {"ff": 1}
+    for name in (
+        f"DFF{edge}{kind}"
+        for edge in ("", "N")
+        for kind in ("", "E", "SR", "R", "SS", "S", "ESR", "ER", "ESS", "ES")
+    )
+}
 
 _RECIPES: Mapping[str, _Recipe] = {
     "ecp5": _Recipe(
         synth_ecp5("-nowidelut {dsp} -top {top}"),
         {False: "-nodsp", True: ""},
         # A carry cell holds two LUTs; a 16x4 RAM four, and its write port two more.
-        {"LUT4": {"lut": 1}, "CCU2C": {"lut": 2}, "TRELLIS_DPR16X4": {"lut": 6},
-         "TRELLIS_FF": {"ff": 1}, "MULT18X18D": {"dsp": 1},
-         "DP16KD": {"bram": 1}, "PDPW16KD": {"bram": 1}},
-        improved=True),
+        {
+            "LUT4": {"lut": 1},
+            "CCU2C": {"lut": 2},
+            "TRELLIS_DPR16X4": {"lut": 6},
+            "TRELLIS_FF": {"ff": 1},
+            "MULT18X18D": {"dsp": 1},
+            "DP16KD": {"bram": 1},
+            "PDPW16KD": {"bram": 1},
+        },
+        improved=True,
+    ),
     "ice40": _Recipe(
         # Eight registers of a tile share their enable: few enables, or they find no place.
         "synth_ice40 -device u -abc9 -dffe_min_ce_use 8 {dsp} -top {top} -json netlist.json",
         {False: "", True: "-dsp"},
-        {"SB_LUT4": {"lut": 1}, "SB_MAC16": {"dsp": 1}, **_ICE40_FF,
-         **{f"SB_RAM40_4K{kind}": {"bram": 1} for kind in ("", "NR", "NW", "NRNW")}}),
+        {
+            "SB_LUT4": {"lut": 1},
+            "SB_MAC16": {"dsp": 1},
+            **_ICE40_FF,
+            **{f"SB_RAM40_4K{kind}": {"bram": 1} for kind in ("", "NR", "NW", "NRNW")},
+        },
+    ),
 }

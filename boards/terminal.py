@@ -46,11 +46,17 @@ class Request(wiring.Component):
         self.config = config
         # The highest bit of the timer: between once and twice the agreed pause.
         self._timer_bits = max(1, int(config.uart_hz * config.pause_seconds).bit_length())
-        super().__init__({
-            "i": In(stream.Signature(8, always_ready=True)),
-            "beats": Out(stream.Signature(8 * config.bytes_in, always_ready=True)),
-            "ping": Out(1), "frame": Out(1), "done": Out(1), "good": Out(1), "paused": Out(1),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(8, always_ready=True)),
+                "beats": Out(stream.Signature(8 * config.bytes_in, always_ready=True)),
+                "ping": Out(1),
+                "frame": Out(1),
+                "done": Out(1),
+                "good": Out(1),
+                "paused": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -62,10 +68,18 @@ class Request(wiring.Component):
 
         # The byte is decoded one cycle before it is used; what comes of it leaves a cycle later.
         m.d.sync += [
-            valid.eq(self.i.valid), value.eq(self.i.payload), is_sync.eq(self.i.payload == SYNC),
-            is_ping.eq(self.i.payload == PING), is_frame.eq(self.i.payload == FRAME),
-            self.ping.eq(0), self.frame.eq(0), self.done.eq(0), self.beats.valid.eq(0),
-            self.paused.eq(expired), expired.eq(timer[-1]), timer.eq(0),
+            valid.eq(self.i.valid),
+            value.eq(self.i.payload),
+            is_sync.eq(self.i.payload == SYNC),
+            is_ping.eq(self.i.payload == PING),
+            is_frame.eq(self.i.payload == FRAME),
+            self.ping.eq(0),
+            self.frame.eq(0),
+            self.done.eq(0),
+            self.beats.valid.eq(0),
+            self.paused.eq(expired),
+            expired.eq(timer[-1]),
+            timer.eq(0),
             self.good.eq(crc.match_detected),
         ]
         m.d.comb += [crc.data.eq(value), crc.start.eq(self.frame)]
@@ -84,8 +98,10 @@ class Request(wiring.Component):
                 self._wait_for_byte(m, valid, timer, expired)
                 with m.If(valid):
                     m.d.comb += crc.valid.eq(1)
-                    m.d.sync += [self.beats.payload.eq(Cat(self.beats.payload, value)[8:]),
-                                 byte.eq(byte - 1)]
+                    m.d.sync += [
+                        self.beats.payload.eq(Cat(self.beats.payload, value)[8:]),
+                        byte.eq(byte - 1),
+                    ]
                     with m.If(byte == 0):
                         m.d.sync += [self.beats.valid.eq(1), byte.eq(byte.init), beat.eq(beat - 1)]
                         with m.If(beat == 0):
@@ -126,28 +142,35 @@ class Reply(wiring.Component):
 
     def __init__(self, config: LinkConfig) -> None:
         self.config = config
-        super().__init__({
-            "ping": In(1), "frame": In(1), "complete": In(1),
-            "fault": In(8), "status": In(8),
-            "i": In(answers(config)),
-            "o": Out(stream.Signature(8)),
-            "busy": Out(1),
-        })
+        super().__init__(
+            {
+                "ping": In(1),
+                "frame": In(1),
+                "complete": In(1),
+                "fault": In(8),
+                "status": In(8),
+                "i": In(answers(config)),
+                "o": Out(stream.Signature(8)),
+                "busy": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = catalog.CRC16_XMODEM(data_width=8).create()
         longest = max(self.config.bytes_out, ID_BYTES + 1)
         word = Signal(8 * longest)
-        more = Signal(longest)      # bit n: a byte follows byte n of the word
+        more = Signal(longest)  # bit n: a byte follows byte n of the word
         is_ping, is_last, full, byte, take = Signal(), Signal(), Signal(), Signal(8), Signal()
         ends, arrived, data = Signal(), Signal(), self.i.payload.data
         identity = Cat(Const(self.config.design_id, 8 * ID_BYTES), self.fault)
-        answer = Mux(ends, Cat(data[:8 * CYCLES_BYTES], self.status), data)
+        answer = Mux(ends, Cat(data[: 8 * CYCLES_BYTES], self.status), data)
         answer_bytes = Mux(ends, (1 << CYCLES_BYTES) - 1, (1 << (self.config.bytes_out - 1)) - 1)
         m.d.comb += [
             crc.start.eq(self.ping | self.frame),
-            self.o.valid.eq(full), self.o.payload.eq(byte), self.i.ready.eq(take),
+            self.o.valid.eq(full),
+            self.o.payload.eq(byte),
+            self.i.ready.eq(take),
             ends.eq(self.i.payload.kind == Answer.CYCLES),
             arrived.eq(self.i.valid & (~ends | self.complete)),
         ]
@@ -171,14 +194,22 @@ class Reply(wiring.Component):
             with m.State("COMMAND"):
                 send(Mux(is_ping, PING, FRAME), "FETCH")
             with m.State("FETCH"):
-                m.d.sync += [word.eq(Mux(is_ping, identity, answer)),
-                             more.eq(Mux(is_ping, (1 << ID_BYTES) - 1, answer_bytes)),
-                             is_last.eq(is_ping | ends), take.eq(~is_ping & arrived)]
+                m.d.sync += [
+                    word.eq(Mux(is_ping, identity, answer)),
+                    more.eq(Mux(is_ping, (1 << ID_BYTES) - 1, answer_bytes)),
+                    is_last.eq(is_ping | ends),
+                    take.eq(~is_ping & arrived),
+                ]
                 with m.If(is_ping | arrived):
                     m.next = "WORD"
             with m.State("WORD"), m.If(~full):
-                m.d.sync += [byte.eq(word), full.eq(1), crc.valid.eq(1),
-                             word.eq(word[8:]), more.eq(more[1:])]
+                m.d.sync += [
+                    byte.eq(word),
+                    full.eq(1),
+                    crc.valid.eq(1),
+                    word.eq(word[8:]),
+                    more.eq(more[1:]),
+                ]
                 with m.If(~more[0]):
                     m.next = "NEXT"
             with m.State("NEXT"):
@@ -212,11 +243,15 @@ class Terminal(wiring.Component):
 
     def __init__(self, config: LinkConfig) -> None:
         self.config = config
-        super().__init__({
-            "rx": In(1, init=1), "tx": Out(1, init=1),
-            "o": Out(commands(config)), "i": In(answers(config)),
-            "running": Out(1),
-        })
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "tx": Out(1, init=1),
+                "o": Out(commands(config)),
+                "i": In(answers(config)),
+                "running": Out(1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -258,19 +293,31 @@ class Terminal(wiring.Component):
         m.d.comb += self.o.payload.data.eq(request.beats.payload)
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
-        for happened, kind in ((request.beats.valid & self.running, Command.BEAT),
-                               (request.done & self.running, Command.PLAY),
-                               (given_up, Command.CLEAR)):
+        for happened, kind in (
+            (request.beats.valid & self.running, Command.BEAT),
+            (request.done & self.running, Command.PLAY),
+            (given_up, Command.CLEAR),
+        ):
             with m.If(happened):
                 m.d.sync += [self.o.valid.eq(1), self.o.payload.kind.eq(kind)]
 
-    def _control(self, m: Module, request: Request, reply: Reply, clearing: Signal,
-                 complete: Signal, overrun: Signal) -> Signal:
+    def _control(
+        self,
+        m: Module,
+        request: Request,
+        reply: Reply,
+        clearing: Signal,
+        complete: Signal,
+        overrun: Signal,
+    ) -> Signal:
         """Start and end frames, answer pings; high for the cycle in which a frame is given up."""
         ping, frame, fault, given_up = Signal(), Signal(), Signal(Fault), Signal()
         free = ~clearing & ~reply.busy
-        m.d.comb += [reply.ping.eq(ping & free), reply.fault.eq(fault),
-                     reply.frame.eq(frame & ~ping & free & reply.i.valid)]
+        m.d.comb += [
+            reply.ping.eq(ping & free),
+            reply.fault.eq(fault),
+            reply.frame.eq(frame & ~ping & free & reply.i.valid),
+        ]
         with m.If(reply.ping):
             m.d.sync += ping.eq(0)
         with m.If(reply.frame):
@@ -279,9 +326,11 @@ class Terminal(wiring.Component):
             m.d.sync += self.running.eq(0)
 
         commanded = request.ping | request.frame
-        for reason, happened in ((Fault.OVERRUN, overrun & ~clearing),
-                                 (Fault.PAUSE, request.paused),
-                                 (Fault.ABANDONED, commanded)):
+        for reason, happened in (
+            (Fault.OVERRUN, overrun & ~clearing),
+            (Fault.PAUSE, request.paused),
+            (Fault.ABANDONED, commanded),
+        ):
             with m.If(happened & self.running):
                 m.d.comb += given_up.eq(1)
                 m.d.sync += [fault.eq(reason), self.running.eq(0), frame.eq(0)]

@@ -14,8 +14,10 @@ _FEWEST_CYCLES = 4
 def _step(clock_hz: int, baud: int) -> int:
     """What a phase of ``_PHASE_BITS`` bits gains in a cycle: it wraps once a bit, without drift."""
     if clock_hz < _FEWEST_CYCLES * baud:
-        raise ValueError(f"a bit of {baud} baud lasts less than {_FEWEST_CYCLES} cycles of a "
-                         f"{clock_hz / 1e6:g} MHz clock")
+        raise ValueError(
+            f"a bit of {baud} baud lasts less than {_FEWEST_CYCLES} cycles of a "
+            f"{clock_hz / 1e6:g} MHz clock"
+        )
     return round((baud << _PHASE_BITS) / clock_hz)
 
 
@@ -32,10 +34,12 @@ class UartReceiver(wiring.Component):
 
     def __init__(self, clock_hz: int, baud: int) -> None:
         self._gain = _step(clock_hz, baud)
-        super().__init__({
-            "rx": In(1, init=1),
-            "o": Out(stream.Signature(8, always_ready=True)),
-        })
+        super().__init__(
+            {
+                "rx": In(1, init=1),
+                "o": Out(stream.Signature(8, always_ready=True)),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -47,8 +51,7 @@ class UartReceiver(wiring.Component):
         bits = Signal(10, init=-1)
         m.d.sync += [self.o.payload.eq(bits[1:9]), self.o.valid.eq(0)]
         with m.If(~busy):
-            m.d.sync += [busy.eq(~line), bits.eq(~0), tick.eq(0),
-                         phase.eq(1 << (_PHASE_BITS - 1))]
+            m.d.sync += [busy.eq(~line), bits.eq(~0), tick.eq(0), phase.eq(1 << (_PHASE_BITS - 1))]
         with m.Elif(~bits[0]):
             m.d.sync += [self.o.valid.eq(bits[9]), busy.eq(0)]
         with m.Else():
@@ -69,10 +72,12 @@ class UartTransmitter(wiring.Component):
 
     def __init__(self, clock_hz: int, baud: int) -> None:
         self._gain = _step(clock_hz, baud)
-        super().__init__({
-            "i": In(stream.Signature(8)),
-            "tx": Out(1, init=1),
-        })
+        super().__init__(
+            {
+                "i": In(stream.Signature(8)),
+                "tx": Out(1, init=1),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

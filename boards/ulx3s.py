@@ -10,24 +10,60 @@ __all__ = ["BOARDS", "ULX3S_12F", "ULX3S_25F", "ULX3S_45F", "ULX3S_85F"]
 
 EBR_BITS = 18432
 
-LFE5U_25F = Device("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56, bram_bits=EBR_BITS,
-                   dsp_sites=sites.LFE5U_25F)
-LFE5U_45F = Device("LFE5U-45F", "ecp5", lut=43848, ff=43848, dsp=72, bram=108, bram_bits=EBR_BITS,
-                   dsp_sites=sites.LFE5U_45F)
-LFE5U_85F = Device("LFE5U-85F", "ecp5", lut=83640, ff=83640, dsp=156, bram=208,
-                   bram_bits=EBR_BITS, dsp_sites=sites.LFE5U_85F)
+LFE5U_25F = Device(
+    "LFE5U-25F",
+    "ecp5",
+    lut=24288,
+    ff=24288,
+    dsp=28,
+    bram=56,
+    bram_bits=EBR_BITS,
+    dsp_sites=sites.LFE5U_25F,
+)
+LFE5U_45F = Device(
+    "LFE5U-45F",
+    "ecp5",
+    lut=43848,
+    ff=43848,
+    dsp=72,
+    bram=108,
+    bram_bits=EBR_BITS,
+    dsp_sites=sites.LFE5U_45F,
+)
+LFE5U_85F = Device(
+    "LFE5U-85F",
+    "ecp5",
+    lut=83640,
+    ff=83640,
+    dsp=156,
+    bram=208,
+    bram_bits=EBR_BITS,
+    dsp_sites=sites.LFE5U_85F,
+)
 # The same die as the 25F, under another identity code.
 LFE5U_12F = replace(LFE5U_25F, name="LFE5U-12F")
 
 
 def _ulx3s(size: str, device: Device, chip: str, target_mhz: float) -> Board:
     return Board(
-        name=f"ulx3s-{size}", title=f"ULX3S {size.upper()}", device=device,
-        part=f"{device.name}-6BG381C", chip=chip, package="CABGA381", speed="6",
-        clock_pin="G2", clock_mhz=25.0,
-        uart_rx="M1", uart_tx="L4", uart_baud=1_000_000,
-        led_pin="B2", led_active_low=False, io_standard="LVCMOS33",
-        target_mhz=target_mhz, programmer="ulx3s")
+        name=f"ulx3s-{size}",
+        title=f"ULX3S {size.upper()}",
+        device=device,
+        part=f"{device.name}-6BG381C",
+        chip=chip,
+        package="CABGA381",
+        speed="6",
+        clock_pin="G2",
+        clock_mhz=25.0,
+        uart_rx="M1",
+        uart_tx="L4",
+        uart_baud=1_000_000,
+        led_pin="B2",
+        led_active_low=False,
+        io_standard="LVCMOS33",
+        target_mhz=target_mhz,
+        programmer="ulx3s",
+    )
 
 
 ULX3S_12F = _ulx3s("12f", LFE5U_12F, "--12k", 100.0)

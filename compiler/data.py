@@ -69,8 +69,10 @@ def _why(error: Exception) -> str:
 def _checked(path: Path, x: NDArray[np.generic], port: ir.InputPort) -> NDArray[np.generic]:
     wanted = " x ".join(str(n) for n in ("samples", *port.shape))
     if x.ndim == 0 or x.shape[1:] != port.shape:
-        raise DataError(f"{path}: x is {' x '.join(map(str, x.shape)) or 'a single number'}, but "
-                        f"{port.name} takes {wanted}; put the samples on the first axis")
+        raise DataError(
+            f"{path}: x is {' x '.join(map(str, x.shape)) or 'a single number'}, but "
+            f"{port.name} takes {wanted}; put the samples on the first axis"
+        )
     if not len(x):
         raise DataError(f"{path}: x holds no samples")
     dtype = np.dtype(port.dtype)
@@ -122,5 +124,7 @@ def _layout(path: Path, port: ir.InputPort) -> tuple[int, bool]:
         return port.shape[0], True
     if len(port.shape) == 3 and port.shape[2] in (1, 3):
         return port.shape[2], False
-    raise DataError(f"{path}: a folder of images, but {port.name} takes {port.shape}, which is no "
-                    "image; give an .npz with an array x")
+    raise DataError(
+        f"{path}: a folder of images, but {port.name} takes {port.shape}, which is no "
+        "image; give an .npz with an array x"
+    )

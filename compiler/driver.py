@@ -80,10 +80,20 @@ def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Plan:
     return fastest
 
 
-def compile_model(model: Path, out: Path, device: Device, board: str, *,
-                  samples: NDArray[np.generic] | None = None, goal: Goal | None = None,
-                  plan: Path | None = None, method: str = "mse", weight_bits: int = 8,
-                  argmax: bool = False, progress: Progress = lambda _: None) -> Compiled:
+def compile_model(
+    model: Path,
+    out: Path,
+    device: Device,
+    board: str,
+    *,
+    samples: NDArray[np.generic] | None = None,
+    goal: Goal | None = None,
+    plan: Path | None = None,
+    method: str = "mse",
+    weight_bits: int = 8,
+    argmax: bool = False,
+    progress: Progress = lambda _: None,
+) -> Compiled:
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 
     ``samples`` [n, *input shape] calibrate a float model, whose weights get ``weight_bits``;
@@ -102,8 +112,7 @@ def compile_model(model: Path, out: Path, device: Device, board: str, *,
                 "give some dozens with --calibration X.npz"
             )
         progress("quantizing")
-        graph = quantize(graph, samples, method=method, weight_bits=weight_bits,
-                         progress=progress)
+        graph = quantize(graph, samples, method=method, weight_bits=weight_bits, progress=progress)
     with directory_for(out) as directory:
         directory.joinpath("rtl").mkdir()
         target = directory / "model.int8.onnx"
@@ -145,8 +154,11 @@ def _network(graph: ir.Graph, plan: Plan, device: Device) -> Network:
     """A network whose stages stand in flow order, as an edited plan may not have them."""
     network, seen = Network(graph, plan, device), set[str | None]([None])
     for stage in plan.stages:
-        late = [edge.source for edge in network.edges
-                if edge.sink == stage.name and edge.source not in seen]
+        late = [
+            edge.source
+            for edge in network.edges
+            if edge.sink == stage.name and edge.source not in seen
+        ]
         if late:
             raise PlanError(
                 f"stage {stage.name} stands before {late[0]}, whose output it takes; list the "
@@ -175,12 +187,21 @@ def layers(network: Network) -> list[dict[str, Any]]:
     rows = []
     for stage in network.plan.stages:
         op, design = network.op(stage), network.designs[stage.name]
-        rows.append({
-            "name": op.name, "op": type(op).__name__, "output": op.output, "stage": stage.name,
-            "macs": _macs(op, network.graph), "simd": stage.simd, "pe": stage.pe,
-            "cycles": design.cycles(), "multipliers": design.multipliers,
-            "memory_bits": design.memory_bits,
-            "block_rams": design.resources(network.device).bram})
+        rows.append(
+            {
+                "name": op.name,
+                "op": type(op).__name__,
+                "output": op.output,
+                "stage": stage.name,
+                "macs": _macs(op, network.graph),
+                "simd": stage.simd,
+                "pe": stage.pe,
+                "cycles": design.cycles(),
+                "multipliers": design.multipliers,
+                "memory_bits": design.memory_bits,
+                "block_rams": design.resources(network.device).bram,
+            }
+        )
     return rows
 
 
@@ -197,24 +218,32 @@ def describe(network: Network, model: str) -> dict[str, Any]:
     short = lacking(network.resources, device)
     rows = layers(network)
     return {
-        "model": model, "board": network.plan.board, "layers": rows,
+        "model": model,
+        "board": network.plan.board,
+        "layers": rows,
         "macs": sum(row["macs"] for row in rows),
-        "interval_cycles": network.interval, "bound_cycles": network.plan.bound_interval,
-        "latency_cycles": latency(network), "bound_latency_cycles": network.plan.bound_latency,
+        "interval_cycles": network.interval,
+        "bound_cycles": network.plan.bound_interval,
+        "latency_cycles": latency(network),
+        "bound_latency_cycles": network.plan.bound_latency,
         "multipliers": network.multipliers,
         "estimate": asdict(need) | {"lut": cells(need, device)},
         "frame_buffer": network.buffered,
         "available": {"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},
         "fits": not short,
-        "lacking": [{"what": what, "needed": needed, "available": there}
-                    for what, needed, there in short],
+        "lacking": [
+            {"what": what, "needed": needed, "available": there} for what, needed, there in short
+        ],
     }
 
 
 def check_output(out: Path) -> None:
     """Raises DataError when ``out`` is something that a compile must not replace."""
-    if out.exists() and not (out / "compile.json").exists() and (not out.is_dir()
-                                                                 or any(out.iterdir())):
+    if (
+        out.exists()
+        and not (out / "compile.json").exists()
+        and (not out.is_dir() or any(out.iterdir()))
+    ):
         raise DataError(
             f"{out}: exists and is not a directory that `gatewright compile` wrote; name "
             "another with -o, or remove it"

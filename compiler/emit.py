@@ -27,13 +27,27 @@ def emit(accelerator: hw.Accelerator, directory: Path) -> None:
         text = rtlil.convert(accelerator, name="accelerator", emit_src=False)
     (directory / "accelerator.il").write_text(_relax_collisions(text))
     tools.find("yosys").run(
-        ["-q", "-p", "read_rtlil accelerator.il; proc; memory_collect; "
-                     "write_verilog -noattr accelerator.v"],
-        cwd=directory, log=directory / "emit.log")
+        [
+            "-q",
+            "-p",
+            "read_rtlil accelerator.il; proc; memory_collect; write_verilog -noattr accelerator.v",
+        ],
+        cwd=directory,
+        log=directory / "emit.log",
+    )
     (directory / "emit.log").unlink(missing_ok=True)
-    (directory / "interface.json").write_text(json.dumps({
-        "beats_in": accelerator.source.beats, "bits_in": accelerator.source.width,
-        "beats_out": accelerator.sink.beats, "bits_out": accelerator.sink.width}, indent=1) + "\n")
+    (directory / "interface.json").write_text(
+        json.dumps(
+            {
+                "beats_in": accelerator.source.beats,
+                "bits_in": accelerator.source.width,
+                "beats_out": accelerator.sink.beats,
+                "bits_out": accelerator.sink.width,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
 
 
 @contextmanager
@@ -51,9 +65,11 @@ def _no_collector() -> Iterator[None]:
 
 
 #: a read port with a clock, around the bit that says whether a collision may give anything
-_CLOCKED_READ = re.compile(r"(cell \$memrd_v2 [^\n]*\n(?:    parameter [^\n]*\n)*?"
-                           r"    parameter \\COLLISION_X_MASK 1')0"
-                           r"(\n(?:    parameter [^\n]*\n)*?    parameter \\CLK_ENABLE 1\n)")
+_CLOCKED_READ = re.compile(
+    r"(cell \$memrd_v2 [^\n]*\n(?:    parameter [^\n]*\n)*?"
+    r"    parameter \\COLLISION_X_MASK 1')0"
+    r"(\n(?:    parameter [^\n]*\n)*?    parameter \\CLK_ENABLE 1\n)"
+)
 
 
 def _relax_collisions(text: str) -> str:

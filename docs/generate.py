@@ -54,8 +54,7 @@ MAP, VECTOR = [1, 4, 6, 6], [1, 4]
 #: how each operator is used: (words for that use, inputs, attributes, input shape).
 #: ``x`` is the input, ``r`` an activation made of it.
 USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
-    "Conv": [("", ["x", "kernel"], {}, MAP),
-             ("depthwise", ["x", "single"], {"group": 4}, MAP)],
+    "Conv": [("", ["x", "kernel"], {}, MAP), ("depthwise", ["x", "single"], {"group": 4}, MAP)],
     "Gemm": [("", ["x", "matrix"], {}, VECTOR)],
     "MatMul": [("by a constant", ["x", "matrix"], {}, VECTOR)],
     "BatchNormalization": [("", ["x", "four", "four", "four", "four"], {}, MAP)],
@@ -67,8 +66,10 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     "Tanh": [("", ["x"], {}, MAP)],
     "HardSigmoid": [("", ["x"], {}, MAP)],
     "HardSwish": [("", ["x"], {}, MAP)],
-    "Add": [("of two activations", ["x", "r"], {}, MAP),
-            ("of a constant", ["x", "channel"], {}, MAP)],
+    "Add": [
+        ("of two activations", ["x", "r"], {}, MAP),
+        ("of a constant", ["x", "channel"], {}, MAP),
+    ],
     "Sub": [("of a constant", ["x", "channel"], {}, MAP)],
     "Mul": [("by a constant", ["x", "channel"], {}, MAP)],
     "Div": [("by a constant", ["x", "channel"], {}, MAP)],
@@ -86,25 +87,40 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
 def page() -> str:
     """The whole of ``operators.md``."""
     imported = dict(_imported())
-    return "\n".join([
-        "# Operators", "",
-        "Made from the code by `docs/generate.py`; do not edit.", "",
-        "## From ONNX to the graph", "",
-        "Relu, Clip, scales and biases are fused into the operator before them where nothing is",
-        "rounded in between; the table shows each operator alone.", "",
-        *_table(("ONNX operator", "becomes", "as one stage of"), _rows(imported)), "",
-        "## From the graph to hardware", "",
-        "Cycles are those of a stage whose input is there and whose output is taken; one that",
-        "slides a window never takes fewer than its input has beats.", "",
-        *_table(("operator", "function", "stage", "folding", "cycles a frame"),
-                _hardware(imported)), "",
-        "## Without hardware", "",
-        *_table(("ONNX operator", "what becomes of it"), _free()), ""])
+    return "\n".join(
+        [
+            "# Operators",
+            "",
+            "Made from the code by `docs/generate.py`; do not edit.",
+            "",
+            "## From ONNX to the graph",
+            "",
+            "Relu, Clip, scales and biases are fused into the operator before them where nothing is",
+            "rounded in between; the table shows each operator alone.",
+            "",
+            *_table(("ONNX operator", "becomes", "as one stage of"), _rows(imported)),
+            "",
+            "## From the graph to hardware",
+            "",
+            "Cycles are those of a stage whose input is there and whose output is taken; one that",
+            "slides a window never takes fewer than its input has beats.",
+            "",
+            *_table(
+                ("operator", "function", "stage", "folding", "cycles a frame"), _hardware(imported)
+            ),
+            "",
+            "## Without hardware",
+            "",
+            *_table(("ONNX operator", "what becomes of it"), _free()),
+            "",
+        ]
+    )
 
 
 def _table(heads: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list[str]:
-    return ["| " + " | ".join(cells) + " |"
-            for cells in (heads, tuple("---" for _ in heads), *rows)]
+    return [
+        "| " + " | ".join(cells) + " |" for cells in (heads, tuple("---" for _ in heads), *rows)
+    ]
 
 
 def _names(*modules: Any) -> list[str]:
@@ -114,7 +130,8 @@ def _names(*modules: Any) -> list[str]:
 def _imported() -> Iterator[tuple[str, list[tuple[str, ir.Graph, ir.Op]]]]:
     """Each computing operator of the registry with its uses: words, graph, operator."""
     assert set(_names(*COMPUTE)) == set(USES), (
-        f"give docs/generate.py a use of {set(_names(*COMPUTE)) ^ set(USES)}")
+        f"give docs/generate.py a use of {set(_names(*COMPUTE)) ^ set(USES)}"
+    )
     for name in _names(*COMPUTE):
         found = []
         for words, inputs, attributes, shape in USES[name]:
@@ -127,12 +144,20 @@ def _load(op: str, inputs: list[str], attributes: dict[str, Any], shape: list[in
     """A network of that one node (and a Sigmoid, where it takes two activations)."""
     nodes = [helper.make_node("Sigmoid", ["x"], ["r"], name="other")] if "r" in inputs else []
     nodes.append(helper.make_node(op, inputs, ["y"], name="node", **attributes))
-    ports = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size)
-             for name, size in (("x", shape), ("y", None))]
-    constants = [numpy_helper.from_array(CONSTANTS[name], name) for name in dict.fromkeys(inputs)
-                 if name in CONSTANTS]
-    model = helper.make_model(helper.make_graph(nodes, "net", ports[:1], ports[1:], constants),
-                              opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    ports = [
+        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size)
+        for name, size in (("x", shape), ("y", None))
+    ]
+    constants = [
+        numpy_helper.from_array(CONSTANTS[name], name)
+        for name in dict.fromkeys(inputs)
+        if name in CONSTANTS
+    ]
+    model = helper.make_model(
+        helper.make_graph(nodes, "net", ports[:1], ports[1:], constants),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
@@ -142,15 +167,19 @@ def _load(op: str, inputs: list[str], attributes: dict[str, Any], shape: list[in
 def _rows(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterator[tuple[str, ...]]:
     for name, uses in imported.items():
         for words, graph, op in uses:
-            yield (name + (f", {words}" if words else ""), f"`{_kind(op)}`",
-                   f"`hw.{_stage(graph, op)[0]}`")
+            yield (
+                name + (f", {words}" if words else ""),
+                f"`{_kind(op)}`",
+                f"`hw.{_stage(graph, op)[0]}`",
+            )
 
 
 def _kind(op: ir.Op) -> str:
     """The operator's name, and what makes it special."""
     if isinstance(op, ir.Unary):
-        return f"Unary {type(op.function).__name__}" + (" + clamp" if op.clamp != ir.Clamp() else
-                                                        "")
+        return f"Unary {type(op.function).__name__}" + (
+            " + clamp" if op.clamp != ir.Clamp() else ""
+        )
     if isinstance(op, ir.Conv) and op.depthwise:
         return "Conv, a product a channel" if op.window.taps == 1 else "Conv, depthwise"
     return type(op).__name__
@@ -179,9 +208,13 @@ def _hardware(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterato
     first[ir.ArgMax] = (dense, dense.ops[-1])
     for kind, (network, op) in first.items():
         stage, config, design = _stage(network, op)
-        yield (f"`{kind.__name__}`", _sentence(kind), f"`hw.{stage}`",
-               next(words for base, words in FOLDING.items() if isinstance(design, base)),
-               _sentence(config.cycles).removeprefix("Cycles a frame: "))
+        yield (
+            f"`{kind.__name__}`",
+            _sentence(kind),
+            f"`hw.{stage}`",
+            next(words for base, words in FOLDING.items() if isinstance(design, base)),
+            _sentence(config.cycles).removeprefix("Cycles a frame: "),
+        )
 
 
 def _sentence(thing: Any) -> str:
@@ -196,13 +229,22 @@ def _sentence(thing: Any) -> str:
 def _free() -> Iterator[tuple[str, ...]]:
     """Operators that cost nothing in hardware."""
     for name in sorted(shapes.HANDLERS):
-        yield name, ("changes nothing" if name in shapes.SAME or name == "Cast" else
-                     "moves elements: another order of the stream or of the weights")
+        yield (
+            name,
+            (
+                "changes nothing"
+                if name in shapes.SAME or name == "Cast"
+                else "moves elements: another order of the stream or of the weights"
+            ),
+        )
     for name in qdq.HANDLERS:
         yield name, "says how the value is quantized; part of the stage that computes it"
     for name in border.HANDLERS:
-        yield name, "the host's, at the end of the network" + (
-            "; in hardware with `--argmax`" if name == "ArgMax" else "")
+        yield (
+            name,
+            "the host's, at the end of the network"
+            + ("; in hardware with `--argmax`" if name == "ArgMax" else ""),
+        )
 
 
 if __name__ == "__main__":

@@ -66,21 +66,32 @@ class Accelerator(wiring.Component):
     m_axis_* : the network's output
     """
 
-    def __init__(self, stages: Mapping[str, Elaboratable], links: Sequence[Link],
-                 source: Border, sink: Border, hold: int = 0):
-        """``hold``: cycles after which nothing is on its way in a stage that starts nothing more.
-        """
+    def __init__(
+        self,
+        stages: Mapping[str, Elaboratable],
+        links: Sequence[Link],
+        source: Border,
+        sink: Border,
+        hold: int = 0,
+    ):
+        """``hold``: cycles after which nothing is on its way in a stage that starts nothing more."""
         self.stages = stages
         self.hold = hold
         self.links = links
         self.source = source
         self.sink = sink
-        super().__init__({
-            "s_axis_tdata": In(source.tdata_width), "s_axis_tvalid": In(1),
-            "s_axis_tready": Out(1), "s_axis_tlast": In(1),
-            "m_axis_tdata": Out(sink.tdata_width), "m_axis_tvalid": Out(1),
-            "m_axis_tready": In(1), "m_axis_tlast": Out(1),
-        })
+        super().__init__(
+            {
+                "s_axis_tdata": In(source.tdata_width),
+                "s_axis_tvalid": In(1),
+                "s_axis_tready": Out(1),
+                "s_axis_tlast": In(1),
+                "m_axis_tdata": Out(sink.tdata_width),
+                "m_axis_tvalid": Out(1),
+                "m_axis_tready": In(1),
+                "m_axis_tlast": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -123,6 +134,9 @@ class Accelerator(wiring.Component):
 
         for link in self.links:
             a, b = port(link.source, source), port(link.sink, sink)
-            m.d.comb += [b.valid.eq(a.valid), b.payload.as_value().eq(a.payload.as_value()),
-                         a.ready.eq(b.ready)]
+            m.d.comb += [
+                b.valid.eq(a.valid),
+                b.payload.as_value().eq(a.payload.as_value()),
+                a.ready.eq(b.ready),
+            ]
         return m

@@ -75,8 +75,9 @@ class ArrayConfig:
     @property
     def pack(self) -> int:
         """Columns of one group whose products of one activation share a DSP block."""
-        if not (self.shared and self.w_most and self.w.signed
-                and self.w_most < 1 << (self.w.width - 1)):
+        if not (
+            self.shared and self.w_most and self.w.signed and self.w_most < 1 << (self.w.width - 1)
+        ):
             return 1
         return min(self.lanes, packed_products(block_of(self.family), self.x, self.w_most))
 
@@ -92,8 +93,11 @@ class ArrayConfig:
         groups, left = divmod(hard, self.simd * self.lanes)
         columns, alone = divmod(self.lanes, self.pack)
         full = min(left, self.simd * columns * self.pack)
-        return (groups * self.simd * (columns + (alone > 0)) + ceil_div(full, self.pack)
-                + ceil_div(left - full, max(1, alone)))
+        return (
+            groups * self.simd * (columns + (alone > 0))
+            + ceil_div(full, self.pack)
+            + ceil_div(left - full, max(1, alone))
+        )
 
     @property
     def in_memory(self) -> bool:
@@ -112,8 +116,11 @@ class ArrayConfig:
         """Bits of each piece of a word of all weights, :meth:`order` telling which are whose; each
         is in block RAMs of its own.
         """
-        return [piece.width for piece in self.dense or cover(
-            self.depth, self.multipliers * self.w.width, self.family, logic=True)]
+        return [
+            piece.width
+            for piece in self.dense
+            or cover(self.depth, self.multipliers * self.w.width, self.family, logic=True)
+        ]
 
     def order(self) -> list[tuple[int, int]]:
         """(row, column) of each weight in the order in which they fill the block RAMs' words.
@@ -166,10 +173,13 @@ class ArrayConfig:
         lut = n * (psum + CHAIN) + self.pe * 2 * (acc + CHAIN) + soft * multiplier.soft_lut
         # an operand waits for its row, and passes the groups or (of one column) waits for its own
         rows = self.weight_latency + self.simd // 2
-        waits = (self.simd * (rows + self.groups) if self.shared
-                 else n * (rows + self.groups // 2))
-        ff = (n * psum + self.pe * 4 * (acc + 1) + soft * multiplier.soft_ff(SOFT_ADDERS)
-              + self.x.width * waits)
+        waits = self.simd * (rows + self.groups) if self.shared else n * (rows + self.groups // 2)
+        ff = (
+            n * psum
+            + self.pe * 4 * (acc + 1)
+            + soft * multiplier.soft_ff(SOFT_ADDERS)
+            + self.x.width * waits
+        )
         return Resources(lut, ff, self.blocks(self.hard_multipliers)) + self._memory_resources()
 
     def _memory_resources(self) -> Resources:
@@ -203,14 +213,19 @@ class ArrayConfig:
         """(row, column) of the products in each DSP block, in the order of the sites; and of those
         in soft logic.
         """
-        together = [range(first, min(first + self.pack, group + self.lanes))
-                    for group in range(0, self.pe, self.lanes)
-                    for first in range(group, group + self.lanes, self.pack)]
-        units = [[(row, column) for column in columns]
-                 for columns in together for row in range(self.simd)]
+        together = [
+            range(first, min(first + self.pack, group + self.lanes))
+            for group in range(0, self.pe, self.lanes)
+            for first in range(group, group + self.lanes, self.pack)
+        ]
+        units = [
+            [(row, column) for column in columns]
+            for columns in together
+            for row in range(self.simd)
+        ]
         if self.pack == 1:
             n = max(1, self.products_per_block)
-            units = [list(chain(*units[at:at + n])) for at in range(0, len(units), n)]
+            units = [list(chain(*units[at : at + n])) for at in range(0, len(units), n)]
         blocks, left = [], self.hard_multipliers
         for unit in units:
             if left > 0:
@@ -218,7 +233,7 @@ class ArrayConfig:
                 left -= len(blocks[-1])
         if self.shared and self.simd * (self.lanes - 1) > REACH:
             blocks.sort()
-        return blocks, list(chain(*units))[self.hard_multipliers:]
+        return blocks, list(chain(*units))[self.hard_multipliers :]
 
     @property
     def multiplier_latency(self) -> int:

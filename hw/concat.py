@@ -50,8 +50,12 @@ class Concat(wiring.Component):
 
     def __init__(self, config: ConcatConfig):
         self.config = config
-        super().__init__({"i": In(beats(config.lanes, config.element)).array(len(config.channels)),
-                          "o": Out(beats(config.lanes, config.element))})
+        super().__init__(
+            {
+                "i": In(beats(config.lanes, config.element)).array(len(config.channels)),
+                "o": Out(beats(config.lanes, config.element)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -62,7 +66,8 @@ class Concat(wiring.Component):
                 with m.Case(n):
                     last = beat == c.beats[n] - 1
                     m.d.comb += [
-                        self.o.payload.eq(i.payload), self.o.valid.eq(i.valid),
+                        self.o.payload.eq(i.payload),
+                        self.o.valid.eq(i.valid),
                         i.ready.eq(self.o.ready),
                     ]
                     with m.If(i.valid & self.o.ready):

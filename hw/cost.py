@@ -18,8 +18,9 @@ class Resources:
     bram: int = 0
 
     def __add__(self, other: "Resources") -> "Resources":
-        return Resources(self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp,
-                         self.bram + other.bram)
+        return Resources(
+            self.lut + other.lut, self.ff + other.ff, self.dsp + other.dsp, self.bram + other.bram
+        )
 
     def __mul__(self, times: int) -> "Resources":
         return Resources(self.lut * times, self.ff * times, self.dsp * times, self.bram * times)
@@ -40,6 +41,5 @@ def shapes(family: str) -> tuple[tuple[int, int], ...]:
 
 
 def block_rams(family: str, depth: int, width: int) -> int:
-    """Block RAMs for a memory of ``depth`` words of ``width`` bits, in the shape that takes fewest.
-    """
+    """Block RAMs for a memory of ``depth`` words of ``width`` bits, in the shape that takes fewest."""
     return min(ceil(depth / words) * ceil(width / bits) for words, bits in shapes(family))

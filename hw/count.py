@@ -7,26 +7,39 @@ from .delay import delay_flags
 __all__ = ["room", "some"]
 
 
-def some(m: Module, name: str, more: Value, less: Value, most: int, first: int = 0, *,
-         reset_less: bool = False) -> Value:
+def some(
+    m: Module,
+    name: str,
+    more: Value,
+    less: Value,
+    most: int,
+    first: int = 0,
+    *,
+    reset_less: bool = False,
+) -> Value:
     """Whether there are any: ``first`` at the start, one more and one less as those are up, never
     beyond ``most``. ``less`` may come later in a cycle than ``more``.
     """
     # Beside the flag, how many there are beyond one: changes are counted a cycle late, so that all
     # that ``less`` decides is a flag.
     there = Signal(name=name, init=first > 0, reset_less=reset_less)
-    beyond = Signal(signed(most.bit_length() + 1), name=f"{name}_beyond", init=first - 2,
-                    reset_less=reset_less)
+    beyond = Signal(
+        signed(most.bit_length() + 1), name=f"{name}_beyond", init=first - 2, reset_less=reset_less
+    )
     change = Signal(signed(2), name=f"{name}_change", reset_less=reset_less)
     later = beyond + change
     several = ~later[len(beyond) - 1]
-    m.d.sync += [beyond.eq(later), change.eq(Cat(more ^ less, less & ~more)),
-                 there.eq(more | (there & (several | ~less)))]
+    m.d.sync += [
+        beyond.eq(later),
+        change.eq(Cat(more ^ less, less & ~more)),
+        there.eq(more | (there & (several | ~less))),
+    ]
     return there
 
 
-def room(m: Module, size: int, share: int, returned: Value, taken: Value, *,
-         apart: int, late: int = 0) -> Value:
+def room(
+    m: Module, size: int, share: int, returned: Value, taken: Value, *, apart: int, late: int = 0
+) -> Value:
     """Whether a share of a room of ``size`` is free, ``share`` being given away with each ``taken``
     and as much coming back as ``returned`` tells.
 

@@ -42,8 +42,12 @@ def delay_flags(m: Module, value: Value, cycles: int) -> Value:
 def _delay(m: Module, value: Value, cycles: int, attrs: dict[str, str]) -> Value:
     value = Value.cast(value)
     for _ in range(cycles):
-        later = Signal(value.shape(), name=f"{getattr(value, 'name', 'delayed')}_",
-                       reset_less=True, attrs=attrs)
+        later = Signal(
+            value.shape(),
+            name=f"{getattr(value, 'name', 'delayed')}_",
+            reset_less=True,
+            attrs=attrs,
+        )
         m.d.sync += later.eq(value)
         value = later
     return value

@@ -1,5 +1,4 @@
-"""Constants in as few block RAMs as can be: stored in wider words, fewer of them, than are wanted.
-"""
+"""Constants in as few block RAMs as can be: stored in wider words, fewer of them, than are wanted."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -73,8 +72,10 @@ class Dense:
         for first in range(0, self.depth, self.run + 1):
             after = first + self.run
             other = words[after] if after < self.depth else 0
-            rows += [word | (other >> n * self.part & mask) << self.width
-                     for n, word in enumerate(words[first:after])]
+            rows += [
+                word | (other >> n * self.part & mask) << self.width
+                for n, word in enumerate(words[first:after])
+            ]
         return rows
 
     def steps(self, m: Module, go: Value) -> Value:
@@ -88,7 +89,7 @@ class Dense:
                 turn.eq(Mux(last | rests, 0, turn + 1)),
                 rests.eq(~last & (turn == self.run - 1)),
             ]
-        return Cat(row[:(self.rows - 1).bit_length()], turn)
+        return Cat(row[: (self.rows - 1).bit_length()], turn)
 
 
 @lru_cache(maxsize=1 << 16)
@@ -101,13 +102,17 @@ def densest(depth: int, width: int, family: str) -> tuple[Dense, ...]:
     def price(rows: int, row: int, bits: int) -> int:
         """Of ``rows`` of ``row`` bits, in bits of block RAM, cut to strips of ``bits``."""
         many, rest = divmod(row, bits)
-        parts = [best_strip(rows, n, family, True).resources(Rom.latency, family) * count
-                 for n, count in ((bits, many), (rest, 1)) if n and count]
+        parts = [
+            best_strip(rows, n, family, True).resources(Rom.latency, family) * count
+            for n, count in ((bits, many), (rest, 1))
+            if n and count
+        ]
         return sum(size * need.bram + _BITS * (need.lut + need.ff // 4) for need in parts)
 
     full = [bits for words, bits in shapes(family) if words * bits == size]
-    filled = [(bits, row) for bits in full
-              for row in range(bits, _TOGETHER * widest(family) + 1, bits)]
+    filled = [
+        (bits, row) for bits in full for row in range(bits, _TOGETHER * widest(family) + 1, bits)
+    ]
     ways = []
     for run, (bits, row) in product(range(1, min(_MOST, width, depth - 1) + 1), filled):
         piece = min(width, row * run // (run + 1))
@@ -116,8 +121,11 @@ def densest(depth: int, width: int, family: str) -> tuple[Dense, ...]:
         rows = depth - depth // (run + 1)
         many, rest = divmod(width, piece)
         turns = (run + 1) * (many + (rest > 0))
-        cost = (many * price(rows, row, bits) + _BITS * _TURN * turns
-                + price(rows, rest + ceil_div(rest, run), bits))
+        cost = (
+            many * price(rows, row, bits)
+            + _BITS * _TURN * turns
+            + price(rows, rest + ceil_div(rest, run), bits)
+        )
         ways.append((cost, run, piece))
     _, run, piece = min(ways)
     many, rest = divmod(width, piece)
@@ -144,14 +152,15 @@ class DenseRom(wiring.Component):
         m = Module()
         c = self.config
         m.submodules.store = store = Rom(c.stored(self.words), c.width + c.part, c.family)
-        row, turn = self.address[:-c.run.bit_length()], self.address[-c.run.bit_length():]
+        row, turn = self.address[: -c.run.bit_length()], self.address[-c.run.bit_length() :]
         m.d.comb += store.address.eq(row)
         turns = [delay(m, turn == n, store.latency) for n in range(c.run + 1)]
         # Where no step comes a turn lasts, and its part is only taken once more.
         gathered = Signal(c.part * c.run, reset_less=True)
         for n, now in enumerate(turns[:-1]):
             with m.If(now):
-                m.d.sync += gathered.word_select(n, c.part).eq(store.data[c.width:])
+                m.d.sync += gathered.word_select(n, c.part).eq(store.data[c.width :])
         m.d.comb += self.data.eq(
-            delay(m, Mux(turns[-1], gathered[:c.width], store.data[:c.width]), 1))
+            delay(m, Mux(turns[-1], gathered[: c.width], store.data[: c.width]), 1)
+        )
         return m

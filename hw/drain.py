@@ -16,8 +16,9 @@ from .loops import Loops
 __all__ = ["drain", "drain_slowly"]
 
 
-def drain(m: Module, totals: Sequence[Sequence[Value]],
-          ending: Sequence[Value]) -> tuple[list[Signal], Signal]:
+def drain(
+    m: Module, totals: Sequence[Sequence[Value]], ending: Sequence[Value]
+) -> tuple[list[Signal], Signal]:
     """A result a cycle: two registers a hop, so that each meets the next group's in time."""
     passed: list[Value] = []
     passed_valid: Value = C(0)
@@ -27,14 +28,16 @@ def drain(m: Module, totals: Sequence[Sequence[Value]],
         results = _results(group, sums)
         for lane, (result, total) in enumerate(zip(results, sums, strict=True)):
             m.d.sync += result.eq(
-                Mux(duplicate(m, ending[group]), total, passed[lane]) if group else total)
+                Mux(duplicate(m, ending[group]), total, passed[lane]) if group else total
+            )
         passed = [delay(m, result, 1) for result in results]
         passed_valid = delay_flags(m, leaves, 1)
     return results, leaves
 
 
-def drain_slowly(m: Module, totals: Sequence[Sequence[Value]], ending: Sequence[Value],
-                 spacing: int) -> tuple[list[Signal], Signal]:
+def drain_slowly(
+    m: Module, totals: Sequence[Sequence[Value]], ending: Sequence[Value], spacing: int
+) -> tuple[list[Signal], Signal]:
     """A result every ``spacing`` cycles, at least two: a register a hop, which waits.
 
     A step starts at the last group and walks back, a group a cycle, so that each group hands on
@@ -73,5 +76,7 @@ def _steps(m: Module, ending: Value, steps: int, spacing: int) -> tuple[Value, V
 
 
 def _results(group: int, sums: Sequence[Value]) -> list[Signal]:
-    return [Signal.like(total, name=f"result_{group}_{lane}", reset_less=True)
-            for lane, total in enumerate(sums)]
+    return [
+        Signal.like(total, name=f"result_{group}_{lane}", reset_less=True)
+        for lane, total in enumerate(sums)
+    ]

@@ -46,8 +46,11 @@ class AddConfig:
         the operands that wait.
         """
         queues = 3 if AddConfig.waits(family) else 1
-        return (Resources(60, 40) + Resources(420, 300) * lanes
-                + Queue.estimate(8 * lanes, family) * queues)
+        return (
+            Resources(60, 40)
+            + Resources(420, 300) * lanes
+            + Queue.estimate(8 * lanes, family) * queues
+        )
 
     @staticmethod
     def waits(family: str) -> bool:
@@ -66,13 +69,11 @@ class Pipeline(wiring.Component):
     """
 
     def join(self, m: Module) -> tuple:
-        """The signal that operands are there, what takes them, and they: ``(valid, takes, words)``.
-        """
+        """The signal that operands are there, what takes them, and they: ``(valid, takes, words)``."""
         raise NotImplementedError
 
     def arithmetic(self, m: Module, words) -> tuple:
-        """Add the arithmetic: returns the result's bits, and its latency after operands are taken.
-        """
+        """Add the arithmetic: returns the result's bits, and its latency after operands are taken."""
         raise NotImplementedError
 
     def elaborate(self, platform):
@@ -110,38 +111,51 @@ class Add(Pipeline):
 
     def __init__(self, config: AddConfig):
         self.config = config
-        super().__init__({"a": In(beats(config.lanes, config.a)),
-                          "b": In(beats(config.lanes, config.b)),
-                          "o": Out(beats(config.lanes, config.out))})
+        super().__init__(
+            {
+                "a": In(beats(config.lanes, config.a)),
+                "b": In(beats(config.lanes, config.b)),
+                "o": Out(beats(config.lanes, config.out)),
+            }
+        )
 
     def join(self, m: Module):
         if not self.config.waits(self.config.family):
-            return (self.a.valid & self.b.valid, [self.a.ready, self.b.ready],
-                    [self.a.payload, self.b.payload])
+            return (
+                self.a.valid & self.b.valid,
+                [self.a.ready, self.b.ready],
+                [self.a.payload, self.b.payload],
+            )
         a, b = (self._inlet(m, name, getattr(self, name)) for name in "ab")
-        return (a.any & b.any, [a.take, b.take],
-                [data.View(self.a.payload.shape(), a.word),
-                 data.View(self.b.payload.shape(), b.word)])
+        return (
+            a.any & b.any,
+            [a.take, b.take],
+            [data.View(self.a.payload.shape(), a.word), data.View(self.b.payload.shape(), b.word)],
+        )
 
     def _inlet(self, m, name, stream):
         word = stream.payload.as_value()
         m.submodules[f"inlet_{name}"] = inlet = Inlet(len(word), _WAITING, self.config.family)
         m.d.comb += [
             stream.ready.eq(some(m, f"space_{name}", inlet.freed, inlet.write, _WAITING, _WAITING)),
-            inlet.write.eq(stream.valid & stream.ready), inlet.data.eq(word),
+            inlet.write.eq(stream.valid & stream.ready),
+            inlet.data.eq(word),
         ]
         return inlet
 
     def arithmetic(self, m: Module, words) -> tuple:
         c = self.config
-        products = [MultiplierConfig(shape, unsigned(max(1, mult.bit_length())))
-                    for shape, mult in ((c.a, c.mult_a), (c.b, c.mult_b))]
+        products = [
+            MultiplierConfig(shape, unsigned(max(1, mult.bit_length())))
+            for shape, mult in ((c.a, c.mult_a), (c.b, c.mult_b))
+        ]
         width = 2 + max(max(p.p.width for p in products), abs(c.offset).bit_length() + 1)
         results = []
         for lane in range(c.lanes):
             terms = []
-            for name, word, mult, config in zip("ab", words, (c.mult_a, c.mult_b), products,
-                                                strict=True):
+            for name, word, mult, config in zip(
+                "ab", words, (c.mult_a, c.mult_b), products, strict=True
+            ):
                 multiply = SoftMultiplier(config)
                 m.submodules[f"multiply_{name}_{lane}"] = multiply
                 m.d.comb += [multiply.x.eq(word[lane]), multiply.w.eq(mult)]
@@ -171,8 +185,9 @@ class Fork(wiring.Component):
 
     def __init__(self, lanes: int, element: Shape, ways: int):
         self.ways = ways
-        super().__init__({"i": In(beats(lanes, element)),
-                          "o": Out(beats(lanes, element)).array(ways)})
+        super().__init__(
+            {"i": In(beats(lanes, element)), "o": Out(beats(lanes, element)).array(ways)}
+        )
 
     def elaborate(self, platform):
         m = Module()

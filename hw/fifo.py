@@ -104,8 +104,9 @@ class Queue(wiring.Component):
 
     def __init__(self, width: int, depth: int, family: str = "generic"):
         self.width, self.depth, self.family = width, depth, family
-        super().__init__({"write": In(1), "data": In(width), "o": Out(stream.Signature(width)),
-                          "freed": Out(1)})
+        super().__init__(
+            {"write": In(1), "data": In(width), "o": Out(stream.Signature(width)), "freed": Out(1)}
+        )
 
     @staticmethod
     def estimate(width: int, family: str) -> Resources:
@@ -123,16 +124,20 @@ class Queue(wiring.Component):
         moves, may_leave = (self.o.ready | ~told | runs_out for told in offered[1:])
         leaves = Signal()
         stored = some(m, "stored", self.write, leaves, self.depth, reset_less=True)
-        m.d.comb += [leaves.eq(may_leave & stored), self.o.valid.eq(offered[0]),
-                     self.freed.eq(delay_flags(m, leaves, 1))]
+        m.d.comb += [
+            leaves.eq(may_leave & stored),
+            self.o.valid.eq(offered[0]),
+            self.freed.eq(delay_flags(m, leaves, 1)),
+        ]
         with m.If(moves):
             m.d.sync += [told.eq(stored) for told in offered]
         # of a deeper memory's words one is chosen behind the registers
         rows = min(self.depth, SHALLOW) if self.family == "ecp5" else self.depth
         low = (rows - 1).bit_length()
         for bits in parts(self.width):
-            into, out_of = (_pointer(m, self.depth, steps, reset_less=True)
-                            for steps in (self.write, leaves))
+            into, out_of = (
+                _pointer(m, self.depth, steps, reset_less=True) for steps in (self.write, leaves)
+            )
             reads, words = [], []
             for first in range(0, self.depth, rows):
                 write, read = _store(m, bits, min(rows, self.depth - first), self.family, first)
@@ -143,12 +148,18 @@ class Queue(wiring.Component):
                         m.d.sync += chosen.eq(out_of[low:] == first // rows)
                     writes &= into[low:] == first // rows
                     word = Mux(chosen, word, 0)
-                m.d.comb += [write.en.eq(writes), write.data.eq(self.data[bits]),
-                             write.addr.eq(into[:low]), read.en.eq(moves)]
+                m.d.comb += [
+                    write.en.eq(writes),
+                    write.data.eq(self.data[bits]),
+                    write.addr.eq(into[:low]),
+                    read.en.eq(moves),
+                ]
                 reads.append(read)
                 words.append(word)
-            m.d.comb += [self.o.payload[bits].eq(reduce(or_, words)),
-                         *(read.addr.eq(out_of[:low]) for read in reads)]
+            m.d.comb += [
+                self.o.payload[bits].eq(reduce(or_, words)),
+                *(read.addr.eq(out_of[:low]) for read in reads),
+            ]
         return m
 
 
@@ -173,8 +184,16 @@ class Inlet(wiring.Component):
 
     def __init__(self, width: int, depth: int, family: str):
         self.width, self.depth, self.family = width, depth, family
-        super().__init__({"write": In(1), "data": In(width), "any": Out(1), "take": In(1),
-                          "word": Out(width), "freed": Out(1)})
+        super().__init__(
+            {
+                "write": In(1),
+                "data": In(width),
+                "any": Out(1),
+                "take": In(1),
+                "word": Out(width),
+                "freed": Out(1),
+            }
+        )
 
     @staticmethod
     def block_rams(width: int, depth: int, family: str) -> int:
@@ -191,7 +210,8 @@ class Inlet(wiring.Component):
             write, read = _store(m, bits, self.depth, self.family)
             writes, takes = duplicate(m, self.write), duplicate(m, self.take)
             m.d.comb += [
-                write.en.eq(writes), write.data.eq(data[bits]),
+                write.en.eq(writes),
+                write.data.eq(data[bits]),
                 write.addr.eq(_pointer(m, self.depth, writes)),
                 self.word[bits].eq(read.data),
                 read.addr.eq(_pointer(m, self.depth, takes)),
@@ -258,8 +278,11 @@ class Fifo(wiring.Component):
     @classmethod
     def estimate(cls, depth: int, width: int, family: str) -> Resources:
         """``depth`` beats of ``width`` bits."""
-        return (Queue.estimate(width, family) + Resources(50, 50)
-                + cls._ram(depth, width, family).resources())
+        return (
+            Queue.estimate(width, family)
+            + Resources(50, 50)
+            + cls._ram(depth, width, family).resources()
+        )
 
     def elaborate(self, platform):
         m = Module()

@@ -50,8 +50,12 @@ class Lookup(Pipeline):
 
     def __init__(self, config: LookupConfig):
         self.config = config
-        super().__init__({"i": In(beats(config.lanes, config.element)),
-                          "o": Out(beats(config.lanes, config.out))})
+        super().__init__(
+            {
+                "i": In(beats(config.lanes, config.element)),
+                "o": Out(beats(config.lanes, config.out)),
+            }
+        )
 
     def join(self, m: Module):
         return self.i.valid, [self.i.ready], self.i.payload
@@ -61,8 +65,9 @@ class Lookup(Pipeline):
         mask = (1 << c.out.width) - 1
         results = []
         for lane in range(c.lanes):
-            table = memory.Memory(shape=c.out.width, depth=len(c.table),
-                                  init=[value & mask for value in c.table])
+            table = memory.Memory(
+                shape=c.out.width, depth=len(c.table), init=[value & mask for value in c.table]
+            )
             m.submodules[f"table_{lane}"] = table
             read = table.read_port()
             m.d.comb += read.addr.eq(words[lane])

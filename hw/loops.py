@@ -46,7 +46,8 @@ class Loops:
                 others = others & last
                 inside = Signal(name=f"ends_{name}")
                 with m.If(go):
-                    m.d.sync += inside.eq(innermost
-                                          & (delay(m, others, 1) if at_leisure else others))
+                    m.d.sync += inside.eq(
+                        innermost & (delay(m, others, 1) if at_leisure else others)
+                    )
             self.count[name], self.last[name], self.ends[name] = count, last, inside
             self.nearly[name] = nearly

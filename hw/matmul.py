@@ -54,15 +54,21 @@ class MatMul(WindowStage):
         """``weights``: [pe, simd, depth], as :class:`.systolic.SystolicArray` takes them."""
         self.config = config
         self.weights = weights
-        super().__init__(config.feed, lanes=config.lanes_out, out=config.requantize.out,
-                         results=config.array.groups)
+        super().__init__(
+            config.feed,
+            lanes=config.lanes_out,
+            out=config.requantize.out,
+            results=config.array.groups,
+        )
 
     def arithmetic(self, m: Module, flow) -> tuple:
         config = self.config
         m.submodules.array = array = SystolicArray(config.array, self.weights)
         m.submodules.requantize = requantize = Requantize(config.requantize)
         m.d.comb += [
-            array.i.valid.eq(flow.valid), array.i.first.eq(flow.first), array.i.last.eq(flow.last),
+            array.i.valid.eq(flow.valid),
+            array.i.first.eq(flow.first),
+            array.i.last.eq(flow.last),
             array.i.payload.as_value().eq(flow.payload.as_value()),
         ]
         wiring.connect(m, array.o, requantize.i)

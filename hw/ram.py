@@ -30,8 +30,7 @@ class RamConfig:
 
     @property
     def distributed(self) -> bool:
-        return (self.family == "ecp5" and self.depth <= SHALLOW
-                and self.depth * self.width <= _SMALL)
+        return self.family == "ecp5" and self.depth <= SHALLOW and self.depth * self.width <= _SMALL
 
     @property
     def strips(self) -> tuple[Strip, ...]:
@@ -51,8 +50,9 @@ class RamConfig:
         """An estimate; block RAMs are exact."""
         written = self.width + (self.depth - 1).bit_length() + 1
         if not self.distributed:
-            return (estimate(self.depth, self.width, self.family, self.latency)
-                    + Resources(ff=written))
+            return estimate(self.depth, self.width, self.family, self.latency) + Resources(
+                ff=written
+            )
         rows = ceil_div(self.depth, 16)
         lut = rows * (6 * ceil_div(self.width, 4) + 2) + self.width * choice_luts(rows)
         return Resources(lut, written + 2 * self.width)
@@ -78,25 +78,33 @@ class Ram(wiring.Component):
     def __init__(self, config: RamConfig):
         self.config = config
         address = range(max(2, config.depth))
-        super().__init__({"address": In(address), "data": Out(config.width),
-                          "write_address": In(address), "write_data": In(config.width),
-                          "write_enable": In(1)})
+        super().__init__(
+            {
+                "address": In(address),
+                "data": Out(config.width),
+                "write_address": In(address),
+                "write_data": In(config.width),
+                "write_enable": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         c = self.config
         data, address = delay(m, self.write_data, 1), delay(m, self.write_address, 1)
         if c.distributed:
-            store = memory.Memory(shape=c.width, depth=c.depth, init=[],
-                                  attrs={"ram_style": "distributed"})
+            store = memory.Memory(
+                shape=c.width, depth=c.depth, init=[], attrs={"ram_style": "distributed"}
+            )
             m.submodules.store = store
             word = self._port(m, store, address, data, delay_flags(m, self.write_enable, 1))
             m.d.comb += self.data.eq(word)
             return m
         parts, first = [], 0
         for n, strip in enumerate(c.strips):
-            parts.append(self._strip(m, f"strip_{n}", strip, address,
-                                     data[first:first + strip.width]))
+            parts.append(
+                self._strip(m, f"strip_{n}", strip, address, data[first : first + strip.width])
+            )
             first += strip.width
         m.d.comb += self.data.eq(Cat(parts))
         return m
@@ -110,13 +118,14 @@ class Ram(wiring.Component):
             held = []
             for k, bits in enumerate(in_tiles(strip, segment)):
                 store = tile(m, f"{name}_{n}_{k}", segment.words, len(bits), [])
-                held.append(self._port(m, store, address, data[bits.start:bits.stop], enable))
+                held.append(self._port(m, store, address, data[bits.start : bits.stop], enable))
             words.append(Cat(held))
         if self.config.latency == 2:
             return words[0]
         before = self.config.latency - 3
-        return chosen(m, strip, delay(m, self.address, before),
-                      [delay(m, word, before) for word in words])
+        return chosen(
+            m, strip, delay(m, self.address, before), [delay(m, word, before) for word in words]
+        )
 
     def _port(self, m, store, address, data, enable):
         """Write ``data`` to ``address`` of ``store``, and its word, two cycles after the address.
@@ -125,6 +134,10 @@ class Ram(wiring.Component):
         and then minds ``no_rw_check``, which it does not at a port that is synchronous already.
         """
         write, read = store.write_port(), store.read_port(domain="comb")
-        m.d.comb += [write.addr.eq(address), write.data.eq(data), write.en.eq(enable),
-                     read.addr.eq(self.address)]
+        m.d.comb += [
+            write.addr.eq(address),
+            write.data.eq(data),
+            write.en.eq(enable),
+            read.addr.eq(self.address),
+        ]
         return delay(m, read.data, 2)

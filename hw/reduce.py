@@ -41,8 +41,12 @@ class _Reduce(wiring.Component):
 
     def __init__(self, config: ReduceConfig):
         self.config = config
-        super().__init__({"i": In(Flow(config.taps * config.lanes, config.element)),
-                          "o": Out(Flow(config.lanes, config.out))})
+        super().__init__(
+            {
+                "i": In(Flow(config.taps * config.lanes, config.element)),
+                "o": Out(Flow(config.lanes, config.out)),
+            }
+        )
 
     @property
     def latency(self) -> int:
@@ -72,7 +76,7 @@ class _Reduce(wiring.Component):
                 m.d.comb += value.eq(self.i.payload[tap * c.lanes + lane])
                 values.append(value)
             while len(values) > 1:
-                pairs = [values[i:i + 2] for i in range(0, len(values), 2)]
+                pairs = [values[i : i + 2] for i in range(0, len(values), 2)]
                 values = [delay(m, self._pair(m, *pair), 1) for pair in pairs]
             # neutral again after a reduction's last word, not masked at the next one's first
             held = Signal(c.out, name=f"held_{lane}", init=self.neutral)

@@ -64,8 +64,10 @@ class ReplayConfig:
 
     def stores(self) -> list[tuple[slice, RamConfig]]:
         """The two banks, cut to parts of a word."""
-        return [(part, RamConfig(2 * self.folds, part.stop - part.start, self.family))
-                for part in parts(self.width_out * self.element.width)]
+        return [
+            (part, RamConfig(2 * self.folds, part.stop - part.start, self.family))
+            for part in parts(self.width_out * self.element.width)
+        ]
 
     @property
     def latency(self) -> int:
@@ -83,9 +85,15 @@ class ReplayConfig:
         """An estimate of queue, cutter and the two banks."""
         into, out = self.width_in * self.element.width, self.width_out * self.element.width
         choice = ceil_div(2 * self.places(self.width_in, self.width_out), 3)
-        return sum((store.resources() for _, store in self.stores()),
-                   Resources(4 * into + out * choice + 80, 5 * into + 2 * out + 60, 0,
-                             Inlet.block_rams(into, self.waiting, self.family)))
+        return sum(
+            (store.resources() for _, store in self.stores()),
+            Resources(
+                4 * into + out * choice + 80,
+                5 * into + 2 * out + 60,
+                0,
+                Inlet.block_rams(into, self.waiting, self.family),
+            ),
+        )
 
     @property
     def memory_bits(self) -> int:
@@ -111,14 +119,16 @@ class Replay(wiring.Component):
 
     def __init__(self, config: ReplayConfig):
         self.config = config
-        super().__init__({
-            "i": In(Flow(config.width_in, config.element)),
-            "room": Out(1),
-            "taken": In(1),
-            "grant": In(1),
-            "start": Out(1),
-            "o": Out(Flow(config.width_out, config.element)),
-        })
+        super().__init__(
+            {
+                "i": In(Flow(config.width_in, config.element)),
+                "room": Out(1),
+                "taken": In(1),
+                "grant": In(1),
+                "start": Out(1),
+                "o": Out(Flow(config.width_out, config.element)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -129,8 +139,7 @@ class Replay(wiring.Component):
         m.d.comb += [
             queue.data.eq(self.i.payload.as_value()),
             queue.write.eq(self.i.valid),
-            self.room.eq(room(m, c.waiting, c.reads, queue.freed, self.taken,
-                              apart=c.reads)),
+            self.room.eq(room(m, c.waiting, c.reads, queue.freed, self.taken, apart=c.reads)),
         ]
 
         # A bank may be cut into, or read. It takes some cycles to store what is cut, and some to
@@ -192,11 +201,16 @@ class Replay(wiring.Component):
         stores = []
         for part, config in c.stores():
             chosen = duplicate(m, place)
-            word = reduce(or_, (Mux(chosen[n], window[begin * bits:][part], 0)
-                                for n, begin in enumerate(begins)))
+            word = reduce(
+                or_,
+                (Mux(chosen[n], window[begin * bits :][part], 0) for n, begin in enumerate(begins)),
+            )
             m.submodules[f"store_{part.start}"] = store = Ram(config)
-            m.d.comb += [store.write_enable.eq(enable), store.write_address.eq(address),
-                         store.write_data.eq(word)]
+            m.d.comb += [
+                store.write_enable.eq(enable),
+                store.write_address.eq(address),
+                store.write_data.eq(word),
+            ]
             stores.append(store)
         return stores
 
@@ -220,5 +234,9 @@ class Replay(wiring.Component):
             m.d.comb += store.address.eq(duplicate(m, address))
         words = [delay(m, store.data, c.latency - 1 - store.config.latency) for store in stores]
         flags = delay_flags(m, Cat(go, begins, ends), c.latency)
-        m.d.comb += [self.o.payload.as_value().eq(Cat(words)), self.o.valid.eq(flags[0]),
-                     self.o.first.eq(flags[1]), self.o.last.eq(flags[2])]
+        m.d.comb += [
+            self.o.payload.as_value().eq(Cat(words)),
+            self.o.valid.eq(flags[0]),
+            self.o.first.eq(flags[1]),
+            self.o.last.eq(flags[2]),
+        ]

@@ -97,12 +97,24 @@ class RequantizeConfig:
 
     def resources(self) -> Resources:
         """An estimate of the arithmetic and its constants."""
-        return self.estimate(self.lanes, self.acc.width, len(self.keep), self.spacing, self.family,
-                             self.mult_shape.width)
+        return self.estimate(
+            self.lanes,
+            self.acc.width,
+            len(self.keep),
+            self.spacing,
+            self.family,
+            self.mult_shape.width,
+        )
 
     @staticmethod
-    def estimate(lanes: int, acc: int, beats: int, spacing: int = 1, family: str = "generic",
-                 mult: int = MULT_BITS) -> Resources:
+    def estimate(
+        lanes: int,
+        acc: int,
+        beats: int,
+        spacing: int = 1,
+        family: str = "generic",
+        mult: int = MULT_BITS,
+    ) -> Resources:
         """Before the constants are known: ``acc`` and ``mult`` bits, ``beats`` a period."""
         t = Timing(mult, beats, spacing)
         rows = ceil_div(t.digit, 2)
@@ -110,16 +122,27 @@ class RequantizeConfig:
         tree = (acc + 2) * (2 * rows - 1)
         constants = mult + _OFFSET_BITS if beats > 1 else 0
         narrow = Resources(25, 32)
-        product = (Resources(multiply + mult + 2 * _OFFSET_BITS,
-                             acc + mult + tree + _OFFSET_BITS * (1 + t.offset_delay))
-                   if t.serial else
-                   Resources(multiply + acc + mult + _OFFSET_BITS,
-                             2 * acc + tree + _OFFSET_BITS * (rows - 1).bit_length()))
+        product = (
+            Resources(
+                multiply + mult + 2 * _OFFSET_BITS,
+                acc + mult + tree + _OFFSET_BITS * (1 + t.offset_delay),
+            )
+            if t.serial
+            else Resources(
+                multiply + acc + mult + _OFFSET_BITS,
+                2 * acc + tree + _OFFSET_BITS * (rows - 1).bit_length(),
+            )
+        )
         if beats > _MANY:
             stored = estimate(beats, 1 + lanes * constants, family, Rom.latency, logic=True)
         else:
-            stored = Resources(constants if beats <= 16 else ceil_div(constants * beats, 11),
-                               constants * t.lookup) * lanes
+            stored = (
+                Resources(
+                    constants if beats <= 16 else ceil_div(constants * beats, 11),
+                    constants * t.lookup,
+                )
+                * lanes
+            )
         return (product + narrow) * lanes + stored + Resources(0, 12)
 
 
@@ -216,12 +239,13 @@ class Narrower(wiring.Component):
         quotient = Signal(signed(max(1, len(self.i) - r.shift)), reset_less=True)
         m.d.sync += quotient.eq(self.i >> r.shift)
         # Before it is lowered, if it is: at a bound it stays there, or is one less than the upper.
-        below, above = (delay(m, flag, 1) for flag in (
-            ~_exceeds(quotient, r.low), _exceeds(quotient, r.high)))
+        below, above = (
+            delay(m, flag, 1) for flag in (~_exceeds(quotient, r.low), _exceeds(quotient, r.high))
+        )
         value = quotient
         if r.tie_bits is not None:
             tie = Signal(reset_less=True)
-            m.d.sync += tie.eq(~self.i[r.tie_bits:r.shift].any())
+            m.d.sync += tie.eq(~self.i[r.tie_bits : r.shift].any())
             value = Signal(signed(len(quotient) + 1))
             m.d.comb += value.eq(quotient - (tie & (quotient[0] == r.tie_parity)))
         result = Signal(self.o.shape(), reset_less=True)
@@ -237,7 +261,7 @@ def _exceeds(value: Signal, bound: int) -> Value:
         return C(bound < 0)
     exceeds: Value = C(0)
     for low in range(0, len(value), 4):
-        part, limit = ordered[low:low + 4], bound >> low & 15
+        part, limit = ordered[low : low + 4], bound >> low & 15
         exceeds = (part > limit) | ((part == limit) & exceeds)
     return exceeds
 
@@ -257,9 +281,13 @@ class Requantize(wiring.Component):
 
     def __init__(self, config: RequantizeConfig):
         self.config = config
-        super().__init__({"i": In(Flow(config.lanes, config.acc)),
-                          "o": Out(Flow(config.lanes, config.out)),
-                          "dropped": Out(1)})
+        super().__init__(
+            {
+                "i": In(Flow(config.lanes, config.acc)),
+                "o": Out(Flow(config.lanes, config.out)),
+                "dropped": Out(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -270,9 +298,12 @@ class Requantize(wiring.Component):
         beat = Loops(m, advance, {"turn": c.repeat, "beat": len(c.keep)}).count["beat"]
         keep, mults, offsets = self._constants(m, beat)
         start = delay_flags(m, self.i.valid, t.start)
-        m.d.comb += [self.o.valid.eq(self._valid(m, start, keep)),
-                     self.o.first.eq(1), self.o.last.eq(1),
-                     self.dropped.eq(start & ~keep)]
+        m.d.comb += [
+            self.o.valid.eq(self._valid(m, start, keep)),
+            self.o.first.eq(1),
+            self.o.last.eq(1),
+            self.dropped.eq(start & ~keep),
+        ]
         for lane in range(c.lanes):
             x = delay(m, self.i.payload[lane], t.start)
             product = self._multiply(m, lane, start, x, mults[lane], offsets[lane])
@@ -311,8 +342,11 @@ class Requantize(wiring.Component):
         """``lookup`` cycles after ``beat``: whether it is kept, and the lanes' constants."""
         c = self.config
         if c.constant and all(c.keep):
-            return (C(1), [Const(c.mult[0], c.mult_shape)] * c.lanes,
-                    [Const(c.offset[0], c.offset_shape)] * c.lanes)
+            return (
+                C(1),
+                [Const(c.mult[0], c.mult_shape)] * c.lanes,
+                [Const(c.offset[0], c.offset_shape)] * c.lanes,
+            )
         mult, offset = c.mult_shape.width, c.offset_shape.width
         pair = mult + offset
         words = []
@@ -331,10 +365,16 @@ class Requantize(wiring.Component):
             m.d.comb += read.addr.eq(beat)
             word = read.data
         elif len(words) <= _MANY:
-            word = Cat(table(m, f"constants_{part.start}", duplicate(m, beat),
-                             [word >> part.start & ((1 << (part.stop - part.start)) - 1)
-                              for word in words], part.stop - part.start)
-                       for part in parts(width))
+            word = Cat(
+                table(
+                    m,
+                    f"constants_{part.start}",
+                    duplicate(m, beat),
+                    [word >> part.start & ((1 << (part.stop - part.start)) - 1) for word in words],
+                    part.stop - part.start,
+                )
+                for part in parts(width)
+            )
         else:
             m.submodules.constants = rom = Rom(words, width, c.family)
             m.d.comb += rom.address.eq(duplicate(m, beat))

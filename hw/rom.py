@@ -47,8 +47,10 @@ class Rom(wiring.Component):
         m = Module()
         parts, first = [], 0
         for n, strip in enumerate(self.strips):
-            held = [self._segment(m, f"strip_{n}_{k}", strip, segment, first)
-                    for k, segment in enumerate(strip.segments)]
+            held = [
+                self._segment(m, f"strip_{n}_{k}", strip, segment, first)
+                for k, segment in enumerate(strip.segments)
+            ]
             parts.append(chosen(m, strip, self.address, held))
             first += strip.width
         m.d.comb += self.data.eq(Cat(parts))
@@ -56,16 +58,22 @@ class Rom(wiring.Component):
 
     def _segment(self, m, name, strip, segment, first):
         """The segment's word at the address, two cycles later; ``first``: the strip's first bit."""
-        words = self.words[segment.start:segment.start + segment.words]
+        words = self.words[segment.start : segment.start + segment.words]
         if not segment.bits:
             mask = (1 << strip.width) - 1
-            return table(m, name, self.address, [word >> first & mask for word in words],
-                         strip.width)
+            return table(
+                m, name, self.address, [word >> first & mask for word in words], strip.width
+            )
         held = []
         for n, bits in enumerate(in_tiles(strip, segment)):
             mask = (1 << len(bits)) - 1
-            store = tile(m, f"{name}_{n}", len(words), len(bits),
-                         [word >> (first + bits.start) & mask for word in words])
+            store = tile(
+                m,
+                f"{name}_{n}",
+                len(words),
+                len(bits),
+                [word >> (first + bits.start) & mask for word in words],
+            )
             read = store.read_port()
             m.d.comb += read.addr.eq(self.address)
             held.append(delay(m, read.data, 1))
@@ -75,12 +83,16 @@ class Rom(wiring.Component):
 def table(m: Module, name: str, address: Value, words: Sequence[int], width: int) -> Value:
     """``words[address]``, two cycles later, from tables in logic of a LUT a bit, and a choice."""
     several = len(words) > TABLE
-    which = address[_TABLE_BITS:(len(words) - 1).bit_length()] if several else None
+    which = address[_TABLE_BITS : (len(words) - 1).bit_length()] if several else None
     tables = []
     for n, start in enumerate(range(0, len(words), TABLE)):
-        part = words[start:start + TABLE]
-        store = memory.Memory(shape=width, depth=len(part), init=part,
-                              attrs={"rom_style": "logic", "ram_style": "logic"})
+        part = words[start : start + TABLE]
+        store = memory.Memory(
+            shape=width,
+            depth=len(part),
+            init=part,
+            attrs={"rom_style": "logic", "ram_style": "logic"},
+        )
         m.submodules[f"{name}_table_{n}"] = store
         read = store.read_port()
         m.d.comb += read.addr.eq(address[:_TABLE_BITS])

@@ -42,12 +42,14 @@ class SlidingWindow(wiring.Component):
 
     def __init__(self, config: WindowConfig):
         self.config = config
-        super().__init__({
-            "i": In(beats(config.chunk, config.element)),
-            "grant": In(1),
-            "start": Out(1),
-            "o": Out(Flow(config.taps * config.chunk, config.element)),
-        })
+        super().__init__(
+            {
+                "i": In(beats(config.chunk, config.element)),
+                "grant": In(1),
+                "start": Out(1),
+                "o": Out(Flow(config.taps * config.chunk, config.element)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -70,8 +72,9 @@ class SlidingWindow(wiring.Component):
                 m.d.comb += [
                     bank.write_address.eq(writer.address),
                     bank.write_data.eq(writer.data),
-                    bank.write_enable.eq(writer.enable & (writer.bank_row == row)
-                                         & (writer.bank_column == column)),
+                    bank.write_enable.eq(
+                        writer.enable & (writer.bank_row == row) & (writer.bank_column == column)
+                    ),
                     bank.address.eq(reader.address[row][column]),
                 ]
                 words[row, column] = bank.data
@@ -79,15 +82,27 @@ class SlidingWindow(wiring.Component):
         width = c.element.width
         fill = sum((c.fill % (1 << width)) << (width * i) for i in range(c.chunk))
         for row in range(c.parallel[0]):
-            across = [delay(m, self._choose(reader.row_bank, row * c.dilation[0],
-                                            [words[i, j] for i in range(c.banks[0])]), 1)
-                      for j in range(c.banks[1])]
+            across = [
+                delay(
+                    m,
+                    self._choose(
+                        reader.row_bank,
+                        row * c.dilation[0],
+                        [words[i, j] for i in range(c.banks[0])],
+                    ),
+                    1,
+                )
+                for j in range(c.banks[1])
+            ]
             for column in range(c.parallel[1]):
                 word = self._choose(reader.column_bank, column * c.dilation[1], across)
                 inside = reader.inside_row[row] & reader.inside_column[column]
                 place = row * c.parallel[1] + column
-                m.d.comb += self.o.payload.as_value().word_select(place, c.chunk * width).eq(
-                    delay(m, Mux(inside, word, fill), 1))
+                m.d.comb += (
+                    self.o.payload.as_value()
+                    .word_select(place, c.chunk * width)
+                    .eq(delay(m, Mux(inside, word, fill), 1))
+                )
         m.d.sync += [
             self.o.valid.eq(reader.flags[0]),
             self.o.first.eq(reader.flags[1]),
@@ -100,8 +115,9 @@ class SlidingWindow(wiring.Component):
         """The word of the bank that lies ``onward`` banks (around the ring) from the ``first``."""
         if len(words) == 1:
             return words[0]
-        return reduce(or_, (Mux(first[(n - onward) % len(words)], word, 0)
-                            for n, word in enumerate(words)))
+        return reduce(
+            or_, (Mux(first[(n - onward) % len(words)], word, 0) for n, word in enumerate(words))
+        )
 
 
 class _Writer(wiring.Component):
@@ -109,16 +125,18 @@ class _Writer(wiring.Component):
 
     def __init__(self, config: WindowConfig):
         self.config = config
-        super().__init__({
-            "i": In(beats(config.chunk, config.element)),
-            "address": Out(range(max(2, config.depth))),
-            "bank_row": Out(range(max(2, config.banks[0]))),
-            "bank_column": Out(range(max(2, config.banks[1]))),
-            "data": Out(config.chunk * config.element.width),
-            "enable": Out(1),
-            "arrived": Out(1),
-            "released": In(config.released),
-        })
+        super().__init__(
+            {
+                "i": In(beats(config.chunk, config.element)),
+                "address": Out(range(max(2, config.depth))),
+                "bank_row": Out(range(max(2, config.banks[0]))),
+                "bank_column": Out(range(max(2, config.banks[1]))),
+                "data": Out(config.chunk * config.element.width),
+                "enable": Out(1),
+                "arrived": Out(1),
+                "released": In(config.released),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -143,13 +161,19 @@ class _Writer(wiring.Component):
         change = Signal(fewer.shape())
         later = []
         for kept in (1, 2):
-            space = Signal(signed(ceil_log2(c.rows + c.ahead + 1) + 2), name=f"space_{kept}",
-                           init=c.rows - kept)
+            space = Signal(
+                signed(ceil_log2(c.rows + c.ahead + 1) + 2),
+                name=f"space_{kept}",
+                init=c.rows - kept,
+            )
             later.append(space + change)
             m.d.sync += space.eq(later[-1])
         none_left = Mux(recent, later[1][-1], later[0][-1])
-        m.d.sync += [change.eq(Mux(counted, fewer, released)),
-                     ready.eq(~none_left), closed.eq(none_left)]
+        m.d.sync += [
+            change.eq(Mux(counted, fewer, released)),
+            ready.eq(~none_left),
+            closed.eq(none_left),
+        ]
 
         # A cycle later, so that no address is behind the handshake; and another for the memories.
         written = delay_flags(m, accept, 1)
@@ -169,8 +193,9 @@ class _Writer(wiring.Component):
         ]
         # a register, unless a row is but a beat
         domain = m.d.sync if c.width * c.words > 1 else m.d.comb
-        domain += following.eq(Mux(
-            ring.last["bank"], Mux(ring.last["line"], 0, line + c.line_words), line))
+        domain += following.eq(
+            Mux(ring.last["bank"], Mux(ring.last["line"], 0, line + c.line_words), line)
+        )
         with m.If(row_done):
             m.d.sync += [line.eq(following), at.eq(following), bank_column.eq(0)]
         with m.Elif(written if c.banks[1] == 1 else pixel_done & (bank_column == c.banks[1] - 1)):
@@ -191,26 +216,38 @@ class _Reader(wiring.Component):
 
     def __init__(self, config: WindowConfig):
         self.config = c = config
-        super().__init__({
-            "grant": In(1),
-            "start": Out(1),
-            "arrived": In(1),
-            "released": Out(c.released),
-            "address": Out(range(max(2, c.depth))).array(*c.banks),
-            "row_bank": Out(c.banks[0]),
-            "column_bank": Out(c.banks[1]),
-            "inside_row": Out(1).array(c.parallel[0]),
-            "inside_column": Out(1).array(c.parallel[1]),
-            "flags": Out(3),
-        })
+        super().__init__(
+            {
+                "grant": In(1),
+                "start": Out(1),
+                "arrived": In(1),
+                "released": Out(c.released),
+                "address": Out(range(max(2, c.depth))).array(*c.banks),
+                "row_bank": Out(c.banks[0]),
+                "column_bank": Out(c.banks[1]),
+                "inside_row": Out(1).array(c.parallel[0]),
+                "inside_column": Out(1).array(c.parallel[1]),
+                "flags": Out(3),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
         c = self.config
         go = Signal()
-        loops = Loops(m, go, {
-            "word": c.group_words, "tap_column": c.steps[1], "tap_row": c.steps[0],
-            "repeat": c.passes, "group": c.groups, "column": c.width_out, "row": c.height_out})
+        loops = Loops(
+            m,
+            go,
+            {
+                "word": c.group_words,
+                "tap_column": c.steps[1],
+                "tap_row": c.steps[0],
+                "repeat": c.passes,
+                "group": c.groups,
+                "column": c.width_out,
+                "row": c.height_out,
+            },
+        )
         reduction_ends, row_ends = loops.ends["tap_row"], loops.ends["column"]
         ends = loops.ends["group"] if c.by_pixel else row_ends
 
@@ -308,14 +345,21 @@ class _Reader(wiring.Component):
         extent = (c.height, c.width)[axis]
         if not c.pads[axis] and not c.pads[axis + 2]:
             return [C(1)] * c.parallel[axis]
-        step, wrap, counter = ((go & loops.ends["column"], loops.last["row"], "tap_row"),
-                               (go & loops.ends["group"], loops.last["column"],
-                                "tap_column"))[axis]
+        step, wrap, counter = (
+            (go & loops.ends["column"], loops.last["row"], "tap_row"),
+            (go & loops.ends["group"], loops.last["column"], "tap_column"),
+        )[axis]
         steps = (c.height_out, c.width_out)[axis]
-        first = Signal(signed(ceil_log2(steps * c.stride[axis] + c.pads[axis] + 2) + 2),
-                       name=f"first_{axis}", init=-c.pads[axis])
-        following = self._ahead(m, Mux(wrap, -c.pads[axis], first + c.stride[axis]),
-                                (c.row_cycles, c.pixel_cycles)[axis])
+        first = Signal(
+            signed(ceil_log2(steps * c.stride[axis] + c.pads[axis] + 2) + 2),
+            name=f"first_{axis}",
+            init=-c.pads[axis],
+        )
+        following = self._ahead(
+            m,
+            Mux(wrap, -c.pads[axis], first + c.stride[axis]),
+            (c.row_cycles, c.pixel_cycles)[axis],
+        )
         with m.If(step):
             m.d.sync += first.eq(following)
         flags = []
@@ -323,10 +367,15 @@ class _Reader(wiring.Component):
             reach = tap * c.dilation[axis]
             if c.steps[axis] > 1:
                 reach = Signal(range(c.span[axis]), name=f"reach_{axis}")
-                _table(m, reach, loops.count[counter],
-                       [k * c.dilation[axis] for k in range(c.steps[axis])])
-            at = Signal(signed(len(first) + ceil_log2(c.span[axis] + 1) + 1),
-                        name=f"at_{axis}_{tap}")
+                _table(
+                    m,
+                    reach,
+                    loops.count[counter],
+                    [k * c.dilation[axis] for k in range(c.steps[axis])],
+                )
+            at = Signal(
+                signed(len(first) + ceil_log2(c.span[axis] + 1) + 1), name=f"at_{axis}_{tap}"
+            )
             flag = Signal(name=f"inside_{axis}_{tap}")
             m.d.sync += [at.eq(first + reach), flag.eq((at >= 0) & (at < extent))]
             flags.append(flag)
@@ -347,16 +396,20 @@ class _Reader(wiring.Component):
             return self._ahead(m, moved, cycles - 1)
 
         cycles = c.row_cycles
-        following = self._ahead(m, Mux(frame_ends, onward(slot, back, cycles),
-                                       onward(slot, c.stride[0], cycles)), cycles)
+        following = self._ahead(
+            m,
+            Mux(frame_ends, onward(slot, back, cycles), onward(slot, c.stride[0], cycles)),
+            cycles,
+        )
         with m.If(go & loops.ends["column"]):
             m.d.sync += slot.eq(following)
         tap = slot
         if c.steps[0] > 1:
             tap = Signal.like(slot, init=start)
             cycles = c.group_words * c.steps[1]
-            lower = self._ahead(m, Mux(loops.last["tap_row"], slot,
-                                       onward(tap, c.dilation[0], cycles)), cycles)
+            lower = self._ahead(
+                m, Mux(loops.last["tap_row"], slot, onward(tap, c.dilation[0], cycles)), cycles
+            )
             with m.If(go & loops.ends["tap_column"]):
                 m.d.sync += tap.eq(Mux(loops.ends["column"], following, lower))
 
@@ -364,9 +417,10 @@ class _Reader(wiring.Component):
         for s, row in product(range(ring), range(c.parallel[0])):
             at = (s + row * c.dilation[0]) % ring
             lines[at % c.banks[0]][s] = at // c.banks[0] * c.line_words
-        return ([self._row_table(m, f"line_{i}", tap, line, c.depth)
-                 for i, line in enumerate(lines)],
-                self._row_table(m, "turn", tap, [s % c.banks[0] for s in range(ring)], c.banks[0]))
+        return (
+            [self._row_table(m, f"line_{i}", tap, line, c.depth) for i, line in enumerate(lines)],
+            self._row_table(m, "turn", tap, [s % c.banks[0] for s in range(ring)], c.banks[0]),
+        )
 
     def _row_table(self, m, name, row, values, count):
         """``values[row]``, each below ``count``, two cycles late."""
@@ -375,12 +429,12 @@ class _Reader(wiring.Component):
         return table(m, name, row, values, (count - 1).bit_length())
 
     def _columns(self, m, loops, go):
-        """Offset of the word in each bank's line, and the bank of the first tap; two cycles late.
-        """
+        """Offset of the word in each bank's line, and the bank of the first tap; two cycles late."""
         c = self.config
         pixel_ends, row_ends = loops.ends["group"], loops.last["column"]
-        width = signed(ceil_log2(c.line_words + (c.span[1] + c.pads[3] + c.stride[1]) * c.words
-                                 + 2) + 2)
+        width = signed(
+            ceil_log2(c.line_words + (c.span[1] + c.pads[3] + c.stride[1]) * c.words + 2) + 2
+        )
         group = Signal(range(c.words))
         if c.groups > 1:
             with m.If(go & loops.ends["repeat"]):
@@ -389,13 +443,18 @@ class _Reader(wiring.Component):
         first = -c.pads[1] // c.banks[1] * c.words
         base, inner = Signal(width, init=first), Signal(range(max(2, c.span[1] * c.words + 1)))
         if c.parallel[1] == 1:
-            following = self._ahead(m, Mux(row_ends, first, base + c.stride[1] * c.words),
-                                    c.pixel_cycles)
+            following = self._ahead(
+                m, Mux(row_ends, first, base + c.stride[1] * c.words), c.pixel_cycles
+            )
             with m.If(go & pixel_ends):
                 m.d.sync += base.eq(following)
             reach = Signal(range(max(2, (c.kernel[1] - 1) * c.dilation[1] * c.words + 1)))
-            _table(m, reach, loops.count["tap_column"],
-                   [k * c.dilation[1] * c.words for k in range(c.steps[1])])
+            _table(
+                m,
+                reach,
+                loops.count["tap_column"],
+                [k * c.dilation[1] * c.words for k in range(c.steps[1])],
+            )
             m.d.sync += inner.eq(reach + loops.count["word"])
             part = Signal(width)
             m.d.sync += part.eq(delay(m, base + group, 1) + inner)

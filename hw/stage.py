@@ -51,9 +51,14 @@ class FeedConfig:
     @property
     def replay(self) -> ReplayConfig:
         element = self.window.element
-        return ReplayConfig(self.window.reads * self.read_width, self.read_width, self.width,
-                            self.passes, Shape(element.width * self.word, element.signed),
-                            self.window.family)
+        return ReplayConfig(
+            self.window.reads * self.read_width,
+            self.read_width,
+            self.width,
+            self.passes,
+            Shape(element.width * self.word, element.signed),
+            self.window.family,
+        )
 
     @property
     def folds(self) -> int:
@@ -77,7 +82,7 @@ class FeedConfig:
             return order
         flat = order.reshape(-1, self.word)
         padded = np.full((self.folds * self.width, self.word), -1, np.int64)
-        padded[:len(flat)] = flat
+        padded[: len(flat)] = flat
         return padded.reshape(self.folds, self.width * self.word)
 
     @property
@@ -112,12 +117,12 @@ class WindowStage(wiring.Component):
         """``results``: beats that one reduction gives."""
         self.feed = feed
         self.results = results
-        super().__init__({"i": In(beats(feed.window.chunk, feed.element)),
-                          "o": Out(beats(lanes, out))})
+        super().__init__(
+            {"i": In(beats(feed.window.chunk, feed.element)), "o": Out(beats(lanes, out))}
+        )
 
     def arithmetic(self, m: Module, flow: Flow) -> tuple:
-        """Add the arithmetic: returns its output flow, a signal of dropped beats, and its latency.
-        """
+        """Add the arithmetic: returns its output flow, a signal of dropped beats, and its latency."""
         raise NotImplementedError
 
     def elaborate(self, platform):
@@ -129,17 +134,27 @@ class WindowStage(wiring.Component):
             m.submodules.replay = source = Replay(self.feed.replay)
             words = window.o.payload.as_value()
             m.d.comb += [
-                source.i.valid.eq(window.o.valid), source.i.first.eq(window.o.first),
-                source.i.last.eq(window.o.last), source.i.payload.as_value().eq(words),
+                source.i.valid.eq(window.o.valid),
+                source.i.first.eq(window.o.first),
+                source.i.last.eq(window.o.last),
+                source.i.payload.as_value().eq(words),
             ]
             m.d.comb += [window.grant.eq(source.room), source.taken.eq(window.start)]
         flow, dropped, latency = self.arithmetic(m, source.o)
 
         depth = self.queue_depth(latency)
-        m.submodules.queue = queue = Queue(len(flow.payload.as_value()), depth,
-                                           self.feed.window.family)
-        free = room(m, depth, self.results, queue.freed + delay_flags(m, dropped, 1), source.start,
-                    apart=self.feed.folds, late=1)
+        m.submodules.queue = queue = Queue(
+            len(flow.payload.as_value()), depth, self.feed.window.family
+        )
+        free = room(
+            m,
+            depth,
+            self.results,
+            queue.freed + delay_flags(m, dropped, 1),
+            source.start,
+            apart=self.feed.folds,
+            late=1,
+        )
         m.d.comb += [
             # a cycle late both ways, for the queue may lie far from what starts
             source.grant.eq(free),
@@ -153,6 +168,10 @@ class WindowStage(wiring.Component):
 
     def queue_depth(self, latency: int) -> int:
         """Beats: what is on its way when one reduction follows the other without a pause."""
-        under_way = ceil_div(self.feed.latency + self.feed.folds + latency + self.results + 8,
-                             self.feed.folds) + 1
+        under_way = (
+            ceil_div(
+                self.feed.latency + self.feed.folds + latency + self.results + 8, self.feed.folds
+            )
+            + 1
+        )
         return 16 * ceil_div((under_way + 2) * self.results, 16)

@@ -33,9 +33,11 @@ class Flow(wiring.Signature):
     def __init__(self, elements: int, element: ShapeLike):
         self.elements = elements
         self.element = Shape.cast(element)
-        super().__init__({
-            "valid": Out(1),
-            "first": Out(1),
-            "last": Out(1),
-            "payload": Out(data.ArrayLayout(self.element, elements)),
-        })
+        super().__init__(
+            {
+                "valid": Out(1),
+                "first": Out(1),
+                "last": Out(1),
+                "payload": Out(data.ArrayLayout(self.element, elements)),
+            }
+        )

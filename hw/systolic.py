@@ -59,10 +59,12 @@ class SystolicArray(wiring.Component):
         self.config = config
         self.weights = self._packable(weights)
         self.block = block_of(config.family)
-        super().__init__({
-            "i": In(Flow(config.simd * (1 if config.shared else config.pe), config.x)),
-            "o": Out(Flow(config.lanes, config.acc)),
-        })
+        super().__init__(
+            {
+                "i": In(Flow(config.simd * (1 if config.shared else config.pe), config.x)),
+                "o": Out(Flow(config.lanes, config.acc)),
+            }
+        )
 
     def _packable(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
         """The weights as multipliers take them: those of products that share a block borrow."""
@@ -106,16 +108,21 @@ class SystolicArray(wiring.Component):
         for n, places in enumerate(blocks):
             site = c.sites[n] if c.sites else None
             packed = c.pack > 1 and len(places) > 1
-            block = self._packed(len(places), site) if packed else self.block(
-                MultiplierConfig(c.x, c.w, len(places)), site)
+            block = (
+                self._packed(len(places), site)
+                if packed
+                else self.block(MultiplierConfig(c.x, c.w, len(places)), site)
+            )
             m.submodules[f"multiplier_{places[0][0]}_{places[0][1]}"] = block
             late = c.multiplier_latency - block.latency
             for k, place in enumerate(places):
                 m.d.comb += block.w[k].eq(w[place])
                 if not packed:
                     m.d.comb += block.x[k].eq(x[place])
-                at[place] = (delay(m, block.p[k], late),
-                             delay(m, block.carry[k], late) if packed and k else None)
+                at[place] = (
+                    delay(m, block.p[k], late),
+                    delay(m, block.carry[k], late) if packed and k else None,
+                )
             if packed:
                 m.d.comb += block.x.eq(x[places[0]])
         for place in soft:
@@ -138,8 +145,11 @@ class SystolicArray(wiring.Component):
             above = None
             for row in range(c.simd):
                 width = min(c.acc.width, product.width + ceil_log2(row + 1))
-                psum = Signal(Shape(width, c.acc.signed or product.signed),
-                              name=f"psum_{row}_{column}", reset_less=True)
+                psum = Signal(
+                    Shape(width, c.acc.signed or product.signed),
+                    name=f"psum_{row}_{column}",
+                    reset_less=True,
+                )
                 m.d.sync += psum.eq(_sum(above, *p[row, column]))
                 above = psum
             feet.append(above)
@@ -148,8 +158,9 @@ class SystolicArray(wiring.Component):
     def _accumulate_and_drain(self, m, sums):
         c = self.config
         # what a column takes with its sum, a cycle ahead
-        ahead = delay_flags(m, Cat(self.i.valid, self.i.first, self.i.valid & self.i.last),
-                            c.depth_of_sum - 1)
+        ahead = delay_flags(
+            m, Cat(self.i.valid, self.i.first, self.i.valid & self.i.last), c.depth_of_sum - 1
+        )
         totals, ending = [], []
         for group in range(c.groups):
             totals.append([])
@@ -165,8 +176,11 @@ class SystolicArray(wiring.Component):
                 totals[group].append(acc)
             ahead = delay_flags(m, ahead, 1)
             ending.append(ahead[2])
-        results, leaves = (drain_slowly(m, totals, ending, c.spacing) if c.spacing > 1
-                           else drain(m, totals, ending))
+        results, leaves = (
+            drain_slowly(m, totals, ending, c.spacing)
+            if c.spacing > 1
+            else drain(m, totals, ending)
+        )
         m.d.comb += [self.o.valid.eq(leaves), self.o.first.eq(1), self.o.last.eq(1)]
         for lane, result in enumerate(results):
             m.d.comb += self.o.payload[lane].eq(result)

@@ -11,8 +11,19 @@ from .cost import Resources, shapes
 from .delay import delay
 from .width import ceil_div
 
-__all__ = ["Segment", "Strip", "best_strip", "choice_luts", "chosen", "cover", "estimate",
-           "in_tiles", "table_estimate", "tile", "widest"]
+__all__ = [
+    "Segment",
+    "Strip",
+    "best_strip",
+    "choice_luts",
+    "chosen",
+    "cover",
+    "estimate",
+    "in_tiles",
+    "table_estimate",
+    "tile",
+    "widest",
+]
 
 
 #: words of a table in logic that is read in one cycle: a LUT a bit
@@ -42,7 +53,7 @@ class Segment:
 
     def holds(self, address: Value) -> Value:
         """Whether ``address`` is in this segment."""
-        return address[self.address_bits:] == self.start >> self.address_bits
+        return address[self.address_bits :] == self.start >> self.address_bits
 
     def resources(self, width: int, family: str) -> Resources:
         """Of ``width`` bits of each word and the register after them, which ECP5's block RAMs have
@@ -73,8 +84,10 @@ class Strip:
         """
         count = len(self.segments)
         registers = (latency > 2) + (latency > 3) * count
-        choice = Resources(self.width * choice_luts(count) + count * self.has_choice,
-                           self.width * registers + 2 * count * self.has_choice)
+        choice = Resources(
+            self.width * choice_luts(count) + count * self.has_choice,
+            self.width * registers + 2 * count * self.has_choice,
+        )
         return sum((segment.resources(self.width, family) for segment in self.segments), choice)
 
     def price(self, family: str) -> tuple[int, int, int]:
@@ -115,8 +128,10 @@ def estimate(depth: int, width: int, family: str, latency: int, logic: bool = Fa
     """What :func:`cover` costs, with ``latency`` cycles from the address to the word."""
     whole = best_strip(depth, widest(family), family, logic)
     many, rest = _split(width, whole.width)
-    return sum((strip.resources(latency, family) for strip in _last(depth, rest, family, logic)),
-               whole.resources(latency, family) * many)
+    return sum(
+        (strip.resources(latency, family) for strip in _last(depth, rest, family, logic)),
+        whole.resources(latency, family) * many,
+    )
 
 
 def _split(width: int, most: int) -> tuple[int, int]:
@@ -138,8 +153,10 @@ def _last(depth: int, width: int, family: str, logic: bool) -> tuple[Strip, ...]
     for covered in range(1, width):
         ways = [_join(best[covered - n], n, price) for n, price in worthwhile if n <= covered]
         best.append(min(ways))
-    prices = [best_strip(depth, n, family, logic).price(family)
-              for n in range(1, min(width, widest(family)) + 1)]
+    prices = [
+        best_strip(depth, n, family, logic).price(family)
+        for n in range(1, min(width, widest(family)) + 1)
+    ]
     _, widths = min(_join(best[width - n], n, price) for n, price in enumerate(prices, 1))
     return tuple(best_strip(depth, n, family, logic) for n in sorted(widths, reverse=True))
 
@@ -150,8 +167,9 @@ def _join(before: tuple, width: int, price: tuple[int, int, int]) -> tuple:
 
 
 @lru_cache(maxsize=1 << 12)
-def _worthwhile(depth: int, family: str,
-                logic: bool) -> tuple[tuple[int, tuple[int, int, int]], ...]:
+def _worthwhile(
+    depth: int, family: str, logic: bool
+) -> tuple[tuple[int, tuple[int, int, int]], ...]:
     """Width and price of those strips that are cheaper, by the bit, than all narrower ones; and of
     the narrowest.
     """
@@ -184,8 +202,9 @@ def _segments(depth: int, stack: tuple[tuple[int, int], ...]) -> tuple[Segment, 
     return tuple(segments)
 
 
-def _stacks(depth: int, native: tuple[tuple[int, int], ...],
-            logic: bool) -> list[tuple[tuple[int, int], ...]]:
+def _stacks(
+    depth: int, native: tuple[tuple[int, int], ...], logic: bool
+) -> list[tuple[tuple[int, int], ...]]:
     """Ways to put shapes, the deepest first, below each other until they have ``depth`` words.
 
     The price of a shape grows with its number; so it is taken never, or as often as it goes in
@@ -223,11 +242,14 @@ def chosen(m: Module, strip: Strip, address: Value, words: list[Value]) -> Value
     if not strip.has_choice:
         return delay(m, words[0], 1)
     flags = [delay(m, segment.holds(address), 2) for segment in strip.segments]
-    return delay(m, reduce(or_, (Mux(flag, word, 0)
-                                 for flag, word in zip(flags, words, strict=True))), 1)
+    return delay(
+        m, reduce(or_, (Mux(flag, word, 0) for flag, word in zip(flags, words, strict=True))), 1
+    )
 
 
 def in_tiles(strip: Strip, segment: Segment) -> list[range]:
     """The bits of a strip that each block RAM of a segment holds."""
-    return [range(bit, min(bit + segment.bits, strip.width))
-            for bit in range(0, strip.width, segment.bits)]
+    return [
+        range(bit, min(bit + segment.bits, strip.width))
+        for bit in range(0, strip.width, segment.bits)
+    ]

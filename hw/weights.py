@@ -21,14 +21,18 @@ __all__ = ["weights_at"]
 Place = tuple[int, int]
 
 
-def weights_at(m: Module, config: ArrayConfig, weights: NDArray[np.int64],
-               steps: Value) -> dict[Place, Value]:
+def weights_at(
+    m: Module, config: ArrayConfig, weights: NDArray[np.int64], steps: Value
+) -> dict[Place, Value]:
     """The weight of each (row, column), from memories whose addresses travel with the activations.
 
     ``weights``: [pe, simd, depth] by channel. ``steps`` goes to the next word of them.
     """
-    words = {(row, column): weights[config.channel(column), row]
-             for row in range(config.simd) for column in range(config.pe)}
+    words = {
+        (row, column): weights[config.channel(column), row]
+        for row in range(config.simd)
+        for column in range(config.pe)
+    }
     if config.dense:
         address = config.dense[0].steps(m, steps)
     else:
@@ -47,8 +51,11 @@ def _in_logic(m, c, words, address):
             values = [int(word) % (1 << c.w.width) for word in words[row, column]]
             w = Signal(c.w, name=f"w_{row}_{column}")
             own = here if c.weight_latency == 2 else duplicate(m, here)
-            m.d.comb += w.eq(values[0] if c.depth == 1 else table(
-                m, f"weights_{row}_{column}", own, values, c.w.width))
+            m.d.comb += w.eq(
+                values[0]
+                if c.depth == 1
+                else table(m, f"weights_{row}_{column}", own, values, c.w.width)
+            )
             at[row, column] = w
     return at
 
@@ -60,7 +67,7 @@ def _in_block_ram(m, c, words, address):
     width = c.w.width
     order, held, first = c.order(), [], 0
     for piece in c.pieces:
-        held.append(order[first // width:ceil_div(first + piece, width)])
+        held.append(order[first // width : ceil_div(first + piece, width)])
         first += piece
     starts = [min(places, key=c.skew) for places in held]
     addresses = _addresses(m, c, address, starts)
@@ -68,14 +75,17 @@ def _in_block_ram(m, c, words, address):
     first = 0
     for n, (piece, places, start) in enumerate(zip(c.pieces, held, starts, strict=True)):
         offset = first % width
-        values = [(value >> offset) & ((1 << piece) - 1)
-                  for value in _together([words[place] for place in places], width)]
-        m.submodules[f"weights_{n}"] = rom = (DenseRom(values, c.dense[n]) if c.dense else
-                                              Rom(values, piece, c.family))
+        values = [
+            (value >> offset) & ((1 << piece) - 1)
+            for value in _together([words[place] for place in places], width)
+        ]
+        m.submodules[f"weights_{n}"] = rom = (
+            DenseRom(values, c.dense[n]) if c.dense else Rom(values, piece, c.family)
+        )
         m.d.comb += rom.address.eq(duplicate(m, addresses[start]))
         for k, place in enumerate(places):
             low = k * width - offset
-            part = rom.data[max(low, 0):min(low + width, piece)]
+            part = rom.data[max(low, 0) : min(low + width, piece)]
             parts[place].append(delay(m, part, c.skew(place) - c.skew(start)))
         first += piece
     at = {}
@@ -105,5 +115,6 @@ def _addresses(m, c, address, starts: Sequence[Place]) -> Mapping[Place, Value]:
 def _together(words: Sequence[NDArray[np.int64]], width: int) -> list[int]:
     """Words of several weights of ``width`` bits side by side, the first in the low bits."""
     columns = [weights & ((1 << width) - 1) for weights in words]
-    return [sum(int(w) << k * width for k, w in enumerate(word))
-            for word in zip(*columns, strict=True)]
+    return [
+        sum(int(w) << k * width for k, w in enumerate(word)) for word in zip(*columns, strict=True)
+    ]

@@ -29,8 +29,7 @@ class WidthConfig:
 
     @property
     def common(self) -> int:
-        """Lanes between the narrowing and the widening half, where neither width divides the other.
-        """
+        """Lanes between the narrowing and the widening half, where neither width divides the other."""
         return gcd(self.lanes_in, self.lanes_out)
 
     def cycles(self, pixels: int) -> int:
@@ -77,8 +76,12 @@ class Widen(wiring.Component):
     def __init__(self, config: WidthConfig):
         assert config.lanes_out % config.lanes_in == 0
         self.config = config
-        super().__init__({"i": In(beats(config.lanes_in, config.element)),
-                          "o": Out(beats(config.lanes_out, config.element))})
+        super().__init__(
+            {
+                "i": In(beats(config.lanes_in, config.element)),
+                "o": Out(beats(config.lanes_out, config.element)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -119,8 +122,12 @@ class Narrow(wiring.Component):
     def __init__(self, config: WidthConfig):
         assert config.lanes_in % config.lanes_out == 0
         self.config = config
-        super().__init__({"i": In(beats(config.lanes_in, config.element)),
-                          "o": Out(beats(config.lanes_out, config.element))})
+        super().__init__(
+            {
+                "i": In(beats(config.lanes_in, config.element)),
+                "o": Out(beats(config.lanes_out, config.element)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -129,8 +136,11 @@ class Narrow(wiring.Component):
         part = c.lanes_out * c.element.width
         held = Signal(ratio * part, reset_less=True)
         go = self.o.valid & self.o.ready
-        ends = (_ring(m, go, ratio, steps)[1] if steps % ratio
-                else Loops(m, go, {"slot": ratio}).last["slot"])
+        ends = (
+            _ring(m, go, ratio, steps)[1]
+            if steps % ratio
+            else Loops(m, go, {"slot": ratio}).last["slot"]
+        )
         m.d.comb += [
             self.i.ready.eq(~self.o.valid | (self.o.ready & ends)),
             self.o.payload.as_value().eq(held[:part]),
@@ -158,8 +168,12 @@ class WidthConverter(wiring.Component):
 
     def __init__(self, config: WidthConfig):
         self.config = config
-        super().__init__({"i": In(beats(config.lanes_in, config.element)),
-                          "o": Out(beats(config.lanes_out, config.element))})
+        super().__init__(
+            {
+                "i": In(beats(config.lanes_in, config.element)),
+                "o": Out(beats(config.lanes_out, config.element)),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -167,12 +181,14 @@ class WidthConverter(wiring.Component):
         flow = wiring.flipped(self.i)
         if c.lanes_in != c.common:
             m.submodules.narrow = narrow = Narrow(
-                WidthConfig(c.channels, c.lanes_in, c.common, c.element))
+                WidthConfig(c.channels, c.lanes_in, c.common, c.element)
+            )
             wiring.connect(m, flow, narrow.i)
             flow = narrow.o
         if c.lanes_out != c.common:
             m.submodules.widen = widen = Widen(
-                WidthConfig(c.channels, c.common, c.lanes_out, c.element))
+                WidthConfig(c.channels, c.common, c.lanes_out, c.element)
+            )
             wiring.connect(m, flow, widen.i)
             flow = widen.o
         wiring.connect(m, flow, wiring.flipped(self.o))

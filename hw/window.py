@@ -120,9 +120,14 @@ class WindowConfig:
         for row in range(rows):
             for column in range(columns):
                 for channel in range(depth):
-                    place = (row // self.parallel[0], column // self.parallel[1],
-                             channel // self.chunk, row % self.parallel[0],
-                             column % self.parallel[1], channel % self.chunk)
+                    place = (
+                        row // self.parallel[0],
+                        column // self.parallel[1],
+                        channel // self.chunk,
+                        row % self.parallel[0],
+                        column % self.parallel[1],
+                        channel % self.chunk,
+                    )
                     index[place] = (row * columns + column) * depth + channel
         return index.reshape(self.reads, -1)
 
@@ -193,11 +198,15 @@ class WindowConfig:
 
     @property
     def banks(self) -> tuple[int, int]:
-        """Memories along rows and columns: at least the taps read at once, coprime to the dilation.
-        """
+        """Memories along rows and columns: at least the taps read at once, coprime to the dilation."""
+
         def least(taps: int, dilation: int) -> int:
-            return next(n for n in range(taps, 2 * taps + dilation + 1)
-                        if taps == 1 or gcd(n, dilation) == 1)
+            return next(
+                n
+                for n in range(taps, 2 * taps + dilation + 1)
+                if taps == 1 or gcd(n, dilation) == 1
+            )
+
         return tuple(least(p, d) for p, d in zip(self.parallel, self.dilation, strict=True))
 
     @property
@@ -207,8 +216,9 @@ class WindowConfig:
         """
         last = max(self._first_row(self.height_out - 1), 0)
         held = self.height - last
-        needed = max(self._needed_rows(row) - max(self._first_row(row), 0)
-                     for row in range(self.height_out))
+        needed = max(
+            self._needed_rows(row) - max(self._first_row(row), 0) for row in range(self.height_out)
+        )
         enough = max(needed + self.stride[0], held + self._needed_rows(0))
         return ceil_div(enough + self._spare, self.banks[0]) * self.banks[0]
 
@@ -263,8 +273,14 @@ class WindowConfig:
         word = self.chunk * self.element.width
         across, out = self.parallel[0] * self.banks[1] * word, self.taps * word
         walks, padded = self.height_out * self.width_out > 1, any(self.pads)
-        lut = (95 + 55 * walks + 80 * padded + (12 * banks if banks > 1 else 0)
-               + across * choice_luts(self.banks[0]) + out * choice_luts(self.banks[1]))
+        lut = (
+            95
+            + 55 * walks
+            + 80 * padded
+            + (12 * banks if banks > 1 else 0)
+            + across * choice_luts(self.banks[0])
+            + out * choice_luts(self.banks[1])
+        )
         # what comes is registered, and so is each choice; each bank has a word to write, all alike
         ff = 140 + 65 * walks + 85 * padded + word + across + out - (banks - 1) * word
         return Resources(lut, ff) + self.ram.resources() * banks

@@ -82,7 +82,8 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
     classes = _winners(outputs)
     wanted = _winners(np.concatenate(floats)) if floats else None
     summary = {
-        "samples": len(x), "labelled": labels is not None,
+        "samples": len(x),
+        "labelled": labels is not None,
         "float": _score(wanted, labels, f"ONNX Runtime {onnxruntime.__version__}"),
         "integer": _score(classes, labels, "golden model"),
         "agreement": _agreement(wanted, classes),
@@ -100,10 +101,11 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
 
 def _batches(x: Array) -> Iterator[tuple[int, Array]]:
     for start in range(0, len(x), BATCH):
-        yield start, x[start:start + BATCH]
+        yield start, x[start : start + BATCH]
 
 
 # Classes.
+
 
 def _winners(outputs: Array) -> NDArray[np.int64] | None:
     """The winning class of each frame; None when the output is a number or a map, not scores."""
@@ -130,8 +132,10 @@ def _labels(samples: Samples, scores: Array, outputs: Array) -> NDArray[np.int64
         )
     numbers: Array = y[:, 0] if y.shape[1] == 1 else np.argmax(y, axis=1)
     if numbers.dtype.kind not in "iubf" or (numbers != np.rint(numbers)).any():
-        raise DataError("y holds labels that are not whole numbers; give the number of each "
-                        "sample's class, from 0")
+        raise DataError(
+            "y holds labels that are not whole numbers; give the number of each "
+            "sample's class, from 0"
+        )
     labels = numbers.astype(np.int64)
     count = scores[0].size
     if labels.size and (labels.min() < 0 or (count > 1 and labels.max() >= count)):
@@ -142,12 +146,16 @@ def _labels(samples: Samples, scores: Array, outputs: Array) -> NDArray[np.int64
     return labels
 
 
-def _score(classes: NDArray[np.int64] | None, labels: NDArray[np.int64] | None,
-           model: str) -> dict[str, Any] | None:
+def _score(
+    classes: NDArray[np.int64] | None, labels: NDArray[np.int64] | None, model: str
+) -> dict[str, Any] | None:
     if classes is None or labels is None:
         return None
-    return {"top1": float((classes == labels).mean()), "right": int((classes == labels).sum()),
-            "model": model}
+    return {
+        "top1": float((classes == labels).mean()),
+        "right": int((classes == labels).sum()),
+        "model": model,
+    }
 
 
 def _agreement(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -> float | None:
@@ -155,6 +163,7 @@ def _agreement(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -
 
 
 # The float network.
+
 
 class _Float:
     """The float network: outputs of ONNX Runtime, values of the compiler's float model."""
@@ -164,8 +173,11 @@ class _Float:
         self.runtime = Runtime(path)
         self.runtime.takes_batches(x)
         names = tensor_names(self.graph)
-        self.pairs = {names[op.output]: op.output for op in self.graph
-                      if not isinstance(op, ir.Reshape) and self._same(names[op.output], op.output)}
+        self.pairs = {
+            names[op.output]: op.output
+            for op in self.graph
+            if not isinstance(op, ir.Reshape) and self._same(names[op.output], op.output)
+        }
         self.signal = dict.fromkeys(self.pairs, 0.0)
         self.noise = dict.fromkeys(self.pairs, 0.0)
 
@@ -174,8 +186,9 @@ class _Float:
         return cls(path, graph, x) if path.exists() else None
 
     def _same(self, quantized: str, real: str) -> bool:
-        return (quantized in self.integer.values
-                and self.integer.shape(quantized) == self.graph.shape(real))
+        return quantized in self.integer.values and self.integer.shape(
+            quantized
+        ) == self.graph.shape(real)
 
     def outputs(self, x: Array) -> Array:
         return self.runtime.run(x)[0]
@@ -190,9 +203,16 @@ class _Float:
             self.noise[quantized] += float(np.square(found - wanted).sum())
 
     def summary(self, frames: int) -> dict[str, Any]:
-        rows = [{"name": op.name, "op": type(op).__name__, "output": op.output,
-                 "sqnr_db": _decibels(self.signal[op.output], self.noise[op.output])}
-                for op in self.integer if op.output in self.pairs]
+        rows = [
+            {
+                "name": op.name,
+                "op": type(op).__name__,
+                "output": op.output,
+                "sqnr_db": _decibels(self.signal[op.output], self.noise[op.output]),
+            }
+            for op in self.integer
+            if op.output in self.pairs
+        ]
         return {"frames": frames, "layers": rows}
 
 
@@ -203,12 +223,14 @@ def _decibels(signal: float, noise: float) -> float | None:
 
 # The witness.
 
+
 def _end_to_end(seen: Array, outputs: Array) -> dict[str, Any]:
     """How far ONNX Runtime's outputs are from ours; differences only where both are of one kind."""
     alike = seen.shape == outputs.shape
     apart = np.abs(seen.astype(np.float64) - outputs.astype(np.float64)) if alike else None
     return {
-        "frames": len(outputs), "agreement": _agreement(_winners(seen), _winners(outputs)),
+        "frames": len(outputs),
+        "agreement": _agreement(_winners(seen), _winners(outputs)),
         "fraction": None if apart is None else float((apart > _noise(seen)).mean()),
         "largest": None if apart is None else float(apart.max(initial=0)),
     }
@@ -221,20 +243,29 @@ def _noise(outputs: Array) -> float:
     return 1e-5 * float(np.abs(outputs).max(initial=0))
 
 
-def _by_layer(graph: ir.Graph, layers: Mapping[str, Difference], missing: list[str],
-              frames: int) -> dict[str, Any]:
+def _by_layer(
+    graph: ir.Graph, layers: Mapping[str, Difference], missing: list[str], frames: int
+) -> dict[str, Any]:
     rows = [
         {"name": op.name, "op": type(op).__name__, "output": op.output, **_row(layers[op.output])}
         for op in graph
         if op.output in layers
     ]
-    return {"frames": frames, **_row(sum(layers.values(), Difference())), "layers": rows,
-            "missing": missing}
+    return {
+        "frames": frames,
+        **_row(sum(layers.values(), Difference())),
+        "layers": rows,
+        "missing": missing,
+    }
 
 
 def _row(difference: Difference) -> dict[str, Any]:
-    return {"values": difference.values, "differing": difference.differing,
-            "fraction": difference.fraction, "largest": difference.largest}
+    return {
+        "values": difference.values,
+        "differing": difference.differing,
+        "fraction": difference.fraction,
+        "largest": difference.largest,
+    }
 
 
 def _write(path: Path, summary: dict[str, Any]) -> None:

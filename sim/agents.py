@@ -85,14 +85,20 @@ def pack(stream: Stream, frames: NDArray[np.integer]) -> NDArray[np.uint8]:
     """
     frames = np.asarray(frames)
     if frames.shape[1:] != stream.shape:
-        raise DataError(f"{stream.name}: a frame is {_by(stream.shape)} (height, width, channels), "
-                        f"but the samples are {_by(frames.shape[1:])}")
+        raise DataError(
+            f"{stream.name}: a frame is {_by(stream.shape)} (height, width, channels), "
+            f"but the samples are {_by(frames.shape[1:])}"
+        )
     if not np.issubdtype(frames.dtype, np.integer):
-        raise DataError(f"{stream.name}: the stream carries integers, not {frames.dtype}; quantize "
-                        f"the samples first")
+        raise DataError(
+            f"{stream.name}: the stream carries integers, not {frames.dtype}; quantize "
+            f"the samples first"
+        )
     if frames.size and not stream.low <= frames.min() <= frames.max() <= stream.high:
-        raise DataError(f"{stream.name}: values from {frames.min()} to {frames.max()} were given; "
-                        f"the stream carries {stream.low} to {stream.high}")
+        raise DataError(
+            f"{stream.name}: values from {frames.min()} to {frames.max()} were given; "
+            f"the stream carries {stream.low} to {stream.high}"
+        )
     channels = stream.shape[2]
     pixels = frames.reshape(-1, channels).astype(np.int64, copy=False)
     padding = stream.pixel_beats * stream.lanes - channels
@@ -112,7 +118,7 @@ def unpack(stream: Stream, bits: NDArray[np.uint8]) -> NDArray[np.integer]:
     elements = bits[:whole].reshape(whole, stream.lanes, stream.bits)
     for lane in range(stream.lanes):
         values[:, lane] = elements[:, lane] @ weights
-    return values.reshape(-1, stream.pixel_beats * stream.lanes)[:, :stream.shape[2]]
+    return values.reshape(-1, stream.pixel_beats * stream.lanes)[:, : stream.shape[2]]
 
 
 def write_beats(path: Path, stream: Stream, frames: NDArray[np.integer]) -> None:
@@ -130,10 +136,12 @@ def read_beats(path: Path, stream: Stream) -> NDArray[np.integer]:
     digits = ceil(stream.width / 4)
     text = np.fromfile(path, np.uint8)
     beats = len(text) // (digits + 1)
-    lines = text[:beats * (digits + 1)].reshape(beats, digits + 1)
+    lines = text[: beats * (digits + 1)].reshape(beats, digits + 1)
     step = max(1, _CHUNK_ELEMENTS // (stream.lanes * stream.pixel_beats)) * stream.pixel_beats
-    parts = [unpack(stream, _bits(lines[at:at + step, :digits], stream, at))
-             for at in range(0, beats, step)]
+    parts = [
+        unpack(stream, _bits(lines[at : at + step, :digits], stream, at))
+        for at in range(0, beats, step)
+    ]
     return np.concatenate(parts) if parts else np.empty((0, stream.shape[2]), stream.dtype)
 
 
@@ -144,7 +152,7 @@ def beats_of(path: Path, stream: Stream) -> int:
 
 def _chunks(frames: NDArray[np.integer], size: int) -> Iterator[NDArray[np.integer]]:
     for at in range(0, len(frames), size):
-        yield frames[at:at + size]
+        yield frames[at : at + size]
 
 
 def _hexadecimal(bits: NDArray[np.uint8]) -> bytes:
@@ -161,10 +169,12 @@ def _bits(lines: NDArray[np.uint8], stream: Stream, first_beat: int) -> NDArray[
     unknown = np.flatnonzero((nibbles == _NOT_A_DIGIT).any(axis=1))
     if len(unknown):
         seen = re.sub(r"\s", "?", lines[unknown[0]].tobytes().decode(errors="replace"))
-        raise SimulationError(f"{stream.name}: beat {first_beat + unknown[0]} has undefined bits "
-                              f"({seen}); a register that is read is never written or reset")
+        raise SimulationError(
+            f"{stream.name}: beat {first_beat + unknown[0]} has undefined bits "
+            f"({seen}); a register that is read is never written or reset"
+        )
     bits = (nibbles[:, ::-1, None] >> np.arange(4, dtype=np.uint8)) & np.uint8(1)
-    return bits.reshape(len(lines), -1)[:, :stream.width].astype(np.uint8, copy=False)
+    return bits.reshape(len(lines), -1)[:, : stream.width].astype(np.uint8, copy=False)
 
 
 def _by(shape: tuple[int, ...]) -> str:

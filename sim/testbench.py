@@ -14,8 +14,17 @@ from cocotb.triggers import RisingEdge, Timer
 
 __all__ = ["COUNTERS", "run"]
 
-COUNTERS = ("cycle", "quiet", "beats_in", "beats_out", "stalls_in", "stalls_out",
-            "bad_lasts", "bad_last", "broken_valid")
+COUNTERS = (
+    "cycle",
+    "quiet",
+    "beats_in",
+    "beats_out",
+    "stalls_in",
+    "stalls_out",
+    "bad_lasts",
+    "bad_last",
+    "broken_valid",
+)
 
 # The bench's clock rises every other nanosecond, at the odd ones: what is set at an even one races
 # with nothing.

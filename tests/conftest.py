@@ -26,12 +26,15 @@ SHAPE = (1, 6, 6)
 def save(path, nodes, shape, classes, **constants):
     """Write a network of float input ``x`` [N, *shape] and output ``y`` [N, classes]."""
     graph = helper.make_graph(
-        nodes, path.stem,
+        nodes,
+        path.stem,
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *shape])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", classes])],
-        [numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()])
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8),
-              path)
+        [numpy_helper.from_array(np.asarray(a), name) for name, a in constants.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
     return path
 
 
@@ -45,13 +48,20 @@ def cnn(path, hidden=4, kernel=3):
 
     return save(
         path,
-        [N("Conv", ["x", "w1", "b1"], ["a"], name="conv", pads=[pad] * 4),
-         N("Relu", ["a"], ["r"], name="relu"),
-         N("MaxPool", ["r"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
-         N("Flatten", ["p"], ["f"], name="flat"),
-         N("Gemm", ["f", "w2", "b2"], ["y"], name="dense", transB=1)],
-        SHAPE, 3, w1=weight(hidden, 1, kernel, kernel), b1=weight(hidden),
-        w2=weight(3, 9 * hidden), b2=weight(3))
+        [
+            N("Conv", ["x", "w1", "b1"], ["a"], name="conv", pads=[pad] * 4),
+            N("Relu", ["a"], ["r"], name="relu"),
+            N("MaxPool", ["r"], ["p"], name="pool", kernel_shape=[2, 2], strides=[2, 2]),
+            N("Flatten", ["p"], ["f"], name="flat"),
+            N("Gemm", ["f", "w2", "b2"], ["y"], name="dense", transB=1),
+        ],
+        SHAPE,
+        3,
+        w1=weight(hidden, 1, kernel, kernel),
+        b1=weight(hidden),
+        w2=weight(3, 9 * hidden),
+        b2=weight(3),
+    )
 
 
 @pytest.fixture(scope="session")
@@ -76,10 +86,19 @@ def qdq(tmp_path_factory) -> Path:
         N("DequantizeLinear", ["w", "sw", "zero"], ["wd"]),
         N("Gemm", ["xd", "wd"], ["a"], name="dense", transB=1),
         N("QuantizeLinear", ["a", "sy", "zero"], ["aq"]),
-        N("DequantizeLinear", ["aq", "sy", "zero"], ["y"])]
-    return save(tmp_path_factory.mktemp("qdq") / "quantized.onnx", nodes, (12,), 3,
-                w=rng.integers(-127, 128, (3, 12)).astype(np.int8), zero=np.int8(0),
-                sx=np.float32(1 / 32), sw=np.float32(1 / 100), sy=np.float32(1 / 10))
+        N("DequantizeLinear", ["aq", "sy", "zero"], ["y"]),
+    ]
+    return save(
+        tmp_path_factory.mktemp("qdq") / "quantized.onnx",
+        nodes,
+        (12,),
+        3,
+        w=rng.integers(-127, 128, (3, 12)).astype(np.int8),
+        zero=np.int8(0),
+        sx=np.float32(1 / 32),
+        sw=np.float32(1 / 100),
+        sy=np.float32(1 / 10),
+    )
 
 
 @pytest.fixture(scope="session")

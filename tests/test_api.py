@@ -62,12 +62,19 @@ def test_a_folder_is_needed_only_once(qdq, tmp_path):
     assert again.network.interval >= first.network.interval
 
 
-@pytest.mark.parametrize(("call", "words"), [
-    (lambda model, out: gw.load("none.onnx"), "no such file"),
-    (lambda model, out: gw.compile(model, out, board="icebreaker"), "needs samples"),
-    (lambda model, out: gw.compile(model, out, board="none"), "there is no board called 'none'"),
-    (lambda model, out: gw.quantize(gw.load(model), np.zeros((2, 3), np.float32)), "1, 6, 6"),
-], ids=["file", "samples", "board", "shape"])
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda model, out: gw.load("none.onnx"), "no such file"),
+        (lambda model, out: gw.compile(model, out, board="icebreaker"), "needs samples"),
+        (
+            lambda model, out: gw.compile(model, out, board="none"),
+            "there is no board called 'none'",
+        ),
+        (lambda model, out: gw.quantize(gw.load(model), np.zeros((2, 3), np.float32)), "1, 6, 6"),
+    ],
+    ids=["file", "samples", "board", "shape"],
+)
 def test_errors_are_of_one_kind(call, words, floats, tmp_path):
     with pytest.raises(gw.GatewrightError, match=words):
         call(floats, tmp_path / "out")

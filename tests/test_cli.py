@@ -63,11 +63,13 @@ def test_check_shows_what_compile_would_do(floats):
 
 def test_narrow_weights_are_counted_on_before_they_are_made(wide, tmp_path):
     board = "--board", "ulx3s-12f"
-    intervals = [as_json("check", wide, *board, "--weight-bits", bits)["interval_cycles"]
-                 for bits in (8, 5)]
+    intervals = [
+        as_json("check", wide, *board, "--weight-bits", bits)["interval_cycles"] for bits in (8, 5)
+    ]
     assert intervals[1] < intervals[0]
-    found = as_json("explore", wide, *board, "--weight-bits", 5, "--points", 2,
-                    "-o", tmp_path / "space")
+    found = as_json(
+        "explore", wide, *board, "--weight-bits", 5, "--points", 2, "-o", tmp_path / "space"
+    )
     assert found["points"][0]["interval"] <= intervals[1]
 
 
@@ -79,20 +81,43 @@ def test_check_writes_nothing(floats, tmp_path, monkeypatch):
 
 def test_compile_writes_the_agreed_files(out):
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == [
-        "compile.json", "model.float.onnx", "model.int8.onnx", "plan.json", "report.html", "rtl",
-        "rtl/accelerator.il", "rtl/accelerator.v", "rtl/interface.json"]
+        "compile.json",
+        "model.float.onnx",
+        "model.int8.onnx",
+        "plan.json",
+        "report.html",
+        "rtl",
+        "rtl/accelerator.il",
+        "rtl/accelerator.v",
+        "rtl/interface.json",
+    ]
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     onnx.checker.check_model(onnx.load(out / "model.int8.onnx"))
 
 
 def test_the_keys_of_compile_json(out):
     found = summary(out, "compile")
-    assert set(found) >= {"layers", "interval_cycles", "latency_cycles", "estimate", "board",
-                          "fits"}
+    assert set(found) >= {
+        "layers",
+        "interval_cycles",
+        "latency_cycles",
+        "estimate",
+        "board",
+        "fits",
+    }
     assert set(found["estimate"]) == {"lut", "ff", "dsp", "bram"}
     for layer in found["layers"]:
-        assert set(layer) >= {"name", "op", "macs", "simd", "pe", "cycles", "multipliers",
-                              "memory_bits", "block_rams"}
+        assert set(layer) >= {
+            "name",
+            "op",
+            "macs",
+            "simd",
+            "pe",
+            "cycles",
+            "multipliers",
+            "memory_bits",
+            "block_rams",
+        }
     first, _, last = found["layers"]
     assert (first["macs"], last["macs"]) == (36 * 4 * 9, 3 * 36)
     assert found["macs"] == first["macs"] + last["macs"]
@@ -106,26 +131,39 @@ def test_json_is_the_file(floats, samples, tmp_path):
 
 def test_compiling_twice_gives_the_same_hardware(floats, samples, out, tmp_path):
     again = compiling(floats, tmp_path / "out", "--calibration", samples)
-    subprocess.run([sys.executable, "-m", "gatewright", *map(str, again)], check=True, cwd=tmp_path,
-                   env={**os.environ, "PYTHONHASHSEED": "7"}, capture_output=True)
-    for name in ("rtl/accelerator.il", "rtl/accelerator.v", "plan.json", "compile.json",
-                 "model.int8.onnx"):
+    subprocess.run(
+        [sys.executable, "-m", "gatewright", *map(str, again)],
+        check=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        capture_output=True,
+    )
+    for name in (
+        "rtl/accelerator.il",
+        "rtl/accelerator.v",
+        "plan.json",
+        "compile.json",
+        "model.int8.onnx",
+    ):
         assert (tmp_path / "out" / name).read_bytes() == (out / name).read_bytes(), name
 
 
 def test_the_plan_can_be_given_back(floats, samples, out, tmp_path):
-    run(*compiling(floats, tmp_path / "out", "--calibration", samples, "--plan",
-                   out / "plan.json"))
+    run(*compiling(floats, tmp_path / "out", "--calibration", samples, "--plan", out / "plan.json"))
     assert (tmp_path / "out/rtl/accelerator.il").read_bytes() == (
-        out / "rtl/accelerator.il").read_bytes()
+        out / "rtl/accelerator.il"
+    ).read_bytes()
 
 
 def test_an_edited_plan_is_obeyed(floats, samples, out, tmp_path):
     plan = json.loads((out / "plan.json").read_text())
     plan["stages"][0].update(simd=1, pe=1, hard=0)
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    found = as_json(*compiling(floats, tmp_path / "out", "--calibration", samples, "--plan",
-                               tmp_path / "plan.json"))
+    found = as_json(
+        *compiling(
+            floats, tmp_path / "out", "--calibration", samples, "--plan", tmp_path / "plan.json"
+        )
+    )
     first = found["layers"][0]
     assert (first["simd"], first["pe"], first["cycles"]) == (1, 1, 36 * 9 * 4)
 
@@ -143,12 +181,14 @@ def test_goals_trade_time_for_area(floats, samples, tmp_path):
 def test_a_quantized_network_needs_no_calibration(qdq, samples, tmp_path):
     run(*compiling(qdq, tmp_path / "out"))
     assert (tmp_path / "out/model.int8.onnx").read_bytes() == qdq.read_bytes()
-    result = CliRunner().invoke(main, [str(word) for word in compiling(
-        qdq, tmp_path / "out", "--calibration", samples)])
+    result = CliRunner().invoke(
+        main, [str(word) for word in compiling(qdq, tmp_path / "out", "--calibration", samples)]
+    )
     assert result.exit_code == 0
     assert "is quantized already; --calibration is ignored" in result.output
-    result = CliRunner().invoke(main, [str(word) for word in compiling(
-        qdq, tmp_path / "out", "--weight-bits", 5)])
+    result = CliRunner().invoke(
+        main, [str(word) for word in compiling(qdq, tmp_path / "out", "--weight-bits", 5)]
+    )
     assert result.exit_code == 0
     assert "is quantized already; --weight-bits is ignored" in result.output
 
@@ -184,8 +224,13 @@ def test_an_interrupted_compile_leaves_the_old_directory_whole(where, qdq, tmp_p
         monkeypatch.setattr(emit, "emit", stop)
     else:
         rename = driver.Path.rename
-        monkeypatch.setattr(driver.Path, "rename", lambda self, target: (
-            stop() if target == out and not self.name.endswith(".old") else rename(self, target)))
+        monkeypatch.setattr(
+            driver.Path,
+            "rename",
+            lambda self, target: (
+                stop() if target == out and not self.name.endswith(".old") else rename(self, target)
+            ),
+        )
     with pytest.raises(Stop):
         CliRunner().invoke(main, [str(word) for word in compiling(qdq, out)])
     monkeypatch.undo()
@@ -228,8 +273,9 @@ def test_the_simulated_interval_is_the_planned_one(simulated, out):
 def test_outputs_are_shaped_and_typed_as_the_model_gives_them(simulated, out, samples):
     found = np.load(out / "outputs.npz")
     x = np.load(samples)["x"][:3]
-    session = onnxruntime.InferenceSession(out / "model.int8.onnx",
-                                           providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        out / "model.int8.onnx", providers=["CPUExecutionProvider"]
+    )
     (wanted,) = session.run(None, {"x": x})
     assert found.files == ["y"]
     assert (found["y"].shape, found["y"].dtype) == (wanted.shape, wanted.dtype)
@@ -250,8 +296,13 @@ def test_stalls_change_nothing_but_the_time(simulated, out, samples):
 def test_bench_works_without_a_build_and_says_so(out, samples):
     found = as_json("bench", out, "--input", samples)
     assert set(found) >= {"fpga", "cpu", "speedup"}
-    assert set(found["fpga"]) >= {"latency_us", "fps", "gmacs", "mac_utilization",
-                                  "device_utilization"}
+    assert set(found["fpga"]) >= {
+        "latency_us",
+        "fps",
+        "gmacs",
+        "mac_utilization",
+        "device_utilization",
+    }
     assert found["fpga"]["clock_source"] == "board target (not built)"
     assert found["fpga"]["how"] in ("simulated", "estimated")
     for reference in found["cpu"]:
@@ -287,8 +338,11 @@ def test_boards_are_listed():
 
 def test_a_closed_standard_output_is_no_failure(qdq):
     check = ["check", str(qdq), "--board", BOARD, "--goal", "latency"]
-    done = subprocess.run(["sh", "-c", '"$0" -m gatewright "$@" >&-', sys.executable, *check],
-                          stderr=subprocess.PIPE, check=True)
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -m gatewright "$@" >&-', sys.executable, *check],
+        stderr=subprocess.PIPE,
+        check=True,
+    )
     assert not done.stderr
 
 

@@ -261,8 +261,11 @@ class Interrupted(Elaboratable):
         m.d.comb += [own.eq(count <= self.cycles), reset.eq(count == self.cycles)]
         with m.If(own):
             m.d.sync += count.eq(count + 1)
-            m.d.comb += [inner.s_axis_tvalid.eq(1), inner.s_axis_tdata.eq(count),
-                         inner.m_axis_tready.eq(count[0])]
+            m.d.comb += [
+                inner.s_axis_tvalid.eq(1),
+                inner.s_axis_tdata.eq(count),
+                inner.m_axis_tready.eq(count[0]),
+            ]
         with m.Else():
             for name, member in inner.signature.members.items():
                 a, b = getattr(self, name), getattr(inner, name)

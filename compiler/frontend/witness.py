@@ -30,8 +30,9 @@ class Runtime:
     every node is computed as the standard says, in float32.
     """
 
-    def __init__(self, model: Path | onnx.ModelProto, threads: int = 0,
-                 optimize: bool = True) -> None:
+    def __init__(
+        self, model: Path | onnx.ModelProto, threads: int = 0, optimize: bool = True
+    ) -> None:
         proto = onnx.load(model) if isinstance(model, Path) else model
         proto.ir_version = min(proto.ir_version, IR_VERSION)
         options = onnxruntime.SessionOptions()
@@ -41,12 +42,15 @@ class Runtime:
             level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.graph_optimization_level = level
         try:
-            self._session = onnxruntime.InferenceSession(proto.SerializeToString(), options,
-                                                         providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(
+                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
         except Exception as error:  # its exceptions have no common base but this
             name = model if isinstance(model, Path) else proto.graph.name
-            raise DataError(f"{name}: ONNX Runtime {onnxruntime.__version__} can not load it "
-                            f"({error}); check the model with onnx.checker") from error
+            raise DataError(
+                f"{name}: ONNX Runtime {onnxruntime.__version__} can not load it "
+                f"({error}); check the model with onnx.checker"
+            ) from error
         self._inputs = self._session.get_inputs()
         declared = self._inputs[0].shape[0] if self._inputs[0].shape else None
         #: frames a call takes; None when it takes any number
@@ -86,8 +90,11 @@ class Difference:
     largest: int = 0
 
     def __add__(self, other: "Difference") -> "Difference":
-        return Difference(self.values + other.values, self.differing + other.differing,
-                          max(self.largest, other.largest))
+        return Difference(
+            self.values + other.values,
+            self.differing + other.differing,
+            max(self.largest, other.largest),
+        )
 
     @property
     def fraction(self) -> float:
@@ -141,8 +148,11 @@ class Witness:
     def missing(self) -> list[str]:
         """Names of operators that are no separate part of the file."""
         found = self._layers or {}
-        return [op.name for op in self.graph
-                if op.output not in found and not isinstance(op, ir.Reshape)]
+        return [
+            op.name
+            for op in self.graph
+            if op.output not in found and not isinstance(op, ir.Reshape)
+        ]
 
     def layers(self, x: Array, values: Mapping[str, NDArray[np.int64]]) -> dict[str, Difference]:
         """Each layer alone, on the expected values of its inputs, against the expected output.
@@ -159,8 +169,9 @@ class Witness:
             seen = runtime.run(*(self._tensors[name].of(values[name]) for name in inputs))[0]
             wanted = values[output].reshape(len(values[output]), -1)
             apart = np.abs(tensor.steps(seen) - wanted)
-            found[output] = Difference(apart.size, int((apart > 0).sum()),
-                                       int(apart.max(initial=0)))
+            found[output] = Difference(
+                apart.size, int((apart > 0).sum()), int(apart.max(initial=0))
+            )
         return found
 
     # -- where the values are --------------------------------------------------------------------
@@ -174,8 +185,11 @@ class Witness:
         probe = onnx.ModelProto()
         probe.CopyFrom(self._model)
         known = {info.name for info in probe.graph.output}
-        probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names.values()
-                                  if name not in known and name != port.name)
+        probe.graph.output.extend(
+            onnx.ValueInfoProto(name=name)
+            for name in names.values()
+            if name not in known and name != port.name
+        )
         runtime = Runtime(probe, optimize=False)
         runtime.batch = 1 if not self._whole.takes_batches(x) else self._whole.batch
         order = [info.name for info in probe.graph.output]
@@ -192,8 +206,9 @@ class Witness:
         if seen.ndim == 0 or len(seen) != len(wanted) or seen[0].size != shape.size:
             return None
         places = np.arange(shape.size).reshape(shape.array)
-        indices = [places.transpose(axes).reshape(-1)
-                   for axes in ((2, 0, 1), *permutations(range(3)))]
+        indices = [
+            places.transpose(axes).reshape(-1) for axes in ((2, 0, 1), *permutations(range(3)))
+        ]
         port = self.graph.inputs[0]
         if value == port.value:
             own = np.empty(shape.size, np.int64)
@@ -247,12 +262,21 @@ class Witness:
                 pending += node.input
             elif name not in constants:
                 return None
-        ports = [helper.make_tensor_value_info(
-            self._tensors[name].name,
-            helper.np_dtype_to_tensor_dtype(self._tensors[name].dtype), None) for name in inputs]
+        ports = [
+            helper.make_tensor_value_info(
+                self._tensors[name].name,
+                helper.np_dtype_to_tensor_dtype(self._tensors[name].dtype),
+                None,
+            )
+            for name in inputs
+        ]
         graph = helper.make_graph(
-            [node for node in whole.node if id(node) in nodes], output, ports,
+            [node for node in whole.node if id(node) in nodes],
+            output,
+            ports,
             [onnx.ValueInfoProto(name=self._tensors[output].name)],
-            [tensor for name, tensor in constants.items() if name in used])
-        return helper.make_model(graph, ir_version=IR_VERSION,
-                                 opset_imports=list(self._model.opset_import))
+            [tensor for name, tensor in constants.items() if name in used],
+        )
+        return helper.make_model(
+            graph, ir_version=IR_VERSION, opset_imports=list(self._model.opset_import)
+        )

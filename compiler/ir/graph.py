@@ -1,5 +1,4 @@
-"""The graph: operators in processing order, and the two borders where the host meets the hardware.
-"""
+"""The graph: operators in processing order, and the two borders where the host meets the hardware."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -155,5 +154,10 @@ class Graph:
         table = self.values | {value.name: value for value in values}
         used = {port.value for port in self.inputs} | {port.value for port in self.outputs}
         used |= {name for op in ops for name in (*op.inputs, op.output)}
-        return Graph(self.name, self.inputs, self.outputs, ops,
-                     {name: value for name, value in table.items() if name in used})
+        return Graph(
+            self.name,
+            self.inputs,
+            self.outputs,
+            ops,
+            {name: value for name, value in table.items() if name in used},
+        )

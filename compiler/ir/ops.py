@@ -16,9 +16,27 @@ from numpy.typing import NDArray
 
 from .types import Shape
 
-__all__ = ["Window", "Clamp", "Function", "Identity", "LeakyRelu", "Sigmoid", "Tanh", "HardSigmoid",
-           "HardSwish", "Op", "Conv", "MaxPool", "AveragePool", "Pad", "Add", "Unary", "Concat",
-           "Reshape", "ArgMax"]
+__all__ = [
+    "Window",
+    "Clamp",
+    "Function",
+    "Identity",
+    "LeakyRelu",
+    "Sigmoid",
+    "Tanh",
+    "HardSigmoid",
+    "HardSwish",
+    "Op",
+    "Conv",
+    "MaxPool",
+    "AveragePool",
+    "Pad",
+    "Add",
+    "Unary",
+    "Concat",
+    "Reshape",
+    "ArgMax",
+]
 
 
 @dataclass(frozen=True)
@@ -48,8 +66,11 @@ class Window:
         pads).
         """
         top, left, bottom, right = self.pads
-        return Shape((shape.height + top + bottom - self.span[0]) // self.stride[0] + 1,
-                     (shape.width + left + right - self.span[1]) // self.stride[1] + 1, channels)
+        return Shape(
+            (shape.height + top + bottom - self.span[0]) // self.stride[0] + 1,
+            (shape.width + left + right - self.span[1]) // self.stride[1] + 1,
+            channels,
+        )
 
 
 @dataclass(frozen=True)
@@ -180,8 +201,7 @@ class Conv(Op):
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(Op):
-    """Largest value under the window; padding never wins. Input and output have the same ``Quant``.
-    """
+    """Largest value under the window; padding never wins. Input and output have the same ``Quant``."""
 
     window: Window
 
@@ -226,8 +246,7 @@ class Unary(Op):
 
 @dataclass(frozen=True, eq=False)
 class Concat(Op):
-    """Inputs side by side on the channel axis. All inputs and the output have the same ``Quant``.
-    """
+    """Inputs side by side on the channel axis. All inputs and the output have the same ``Quant``."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,5 +9,18 @@ from .resources import Resources
 from .schedule import latency
 from .stages import Design, StagePlan
 
-__all__ = ["Design", "Device", "Goal", "Network", "Plan", "Resources", "StagePlan", "check_queues",
-           "lacking", "latency", "make_plan", "read_plan", "write_plan"]
+__all__ = [
+    "Design",
+    "Device",
+    "Goal",
+    "Network",
+    "Plan",
+    "Resources",
+    "StagePlan",
+    "check_queues",
+    "lacking",
+    "latency",
+    "make_plan",
+    "read_plan",
+    "write_plan",
+]

@@ -61,17 +61,24 @@ def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) 
         lacks = lacking(Network(graph, least, device).resources, device)
         if not lacks:
             return least
-    raise FitError(f"the network does not fit {device.name}: at its smallest it needs "
-                   + ", ".join(f"{need} {name} of {have}" for name, need, have in lacks))
+    raise FitError(
+        f"the network does not fit {device.name}: at its smallest it needs "
+        + ", ".join(f"{need} {name} of {have}" for name, need, have in lacks)
+    )
 
 
 def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     """What is too much for the device: name, needed, available to a plan."""
-    table = [("LUTs" if device.family == "ecp5" else "logic cells", cells(need, device),
-              _room(device, _LOGIC_SHARE)),
-             ("flip-flops", need.ff, device.ff),
-             ("DSP blocks", need.dsp, device.dsp),
-             ("block RAMs", need.bram, device.bram - link(device).bram)]
+    table = [
+        (
+            "LUTs" if device.family == "ecp5" else "logic cells",
+            cells(need, device),
+            _room(device, _LOGIC_SHARE),
+        ),
+        ("flip-flops", need.ff, device.ff),
+        ("DSP blocks", need.dsp, device.dsp),
+        ("block RAMs", need.bram, device.bram - link(device).bram),
+    ]
     return [row for row in table if row[1] > row[2]]
 
 
@@ -86,8 +93,11 @@ def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan,
     On the chip they lie in dataflow order, so that neighbours in the network are neighbours
     there.
     """
-    hard = grant([shape.stage.hard if shape.products_per_block else 0 for shape in designs],
-                 [shape.blocks for shape in designs], device.dsp)
+    hard = grant(
+        [shape.stage.hard if shape.products_per_block else 0 for shape in designs],
+        [shape.blocks for shape in designs],
+        device.dsp,
+    )
     placed, site = [], 0
     for shape, granted in zip(designs, hard, strict=True):
         place = site if granted and device.dsp_sites else None
@@ -112,7 +122,7 @@ class _Search:
         if goal.kind == "area":
             return self._first(self.intervals[-1], [self._budget(_LOGIC_SHARE)])
         if goal.interval is not None:
-            within = self.intervals[:max(1, bisect_right(self.intervals, goal.interval))]
+            within = self.intervals[: max(1, bisect_right(self.intervals, goal.interval))]
             return self._first(within[-1], [self._hard(), *soft])
         find = self.shortest if goal.kind == "latency" else self.fastest
         for budget in [self._hard()] if goal.kind == "balanced" else soft:
@@ -123,8 +133,13 @@ class _Search:
 
     def _budget(self, share: dict[str, float], soft: int | None = None) -> Budget:
         device = self.device
-        return Budget(_room(device, share), int(device.ff * _FF_SHARE[device.family]), device.dsp,
-                      device.bram - link(device).bram, soft)
+        return Budget(
+            _room(device, share),
+            int(device.ff * _FF_SHARE[device.family]),
+            device.dsp,
+            device.bram - link(device).bram,
+            soft,
+        )
 
     def _hard(self) -> Budget:
         """Without soft multipliers, or only as many as the smallest plan needs."""
@@ -140,8 +155,7 @@ class _Search:
         enough = _least(intervals, lambda i: chooser.enough(i, budget))
         if enough == len(intervals):
             return None
-        bound = enough + _least(intervals[enough:],
-                                lambda i: chooser.choose(i, budget) is not None)
+        bound = enough + _least(intervals[enough:], lambda i: chooser.choose(i, budget) is not None)
         if bound == len(intervals):
             return None
         plans: dict[int, Plan | None] = {}
@@ -150,8 +164,11 @@ class _Search:
             plans[interval] = self.plan(interval, budget)
             return plans[interval] is not None
 
-        found = bound if planned(intervals[bound]) else (
-            bound + 1 + _least(intervals[bound + 1:], planned))
+        found = (
+            bound
+            if planned(intervals[bound])
+            else (bound + 1 + _least(intervals[bound + 1 :], planned))
+        )
         plan = plans.get(intervals[found]) if found < len(intervals) else None
         return replace(plan, bound_interval=intervals[bound]) if plan else None
 
@@ -175,6 +192,7 @@ class _Search:
     def shortest(self, budget: Budget) -> Plan | None:
         """The plan of about the least latency, with the bound on it, from the fastest one on."""
         from .shorten import Shortener  # SciPy
+
         fastest = self.fastest(budget)
         if fastest is None:
             return None
@@ -197,13 +215,20 @@ class _Search:
 
     def _within(self, network: Network, budget: Budget) -> bool:
         need = network.resources
-        return (cells(need, self.device) <= budget.cells and need.ff <= budget.ff
-                and need.bram <= budget.bram)
+        return (
+            cells(need, self.device) <= budget.cells
+            and need.ff <= budget.ff
+            and need.bram <= budget.bram
+        )
 
     def _beside(self, network: Network, budget: Budget) -> Budget:
         """What queues and converters as in ``network`` leave for the stages."""
-        rest = total([network.resources, *(design.resources(self.device) * -1
-                                           for design in network.designs.values())])
+        rest = total(
+            [
+                network.resources,
+                *(design.resources(self.device) * -1 for design in network.designs.values()),
+            ]
+        )
         return budget.less(cells(rest, self.device), rest.ff, rest.bram)
 
     def smallest(self) -> Plan:

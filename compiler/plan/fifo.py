@@ -1,5 +1,4 @@
-"""Queues where paths part and meet: deep enough, by computation, for no deadlock and no slowdown.
-"""
+"""Queues where paths part and meet: deep enough, by computation, for no deadlock and no slowdown."""
 
 from dataclasses import replace
 from math import ceil, floor
@@ -33,16 +32,32 @@ def with_queues(plan: Plan, network: Network) -> Plan:
         common = [s for s in passed[edges[0].source] if all(s in passed[e.source] for e in edges)]
         passed[stage.name] = (*common, stage.name)
         for index, (edge, reach) in enumerate(zip(edges, reaches, strict=True)):
-            depth = max((_missing(network, edge, fork, reach, other)
-                         for n, other in enumerate(reaches) if n != index
-                         for fork in set(reach) & set(other)
-                         if common[-1] in passed[fork]), default=0)
+            depth = max(
+                (
+                    _missing(network, edge, fork, reach, other)
+                    for n, other in enumerate(reaches)
+                    if n != index
+                    for fork in set(reach) & set(other)
+                    if common[-1] in passed[fork]
+                ),
+                default=0,
+            )
             depth = max(depth, plan.queues.get((stage.name, index), 0))
             if depth > 0:
                 queues[stage.name, index] = depth
-        inside[stage.name] = _through(network, stage.name, [
-            (edge, _reach(network, edge, queues.get((stage.name, edge.index), 0),
-                          inside[edge.source])) for edge in edges])
+        inside[stage.name] = _through(
+            network,
+            stage.name,
+            [
+                (
+                    edge,
+                    _reach(
+                        network, edge, queues.get((stage.name, edge.index), 0), inside[edge.source]
+                    ),
+                )
+                for edge in edges
+            ],
+        )
     return replace(plan, queues=queues)
 
 
@@ -51,9 +66,11 @@ def check_queues(network: Network) -> None:
     for (stage, index), depth in with_queues(network.plan, network).queues.items():
         held = network.plan.queues.get((stage, index), 0)
         if held < depth:
-            raise PlanError(f"the queue before input {index} of stage {stage} holds {held} pixels, "
-                            f"but {depth} are needed lest the paths that meet there wait for each "
-                            "other for good; give it so many pixels")
+            raise PlanError(
+                f"the queue before input {index} of stage {stage} holds {held} pixels, "
+                f"but {depth} are needed lest the paths that meet there wait for each "
+                "other for good; give it so many pixels"
+            )
 
 
 #: for each stage upstream (None: the network's input) the least and most of its pixels that fit on
@@ -70,8 +87,7 @@ def _missing(network: Network, edge: Edge, fork: str | None, reach: _Reach, othe
 
 
 def _pixels(network: Network, stage: str | None) -> int:
-    value = (network.graph.inputs[0].value if stage is None
-             else network.designs[stage].stage.ops[0])
+    value = network.graph.inputs[0].value if stage is None else network.designs[stage].stage.ops[0]
     return network.graph.shape(value).pixels
 
 
@@ -81,8 +97,10 @@ def _reach(network: Network, edge: Edge, depth: int, inside: _Reach) -> _Reach:
     found: _Reach = {edge.source: (depth, depth + _SLACK)}
     for stage, (low, high) in inside.items():
         pixels = _pixels(network, stage)
-        found[stage] = (low + floor(depth * pixels / here),
-                        high + ceil((depth + _SLACK) * pixels / here))
+        found[stage] = (
+            low + floor(depth * pixels / here),
+            high + ceil((depth + _SLACK) * pixels / here),
+        )
     return found
 
 

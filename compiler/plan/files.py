@@ -17,11 +17,15 @@ _T = TypeVar("_T")
 def write_plan(plan: Plan, path: Path) -> None:
     """Write ``plan``: a line a stage, in flow order."""
     stages = ",\n".join("  " + json.dumps(asdict(stage)) for stage in plan.stages)
-    queues = ",\n".join("  " + json.dumps({"stage": stage, "input": index, "pixels": depth})
-                        for (stage, index), depth in plan.queues.items())
-    path.write_text(f'{{"board": {json.dumps(plan.board)},\n "lanes_in": {plan.lanes_in},\n'
-                    f' "argmax": {json.dumps(plan.argmax)},\n'
-                    f' "stages": [\n{stages}],\n "queues": [{queues and chr(10)}{queues}]}}\n')
+    queues = ",\n".join(
+        "  " + json.dumps({"stage": stage, "input": index, "pixels": depth})
+        for (stage, index), depth in plan.queues.items()
+    )
+    path.write_text(
+        f'{{"board": {json.dumps(plan.board)},\n "lanes_in": {plan.lanes_in},\n'
+        f' "argmax": {json.dumps(plan.argmax)},\n'
+        f' "stages": [\n{stages}],\n "queues": [{queues and chr(10)}{queues}]}}\n'
+    )
 
 
 def read_plan(path: Path) -> Plan:
@@ -29,8 +33,10 @@ def read_plan(path: Path) -> Plan:
     try:
         text = path.read_text()
     except OSError as error:
-        raise PlanError(f"{path}: can not be read ({error.strerror}); name a plan.json that "
-                        "`gatewright compile` wrote") from error
+        raise PlanError(
+            f"{path}: can not be read ({error.strerror}); name a plan.json that "
+            "`gatewright compile` wrote"
+        ) from error
     try:
         table = json.loads(text)
     except json.JSONDecodeError as error:
@@ -44,9 +50,15 @@ def read_plan(path: Path) -> Plan:
     for n, entry in enumerate(table.get("queues", [])):
         where = f"{path}: queue {n}"
         queues[_take(where, entry, "stage", str), _take(where, entry, "input", int)] = _number(
-            where, entry, "pixels", 1)
-    return Plan(_take(str(path), table, "board", str), stages, queues,
-                _number(str(path), table, "lanes_in", 1), bool(table.get("argmax", False)))
+            where, entry, "pixels", 1
+        )
+    return Plan(
+        _take(str(path), table, "board", str),
+        stages,
+        queues,
+        _number(str(path), table, "lanes_in", 1),
+        bool(table.get("argmax", False)),
+    )
 
 
 def _stage(path: Path, number: int, entry: Any) -> StagePlan:
@@ -54,18 +66,26 @@ def _stage(path: Path, number: int, entry: Any) -> StagePlan:
     known = {field.name for field in fields(StagePlan)}
     unknown = set(entry) - known if isinstance(entry, dict) else set()
     if unknown:
-        raise PlanError(f"{where}: unknown {', '.join(sorted(unknown))}; a stage has "
-                        f"{', '.join(sorted(known))}")
+        raise PlanError(
+            f"{where}: unknown {', '.join(sorted(unknown))}; a stage has {', '.join(sorted(known))}"
+        )
     ops = _take(where, entry, "ops", list)
     weights = _take(where, entry, "weights", str)
     if weights not in ("block", "dense", "logic"):
-        raise PlanError(f'{where}: weights={weights!r}; choose "block" (block RAM), "dense" (in as '
-                        'little of it as can be) or "logic"')
-    return StagePlan(_take(where, entry, "name", str), tuple(str(op) for op in ops),
-                     _number(where, entry, "simd", 1), _number(where, entry, "pe", 1),
-                     _number(where, entry, "hard", 0), weights,
-                     "tight" in entry and _take(where, entry, "tight", bool),
-                     None if entry.get("site") is None else _number(where, entry, "site", 0))
+        raise PlanError(
+            f'{where}: weights={weights!r}; choose "block" (block RAM), "dense" (in as '
+            'little of it as can be) or "logic"'
+        )
+    return StagePlan(
+        _take(where, entry, "name", str),
+        tuple(str(op) for op in ops),
+        _number(where, entry, "simd", 1),
+        _number(where, entry, "pe", 1),
+        _number(where, entry, "hard", 0),
+        weights,
+        "tight" in entry and _take(where, entry, "tight", bool),
+        None if entry.get("site") is None else _number(where, entry, "site", 0),
+    )
 
 
 def _number(where: str, entry: Any, key: str, least: int) -> int:

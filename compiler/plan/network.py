@@ -67,8 +67,9 @@ class Edge:
         if self.channels_out == self.channels_in:
             return gcd(self.lanes_out, self.lanes_in)
         straight = self.channels_out % self.lanes_out == self.channels_in % self.lanes_out == 0
-        inner = self.lanes_out if straight else gcd(self.lanes_out, self.channels_out,
-                                                    self.channels_in)
+        inner = (
+            self.lanes_out if straight else gcd(self.lanes_out, self.channels_out, self.channels_in)
+        )
         return gcd(inner, self.lanes_in)
 
     @property
@@ -77,10 +78,15 @@ class Edge:
 
     def conversions(self, element: hw.Shape) -> tuple[hw.WidthConfig, ...]:
         """The changes of width on the way: to what both ends can be cut to, and from there."""
-        steps = ((self.channels_out, self.lanes_out, self.common),
-                 (self.channels_in, self.common, self.lanes_in))
-        return tuple(hw.WidthConfig(channels, before, after, element)
-                     for channels, before, after in steps if before != after)
+        steps = (
+            (self.channels_out, self.lanes_out, self.common),
+            (self.channels_in, self.common, self.lanes_in),
+        )
+        return tuple(
+            hw.WidthConfig(channels, before, after, element)
+            for channels, before, after in steps
+            if before != after
+        )
 
     @property
     def sliced(self) -> bool:
@@ -99,8 +105,7 @@ class Edge:
         """Cycles from the source to the sink: queue, conversions, and the slices between them."""
         narrows, widens = self.lanes_out != self.common, self.lanes_in != self.common
         slices = 1 + self.sliced + self.joined + narrows + widens
-        return (hw.RegisterSlice.latency * slices + narrows
-                + hw.Fifo.latency * (self.depth > 0))
+        return hw.RegisterSlice.latency * slices + narrows + hw.Fifo.latency * (self.depth > 0)
 
 
 class Network:
@@ -117,7 +122,8 @@ class Network:
         self._check_cover()
         self._check_borders()
         self.designs: dict[str, Design] = {
-            stage.name: design(self.op(stage), graph, stage, device) for stage in plan.stages}
+            stage.name: design(self.op(stage), graph, stage, device) for stage in plan.stages
+        }
         self._check_sites()
 
     def op(self, stage: StagePlan) -> ir.Op:
@@ -137,10 +143,16 @@ class Network:
         missing = [value for value in wanted if value not in self.stage_of]
         extra = [value for value in self.stage_of if value not in wanted]
         if missing or extra:
-            raise PlanError("the plan is not of this network: "
-                            + ", ".join([*(f"no stage computes {v}" for v in missing),
-                                         *(f"the network has no {v}" for v in extra)])
-                            + "; compile without --plan to make a new one")
+            raise PlanError(
+                "the plan is not of this network: "
+                + ", ".join(
+                    [
+                        *(f"no stage computes {v}" for v in missing),
+                        *(f"the network has no {v}" for v in extra),
+                    ]
+                )
+                + "; compile without --plan to make a new one"
+            )
 
     def _check_borders(self) -> None:
         channels = self.graph.shape(self.graph.inputs[0].value).channels
@@ -149,12 +161,17 @@ class Network:
                 f"lanes_in={self.plan.lanes_in}, but the input has {channels} channels; "
                 f"choose 1 to {channels}"
             )
-        inputs = {(stage.name, n) for stage in self.plan.stages
-                  for n, _ in enumerate(self.op(stage).inputs)}
+        inputs = {
+            (stage.name, n)
+            for stage in self.plan.stages
+            for n, _ in enumerate(self.op(stage).inputs)
+        }
         for name, index in self.plan.queues:
             if (name, index) not in inputs:
-                raise PlanError(f"a queue stands before input {index} of stage {name}, which the "
-                                "network does not have")
+                raise PlanError(
+                    f"a queue stands before input {index} of stage {name}, which the "
+                    "network does not have"
+                )
 
     def _check_sites(self) -> None:
         taken: dict[int, str] = {}
@@ -164,9 +181,11 @@ class Network:
             blocks = self.designs[stage.name].blocks(stage.hard)
             for site in range(stage.site, stage.site + blocks):
                 if site in taken:
-                    raise PlanError(f"stage {stage.name}: its DSP blocks begin at site "
-                                    f"{stage.site}, but site {site} is taken by stage "
-                                    f"{taken[site]}; choose another, or leave it out")
+                    raise PlanError(
+                        f"stage {stage.name}: its DSP blocks begin at site "
+                        f"{stage.site}, but site {site} is taken by stage "
+                        f"{taken[site]}; choose another, or leave it out"
+                    )
                 taken[site] = stage.name
 
     def root(self, value: str) -> str:
@@ -178,9 +197,11 @@ class Network:
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
         """All streams, in the order of the stages that take them; the output's last."""
-        found = [self._edge(name, index, stage.name, joined=len(self.op(stage).inputs) > 1)
-                 for stage in self.plan.stages
-                 for index, name in enumerate(self.op(stage).inputs)]
+        found = [
+            self._edge(name, index, stage.name, joined=len(self.op(stage).inputs) > 1)
+            for stage in self.plan.stages
+            for index, name in enumerate(self.op(stage).inputs)
+        ]
         return (*found, self._edge(self.graph.outputs[0].value, 0, None))
 
     def _edge(self, name: str, index: int, sink: str | None, *, joined: bool = False) -> Edge:
@@ -193,22 +214,35 @@ class Network:
         else:
             lanes_in = self.designs[sink].lanes_in
         depth = self.plan.queues.get((sink or "", index), 0) * ceil(source.channels / lanes_out)
-        return Edge(stage.name if stage else None, sink, index, value, lanes_out, lanes_in,
-                    source.channels, there.channels, there.pixels, depth,
-                    self._taken.count(value) > 1, joined)
+        return Edge(
+            stage.name if stage else None,
+            sink,
+            index,
+            value,
+            lanes_out,
+            lanes_in,
+            source.channels,
+            there.channels,
+            there.pixels,
+            depth,
+            self._taken.count(value) > 1,
+            joined,
+        )
 
     @cached_property
     def _taken(self) -> list[str]:
         """The value that each stage input, and the output, takes from its stream."""
         return [self.root(name) for stage in self.plan.stages for name in self.op(stage).inputs] + [
-            self.root(self.graph.outputs[0].value)]
+            self.root(self.graph.outputs[0].value)
+        ]
 
     @property
     def outputs(self) -> tuple[int, int]:
         """Lanes and beats of the last stream."""
         edge = self.edges[-1]
         return edge.lanes_out, self.graph.shape(edge.value).pixels * ceil(
-            edge.channels_out / edge.lanes_out)
+            edge.channels_out / edge.lanes_out
+        )
 
     @property
     def beats_in(self) -> int:
@@ -221,9 +255,11 @@ class Network:
     @cached_property
     def interval(self) -> int:
         """Cycles from frame to frame: those of the slowest stage, converter or border."""
-        return max([d.cycles() for d in self.designs.values()]
-                   + [edge.cycles() for edge in self.edges if edge.converts]
-                   + [self.beats_in, self.outputs[1]])
+        return max(
+            [d.cycles() for d in self.designs.values()]
+            + [edge.cycles() for edge in self.edges if edge.converts]
+            + [self.beats_in, self.outputs[1]]
+        )
 
     @cached_property
     def resources(self) -> Resources:
@@ -237,8 +273,10 @@ class Network:
             if edge.joined:
                 parts.append(hw.RegisterSlice.estimate(edge.lanes_in * element.width, family))
             for conversion in edge.conversions(element):
-                parts += [conversion.resources(),
-                          hw.RegisterSlice.estimate(conversion.lanes_out * element.width, family)]
+                parts += [
+                    conversion.resources(),
+                    hw.RegisterSlice.estimate(conversion.lanes_out * element.width, family),
+                ]
             if edge.depth:
                 parts.append(hw.Fifo.estimate(edge.depth, width, family))
         return total(parts)
@@ -262,10 +300,14 @@ class Network:
     @property
     def _frame(self) -> Resources:
         """Block RAM for a frame's beats in and out."""
-        ends = [(self.graph.inputs[0].value, self.plan.lanes_in, self.beats_in),
-                (self.edges[-1].value, *self.outputs)]
-        queues = [hw.Fifo.estimate(beats, lanes * self.graph.quant(value).dtype.bits,
-                                   self.device.family) for value, lanes, beats in ends]
+        ends = [
+            (self.graph.inputs[0].value, self.plan.lanes_in, self.beats_in),
+            (self.edges[-1].value, *self.outputs),
+        ]
+        queues = [
+            hw.Fifo.estimate(beats, lanes * self.graph.quant(value).dtype.bits, self.device.family)
+            for value, lanes, beats in ends
+        ]
         return Resources(bram=total(queues).bram)
 
     @property
@@ -277,5 +319,6 @@ class Network:
         """Products a cycle that all of the device's blocks would give, packed like the network's
         densest stage.
         """
-        return self.device.dsp * max([self.device.products_per_dsp,
-                                      *(d.products_per_block for d in self.designs.values())])
+        return self.device.dsp * max(
+            [self.device.products_per_dsp, *(d.products_per_block for d in self.designs.values())]
+        )

@@ -1,5 +1,4 @@
-"""What each stage may be: foldings by speed and multipliers, designed only where they are wanted.
-"""
+"""What each stage may be: foldings by speed and multipliers, designed only where they are wanted."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -65,8 +64,10 @@ def menus(graph: ir.Graph, device: Device, lean: bool = False) -> list["Menu"]:
     ``lean``: with as little block RAM as can be.
     """
     ops = [op for op in graph if not isinstance(op, ir.Reshape)]
-    return [Menu(op, f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
-            for number, op in enumerate(ops)]
+    return [
+        Menu(op, f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
+        for number, op in enumerate(ops)
+    ]
 
 
 class Menu:
@@ -87,14 +88,30 @@ class Menu:
             table = conv_foldings(op, graph)
             # columns that find none to share a block with take it alone
             shared = np.where(table.pe % max(1, self.pack), self.pack, 1)
-            rows = np.stack([table.cycles, table.multipliers * shared, table.lanes, table.cut,
-                             table.simd, table.pe], 1)
+            rows = np.stack(
+                [
+                    table.cycles,
+                    table.multipliers * shared,
+                    table.lanes,
+                    table.cut,
+                    table.simd,
+                    table.pe,
+                ],
+                1,
+            )
             self._rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
         else:
-            options = [option for simd, pe in dict.fromkeys(foldings(op, graph))
-                       for option in self._build(simd, pe)]
-            self._rows = np.array([[o.cycles, 0, 0, 0, o.stage.simd, o.stage.pe]
-                                   for o in sorted(options, key=lambda o: o.cycles)])
+            options = [
+                option
+                for simd, pe in dict.fromkeys(foldings(op, graph))
+                for option in self._build(simd, pe)
+            ]
+            self._rows = np.array(
+                [
+                    [o.cycles, 0, 0, 0, o.stage.simd, o.stage.pe]
+                    for o in sorted(options, key=lambda o: o.cycles)
+                ]
+            )
         self.cycles: NDArray[np.int64] = self._rows[:, 0]
         self.multipliers: NDArray[np.int64] = self._rows[:, 1]
         self._fewest = np.minimum.accumulate(self._rows[:, 1])
@@ -114,7 +131,9 @@ class Menu:
         soft = replace(shape.array, hard=0).resources()
         per_block = max(self.pack, shape.products_per_block)
         return per_block if hard.dsp else 0, (
-            cells(soft, self.device) - cells(hard, self.device), soft.ff - hard.ff)
+            cells(soft, self.device) - cells(hard, self.device),
+            soft.ff - hard.ff,
+        )
 
     def blocks(self, multipliers: int) -> int:
         """DSP blocks that at least hold so many multipliers."""
@@ -126,12 +145,11 @@ class Menu:
         return int(self._fewest[rows - 1]) if rows else None
 
     def options(self, interval: int) -> list[Option]:
-        """Those within ``interval`` of about the fewest multipliers, the fewest and smallest first.
-        """
+        """Those within ``interval`` of about the fewest multipliers, the fewest and smallest first."""
         limit = interval
         if not self.is_array and self.cycles[0] <= _AHEAD * interval:
             limit = int(_AHEAD * interval)
-        rows = self._rows[:int(np.searchsorted(self.cycles, limit, side="right"))]
+        rows = self._rows[: int(np.searchsorted(self.cycles, limit, side="right"))]
         if not len(rows):
             return []
         fewest = int(rows[:, 1].min())
@@ -139,8 +157,9 @@ class Menu:
         rows = rows[~_beaten(rows[:, 1:4])]
         key = tuple((rows[:, 4] * 4096 + rows[:, 5]).tolist())
         if key not in self._found:
-            self._found[key] = _worthwhile([option for row in rows.tolist()
-                                            for option in self._build(row[4], row[5])])
+            self._found[key] = _worthwhile(
+                [option for row in rows.tolist() for option in self._build(row[4], row[5])]
+            )
         return self._found[key]
 
     def speeds(self, slowest: int, multipliers: int | None = None) -> list[Option]:
@@ -155,12 +174,17 @@ class Menu:
         slowest = min(int(self.cycles[-1]), slowest)
         found: dict[Option, None] = {}
         for n in range(ceil(log(max(1, slowest / least), _STEP)) + 1):
-            options = self.options(min(slowest, int(least * _STEP ** n) + 1))
+            options = self.options(min(slowest, int(least * _STEP**n) + 1))
             if options:
-                found |= dict.fromkeys([options[0], min(options, key=lambda o: o.size),
-                                        min(options, key=lambda o: (o.logic, o.bram)),
-                                        min(options, key=lambda o: (o.bram, o.size)),
-                                        min(options, key=lambda o: (o.ff, o.size))])
+                found |= dict.fromkeys(
+                    [
+                        options[0],
+                        min(options, key=lambda o: o.size),
+                        min(options, key=lambda o: (o.logic, o.bram)),
+                        min(options, key=lambda o: (o.bram, o.size)),
+                        min(options, key=lambda o: (o.ff, o.size)),
+                    ]
+                )
         return list(found)
 
     def _build(self, simd: int, pe: int) -> list[Option]:
@@ -190,14 +214,25 @@ class Menu:
 
     def _in_memory(self, shape: ConvDesign, memory: str) -> Option:
         """The design with its weights in such a memory."""
-        held = replace(shape, stage=replace(shape.stage, weights=memory),
-                       array=replace(shape.array, memory=memory))
+        held = replace(
+            shape,
+            stage=replace(shape.stage, weights=memory),
+            array=replace(shape.array, memory=memory),
+        )
         return self._option(held.stage, held, held.resources(self.device))
 
     def _option(self, stage: StagePlan, shape: Design, need: Resources) -> Option:
         taken = max(shape.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
-        return Option(stage, shape, shape.cycles(), taken, need.dsp, cells(need, self.device),
-                      need.ff, need.bram)
+        return Option(
+            stage,
+            shape,
+            shape.cycles(),
+            taken,
+            need.dsp,
+            cells(need, self.device),
+            need.ff,
+            need.bram,
+        )
 
 
 def _beaten(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -213,9 +248,15 @@ def _worthwhile(options: list[Option]) -> list[Option]:
     options = sorted(options, key=lambda o: (o.multipliers, o.size, o.cycles))
     kept: list[Option] = []
     for o in options:
-        if not any(k.multipliers <= o.multipliers and k.cells <= o.cells and k.ff <= o.ff
-                   and k.bram <= o.bram and k.cycles <= o.cycles
-                   and k.lanes[0] % o.lanes[0] == 0 and k.lanes[1] % o.lanes[1] == 0
-                   for k in kept):
+        if not any(
+            k.multipliers <= o.multipliers
+            and k.cells <= o.cells
+            and k.ff <= o.ff
+            and k.bram <= o.bram
+            and k.cycles <= o.cycles
+            and k.lanes[0] % o.lanes[0] == 0
+            and k.lanes[1] % o.lanes[1] == 0
+            for k in kept
+        ):
             kept.append(o)
     return kept

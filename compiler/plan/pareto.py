@@ -49,9 +49,18 @@ class Point:
     pareto: bool = False
 
 
-def explore(graph: ir.Graph, device: Device, board: str, *, points: int = 24, jobs: int = 1,
-            scheduler: str | None = None, cache: Path | None = None, weight_bits: int = 8,
-            progress: Progress = lambda _: None) -> list[Point]:
+def explore(
+    graph: ir.Graph,
+    device: Device,
+    board: str,
+    *,
+    points: int = 24,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    cache: Path | None = None,
+    weight_bits: int = 8,
+    progress: Progress = lambda _: None,
+) -> list[Point]:
     """Plans for ``points`` intervals, evenly spaced in their logarithm, the fastest first.
 
     They lie between the fastest plan that fits ``device`` and the smallest one. Equal plans are one
@@ -68,8 +77,10 @@ def explore(graph: ir.Graph, device: Device, board: str, *, points: int = 24, jo
         graph = assume_types(graph, weight_bits)
     task = _Task(graph, device, board)
     store = _Store(cache, task.key)
-    ends = [store.known.get(kind) or store.keep(kind, task.end(kind))
-            for kind in ("fps", "latency", "area")]
+    ends = [
+        store.known.get(kind) or store.keep(kind, task.end(kind))
+        for kind in ("fps", "latency", "area")
+    ]
     fastest, slowest = ends[0].interval, ends[-1].interval
     found = {end.interval: end for end in ends}
     targets = [target for target in _spaced(fastest, slowest, points) if target not in found]
@@ -84,8 +95,10 @@ def explore(graph: ir.Graph, device: Device, board: str, *, points: int = 24, jo
 def pareto(points: Iterable[Point]) -> list[Point]:
     """The points by interval, those marked that no other beats: as good in all, better in one."""
     points = sorted(points, key=lambda point: (point.interval, _goodness(point)))
-    return [replace(point, pareto=point.fits and not any(_beats(other, point) for other in points))
-            for point in points]
+    return [
+        replace(point, pareto=point.fits and not any(_beats(other, point) for other in points))
+        for point in points
+    ]
 
 
 def _goodness(point: Point) -> tuple[int, ...]:
@@ -112,6 +125,7 @@ def _spaced(first: int, last: int, count: int) -> list[int]:
 
 
 # One plan.
+
 
 @dataclass(frozen=True, eq=False)
 class _Task:
@@ -145,17 +159,28 @@ class _Task:
             return Point(target, target, 0, 0, 0, 0, 0, 0, fits=False)
 
     def _point(self, target: int | None, goal: Goal) -> Point:
-        network = Network(self.graph, make_plan(self.graph, self.device, self.board, goal),
-                          self.device)
+        network = Network(
+            self.graph, make_plan(self.graph, self.device, self.board, goal), self.device
+        )
         need = network.resources
-        return Point(target or network.interval, network.interval, latency(network),
-                     network.multipliers, need.lut, need.ff, need.dsp, need.bram)
+        return Point(
+            target or network.interval,
+            network.interval,
+            latency(network),
+            network.multipliers,
+            need.lut,
+            need.ff,
+            need.dsp,
+            need.bram,
+        )
 
 
 # Who computes.
 
-def _computed(task: _Task, targets: Sequence[int], jobs: int,
-              scheduler: str | None) -> Iterator[tuple[int, Point]]:
+
+def _computed(
+    task: _Task, targets: Sequence[int], jobs: int, scheduler: str | None
+) -> Iterator[tuple[int, Point]]:
     """The points, each as soon as it is known."""
     if not targets:
         return iter(())
@@ -195,19 +220,25 @@ def _by_dask(task: _Task, targets: Sequence[int], address: str) -> Iterator[tupl
     try:
         distributed = importlib.import_module("distributed")
     except ImportError as error:
-        raise ToolError("--scheduler needs Dask, which is not installed; install it with "
-                        'pip install "dask[distributed]", or leave --scheduler out to use this '
-                        "machine") from error
+        raise ToolError(
+            "--scheduler needs Dask, which is not installed; install it with "
+            'pip install "dask[distributed]", or leave --scheduler out to use this '
+            "machine"
+        ) from error
     try:
         client = distributed.Client(address, timeout="10s")
     except (OSError, ValueError) as error:
-        raise ToolError(f"no Dask scheduler answers at {address} ({error}); start one with "
-                        "dask scheduler, and workers with dask worker, where gatewright is "
-                        "installed too") from error
+        raise ToolError(
+            f"no Dask scheduler answers at {address} ({error}); start one with "
+            "dask scheduler, and workers with dask worker, where gatewright is "
+            "installed too"
+        ) from error
     with client:
         if not client.scheduler_info()["workers"]:
-            raise ToolError(f"the Dask scheduler at {address} has no workers; start some with "
-                            f"dask worker {address}, where gatewright is installed too")
+            raise ToolError(
+                f"the Dask scheduler at {address} has no workers; start some with "
+                f"dask worker {address}, where gatewright is installed too"
+            )
         shared = client.scatter(task, broadcast=True, hash=False)
         waiting = {client.submit(_apply, shared, target, pure=False): target for target in targets}
         for done in distributed.as_completed(list(waiting)):
@@ -219,6 +250,7 @@ def _apply(task: _Task, target: int) -> Point:
 
 
 # What is known already.
+
 
 class _Store:
     """Points of one network in a file of JSON lines that may hold others' too."""

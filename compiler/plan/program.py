@@ -49,8 +49,9 @@ class Program:
         """``low <= sum of factor * variable <= high``."""
         self._rows.append((factors, low, high))
 
-    def solve(self, nodes: int, *, relaxed: bool = False,
-              gap: float = 1e-4) -> NDArray[np.float64] | None:
+    def solve(
+        self, nodes: int, *, relaxed: bool = False, gap: float = 1e-4
+    ) -> NDArray[np.float64] | None:
         """The values of a solution, of the least cost but for a share of ``gap``; None: there is
         none, or none was found on ``nodes`` nodes of the search tree. ``relaxed``: all variables
         real.
@@ -60,12 +61,18 @@ class Program:
         which = np.array([v for factors, _, _ in self._rows for v in factors])
         value = np.array([float(a) for factors, _, _ in self._rows for a in factors.values()])
         matrix = csr_array((value, (where, which)), shape=(len(self._rows), len(self._costs)))
-        rows = LinearConstraint(matrix, [low for _, low, _ in self._rows],
-                                [high for _, _, high in self._rows])
+        rows = LinearConstraint(
+            matrix, [low for _, low, _ in self._rows], [high for _, _, high in self._rows]
+        )
         whole = np.zeros(len(self._costs)) if relaxed else np.array(self._whole)
         with _nothing_printed():
-            found = milp(np.array(self._costs), integrality=whole, bounds=Bounds(0, self._most),
-                         constraints=rows, options={"node_limit": nodes, "mip_rel_gap": gap})
+            found = milp(
+                np.array(self._costs),
+                integrality=whole,
+                bounds=Bounds(0, self._most),
+                constraints=rows,
+                options={"node_limit": nodes, "mip_rel_gap": gap},
+            )
         values: NDArray[np.float64] | None = found.x
         return values
 

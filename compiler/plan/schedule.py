@@ -51,8 +51,10 @@ class Path:
     rest: float
 
     def length(self, paces: Sequence[Pace]) -> float:
-        return self.rest + sum(a * p.pixel + b * p.latency + c * p.writing
-                               for (a, b, c), p in zip(self.counts, paces, strict=True))
+        return self.rest + sum(
+            a * p.pixel + b * p.latency + c * p.writing
+            for (a, b, c), p in zip(self.counts, paces, strict=True)
+        )
 
 
 def latency(network: Network) -> int:
@@ -63,8 +65,9 @@ def latency(network: Network) -> int:
     for n, window in enumerate(schedule.windows):
         for edge in schedule.inputs[n]:
             if window is not None and edge.converts:
-                paces[n] = replace(paces[n], writing=max(paces[n].writing,
-                                                         edge.cycles() // edge.pixels_in))
+                paces[n] = replace(
+                    paces[n], writing=max(paces[n].writing, edge.cycles() // edge.pixels_in)
+                )
     return int(schedule.run(paces, network.plan.lanes_in, late).last) + network.edges[-1].latency
 
 
@@ -86,8 +89,13 @@ def pace(design: Design) -> Pace:
 @pace.register(PoolDesign)
 def _(design: ConvDesign | PoolDesign) -> Pace:
     feed, window = design.feed, design.feed.window
-    return Pace(window.groups * feed.passes * feed.folds, design.latency, window.words, window.rows,
-                window.unit)
+    return Pace(
+        window.groups * feed.passes * feed.folds,
+        design.latency,
+        window.words,
+        window.rows,
+        window.unit,
+    )
 
 
 @pace.register
@@ -105,11 +113,14 @@ class Schedule:
         graph, stages = network.graph, network.plan.stages
         self.shape = graph.values[graph.inputs[0].value].shape
         place = {stage.name: n for n, stage in enumerate(stages)}
-        self.inputs = [[edge for edge in network.edges if edge.sink == stage.name]
-                       for stage in stages]
+        self.inputs = [
+            [edge for edge in network.edges if edge.sink == stage.name] for stage in stages
+        ]
         designs = [network.designs[stage.name] for stage in stages]
-        self.windows = [design.feed.window if isinstance(design, ConvDesign | PoolDesign) else None
-                        for design in designs]
+        self.windows = [
+            design.feed.window if isinstance(design, ConvDesign | PoolDesign) else None
+            for design in designs
+        ]
         self.last_stage = place[str(network.edges[-1].source)]
         self.steps: list[_Step] = []
         for window, edges in zip(self.windows, self.inputs, strict=True):
@@ -122,8 +133,12 @@ class Schedule:
             needed, released = _pixels(window) if window else (None, [])
             self.steps.append(_Step(inputs, needed, released, window.width if window else 1))
 
-    def run(self, paces: Sequence[Pace], lanes_in: int,
-            through: Mapping[Edge, int] = MappingProxyType({})) -> "Run":
+    def run(
+        self,
+        paces: Sequence[Pace],
+        lanes_in: int,
+        through: Mapping[Edge, int] = MappingProxyType({}),
+    ) -> "Run":
         """When everything happens at these paces, with these cycles on the streams."""
         run = Run(self, paces, ceil(self.shape.channels / lanes_in))
         for step, pace in zip(self.steps, paces, strict=True):
@@ -153,7 +168,9 @@ class _Step:
             return True
         ends = finish.reshape(self.needed.shape)[:, -1]
         before = np.searchsorted(np.cumsum(self.released), np.arange(1, rows - room + 1))
-        return bool((ends[before] <= begins[room * self.width:rows * self.width:self.width]).all())
+        return bool(
+            (ends[before] <= begins[room * self.width : rows * self.width : self.width]).all()
+        )
 
 
 def _follow(ready: _Times, each: float, before: float) -> _Times:
@@ -197,8 +214,11 @@ class Run:
         """The next stage in flow order."""
         arrivals: list[_Times] = []
         for source, places, edge in step.inputs:
-            there: _Times = (self.a_pixel * (places + 1).astype(np.float64) - 1 if source is None
-                             else self.leaves[source][places])
+            there: _Times = (
+                self.a_pixel * (places + 1).astype(np.float64) - 1
+                if source is None
+                else self.leaves[source][places]
+            )
             arrivals.append(there + through.get(edge, 0))
         self.arrivals.append(arrivals)
         if step.needed is None:
@@ -239,8 +259,7 @@ class Run:
         return Path(tuple((a, b, c) for a, b, c in counts), rest)
 
     def _back_plain(self, stage: int, pixel: int, count: list[int]) -> tuple[int, int]:
-        """From a pixel of output to the pixel of an input it waited for: its number, which input.
-        """
+        """From a pixel of output to the pixel of an input it waited for: its number, which input."""
         arrivals, pace = self.arrivals[stage], self.paces[stage]
         first = _waited(self._through(arrivals, pace), pace.pixel, -inf, pixel)
         count[0] += pixel - first

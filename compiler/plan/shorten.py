@@ -45,14 +45,17 @@ class Shortener:
     def __init__(self, chooser: Chooser, budget: Budget, slowest: int):
         self.chooser, self.budget, self.slowest = chooser, budget, slowest
         self.schedule = Schedule(chooser.template)
-        self.lists = [menu.speeds(slowest, budget.blocks * max(1, menu.per_block)
-                                  + budget.cells // (1 + menu.soft[0])) for menu in chooser.menus]
+        self.lists = [
+            menu.speeds(
+                slowest, budget.blocks * max(1, menu.per_block) + budget.cells // (1 + menu.soft[0])
+            )
+            for menu in chooser.menus
+        ]
         self._paces: dict[Option, Pace] = {}
 
     @cached_property
     def bound(self) -> int:
-        """A latency, in cycles, that no choice of the options within the whole budget goes below.
-        """
+        """A latency, in cycles, that no choice of the options within the whole budget goes below."""
         return ceil(self._mixture[0])
 
     def choices(self, left: Budget) -> Iterator[list[Option]]:
@@ -102,9 +105,10 @@ class Shortener:
         for source, sink, edge in self.chooser.joints:
             window = self.schedule.windows[sink]
             if source is None and window is not None:
-                found[sink] = [replace(p, writing=max(p.writing,
-                                                      edge.channels_in // self._common(o)))
-                               for o, p in zip(lists[sink], found[sink], strict=True)]
+                found[sink] = [
+                    replace(p, writing=max(p.writing, edge.channels_in // self._common(o)))
+                    for o, p in zip(lists[sink], found[sink], strict=True)
+                ]
         return found
 
     def _common(self, option: Option) -> int:
@@ -128,8 +132,9 @@ class Shortener:
             late[edge] = self.chooser.passing(joint, lanes, chosen[sink].lanes[0])
             window = self.schedule.windows[sink]
             if window is not None:
-                paces[sink] = replace(paces[sink], writing=max(paces[sink].writing,
-                                                               cycles // edge.pixels_in))
+                paces[sink] = replace(
+                    paces[sink], writing=max(paces[sink].writing, cycles // edge.pixels_in)
+                )
         return self.schedule.run(paces, lanes_in, late).last
 
     def improved(self, chosen: list[Option], left: Budget) -> list[Option]:
@@ -139,7 +144,7 @@ class Shortener:
             before = best
             for n, options in enumerate(self.lists):
                 for option in options:
-                    other = [*chosen[:n], option, *chosen[n + 1:]]
+                    other = [*chosen[:n], option, *chosen[n + 1 :]]
                     if self.chooser.keeps(other, left):
                         length = self.latency(other)
                         if length < best:
@@ -148,8 +153,9 @@ class Shortener:
                 break
         return chosen
 
-    def _whole(self, lists: Sequence[Sequence[Option]], left: Budget, known: Sequence[Path],
-               length: float) -> Iterator[list[Option]]:
+    def _whole(
+        self, lists: Sequence[Sequence[Option]], left: Budget, known: Sequence[Path], length: float
+    ) -> Iterator[list[Option]]:
         """Choices of one option a stage from ``lists``, from the paths that are known so far."""
         model, paths = _Model(self, lists, left, length), [*known]
         for path in paths:
@@ -159,7 +165,8 @@ class Shortener:
             if found is None:
                 return
             yield self.improved(
-                [options[n] for options, n in zip(lists, found.places, strict=True)], left)
+                [options[n] for options, n in zip(lists, found.places, strict=True)], left
+            )
             if not self._longer(found, model, paths):
                 return
 
@@ -189,8 +196,13 @@ class _Model:
     without, options mix.
     """
 
-    def __init__(self, search: Shortener, lists: Sequence[Sequence[Option]],
-                 budget: Budget, length: float | None = None):
+    def __init__(
+        self,
+        search: Shortener,
+        lists: Sequence[Sequence[Option]],
+        budget: Budget,
+        length: float | None = None,
+    ):
         self.search, self.whole = search, length is not None
         self.program = program = Program()
         chooser = search.chooser
@@ -208,9 +220,10 @@ class _Model:
         """The longest path is at least this one."""
         row = {self.longest: 1.0}
         for variables, paces, counts in zip(self.taken, self.paces, path.counts, strict=True):
-            row |= {v: -sum(n * x for n, x in zip(counts, (p.pixel, p.latency, p.writing),
-                                                  strict=True))
-                    for v, p in zip(variables, paces, strict=True)}
+            row |= {
+                v: -sum(n * x for n, x in zip(counts, (p.pixel, p.latency, p.writing), strict=True))
+                for v, p in zip(variables, paces, strict=True)
+            }
         self.program.row(row, path.rest, float("inf"))
 
     def solve(self) -> _Found | None:
@@ -221,15 +234,20 @@ class _Model:
         means, places = [], []
         for variables, paces in zip(self.taken, self.paces, strict=True):
             weights = values[variables]
-            means.append(Pace(float(weights @ [p.pixel for p in paces]),
-                              float(weights @ [p.latency for p in paces]),
-                              float(weights @ [p.writing for p in paces])))
+            means.append(
+                Pace(
+                    float(weights @ [p.pixel for p in paces]),
+                    float(weights @ [p.latency for p in paces]),
+                    float(weights @ [p.writing for p in paces]),
+                )
+            )
             places.append(int(weights.argmax()))
         return _Found(float(values[self.longest]), means, places)
 
 
-def _near(options: Sequence[Option], paces: Sequence[Pace], mean: Pace,
-          factor: float) -> list[Option]:
+def _near(
+    options: Sequence[Option], paces: Sequence[Pace], mean: Pace, factor: float
+) -> list[Option]:
     """Those as fast as the mean but for ``factor``, and the next ones either way."""
     pixels = [p.pixel for p in paces]
     slower = min((n for n in pixels if n >= mean.pixel), default=inf)

@@ -16,8 +16,18 @@ from ..quantize.requantize import accumulator_type, round_half_even
 from .device import Device
 from .resources import Resources
 
-__all__ = ["StagePlan", "Design", "ConvDesign", "PoolDesign", "SimpleDesign", "ConvFoldings",
-           "conv_foldings", "design", "foldings", "packing"]
+__all__ = [
+    "StagePlan",
+    "Design",
+    "ConvDesign",
+    "PoolDesign",
+    "SimpleDesign",
+    "ConvFoldings",
+    "conv_foldings",
+    "design",
+    "foldings",
+    "packing",
+]
 
 _QUEUE_LATENCY = 2
 #: most cycles for a result: a multiplier of usual width then takes them bit by bit
@@ -132,15 +142,25 @@ class ConvDesign(Design):
     @property
     def latency(self) -> int:
         rounds = hw.RequantizeConfig.usual(self.results, self.array.spacing)
-        return (self.feed.latency + self.array.latency + self.array.drain_cycles
-                + rounds.latency + _QUEUE_LATENCY)
+        return (
+            self.feed.latency
+            + self.array.latency
+            + self.array.drain_cycles
+            + rounds.latency
+            + _QUEUE_LATENCY
+        )
 
     def resources(self, device: Device) -> Resources:
         lanes = self.array.lanes
-        rounds = hw.RequantizeConfig.estimate(lanes, self.array.acc.width, self.results,
-                                              self.array.spacing, device.family)
-        return (_feed_resources(self.feed) + self.array.resources() + rounds
-                + hw.Queue.estimate(8 * lanes, device.family))
+        rounds = hw.RequantizeConfig.estimate(
+            lanes, self.array.acc.width, self.results, self.array.spacing, device.family
+        )
+        return (
+            _feed_resources(self.feed)
+            + self.array.resources()
+            + rounds
+            + hw.Queue.estimate(8 * lanes, device.family)
+        )
 
 
 @dataclass(frozen=True)
@@ -172,10 +192,17 @@ class PoolDesign(Design):
         lanes, element = self.stage.pe, self.feed.element
         out = hw_shape(self.acc) if self.acc else element
         reduce = hw.ReduceConfig(self.feed.width, lanes, self.feed.folds, element, out)
-        rounds = (hw.RequantizeConfig.estimate(lanes, out.width, 1, self.spacing) if self.acc
-                  else Resources())
-        return (_feed_resources(self.feed) + reduce.resources() + rounds
-                + hw.Queue.estimate(8 * lanes, device.family))
+        rounds = (
+            hw.RequantizeConfig.estimate(lanes, out.width, 1, self.spacing)
+            if self.acc
+            else Resources()
+        )
+        return (
+            _feed_resources(self.feed)
+            + reduce.resources()
+            + rounds
+            + hw.Queue.estimate(8 * lanes, device.family)
+        )
 
 
 @dataclass(frozen=True)
@@ -210,6 +237,7 @@ def _feed_resources(feed: hw.FeedConfig) -> Resources:
 
 
 # From operators to designs.
+
 
 @singledispatch
 def design(op: ir.Op, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
@@ -246,8 +274,9 @@ def _weight_type(op: ir.Conv) -> tuple[ir.Int, int]:
     return ir.Int(ir.Int.holding(low, high).bits, True), max(-low, high)
 
 
-def _packed_type(op: ir.Conv, x: hw.Shape, stage: StagePlan,
-                 device: Device) -> tuple[ir.Int, int, int]:
+def _packed_type(
+    op: ir.Conv, x: hw.Shape, stage: StagePlan, device: Device
+) -> tuple[ir.Int, int, int]:
     """The type of the weights, the largest, and how many products of one x share a DSP block."""
     w, most = _weight_type(op)
     if op.depthwise or not stage.hard:
@@ -276,15 +305,37 @@ def _parallel_taps(window: ir.Window) -> list[tuple[int, int]]:
     return sorted(ways, key=lambda way: (way[0] * way[1], way[1]))
 
 
-def _window(op: ir.Op, graph: ir.Graph, device: Device, stage: StagePlan, window: ir.Window,
-            fill: int, chunk: int, parallel: tuple[int, int], groups: int,
-            channels: int | None = None, passes: int = 1) -> hw.WindowConfig:
+def _window(
+    op: ir.Op,
+    graph: ir.Graph,
+    device: Device,
+    stage: StagePlan,
+    window: ir.Window,
+    fill: int,
+    chunk: int,
+    parallel: tuple[int, int],
+    groups: int,
+    channels: int | None = None,
+    passes: int = 1,
+) -> hw.WindowConfig:
     shape, quant = graph.shape(op.inputs[0]), graph.quant(op.inputs[0])
     return hw.WindowConfig(
-        height=shape.height, width=shape.width, channels=channels or shape.channels,
-        element=hw_shape(quant.dtype), chunk=chunk, kernel=window.kernel, stride=window.stride,
-        dilation=window.dilation, pads=window.pads, fill=fill, parallel=parallel, groups=groups,
-        passes=passes, tight=stage.tight, family=device.family)
+        height=shape.height,
+        width=shape.width,
+        channels=channels or shape.channels,
+        element=hw_shape(quant.dtype),
+        chunk=chunk,
+        kernel=window.kernel,
+        stride=window.stride,
+        dilation=window.dilation,
+        pads=window.pads,
+        fill=fill,
+        parallel=parallel,
+        groups=groups,
+        passes=passes,
+        tight=stage.tight,
+        family=device.family,
+    )
 
 
 @design.register
@@ -292,11 +343,22 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     depthwise = op.depthwise
     taps = op.window.taps
     most = taps if depthwise else op.reduction
-    _within(op, "simd", stage.simd, most, f"the layer sums {most} products"
-            + (" (it is depthwise)" if depthwise else ""))
+    _within(
+        op,
+        "simd",
+        stage.simd,
+        most,
+        f"the layer sums {most} products" + (" (it is depthwise)" if depthwise else ""),
+    )
     columns = op.channels if depthwise else op.channels // op.groups
-    _within(op, "pe", stage.pe, columns, f"the layer has {columns} output channels"
-            + ("" if depthwise or op.groups == 1 else " in a group"))
+    _within(
+        op,
+        "pe",
+        stage.pe,
+        columns,
+        f"the layer has {columns} output channels"
+        + ("" if depthwise or op.groups == 1 else " in a group"),
+    )
     feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage)
     groups = feed.window.groups
     x = hw_shape(graph.quant(op.inputs[0]).dtype)
@@ -305,16 +367,27 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     within = columns if groups > 1 and not depthwise else None
     lanes = _lanes(stage.pe, feed.folds, within, pack)
     if lanes is None:
-        raise PlanError(f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results "
-                        f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
-                        f"channels; choose a pe that divides {columns}")
+        raise PlanError(
+            f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results "
+            f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
+            f"channels; choose a pe that divides {columns}"
+        )
     array = hw.ArrayConfig(
-        simd=stage.simd, pe=stage.pe, folds=feed.folds,
-        depth=feed.folds * feed.passes * groups, lanes=lanes, x=x,
-        w=hw_shape(w), acc=hw_shape(_accumulator(op, graph)), family=device.family,
-        shared=not depthwise, hard=min(stage.hard, stage.simd * stage.pe),
-        memory=stage.weights, w_most=most,
-        spacing=_spacing(feed, stage.pe // lanes))
+        simd=stage.simd,
+        pe=stage.pe,
+        folds=feed.folds,
+        depth=feed.folds * feed.passes * groups,
+        lanes=lanes,
+        x=x,
+        w=hw_shape(w),
+        acc=hw_shape(_accumulator(op, graph)),
+        family=device.family,
+        shared=not depthwise,
+        hard=min(stage.hard, stage.simd * stage.pe),
+        memory=stage.weights,
+        w_most=most,
+        spacing=_spacing(feed, stage.pe // lanes),
+    )
     array = replace(array, sites=_sites(stage, device, array.blocks(array.hard_multipliers)))
     pixels = graph.shape(op.output).pixels
     return ConvDesign(stage, pixels, feed, array, groups * feed.passes * array.groups)
@@ -324,8 +397,11 @@ def _lanes(pe: int, folds: int, within: int | None, pack: int = 1) -> int | None
     """The fewest results a beat with which ``pe`` of them leave every ``folds`` cycles, a multiple
     of ``pack`` or else of something smaller; ``within`` is what it must divide.
     """
-    legal = [q for q in range(1, pe + 1) if pe % q == 0 and pe // q <= folds
-             and (within is None or within % q == 0)]
+    legal = [
+        q
+        for q in range(1, pe + 1)
+        if pe % q == 0 and pe // q <= folds and (within is None or within % q == 0)
+    ]
     return next((q for n in range(pack, 0, -1) for q in legal if q % n == 0), None)
 
 
@@ -342,19 +418,30 @@ def _sites(stage: StagePlan, device: Device, blocks: int) -> tuple[str, ...]:
     if stage.site is None or not device.dsp_sites:
         return ()
     if stage.site + blocks > len(device.dsp_sites):
-        raise PlanError(f"stage {stage.name}: {blocks} DSP blocks from site {stage.site} on, but "
-                        f"{device.name} has {len(device.dsp_sites)}; choose a smaller site, or "
-                        "leave it out")
-    return device.dsp_sites[stage.site:stage.site + blocks]
+        raise PlanError(
+            f"stage {stage.name}: {blocks} DSP blocks from site {stage.site} on, but "
+            f"{device.name} has {len(device.dsp_sites)}; choose a smaller site, or "
+            "leave it out"
+        )
+    return device.dsp_sites[stage.site : stage.site + blocks]
 
 
 def _conv_feed(op: ir.Conv, graph: ir.Graph, device: Device, stage: StagePlan) -> hw.FeedConfig:
     fill = graph.quant(op.inputs[0]).zero
     way, chunk = _read(op, stage.simd)
     passes = ceil(op.channels // op.groups / stage.pe)
-    window = _window(op, graph, device, stage, op.window, fill, chunk, parallel=way,
-                     groups=op.groups,
-                     passes=passes if way[0] * way[1] * chunk == stage.simd else 1)
+    window = _window(
+        op,
+        graph,
+        device,
+        stage,
+        op.window,
+        fill,
+        chunk,
+        parallel=way,
+        groups=op.groups,
+        passes=passes if way[0] * way[1] * chunk == stage.simd else 1,
+    )
     return hw.FeedConfig(window, stage.simd, passes)
 
 
@@ -369,20 +456,37 @@ def _read(op: ir.Conv, simd: int) -> tuple[tuple[int, int], int]:
         if not rest and chunk <= depth and (depth % chunk == 0 or pointwise):
             return way, chunk
     divisors = [d for d in range(1, depth + 1) if depth % d == 0]
-    return min(((way, d) for way in _parallel_taps(op.window) for d in divisors
-                if way[0] * way[1] * d >= simd),
-               key=lambda pair: pair[0][0] * pair[0][1] * pair[1])
+    return min(
+        (
+            (way, d)
+            for way in _parallel_taps(op.window)
+            for d in divisors
+            if way[0] * way[1] * d >= simd
+        ),
+        key=lambda pair: pair[0][0] * pair[0][1] * pair[1],
+    )
 
 
-def _depthwise_feed(op: ir.Conv, graph: ir.Graph, device: Device,
-                    stage: StagePlan) -> hw.FeedConfig:
+def _depthwise_feed(
+    op: ir.Conv, graph: ir.Graph, device: Device, stage: StagePlan
+) -> hw.FeedConfig:
     fill = graph.quant(op.inputs[0]).zero
     simd, pe = stage.simd, stage.pe
     blocks = ceil(op.channels / pe)
     way = next((way for way in _parallel_taps(op.window) if way[0] * way[1] == simd), None)
     way = way or next(way for way in _parallel_taps(op.window) if way[0] * way[1] >= simd)
-    window = _window(op, graph, device, stage, op.window, fill, pe, parallel=way,
-                     groups=blocks, channels=blocks * pe)
+    window = _window(
+        op,
+        graph,
+        device,
+        stage,
+        op.window,
+        fill,
+        pe,
+        parallel=way,
+        groups=blocks,
+        channels=blocks * pe,
+    )
     return hw.FeedConfig(window, simd, 1, pe)
 
 
@@ -435,8 +539,18 @@ def conv_foldings(op: ir.Conv, graph: ir.Graph) -> ConvFoldings:
         lanes = pe // _largest_divisors(columns, count)
         if op.groups > 1 and not op.depthwise:
             lanes = np.array([_lanes(n, count, columns) or 0 for n in range(1, columns + 1)])
-        found.append(np.stack([np.maximum(pixels * count * passes, there.pixels * words), simd * pe,
-                               lanes, np.full(columns, not direct), np.full(columns, simd), pe]))
+        found.append(
+            np.stack(
+                [
+                    np.maximum(pixels * count * passes, there.pixels * words),
+                    simd * pe,
+                    lanes,
+                    np.full(columns, not direct),
+                    np.full(columns, simd),
+                    pe,
+                ]
+            )
+        )
     table = np.concatenate(found, 1)
     table = table[:, table[2] > 0]
     return ConvFoldings(*table[:, np.lexsort((table[2], table[1], table[0]))])
@@ -463,7 +577,7 @@ def _largest_divisors(most: int, limit: int) -> NDArray[np.int64]:
     """Of each number from 1 to ``most``: its largest divisor up to ``limit``."""
     found = np.ones(most, np.int64)
     for divisor in range(2, min(most, limit) + 1):
-        found[divisor - 1::divisor].fill(divisor)
+        found[divisor - 1 :: divisor].fill(divisor)
     return found
 
 
@@ -476,8 +590,9 @@ def _(op: ir.Conv, graph: ir.Graph) -> Iterator[tuple[int, int]]:
 @design.register(ir.MaxPool)
 @design.register(ir.AveragePool)
 @design.register(ir.Pad)
-def _(op: ir.MaxPool | ir.AveragePool | ir.Pad, graph: ir.Graph, stage: StagePlan,
-      device: Device) -> Design:
+def _(
+    op: ir.MaxPool | ir.AveragePool | ir.Pad, graph: ir.Graph, stage: StagePlan, device: Device
+) -> Design:
     shape = graph.shape(op.inputs[0])
     window, fill = pool_window(op, graph)
     _within(op, "simd", stage.simd, window.taps, f"the window has {window.taps} taps")
@@ -485,12 +600,28 @@ def _(op: ir.MaxPool | ir.AveragePool | ir.Pad, graph: ir.Graph, stage: StagePla
     way = next((w for w in _parallel_taps(window) if w[0] * w[1] == stage.simd), None)
     if way is None:
         ways = sorted({w[0] * w[1] for w in _parallel_taps(window)})
-        raise PlanError(f"{op.name}: simd={stage.simd}, but a pool reads whole rows or columns of "
-                        f"its window at once; choose one of {ways}")
+        raise PlanError(
+            f"{op.name}: simd={stage.simd}, but a pool reads whole rows or columns of "
+            f"its window at once; choose one of {ways}"
+        )
     blocks = ceil(shape.channels / stage.pe)
-    feed = hw.FeedConfig(_window(op, graph, device, stage, window, fill, stage.pe, parallel=way,
-                                 groups=blocks, channels=blocks * stage.pe),
-                         stage.simd, 1, stage.pe)
+    feed = hw.FeedConfig(
+        _window(
+            op,
+            graph,
+            device,
+            stage,
+            window,
+            fill,
+            stage.pe,
+            parallel=way,
+            groups=blocks,
+            channels=blocks * stage.pe,
+        ),
+        stage.simd,
+        1,
+        stage.pe,
+    )
     acc = _accumulator(op, graph) if isinstance(op, ir.AveragePool) else None
     return PoolDesign(stage, graph.shape(op.output).pixels, feed, acc)
 
@@ -528,17 +659,27 @@ def _beats(op: ir.Op, graph: ir.Graph, pe: int) -> int:
 
 @design.register
 def _(op: ir.Add, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
-    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe),
-                        17 if hw.AddConfig.waits(device.family) else 13,
-                        hw.AddConfig.estimate(stage.pe, device.family), family=device.family)
+    return SimpleDesign(
+        stage,
+        graph.shape(op.output).pixels,
+        _beats(op, graph, stage.pe),
+        17 if hw.AddConfig.waits(device.family) else 13,
+        hw.AddConfig.estimate(stage.pe, device.family),
+        family=device.family,
+    )
 
 
 @design.register
 def _(op: ir.Unary, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     words, width = 1 << graph.quant(op.inputs[0]).dtype.bits, graph.quant(op.output).dtype.bits
-    return SimpleDesign(stage, graph.shape(op.output).pixels, _beats(op, graph, stage.pe), 4,
-                        hw.LookupConfig.estimate(stage.pe, words, width, device.family),
-                        words * width)
+    return SimpleDesign(
+        stage,
+        graph.shape(op.output).pixels,
+        _beats(op, graph, stage.pe),
+        4,
+        hw.LookupConfig.estimate(stage.pe, words, width, device.family),
+        words * width,
+    )
 
 
 @design.register
@@ -546,11 +687,14 @@ def _(op: ir.Concat, graph: ir.Graph, stage: StagePlan, device: Device) -> Desig
     shape = graph.shape(op.output)
     channels = [graph.shape(name).channels for name in op.inputs]
     if any(c % stage.pe for c in channels[:-1]):
-        raise PlanError(f"{op.name}: pe={stage.pe}, but the inputs have {channels} channels; "
-                        "choose a number that divides all but the last")
+        raise PlanError(
+            f"{op.name}: pe={stage.pe}, but the inputs have {channels} channels; "
+            "choose a number that divides all but the last"
+        )
     beats = shape.pixels * sum(ceil(c / stage.pe) for c in channels)
-    return SimpleDesign(stage, shape.pixels, beats, 0,
-                        hw.ConcatConfig.estimate(len(channels), stage.pe))
+    return SimpleDesign(
+        stage, shape.pixels, beats, 0, hw.ConcatConfig.estimate(len(channels), stage.pe)
+    )
 
 
 @foldings.register
@@ -564,5 +708,6 @@ def _(op: ir.Concat, graph: ir.Graph) -> Iterator[tuple[int, int]]:
 @design.register
 def _(op: ir.ArgMax, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
     _within(op, "pe", stage.pe, 1, "the largest is found one element a cycle")
-    return SimpleDesign(replace(stage, pe=1), 1, graph.shape(op.inputs[0]).size, 1,
-                        hw.ArgMaxConfig.estimate())
+    return SimpleDesign(
+        replace(stage, pe=1), 1, graph.shape(op.inputs[0]).size, 1, hw.ArgMaxConfig.estimate()
+    )

@@ -15,6 +15,21 @@ from .requantize import (
 from .scheme import WEIGHT_BITS, quantize
 from .table import for_unary
 
-__all__ = ["WEIGHT_BITS", "Adder", "Requantizer", "Statistics", "accumulator_type",
-           "average_counts", "evaluate", "for_add", "for_average_pool", "for_conv", "for_unary",
-           "measure", "model_input", "quantize", "requantizer", "taps_inside"]
+__all__ = [
+    "WEIGHT_BITS",
+    "Adder",
+    "Requantizer",
+    "Statistics",
+    "accumulator_type",
+    "average_counts",
+    "evaluate",
+    "for_add",
+    "for_average_pool",
+    "for_conv",
+    "for_unary",
+    "measure",
+    "model_input",
+    "quantize",
+    "requantizer",
+    "taps_inside",
+]

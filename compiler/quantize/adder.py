@@ -42,8 +42,10 @@ class Adder:
     @property
     def product(self) -> ir.Int:
         """The type of ``a * mult_a + b * mult_b + offset``."""
-        ends = [a * self.mult_a + b * self.mult_b + self.offset
-                for a, b in product((self.a.low, self.a.high), (self.b.low, self.b.high))]
+        ends = [
+            a * self.mult_a + b * self.mult_b + self.offset
+            for a, b in product((self.a.low, self.a.high), (self.b.low, self.b.high))
+        ]
         return ir.Int.holding(min(ends), max(ends))
 
     def apply(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -57,29 +59,41 @@ def for_add(graph: ir.Graph, op: ir.Add) -> Adder:
     a, b = (graph.quant(name) for name in op.inputs)
     y = graph.quant(op.output)
     if a.dtype.bits + b.dtype.bits > PAIR_BITS:
-        raise QuantizeError(f"{op.name}: adds {a.dtype} to {b.dtype}, too many pairs to prove; "
-                            f"use types of at most {PAIR_BITS // 2} bits")
+        raise QuantizeError(
+            f"{op.name}: adds {a.dtype} to {b.dtype}, too many pairs to prove; "
+            f"use types of at most {PAIR_BITS // 2} bits"
+        )
     wanted = _exact_sums(a, b, y, limits(y, op.clamp))
-    sums = _Sums(a.step / y.step, b.step / y.step, wanted,
-                 np.arange(a.dtype.low, a.dtype.high + 1)[:, None],
-                 np.arange(b.dtype.low, b.dtype.high + 1)[None, :], limits(y, op.clamp), y.zero)
+    sums = _Sums(
+        a.step / y.step,
+        b.step / y.step,
+        wanted,
+        np.arange(a.dtype.low, a.dtype.high + 1)[:, None],
+        np.arange(b.dtype.low, b.dtype.high + 1)[None, :],
+        limits(y, op.clamp),
+        y.zero,
+    )
     for shift, tie_bits in sums.attempts():
         if (found := sums.solve(shift, tie_bits)) is not None:
             low, high = limits(y, op.clamp)
             adder = Adder(*found, shift, tie_bits, low, high, a.dtype, b.dtype, 1 - y.zero % 2)
             assert np.array_equal(adder.apply(sums.a, sums.b), wanted)
             return adder
-    raise QuantizeError(f"{op.name}: no adder with multipliers of up to {MULT_BITS} bits is exact "
-                        f"for the scales {a.scale:g} and {b.scale:g} to {y.scale:g}; change the "
-                        "output scale slightly")
+    raise QuantizeError(
+        f"{op.name}: no adder with multipliers of up to {MULT_BITS} bits is exact "
+        f"for the scales {a.scale:g} and {b.scale:g} to {y.scale:g}; change the "
+        "output scale slightly"
+    )
 
 
 def _exact_sums(a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int]) -> NDArray[np.int64]:
     """The exact result of every pair, ``[a, b]``."""
     unit = lcm((a.step / y.step).denominator, (b.step / y.step).denominator)
     in_a, in_b = int(a.step / y.step * unit), int(b.step / y.step * unit)
-    sums = [[round_half_even(real_a + real_b, unit) for real_b in _multiples(in_b, b)]
-            for real_a in _multiples(in_a, a)]
+    sums = [
+        [round_half_even(real_a + real_b, unit) for real_b in _multiples(in_b, b)]
+        for real_a in _multiples(in_a, a)
+    ]
     # An output step far below the inputs' makes sums beyond any machine integer: clip them first.
     low, high = clip
     return np.array([[min(max(v + y.zero, low), high) for v in row] for row in sums], np.int64)
@@ -107,8 +121,12 @@ class _Sums:
         size = ratio.numerator.bit_length() - ratio.denominator.bit_length()
         shifts = range(max(0, -size), min(max(0, MULT_BITS - size), 50) + 1)
         yield from ((shift, None) for shift in shifts)
-        yield from ((shift, max(0, tie)) for shift in shifts if shift
-                    for tie in (0, shift // 2, shift - 4, shift - 8))
+        yield from (
+            (shift, max(0, tie))
+            for shift in shifts
+            if shift
+            for tie in (0, shift // 2, shift - 4, shift - 8)
+        )
 
     def solve(self, shift: int, tie_bits: int | None) -> tuple[int, int, int] | None:
         """Multipliers next to the exact ones, and an offset, that give every wanted sum."""

@@ -24,5 +24,10 @@ def _assume(op: ir.Op, most: int) -> ir.Op:
     if not isinstance(op, ir.Conv):
         return op
     ones = np.ones(op.channels, np.float32)
-    return replace(op, weight=np.where(op.weight < 0, -most, most).astype(np.int8),
-                   weight_scale=ones, bias=None, bias_scale=None)
+    return replace(
+        op,
+        weight=np.where(op.weight < 0, -most, most).astype(np.int8),
+        weight_scale=ones,
+        bias=None,
+        bias_scale=None,
+    )

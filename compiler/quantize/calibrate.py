@@ -11,8 +11,17 @@ from .. import ir
 from ..errors import DataError, QuantizeError
 from .float_model import evaluate, model_input
 
-__all__ = ["METHODS", "Method", "Statistics", "check_samples", "mean_square", "measure", "merge",
-           "minmax", "percentile"]
+__all__ = [
+    "METHODS",
+    "Method",
+    "Statistics",
+    "check_samples",
+    "mean_square",
+    "measure",
+    "merge",
+    "minmax",
+    "percentile",
+]
 
 # Enough elements of a value to know its distribution, spread over all samples.
 KEPT = 1 << 16
@@ -32,32 +41,40 @@ class Statistics:
 
 def check_samples(graph: ir.Graph, samples: NDArray[Any]) -> None:
     """Refuse samples (DataError) that are missing, mis-shaped, not numbers or not finite."""
-    port, = graph.inputs
+    (port,) = graph.inputs
     wanted = f"[samples, {', '.join(str(size) for size in port.shape)}]"
     if samples.dtype.kind not in "fiub":
-        raise DataError(f"calibration samples are of type {samples.dtype}, not numbers; give an "
-                        f"array {wanted} of {port.dtype} for {port.name}")
+        raise DataError(
+            f"calibration samples are of type {samples.dtype}, not numbers; give an "
+            f"array {wanted} of {port.dtype} for {port.name}"
+        )
     if samples.shape[1:] != port.shape or samples.ndim == 0:
-        raise DataError(f"calibration samples have shape {list(samples.shape)}, but {port.name} "
-                        f"takes {wanted}")
+        raise DataError(
+            f"calibration samples have shape {list(samples.shape)}, but {port.name} takes {wanted}"
+        )
     if len(samples) == 0:
-        raise DataError(f"there are no calibration samples; give some as an array {wanted} for "
-                        f"{port.name}, 100 or more that look like real inputs")
+        raise DataError(
+            f"there are no calibration samples; give some as an array {wanted} for "
+            f"{port.name}, 100 or more that look like real inputs"
+        )
     finite = np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
     if not finite.all():
-        raise DataError(f"calibration sample {int(np.argmin(finite))} holds NaN or infinity; "
-                        f"remove it ({int((~finite).sum())} of {len(samples)} samples do)")
+        raise DataError(
+            f"calibration sample {int(np.argmin(finite))} holds NaN or infinity; "
+            f"remove it ({int((~finite).sum())} of {len(samples)} samples do)"
+        )
 
 
 def _chunks(graph: ir.Graph, samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
     largest = max(value.shape.size for value in graph.values.values())
     size = max(1, min(64, CHUNK // largest))
     for start in range(0, len(samples), size):
-        yield samples[start:start + size]
+        yield samples[start : start + size]
 
 
-def measure(graph: ir.Graph, samples: NDArray[Any],
-            progress: Callable[[str], None] | None = None) -> dict[str, Statistics]:
+def measure(
+    graph: ir.Graph, samples: NDArray[Any], progress: Callable[[str], None] | None = None
+) -> dict[str, Statistics]:
     """Statistics of every value of a float graph over samples ``[n, *port.shape]``."""
     rng = np.random.default_rng(0)
     parts: dict[str, list[Statistics]] = {name: [] for name in graph.values}
@@ -72,12 +89,15 @@ def measure(graph: ir.Graph, samples: NDArray[Any],
     return {name: merge(each, weights) for name, each in parts.items() if each}
 
 
-def _statistics(name: str, value: NDArray[np.float32], samples: int,
-                rng: np.random.Generator) -> Statistics:
+def _statistics(
+    name: str, value: NDArray[np.float32], samples: int, rng: np.random.Generator
+) -> Statistics:
     low, high = float(value.min()), float(value.max())
     if not np.isfinite([low, high]).all():
-        raise QuantizeError(f"{name} becomes infinite or NaN on the calibration samples; look for "
-                            "samples outside the range that the model was trained on")
+        raise QuantizeError(
+            f"{name} becomes infinite or NaN on the calibration samples; look for "
+            "samples outside the range that the model was trained on"
+        )
     share = max(1, KEPT * len(value) // samples)
     flat = value.reshape(-1)
     kept = flat if flat.size <= share else flat[rng.integers(0, flat.size, share)]
@@ -88,10 +108,15 @@ def merge(parts: Sequence[Statistics], weights: Sequence[float] | None = None) -
     """Statistics of several parts together; the mean is the weighted one (of maps of one shape)."""
     mean = parts[0].mean
     if weights is not None:
-        mean = np.sum([part.mean * weight for part, weight in zip(parts, weights, strict=True)],
-                      axis=0)
-    return Statistics(min(part.low for part in parts), max(part.high for part in parts),
-                      np.concatenate([part.kept for part in parts]), mean)
+        mean = np.sum(
+            [part.mean * weight for part, weight in zip(parts, weights, strict=True)], axis=0
+        )
+    return Statistics(
+        min(part.low for part in parts),
+        max(part.high for part in parts),
+        np.concatenate([part.kept for part in parts]),
+        mean,
+    )
 
 
 # Which range to keep of a distribution: each method maps statistics to (low, high).
@@ -115,9 +140,11 @@ def mean_square(statistics: Statistics, levels: int) -> tuple[float, float]:
     counts, edges = np.histogram(statistics.kept, 4096, (statistics.low, statistics.high))
     centres = (edges[1:] + edges[:-1]) / 2
     cuts = np.linspace(1, 0.3, 15)
-    trials = [(statistics.low * low, statistics.high * high)
-              for low in (cuts if statistics.low < 0 else cuts[:1])
-              for high in (cuts if statistics.high > 0 else cuts[:1])]
+    trials = [
+        (statistics.low * low, statistics.high * high)
+        for low in (cuts if statistics.low < 0 else cuts[:1])
+        for high in (cuts if statistics.high > 0 else cuts[:1])
+    ]
 
     def error(trial: tuple[float, float]) -> float:
         low, high = min(trial[0], 0), max(trial[1], 0)

@@ -16,17 +16,19 @@ Floats = NDArray[np.float32]
 
 def model_input(graph: ir.Graph, x: NDArray[Any]) -> Floats:
     """Model inputs ``[frames, *port.shape]`` in stream order, ``[frames, H, W, C]``."""
-    port, = graph.inputs
+    (port,) = graph.inputs
     if x.shape[1:] != port.shape:
-        raise DataError(f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "
-                        f"{port.shape}; put the samples on a first axis before that shape")
+        raise DataError(
+            f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "
+            f"{port.shape}; put the samples on a first axis before that shape"
+        )
     flat = x.reshape(len(x), -1)[:, port.order].astype(np.float32)
     return flat.reshape(len(x), *graph.shape(port.value).array)
 
 
 def evaluate(graph: ir.Graph, x: Floats) -> dict[str, Floats]:
     """All values, ``[frames, H, W, C]``, of a float graph for an input of that layout."""
-    port, = graph.inputs
+    (port,) = graph.inputs
     values: dict[str, Floats] = {port.value: np.asarray(x, np.float32)}
     for op in graph:
         y = apply(op, *(values[name] for name in op.inputs))
@@ -47,9 +49,11 @@ def patches(x: NDArray[Any], window: ir.Window, fill: float) -> list[NDArray[Any
     (span_rows, span_columns), (down, across) = window.span, window.stride
     rows = x.shape[1] - span_rows + 1
     columns = x.shape[2] - span_columns + 1
-    return [x[:, r:r + rows:down, c:c + columns:across]
-            for r in range(0, span_rows, window.dilation[0])
-            for c in range(0, span_columns, window.dilation[1])]
+    return [
+        x[:, r : r + rows : down, c : c + columns : across]
+        for r in range(0, span_rows, window.dilation[0])
+        for c in range(0, span_columns, window.dilation[1])
+    ]
 
 
 def _clamp(x: NDArray[Any], clamp: ir.Clamp) -> Floats:
@@ -69,8 +73,8 @@ def _(op: ir.Conv, x: Floats) -> Floats:
     inner, outer = op.weight.shape[3], op.channels // op.groups
     parts = []
     for group in range(op.groups):
-        seen = np.stack([tap[..., group * inner:(group + 1) * inner] for tap in taps], axis=3)
-        kernel = op.weight[group * outer:(group + 1) * outer].reshape(outer, -1)
+        seen = np.stack([tap[..., group * inner : (group + 1) * inner] for tap in taps], axis=3)
+        kernel = op.weight[group * outer : (group + 1) * outer].reshape(outer, -1)
         parts.append(seen.reshape(*seen.shape[:3], -1) @ kernel.T)
     return _clamp(np.concatenate(parts, axis=3) + bias, op.clamp)
 

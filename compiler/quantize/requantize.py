@@ -24,9 +24,22 @@ from .rounding import limits, narrow, round_half_even
 from .staircase import WIDEST_MULT_BITS, Stairs, lines
 from .table import for_unary
 
-__all__ = ["Adder", "Requantizer", "accumulator_type", "average_counts", "channel_stairs",
-           "for_add", "for_average_pool", "for_conv", "for_unary", "limits", "prove",
-           "requantizer", "round_half_even", "taps_inside"]
+__all__ = [
+    "Adder",
+    "Requantizer",
+    "accumulator_type",
+    "average_counts",
+    "channel_stairs",
+    "for_add",
+    "for_average_pool",
+    "for_conv",
+    "for_unary",
+    "limits",
+    "prove",
+    "requantizer",
+    "round_half_even",
+    "taps_inside",
+]
 
 
 @dataclass(frozen=True)
@@ -61,8 +74,11 @@ class Requantizer:
     @property
     def product(self) -> ir.Int:
         """The type of ``acc * mult + offset`` over every accumulator that ``acc`` can hold."""
-        ends = [a * m + o for m, o in zip(self.mult, self.offset, strict=True)
-                for a in (self.acc.low, self.acc.high)]
+        ends = [
+            a * m + o
+            for m, o in zip(self.mult, self.offset, strict=True)
+            for a in (self.acc.low, self.acc.high)
+        ]
         return ir.Int.holding(min(ends), max(ends))
 
     def apply(self, acc: NDArray[np.integer]) -> NDArray[np.int64]:
@@ -78,9 +94,16 @@ def _each(value: Sequence[int] | int, channels: int) -> Sequence[int]:
     return [value] * channels if isinstance(value, int) else value
 
 
-def requantizer(alphas: Sequence[Fraction], betas: Sequence[Fraction], low: int, high: int,
-                acc_low: Sequence[int] | int, acc_high: Sequence[int] | int, name: str,
-                zero: int = 0) -> Requantizer:
+def requantizer(
+    alphas: Sequence[Fraction],
+    betas: Sequence[Fraction],
+    low: int,
+    high: int,
+    acc_low: Sequence[int] | int,
+    acc_high: Sequence[int] | int,
+    name: str,
+    zero: int = 0,
+) -> Requantizer:
     """The narrowest requantizer proven equal, for every accumulator in range of channel c, to
 
         clip(round_half_even(alphas[c] * acc + betas[c] - zero) + zero, low, high)
@@ -89,8 +112,13 @@ def requantizer(alphas: Sequence[Fraction], betas: Sequence[Fraction], low: int,
     Raises QuantizeError, naming ``name`` and the channel, when none is found.
     """
     ranges = zip(_each(acc_low, len(alphas)), _each(acc_high, len(alphas)), strict=True)
-    return _proven([Stairs.of(alpha, beta, zero, (low, high), one)
-                    for alpha, beta, one in zip(alphas, betas, ranges, strict=True)], name)
+    return _proven(
+        [
+            Stairs.of(alpha, beta, zero, (low, high), one)
+            for alpha, beta, one in zip(alphas, betas, ranges, strict=True)
+        ],
+        name,
+    )
 
 
 def _proven(stairs: Sequence[Stairs], name: str) -> Requantizer:
@@ -98,15 +126,23 @@ def _proven(stairs: Sequence[Stairs], name: str) -> Requantizer:
         if one.slope < 0 or one.acc_low > one.acc_high:
             raise QuantizeError(
                 f"{name}: channel {channel} has the scale ratio {one.slope / one.unit:g} over "
-                f"accumulators {one.acc_low} to {one.acc_high}; scales must be positive")
+                f"accumulators {one.acc_low} to {one.acc_high}; scales must be positive"
+            )
     found = lines(stairs)
     if found is None:
         raise QuantizeError(_no_proof(name, stairs))
     passed, shift, tie_bits = found
     acc = ir.Int.holding(min(one.acc_low for one in stairs), max(one.acc_high for one in stairs))
-    result = Requantizer(tuple(line.mult for line in passed), tuple(line.offset for line in passed),
-                         shift, tie_bits, stairs[0].low, stairs[0].high, acc,
-                         1 - stairs[0].zero % 2)
+    result = Requantizer(
+        tuple(line.mult for line in passed),
+        tuple(line.offset for line in passed),
+        shift,
+        tie_bits,
+        stairs[0].low,
+        stairs[0].high,
+        acc,
+        1 - stairs[0].zero % 2,
+    )
     prove(result, stairs, name)
     return result
 
@@ -114,9 +150,11 @@ def _proven(stairs: Sequence[Stairs], name: str) -> Requantizer:
 def _no_proof(name: str, stairs: Sequence[Stairs]) -> str:
     alone = next((channel for channel, one in enumerate(stairs) if lines([one]) is None), None)
     which = "its channels together" if alone is None else f"channel {alone}"
-    return (f"{name}: no requantizer with a multiplier of up to {WIDEST_MULT_BITS} bits is exact "
-            f"for {which}; quantize the float model with gatewright, which chooses scales that "
-            "have one, or change this layer's output scale slightly")
+    return (
+        f"{name}: no requantizer with a multiplier of up to {WIDEST_MULT_BITS} bits is exact "
+        f"for {which}; quantize the float model with gatewright, which chooses scales that "
+        "have one, or change this layer's output scale slightly"
+    )
 
 
 def prove(result: Requantizer, stairs: Sequence[Stairs], name: str) -> None:
@@ -132,9 +170,11 @@ def prove(result: Requantizer, stairs: Sequence[Stairs], name: str) -> None:
             below = acc == one.acc_low or one.value(acc - 1) < k
             above = acc > one.acc_high or one.value(acc) >= k
             if not (below and above):
-                raise QuantizeError(f"{name}: the requantizer of channel {channel} takes step {k} "
-                                    f"at accumulator {acc}, which is not exact; please report "
-                                    "this model")
+                raise QuantizeError(
+                    f"{name}: the requantizer of channel {channel} takes step {k} "
+                    f"at accumulator {acc}, which is not exact; please report "
+                    "this model"
+                )
 
 
 def _hardware_step(result: Requantizer, channel: int, k: int, acc_low: int, acc_high: int) -> int:
@@ -162,6 +202,7 @@ def _hardware_step(result: Requantizer, channel: int, k: int, acc_low: int, acc_
 
 # Layers.
 
+
 def _reach(graph: ir.Graph, op: ir.Conv) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Least and greatest product of every weight with any input, ``[out, reduction]``."""
     dtype = graph.quant(op.inputs[0]).dtype
@@ -179,8 +220,9 @@ def accumulator_type(op: ir.Op, graph: ir.Graph) -> ir.Int:
 @accumulator_type.register
 def _(op: ir.Conv, graph: ir.Graph) -> ir.Int:
     least, most = _reach(graph, op)
-    return ir.Int.holding(int(np.minimum(least, 0).sum(1).min()),
-                          int(np.maximum(most, 0).sum(1).max()))
+    return ir.Int.holding(
+        int(np.minimum(least, 0).sum(1).min()), int(np.maximum(most, 0).sum(1).max())
+    )
 
 
 @accumulator_type.register
@@ -189,14 +231,25 @@ def _(op: ir.AveragePool, graph: ir.Graph) -> ir.Int:
     return ir.Int.holding(op.window.taps * min(dtype.low, 0), op.window.taps * max(dtype.high, 0))
 
 
-def channel_stairs(x: ir.Quant, y: ir.Quant, clip: tuple[int, int], weight: NDArray[np.int64],
-                   scale: float, bias: Fraction) -> Stairs:
+def channel_stairs(
+    x: ir.Quant,
+    y: ir.Quant,
+    clip: tuple[int, int],
+    weight: NDArray[np.int64],
+    scale: float,
+    bias: Fraction,
+) -> Stairs:
     """The exact function from a channel's raw accumulator to its output."""
     real = x.step * Fraction(scale)
     beta = y.zero + (bias - real * x.zero * int(weight.sum())) / y.step
     ends = weight * x.dtype.low, weight * x.dtype.high
-    return Stairs.of(real / y.step, beta, y.zero, clip,
-                     (int(np.minimum(*ends).sum()), int(np.maximum(*ends).sum())))
+    return Stairs.of(
+        real / y.step,
+        beta,
+        y.zero,
+        clip,
+        (int(np.minimum(*ends).sum()), int(np.maximum(*ends).sum())),
+    )
 
 
 def for_conv(graph: ir.Graph, op: ir.Conv) -> Requantizer:
@@ -208,8 +261,13 @@ def for_conv(graph: ir.Graph, op: ir.Conv) -> Requantizer:
     assert op.weight_scale is not None, f"{op.name} is not quantized"
     clip = limits(y, op.clamp)
     channels = zip(op.weight.astype(np.int64), op.weight_scale, op.exact_bias(), strict=True)
-    return _proven([channel_stairs(x, y, clip, weight, float(scale), bias)
-                    for weight, scale, bias in channels], op.name)
+    return _proven(
+        [
+            channel_stairs(x, y, clip, weight, float(scale), bias)
+            for weight, scale, bias in channels
+        ],
+        op.name,
+    )
 
 
 def taps_inside(op: ir.AveragePool, shape: ir.Shape) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -223,10 +281,13 @@ def taps_inside(op: ir.AveragePool, shape: ir.Shape) -> tuple[tuple[int, ...], t
     def inside(outputs: int, size: int, axis: int) -> tuple[int, ...]:
         if op.count_padding:
             return (window.kernel[axis],) * outputs
-        steps = [tap * window.dilation[axis] - window.pads[axis]
-                 for tap in range(window.kernel[axis])]
-        return tuple(sum(0 <= position * window.stride[axis] + step < size for step in steps)
-                     for position in range(outputs))
+        steps = [
+            tap * window.dilation[axis] - window.pads[axis] for tap in range(window.kernel[axis])
+        ]
+        return tuple(
+            sum(0 <= position * window.stride[axis] + step < size for step in steps)
+            for position in range(outputs)
+        )
 
     return inside(output.height, shape.height, 0), inside(output.width, shape.width, 1)
 
@@ -236,8 +297,10 @@ def average_counts(op: ir.AveragePool, shape: ir.Shape) -> tuple[int, ...]:
     rows, columns = taps_inside(op, shape)
     counts = sorted({row * column for row, column in product(set(rows), set(columns))})
     if counts[0] == 0:
-        raise QuantizeError(f"{op.name}: a pooling window lies wholly in the padding, so its "
-                            "average is undefined; use pads smaller than the kernel")
+        raise QuantizeError(
+            f"{op.name}: a pooling window lies wholly in the padding, so its "
+            "average is undefined; use pads smaller than the kernel"
+        )
     return tuple(counts)
 
 
@@ -249,6 +312,12 @@ def for_average_pool(graph: ir.Graph, op: ir.AveragePool) -> Requantizer:
     x, y, taps = graph.quant(op.inputs[0]), graph.quant(op.output), op.window.taps
     counts = average_counts(op, graph.shape(op.inputs[0]))
     alphas = [x.step / (y.step * count) for count in counts]
-    return requantizer(alphas, [y.zero - alpha * taps * x.zero for alpha in alphas],
-                       *limits(y, op.clamp), taps * x.dtype.low, taps * x.dtype.high, op.name,
-                       y.zero)
+    return requantizer(
+        alphas,
+        [y.zero - alpha * taps * x.zero for alpha in alphas],
+        *limits(y, op.clamp),
+        taps * x.dtype.low,
+        taps * x.dtype.high,
+        op.name,
+        y.zero,
+    )

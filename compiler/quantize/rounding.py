@@ -24,6 +24,7 @@ def limits(quant: ir.Quant, clamp: ir.Clamp) -> tuple[int, int]:
     Rounding is monotone, so to clamp the real number and then to round it is to round it and then
     to clip to the rounded bounds.
     """
+
     def bound(real: float) -> int:
         if real in (inf, -inf):
             return quant.dtype.high if real > 0 else quant.dtype.low
@@ -35,8 +36,9 @@ def limits(quant: ir.Quant, clamp: ir.Clamp) -> tuple[int, int]:
     return min(low, high), high
 
 
-def narrow(wide: NDArray[Any], shift: int, tie_bits: int | None, tie_parity: int, low: int,
-           high: int) -> NDArray[np.int64]:
+def narrow(
+    wide: NDArray[Any], shift: int, tie_bits: int | None, tie_parity: int, low: int, high: int
+) -> NDArray[np.int64]:
     """``clip(wide >> shift, low, high)``; with ``tie_bits = v``, one less (before the clip) where
     bits ``[v, shift)`` of ``wide`` are all zero and ``wide >> shift`` has parity ``tie_parity``."""
     y = wide >> shift

@@ -38,9 +38,14 @@ NUDGED_BITS = (12, 13, 14, 15, 16)
 TRIES = 12
 
 
-def quantize(graph: ir.Graph, samples: NDArray[Any], method: str = "mse",
-             bias_correction: bool = True, weight_bits: int = 8,
-             progress: Callable[[str], None] | None = None) -> ir.Graph:
+def quantize(
+    graph: ir.Graph,
+    samples: NDArray[Any],
+    method: str = "mse",
+    bias_correction: bool = True,
+    weight_bits: int = 8,
+    progress: Callable[[str], None] | None = None,
+) -> ir.Graph:
     """The integer network of a float one, its ranges measured on ``samples`` [n, *port.shape].
 
     ``method`` chooses each range: "minmax" (all that was seen), "percentile" (all but the outermost
@@ -50,11 +55,14 @@ def quantize(graph: ir.Graph, samples: NDArray[Any], method: str = "mse",
     QuantizeError for a value that can not be quantized.
     """
     if weight_bits not in WEIGHT_BITS:
-        raise QuantizeError(f"weight_bits={weight_bits}: weights have {WEIGHT_BITS[0]} to "
-                            f"{WEIGHT_BITS[-1]} bits; choose one of those")
+        raise QuantizeError(
+            f"weight_bits={weight_bits}: weights have {WEIGHT_BITS[0]} to "
+            f"{WEIGHT_BITS[-1]} bits; choose one of those"
+        )
     if method not in METHODS:
-        raise QuantizeError(f"unknown calibration method {method!r}; use one of "
-                            f"{', '.join(METHODS)}")
+        raise QuantizeError(
+            f"unknown calibration method {method!r}; use one of {', '.join(METHODS)}"
+        )
     check_samples(graph, samples)
     statistics = measure(graph, samples, progress)
     quants = _quants(graph, statistics, METHODS[method])
@@ -65,8 +73,9 @@ def quantize(graph: ir.Graph, samples: NDArray[Any], method: str = "mse",
         if progress:
             progress(f"quantizing: {op.name}")
         ops.append(_quantized(op, typed, statistics, bias_correction, weight_bits))
-    return replace(typed, ops=tuple(ops),
-                   outputs=tuple(_output(port, typed) for port in graph.outputs))
+    return replace(
+        typed, ops=tuple(ops), outputs=tuple(_output(port, typed) for port in graph.outputs)
+    )
 
 
 def _output(port: ir.OutputPort, graph: ir.Graph) -> ir.OutputPort:
@@ -76,6 +85,7 @@ def _output(port: ir.OutputPort, graph: ir.Graph) -> ir.OutputPort:
 
 
 # Activations.
+
 
 def shared(graph: ir.Graph) -> list[frozenset[str]]:
     """The values in groups that must have one ``Quant``."""
@@ -97,8 +107,9 @@ def affine(low: float, high: float, dtype: ir.Int = ACTIVATION) -> ir.Quant:
     return ir.Quant(dtype, float(scale), min(max(zero, dtype.low), dtype.high))
 
 
-def _quants(graph: ir.Graph, statistics: Mapping[str, Statistics],
-            method: Method) -> dict[str, ir.Quant]:
+def _quants(
+    graph: ir.Graph, statistics: Mapping[str, Statistics], method: Method
+) -> dict[str, ir.Quant]:
     quants: dict[str, ir.Quant] = {}
     for group in shared(graph):
         known = {_known(graph, name) for name in group} - {PASSED_ON}
@@ -122,8 +133,11 @@ def _known(graph: ir.Graph, name: str) -> ir.Quant | None:
         assert op is not None
         return _natural(op, graph)
     dtype = np.dtype(port.dtype)
-    return None if dtype.kind == "f" else ir.Quant(
-        ir.Int(8 * dtype.itemsize, dtype.kind == "i"), 1.0, 0)
+    return (
+        None
+        if dtype.kind == "f"
+        else ir.Quant(ir.Int(8 * dtype.itemsize, dtype.kind == "i"), 1.0, 0)
+    )
 
 
 @singledispatch
@@ -168,23 +182,36 @@ def _(function: ir.Tanh) -> ir.Quant | None:
 
 # Weights.
 
+
 @singledispatch
-def _quantized(op: ir.Op, graph: ir.Graph, statistics: Mapping[str, Statistics],
-               bias_correction: bool, weight_bits: int) -> ir.Op:
+def _quantized(
+    op: ir.Op,
+    graph: ir.Graph,
+    statistics: Mapping[str, Statistics],
+    bias_correction: bool,
+    weight_bits: int,
+) -> ir.Op:
     return op
 
 
 @_quantized.register
-def _(op: ir.Conv, graph: ir.Graph, statistics: Mapping[str, Statistics],
-      bias_correction: bool, weight_bits: int) -> ir.Op:
+def _(
+    op: ir.Conv,
+    graph: ir.Graph,
+    statistics: Mapping[str, Statistics],
+    bias_correction: bool,
+    weight_bits: int,
+) -> ir.Op:
     layer = _Layer.of(op, graph, statistics if bias_correction else None, weight_bits)
     scales = layer.plain_scales()
     channels = layer.nudged(scales) or [layer.channel(c, s) for c, s in enumerate(scales)]
-    return replace(op, weight=np.stack([one.weight for one in channels]).astype(np.int8),
-                   weight_scale=np.array([one.scale for one in channels], np.float32),
-                   bias=np.array([one.bias for one in channels], np.int32),
-                   bias_scale=np.array([layer.bias_scale(one.scale) for one in channels],
-                                       np.float32))
+    return replace(
+        op,
+        weight=np.stack([one.weight for one in channels]).astype(np.int8),
+        weight_scale=np.array([one.scale for one in channels], np.float32),
+        bias=np.array([one.bias for one in channels], np.int32),
+        bias_scale=np.array([layer.bias_scale(one.scale) for one in channels], np.float32),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,19 +238,33 @@ class _Layer:
     high: int
 
     @classmethod
-    def of(cls, op: ir.Conv, graph: ir.Graph, statistics: Mapping[str, Statistics] | None,
-           weight_bits: int) -> "_Layer":
+    def of(
+        cls,
+        op: ir.Conv,
+        graph: ir.Graph,
+        statistics: Mapping[str, Statistics] | None,
+        weight_bits: int,
+    ) -> "_Layer":
         y = graph.quant(op.output)
         bias = np.array([float(one) for one in op.exact_bias()])
         if not (np.isfinite(op.weight.astype(np.float64)).all() and np.isfinite(bias).all()):
-            raise QuantizeError(f"{op.name}: its weights or bias hold NaN or infinity; export the "
-                                "model again from a healthy checkpoint")
+            raise QuantizeError(
+                f"{op.name}: its weights or bias hold NaN or infinity; export the "
+                "model again from a healthy checkpoint"
+            )
         mean = np.zeros((op.groups, *op.weight.shape[1:]))
         if statistics is not None:
             mean = _mean_window(op, statistics[op.inputs[0]].mean)
         each = op.channels // op.groups
-        return cls(op.weight.astype(np.float64), bias, np.repeat(mean, each, axis=0),
-                   graph.quant(op.inputs[0]), y, limits(y, op.clamp), (1 << (weight_bits - 1)) - 1)
+        return cls(
+            op.weight.astype(np.float64),
+            bias,
+            np.repeat(mean, each, axis=0),
+            graph.quant(op.inputs[0]),
+            y,
+            limits(y, op.clamp),
+            (1 << (weight_bits - 1)) - 1,
+        )
 
     def plain_scales(self) -> list[float]:
         """The scale of each channel that makes its largest weight ``high``, within reason; of
@@ -287,9 +328,17 @@ class _Layer:
         return next((one for one in candidates if self._provable(one, shift)), None)
 
     def _provable(self, channel: _Channel, shift: int) -> bool:
-        return provable(channel_stairs(self.x, self.y, self.clip, channel.weight, channel.scale,
-                                       channel.bias * Fraction(self.bias_scale(channel.scale))),
-                        shift)
+        return provable(
+            channel_stairs(
+                self.x,
+                self.y,
+                self.clip,
+                channel.weight,
+                channel.scale,
+                channel.bias * Fraction(self.bias_scale(channel.scale)),
+            ),
+            shift,
+        )
 
 
 def _mean_window(op: ir.Conv, mean: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -44,8 +44,9 @@ class Stairs:
     acc_high: int
 
     @classmethod
-    def of(cls, alpha: Fraction, beta: Fraction, zero: int, clip: tuple[int, int],
-           acc: tuple[int, int]) -> "Stairs":
+    def of(
+        cls, alpha: Fraction, beta: Fraction, zero: int, clip: tuple[int, int], acc: tuple[int, int]
+    ) -> "Stairs":
         """The staircase of ``alpha * acc + beta`` for ``acc`` from ``acc[0]`` to ``acc[1]``."""
         unit = lcm(alpha.denominator, beta.denominator)
         return cls(int(alpha * unit), int(beta * unit), unit, zero, *clip, *acc)
@@ -86,10 +87,16 @@ class _Bounds:
     def offsets(self, mult: int, shift: int, tie_bits: int | None) -> tuple[int, int]:
         """The least and greatest offset that serve ``mult``; none does when they are crossed."""
         lift = (0, 0 if tie_bits is None else 1 << tie_bits)
-        least = [(k << shift) - acc * mult + lift[parity]
-                 for parity in (0, 1) for acc, k in self.lower[parity]]
-        most = [(k << shift) - acc * mult + lift[parity] - 1
-                for parity in (0, 1) for acc, k in self.upper[parity]]
+        least = [
+            (k << shift) - acc * mult + lift[parity]
+            for parity in (0, 1)
+            for acc, k in self.lower[parity]
+        ]
+        most = [
+            (k << shift) - acc * mult + lift[parity] - 1
+            for parity in (0, 1)
+            for acc, k in self.upper[parity]
+        ]
         # Without points on one side everything there is clipped, and any offset beyond will do.
         low, high = max(least, default=None), min(most, default=None)
         if low is None and high is None:
@@ -121,15 +128,22 @@ def _bounds(stairs: Stairs) -> _Bounds:
         lower.insert(0, (stairs.acc_low, stairs.first))
     if stairs.last < stairs.high:
         upper.append((stairs.acc_high, stairs.last + 1))
-    return _Bounds(stairs,
-                   tuple(_corners([p for p in lower if (p[1] - stairs.zero) % 2 == parity], 1)
-                         for parity in (0, 1)),
-                   tuple(_corners([p for p in upper if (p[1] - stairs.zero) % 2 == parity], -1)
-                         for parity in (0, 1)))
+    return _Bounds(
+        stairs,
+        tuple(
+            _corners([p for p in lower if (p[1] - stairs.zero) % 2 == parity], 1)
+            for parity in (0, 1)
+        ),
+        tuple(
+            _corners([p for p in upper if (p[1] - stairs.zero) % 2 == parity], -1)
+            for parity in (0, 1)
+        ),
+    )
 
 
 def _feasible(bounds: _Bounds, shift: int, tie_bits: int | None) -> int | None:
     """A ``mult`` that has an offset for this shift, with as wide a choice as there is, or None."""
+
     def gap(mult: int) -> int:
         low, high = bounds.offsets(mult, shift, tie_bits)
         return high - low
@@ -144,6 +158,7 @@ def _feasible(bounds: _Bounds, shift: int, tie_bits: int | None) -> int | None:
 
 def _peak(gap: Callable[[int], int], near: int, most: int) -> int:
     """Where the concave ``gap`` is largest in [0, most]; the nearer ``near`` is, the sooner."""
+
     def rises(mult: int) -> bool:
         return gap(mult + 1) > gap(mult)
 
@@ -200,8 +215,13 @@ def _bisect(bounds: _Bounds, ties: _Ties | None, low: int, high: int) -> int | N
 def _attempts(channels: Sequence[_Bounds]) -> Iterator[tuple[int, list[_Ties | None]]]:
     """What to try, in order of hardware cost: (width of mult, variants at that width)."""
     yield MULT_BITS, [None]
-    units = max(lcm(Fraction(c.stairs.slope, c.stairs.unit).denominator,
-                    Fraction(c.stairs.start, c.stairs.unit).denominator) for c in channels)
+    units = max(
+        lcm(
+            Fraction(c.stairs.slope, c.stairs.unit).denominator,
+            Fraction(c.stairs.start, c.stairs.unit).denominator,
+        )
+        for c in channels
+    )
     depth = min(units.bit_length(), MULT_BITS)
     checked = {depth + more for more in range(-1, 4)} | set(range(2, 20, 4))
     yield MULT_BITS, [_Ties(), *(_Ties(bits) for bits in sorted(checked) if bits > 0)]
@@ -220,8 +240,11 @@ def _shared_shift(channels: Sequence[_Bounds], ties: _Ties | None, mult_bits: in
 
 def _search(channels: Sequence[_Bounds]) -> tuple[int, _Ties | None] | None:
     for mult_bits, variants in _attempts(channels):
-        found = [(shift, place, ties) for place, ties in enumerate(variants)
-                 if (shift := _shared_shift(channels, ties, mult_bits)) is not None]
+        found = [
+            (shift, place, ties)
+            for place, ties in enumerate(variants)
+            if (shift := _shared_shift(channels, ties, mult_bits)) is not None
+        ]
         if found:
             shift, _, ties = min(found, key=lambda entry: entry[:2])
             return shift, ties

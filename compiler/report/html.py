@@ -20,8 +20,11 @@ Summaries = dict[str, dict[str, Any]]
 
 def write_report(directory: Path) -> Path:
     """Write ``report.html`` over the steps' summaries in ``directory``; returns its path."""
-    summaries = {step: json.loads(path.read_text()) for step in STEPS
-                 if (path := directory / f"{step}.json").exists()}
+    summaries = {
+        step: json.loads(path.read_text())
+        for step in STEPS
+        if (path := directory / f"{step}.json").exists()
+    }
     if "compile" not in summaries:
         raise DataError(f"{directory}: holds no compile.json; compile a model with -o first")
     page = directory / "report.html"
@@ -33,13 +36,22 @@ def write_report(directory: Path) -> Path:
 
 def render(summaries: Summaries) -> str:
     """The page for the summaries of steps, by name; only ``compile`` must be there."""
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True,
-                              undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.tests["share"] = lambda cell: isinstance(cell, Share)
     compiled = summaries["compile"]
     return environment.get_template("report.html").render(
-        model=compiled.get("model", ""), board=compiled["board"], headline=_headline(summaries),
-        views=_views(summaries), zip=zip)
+        model=compiled.get("model", ""),
+        board=compiled["board"],
+        headline=_headline(summaries),
+        views=_views(summaries),
+        zip=zip,
+    )
 
 
 def _views(summaries: Summaries) -> list[View]:
@@ -48,11 +60,18 @@ def _views(summaries: Summaries) -> list[View]:
     simulated, built = summaries.get("simulate"), summaries.get("build")
     measured, found = summaries.get("bench"), summaries.get("accuracy")
     shown = [
-        views.lacking(compiled), views.layers(compiled), views.resources(compiled, built),
-        views.cycles(compiled, simulated), simulated and views.simulation(simulated),
-        built and views.timing(built), measured and views.benchmark(measured),
-        found and views.accuracy(found), found and views.accuracy_layers(found),
-        measured and views.machine(measured), built and views.versions(built)]
+        views.lacking(compiled),
+        views.layers(compiled),
+        views.resources(compiled, built),
+        views.cycles(compiled, simulated),
+        simulated and views.simulation(simulated),
+        built and views.timing(built),
+        measured and views.benchmark(measured),
+        found and views.accuracy(found),
+        found and views.accuracy_layers(found),
+        measured and views.machine(measured),
+        built and views.versions(built),
+    ]
     return [view for view in shown if isinstance(view, View) and view.rows]
 
 
@@ -63,8 +82,10 @@ def _headline(summaries: Summaries) -> list[tuple[str, str, str]]:
     if "bench" in summaries:
         fpga = summaries["bench"]["fpga"]
         source = f"{fpga['how']}, {fpga['clock_mhz']:.0f} MHz {fpga['clock_source']}"
-        found = [(f"{fpga['fps']:,.0f}", "frames a second", source),
-                 (f"{fpga['latency_us']:,.0f} µs", "latency", source)]
+        found = [
+            (f"{fpga['fps']:,.0f}", "frames a second", source),
+            (f"{fpga['latency_us']:,.0f} µs", "latency", source),
+        ]
     if "build" in summaries:
         met = "timing met" if summaries["build"]["timing_met"] else "timing NOT met"
         found.append((f"{summaries['build']['fmax_mhz']:.0f} MHz", "clock", f"routed, {met}"))

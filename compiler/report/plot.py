@@ -12,8 +12,13 @@ __all__ = ["design_space"]
 _COSTS = (("lut", "LUTs"), ("ff", "flip-flops"), ("dsp", "DSP blocks"), ("bram", "block RAMs"))
 
 
-def design_space(points: Sequence[Mapping[str, Any]], path: Path, *, title: str = "",
-                 available: Mapping[str, int] | None = None) -> Path:
+def design_space(
+    points: Sequence[Mapping[str, Any]],
+    path: Path,
+    *,
+    title: str = "",
+    available: Mapping[str, int] | None = None,
+) -> Path:
     """Draw cost over interval, a panel a resource, into ``path`` (.png, .svg or .pdf); returns it.
 
     The front is a line through full marks, other plans are hollow ones. ``available``: what the
@@ -26,11 +31,25 @@ def design_space(points: Sequence[Mapping[str, Any]], path: Path, *, title: str 
     for axes, (key, name) in zip(figure.subplots(2, 2, sharex=True).flat, _COSTS, strict=True):
         front = [point for point in shown if point["pareto"]]
         others = [point for point in shown if not point["pareto"]]
-        axes.plot([p["interval"] for p in front], [p[key] for p in front], "o-", ms=4, lw=1,
-                  color="#2f6fb3", label="front")
+        axes.plot(
+            [p["interval"] for p in front],
+            [p[key] for p in front],
+            "o-",
+            ms=4,
+            lw=1,
+            color="#2f6fb3",
+            label="front",
+        )
         if others:
-            axes.plot([p["interval"] for p in others], [p[key] for p in others], "o", ms=4,
-                      mfc="none", color="#8a94a3", label="beaten")
+            axes.plot(
+                [p["interval"] for p in others],
+                [p[key] for p in others],
+                "o",
+                ms=4,
+                mfc="none",
+                color="#8a94a3",
+                label="beaten",
+            )
         limit = (available or {}).get(key)
         highest = max((p[key] for p in shown), default=0)
         if limit and highest > 0.4 * limit:

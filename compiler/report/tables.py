@@ -20,14 +20,25 @@ _BAR = 12
 def table(view: View) -> Table:
     """A view as the terminal shows it."""
     caption = "\n".join(view.notes) or None
-    found = Table(title=view.title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD,
-                  caption=caption, caption_justify="left", show_header=any(view.columns[1:])
-                  and view.columns != ("", "value"), pad_edge=False)
+    found = Table(
+        title=view.title,
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        caption=caption,
+        caption_justify="left",
+        show_header=any(view.columns[1:]) and view.columns != ("", "value"),
+        pad_edge=False,
+    )
     for column in view.columns:
         words = column in view.text
-        found.add_column(column, justify="left" if words else "right", no_wrap=not words,
-                         overflow="ellipsis" if column == "layer" else "fold",
-                         max_width=40 if column == "layer" else None)
+        found.add_column(
+            column,
+            justify="left" if words else "right",
+            no_wrap=not words,
+            overflow="ellipsis" if column == "layer" else "fold",
+            max_width=40 if column == "layer" else None,
+        )
     for row in view.rows:
         found.add_row(*(_bar(cell) if isinstance(cell, Share) else Text(cell) for cell in row))
     return found
@@ -46,8 +57,12 @@ def _tables(*shown: View | None) -> list[Table]:
 
 def check(compiled: Summary) -> list[Table]:
     """For the summary that ``compile.json`` would hold."""
-    return _tables(views.plan(compiled), views.layers(compiled), views.resources(compiled),
-                   views.lacking(compiled))
+    return _tables(
+        views.plan(compiled),
+        views.layers(compiled),
+        views.resources(compiled),
+        views.lacking(compiled),
+    )
 
 
 def compile(compiled: Summary) -> list[Table]:

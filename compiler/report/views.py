@@ -7,8 +7,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Share", "View", "accuracy", "accuracy_layers", "benchmark", "cycles", "explored",
-           "lacking", "layers", "machine", "plan", "resources", "simulation", "timing", "versions"]
+__all__ = [
+    "Share",
+    "View",
+    "accuracy",
+    "accuracy_layers",
+    "benchmark",
+    "cycles",
+    "explored",
+    "lacking",
+    "layers",
+    "machine",
+    "plan",
+    "resources",
+    "simulation",
+    "timing",
+    "versions",
+]
 
 Summary = Mapping[str, Any]
 
@@ -48,6 +63,7 @@ def _facts(title: str, facts: Iterable[tuple[str, str]], *notes: str) -> View:
 
 
 # Numbers as people read them.
+
 
 def _count(number: float | None) -> str:
     return _UNKNOWN if number is None else f"{number:,.0f}"
@@ -94,26 +110,44 @@ def _error(estimate: float | None, actual: float | None) -> str:
 
 # Check and compile.
 
+
 def plan(compiled: Summary) -> View:
     """The plan in a few numbers."""
-    return _facts("Plan", [
-        ("model", compiled.get("model", _UNKNOWN)), ("board", compiled["board"]),
-        ("products a frame", _large(compiled.get("macs"))),
-        ("multipliers", _count(compiled.get("multipliers"))),
-        ("interval", _bounded(compiled["interval_cycles"], compiled.get("bound_cycles"),
-                              "cycles a frame")),
-        ("latency", _bounded(compiled["latency_cycles"], compiled.get("bound_latency_cycles"),
-                             "cycles")),
-        ("fits the board", "yes" if compiled["fits"] else "no"),
-    ])
+    return _facts(
+        "Plan",
+        [
+            ("model", compiled.get("model", _UNKNOWN)),
+            ("board", compiled["board"]),
+            ("products a frame", _large(compiled.get("macs"))),
+            ("multipliers", _count(compiled.get("multipliers"))),
+            (
+                "interval",
+                _bounded(
+                    compiled["interval_cycles"], compiled.get("bound_cycles"), "cycles a frame"
+                ),
+            ),
+            (
+                "latency",
+                _bounded(
+                    compiled["latency_cycles"], compiled.get("bound_latency_cycles"), "cycles"
+                ),
+            ),
+            ("fits the board", "yes" if compiled["fits"] else "no"),
+        ],
+    )
 
 
 def _bounded(cycles: int, bound: int | None, unit: str) -> str:
     """With the bound that the search found, if it looked for one, and how far that is below."""
     found = f"{_count(cycles)} {unit}"
-    return found if bound is None else (
-        f"{found}; no plan for this goal is below {_count(bound)} "
-        f"({_percent((cycles - bound) / cycles)} less)")
+    return (
+        found
+        if bound is None
+        else (
+            f"{found}; no plan for this goal is below {_count(bound)} "
+            f"({_percent((cycles - bound) / cycles)} less)"
+        )
+    )
 
 
 def lacking(compiled: Summary) -> View | None:
@@ -121,21 +155,46 @@ def lacking(compiled: Summary) -> View | None:
     short = compiled.get("lacking") or []
     if not short:
         return None
-    return View("Too much for the board", ("resource", "needed", "available"),
-                tuple((row["what"], _count(row["needed"]), _count(row["available"]))
-                      for row in short), frozenset({"resource"}))
+    return View(
+        "Too much for the board",
+        ("resource", "needed", "available"),
+        tuple((row["what"], _count(row["needed"]), _count(row["available"])) for row in short),
+        frozenset({"resource"}),
+    )
 
 
 def layers(compiled: Summary) -> View:
     """A row a layer, in flow order; the bar is its share of the frame interval."""
     interval = compiled["interval_cycles"]
     return View(
-        "Layers", ("layer", "operator", "MACs", "simd", "pe", "multipliers", "block RAMs",
-                   "cycles", "of the interval"),
-        tuple((row["name"], row["op"], _large(row["macs"]), str(row["simd"]), str(row["pe"]),
-               _count(row["multipliers"]), _count(row.get("block_rams")), _count(row["cycles"]),
-               Share(row["cycles"] / interval if interval else 0.0)) for row in compiled["layers"]),
-        frozenset({"layer", "operator", "of the interval"}))
+        "Layers",
+        (
+            "layer",
+            "operator",
+            "MACs",
+            "simd",
+            "pe",
+            "multipliers",
+            "block RAMs",
+            "cycles",
+            "of the interval",
+        ),
+        tuple(
+            (
+                row["name"],
+                row["op"],
+                _large(row["macs"]),
+                str(row["simd"]),
+                str(row["pe"]),
+                _count(row["multipliers"]),
+                _count(row.get("block_rams")),
+                _count(row["cycles"]),
+                Share(row["cycles"] / interval if interval else 0.0),
+            )
+            for row in compiled["layers"]
+        ),
+        frozenset({"layer", "operator", "of the interval"}),
+    )
 
 
 _RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
@@ -151,14 +210,28 @@ def resources(compiled: Summary, built: Summary | None = None) -> View:
         there = used[key]["available"] if key in used else available.get(key)
         amount = estimate[key] if actual is None else actual
         share: Cell = Share(amount / there) if there else _UNKNOWN
-        rows.append((name, _count(estimate[key]), _count(actual), _error(estimate[key], actual),
-                     _count(there), share))
+        rows.append(
+            (
+                name,
+                _count(estimate[key]),
+                _count(actual),
+                _error(estimate[key], actual),
+                _count(there),
+                share,
+            )
+        )
     notes = () if built else ("Actual numbers come with gatewright build.",)
-    return View("Resources", ("resource", "estimate", "actual", "error", "available", "used"),
-                tuple(rows), frozenset({"resource", "used"}), notes)
+    return View(
+        "Resources",
+        ("resource", "estimate", "actual", "error", "available", "used"),
+        tuple(rows),
+        frozenset({"resource", "used"}),
+        notes,
+    )
 
 
 # Simulate.
+
 
 def cycles(compiled: Summary, simulated: Summary | None = None) -> View:
     """The plan's formula beside what the simulation counted."""
@@ -166,22 +239,39 @@ def cycles(compiled: Summary, simulated: Summary | None = None) -> View:
     names = {"interval_cycles": "interval", "latency_cycles": "latency"}
     notes = () if simulated else ("Simulated numbers come with gatewright simulate.",)
     if seen.get("stall"):
-        notes = (f"The streams were stalled on purpose ({_percent(seen['stall'], 0)} of cycles), "
-                 "so that the simulated cycles are higher.",)
-    return View("Cycles", ("", "formula", "simulated", "error"),
-                tuple((name, _count(compiled[key]), _count(seen.get(key)),
-                       _error(compiled[key], seen.get(key))) for key, name in names.items()),
-                frozenset({""}), notes)
+        notes = (
+            f"The streams were stalled on purpose ({_percent(seen['stall'], 0)} of cycles), "
+            "so that the simulated cycles are higher.",
+        )
+    return View(
+        "Cycles",
+        ("", "formula", "simulated", "error"),
+        tuple(
+            (
+                name,
+                _count(compiled[key]),
+                _count(seen.get(key)),
+                _error(compiled[key], seen.get(key)),
+            )
+            for key, name in names.items()
+        ),
+        frozenset({""}),
+        notes,
+    )
 
 
 def simulation(simulated: Summary) -> View:
     """RTL against the golden model."""
     first = simulated["first_mismatch"]
-    verdict = "all values equal the golden model" if not simulated["mismatches"] else (
-        f"{_count(simulated['mismatches'])} values differ")
+    verdict = (
+        "all values equal the golden model"
+        if not simulated["mismatches"]
+        else (f"{_count(simulated['mismatches'])} values differ")
+    )
     facts = [
         ("verdict", verdict),
-        ("frames", _count(simulated["frames"])), ("values", _count(simulated["values"])),
+        ("frames", _count(simulated["frames"])),
+        ("values", _count(simulated["values"])),
         ("latency", f"{_count(simulated['latency_cycles'])} cycles"),
         ("interval", f"{_count(simulated['interval_cycles'])} cycles a frame"),
         ("simulator", f"{simulated['simulator']}, {simulated['level']}"),
@@ -195,6 +285,7 @@ def simulation(simulated: Summary) -> View:
 
 
 # Build.
+
 
 def timing(built: Summary) -> View:
     """The routed clock against the one asked for."""
@@ -210,34 +301,61 @@ def timing(built: Summary) -> View:
     facts.append(("seed", str(built["seed"])))
     if len(built.get("seeds", {})) > 1:
         facts.append(("median of the seeds", f"{built['median_mhz']:.1f} MHz"))
-    facts += [("bitstream", built["bitstream"] or "none"),
-              ("time", f"{built['wall_seconds']:.0f} s")]
+    facts += [
+        ("bitstream", built["bitstream"] or "none"),
+        ("time", f"{built['wall_seconds']:.0f} s"),
+    ]
     return _facts("Timing", facts)
 
 
 # Bench.
 
+
 def benchmark(measured: Summary) -> View:
     """The FPGA, then each reference, with what the FPGA gains over it."""
     fpga = measured["fpga"]
-    rows = [("FPGA", _UNKNOWN, _micro(fpga["latency_us"]), _count(fpga["fps"]), _UNKNOWN, _UNKNOWN,
-             fpga["how"])]
+    rows = [
+        (
+            "FPGA",
+            _UNKNOWN,
+            _micro(fpga["latency_us"]),
+            _count(fpga["fps"]),
+            _UNKNOWN,
+            _UNKNOWN,
+            fpga["how"],
+        )
+    ]
     for entry, gain in zip(measured["cpu"], measured["speedup"], strict=True):
-        rows.append((entry["name"], str(entry["threads"]), _micro(entry["latency_us"]),
-                     _count(entry["fps"]), _times(gain["latency"]), _times(gain["fps"]),
-                     entry["how"]))
+        rows.append(
+            (
+                entry["name"],
+                str(entry["threads"]),
+                _micro(entry["latency_us"]),
+                _count(entry["fps"]),
+                _times(gain["latency"]),
+                _times(gain["fps"]),
+                entry["how"],
+            )
+        )
     notes = (
         f"FPGA: cycles {fpga['cycles_source']}, {fpga['clock_mhz']:.1f} MHz "
         f"{fpga['clock_source']}; {fpga['gmacs']:.3g} GMAC/s; multipliers busy "
         f"{_percent(fpga['mac_utilization'])} of the time, {_percent(fpga['device_utilization'])} "
         "counting all the device has.",
         "CPU: latency is the median of one frame at a time, frames a second the better of that and "
-        f"batches; {measured['inputs']}.")
-    return View("Benchmark", ("", "threads", "latency", "frames/s", "latency gain", "rate gain",
-                              "how"), tuple(rows), frozenset({"", "how"}), notes)
+        f"batches; {measured['inputs']}.",
+    )
+    return View(
+        "Benchmark",
+        ("", "threads", "latency", "frames/s", "latency gain", "rate gain", "how"),
+        tuple(rows),
+        frozenset({"", "how"}),
+        notes,
+    )
 
 
 # Accuracy.
+
 
 def accuracy(found: Summary) -> View:
     """Classes: float, integer, and the outside witness."""
@@ -248,23 +366,35 @@ def accuracy(found: Summary) -> View:
     if floats:
         facts.append(("float", f"{_percent(floats['top1'], 2)} right {label} ({floats['model']})"))
     if integer:
-        facts.append(("integer", f"{_percent(integer['top1'], 2)} right {label} "
-                                 f"({integer['model']})"))
+        facts.append(
+            ("integer", f"{_percent(integer['top1'], 2)} right {label} ({integer['model']})")
+        )
     if found["agreement"] is not None:
         facts.append(("float and integer agree", f"{_percent(found['agreement'], 2)} {label}"))
     if whole["agreement"] is not None:
         facts.append(("witness, winning class", f"{_percent(whole['agreement'], 2)} alike {label}"))
     if whole["fraction"] is not None:
-        facts.append(("witness, outputs", f"{_rare(whole['fraction'])} differ, by at most "
-                                          f"{whole['largest']:.3g}"))
-    facts.append(("witness, layer by layer",
-                  f"{_rare(layer['fraction'])} of {_large(layer['values'])} values differ, by at "
-                  f"most {layer['largest']} step{'' if layer['largest'] == 1 else 's'} "
-                  f"({layer['frames']} frames)"))
+        facts.append(
+            (
+                "witness, outputs",
+                f"{_rare(whole['fraction'])} differ, by at most {whole['largest']:.3g}",
+            )
+        )
+    facts.append(
+        (
+            "witness, layer by layer",
+            f"{_rare(layer['fraction'])} of {_large(layer['values'])} values differ, by at "
+            f"most {layer['largest']} step{'' if layer['largest'] == 1 else 's'} "
+            f"({layer['frames']} frames)",
+        )
+    )
     notes = [f"Witness: {witness['runtime']}, on model.int8.onnx."]
     if layer["missing"]:
-        notes.append("Not a separate part of the file, so seen end to end only: "
-                     + ", ".join(layer["missing"]) + ".")
+        notes.append(
+            "Not a separate part of the file, so seen end to end only: "
+            + ", ".join(layer["missing"])
+            + "."
+        )
     if not found["labelled"]:
         notes.append("The samples have no labels (y), so there is no accuracy.")
     return _facts("Accuracy", facts, *notes)
@@ -278,36 +408,81 @@ def accuracy_layers(found: Summary) -> View:
     for output in dict.fromkeys([*seen, *noise]):
         row, db = seen.get(output), noise.get(output, {}).get("sqnr_db")
         any_row = row or noise[output]
-        rows.append((any_row["name"], any_row["op"], _UNKNOWN if db is None else f"{db:.1f} dB",
-                     _rare(row["fraction"]) if row else _UNKNOWN,
-                     str(row["largest"]) if row else _UNKNOWN))
-    return View("Layers: float against integer, and the witness",
-                ("layer", "operator", "SQNR", "witness differs", "largest step"), tuple(rows),
-                frozenset({"layer", "operator"}))
+        rows.append(
+            (
+                any_row["name"],
+                any_row["op"],
+                _UNKNOWN if db is None else f"{db:.1f} dB",
+                _rare(row["fraction"]) if row else _UNKNOWN,
+                str(row["largest"]) if row else _UNKNOWN,
+            )
+        )
+    return View(
+        "Layers: float against integer, and the witness",
+        ("layer", "operator", "SQNR", "witness differs", "largest step"),
+        tuple(rows),
+        frozenset({"layer", "operator"}),
+    )
 
 
 # Design space.
 
+
 def explored(points: Sequence[Summary], title: str = "Design space") -> View:
     """A row a plan, the fastest first; ``*`` marks those that no other beats in everything."""
     rows = tuple(
-        ("*" if point.get("pareto") else "", _count(point["interval"]), _count(point["latency"]),
-         _count(point["multipliers"]), _count(point["lut"]), _count(point["ff"]),
-         _count(point["dsp"]), _count(point["bram"]), "yes" if point["fits"] else "no")
-        for point in points)
-    return View(title, ("", "interval", "latency", "multipliers", "LUTs", "flip-flops",
-                        "DSP blocks", "block RAMs", "fits"), rows, frozenset({"", "fits"}),
-                ("* no other plan is at least as good in everything.",))
+        (
+            "*" if point.get("pareto") else "",
+            _count(point["interval"]),
+            _count(point["latency"]),
+            _count(point["multipliers"]),
+            _count(point["lut"]),
+            _count(point["ff"]),
+            _count(point["dsp"]),
+            _count(point["bram"]),
+            "yes" if point["fits"] else "no",
+        )
+        for point in points
+    )
+    return View(
+        title,
+        (
+            "",
+            "interval",
+            "latency",
+            "multipliers",
+            "LUTs",
+            "flip-flops",
+            "DSP blocks",
+            "block RAMs",
+            "fits",
+        ),
+        rows,
+        frozenset({"", "fits"}),
+        ("* no other plan is at least as good in everything.",),
+    )
 
 
 # Versions.
 
+
 def machine(measured: Summary) -> View:
     """Where the CPU was measured."""
-    names = {"cpu": "CPU", "cores": "cores", "python": "Python", "onnxruntime": "ONNX Runtime",
-             "numpy": "NumPy"}
-    return _facts("Machine", [(name, str(measured["machine"][key]))
-                              for key, name in names.items() if key in measured["machine"]])
+    names = {
+        "cpu": "CPU",
+        "cores": "cores",
+        "python": "Python",
+        "onnxruntime": "ONNX Runtime",
+        "numpy": "NumPy",
+    }
+    return _facts(
+        "Machine",
+        [
+            (name, str(measured["machine"][key]))
+            for key, name in names.items()
+            if key in measured["machine"]
+        ],
+    )
 
 
 def versions(built: Summary) -> View:

@@ -10,8 +10,18 @@ DATA = HERE / "digits_test.npz"
 
 STEPS = [
     ["check", HERE / "digits.onnx", "--board", "ulx3s-85f"],
-    ["compile", HERE / "digits.onnx", "--board", "ulx3s-85f", "--calibration",
-     HERE / "digits_calibration.npz", "--goal", "fps=10000", "-o", OUT],
+    [
+        "compile",
+        HERE / "digits.onnx",
+        "--board",
+        "ulx3s-85f",
+        "--calibration",
+        HERE / "digits_calibration.npz",
+        "--goal",
+        "fps=10000",
+        "-o",
+        OUT,
+    ],
     ["simulate", OUT, "--input", DATA, "--frames", "8"],
     ["simulate", OUT, "--input", DATA, "--frames", "8", "--stall", "0.3"],
     ["accuracy", OUT, "--data", DATA],

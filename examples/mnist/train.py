@@ -65,7 +65,7 @@ def distort(x: Floats, rng: np.random.Generator) -> Floats:
     turn = zoom * np.array([[cos, -sin], [sin + slant, cos]])  # [2, 2, N]
     shift = rng.uniform(-2, 2, (n, 2, 1, 1))
 
-    bumps = np.exp(-((axis[:, None] - np.linspace(-middle, middle, 8)) / 4) ** 2 / 2)  # [S, 8]
+    bumps = np.exp(-(((axis[:, None] - np.linspace(-middle, middle, 8)) / 4) ** 2) / 2)  # [S, 8]
     wobble = bumps @ rng.normal(0, 0.45, (n, 2, 8, 8)) @ bumps.T
 
     where = np.einsum("abn,bhw->nahw", turn, grid) + shift + wobble + middle
@@ -141,7 +141,7 @@ class Conv(Layer):
         weight, bias = self.weights
         x = np.pad(x, ((0, 0), (0, 0), (self.pad, self.pad), (self.pad, self.pad)))
         windows = sliding_window_view(x, (self.kernel, self.kernel), axis=(2, 3))
-        windows = windows[:, :, ::self.stride, ::self.stride]
+        windows = windows[:, :, :: self.stride, :: self.stride]
         n, _, height, width, *_ = windows.shape
         self.shape = x.shape
         # [N, C * K * K, H' * W']: one column for each output pixel.
@@ -160,14 +160,21 @@ class Conv(Layer):
         columns = columns.reshape(n, -1, self.kernel, self.kernel, height, width)
         dx = np.zeros(self.shape, np.float32)
         for i, j in np.ndindex(self.kernel, self.kernel):
-            dx[:, :, i:i + height * self.stride:self.stride,
-               j:j + width * self.stride:self.stride] += columns[:, :, i, j]
+            dx[
+                :,
+                :,
+                i : i + height * self.stride : self.stride,
+                j : j + width * self.stride : self.stride,
+            ] += columns[:, :, i, j]
         inside = slice(self.pad, -self.pad or None)
         return dx[:, :, inside, inside]
 
     def attributes(self) -> dict[str, Any]:
-        return {"kernel_shape": [self.kernel] * 2, "strides": [self.stride] * 2,
-                "pads": [self.pad] * 4}
+        return {
+            "kernel_shape": [self.kernel] * 2,
+            "strides": [self.stride] * 2,
+            "pads": [self.pad] * 4,
+        }
 
 
 class Relu(Layer):
@@ -315,10 +322,24 @@ class Network:
 
 # The small one pads nothing and its windows end exactly at the edges (28 -> 13 -> 6): less control.
 NETWORKS = {
-    "digits": lambda: [Conv(8, 5, pad=2), Relu(), MaxPool(), Conv(16, 3, pad=1), Relu(), MaxPool(),
-                       Flatten(), Dense(10)],
-    "digits_small": lambda: [Conv(4, 4, stride=2), Relu(), Conv(8, 3, stride=2), Relu(),
-                             Flatten(), Dense(10)],
+    "digits": lambda: [
+        Conv(8, 5, pad=2),
+        Relu(),
+        MaxPool(),
+        Conv(16, 3, pad=1),
+        Relu(),
+        MaxPool(),
+        Flatten(),
+        Dense(10),
+    ],
+    "digits_small": lambda: [
+        Conv(4, 4, stride=2),
+        Relu(),
+        Conv(8, 3, stride=2),
+        Relu(),
+        Flatten(),
+        Dense(10),
+    ],
 }
 
 
@@ -334,8 +355,9 @@ class Adam:
     def step(self, grads: list[Floats], rate: float) -> None:
         self.steps += 1
         rate *= np.sqrt(1 - self.beta2**self.steps) / (1 - self.beta1**self.steps)
-        for weight, grad, mean, square in zip(self.weights, grads, self.mean, self.square,
-                                              strict=True):
+        for weight, grad, mean, square in zip(
+            self.weights, grads, self.mean, self.square, strict=True
+        ):
             mean += (1 - self.beta1) * (grad - mean)
             square += (1 - self.beta2) * (grad * grad - square)
             weight -= np.float32(rate) * mean / (np.sqrt(square) + 1e-8)
@@ -351,8 +373,17 @@ def cross_entropy(logits: Floats, y: Ints) -> tuple[float, Floats]:
     return float(loss), p / len(y)
 
 
-def train(name: str, x: Floats, y: Ints, *, epochs: int, seed: int, batch: int = 50,
-          rate: float = 3e-3, memory: float = 0.998) -> Network:
+def train(
+    name: str,
+    x: Floats,
+    y: Ints,
+    *,
+    epochs: int,
+    seed: int,
+    batch: int = 50,
+    rate: float = 3e-3,
+    memory: float = 0.998,
+) -> Network:
     """Train ``NETWORKS[name]`` on ``x [N, 1, 28, 28]`` and ``y [N]``, newly distorted each epoch.
 
     The rate falls to zero along a half cosine. The result has the moving average of the weights,
@@ -396,27 +427,36 @@ def export(name: str, network: Network) -> onnx.ModelProto:
     for layer in network.layers:
         counts[layer.op] += 1
         node = f"{layer.op.lower()}{counts[layer.op]}"
-        names = [f"{node}.{kind}" for kind in ("weight", "bias")][:len(layer.weights)]
+        names = [f"{node}.{kind}" for kind in ("weight", "bias")][: len(layer.weights)]
         tensors += map(numpy_helper.from_array, layer.weights, names)
         output = "logits" if layer is network.layers[-1] else f"{node}.out"
-        nodes.append(helper.make_node(layer.op, [value, *names], [output], node,
-                                      **layer.attributes()))
+        nodes.append(
+            helper.make_node(layer.op, [value, *names], [output], node, **layer.attributes())
+        )
         value = output
     graph = helper.make_graph(
-        nodes, name,
+        nodes,
+        name,
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 1, 28, 28])],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10])], tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8,
-                              producer_name="gatewright examples/mnist/train.py")
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["N", 10])],
+        tensors,
+    )
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+        producer_name="gatewright examples/mnist/train.py",
+    )
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
 def accuracy(model: onnx.ModelProto, x: Floats, y: Ints) -> float:
     """The share of ``x [N, 1, 28, 28]`` that ONNX Runtime classifies as ``y [N]``."""
-    session = onnxruntime.InferenceSession(model.SerializeToString(),
-                                           providers=["CPUExecutionProvider"])
-    logits, = session.run(["logits"], {"image": x})
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (logits,) = session.run(["logits"], {"image": x})
     return float((logits.argmax(axis=1) == y).mean())
 
 
@@ -441,11 +481,21 @@ def main() -> None:
         network = train(name, x, y, epochs=args.epochs, seed=args.seed)
         model = export(name, network)
         share = accuracy(model, test_x, test_y)
-        model.doc_string = (f"{name}: {network.parameters:,} parameters, {network.macs:,} MACs, "
-                            f"{share:.1%} of the {len(test_y):,} held-out digits right")
-        helper.set_model_props(model, {
-            "data": DATA, "license": LICENSE, "accuracy": f"{share:.4f}",
-            "seed": str(args.seed), "epochs": str(args.epochs), "split_seed": str(SPLIT_SEED)})
+        model.doc_string = (
+            f"{name}: {network.parameters:,} parameters, {network.macs:,} MACs, "
+            f"{share:.1%} of the {len(test_y):,} held-out digits right"
+        )
+        helper.set_model_props(
+            model,
+            {
+                "data": DATA,
+                "license": LICENSE,
+                "accuracy": f"{share:.4f}",
+                "seed": str(args.seed),
+                "epochs": str(args.epochs),
+                "split_seed": str(SPLIT_SEED),
+            },
+        )
         onnx.save(model, args.out / f"{name}.onnx")
         LOG.info("%s", model.doc_string)
 

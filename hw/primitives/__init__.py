@@ -6,8 +6,18 @@ from .multiplier import Multiplier, MultiplierConfig, SoftMultiplier
 from .packed import PackedConfig, PackedMultiplier, add_with_carry, borrow, packed_products
 from .serial import SerialMultiplier
 
-__all__ = ["Multiplier", "MultiplierConfig", "PackedConfig", "PackedMultiplier", "SerialMultiplier",
-           "SoftMultiplier", "add_with_carry", "block_of", "borrow", "packed_products"]
+__all__ = [
+    "Multiplier",
+    "MultiplierConfig",
+    "PackedConfig",
+    "PackedMultiplier",
+    "SerialMultiplier",
+    "SoftMultiplier",
+    "add_with_carry",
+    "block_of",
+    "borrow",
+    "packed_products",
+]
 
 _BLOCKS = {"generic": Multiplier, "ecp5": Mult18x18, "ice40": Mac16}
 

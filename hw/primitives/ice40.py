@@ -31,10 +31,11 @@ class Mac16(Multiplier):
             wide[pin] = Cat(lanes)
         product = Signal(32)
         for n, p in enumerate(self.p):
-            m.d.comb += p.eq(product.word_select(n, 16)[:len(p)])
+            m.d.comb += p.eq(product.word_select(n, 16)[: len(p)])
         place = {"a_BEL": self.site} if self.site else {}
         m.submodules.block = Instance(
-            "SB_MAC16", **place,
+            "SB_MAC16",
+            **place,
             p_NEG_TRIGGER=C(0, 1),
             p_A_REG=C(1, 1),
             p_B_REG=C(1, 1),

@@ -30,8 +30,9 @@ class MultiplierConfig:
 
     def sum(self, addend: Shape) -> Shape:
         """Holds every product plus an addend of that shape."""
-        return signed(1 + max(self.p.width + (not self.p.signed),
-                              addend.width + (not addend.signed)))
+        return signed(
+            1 + max(self.p.width + (not self.p.signed), addend.width + (not addend.signed))
+        )
 
     def soft_latency(self, adders: int = 1, *, addend: bool = False) -> int:
         """Of :class:`SoftMultiplier`: registers from the operands to the product."""
@@ -51,8 +52,10 @@ class MultiplierConfig:
     def soft_ff(self, adders: int = 1) -> int:
         """Flip-flops of :class:`SoftMultiplier`, roughly: the bits of what is registered."""
         levels = range(self.soft_levels(), 0, -adders)
-        return sum(ceil_div(self._rows, 1 << (level - 1))
-                   * (self.x.width + min(self.w.width, 1 << level)) for level in levels)
+        return sum(
+            ceil_div(self._rows, 1 << (level - 1)) * (self.x.width + min(self.w.width, 1 << level))
+            for level in levels
+        )
 
     @property
     def _rows(self) -> int:
@@ -80,11 +83,13 @@ class Multiplier(wiring.Component):
         """``site``: the place of the block on the chip, in the words of place and route."""
         self.config = config
         self.site = site
-        super().__init__({
-            "x": In(config.x).array(config.products),
-            "w": In(config.w).array(config.products),
-            "p": Out(config.p).array(config.products),
-        })
+        super().__init__(
+            {
+                "x": In(config.x).array(config.products),
+                "w": In(config.w).array(config.products),
+                "p": Out(config.p).array(config.products),
+            }
+        )
 
     @classmethod
     def products(cls, x: Shape, w: Shape) -> int:
@@ -141,13 +146,13 @@ class SoftMultiplier(wiring.Component):
             registered = (levels - level) % self.adders == 0
             rows = [(self._whole(m, value, registered), weight) for value, weight in rows]
             if level < levels:
-                rows = [self._sum(rows[i:i + 2]) for i in range(0, len(rows), 2)]
+                rows = [self._sum(rows[i : i + 2]) for i in range(0, len(rows), 2)]
         m.d.comb += self.p.eq(rows[0][0])
         return m
 
     def _row(self, low):
         """``x`` times the digit of ``w`` from its bit ``low`` on."""
-        first, *second = (Mux(bit, self.x, 0) for bit in self.w[low:low + 2])
+        first, *second = (Mux(bit, self.x, 0) for bit in self.w[low : low + 2])
         negative = self.w.shape().signed and low + 2 >= len(self.w)
         if not second:
             return -first if negative else first
@@ -157,8 +162,10 @@ class SoftMultiplier(wiring.Component):
     def _sum(rows):
         """The sum of up to two rows, each with its weight in bits, and the weight of the sum."""
         low = min(weight for _, weight in rows)
-        total = sum((value << (weight - low) for value, weight in rows[1:]),
-                    rows[0][0] << (rows[0][1] - low))
+        total = sum(
+            (value << (weight - low) for value, weight in rows[1:]),
+            rows[0][0] << (rows[0][1] - low),
+        )
         return total, low
 
     def _whole(self, m, value, registered):
@@ -166,7 +173,10 @@ class SoftMultiplier(wiring.Component):
         sum of many addends.
         """
         shape = Value.cast(value).shape()
-        whole = Signal(Shape(min(shape.width, self.result.width), shape.signed), name="sum",
-                       attrs={} if registered else KEPT)
+        whole = Signal(
+            Shape(min(shape.width, self.result.width), shape.signed),
+            name="sum",
+            attrs={} if registered else KEPT,
+        )
         m.d.comb += whole.eq(value)
         return delay(m, whole, 1) if registered else whole

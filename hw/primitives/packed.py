@@ -88,12 +88,14 @@ class PackedMultiplier(wiring.Component):
         self.config = config
         self.latency = block.latency
         self.block = block(MultiplierConfig(config.x, signed(block.port)), site)
-        super().__init__({
-            "x": In(config.x),
-            "w": In(config.w).array(config.products),
-            "p": Out(config.p).array(config.products),
-            "carry": Out(unsigned(1)).array(config.products),
-        })
+        super().__init__(
+            {
+                "x": In(config.x),
+                "w": In(config.w).array(config.products),
+                "p": Out(config.p).array(config.products),
+                "carry": Out(unsigned(1)).array(config.products),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -108,8 +110,10 @@ class PackedMultiplier(wiring.Component):
             self.block.w[0].eq(Cat(*digits, self.w[top]).as_signed()),
         ]
         for n in range(self.config.products):
-            m.d.comb += [self.p[n].eq(product >> (n * shift)),
-                         self.carry[n].eq(product[n * shift - 1] if n else 0)]
+            m.d.comb += [
+                self.p[n].eq(product >> (n * shift)),
+                self.carry[n].eq(product[n * shift - 1] if n else 0),
+            ]
         return m
 
 

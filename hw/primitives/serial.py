@@ -39,8 +39,15 @@ class SerialMultiplier(wiring.Component):
         self.digit = digit
         self.digits = self.digits_of(config.w.width, digit)
         self.row = MultiplierConfig(config.x, unsigned(digit))
-        super().__init__({"start": In(1), "x": In(config.x), "w": In(config.w),
-                          "addend": In(addend), "p": Out(config.sum(addend))})
+        super().__init__(
+            {
+                "start": In(1),
+                "x": In(config.x),
+                "w": In(config.w),
+                "addend": In(addend),
+                "p": Out(config.sum(addend)),
+            }
+        )
 
     @staticmethod
     def digits_of(bits: int, digit: int) -> int:
@@ -63,7 +70,7 @@ class SerialMultiplier(wiring.Component):
         with m.If(self.start):
             m.d.sync += x.eq(self.x)
         m.submodules.multiply = multiply = SoftMultiplier(self.row)
-        m.d.comb += [multiply.x.eq(x), multiply.w.eq(w[:self.digit])]
+        m.d.comb += [multiply.x.eq(x), multiply.w.eq(w[: self.digit])]
 
         first = duplicate(m, delay_flags(m, self.start, self.addend_latency - 1))
         total = Signal(self.row.sum(self.addend.shape()), reset_less=True)

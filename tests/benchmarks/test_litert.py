@@ -24,12 +24,18 @@ def graph(request, tmp_path):
 
 def alone(graph, op):
     """The network of one operator."""
+
     def port(kind, name):
         shape = graph.shape(name)
         return kind(name, shape.array, "int8", name, np.arange(shape.size))
 
-    return ir.Graph("alone", (port(ir.InputPort, op.inputs[0]),),
-                    (port(ir.OutputPort, op.output),), (op,), dict(graph.values))
+    return ir.Graph(
+        "alone",
+        (port(ir.InputPort, op.inputs[0]),),
+        (port(ir.OutputPort, op.output),),
+        (op,),
+        dict(graph.values),
+    )
 
 
 def test_each_layer_is_computed_within_a_step(graph):

@@ -16,8 +16,12 @@ DRAWN = ("resnet8", "ds_cnn", "mobilenet", "autoencoder")
 #: products and weights, counted by hand from the topologies
 BY_HAND = {
     "resnet8": (
-        32 * 32 * (16 * 27 + 2 * 16 * 144) + 16 * 16 * (32 * 144 + 32 * 288 + 32 * 16)
-        + 8 * 8 * (64 * 288 + 64 * 576 + 64 * 32) + 640, 77_360),
+        32 * 32 * (16 * 27 + 2 * 16 * 144)
+        + 16 * 16 * (32 * 144 + 32 * 288 + 32 * 16)
+        + 8 * 8 * (64 * 288 + 64 * 576 + 64 * 32)
+        + 640,
+        77_360,
+    ),
     "ds_cnn": (25 * 5 * (64 * 40 + 4 * (64 * 9 + 64 * 64)) + 64 * 12, 22_016),
     "mobilenet": (7_489_664, 208_112),
     "autoencoder": (2 * 640 * 128 + 6 * 128 * 128 + 2 * 128 * 8, 264_192),
@@ -47,15 +51,24 @@ def test_the_topology_is_mlperf_tinys(name):
 def test_a_wrong_count_is_caught():
     network = NETWORKS["autoencoder"]
     other = Builder("other", 640)
-    wrong = type(network)("wrong", lambda: other.model(other.dense("input", 3)), (640,),
-                          network.macs, network.weights)
+    wrong = type(network)(
+        "wrong", lambda: other.model(other.dense("input", 3)), (640,), network.macs, network.weights
+    )
     with pytest.raises(AssertionError, match=r"\(1920, 1920\) MACs and weights"):
         wrong.model()
 
 
-@pytest.mark.parametrize(("size", "kernel", "stride", "expected"), [
-    (49, 10, 2, (4, 5)), (10, 4, 2, (1, 1)), (32, 3, 1, (1, 1)), (32, 3, 2, (0, 1)),
-    (32, 1, 2, (0, 0)), (3, 3, 1, (1, 1))])
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "expected"),
+    [
+        (49, 10, 2, (4, 5)),
+        (10, 4, 2, (1, 1)),
+        (32, 3, 1, (1, 1)),
+        (32, 3, 2, (0, 1)),
+        (32, 1, 2, (0, 0)),
+        (3, 3, 1, (1, 1)),
+    ],
+)
 def test_odd_padding_goes_to_the_end(size, kernel, stride, expected):
     assert same(size, kernel, stride) == expected
 

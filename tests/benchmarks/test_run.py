@@ -21,14 +21,26 @@ ENTRY = next(entry for entry in command.ENTRIES if entry.network == "digits_smal
 
 def fake(**change):
     """A record as the steps leave it; ``change`` replaces keys."""
-    return copy.deepcopy({
-        "network": "net", "variant": "dsp", "board": "ulx3s-25f", "target_mhz": 150.0,
-        "title": "the net", "source": "now", "failed": {},
-        "seconds": {"compile": 1.2, "simulate": 3.4, "build": 567.8, "bench": 9.0},
-        "compile": COMPILE, "build": BUILD,
-        "simulate": SIMULATE | {"frames_run": 3, "cycles": 18_000, "build_seconds": 12.0},
-        "icarus": {}, "litert": {}, "load": {"bench": 0.4},
-        "bench": BENCH | {"fpga": BENCH["fpga"] | {"device_multipliers": 28}}} | change)
+    return copy.deepcopy(
+        {
+            "network": "net",
+            "variant": "dsp",
+            "board": "ulx3s-25f",
+            "target_mhz": 150.0,
+            "title": "the net",
+            "source": "now",
+            "failed": {},
+            "seconds": {"compile": 1.2, "simulate": 3.4, "build": 567.8, "bench": 9.0},
+            "compile": COMPILE,
+            "build": BUILD,
+            "simulate": SIMULATE | {"frames_run": 3, "cycles": 18_000, "build_seconds": 12.0},
+            "icarus": {},
+            "litert": {},
+            "load": {"bench": 0.4},
+            "bench": BENCH | {"fpga": BENCH["fpga"] | {"device_multipliers": 28}},
+        }
+        | change
+    )
 
 
 def row(text, title="the net"):
@@ -36,11 +48,16 @@ def row(text, title="the net"):
     lines = [line for line in text.splitlines() if line.startswith("|")]
     heads = next(line for line in lines if "bit-exact" in line)
     cells = next(line for line in lines if line.startswith(f"| {title} |"))
-    return dict(zip(*([cell.strip() for cell in line.strip("|").split("|")]
-                      for line in (heads, cells)), strict=True))
+    return dict(
+        zip(
+            *([cell.strip() for cell in line.strip("|").split("|")] for line in (heads, cells)),
+            strict=True,
+        )
+    )
 
 
 # The page.
+
 
 def test_a_routed_row_has_median_and_best():
     found = row(page([fake()], "now"))
@@ -85,8 +102,14 @@ def test_mismatches_are_not_hidden():
 
 
 def test_failures_and_earlier_sources_are_told():
-    broken = fake(compile={}, simulate={}, build={}, bench={}, seconds={},
-                  failed={"compile": "it does not fit"})
+    broken = fake(
+        compile={},
+        simulate={},
+        build={},
+        bench={},
+        seconds={},
+        failed={"compile": "it does not fit"},
+    )
     text = page([broken, fake(title="old", source="before", network="old")], "now")
     assert row(text)["bit-exact"] == "not compiled"
     assert "net-dsp, compile failed: it does not fit" in text
@@ -128,6 +151,7 @@ def test_litert_is_a_further_column_or_not_installed():
 
 # The steps.
 
+
 def silent(_what, _fraction):
     pass
 
@@ -136,9 +160,22 @@ def silent(_what, _fraction):
 def out(tmp_path_factory):
     """The smallest network after all steps but place and route."""
     folder = tmp_path_factory.mktemp("bench")
-    code = CliRunner().invoke(command.main, [
-        "--only", ENTRY.name, "--no-build", "--frames", "1", "--seconds", "0.01",
-        "-o", str(folder), "--results", str(folder / "results.md")])
+    code = CliRunner().invoke(
+        command.main,
+        [
+            "--only",
+            ENTRY.name,
+            "--no-build",
+            "--frames",
+            "1",
+            "--seconds",
+            "0.01",
+            "-o",
+            str(folder),
+            "--results",
+            str(folder / "results.md"),
+        ],
+    )
     assert code.exit_code == 0, code.output
     return folder
 
@@ -167,8 +204,13 @@ def settings(**change):
 def again(out, **change):
     """What is done when it runs once more."""
     said = []
-    steps.run(ENTRY, command.VARIANTS[ENTRY.variant], out, settings(**change),
-              lambda what, _: said.append(what))
+    steps.run(
+        ENTRY,
+        command.VARIANTS[ENTRY.variant],
+        out,
+        settings(**change),
+        lambda what, _: said.append(what),
+    )
     return said
 
 
@@ -263,5 +305,6 @@ def test_results_belong_to_the_table():
     rows = [line for line in text.splitlines() if line.startswith("|")]
     for entry in command.ENTRIES:
         title = NETWORKS[entry.network].title
-        assert any(line.startswith(f"| {title} | {entry.variant} | {entry.board} |")
-                   for line in rows), entry.name
+        assert any(
+            line.startswith(f"| {title} | {entry.variant} | {entry.board} |") for line in rows
+        ), entry.name

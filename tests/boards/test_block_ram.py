@@ -45,10 +45,20 @@ class Shape:
         return out
 
 
-SHAPES = (Shape(1, 16384), Shape(2, 8192), Shape(4, 4096), Shape(9, 2048), Shape(18, 1024),
-          Shape(36, 512), Shape(WIDEST, 512), Shape(8, 4096),
-          Shape(9, 2048, written=True), Shape(18, 1024, written=True),
-          Shape(36, 512, written=True), Shape(WIDEST, 256, written=True))
+SHAPES = (
+    Shape(1, 16384),
+    Shape(2, 8192),
+    Shape(4, 4096),
+    Shape(9, 2048),
+    Shape(18, 1024),
+    Shape(36, 512),
+    Shape(WIDEST, 512),
+    Shape(8, 4096),
+    Shape(9, 2048, written=True),
+    Shape(18, 1024, written=True),
+    Shape(36, 512, written=True),
+    Shape(WIDEST, 256, written=True),
+)
 
 
 class Memories(Elaboratable):
@@ -60,8 +70,14 @@ class Memories(Elaboratable):
     def __init__(self, held):
         self.held = held
         widths = {"s_axis_tdata": BITS, "m_axis_tdata": WIDEST * len(SHAPES)}
-        self.ports = {name: Signal(widths.get(name, 1), name=name) for name in (
-            f"{side}_axis_t{part}" for side in "sm" for part in ("data", "valid", "ready", "last"))}
+        self.ports = {
+            name: Signal(widths.get(name, 1), name=name)
+            for name in (
+                f"{side}_axis_t{part}"
+                for side in "sm"
+                for part in ("data", "valid", "ready", "last")
+            )
+        }
 
     def elaborate(self, platform):
         m = Module()
@@ -84,11 +100,15 @@ class Memories(Elaboratable):
                 m.d.sync += count.eq(0)
         for n, shape in enumerate(SHAPES):
             m.submodules[f"memory{n}"] = store = memory.Memory(
-                shape=shape.width, depth=shape.depth, init=map(int, shape.words))
+                shape=shape.width, depth=shape.depth, init=map(int, shape.words)
+            )
             data = Signal(shape.width, reset_less=True, name=f"held{n}")
             read = store.read_port()
-            m.d.comb += [read.addr.eq(x), read.en.eq(moves),
-                         port["m_axis_tdata"].word_select(n, WIDEST).eq(data)]
+            m.d.comb += [
+                read.addr.eq(x),
+                read.en.eq(moves),
+                port["m_axis_tdata"].word_select(n, WIDEST).eq(data),
+            ]
             with m.If(moves):
                 m.d.sync += data.eq(read.data)
             if shape.written:
@@ -106,8 +126,16 @@ def run(folder, cells, stall):
     rng = np.random.default_rng(3)
     x = rng.integers(0, 1 << BITS, FRAME)
     x[100:] = rng.integers(0, 64, FRAME - 100)
-    done = simulate(cells.verilog, source=SOURCE, sink=SINK, frames=x.reshape(1, 1, FRAME, 1),
-                    work=folder, stall=stall, timeout_cycles=100, extra_sources=cells.cells)
+    done = simulate(
+        cells.verilog,
+        source=SOURCE,
+        sink=SINK,
+        frames=x.reshape(1, 1, FRAME, 1),
+        work=folder,
+        stall=stall,
+        timeout_cycles=100,
+        extra_sources=cells.cells,
+    )
     return x, done.outputs.reshape(FRAME, len(SHAPES))
 
 
@@ -116,11 +144,13 @@ def directory(tmp_path, request):
     """The memories' RTL; their registers have an enable where the test asks for stalls."""
     (tmp_path / "rtl").mkdir()
     design = Memories(held=request.param > 0)
-    text = rtlil.convert(design, name="accelerator", ports=list(design.ports.values()),
-                         emit_src=False)
+    text = rtlil.convert(
+        design, name="accelerator", ports=list(design.ports.values()), emit_src=False
+    )
     # As the compiler says of its own memories: no word is read while it is written.
-    (tmp_path / "rtl" / "accelerator.il").write_text(text.replace(
-        "parameter \\COLLISION_X_MASK 1'0", "parameter \\COLLISION_X_MASK 1'1"))
+    (tmp_path / "rtl" / "accelerator.il").write_text(
+        text.replace("parameter \\COLLISION_X_MASK 1'0", "parameter \\COLLISION_X_MASK 1'1")
+    )
     return tmp_path
 
 
@@ -132,9 +162,12 @@ def assert_right(x, found):
 def modes(folder):
     """The output registers that are used in the netlist: which widths of ports have one."""
     top = json.loads((folder / "netlist.json").read_text())["modules"]["accelerator"]
-    return {int(cell["parameters"][f"DATA_WIDTH_{half}"], 2) for cell in top["cells"].values()
-            for half in "AB" if cell["type"] == "DP16KD"
-            and cell["parameters"][f"REGMODE_{half}"] == "OUTREG"}
+    return {
+        int(cell["parameters"][f"DATA_WIDTH_{half}"], 2)
+        for cell in top["cells"].values()
+        for half in "AB"
+        if cell["type"] == "DP16KD" and cell["parameters"][f"REGMODE_{half}"] == "OUTREG"
+    }
 
 
 @pytest.mark.parametrize(("directory", "stall"), [(0.0, 0.0), (0.4, 0.4)], indirect=["directory"])

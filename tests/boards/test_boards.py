@@ -7,11 +7,13 @@ from gatewright import boards
 from gatewright.boards.limits import Cell, lowest
 from gatewright.compiler.errors import PlanError
 
-PLATFORMS = {"ulx3s-12f": ("ulx3s", "ULX3S_12F_Platform"),
-             "ulx3s-25f": ("ulx3s", "ULX3S_25F_Platform"),
-             "ulx3s-45f": ("ulx3s", "ULX3S_45F_Platform"),
-             "ulx3s-85f": ("ulx3s", "ULX3S_85F_Platform"),
-             "icebreaker": ("icebreaker", "ICEBreakerPlatform")}
+PLATFORMS = {
+    "ulx3s-12f": ("ulx3s", "ULX3S_12F_Platform"),
+    "ulx3s-25f": ("ulx3s", "ULX3S_25F_Platform"),
+    "ulx3s-45f": ("ulx3s", "ULX3S_45F_Platform"),
+    "ulx3s-85f": ("ulx3s", "ULX3S_85F_Platform"),
+    "icebreaker": ("icebreaker", "ICEBreakerPlatform"),
+}
 
 
 @pytest.mark.parametrize("board", boards.all_boards(), ids=lambda board: board.name)
@@ -21,10 +23,12 @@ def test_pins_are_those_of_amaranth_boards(board):
     platform = getattr(importlib.import_module(f"amaranth_boards.{module}"), name)
     resources = {(resource.name, resource.number): resource for resource in platform.resources}
     clock = resources[platform.default_clk, 0]
-    uart = {io.name: io.ios[0].names for io in resources["uart", 0].ios
-            if hasattr(io, "ios") and hasattr(io.ios[0], "names")}
-    leds = [resource.ios[0].names[0] for (kind, _), resource in resources.items()
-            if kind == "led"]
+    uart = {
+        io.name: io.ios[0].names
+        for io in resources["uart", 0].ios
+        if hasattr(io, "ios") and hasattr(io.ios[0], "names")
+    }
+    leds = [resource.ios[0].names[0] for (kind, _), resource in resources.items() if kind == "led"]
     assert clock.ios[0].names == [board.clock_pin]
     assert clock.clock.frequency == board.clock_mhz * 1e6
     assert uart["rx"] == [board.uart_rx]
@@ -49,13 +53,16 @@ def test_an_unknown_board_names_the_nearest():
     assert all(board.name in str(e.value) for board in boards.all_boards())
 
 
-@pytest.mark.parametrize(("family", "speed", "cells", "mhz"), [
-    ("ecp5", "6", [], 257),
-    ("ecp5", "8", [], 370),
-    ("ecp5", "8", [Cell("MULT18X18D", {"REG_PIPELINE_CLK": "NONE"})], 287),
-    ("ecp5", "8", [Cell("MULT18X18D", {"REG_PIPELINE_CLK": "CLK0"})], 370),
-    ("ice40", "", [], 185),
-    ("ice40", "", [Cell("SB_LUT4"), Cell("SB_MAC16")], 50),
-])
+@pytest.mark.parametrize(
+    ("family", "speed", "cells", "mhz"),
+    [
+        ("ecp5", "6", [], 257),
+        ("ecp5", "8", [], 370),
+        ("ecp5", "8", [Cell("MULT18X18D", {"REG_PIPELINE_CLK": "NONE"})], 287),
+        ("ecp5", "8", [Cell("MULT18X18D", {"REG_PIPELINE_CLK": "CLK0"})], 370),
+        ("ice40", "", [], 185),
+        ("ice40", "", [Cell("SB_LUT4"), Cell("SB_MAC16")], 50),
+    ],
+)
 def test_the_lowest_documented_limit_counts(family, speed, cells, mhz):
     assert lowest(family, speed, cells).mhz == mhz

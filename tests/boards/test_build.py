@@ -16,8 +16,16 @@ from gatewright.compiler.errors import DataError, FitError, TimingError, ToolErr
 from gatewright.hw import RegisterSlice
 from gatewright.hw.delay import delay, duplicate
 
-WIDTHS = {"s_axis_tdata": 8, "s_axis_tvalid": 1, "s_axis_tready": 1, "s_axis_tlast": 1,
-          "m_axis_tdata": 8, "m_axis_tvalid": 1, "m_axis_tready": 1, "m_axis_tlast": 1}
+WIDTHS = {
+    "s_axis_tdata": 8,
+    "s_axis_tvalid": 1,
+    "s_axis_tready": 1,
+    "s_axis_tlast": 1,
+    "m_axis_tdata": 8,
+    "m_axis_tvalid": 1,
+    "m_axis_tready": 1,
+    "m_axis_tlast": 1,
+}
 
 
 class AddOne(Elaboratable):
@@ -29,9 +37,11 @@ class AddOne(Elaboratable):
         port = self.ports
         m.d.comb += port["s_axis_tready"].eq(~port["m_axis_tvalid"] | port["m_axis_tready"])
         with m.If(port["s_axis_tready"]):
-            m.d.sync += [port["m_axis_tvalid"].eq(port["s_axis_tvalid"]),
-                         port["m_axis_tdata"].eq(port["s_axis_tdata"] + 1),
-                         port["m_axis_tlast"].eq(port["s_axis_tlast"])]
+            m.d.sync += [
+                port["m_axis_tvalid"].eq(port["s_axis_tvalid"]),
+                port["m_axis_tdata"].eq(port["s_axis_tdata"] + 1),
+                port["m_axis_tlast"].eq(port["s_axis_tlast"]),
+            ]
         return m
 
 
@@ -40,15 +50,18 @@ def directory(tmp_path):
     rtl = tmp_path / "out" / "rtl"
     rtl.mkdir(parents=True)
     design = AddOne()
-    (rtl / "accelerator.il").write_text(rtlil.convert(
-        design, name="accelerator", ports=list(design.ports.values()), emit_src=False))
-    (rtl / "interface.json").write_text(json.dumps(
-        {"beats_in": 16, "bits_in": 8, "beats_out": 16, "bits_out": 8}))
+    (rtl / "accelerator.il").write_text(
+        rtlil.convert(design, name="accelerator", ports=list(design.ports.values()), emit_src=False)
+    )
+    (rtl / "interface.json").write_text(
+        json.dumps({"beats_in": 16, "bits_in": 8, "beats_out": 16, "bits_out": 8})
+    )
     return tmp_path / "out"
 
 
-@pytest.mark.parametrize(("name", "mhz", "suffix"), [("icebreaker", 24, ".bin"),
-                                                     ("ulx3s-25f", 100, ".bit")])
+@pytest.mark.parametrize(
+    ("name", "mhz", "suffix"), [("icebreaker", 24, ".bin"), ("ulx3s-25f", 100, ".bit")]
+)
 def test_a_bitstream_is_built_and_then_kept(directory, name, mhz, suffix):
     stages = []
     result = build(directory, boards.get(name), mhz, progress=lambda *stage: stages.append(stage))
@@ -74,8 +87,9 @@ def test_a_frame_is_not_buffered_without_block_ram(directory, planned, brams, sy
     """By the plan's word; and where that is wrong, by the count."""
     board, stages = boards.get("icebreaker"), []
     board = replace(board, device=replace(board.device, bram=brams))
-    (directory / "rtl" / "interface.json").write_text(json.dumps(
-        {"beats_in": 2048, "bits_in": 8, "beats_out": 2048, "bits_out": 8}))
+    (directory / "rtl" / "interface.json").write_text(
+        json.dumps({"beats_in": 2048, "bits_in": 8, "beats_out": 2048, "bits_out": 8})
+    )
     (directory / "compile.json").write_text(json.dumps({"frame_buffer": planned}))
     result = build(directory, board, 24, progress=lambda *stage: stages.append(stage))
     assert not result.link.buffered
@@ -117,11 +131,16 @@ def test_every_seed_that_was_asked_for_is_tried(directory):
     assert result.fmax_mhz == max(result.seeds.values())
 
 
-@pytest.mark.parametrize(("stuck", "tried"), [
-    (1, [("1", "router1"), ("1001", "router1")]),
-    (2, [("1", "router1"), ("1001", "router1"), ("1", "router2")])])
-def test_a_router_without_end_is_given_other_places_and_then_given_up(stuck, tried, directory,
-                                                                     monkeypatch):
+@pytest.mark.parametrize(
+    ("stuck", "tried"),
+    [
+        (1, [("1", "router1"), ("1001", "router1")]),
+        (2, [("1", "router1"), ("1001", "router1"), ("1", "router2")]),
+    ],
+)
+def test_a_router_without_end_is_given_other_places_and_then_given_up(
+    stuck, tried, directory, monkeypatch
+):
     used = []
 
     def run(tool, args, cwd, log, **options):

@@ -13,21 +13,30 @@ BITS = 4
 
 def lut(inputs, z, init):
     pins = dict(zip("ABCD", [[bit] for bit in [*inputs, "0", "0", "0"]], strict=False))
-    return {"type": "LUT4", "parameters": {"INIT": f"{init:016b}"}, "attributes": {},
-            "port_directions": dict.fromkeys(pins, "input") | {"Z": "output"},
-            "connections": pins | {"Z": [z]}}
+    return {
+        "type": "LUT4",
+        "parameters": {"INIT": f"{init:016b}"},
+        "attributes": {},
+        "port_directions": dict.fromkeys(pins, "input") | {"Z": "output"},
+        "connections": pins | {"Z": [z]},
+    }
 
 
 def carry(pairs, invert, cin, cout, sums):
     """Two bits of an adder, or of a subtracter."""
     pins = {"CIN": [cin]} | {
-        f"{pin}{half}": [bit] for half, (a, b) in enumerate(pairs)
-        for pin, bit in zip("ABCD", (a, b, invert, "1"), strict=True)}
+        f"{pin}{half}": [bit]
+        for half, (a, b) in enumerate(pairs)
+        for pin, bit in zip("ABCD", (a, b, invert, "1"), strict=True)
+    }
     outputs = {"COUT": [cout], "S0": [sums[0]], "S1": [sums[1]]}
-    return {"type": "CCU2C", "attributes": {},
-            "parameters": {"INIT0": ADDER, "INIT1": ADDER, "INJECT1_0": "NO", "INJECT1_1": "NO"},
-            "port_directions": dict.fromkeys(pins, "input") | dict.fromkeys(outputs, "output"),
-            "connections": pins | outputs}
+    return {
+        "type": "CCU2C",
+        "attributes": {},
+        "parameters": {"INIT0": ADDER, "INIT1": ADDER, "INJECT1_0": "NO", "INJECT1_1": "NO"},
+        "port_directions": dict.fromkeys(pins, "input") | dict.fromkeys(outputs, "output"),
+        "connections": pins | outputs,
+    }
 
 
 def adder(rng, invert="0", pins="B", shared=False):
@@ -41,8 +50,9 @@ def adder(rng, invert="0", pins="B", shared=False):
         if pin not in pins:
             return rng.choice(inputs)
         if shared and cells and rng.random() < 0.5:
-            return rng.choice([cell["connections"]["Z"][0] for cell in cells.values()
-                               if cell["type"] == "LUT4"])
+            return rng.choice(
+                [cell["connections"]["Z"][0] for cell in cells.values() if cell["type"] == "LUT4"]
+            )
         z = next(nets)
         some = rng.sample([*inputs, "0", "1"], rng.randint(1, 4))
         cells[f"gate_{z}"] = lut(some, z, rng.getrandbits(16))
@@ -52,12 +62,20 @@ def adder(rng, invert="0", pins="B", shared=False):
     for n in range(0, BITS, 2):
         pairs = [(addend("A"), addend("B")) for _ in range(2)]
         following = next(nets)
-        cells[f"carry_{n}"] = carry(pairs, invert, link, following, sums[n:n + 2])
+        cells[f"carry_{n}"] = carry(pairs, invert, link, following, sums[n : n + 2])
         link = following
-    return {"modules": {"top": {
-        "ports": {"i": {"direction": "input", "bits": inputs},
-                  "o": {"direction": "output", "bits": [*sums, link]}},
-        "cells": cells, "netnames": {}}}}
+    return {
+        "modules": {
+            "top": {
+                "ports": {
+                    "i": {"direction": "input", "bits": inputs},
+                    "o": {"direction": "output", "bits": [*sums, link]},
+                },
+                "cells": cells,
+                "netnames": {},
+            }
+        }
+    }
 
 
 def outputs(netlist, values):
@@ -90,15 +108,18 @@ def absorbed(netlist):
     before = copy.deepcopy(netlist)
     after, count = absorb(netlist)
     assert netlist == before
-    gates = [sum(cell["type"] == "LUT4" for cell in n["modules"]["top"]["cells"].values())
-             for n in (before, after)]
+    gates = [
+        sum(cell["type"] == "LUT4" for cell in n["modules"]["top"]["cells"].values())
+        for n in (before, after)
+    ]
     assert gates[0] - gates[1] == count
     return after, count
 
 
 @pytest.mark.parametrize("seed", range(60))
-@pytest.mark.parametrize(("invert", "pins"), [("0", "A"), ("0", "B"), ("0", "AB"), ("1", "B"),
-                                              ("1", "AB"), ("1", "A")])
+@pytest.mark.parametrize(
+    ("invert", "pins"), [("0", "A"), ("0", "B"), ("0", "AB"), ("1", "B"), ("1", "AB"), ("1", "A")]
+)
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
 def test_the_sums_stay_what_they_were(seed, invert, pins, shared):
     rng = random.Random(f"{seed} {invert} {pins}")
@@ -113,9 +134,18 @@ def masked():
     """Two bits whose second addend is ``x & mask``."""
     cells = {f"mask_{n}": lut((2, 3 + n), 20 + n, 0x8888) for n in range(2)}
     cells["carry"] = carry([(7, 20), (8, 21)], "0", "0", 30, (100, 101))
-    return {"modules": {"top": {"ports": {"i": {"direction": "input", "bits": list(range(2, 9))},
-                                          "o": {"direction": "output", "bits": [100, 101, 30]}},
-                                "cells": cells, "netnames": {}}}}
+    return {
+        "modules": {
+            "top": {
+                "ports": {
+                    "i": {"direction": "input", "bits": list(range(2, 9))},
+                    "o": {"direction": "output", "bits": [100, 101, 30]},
+                },
+                "cells": cells,
+                "netnames": {},
+            }
+        }
+    }
 
 
 def test_a_mask_costs_no_gate():
@@ -136,8 +166,10 @@ def test_a_gate_that_others_read_stays():
     assert absorbed(netlist)[1] == 1
 
 
-@pytest.mark.parametrize(("gate", "table", "moves"), [
-    ("a choice", 0xCACA, True), ("of four inputs", 0xCAC0, False), ("a parity", 0x9696, False)])
+@pytest.mark.parametrize(
+    ("gate", "table", "moves"),
+    [("a choice", 0xCACA, True), ("of four inputs", 0xCAC0, False), ("a parity", 0x9696, False)],
+)
 def test_a_gate_of_three_inputs_moves_if_it_is_0_while_two_of_them_are(gate, table, moves):
     netlist = masked()
     inputs = (2, 3, 4, 5) if gate == "of four inputs" else (2, 3, 4)
@@ -145,8 +177,9 @@ def test_a_gate_of_three_inputs_moves_if_it_is_0_while_two_of_them_are(gate, tab
     assert absorbed(netlist)[1] == 1 + moves
 
 
-@pytest.mark.parametrize(("beside", "moves"), [("an input of the gate", True),
-                                               ("a fifth input", False)])
+@pytest.mark.parametrize(
+    ("beside", "moves"), [("an input of the gate", True), ("a fifth input", False)]
+)
 def test_a_gate_of_several_addends_moves_if_all_can_take_it(beside, moves):
     netlist = masked()
     cells = netlist["modules"]["top"]["cells"]

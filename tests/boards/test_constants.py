@@ -10,9 +10,13 @@ CONSTANTS = {"CE0": "1", "RST0": "0", "SIGNEDA": "1", "SIGNEDB": "1", "SOURCEA":
 
 def multiplier(site=None, **pins):
     pins = {"A0": 2, "A1": "0", "CLK0": 3, **CONSTANTS, **pins}
-    return {"type": "MULT18X18D", "parameters": {}, "attributes": {"BEL": site} if site else {},
-            "port_directions": dict.fromkeys(pins, "input") | {"P0": "output"},
-            "connections": {pin: [bit] for pin, bit in pins.items()} | {"P0": [50]}}
+    return {
+        "type": "MULT18X18D",
+        "parameters": {},
+        "attributes": {"BEL": site} if site else {},
+        "port_directions": dict.fromkeys(pins, "input") | {"P0": "output"},
+        "connections": {pin: [bit] for pin, bit in pins.items()} | {"P0": [50]},
+    }
 
 
 def localized(**cells):
@@ -22,8 +26,11 @@ def localized(**cells):
     after, made = localize(netlist)
     assert netlist == before
     result = after["modules"]["top"]["cells"]
-    luts = {cell["connections"]["Z"][0]: cell["parameters"]["INIT"]
-            for name, cell in result.items() if name not in cells}
+    luts = {
+        cell["connections"]["Z"][0]: cell["parameters"]["INIT"]
+        for name, cell in result.items()
+        if name not in cells
+    }
     assert len(luts) == made
     assert not [name for name in result if " " in name], "yosys reads the netlist again"
     return result, luts
@@ -40,14 +47,17 @@ def test_operands_clocks_and_wires_stay():
     after, _ = localized(m=multiplier(CE0=40))
     was = multiplier(CE0=40)["connections"]
     assert {pin: after["m"]["connections"][pin] for pin in ("A0", "A1", "CLK0", "CE0", "P0")} == {
-        pin: was[pin] for pin in ("A0", "A1", "CLK0", "CE0", "P0")}
+        pin: was[pin] for pin in ("A0", "A1", "CLK0", "CE0", "P0")
+    }
 
 
 def test_neighbours_share_and_others_do_not():
     columns = [4, 5, 8, 9, 13, 14, 17, 18]
     # rows are farther apart than columns, and numbers are no words: X13 comes after X4
-    cells = {f"m{n}": multiplier(f"X{x}/Y{y}/MULT18_0")
-             for n, (y, x) in enumerate((y, x) for y in (10, 34) for x in columns)}
+    cells = {
+        f"m{n}": multiplier(f"X{x}/Y{y}/MULT18_0")
+        for n, (y, x) in enumerate((y, x) for y in (10, 34) for x in columns)
+    }
     after, luts = localized(**cells)
     resets = [after[name]["connections"]["RST0"][0] for name in cells]
     assert len(luts) == 8

@@ -7,8 +7,16 @@ from gatewright.boards.link import LinkConfig
 from gatewright.boards.protocol import Fault
 from gatewright.compiler.errors import DataError
 
-CONFIG = LinkConfig(beats_in=4, bits_in=20, beats_out=2, bits_out=8, clock_hz=25_000_000,
-                    baud=1_000_000, design_id=0xABCDEF, pause_seconds=0.01)
+CONFIG = LinkConfig(
+    beats_in=4,
+    bits_in=20,
+    beats_out=2,
+    bits_out=8,
+    clock_hz=25_000_000,
+    baud=1_000_000,
+    design_id=0xABCDEF,
+    pause_seconds=0.01,
+)
 FRAME = [0, 1, 0xFFFFF, 0x12345]
 
 
@@ -26,6 +34,7 @@ def flip(index):
         if len(data) > 2:
             changed[index] ^= 1
         return bytes(changed)
+
     return spoil
 
 
@@ -39,11 +48,14 @@ def test_a_ping_finds_the_design():
     assert host().ping() is Fault.NONE
 
 
-@pytest.mark.parametrize(("beats", "message"), [
-    (FRAME[1:], "a frame has 4 beats, not 3"),
-    ([0, 0, 1 << 20, 0], "beat 2 is 1048576, which is no unsigned number of 20 bits"),
-    ([0, -1, 0, 0], "beat 1 is -1"),
-])
+@pytest.mark.parametrize(
+    ("beats", "message"),
+    [
+        (FRAME[1:], "a frame has 4 beats, not 3"),
+        ([0, 0, 1 << 20, 0], "beat 2 is 1048576, which is no unsigned number of 20 bits"),
+        ([0, -1, 0, 0], "beat 1 is -1"),
+    ],
+)
 def test_a_frame_of_the_wrong_shape_is_refused(beats, message):
     with pytest.raises(DataError, match=message):
         host().run(beats)
@@ -76,8 +88,10 @@ def test_a_damaged_request_is_reported():
 
 
 def test_a_frame_runs_through_a_terminal():
-    with PtyBoard(BoardModel(CONFIG, compute, cycles=5)) as board, \
-            Host(open_port(board.port, CONFIG.baud), CONFIG) as driver:
+    with (
+        PtyBoard(BoardModel(CONFIG, compute, cycles=5)) as board,
+        Host(open_port(board.port, CONFIG.baud), CONFIG) as driver,
+    ):
         assert driver.ping() is Fault.NONE
         for frame in (FRAME, FRAME[::-1], [9, 9, 9, 9]):
             assert list(driver.run(frame).beats) == compute(frame)

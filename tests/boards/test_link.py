@@ -33,11 +33,14 @@ PAUSE = 40 * BIT * 10
 # The bytes' clock and the accelerator's: one for both, or two that have nothing in common.
 ONE = {"clock_hz": CLOCK_HZ}
 TWO = {"clock_hz": 61_370_000, "link_hz": CLOCK_HZ}
-RATIOS = [{"clock_hz": hz, "link_hz": CLOCK_HZ}
-          for hz in (14_300_000, 100_000_000, 181_300_000, 250_000_000)]
+RATIOS = [
+    {"clock_hz": hz, "link_hz": CLOCK_HZ}
+    for hz in (14_300_000, 100_000_000, 181_300_000, 250_000_000)
+]
 clocks = pytest.mark.parametrize("clocks", [ONE, TWO], ids=["one clock", "two clocks"])
-ratios = pytest.mark.parametrize("clocks", [ONE, *RATIOS],
-                                 ids=lambda clocks: f"{clocks['clock_hz'] / 1e6:g} MHz")
+ratios = pytest.mark.parametrize(
+    "clocks", [ONE, *RATIOS], ids=lambda clocks: f"{clocks['clock_hz'] / 1e6:g} MHz"
+)
 
 
 class AddOne(wiring.Component):
@@ -45,8 +48,13 @@ class AddOne(wiring.Component):
 
     def __init__(self, config, *, period=1, deaf=False):
         self.config, self.period, self.deaf = config, period, deaf
-        super().__init__({"s_axis": In(axis(config.bytes_in)),
-                          "m_axis": Out(axis(config.bytes_out)), "clear": In(1)})
+        super().__init__(
+            {
+                "s_axis": In(axis(config.bytes_in)),
+                "m_axis": Out(axis(config.bytes_out)),
+                "clear": In(1),
+            }
+        )
 
     def elaborate(self, platform):
         m = Module()
@@ -58,17 +66,26 @@ class AddOne(wiring.Component):
         with m.If(self.m_axis.ready):
             m.d.sync += self.m_axis.valid.eq(0)
         with m.If(taken):
-            m.d.sync += [self.m_axis.payload.data.eq(self.s_axis.payload.data + 1),
-                         self.m_axis.payload.last.eq(self.s_axis.payload.last),
-                         self.m_axis.valid.eq(0 if self.deaf else 1),
-                         wait.eq(self.period - 1)]
+            m.d.sync += [
+                self.m_axis.payload.data.eq(self.s_axis.payload.data + 1),
+                self.m_axis.payload.last.eq(self.s_axis.payload.last),
+                self.m_axis.valid.eq(0 if self.deaf else 1),
+                wait.eq(self.period - 1),
+            ]
         return m
 
 
 def config(**changes):
-    given = {"beats_in": 5, "bits_in": 12, "beats_out": 5, "bits_out": 12, "clock_hz": CLOCK_HZ,
-             "baud": BAUD, "design_id": 0x1122334455667788,
-             "pause_seconds": 12 * 10 * BIT / CLOCK_HZ}
+    given = {
+        "beats_in": 5,
+        "bits_in": 12,
+        "beats_out": 5,
+        "bits_out": 12,
+        "clock_hz": CLOCK_HZ,
+        "baud": BAUD,
+        "design_id": 0x1122334455667788,
+        "pause_seconds": 12 * 10 * BIT / CLOCK_HZ,
+    }
     return LinkConfig(**{**given, **changes})
 
 
@@ -198,14 +215,13 @@ def test_frames_come_back_computed(bits, buffered, clocks):
     talk = [part for request in requests for part in (request, answer_time(cfg))]
     heard = rtl(cfg, talk)
     size = cfg.reply_bytes
-    replies = [heard[start:start + size] for start in range(0, len(heard), size)]
+    replies = [heard[start : start + size] for start in range(0, len(heard), size)]
     assert len(replies) == len(frames)
     for frame, reply in zip(frames, replies, strict=True):
         wrap = 1 << 8 * cfg.bytes_out
-        expected = b"".join(((beat + 1) % wrap).to_bytes(cfg.bytes_out, "little")
-                            for beat in frame)
+        expected = b"".join(((beat + 1) % wrap).to_bytes(cfg.bytes_out, "little") for beat in frame)
         assert reply[:2] == bytes((SYNC, FRAME))
-        assert reply[2:2 + len(expected)] == expected
+        assert reply[2 : 2 + len(expected)] == expected
         assert reply[-3] == 0
         assert reply[-2:] == checksum(reply[2:-2])
 
@@ -254,8 +270,9 @@ def test_a_damaged_frame_is_reported(clocks):
 def test_a_frame_that_stops_short_is_given_up_and_the_next_one_works(clocks):
     cfg = config(**clocks)
     request = frame_request(cfg, range(5))
-    heard = rtl(cfg, [request[:6], PAUSE, ping_request(), answer_time(cfg), request,
-                      answer_time(cfg)])
+    heard = rtl(
+        cfg, [request[:6], PAUSE, ping_request(), answer_time(cfg), request, answer_time(cfg)]
+    )
     board = BoardModel(cfg, None)
     board.fault = Fault.PAUSE
     ping = board.feed(ping_request())

@@ -36,14 +36,21 @@ def test_the_clock_is_never_more_than_half_a_percent_too_fast(name, target):
     assert choose(boards.get(name), target).output_mhz <= target * 1.005
 
 
-@pytest.mark.parametrize(("name", "target", "expected"), [
-    ("ulx3s-85f", 25, 25), ("ulx3s-85f", 100, 100), ("ulx3s-85f", 150, 150),
-    ("ulx3s-85f", 400, 400), ("icebreaker", 12, 12), ("icebreaker", 24, 24),
-    ("icebreaker", 48, 48),
-    ("ulx3s-85f", 231, 231.25),       # 0.11 % above
-    ("icebreaker", 20, 19.875),       # 20.25 would be 1.25 % above
-    ("icebreaker", 15, 12),           # below the PLL's range
-])
+@pytest.mark.parametrize(
+    ("name", "target", "expected"),
+    [
+        ("ulx3s-85f", 25, 25),
+        ("ulx3s-85f", 100, 100),
+        ("ulx3s-85f", 150, 150),
+        ("ulx3s-85f", 400, 400),
+        ("icebreaker", 12, 12),
+        ("icebreaker", 24, 24),
+        ("icebreaker", 48, 48),
+        ("ulx3s-85f", 231, 231.25),  # 0.11 % above
+        ("icebreaker", 20, 19.875),  # 20.25 would be 1.25 % above
+        ("icebreaker", 15, 12),  # below the PLL's range
+    ],
+)
 def test_the_nearest_clock_is_found(name, target, expected):
     assert choose(boards.get(name), target).output_mhz == pytest.approx(expected, rel=1e-9)
 

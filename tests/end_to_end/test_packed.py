@@ -19,14 +19,18 @@ def frames(samples):
 @pytest.fixture(scope="module", params=[3, 5])
 def compiled(request, floats, frames, tmp_path_factory):
     out = tmp_path_factory.mktemp("packed") / "out"
-    return compile_model(floats, out, BOARD.device, BOARD.name, samples=frames,
-                         weight_bits=request.param)
+    return compile_model(
+        floats, out, BOARD.device, BOARD.name, samples=frames, weight_bits=request.param
+    )
 
 
 def test_blocks_give_two_products_each(compiled):
     network = compiled.network
-    convolutions = [network.designs[stage.name] for stage in compiled.plan.stages
-                    if isinstance(network.op(stage), ir.Conv)]
+    convolutions = [
+        network.designs[stage.name]
+        for stage in compiled.plan.stages
+        if isinstance(network.op(stage), ir.Conv)
+    ]
     packed = [design for design in convolutions if design.products_per_block == 2]
     assert packed
     assert network.resources.dsp < network.multipliers

@@ -27,25 +27,33 @@ class File:
         return output
 
     def pair(self, tensor, scale, zero=0):
-        parts = [self.constant(f"{tensor}_scale", np.float32(scale)),
-                 self.constant(f"{tensor}_zero", np.int8(zero))]
+        parts = [
+            self.constant(f"{tensor}_scale", np.float32(scale)),
+            self.constant(f"{tensor}_zero", np.int8(zero)),
+        ]
         self.node("QuantizeLinear", [tensor, *parts], f"{tensor}_q")
         return self.node("DequantizeLinear", [f"{tensor}_q", *parts], f"{tensor}_dq")
 
     def weight(self, name, *shape):
-        parts = [self.constant(f"{name}_int", RNG.integers(-127, 128, shape).astype(np.int8)),
-                 self.constant(f"{name}_scale", np.float32(0.01)),
-                 self.constant(f"{name}_zero", np.int8(0))]
+        parts = [
+            self.constant(f"{name}_int", RNG.integers(-127, 128, shape).astype(np.int8)),
+            self.constant(f"{name}_scale", np.float32(0.01)),
+            self.constant(f"{name}_zero", np.int8(0)),
+        ]
         return self.node("DequantizeLinear", parts, name)
 
     def save(self, path, source, output):
         graph = helper.make_graph(
-            self.nodes, "foreign",
+            self.nodes,
+            "foreign",
             [helper.make_tensor_value_info("x", TensorProto.FLOAT, [self.batch, *source])],
             [helper.make_tensor_value_info(output, TensorProto.FLOAT, [self.batch, 4])],
-            self.constants)
-        onnx.save(helper.make_model(graph, ir_version=8,
-                                    opset_imports=[helper.make_opsetid("", 13)]), path)
+            self.constants,
+        )
+        onnx.save(
+            helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]),
+            path,
+        )
 
 
 def foreign(path, batch, nhwc):
@@ -107,12 +115,17 @@ def test_a_fixed_batch_is_kept_and_found_out(tmp_path):
 
 
 def test_a_batch_that_only_looks_free_is_found_out(tmp_path):
-    model = helper.make_model(helper.make_graph(
-        [helper.make_node("Reshape", ["x", "shape"], ["y"])], "fixed inside",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 3])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.array([1, 6]), "shape")]), ir_version=8,
-        opset_imports=[helper.make_opsetid("", 13)])
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+            "fixed inside",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 3])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.array([1, 6]), "shape")],
+        ),
+        ir_version=8,
+        opset_imports=[helper.make_opsetid("", 13)],
+    )
     runtime = Runtime(model)
     x = RNG.normal(size=(3, 2, 3)).astype(np.float32)
     assert not runtime.takes_batches(x)
@@ -120,10 +133,14 @@ def test_a_batch_that_only_looks_free_is_found_out(tmp_path):
 
 
 def test_what_the_runtime_can_not_load_is_refused(tmp_path):
-    model = helper.make_model(helper.make_graph(
-        [helper.make_node("Nonsense", ["x"], ["y"])], "odd",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])]))
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Nonsense", ["x"], ["y"])],
+            "odd",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+        )
+    )
     onnx.save(model, tmp_path / "odd.onnx")
     with pytest.raises(DataError, match=r"odd\.onnx: ONNX Runtime .* can not load it"):
         Runtime(tmp_path / "odd.onnx")

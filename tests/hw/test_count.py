@@ -50,8 +50,17 @@ class Shares(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.free.eq(room(m, self.size, self.share, self.returned, self.taken,
-                                      apart=self.apart, late=self.late))
+        m.d.comb += self.free.eq(
+            room(
+                m,
+                self.size,
+                self.share,
+                self.returned,
+                self.taken,
+                apart=self.apart,
+                late=self.late,
+            )
+        )
         return m
 
 

@@ -83,8 +83,10 @@ def test_an_inlets_words_come_two_cycles_after_they_were_taken(width, depth):
 
 
 @pytest.mark.parametrize("taken", [1.0, 0.5])
-@pytest.mark.parametrize(("width", "depth", "family"), [
-    (8, 16, "generic"), (8, 144, "generic"), (8, 64, "ecp5"), (50, 65, "ecp5"), (8, 144, "ecp5")])
+@pytest.mark.parametrize(
+    ("width", "depth", "family"),
+    [(8, 16, "generic"), (8, 144, "generic"), (8, 64, "ecp5"), (50, 65, "ecp5"), (8, 144, "ecp5")],
+)
 def test_a_queue_is_full_and_empty_and_keeps_the_order(width, depth, family, taken):
     dut, rng = Queue(width, depth, family), random.Random(depth)
     words = [rng.getrandbits(width) for _ in range(5 * depth)]
@@ -174,11 +176,20 @@ def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
     m.submodules.dut = dut = RegisterSlice(14, signed(8), "ecp5")
     i, o = Signal(width), Signal(width)
     i_valid, i_ready, o_valid, o_ready = Signal(), Signal(), Signal(), Signal()
-    m.d.comb += [dut.i.payload.as_value().eq(i), dut.i.valid.eq(i_valid), i_ready.eq(dut.i.ready),
-                 o.eq(dut.o.payload.as_value()), o_valid.eq(dut.o.valid), dut.o.ready.eq(o_ready)]
+    m.d.comb += [
+        dut.i.payload.as_value().eq(i),
+        dut.i.valid.eq(i_valid),
+        i_ready.eq(dut.i.ready),
+        o.eq(dut.o.payload.as_value()),
+        o_valid.eq(dut.o.valid),
+        dut.o.ready.eq(o_ready),
+    ]
     il = tmp_path / "slice.il"
-    il.write_text(rtlil.convert(m, name="top", ports=[i, i_valid, i_ready, o, o_valid, o_ready],
-                                emit_src=False))
+    il.write_text(
+        rtlil.convert(
+            m, name="top", ports=[i, i_valid, i_ready, o, o_valid, o_ready], emit_src=False
+        )
+    )
     counts = synthesize([il], "ecp5", tmp_path, "top")
     cells = json.loads((tmp_path / "netlist.json").read_text())["modules"]["top"]["cells"].values()
     luts = [cell["connections"] for cell in cells if cell["type"] == "LUT4"]

@@ -23,8 +23,9 @@ class Nest(Elaboratable):
         m = Module()
         loops = Loops(m, self.go, {f"loop{n}": limit for n, limit in enumerate(self.limits)})
         for n, signals in enumerate(self.found):
-            for signal, what in zip(signals, (loops.count, loops.last, loops.nearly, loops.ends),
-                                    strict=True):
+            for signal, what in zip(
+                signals, (loops.count, loops.last, loops.nearly, loops.ends), strict=True
+            ):
                 m.d.comb += signal.eq(what[f"loop{n}"])
         return m
 
@@ -42,8 +43,12 @@ def test_a_nest_walks_as_nested_loops_do(limits, often):
             for n, (count, limit) in enumerate(zip(counts, limits, strict=True)):
                 last = [c == most - 1 for c, most in zip(counts, limits, strict=True)]
                 found = [ctx.get(signal) for signal in dut.found[n]]
-                assert found == [count, last[n], limit == 1 or count == limit - 2,
-                                 all(last[:n + 1])]
+                assert found == [
+                    count,
+                    last[n],
+                    limit == 1 or count == limit - 2,
+                    all(last[: n + 1]),
+                ]
             go = rng.random() < often
             ctx.set(dut.go, go)
             await ctx.tick()

@@ -60,9 +60,11 @@ def golden(pairs):
     return [x * w for x, w in pairs]
 
 
-KINDS = [pytest.param(SoftMultiplier, id="soft"), pytest.param(Multiplier, id="generic"),
-         *(pytest.param(partial(SoftMultiplier, adders=n), id=f"soft, {n} adders")
-           for n in (2, 3, 9))]
+KINDS = [
+    pytest.param(SoftMultiplier, id="soft"),
+    pytest.param(Multiplier, id="generic"),
+    *(pytest.param(partial(SoftMultiplier, adders=n), id=f"soft, {n} adders") for n in (2, 3, 9)),
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

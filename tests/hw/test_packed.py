@@ -47,8 +47,9 @@ def weights_of(config, values=None):
 
 def extremes(config):
     most = config.most
-    return sorted({value for value in (-most, 1 - most, -1, 0, 1, most - 1, most)
-                   if abs(value) <= most})
+    return sorted(
+        {value for value in (-most, 1 - most, -1, 0, 1, most - 1, most) if abs(value) <= most}
+    )
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -58,9 +59,16 @@ def test_how_many_products_a_block_gives(name):
     assert config_of(name).shift == shift
 
 
-@pytest.mark.parametrize(("x", "most"), [
-    (signed(8), 16), (unsigned(8), 16), (signed(7), 32), (signed(8), 128), (signed(18), 1),
-])
+@pytest.mark.parametrize(
+    ("x", "most"),
+    [
+        (signed(8), 16),
+        (unsigned(8), 16),
+        (signed(7), 32),
+        (signed(8), 128),
+        (signed(18), 1),
+    ],
+)
 def test_weights_too_wide_to_pack(x, most):
     assert packed_products(ECP5, x, most) == 1
 
@@ -78,8 +86,10 @@ def test_every_product_can_be_told_apart(name):
     shift, low, high = config.shift, -(1 << (config.w.width - 1)), 1 << (config.w.width - 1)
     assert ((low <= digits) & (digits < high)).all()
     operand = sum(w << (n * shift) for n, w in enumerate(weights))
-    bits = sum((d % (1 << shift) if n < config.products - 1 else d) << (n * shift)
-               for n, d in enumerate(digits))
+    bits = sum(
+        (d % (1 << shift) if n < config.products - 1 else d) << (n * shift)
+        for n, d in enumerate(digits)
+    )
     assert_array_equal(bits, operand)
     assert np.abs(operand).max() < 1 << 17
     for x in everything(config.x):
@@ -181,8 +191,9 @@ def test_the_ecp5_block_agrees_over_all_corner_values(tmp_path):
         for x in corners(config.x):
             words += [(x % (1 << 18), int(word)) for word in words_of(config, borrow(weights))]
             wanted += [(config, tuple(w * x % (1 << PRODUCT.width))) for w in weights.T]
-    found = in_verilog([(PackedMultiplier, config) for config in configs], MODELS, words, tmp_path,
-                       PackedProducts)
+    found = in_verilog(
+        [(PackedMultiplier, config) for config in configs], MODELS, words, tmp_path, PackedProducts
+    )
     at = 0
     for config in configs:
         rows = [n for n, (kind, _) in enumerate(wanted) if kind is config]

@@ -135,9 +135,7 @@ def test_large_tables_are_there_in_time(entries, spacing):
 def test_the_ends_of_every_range(spacing):
     """The widest product and offset, of either sign, through all digits."""
     offset = [(1 << 35) - 1, -(1 << 35), 0, -(1 << 35)]
-    c = replace(
-        config([(1 << 13) - 1] * 4, offset, Rounding(29, None, -128, 127)), spacing=spacing
-    )
+    c = replace(config([(1 << 13) - 1] * 4, offset, Rounding(29, None, -128, 127)), spacing=spacing)
     beats = [[acc] for acc in (-(1 << 19), (1 << 19) - 1, -1, 0) for _ in range(4)]
     assert_array_equal(rtl(c, beats), golden(c, beats))
 

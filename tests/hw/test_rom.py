@@ -212,9 +212,14 @@ def _after_block_rams(cells):
             if cell["port_directions"][port] == "input":
                 for bit in bits:
                     takers[bit].add((cell["type"], port))
-    outputs = [bit for cell in cells if _is_block_ram(cell)
-               for port, bits in cell["connections"].items()
-               if cell["port_directions"][port] == "output" for bit in bits]
+    outputs = [
+        bit
+        for cell in cells
+        if _is_block_ram(cell)
+        for port, bits in cell["connections"].items()
+        if cell["port_directions"][port] == "output"
+        for bit in bits
+    ]
     return {taker for bit in outputs for taker in takers[bit]}
 
 

@@ -75,8 +75,9 @@ CASES = {
     "packed by three": array(3, 6, 2, lanes=3, turns=2, x=signed(4), w=signed(4), w_most=7),
     "packed by three, two left": array(2, 5, 1, x=unsigned(4), w=signed(3), w_most=3, turns=3),
     "packed by three, lanes of two": array(2, 4, 2, lanes=2, x=signed(4), w=signed(4), w_most=7),
-    "narrow, in columns of their own": array(2, 4, 2, lanes=2, w=signed(5), w_most=15,
-                                             shared=False),
+    "narrow, in columns of their own": array(
+        2, 4, 2, lanes=2, w=signed(5), w_most=15, shared=False
+    ),
 }
 PACKED = [name for name in CASES if name.startswith("packed")]
 
@@ -96,9 +97,7 @@ def rtl(c, weights, reductions, gap=0.0, seed=0):
     """Results [reductions, pe]; checks when they leave."""
     words = reductions.reshape(len(reductions), c.folds, -1)
     out, ends, _ = flow(SystolicArray(c, weights), words, gap=gap, seed=seed)
-    expected = [
-        end + c.latency + group * c.spacing for end in ends for group in range(c.groups)
-    ]
+    expected = [end + c.latency + group * c.spacing for end in ends for group in range(c.groups)]
     assert [cycle for cycle, _ in out] == expected
     return np.array([elements for _, elements in out]).reshape(len(reductions), c.pe)
 
@@ -269,14 +268,16 @@ def test_narrow_weights_share_blocks(name):
 
 
 @pytest.mark.parametrize(
-    ("simd", "pe", "lanes", "hard"), [(16, 4, 1, 64), (25, 2, 2, 50), (25, 8, 8, 156)])
+    ("simd", "pe", "lanes", "hard"), [(16, 4, 1, 64), (25, 2, 2, 50), (25, 8, 8, 156)]
+)
 def test_an_operand_reaches_all_blocks_that_take_it_at_once(simd, pe, lanes, hard):
     c = array(simd, pe, pe, lanes=lanes, hard=hard, family="ecp5")
     at = {place: n for n, places in enumerate(c.places()[0]) for place in places}
     assert len(at) == hard
     for row, first in product(range(simd), range(0, pe, lanes)):
-        together = [at[row, column] for column in range(first, first + lanes)
-                    if (row, column) in at]
+        together = [
+            at[row, column] for column in range(first, first + lanes) if (row, column) in at
+        ]
         assert max(together) - min(together) <= REACH
 
 

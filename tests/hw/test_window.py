@@ -110,6 +110,7 @@ CASES = {
     "one row of padding": window(3, 3, 1, (1, 1), pads=(0, 1, 1, 0)),
 }
 
+
 def golden(c, frames):
     """Words [reads, elements] of every reduction, in order; None where no weight looks."""
     order = c.order()
@@ -149,8 +150,9 @@ class _Pace(_Pauses):
 def rtl(c, frames, stall=0.0, seed=0, pace=None):
     """Words (cycle, first, last, elements) that come out, and the cycles of ``start``."""
     dut = SlidingWindow(c)
-    source = _Source(port(dut.i), beats_of(frames, c.chunk),
-                     pace or _Pauses(stall, f"source {seed}"))
+    source = _Source(
+        port(dut.i), beats_of(frames, c.chunk), pace or _Pauses(stall, f"source {seed}")
+    )
     pauses = _Pauses(stall, f"grant {seed}")
     wanted = len(frames) * c.cycles()
     out, starts = [], []
@@ -209,8 +211,9 @@ TIGHT = {
     "five by five": window(10, 10, 2, (5, 5), chunk=1, pads=(2, 2, 2, 2)),
     "dilation": window(10, 10, 2, (3, 3), chunk=1, dilation=(2, 2), pads=(2, 2, 2, 2)),
     "groups": window(8, 8, 6, (3, 3), chunk=1, pads=SAME, groups=3),
-    "rows at once": window(12, 12, 4, (3, 3), chunk=1, stride=(2, 2), pads=(0, 0, 1, 1),
-                           parallel=(3, 1), passes=4),
+    "rows at once": window(
+        12, 12, 4, (3, 3), chunk=1, stride=(2, 2), pads=(0, 0, 1, 1), parallel=(3, 1), passes=4
+    ),
     "the whole map": window(6, 6, 8, (6, 6), chunk=1, stride=(6, 6)),
 }
 

@@ -115,10 +115,7 @@ def random_plan(graph, device, rng):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_larger_device_is_not_slower(name):
     graph = graph_of(name)
-    assert (
-        planned(graph, ECP5, Goal("fps")).interval
-        <= planned(graph, TINY, Goal("fps")).interval
-    )
+    assert planned(graph, ECP5, Goal("fps")).interval <= planned(graph, TINY, Goal("fps")).interval
 
 
 def less_and_less_block_ram(graph, device):
@@ -146,8 +143,11 @@ def test_block_ram_is_saved_where_nothing_fits_otherwise():
     assert not saves[0]
     assert saves[-1]
     assert saves == sorted(saves)
-    arrays = [shape.array for shape in found[-1].designs.values()
-              if isinstance(shape, ConvDesign) and shape.array.in_memory]
+    arrays = [
+        shape.array
+        for shape in found[-1].designs.values()
+        if isinstance(shape, ConvDesign) and shape.array.in_memory
+    ]
     filled = sum(array.memory_bits for array in arrays)
     assert filled > 0.9 * ECP5.bram_bits * sum(array.resources().bram for array in arrays)
 
@@ -210,17 +210,30 @@ def small(name):
 def every_network(graph, device, most):
     """All foldings of at most ``most`` multipliers together."""
     ops = [op for op in graph if not isinstance(op, ir.Reshape)]
-    ways = [[(simd, pe) for simd, pe in product(range(1, most + 1), repeat=2)
-             if isinstance(op, ir.Conv) and simd <= op.reduction and pe <= op.channels
-             and simd * pe <= most] or [(1, pe) for pe in (1, 3)] for op in ops]
+    ways = [
+        [
+            (simd, pe)
+            for simd, pe in product(range(1, most + 1), repeat=2)
+            if isinstance(op, ir.Conv)
+            and simd <= op.reduction
+            and pe <= op.channels
+            and simd * pe <= most
+        ]
+        or [(1, pe) for pe in (1, 3)]
+        for op in ops
+    ]
     for folds in product(*ways):
-        hard = [simd * pe * isinstance(op, ir.Conv) for op, (simd, pe) in zip(
-            ops, folds, strict=True)]
+        hard = [
+            simd * pe * isinstance(op, ir.Conv) for op, (simd, pe) in zip(ops, folds, strict=True)
+        ]
         if sum(hard) <= most:
-            stages = tuple(StagePlan(f"s{n}", (op.output,), *fold, count) for n, (op, fold, count)
-                           in enumerate(zip(ops, folds, hard, strict=True)))
-            designs = [design(op, graph, stage, device)
-                       for op, stage in zip(ops, stages, strict=True)]
+            stages = tuple(
+                StagePlan(f"s{n}", (op.output,), *fold, count)
+                for n, (op, fold, count) in enumerate(zip(ops, folds, hard, strict=True))
+            )
+            designs = [
+                design(op, graph, stage, device) for op, stage in zip(ops, stages, strict=True)
+            ]
             stages = assign_blocks(designs, device)
             for lanes_in in (1, 3):
                 yield Network(graph, Plan("board", stages, {}, lanes_in), device)
@@ -246,8 +259,11 @@ def test_no_folding_is_much_sooner_done(name):
     logic = planned(graph, FEW, Goal()).resources.lut + more * soft + link(FEW).lut
     device = replace(FEW, lut=int(logic / SOFT_SHARE["ecp5"]))
     fastest, found = (planned(graph, device, Goal(kind)) for kind in ("fps", "latency"))
-    others = [n for n in every_network(graph, device, device.dsp + more)
-              if has_air(n, spare=60) and n.interval <= 1.2 * fastest.interval]
+    others = [
+        n
+        for n in every_network(graph, device, device.dsp + more)
+        if has_air(n, spare=60) and n.interval <= 1.2 * fastest.interval
+    ]
     best = min(latency(n) for n in others)
     assert found.plan.bound_latency <= min(best, latency(found))
     assert latency(found) <= 1.02 * best
@@ -333,15 +349,22 @@ def test_the_choice_is_the_least_of_all_that_keep_the_budget(tight):
     if tight == "soft":
         soft = max(menu.soft[0] for menu in chooser.menus)
         budget = replace(budget, blocks=sum(o.multipliers for o in first) - 1, cells=most + soft)
-    suits = [choice for choice in product(*lists) if chooser.keeps(choice, budget)
-             and all(chooser.converting(joint, choice[source].lanes[1], choice[sink].lanes[0])
-                     <= interval for joint, (source, sink, _) in enumerate(chooser.joints)
-                     if source is not None)]
+    suits = [
+        choice
+        for choice in product(*lists)
+        if chooser.keeps(choice, budget)
+        and all(
+            chooser.converting(joint, choice[source].lanes[1], choice[sink].lanes[0]) <= interval
+            for joint, (source, sink, _) in enumerate(chooser.joints)
+            if source is not None
+        )
+    ]
     found = chooser.choose(interval, budget)
     assert suits, "the case is too tight"
     assert chooser.keeps(found, budget)
     assert sum(o.multipliers for o in found) == min(
-        sum(o.multipliers for o in choice) for choice in suits)
+        sum(o.multipliers for o in choice) for choice in suits
+    )
 
 
 # Any folding.

@@ -70,8 +70,16 @@ def doubled(b):
 
 NETWORKS = {
     function.__name__: function
-    for function in (short_cut, two_blocks, four_blocks, nested, strided, inception, whole_map,
-                     doubled)
+    for function in (
+        short_cut,
+        two_blocks,
+        four_blocks,
+        nested,
+        strided,
+        inception,
+        whole_map,
+        doubled,
+    )
 }
 
 

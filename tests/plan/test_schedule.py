@@ -71,15 +71,30 @@ def test_a_running_maximum_is_the_same_as_one_pixel_after_the_other(seed):
     rng = np.random.default_rng(seed)
     height, width, stride = rng.integers(3, 9), rng.integers(1, 9), int(rng.integers(1, 3))
     window = WindowConfig(
-        int(height), int(width), 2, signed(8), 1, (3, 1), (stride, 1), (1, 1),
-        tuple(int(n) for n in rng.integers(0, 2, 4)), 0, passes=int(rng.integers(1, 3)))
+        int(height),
+        int(width),
+        2,
+        signed(8),
+        1,
+        (3, 1),
+        (stride, 1),
+        (1, 1),
+        tuple(int(n) for n in rng.integers(0, 2, 4)),
+        0,
+        passes=int(rng.integers(1, 3)),
+    )
     step = schedule._Step([], window.looks_at(), window.releases(), window.width)
-    tight = max(window._needed_rows(row) - max(window._first_row(row), 0)
-                for row in range(window.height_out)) + stride
+    tight = (
+        max(
+            window._needed_rows(row) - max(window._first_row(row), 0)
+            for row in range(window.height_out)
+        )
+        + stride
+    )
     for room in (np.inf, window.rows, tight):
         pace = Pace(int(rng.integers(1, 20)), 5, int(rng.integers(1, 4)), room, window.unit)
         arrivals = np.cumsum(rng.integers(1, 12, height * width)).astype(float)
         written, finish = schedule._written(step, pace, arrivals)
         wanted, ends = pixel_by_pixel(step, pace, arrivals)
-        assert_array_equal(written[:len(wanted)], wanted)
+        assert_array_equal(written[: len(wanted)], wanted)
         assert_array_equal(finish, ends)

@@ -345,9 +345,16 @@ def test_dense_layers_cost_the_block_rams_that_they_take(tmp_path):
     """
     builder = Builder(1, 1, 64)
     x = builder.conv(builder.conv(builder.input, 128), 64)
-    network = fold(builder.graph(), {"conv0_out": (8, 4), x: (16, 2)}, ECP5, lanes_in=8,
-                   weights="block", hard=0)
+    network = fold(
+        builder.graph(),
+        {"conv0_out": (8, 4), x: (16, 2)},
+        ECP5,
+        lanes_in=8,
+        weights="block",
+        hard=0,
+    )
     (il := tmp_path / "accelerator.il").write_text(
-        rtlil.convert(accelerator(network), name="accelerator", emit_src=False))
+        rtlil.convert(accelerator(network), name="accelerator", emit_src=False)
+    )
     counts = synthesize([il], "ecp5", tmp_path / "out", "accelerator")
     assert counts["bram"] == network.resources.bram

@@ -28,23 +28,39 @@ def exact(a, b, y, low, high):
     """The definition, over all pairs, with integers of a common unit and half to even."""
     unit = (a.step / y.step).denominator * (b.step / y.step).denominator
     ratio_a, ratio_b = int(a.step / y.step * unit), int(b.step / y.step * unit)
-    return np.array([[min(max(round(Fraction((i - a.zero) * ratio_a + (j - b.zero) * ratio_b, unit))
-                              + y.zero, low), high)
-                      for j in range(b.dtype.low, b.dtype.high + 1)]
-                     for i in range(a.dtype.low, a.dtype.high + 1)])
+    return np.array(
+        [
+            [
+                min(
+                    max(
+                        round(Fraction((i - a.zero) * ratio_a + (j - b.zero) * ratio_b, unit))
+                        + y.zero,
+                        low,
+                    ),
+                    high,
+                )
+                for j in range(b.dtype.low, b.dtype.high + 1)
+            ]
+            for i in range(a.dtype.low, a.dtype.high + 1)
+        ]
+    )
 
 
-@pytest.mark.parametrize(("a", "b", "y"), [
-    (quant(0.0213, -7), quant(0.0171, 33), quant(0.0305, -128)),
-    (quant(0.03, -128), quant(0.0007, 4), quant(0.0305, -3)),
-    (quant(0.5, -7), quant(0.25, 3), quant(1)),
-    (quant(0.5, -7), quant(0.25, 3), quant(1, 1)),
-    (quant(1), quant(1), quant(2)),
-    (quant(1), quant(1), quant(1, 5)),
-    (quant(1), quant(1), quant(3)),
-    (quant(1), quant(2), quant(6, -1)),
-    (quant(0.1, 7, UINT8), quant(0.05, 0), quant(0.15, 100, UINT8)),
-], ids=str)
+@pytest.mark.parametrize(
+    ("a", "b", "y"),
+    [
+        (quant(0.0213, -7), quant(0.0171, 33), quant(0.0305, -128)),
+        (quant(0.03, -128), quant(0.0007, 4), quant(0.0305, -3)),
+        (quant(0.5, -7), quant(0.25, 3), quant(1)),
+        (quant(0.5, -7), quant(0.25, 3), quant(1, 1)),
+        (quant(1), quant(1), quant(2)),
+        (quant(1), quant(1), quant(1, 5)),
+        (quant(1), quant(1), quant(3)),
+        (quant(1), quant(2), quant(6, -1)),
+        (quant(0.1, 7, UINT8), quant(0.05, 0), quant(0.15, 100, UINT8)),
+    ],
+    ids=str,
+)
 def test_all_pairs_are_exact(a, b, y):
     graph, op = graph_of(a, b, y)
     found = for_add(graph, op)

@@ -18,24 +18,37 @@ def relu_graph():
     shape = ir.Shape(2, 2, 3)
     values = {name: ir.Value(name, shape) for name in "xy"}
     order = np.arange(12).reshape(3, 2, 2).transpose(1, 2, 0).reshape(-1)
-    return ir.Graph("net", (ir.InputPort("image", (3, 2, 2), "float32", "x", order),),
-                    (ir.OutputPort("y", (12,), "float32", "y", np.arange(12)),),
-                    (ir.Unary("relu", ("x",), "y", ir.Identity(), ir.Clamp(0)),), values)
+    return ir.Graph(
+        "net",
+        (ir.InputPort("image", (3, 2, 2), "float32", "x", order),),
+        (ir.OutputPort("y", (12,), "float32", "y", np.arange(12)),),
+        (ir.Unary("relu", ("x",), "y", ir.Identity(), ir.Clamp(0)),),
+        values,
+    )
 
 
 def samples(n=8):
     return np.random.default_rng(0).normal(size=(n, 3, 2, 2)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("bad", "message"), [
-    (np.zeros((0, 3, 2, 2)), r"there are no calibration samples; give some as an array "
-                             r"\[samples, 3, 2, 2\] for image"),
-    (np.zeros((4, 2, 2, 3)), r"calibration samples have shape \[4, 2, 2, 3\], but image takes "
-                             r"\[samples, 3, 2, 2\]"),
-    (np.zeros((3, 2, 2)), r"have shape \[3, 2, 2\], but image takes"),
-    (np.float32(1), r"have shape \[\], but image takes"),
-    (np.array([["a"]]), r"are of type <U1, not numbers"),
-])
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (
+            np.zeros((0, 3, 2, 2)),
+            r"there are no calibration samples; give some as an array "
+            r"\[samples, 3, 2, 2\] for image",
+        ),
+        (
+            np.zeros((4, 2, 2, 3)),
+            r"calibration samples have shape \[4, 2, 2, 3\], but image takes "
+            r"\[samples, 3, 2, 2\]",
+        ),
+        (np.zeros((3, 2, 2)), r"have shape \[3, 2, 2\], but image takes"),
+        (np.float32(1), r"have shape \[\], but image takes"),
+        (np.array([["a"]]), r"are of type <U1, not numbers"),
+    ],
+)
 def test_samples_that_can_not_be_used_are_refused(bad, message):
     with pytest.raises(DataError, match=message):
         quantize(relu_graph(), np.asarray(bad))
@@ -45,8 +58,11 @@ def test_samples_that_can_not_be_used_are_refused(bad, message):
 def test_the_first_sample_that_is_not_finite_is_named(bad):
     x = samples()
     x[5, 0, 0, 0] = x[7] = bad
-    with pytest.raises(DataError, match=r"calibration sample 5 holds NaN or infinity; "
-                                        r"remove it \(2 of 8 samples do\)"):
+    with pytest.raises(
+        DataError,
+        match=r"calibration sample 5 holds NaN or infinity; "
+        r"remove it \(2 of 8 samples do\)",
+    ):
         quantize(relu_graph(), x)
 
 

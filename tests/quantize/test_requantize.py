@@ -46,14 +46,29 @@ def assert_exact(alphas, betas, low=-128, high=127, acc_low=-30000, acc_high=300
     for channel, (alpha, beta) in enumerate(zip(alphas, betas, strict=True)):
         acc = near_thresholds(alpha, beta, low, high, acc_low, acc_high)
         tiled = np.repeat(acc[:, None], len(alphas), axis=1)
-        assert_array_equal(found.apply(tiled)[:, channel],
-                           oracle(alpha, beta, zero, low, high, acc), f"channel {channel}")
+        assert_array_equal(
+            found.apply(tiled)[:, channel],
+            oracle(alpha, beta, zero, low, high, acc),
+            f"channel {channel}",
+        )
     return found
 
 
-@pytest.mark.parametrize(("numerator", "denominator", "rounded"), [
-    (1, 2, 0), (3, 2, 2), (5, 2, 2), (-1, 2, 0), (-3, 2, -2), (-5, 2, -2), (7, 4, 2), (-7, 4, -2),
-    (0, 3, 0), (6, 3, 2)])
+@pytest.mark.parametrize(
+    ("numerator", "denominator", "rounded"),
+    [
+        (1, 2, 0),
+        (3, 2, 2),
+        (5, 2, 2),
+        (-1, 2, 0),
+        (-3, 2, -2),
+        (-5, 2, -2),
+        (7, 4, 2),
+        (-7, 4, -2),
+        (0, 3, 0),
+        (6, 3, 2),
+    ],
+)
 def test_rounds_half_to_even(numerator, denominator, rounded):
     assert round_half_even(numerator, denominator) == rounded
 
@@ -72,10 +87,18 @@ def test_an_odd_zero_point_rounds_to_even_before_it_is_added():
     assert found.tie_parity == 0
 
 
-@pytest.mark.parametrize(("alpha", "beta"), [
-    (Fraction(1, 6), Fraction(0)), (Fraction(5, 6), Fraction(1, 6)), (Fraction(7, 10), Fraction(0)),
-    (Fraction(3, 128), Fraction(-5)), (Fraction(1, 768), Fraction(1, 3)),
-    (Fraction(1), Fraction(1, 2)), (Fraction(33, 14), Fraction(2, 7))])
+@pytest.mark.parametrize(
+    ("alpha", "beta"),
+    [
+        (Fraction(1, 6), Fraction(0)),
+        (Fraction(5, 6), Fraction(1, 6)),
+        (Fraction(7, 10), Fraction(0)),
+        (Fraction(3, 128), Fraction(-5)),
+        (Fraction(1, 768), Fraction(1, 3)),
+        (Fraction(1), Fraction(1, 2)),
+        (Fraction(33, 14), Fraction(2, 7)),
+    ],
+)
 def test_ties_at_every_step_of_ratios_that_are_no_power_of_two(alpha, beta):
     assert_exact([alpha], [beta])
 
@@ -92,8 +115,9 @@ def test_channels_with_and_without_ties_share_one_requantizer():
 
 @pytest.mark.parametrize("zero", [-128, -77, 0, 19, 127])
 def test_zero_points(zero):
-    assert_exact([float32(0.0078), float32(0.0131)], [zero + float32(0.3), Fraction(zero)],
-                 zero=zero)
+    assert_exact(
+        [float32(0.0078), float32(0.0131)], [zero + float32(0.3), Fraction(zero)], zero=zero
+    )
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-128, -127), (5, 5), (-128, -128), (0, 255)])
@@ -106,8 +130,9 @@ def test_one_step_needs_one_multiplier_bit():
 
 
 def test_a_constant_channel_is_not_multiplied():
-    found = assert_exact([Fraction(0), float32(1e-9)], [Fraction(12), float32(-3.2)], acc_low=-9,
-                         acc_high=9)
+    found = assert_exact(
+        [Fraction(0), float32(1e-9)], [Fraction(12), float32(-3.2)], acc_low=-9, acc_high=9
+    )
     assert found.mult == (0, 0)
 
 
@@ -154,20 +179,32 @@ def test_a_negative_scale_is_refused():
         requantizer([Fraction(1), Fraction(-1, 2)], [Fraction(0)] * 2, 0, 9, -9, 9, "layer")
 
 
-@pytest.mark.parametrize(("clamp", "wanted"), [
-    (ir.Clamp(), (-128, 127)), (ir.Clamp(0), (-3, 127)), (ir.Clamp(0, 6), (-3, 57)),
-    (ir.Clamp(-0.25, 0.25), (-5, -1)), (ir.Clamp(1e9), (127, 127)),
-    (ir.Clamp(high=-1e9), (-128, -128))])
+@pytest.mark.parametrize(
+    ("clamp", "wanted"),
+    [
+        (ir.Clamp(), (-128, 127)),
+        (ir.Clamp(0), (-3, 127)),
+        (ir.Clamp(0, 6), (-3, 57)),
+        (ir.Clamp(-0.25, 0.25), (-5, -1)),
+        (ir.Clamp(1e9), (127, 127)),
+        (ir.Clamp(high=-1e9), (-128, -128)),
+    ],
+)
 def test_a_clamp_is_rounded_half_to_even_and_saturated(clamp, wanted):
     assert limits(ir.Quant(INT8, float(np.float32(0.1)), -3), clamp) == wanted
 
 
 # Layers.
 
+
 def graph_of(op, x, y, shape, output):
-    return ir.Graph("net", (ir.InputPort("x", shape.array, "int8", "x", np.arange(shape.size)),),
-                    (ir.OutputPort("y", output.array, "int8", "y", np.arange(output.size)),),
-                    (op,), {"x": ir.Value("x", shape, x), "y": ir.Value("y", output, y)})
+    return ir.Graph(
+        "net",
+        (ir.InputPort("x", shape.array, "int8", "x", np.arange(shape.size)),),
+        (ir.OutputPort("y", output.array, "int8", "y", np.arange(output.size)),),
+        (op,),
+        {"x": ir.Value("x", shape, x), "y": ir.Value("y", output, y)},
+    )
 
 
 def test_the_requantizer_of_a_convolution_takes_bias_and_zero_point():
@@ -182,11 +219,16 @@ def test_the_requantizer_of_a_convolution_takes_bias_and_zero_point():
     acc = raw @ weight.reshape(3, -1).T.astype(int)
     found = for_conv(graph, op).apply(acc)
     for channel in range(3):
-        real = [x.step * float32(scale[channel]) * int(((one - 17) * weight[channel].reshape(-1)
-                                                        .astype(int)).sum())
-                + int(bias[channel]) * float32(bias_scale[channel]) for one in raw]
-        assert_array_equal(found[:, channel],
-                           [min(max(round(r / y.step) - 9, -128), 127) for r in real])
+        real = [
+            x.step
+            * float32(scale[channel])
+            * int(((one - 17) * weight[channel].reshape(-1).astype(int)).sum())
+            + int(bias[channel]) * float32(bias_scale[channel])
+            for one in raw
+        ]
+        assert_array_equal(
+            found[:, channel], [min(max(round(r / y.step) - 9, -128), 127) for r in real]
+        )
 
 
 def test_the_accumulator_holds_every_partial_sum_in_any_order():
@@ -204,8 +246,9 @@ def test_an_average_counts_the_taps_inside_the_map():
 
 
 def test_an_average_that_counts_padding_divides_by_the_whole_kernel():
-    op = ir.AveragePool("pool", ("x",), "y", ir.Window((3, 3), pads=(1, 1, 1, 1)),
-                        count_padding=True)
+    op = ir.AveragePool(
+        "pool", ("x",), "y", ir.Window((3, 3), pads=(1, 1, 1, 1)), count_padding=True
+    )
     assert average_counts(op, ir.Shape(4, 4, 1)) == (9,)
 
 

@@ -20,25 +20,51 @@ def network(shapes, *ops, tail=()):
     values = {name: ir.Value(name, ir.Shape(*shape)) for name, shape in shapes.items()}
     first, last = next(iter(values.values())), values[ops[-1].output]
     return ir.Graph(
-        "net", (ir.InputPort("x", first.shape.array, "float32", first.name,
-                             np.arange(first.shape.size)),),
-        (ir.OutputPort("y", last.shape.array, "float32", last.name, np.arange(last.shape.size),
-                       tail),), ops, values)
+        "net",
+        (ir.InputPort("x", first.shape.array, "float32", first.name, np.arange(first.shape.size)),),
+        (
+            ir.OutputPort(
+                "y", last.shape.array, "float32", last.name, np.arange(last.shape.size), tail
+            ),
+        ),
+        ops,
+        values,
+    )
 
 
 def conv(name, source, target, into, out, kernel=1, clamp=RELU, groups=1):
     weight = RNG.normal(size=(out, kernel, kernel, into // groups)).astype(np.float32)
     pad = kernel // 2
-    return ir.Conv(name, (source,), target, weight, None, RNG.normal(size=out).astype(np.float32),
-                   None, ir.Window((kernel, kernel), pads=(pad, pad, pad, pad)), groups, clamp)
+    return ir.Conv(
+        name,
+        (source,),
+        target,
+        weight,
+        None,
+        RNG.normal(size=out).astype(np.float32),
+        None,
+        ir.Window((kernel, kernel), pads=(pad, pad, pad, pad)),
+        groups,
+        clamp,
+    )
 
 
 def small():
     """Every operator that a network has between two convolutions."""
     return network(
-        {"x": (6, 6, 3), "a": (6, 6, 8), "p": (3, 3, 8), "b": (3, 3, 8), "s": (3, 3, 8),
-         "t": (3, 3, 8), "d": (3, 3, 8), "c": (3, 3, 24), "g": (1, 1, 24), "r": (1, 1, 24),
-         "y": (1, 1, 5)},
+        {
+            "x": (6, 6, 3),
+            "a": (6, 6, 8),
+            "p": (3, 3, 8),
+            "b": (3, 3, 8),
+            "s": (3, 3, 8),
+            "t": (3, 3, 8),
+            "d": (3, 3, 8),
+            "c": (3, 3, 24),
+            "g": (1, 1, 24),
+            "r": (1, 1, 24),
+            "y": (1, 1, 5),
+        },
         conv("first", "x", "a", 3, 8, 3),
         ir.MaxPool("pool", ("a",), "p", ir.Window((2, 2), (2, 2))),
         conv("depthwise", "p", "b", 8, 8, 3, groups=8, clamp=ir.Clamp(0, 6)),
@@ -48,7 +74,9 @@ def small():
         ir.Concat("concat", ("s", "t", "d"), "c"),
         ir.AveragePool("average", ("c",), "g", ir.Window((3, 3))),
         ir.Reshape("flat", ("g",), "r"),
-        conv("dense", "r", "y", 24, 5, clamp=ir.Clamp()), tail=(ir.Softmax(),))
+        conv("dense", "r", "y", 24, 5, clamp=ir.Clamp()),
+        tail=(ir.Softmax(),),
+    )
 
 
 def inputs(graph, n=40):
@@ -95,8 +123,10 @@ def test_values_that_pass_unchanged_share_their_scale():
 
 
 def test_bounded_functions_keep_their_whole_image():
-    for function, wanted in ((ir.Sigmoid(), ir.Quant(ir.Int(8, True), 1 / 256, -128)),
-                             (ir.Tanh(), ir.Quant(ir.Int(8, True), 1 / 128, 0))):
+    for function, wanted in (
+        (ir.Sigmoid(), ir.Quant(ir.Int(8, True), 1 / 256, -128)),
+        (ir.Tanh(), ir.Quant(ir.Int(8, True), 1 / 128, 0)),
+    ):
         graph = network({"x": (1, 1, 4), "y": (1, 1, 4)}, ir.Unary("f", ("x",), "y", function))
         assert quantize(graph, inputs(graph)).quant("y") == wanted
 
@@ -119,8 +149,9 @@ def test_integer_inputs_enter_as_they_are():
     np.testing.assert_array_equal(golden.host_input(found, x), x)
 
 
-@pytest.mark.parametrize(("low", "high"), [
-    (0, 6), (-1, 1), (-3, 0.2), (0.5, 2), (-2, -1), (0, 0), (-1e-3, 1e4)])
+@pytest.mark.parametrize(
+    ("low", "high"), [(0, 6), (-1, 1), (-3, 0.2), (0.5, 2), (-2, -1), (0, 0), (-1e-3, 1e4)]
+)
 def test_zero_is_exactly_a_level_and_the_range_is_covered(low, high):
     found = affine(low, high)
     assert found.quantize(np.zeros(1))[0] == found.zero
@@ -155,8 +186,9 @@ def test_weights_are_symmetric_and_as_narrow_as_asked(bits):
 
 def test_narrow_weights_cost_little_by_little():
     """Each bit is worth some decibels at the output of a network."""
-    graph = network({"x": (4, 4, 16), "y": (4, 4, 24)},
-                    conv("c", "x", "y", 16, 24, 3, clamp=ir.Clamp()))
+    graph = network(
+        {"x": (4, 4, 16), "y": (4, 4, 24)}, conv("c", "x", "y", 16, 24, 3, clamp=ir.Clamp())
+    )
     x = inputs(graph)
     exact = evaluate(graph, x)["y"]
 
@@ -176,7 +208,7 @@ def test_narrow_weights_clip_a_channels_only_outlier():
     op.weight[:] = np.resize([0.1, -0.1], op.weight.shape)
     op.weight[0, 0, 0, 0] = 0.35
     graph = network({"x": (1, 1, 64), "y": (1, 1, 2)}, op)
-    layer, = quantize(graph, inputs(graph), weight_bits=3)
+    (layer,) = quantize(graph, inputs(graph), weight_bits=3)
     assert layer.weight_scale[0] * 3 == pytest.approx(0.3, rel=0.04)
     assert layer.weight_scale[1] * 3 == pytest.approx(0.1, rel=0.04)
 
@@ -187,12 +219,14 @@ def test_weights_of_no_or_too_many_bits_are_refused(bits):
     with pytest.raises(QuantizeError) as error:
         quantize(graph, inputs(graph), weight_bits=bits)
     assert str(error.value) == (
-        f"weight_bits={bits}: weights have 2 to 8 bits; choose one of those")
+        f"weight_bits={bits}: weights have 2 to 8 bits; choose one of those"
+    )
 
 
 def test_bias_correction_restores_the_mean_of_every_channel():
-    graph = network({"x": (4, 4, 6), "y": (4, 4, 16)},
-                    conv("c", "x", "y", 6, 16, 3, clamp=ir.Clamp()))
+    graph = network(
+        {"x": (4, 4, 6), "y": (4, 4, 16)}, conv("c", "x", "y", 6, 16, 3, clamp=ir.Clamp())
+    )
     x = np.abs(inputs(graph, 200)) * 3
     exact = evaluate(graph, x)["y"].mean(axis=(0, 1, 2))
 
@@ -209,7 +243,7 @@ def test_a_dead_channel_becomes_its_bias():
     op.weight[1] = 0
     graph = network({"x": (1, 1, 4), "y": (1, 1, 3)}, op)
     found = quantize(graph, x := inputs(graph))
-    layer, = found
+    (layer,) = found
     y = found.quant("y")
     value = golden.run(found, golden.host_input(found, x))["y"][..., 1]
     assert set(np.unique(value)) == {round(Fraction(float(op.bias[1])) / y.step) + y.zero}

@@ -15,17 +15,27 @@ NO_CLAMP = ir.Clamp()
 def table(function, x, y, clamp=NO_CLAMP):
     one = ir.Shape(1, 1, 1)
     op = ir.Unary("unary", ("x",), "y", function, clamp)
-    return for_unary(ir.Graph("net", (), (), (op,), {
-        "x": ir.Value("x", one, x), "y": ir.Value("y", one, y)}), op)
+    return for_unary(
+        ir.Graph("net", (), (), (op,), {"x": ir.Value("x", one, x), "y": ir.Value("y", one, y)}), op
+    )
 
 
 def reals(x):
     return (np.arange(x.dtype.low, x.dtype.high + 1) - x.zero) * x.scale
 
 
-@pytest.mark.parametrize("function", [
-    ir.Identity(), ir.LeakyRelu(float(np.float32(0.1))), ir.Sigmoid(), ir.Tanh(), ir.HardSigmoid(),
-    ir.HardSwish()], ids=lambda function: type(function).__name__)
+@pytest.mark.parametrize(
+    "function",
+    [
+        ir.Identity(),
+        ir.LeakyRelu(float(np.float32(0.1))),
+        ir.Sigmoid(),
+        ir.Tanh(),
+        ir.HardSigmoid(),
+        ir.HardSwish(),
+    ],
+    ids=lambda function: type(function).__name__,
+)
 @pytest.mark.parametrize("zero", [-128, -3, 40])
 def test_agrees_with_the_function_in_float64(function, zero):
     x, y = ir.Quant(INT8, float(np.float32(0.047)), zero), ir.Quant(INT8, 0.01171875, -17)
@@ -38,7 +48,7 @@ def test_agrees_with_the_function_in_float64(function, zero):
 
 def test_identity_rounds_half_to_even():
     found = table(ir.Identity(), ir.Quant(INT8, 0.5, 0), ir.Quant(INT8, 1.0, 3))
-    assert_array_equal(found[128 - 3:128 + 4], [1, 2, 3, 3, 3, 4, 5])
+    assert_array_equal(found[128 - 3 : 128 + 4], [1, 2, 3, 3, 3, 4, 5])
 
 
 def test_hard_swish_of_a_rational_tie_rounds_half_to_even():

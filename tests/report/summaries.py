@@ -3,64 +3,177 @@
 __all__ = ["ALL", "POINTS"]
 
 COMPILE = {
-    "model": "net.onnx", "board": "ulx3s-25f", "macs": 1_500_000, "interval_cycles": 4000,
-    "latency_cycles": 6000, "multipliers": 20, "fits": True, "lacking": [],
+    "model": "net.onnx",
+    "board": "ulx3s-25f",
+    "macs": 1_500_000,
+    "interval_cycles": 4000,
+    "latency_cycles": 6000,
+    "multipliers": 20,
+    "fits": True,
+    "lacking": [],
     "layers": [
-        {"name": "conv <1>", "op": "Conv", "output": "a", "stage": "s00_conv", "macs": 1_000_000,
-         "simd": 4, "pe": 4, "cycles": 4000, "multipliers": 16, "memory_bits": 9000,
-         "block_rams": 2},
-        {"name": "pool", "op": "MaxPool", "output": "b", "stage": "s01_maxpool", "macs": 0,
-         "simd": 1, "pe": 2, "cycles": 1000, "multipliers": 0, "memory_bits": 600,
-         "block_rams": 0}],
+        {
+            "name": "conv <1>",
+            "op": "Conv",
+            "output": "a",
+            "stage": "s00_conv",
+            "macs": 1_000_000,
+            "simd": 4,
+            "pe": 4,
+            "cycles": 4000,
+            "multipliers": 16,
+            "memory_bits": 9000,
+            "block_rams": 2,
+        },
+        {
+            "name": "pool",
+            "op": "MaxPool",
+            "output": "b",
+            "stage": "s01_maxpool",
+            "macs": 0,
+            "simd": 1,
+            "pe": 2,
+            "cycles": 1000,
+            "multipliers": 0,
+            "memory_bits": 600,
+            "block_rams": 0,
+        },
+    ],
     "estimate": {"lut": 5000, "ff": 4000, "dsp": 20, "bram": 7},
-    "available": {"lut": 24288, "ff": 24288, "dsp": 28, "bram": 56}}
+    "available": {"lut": 24288, "ff": 24288, "dsp": 28, "bram": 56},
+}
 
 SIMULATE = {
-    "frames": 3, "values": 12_345, "mismatches": 0, "first_mismatch": None, "latency_cycles": 6001,
-    "interval_cycles": 4000, "stall": 0.0, "simulator": "Verilator 5.048", "level": "rtl",
-    "cycles_per_second": 150_000.0, "wall_seconds": 0.1}
+    "frames": 3,
+    "values": 12_345,
+    "mismatches": 0,
+    "first_mismatch": None,
+    "latency_cycles": 6001,
+    "interval_cycles": 4000,
+    "stall": 0.0,
+    "simulator": "Verilator 5.048",
+    "level": "rtl",
+    "cycles_per_second": 150_000.0,
+    "wall_seconds": 0.1,
+}
 
 BUILD = {
-    "fmax_mhz": 161.25, "target_mhz": 150.0, "clock_mhz": 150.0, "timing_met": True,
-    "utilization": {"lut": {"used": 6250, "available": 24288},
-                    "dsp": {"used": 20, "available": 28}, "ff": {"used": 5000, "available": 24288}},
-    "bitstream": "build/ulx3s-25f.bit", "tools": {"yosys": "0.70"}, "seed": 2,
-    "seeds": {"1": 140.0, "2": 161.25}, "median_mhz": 150.6, "limit_mhz": 287.0,
-    "limit_reason": "MULT18X18D", "wall_seconds": 62.0}
+    "fmax_mhz": 161.25,
+    "target_mhz": 150.0,
+    "clock_mhz": 150.0,
+    "timing_met": True,
+    "utilization": {
+        "lut": {"used": 6250, "available": 24288},
+        "dsp": {"used": 20, "available": 28},
+        "ff": {"used": 5000, "available": 24288},
+    },
+    "bitstream": "build/ulx3s-25f.bit",
+    "tools": {"yosys": "0.70"},
+    "seed": 2,
+    "seeds": {"1": 140.0, "2": 161.25},
+    "median_mhz": 150.6,
+    "limit_mhz": 287.0,
+    "limit_reason": "MULT18X18D",
+    "wall_seconds": 62.0,
+}
 
 BENCH = {
-    "fpga": {"latency_us": 40.0, "fps": 37_500.0, "gmacs": 56.25, "mac_utilization": 0.9,
-             "device_utilization": None, "clock_mhz": 150.0,
-             "clock_source": "board target (not built)", "cycles_source": "simulated",
-             "how": "simulated"},
-    "cpu": [{"name": "ONNX Runtime int8", "threads": 1, "latency_us": 80.0, "fps": 15_000.0,
-             "fps_batch": 32, "how": "measured"}],
+    "fpga": {
+        "latency_us": 40.0,
+        "fps": 37_500.0,
+        "gmacs": 56.25,
+        "mac_utilization": 0.9,
+        "device_utilization": None,
+        "clock_mhz": 150.0,
+        "clock_source": "board target (not built)",
+        "cycles_source": "simulated",
+        "how": "simulated",
+    },
+    "cpu": [
+        {
+            "name": "ONNX Runtime int8",
+            "threads": 1,
+            "latency_us": 80.0,
+            "fps": 15_000.0,
+            "fps_batch": 32,
+            "how": "measured",
+        }
+    ],
     "speedup": [{"name": "ONNX Runtime int8", "threads": 1, "latency": 2.0, "fps": 2.5}],
     "inputs": "50 samples",
-    "machine": {"cpu": "a CPU", "cores": 4, "python": "3.11", "onnxruntime": "1.31", "numpy": "2"}}
+    "machine": {"cpu": "a CPU", "cores": 4, "python": "3.11", "onnxruntime": "1.31", "numpy": "2"},
+}
 
-WITNESS_ROW = {"name": "conv <1>", "op": "Conv", "output": "a", "values": 1_000_000, "differing": 3,
-               "fraction": 3e-6, "largest": 1}
+WITNESS_ROW = {
+    "name": "conv <1>",
+    "op": "Conv",
+    "output": "a",
+    "values": 1_000_000,
+    "differing": 3,
+    "fraction": 3e-6,
+    "largest": 1,
+}
 
 ACCURACY = {
-    "samples": 50, "labelled": True,
+    "samples": 50,
+    "labelled": True,
     "float": {"top1": 0.98, "right": 49, "model": "ONNX Runtime 1.31"},
-    "integer": {"top1": 0.96, "right": 48, "model": "golden model"}, "agreement": 0.98,
-    "sqnr": {"frames": 50, "layers": [
-        {"name": "conv <1>", "op": "Conv", "output": "a", "sqnr_db": 33.25},
-        {"name": "pool", "op": "MaxPool", "output": "b", "sqnr_db": None}]},
+    "integer": {"top1": 0.96, "right": 48, "model": "golden model"},
+    "agreement": 0.98,
+    "sqnr": {
+        "frames": 50,
+        "layers": [
+            {"name": "conv <1>", "op": "Conv", "output": "a", "sqnr_db": 33.25},
+            {"name": "pool", "op": "MaxPool", "output": "b", "sqnr_db": None},
+        ],
+    },
     "witness": {
         "runtime": "ONNX Runtime 1.31, optimizations off",
         "end_to_end": {"frames": 50, "agreement": 1.0, "fraction": 0.0, "largest": 0.0},
-        "layer_by_layer": {"frames": 50, "values": 1_000_000, "differing": 3, "fraction": 3e-6,
-                           "largest": 1, "layers": [WITNESS_ROW], "missing": ["pool"]}},
-    "how": "measured"}
+        "layer_by_layer": {
+            "frames": 50,
+            "values": 1_000_000,
+            "differing": 3,
+            "fraction": 3e-6,
+            "largest": 1,
+            "layers": [WITNESS_ROW],
+            "missing": ["pool"],
+        },
+    },
+    "how": "measured",
+}
 
-ALL = {"compile": COMPILE, "simulate": SIMULATE, "build": BUILD, "bench": BENCH,
-       "accuracy": ACCURACY}
+ALL = {
+    "compile": COMPILE,
+    "simulate": SIMULATE,
+    "build": BUILD,
+    "bench": BENCH,
+    "accuracy": ACCURACY,
+}
 
 POINTS = [
-    {"target": 4000, "interval": 4000, "latency": 6000, "multipliers": 20, "lut": 5000, "ff": 4000,
-     "dsp": 20, "bram": 7, "fits": True, "pareto": True},
-    {"target": 8000, "interval": 8000, "latency": 9000, "multipliers": 12, "lut": 5100, "ff": 3000,
-     "dsp": 21, "bram": 7, "fits": True, "pareto": False}]
+    {
+        "target": 4000,
+        "interval": 4000,
+        "latency": 6000,
+        "multipliers": 20,
+        "lut": 5000,
+        "ff": 4000,
+        "dsp": 20,
+        "bram": 7,
+        "fits": True,
+        "pareto": True,
+    },
+    {
+        "target": 8000,
+        "interval": 8000,
+        "latency": 9000,
+        "multipliers": 12,
+        "lut": 5100,
+        "ff": 3000,
+        "dsp": 21,
+        "bram": 7,
+        "fits": True,
+        "pareto": False,
+    },
+]

@@ -35,8 +35,17 @@ class Text(HTMLParser):
 
 def test_all_steps_make_all_sections_in_the_order_of_the_flow():
     assert Text(html.render(ALL)).found["h2"] == [
-        "Layers", "Resources", "Cycles", "Simulation", "Timing", "Benchmark", "Accuracy",
-        "Layers: float against integer, and the witness", "Machine", "Tools"]
+        "Layers",
+        "Resources",
+        "Cycles",
+        "Simulation",
+        "Timing",
+        "Benchmark",
+        "Accuracy",
+        "Layers: float against integer, and the witness",
+        "Machine",
+        "Tools",
+    ]
 
 
 @pytest.mark.parametrize("step", ["simulate", "build", "bench", "accuracy"])
@@ -49,7 +58,7 @@ def test_each_step_may_be_missing(step):
 def test_estimate_and_actual_stand_side_by_side():
     cells = Text(html.render(ALL)).found["td"]
     start = cells.index("LUTs")
-    assert cells[start:start + 6] == ["LUTs", "5,000", "6,250", "-20.0 %", "24,288", "26 %"]
+    assert cells[start : start + 6] == ["LUTs", "5,000", "6,250", "-20.0 %", "24,288", "26 %"]
 
 
 def test_the_page_needs_no_other_file():

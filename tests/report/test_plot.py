@@ -8,8 +8,9 @@ from .summaries import POINTS
 
 @pytest.mark.parametrize(("suffix", "magic"), [("png", b"\x89PNG"), ("svg", b"<?xml")])
 def test_the_suffix_decides_the_format(tmp_path, suffix, magic):
-    path = design_space(POINTS, tmp_path / f"explore.{suffix}", title="net",
-                        available={"lut": 6000, "dsp": 28})
+    path = design_space(
+        POINTS, tmp_path / f"explore.{suffix}", title="net", available={"lut": 6000, "dsp": 28}
+    )
     assert path.read_bytes().startswith(magic)
 
 

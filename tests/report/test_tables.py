@@ -22,15 +22,21 @@ def row(text, start):
     return next(line.split() for line in text.splitlines() if line.strip().startswith(start))
 
 
-@pytest.mark.parametrize(("found", "titles"), [
-    (tables.check(COMPILE), ["Plan", "Layers", "Resources"]),
-    (tables.compile(COMPILE), ["Plan", "Layers", "Resources"]),
-    (tables.simulate(SIMULATE, COMPILE), ["Simulation", "Cycles"]),
-    (tables.build(BUILD, COMPILE), ["Timing", "Resources"]),
-    (tables.bench(ALL["bench"]), ["Benchmark", "Machine"]),
-    (tables.accuracy(ALL["accuracy"]),
-     ["Accuracy", "Layers: float against integer, and the witness"]),
-    (tables.explore(POINTS), ["Design space"])])
+@pytest.mark.parametrize(
+    ("found", "titles"),
+    [
+        (tables.check(COMPILE), ["Plan", "Layers", "Resources"]),
+        (tables.compile(COMPILE), ["Plan", "Layers", "Resources"]),
+        (tables.simulate(SIMULATE, COMPILE), ["Simulation", "Cycles"]),
+        (tables.build(BUILD, COMPILE), ["Timing", "Resources"]),
+        (tables.bench(ALL["bench"]), ["Benchmark", "Machine"]),
+        (
+            tables.accuracy(ALL["accuracy"]),
+            ["Accuracy", "Layers: float against integer, and the witness"],
+        ),
+        (tables.explore(POINTS), ["Design space"]),
+    ],
+)
 def test_each_command_has_its_tables(found, titles):
     assert [table.title for table in found] == titles
     shown(*found)
@@ -49,8 +55,12 @@ def test_estimates_are_held_against_the_build():
 
 
 def test_a_mismatch_is_named():
-    first = {"layer": "conv", "frame": 1, "index": [2, 3],
-             "text": "conv, frame 1 at [2, 3]: 4 not 5"}
+    first = {
+        "layer": "conv",
+        "frame": 1,
+        "index": [2, 3],
+        "text": "conv, frame 1 at [2, 3]: 4 not 5",
+    }
     text = shown(*tables.simulate(SIMULATE | {"mismatches": 7, "first_mismatch": first}, COMPILE))
     assert "7 values differ" in text
     assert "conv, frame 1 at [2, 3]: 4 not 5" in text
@@ -69,8 +79,13 @@ def test_bench_tells_where_its_numbers_come_from():
 
 
 def test_accuracy_without_labels_or_floats_still_shows_the_witness():
-    found = ALL["accuracy"] | {"labelled": False, "float": None, "integer": None, "agreement": None,
-                               "sqnr": None}
+    found = ALL["accuracy"] | {
+        "labelled": False,
+        "float": None,
+        "integer": None,
+        "agreement": None,
+        "sqnr": None,
+    }
     text = " ".join(shown(*tables.accuracy(found)).split())
     assert "3 ppm of 1 M values differ, by at most 1 step (50 frames)" in text
     assert "no labels" in text

@@ -20,27 +20,38 @@ def residual_network(path, rng):
         return name
 
     def conv(name, source, out, into):
-        return helper.make_node("Conv", [source, constant(f"{name}/w", out, into, 3, 3)], [name],
-                                name, pads=[1, 1, 1, 1])
+        return helper.make_node(
+            "Conv",
+            [source, constant(f"{name}/w", out, into, 3, 3)],
+            [name],
+            name,
+            pads=[1, 1, 1, 1],
+        )
 
     nodes = [
         conv("first", "image", 8, 3),
         helper.make_node("Relu", ["first"], ["relu"], "relu"),
-        helper.make_node("MaxPool", ["relu"], ["pool"], "pool", kernel_shape=[2, 2],
-                         strides=[2, 2]),
+        helper.make_node(
+            "MaxPool", ["relu"], ["pool"], "pool", kernel_shape=[2, 2], strides=[2, 2]
+        ),
         conv("second", "pool", 8, 8),
         helper.make_node("Add", ["second", "pool"], ["sum"], "sum"),
         helper.make_node("GlobalAveragePool", ["sum"], ["mean"], "mean"),
         helper.make_node("Flatten", ["mean"], ["flat"], "flat"),
-        helper.make_node("Gemm", ["flat", constant("dense/w", 4, 8)], ["scores"], "dense",
-                         transB=1),
+        helper.make_node(
+            "Gemm", ["flat", constant("dense/w", 4, 8)], ["scores"], "dense", transB=1
+        ),
     ]
     graph = helper.make_graph(
-        nodes, "residual",
+        nodes,
+        "residual",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, 8])],
-        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 4])], constants)
-    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]),
-              path)
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 4])],
+        constants,
+    )
+    onnx.save(
+        helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path
+    )
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,13 @@ def test_the_witness_agrees_layer_by_layer(compiled, images):
     found = accuracy(compiled, Samples(images)).summary["witness"]["layer_by_layer"]
     assert found["missing"] == []
     assert [row["op"] for row in found["layers"]] == [
-        "Conv", "MaxPool", "Conv", "Add", "AveragePool", "Conv"]
+        "Conv",
+        "MaxPool",
+        "Conv",
+        "Add",
+        "AveragePool",
+        "Conv",
+    ]
     assert found["largest"] <= 1
     assert found["values"] == sum(row["values"] for row in found["layers"])
     # Averages of one scale to another fall on exact ties, which float32 may miss.
@@ -62,8 +68,11 @@ def test_a_wrong_golden_rule_is_seen_by_the_witness(compiled, images, monkeypatc
 
     def wrong(graph, x):
         values = right(graph, x)
-        return values | {name: np.clip(value + 2, -128, 127)
-                         for name, value in values.items() if name == graph.ops[2].output}
+        return values | {
+            name: np.clip(value + 2, -128, 127)
+            for name, value in values.items()
+            if name == graph.ops[2].output
+        }
 
     monkeypatch.setattr(golden, "run", wrong)
     found = accuracy(compiled, Samples(images[:8])).summary["witness"]["layer_by_layer"]
@@ -81,8 +90,9 @@ def test_without_the_float_model_nothing_is_said_about_floats(compiled, images):
 def test_an_index_from_the_hardware_is_a_class(compiled, network_file, images, tmp_path):
     y = classes(compiled, images)
     board = boards.get("ulx3s-25f")
-    compiled = driver.compile_model(network_file, tmp_path / "argmax", board.device, board.name,
-                                    samples=images, argmax=True)
+    compiled = driver.compile_model(
+        network_file, tmp_path / "argmax", board.device, board.name, samples=images, argmax=True
+    )
     found = accuracy(compiled, Samples(images, y)).summary
     assert found["integer"]["top1"] == 1.0
     assert found["witness"]["end_to_end"]["agreement"] > 0.9
@@ -90,12 +100,16 @@ def test_an_index_from_the_hardware_is_a_class(compiled, network_file, images, t
     assert found["witness"]["layer_by_layer"]["missing"] == ["scores/ArgMax"]
 
 
-@pytest.mark.parametrize(("y", "message"), [
-    (np.zeros(3), "y holds 3 labels for 8 samples; give one a sample"),
-    (np.full(8, 4), "y holds classes 4 to 4, but the network knows 0 to 3"),
-    (np.full(8, -1), "y holds classes -1 to -1"),
-    (np.full(8, 0.5), "not whole numbers"),
-    (np.array(["cat"] * 8), "not whole numbers")])
+@pytest.mark.parametrize(
+    ("y", "message"),
+    [
+        (np.zeros(3), "y holds 3 labels for 8 samples; give one a sample"),
+        (np.full(8, 4), "y holds classes 4 to 4, but the network knows 0 to 3"),
+        (np.full(8, -1), "y holds classes -1 to -1"),
+        (np.full(8, 0.5), "not whole numbers"),
+        (np.array(["cat"] * 8), "not whole numbers"),
+    ],
+)
 def test_labels_that_can_not_be_meant_are_refused(compiled, images, y, message):
     with pytest.raises(DataError, match=message):
         accuracy(compiled, Samples(images[:8], y))

@@ -44,11 +44,14 @@ def test_undefined_bits_are_refused(tmp_path):
         read_beats(tmp_path / "x.hex", Stream("x", (1, 2, 1), lanes=1, bits=8, signed=False))
 
 
-@pytest.mark.parametrize(("samples", "message"), [
-    (np.zeros((1, 2, 2, 1), int), "a frame is 1 x 2 x 1 .*, but the samples are 2 x 2 x 1"),
-    (np.zeros((1, 1, 2, 1)), "carries integers, not float64"),
-    (np.full((1, 1, 2, 1), 128), "from 128 to 128 were given; the stream carries -128 to 127"),
-])
+@pytest.mark.parametrize(
+    ("samples", "message"),
+    [
+        (np.zeros((1, 2, 2, 1), int), "a frame is 1 x 2 x 1 .*, but the samples are 2 x 2 x 1"),
+        (np.zeros((1, 1, 2, 1)), "carries integers, not float64"),
+        (np.full((1, 1, 2, 1), 128), "from 128 to 128 were given; the stream carries -128 to 127"),
+    ],
+)
 def test_samples_that_do_not_fit_are_refused(samples, message):
     with pytest.raises(DataError, match=message):
         pack(Stream("x", (1, 2, 1), lanes=1, bits=8, signed=True), samples)

@@ -33,7 +33,10 @@ def test_simulated_cycles_and_the_routed_clock_are_used(compiled):
     leave(compiled, "build", fmax_mhz=125.0, clock_mhz=120.0, timing_met=True)
     found = run(compiled)["fpga"]
     assert (found["how"], found["cycles_source"], found["clock_source"]) == (
-        "simulated", "simulated", "routed")
+        "simulated",
+        "simulated",
+        "routed",
+    )
     assert found["latency_us"] == 7000 / 125.0
     assert found["fps"] == 125e6 / 5000
     macs = json.loads((compiled.directory / "compile.json").read_text())["macs"]
@@ -42,9 +45,14 @@ def test_simulated_cycles_and_the_routed_clock_are_used(compiled):
     assert found["device_utilization"] == macs / (28 * 5000)
 
 
-@pytest.mark.parametrize(("change", "reason"), [
-    ({"stall": 0.5}, "stalled"), ({"mismatches": 3}, "mismatches"),
-    ({"interval_cycles": None}, "one frame")])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"stall": 0.5}, "stalled"),
+        ({"mismatches": 3}, "mismatches"),
+        ({"interval_cycles": None}, "one frame"),
+    ],
+)
 def test_a_simulation_that_tells_no_true_cycles_is_not_used(compiled, change, reason):
     leave(compiled, "simulate", **SIMULATED | change)
     found = run(compiled)["fpga"]

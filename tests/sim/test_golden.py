@@ -22,10 +22,17 @@ def graph_of(op, inputs, output):
     """One operator between named (shape, quant) inputs and an output."""
     values = {name: ir.Value(name, *each) for name, each in {**inputs, op.output: output}.items()}
     first, size = next(iter(values.values())), output[0].size
-    return ir.Graph("net", (ir.InputPort(first.name, first.shape.array, "int8", first.name,
-                                         np.arange(first.shape.size)),),
-                    (ir.OutputPort("out", output[0].array, "int8", op.output, np.arange(size)),),
-                    (op,), values)
+    return ir.Graph(
+        "net",
+        (
+            ir.InputPort(
+                first.name, first.shape.array, "int8", first.name, np.arange(first.shape.size)
+            ),
+        ),
+        (ir.OutputPort("out", output[0].array, "int8", op.output, np.arange(size)),),
+        (op,),
+        values,
+    )
 
 
 def raw(shape, dtype=INT8, frames=3, seed=0):
@@ -52,15 +59,30 @@ def taps(window, shape, row, column):
 
 @pytest.mark.parametrize("groups", [1, 2, 4])
 @pytest.mark.parametrize("clamp", [ir.Clamp(), ir.Clamp(0), ir.Clamp(-0.3, 1.7)], ids=str)
-@pytest.mark.parametrize(("x", "y"), [
-    (quant(0.043, 9), quant(0.21, -17)), (quant(0.5, -128), quant(4, 3)),
-    (quant(0.043, 200, UINT8), quant(0.21, 0, UINT8))], ids=str)
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (quant(0.043, 9), quant(0.21, -17)),
+        (quant(0.5, -128), quant(4, 3)),
+        (quant(0.043, 200, UINT8), quant(0.21, 0, UINT8)),
+    ],
+    ids=str,
+)
 def test_convolution(groups, clamp, x, y):
     rng = np.random.default_rng(groups)
     shape, scale = ir.Shape(4, 5, 4), np.array([0.5, 0.013, 0.25, 0.021], np.float32)
-    op = ir.Conv("conv", ("x",), "y", rng.integers(-20, 21, (4, 3, 2, 4 // groups)).astype(np.int8),
-                 scale, rng.integers(-90, 90, 4).astype(np.int32), scale * np.float32(x.scale),
-                 WIDE, groups, clamp)
+    op = ir.Conv(
+        "conv",
+        ("x",),
+        "y",
+        rng.integers(-20, 21, (4, 3, 2, 4 // groups)).astype(np.int8),
+        scale,
+        rng.integers(-90, 90, 4).astype(np.int32),
+        scale * np.float32(x.scale),
+        WIDE,
+        groups,
+        clamp,
+    )
     output = WIDE.output(shape, 4)
     graph = graph_of(op, {"x": (shape, x)}, (output, y))
     data = raw(shape, x.dtype)
@@ -68,8 +90,11 @@ def test_convolution(groups, clamp, x, y):
     inner = 4 // groups
     for frame, row, column, channel in np.ndindex(found.shape):
         first = channel // inner * inner
-        total = sum(int(data[frame, i, j, first + k] - x.zero) * int(op.weight[channel, r, c, k])
-                    for i, j, r, c in taps(WIDE, shape, row, column) for k in range(inner))
+        total = sum(
+            int(data[frame, i, j, first + k] - x.zero) * int(op.weight[channel, r, c, k])
+            for i, j, r, c in taps(WIDE, shape, row, column)
+            for k in range(inner)
+        )
         real = total * x.step * Fraction(float(scale[channel])) + op.exact_bias()[channel]
         assert found[frame, row, column, channel] == rounded(real, y, clamp)
 
@@ -89,13 +114,21 @@ def test_a_value_just_beside_a_tie_is_not_rounded_as_one():
     op = ir.Unary("same", ("x",), "y")
     shape = ir.Shape(1, 3, 1)
     graph = graph_of(op, {"x": (shape, quant(2))}, (shape, quant(scale)))
-    assert_array_equal(golden.run(graph, np.array([1, 3, 5]).reshape(1, 1, 3, 1))["y"].reshape(-1),
-                       [0, 1, 2])
+    assert_array_equal(
+        golden.run(graph, np.array([1, 3, 5]).reshape(1, 1, 3, 1))["y"].reshape(-1), [0, 1, 2]
+    )
 
 
 def test_huge_terms_that_cancel_are_still_exact():
-    op = ir.Conv("conv", ("x",), "y", np.ones((1, 1, 1, 1), np.int8), np.ones(1, np.float32),
-                 np.array([-(1 << 30)], np.int32), np.array([100], np.float32))
+    op = ir.Conv(
+        "conv",
+        ("x",),
+        "y",
+        np.ones((1, 1, 1, 1), np.int8),
+        np.ones(1, np.float32),
+        np.array([-(1 << 30)], np.int32),
+        np.array([100], np.float32),
+    )
     one = ir.Shape(1, 1, 1)
     x = quant(100 * 2.0**24, 0)
     graph = graph_of(op, {"x": (one, x)}, (one, quant(1)))
@@ -114,13 +147,17 @@ def test_wide_accumulators_are_exact():
 def test_padding_never_wins_a_maximum(dtype):
     shape = ir.Shape(5, 4, 2)
     output = WIDE.output(shape, 2)
-    graph = graph_of(ir.MaxPool("pool", ("x",), "y", WIDE), {"x": (shape, quant(1, 7, dtype))},
-                     (output, quant(1, 7, dtype)))
+    graph = graph_of(
+        ir.MaxPool("pool", ("x",), "y", WIDE),
+        {"x": (shape, quant(1, 7, dtype))},
+        (output, quant(1, 7, dtype)),
+    )
     data = raw(shape, dtype) // 4 + 3 * dtype.low // 4
     found = golden.run(graph, data)["y"]
     for frame, row, column, channel in np.ndindex(found.shape):
         assert found[frame, row, column, channel] == max(
-            data[frame, i, j, channel] for i, j, *_ in taps(WIDE, shape, row, column))
+            data[frame, i, j, channel] for i, j, *_ in taps(WIDE, shape, row, column)
+        )
 
 
 @pytest.mark.parametrize("count_padding", [True, False])
@@ -137,9 +174,14 @@ def test_average(count_padding, y):
         assert found[frame, row, column, channel] == rounded(real, y, op.clamp)
 
 
-@pytest.mark.parametrize(("a", "b", "y"), [
-    (quant(0.02, 5), quant(0.031, -9), quant(0.04, -4)),
-    (quant(1, 5), quant(0.5, -9), quant(2, 3))], ids=str)
+@pytest.mark.parametrize(
+    ("a", "b", "y"),
+    [
+        (quant(0.02, 5), quant(0.031, -9), quant(0.04, -4)),
+        (quant(1, 5), quant(0.5, -9), quant(2, 3)),
+    ],
+    ids=str,
+)
 def test_sum(a, b, y):
     shape = ir.Shape(8, 8, 4)
     op = ir.Add("sum", ("a", "b"), "y", ir.Clamp(-1, 2.5))
@@ -151,12 +193,15 @@ def test_sum(a, b, y):
         assert found[index] == rounded(real, y, op.clamp)
 
 
-@pytest.mark.parametrize("function", [
-    ir.Identity(), ir.LeakyRelu(0.125), ir.Sigmoid(), ir.Tanh(), ir.HardSigmoid(), ir.HardSwish()],
-    ids=lambda function: type(function).__name__)
+@pytest.mark.parametrize(
+    "function",
+    [ir.Identity(), ir.LeakyRelu(0.125), ir.Sigmoid(), ir.Tanh(), ir.HardSigmoid(), ir.HardSwish()],
+    ids=lambda function: type(function).__name__,
+)
 @pytest.mark.parametrize("x", [quant(0.043, 9), quant(0.5, -4), quant(1000, 0)], ids=str)
 def test_every_level_of_a_function_agrees_with_its_table(function, x):
     from gatewright.compiler.quantize import for_unary
+
     op = ir.Unary("f", ("x",), "y", function, ir.Clamp(-0.5, 0.9))
     shape = ir.Shape(16, 16, 1)
     graph = graph_of(op, {"x": (shape, x)}, (shape, quant(1 / 64, 5)))
@@ -166,8 +211,11 @@ def test_every_level_of_a_function_agrees_with_its_table(function, x):
 
 @pytest.mark.parametrize(("fill", "level"), [(0.0, 9), (1.0, 11), (-1e9, -128), (np.inf, 127)])
 def test_a_border_is_rounded_and_saturated(fill, level):
-    graph = graph_of(ir.Pad("pad", ("x",), "y", (1, 0, 0, 2), fill),
-                     {"x": (ir.Shape(1, 1, 2), quant(0.5, 9))}, (ir.Shape(2, 3, 2), quant(0.5, 9)))
+    graph = graph_of(
+        ir.Pad("pad", ("x",), "y", (1, 0, 0, 2), fill),
+        {"x": (ir.Shape(1, 1, 2), quant(0.5, 9))},
+        (ir.Shape(2, 3, 2), quant(0.5, 9)),
+    )
     found = golden.run(graph, np.full((1, 1, 1, 2), 3))["y"]
     assert_array_equal(found[0, 1, 0], [3, 3])
     assert (found == level).sum() == 10
@@ -190,20 +238,28 @@ def test_a_reshape_keeps_the_stream_order():
 
 def test_the_first_of_equals_is_the_largest():
     op = ir.ArgMax("best", ("x",), "y")
-    graph = graph_of(op, {"x": (ir.Shape(1, 1, 4), quant(1))},
-                     (ir.Shape(1, 1, 1), ir.Quant(ir.Int(2, False), 1.0, 0)))
+    graph = graph_of(
+        op,
+        {"x": (ir.Shape(1, 1, 4), quant(1))},
+        (ir.Shape(1, 1, 1), ir.Quant(ir.Int(2, False), 1.0, 0)),
+    )
     assert golden.run(graph, np.array([5, 9, 9, -3]).reshape(1, 1, 1, 4))["y"].item() == 1
 
 
 # The borders.
 
+
 def identity_graph(dtype, tail=()):
     """A model in channel-first layout around a stage that changes nothing."""
     shape, order = ir.Shape(2, 3, 2), np.arange(12).reshape(2, 2, 3).transpose(1, 2, 0).reshape(-1)
     value = {name: ir.Value(name, shape, quant(0.5, 3)) for name in "xy"}
-    return ir.Graph("net", (ir.InputPort("image", (2, 2, 3), dtype, "x", order),),
-                    (ir.OutputPort("out", (2, 2, 3), dtype, "y", np.argsort(order), tail),),
-                    (ir.Unary("same", ("x",), "y"),), value)
+    return ir.Graph(
+        "net",
+        (ir.InputPort("image", (2, 2, 3), dtype, "x", order),),
+        (ir.OutputPort("out", (2, 2, 3), dtype, "y", np.argsort(order), tail),),
+        (ir.Unary("same", ("x",), "y"),),
+        value,
+    )
 
 
 def test_float_inputs_are_quantized_and_arranged_and_back():
@@ -224,8 +280,11 @@ def test_integer_inputs_enter_as_they_are():
 
 def test_inputs_of_another_shape_are_refused():
     graph = identity_graph("int8")
-    with pytest.raises(DataError, match=r"image: samples of shape \(2, 3, 2\), but the model takes "
-                                        r"\(2, 2, 3\)"):
+    with pytest.raises(
+        DataError,
+        match=r"image: samples of shape \(2, 3, 2\), but the model takes "
+        r"\(2, 2, 3\)",
+    ):
         golden.host_input(graph, np.zeros((1, 2, 3, 2)))
     with pytest.raises(DataError, match=r"image: raw frames of shape \(2, 2, 3\)"):
         golden.run(graph, np.zeros((1, 2, 2, 3), int))

@@ -22,14 +22,25 @@ WINDOW = ir.Window((3, 3), (2, 1), (1, 1), (1, 1, 1, 1))
 
 def layer(op, out):
     """A float network of one operator with channel-first borders."""
+
     def planes(shape):
         return np.arange(shape.size).reshape(shape.array).transpose(2, 0, 1).reshape(-1)
 
     return ir.Graph(
-        "net", (ir.InputPort("image", (INTO.channels, INTO.height, INTO.width), "float32", "x",
-                             np.argsort(planes(INTO))),),
+        "net",
+        (
+            ir.InputPort(
+                "image",
+                (INTO.channels, INTO.height, INTO.width),
+                "float32",
+                "x",
+                np.argsort(planes(INTO)),
+            ),
+        ),
         (ir.OutputPort("out", (out.channels, out.height, out.width), "float32", "y", planes(out)),),
-        (op,), {"x": ir.Value("x", INTO), "y": ir.Value("y", out)})
+        (op,),
+        {"x": ir.Value("x", INTO), "y": ir.Value("y", out)},
+    )
 
 
 def conv(out, groups, clamp):
@@ -87,8 +98,9 @@ def test_one_layer(name, tmp_path):
 
 
 @pytest.mark.skipif(not MODELS, reason="GATEWRIGHT_MODELS names no folder of models")
-@pytest.mark.parametrize("name", ["mnist-8_cntk_fp32", "kws_dscnn7k_alibaba_fp32",
-                                  "ic_resnet8_mlperf_fp32"])
+@pytest.mark.parametrize(
+    "name", ["mnist-8_cntk_fp32", "kws_dscnn7k_alibaba_fp32", "ic_resnet8_mlperf_fp32"]
+)
 def test_quantized_models_stay_near_their_float_originals(name, tmp_path):
     graph = load(Path(str(MODELS)) / f"{name}.onnx")
     x = np.abs(RNG.normal(size=(16, *graph.inputs[0].shape))).astype(np.float32)

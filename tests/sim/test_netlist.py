@@ -20,8 +20,10 @@ def synthesized(family, folder):
     """The netlist of the two stages in the cells of ``family``."""
     (folder / "rtl.v").write_text(TWO_STAGES.read_text())
     defines = f"-DLANES={SMALL.lanes} -DBITS={SMALL.bits} -DFRAME={SMALL.frame_beats}"
-    script = (f"read_verilog -sv {defines} rtl.v; synth_{family} -top accelerator; "
-              f"write_verilog -noattr netlist.v")
+    script = (
+        f"read_verilog -sv {defines} rtl.v; synth_{family} -top accelerator; "
+        f"write_verilog -noattr netlist.v"
+    )
     tools.find("yosys").run(["-q", "-p", script], folder, folder / "yosys.log")
     return folder / "netlist.v"
 
@@ -29,7 +31,15 @@ def synthesized(family, folder):
 @pytest.mark.parametrize("family", CELLS)
 def test_a_netlist_computes_what_the_rtl_does(tmp_path, family):
     x = np.random.default_rng(1).integers(-8, 8, (3, *SMALL.shape))
-    run = simulate(synthesized(family, tmp_path), source=SMALL, sink=SMALL, frames=x,
-                   work=tmp_path / "work", stall=0.4, timeout_cycles=200,
-                   extra_sources=[SHARE / family / "cells_sim.v"], defines=CELLS[family])
+    run = simulate(
+        synthesized(family, tmp_path),
+        source=SMALL,
+        sink=SMALL,
+        frames=x,
+        work=tmp_path / "work",
+        stall=0.4,
+        timeout_cycles=200,
+        extra_sources=[SHARE / family / "cells_sim.v"],
+        defines=CELLS[family],
+    )
     assert_array_equal(run.outputs, (x + 2 + 8) % 16 - 8)

@@ -11,8 +11,15 @@ from gatewright.sim.runner import Deadlock, simulate, verify
 from numpy.testing import assert_array_equal
 
 TWO_STAGES = Path(__file__).with_name("two_stages.v")
-SIMULATORS = ["verilator", pytest.param("icarus", marks=pytest.mark.skipif(
-    shutil.which("iverilog") is None, reason="Icarus Verilog is not on PATH"))]
+SIMULATORS = [
+    "verilator",
+    pytest.param(
+        "icarus",
+        marks=pytest.mark.skipif(
+            shutil.which("iverilog") is None, reason="Icarus Verilog is not on PATH"
+        ),
+    ),
+]
 
 # 2 x 5 pixels of five channels, three lanes: two beats a pixel, the second padded; 20 a frame.
 SHAPE = (2, 5, 5)
@@ -38,10 +45,22 @@ def plus(frames, amount, stream=SIGNED):
 
 
 def arguments(work, frames, stream=SIGNED, broken=(), **more):
-    defines = {"LANES": str(stream.lanes), "BITS": str(stream.bits),
-               "FRAME": str(stream.frame_beats), **dict.fromkeys(broken, "1")}
-    return {"verilog": TWO_STAGES, "source": stream, "sink": stream, "frames": frames, "work": work,
-            "defines": defines, "timeout_cycles": 200, **more}
+    defines = {
+        "LANES": str(stream.lanes),
+        "BITS": str(stream.bits),
+        "FRAME": str(stream.frame_beats),
+        **dict.fromkeys(broken, "1"),
+    }
+    return {
+        "verilog": TWO_STAGES,
+        "source": stream,
+        "sink": stream,
+        "frames": frames,
+        "work": work,
+        "defines": defines,
+        "timeout_cycles": 200,
+        **more,
+    }
 
 
 def tap(name, stream=SIGNED):
@@ -130,8 +149,10 @@ def test_the_seed_decides_the_stalls(work):
 
 @pytest.mark.skipif(shutil.which("iverilog") is None, reason="Icarus Verilog is not on PATH")
 def test_both_simulators_agree_on_every_cycle(work):
-    runs = [run(work, samples(5), stall=0.4, hold=16, timeout_cycles=1000, simulator=simulator)
-            for simulator in ("verilator", "icarus")]
+    runs = [
+        run(work, samples(5), stall=0.4, hold=16, timeout_cycles=1000, simulator=simulator)
+        for simulator in ("verilator", "icarus")
+    ]
     assert runs[0].frame_cycles == runs[1].frame_cycles
     assert runs[0].stalled_cycles == runs[1].stalled_cycles
 

@@ -22,8 +22,9 @@ def test_the_first_layer_in_flow_order_is_blamed():
     seen = {"c": changed((0, 0, 0, 0)), "b": changed((1, 0, 2, 3), (1, 1, 0, 0)), "a": RIGHT}
     mismatch = compare(expected, seen)
     assert (mismatch.layer, mismatch.frame, mismatch.index) == ("b", 1, (0, 2, 3))
-    assert str(mismatch) == ("b: frame 1, row 0, column 2, channel 3 is -1, expected 35 "
-                             "(2 of 48 values differ)")
+    assert str(mismatch) == (
+        "b: frame 1, row 0, column 2, channel 3 is -1, expected 35 (2 of 48 values differ)"
+    )
 
 
 def test_a_layer_that_was_not_seen_is_passed_over():
@@ -34,7 +35,8 @@ def test_what_never_came_differs():
     pixels = RIGHT.reshape(-1, 4)[:7]
     mismatch = compare({"a": RIGHT}, {"a": pixels})
     assert (mismatch.frame, mismatch.index, mismatch.seen) == (1, (0, 1, 0), None)
-    assert str(mismatch) == ("a: frame 1, row 0, column 1, channel 0 never came, expected 28 "
-                             "(20 of 48 values differ)")
+    assert str(mismatch) == (
+        "a: frame 1, row 0, column 1, channel 0 never came, expected 28 (20 of 48 values differ)"
+    )
     assert count(RIGHT, pixels) == 20
     assert compare({"a": RIGHT}, {"a": pixels}, missing_is_wrong=False) is None
