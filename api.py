@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import boards
-from .boards.build import BuildResult
-from .boards.build import build as _build
+from .boards.flow.build import BuildResult
+from .boards.flow.build import build as _build
 from .compiler import ir
 from .compiler.driver import Compiled, compile_model
 from .compiler.frontend import load as _load

@@ -329,7 +329,7 @@ def simulate(
     with _steps() as step:
         netlist = None
         if level == "netlist":
-            from .boards.netlist import netlist as synthesized
+            from .boards.flow.cell_netlist import netlist as synthesized
 
             netlist = synthesized(directory, _board(compiled.plan.board), step)
         step("building and running the simulator")
@@ -361,7 +361,7 @@ def simulate(
 @_JSON
 def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_json: bool) -> None:
     """Synthesis, place and route, bitstream."""
-    from .boards.build import build as make
+    from .boards.flow.build import build as make
     from .compiler.report import tables
 
     _at_least(1, seeds=seeds, jobs=jobs, target_mhz=mhz)
@@ -404,7 +404,7 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
 )
 @_JSON
 def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
-    """Float against integers, layer by layer, and ONNX Runtime as the witness."""
+    """Float against integers, layer by layer, and ONNX Runtime as the reference runtime."""
     from .compiler.data import read_samples
     from .compiler.report import tables
     from .sim.accuracy import accuracy as run
@@ -442,7 +442,7 @@ def explore(
     from dataclasses import asdict
 
     from .compiler.frontend import load
-    from .compiler.plan.pareto import explore as run
+    from .compiler.plan.explore import explore as run
     from .compiler.report import tables
     from .compiler.report.plot import design_space
 
@@ -482,7 +482,7 @@ def explore(
 @_DIRECTORY
 def flash(directory: Path) -> None:
     """Load the bitstream into the board."""
-    from .boards.flash import flash as load_bitstream
+    from .boards.flow.flash import flash as load_bitstream
 
     summary = _built(directory)
     with _steps() as step:
@@ -500,7 +500,7 @@ def flash(directory: Path) -> None:
 @_JSON
 def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: bool) -> int:
     """Run samples on the board, compare with the golden model."""
-    from .boards.run import run_on_board
+    from .boards.link.run import run_on_board
     from .compiler.data import read_samples
     from .sim import golden
 

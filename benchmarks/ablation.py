@@ -24,11 +24,11 @@ from amaranth.back import rtlil
 from amaranth.lib.wiring import In, Out
 from gatewright.benchmarks.networks import NETWORKS
 from gatewright.boards import get
-from gatewright.boards.carries import absorb
-from gatewright.boards.constants import localize
-from gatewright.boards.kept import digest
-from gatewright.boards.packing import pack
-from gatewright.boards.synthesis import ANY_START, APART, SHARED, synth_ecp5
+from gatewright.boards.flow.absorb_gates import absorb
+from gatewright.boards.flow.cache import digest
+from gatewright.boards.flow.localize_constants import localize
+from gatewright.boards.flow.pack_registers import pack
+from gatewright.boards.flow.synthesis import ANY_START, APART, SHARED, synth_ecp5
 from gatewright.compiler import tools
 from gatewright.compiler.driver import compile_model
 from gatewright.hw import ArrayConfig, SystolicArray
@@ -113,7 +113,7 @@ def _array(_out: Path) -> tuple[str, str]:
         w=signed(8),
         acc=signed(24),
         family="ecp5",
-        memory="block",
+        memory="block_ram",
         sites=BOARD.device.dsp_sites,
     )
     rng = np.random.default_rng(0)

@@ -11,7 +11,7 @@ from gatewright.compiler.driver import Compiled
 from gatewright.sim import golden
 from gatewright.sim.agents import write_beats
 from gatewright.sim.simulate import MODELS, streams
-from gatewright.sim.simulators import Bench, built, simulator
+from gatewright.sim.simulators import Testbench, built, simulator
 from numpy.typing import NDArray
 
 __all__ = ["PART", "available", "pace"]
@@ -33,7 +33,7 @@ def pace(compiled: Compiled, frame: NDArray[np.generic]) -> dict[str, Any]:
     """
     source, sink, _ = streams(compiled)
     verilog, work = compiled.directory / "rtl" / "accelerator.v", compiled.directory / "sim"
-    icarus = simulator("icarus", Bench(verilog, source, sink, (), (MODELS,), {}), None)
+    icarus = simulator("icarus", Testbench(verilog, source, sink, (), (MODELS,), {}), None)
     binary = built(icarus, work)
     arguments = {
         "source_beats": max(1, round(PART * source.frame_beats)),

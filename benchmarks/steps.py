@@ -17,8 +17,8 @@ import onnx
 from gatewright import boards
 from gatewright.benchmarks import icarus, litert
 from gatewright.benchmarks.networks import NETWORKS
-from gatewright.boards.build import build
-from gatewright.boards.kept import digest
+from gatewright.boards.flow.build import build
+from gatewright.boards.flow.cache import digest
 from gatewright.compiler.data import Samples
 from gatewright.compiler.driver import Compiled, compile_model, open_compiled
 from gatewright.compiler.errors import GatewrightError, TimingError

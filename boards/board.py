@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..compiler.plan.device import Device
+from ..hw.target.device import Device
 
 __all__ = ["Board"]
 

@@ -1,6 +1,6 @@
 """1BitSquared iCEBreaker, with an iCE40 UP5K. Pins: the project's ``icebreaker.pcf``."""
 
-from ..compiler.plan.device import Device
+from ..hw.target.device import Device
 from .board import Board
 
 __all__ = ["BOARDS", "ICEBREAKER"]

@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from ..compiler.plan.device import Device
-from . import sites
+from ..hw.target import ecp5_sites
+from ..hw.target.device import Device
 from .board import Board
 
 __all__ = ["BOARDS", "ULX3S_12F", "ULX3S_25F", "ULX3S_45F", "ULX3S_85F"]
@@ -18,7 +18,7 @@ LFE5U_25F = Device(
     dsp=28,
     bram=56,
     bram_bits=EBR_BITS,
-    dsp_sites=sites.LFE5U_25F,
+    dsp_sites=ecp5_sites.LFE5U_25F,
 )
 LFE5U_45F = Device(
     "LFE5U-45F",
@@ -28,7 +28,7 @@ LFE5U_45F = Device(
     dsp=72,
     bram=108,
     bram_bits=EBR_BITS,
-    dsp_sites=sites.LFE5U_45F,
+    dsp_sites=ecp5_sites.LFE5U_45F,
 )
 LFE5U_85F = Device(
     "LFE5U-85F",
@@ -38,7 +38,7 @@ LFE5U_85F = Device(
     dsp=156,
     bram=208,
     bram_bits=EBR_BITS,
-    dsp_sites=sites.LFE5U_85F,
+    dsp_sites=ecp5_sites.LFE5U_85F,
 )
 # The same die as the 25F, under another identity code.
 LFE5U_12F = replace(LFE5U_25F, name="LFE5U-12F")

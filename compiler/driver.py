@@ -22,10 +22,10 @@ from .plan import (
     Network,
     Plan,
     check_queues,
-    lacking,
     latency,
     make_plan,
     read_plan,
+    shortfall,
     write_plan,
 )
 from .plan.resources import cells
@@ -215,7 +215,7 @@ def _macs(op: ir.Op, graph: ir.Graph) -> int:
 def describe(network: Network, model: str) -> dict[str, Any]:
     """The content of ``compile.json``."""
     need, device = network.linked, network.device
-    short = lacking(network.resources, device)
+    short = shortfall(network.resources, device)
     rows = layers(network)
     return {
         "model": model,
@@ -231,7 +231,7 @@ def describe(network: Network, model: str) -> dict[str, Any]:
         "frame_buffer": network.buffered,
         "available": {"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},
         "fits": not short,
-        "lacking": [
+        "shortfall": [
             {"what": what, "needed": needed, "available": there} for what, needed, there in short
         ],
     }

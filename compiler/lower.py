@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from .. import hw
 from . import ir
-from .plan.network import Edge, Network
+from .plan.dataflow import Edge, Network
 from .plan.stages import ConvDesign, Design, PoolDesign, SimpleDesign, hw_shape
-from .quantize.requantize import (
+from .quantize.proofs.requantizer import (
     Adder,
     Requantizer,
     average_counts,
@@ -40,15 +40,17 @@ def accelerator(network: Network) -> hw.Accelerator:
     for stage in network.plan.stages:
         op = network.op(stage)
         stages[stage.name] = component(op, network.graph, network.designs[stage.name])
-    links = _connect(network, stages)
+    connections = _connect(network, stages)
     graph = network.graph
     first, last = graph.inputs[0].value, network.edges[-1]
     lanes_out, beats_out = network.outputs
     return hw.Accelerator(
         stages,
-        links,
-        hw.Border(network.plan.lanes_in, hw_shape(graph.quant(first).dtype), network.beats_in),
-        hw.Border(lanes_out, hw_shape(graph.quant(last.value).dtype), beats_out),
+        connections,
+        hw.AxiStreamConfig(
+            network.plan.lanes_in, hw_shape(graph.quant(first).dtype), network.beats_in
+        ),
+        hw.AxiStreamConfig(lanes_out, hw_shape(graph.quant(last.value).dtype), beats_out),
         hold=_MORE
         + max(_run_out(stages[name], design) for name, design in network.designs.items()),
     )
@@ -62,13 +64,13 @@ def _run_out(stage: Elaboratable, design: Design) -> int:
     return max(design.latency, waiting)
 
 
-def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]:
-    """Forks, queues, converters and register slices for every edge, added to ``stages``; all links."""
-    links: list[hw.Link] = []
+def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Connection]:
+    """Forks, queues, converters and register slices for every edge, added to ``stages``; all connections."""
+    connections: list[hw.Connection] = []
     for source in [None, *(stage.name for stage in network.plan.stages)]:
         takers = [edge for edge in network.edges if edge.source == source]
         element = hw_shape(network.graph.quant(takers[0].value).dtype)
-        path = _Path(stages, links, (source or "", "o"), element, network.device.family)
+        path = _Path(stages, connections, (source or "", "o"), element, network.device.family)
         path.slice(f"{source or 'input'}_slice", takers[0].lanes_out)
         if len(takers) > 1:
             path.insert(
@@ -77,7 +79,7 @@ def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Link]
         for n, edge in enumerate(takers):
             branch = replace(path, port=(*path.port, n)) if len(takers) > 1 else path
             _edge(network, edge, branch)
-    return links
+    return connections
 
 
 @dataclass
@@ -85,7 +87,7 @@ class _Path:
     """A stream on its way: the port that it has come to, and what is put into it."""
 
     stages: dict[str, Elaboratable]
-    links: list[hw.Link]
+    connections: list[hw.Connection]
     port: _Port
     element: hw.Shape
     family: str
@@ -99,7 +101,7 @@ class _Path:
         self.insert(name, hw.RegisterSlice(lanes, self.element, self.family))
 
     def end(self, port: _Port) -> None:
-        self.links.append(hw.Link(self.port, port))
+        self.connections.append(hw.Connection(self.port, port))
 
 
 def _edge(network: Network, edge: Edge, path: _Path) -> None:
@@ -163,7 +165,7 @@ def _(op: ir.Conv, graph: ir.Graph, design: ConvDesign) -> Elaboratable:
             for i in range(0, len(channels), lanes)
         ),
         _rounding(exact),
-        spacing=array.spacing,
+        initiation_interval=array.initiation_interval,
         family=array.family,
     )
     return hw.MatMul(
@@ -239,7 +241,7 @@ def _(op: ir.AveragePool, graph: ir.Graph, design: PoolDesign) -> Elaboratable:
         (True,) * len(entries),
         _rounding(exact),
         repeat,
-        design.spacing,
+        design.initiation_interval,
         design.feed.window.family,
     )
     return hw.AveragePool(hw.PoolConfig(design.feed, lanes, requantize.out, requantize))

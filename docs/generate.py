@@ -17,7 +17,8 @@ import onnx
 from amaranth.hdl import UnusedElaboratable
 from gatewright import boards
 from gatewright.compiler import ir, lower
-from gatewright.compiler.frontend import border, elementwise, linear, load, pooling, qdq, shapes
+from gatewright.compiler.frontend import elementwise, linear, load, pooling, qdq, shapes
+from gatewright.compiler.frontend import io_layout as border
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
 from gatewright.compiler.plan import Goal, Network, make_plan
 from gatewright.compiler.plan.stages import ConvDesign, Design, PoolDesign

@@ -4,30 +4,35 @@ networks.
 
 from amaranth import Shape
 
-from .accelerator import Accelerator, Border, Link
-from .argmax import ArgMax, ArgMaxConfig
-from .array import ArrayConfig
-from .concat import Concat, ConcatConfig
-from .cost import Resources, block_rams
-from .delay import KEPT
-from .eltwise import Add, AddConfig, Fork
-from .fifo import Fifo, Queue, RegisterSlice
-from .lookup import Lookup, LookupConfig
-from .matmul import MatMul, MatMulConfig
-from .pool import AveragePool, MaxPool, PoolConfig
-from .primitives import Multiplier, MultiplierConfig, SoftMultiplier, block_of, packed_products
-from .ram import Ram, RamConfig
-from .reduce import ReduceConfig
-from .replay import ReplayConfig
-from .requantize import Requantize, RequantizeConfig, Rounding
-from .rom import Rom
-from .sliding import SlidingWindow
-from .stage import FeedConfig, WindowStage
-from .stream import Flow, beats, integer
-from .systolic import SystolicArray
-from .tiles import cover
-from .width import WidthConfig, WidthConverter
-from .window import WindowConfig
+from .accelerator import Accelerator, AxiStreamConfig, Connection
+from .arithmetic.add import Add, AddConfig
+from .arithmetic.argmax import ArgMax, ArgMaxConfig
+from .arithmetic.lookup import Lookup, LookupConfig
+from .arithmetic.packed_multiplier import packed_products
+from .arithmetic.reduce import ReduceConfig
+from .arithmetic.requantize import Requantize, RequantizeConfig, Rounding
+from .arithmetic.soft_multiplier import SoftMultiplier
+from .array.config import ArrayConfig
+from .array.matmul import MatMul, MatMulConfig
+from .array.systolic import SystolicArray
+from .control.delay import KEPT
+from .memory.ram import Ram, RamConfig
+from .memory.rom import Rom
+from .memory.tiles import cover
+from .stream.concat import Concat, ConcatConfig
+from .stream.fifo import Fifo, Queue
+from .stream.fork import Fork
+from .stream.register_slice import RegisterSlice
+from .stream.signature import Flow, beats, integer
+from .stream.width import WidthConfig, WidthConverter
+from .target import block_of
+from .target.dsp import Multiplier, MultiplierConfig
+from .target.resources import Resources, block_rams
+from .window.config import WindowConfig
+from .window.pool import AveragePool, MaxPool, PoolConfig
+from .window.reuse_buffer import ReuseBufferConfig
+from .window.sliding_window import SlidingWindow
+from .window.stage import FeedConfig, WindowStage
 
 __all__ = [
     "KEPT",
@@ -38,14 +43,14 @@ __all__ = [
     "ArgMaxConfig",
     "ArrayConfig",
     "AveragePool",
-    "Border",
+    "AxiStreamConfig",
     "Concat",
     "ConcatConfig",
     "FeedConfig",
     "Fifo",
     "Flow",
     "Fork",
-    "Link",
+    "Connection",
     "Lookup",
     "LookupConfig",
     "MatMul",
@@ -59,7 +64,7 @@ __all__ = [
     "RamConfig",
     "ReduceConfig",
     "RegisterSlice",
-    "ReplayConfig",
+    "ReuseBufferConfig",
     "Requantize",
     "RequantizeConfig",
     "Resources",

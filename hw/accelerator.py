@@ -16,14 +16,14 @@ from amaranth import (
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .stream import beats
-from .width import ceil_div
+from .sizes import ceil_div
+from .stream.signature import beats
 
-__all__ = ["Border", "Link", "Accelerator"]
+__all__ = ["AxiStreamConfig", "Connection", "Accelerator"]
 
 
 @dataclass(frozen=True)
-class Border:
+class AxiStreamConfig:
     """One end of the accelerator: ``lanes`` elements a beat, ``beats`` beats a frame."""
 
     lanes: int
@@ -42,7 +42,7 @@ class Border:
 
 
 @dataclass(frozen=True)
-class Link:
+class Connection:
     """A stream from a stage's port to another's; a port is ``(stage, member)`` or ``(stage, member,
     index)``.
 
@@ -54,7 +54,7 @@ class Link:
 
 
 class Accelerator(wiring.Component):
-    """Stages, each a component with stream ports, wired as ``links`` say.
+    """Stages, each a component with stream ports, wired as ``connections`` say.
 
     Element j of a beat is at bits ``j * width`` of ``tdata``; ``tlast`` marks the last beat of a
     frame on the way out and is not looked at on the way in. A reset of a cycle or more forgets all
@@ -69,15 +69,15 @@ class Accelerator(wiring.Component):
     def __init__(
         self,
         stages: Mapping[str, Elaboratable],
-        links: Sequence[Link],
-        source: Border,
-        sink: Border,
+        connections: Sequence[Connection],
+        source: AxiStreamConfig,
+        sink: AxiStreamConfig,
         hold: int = 0,
     ):
         """``hold``: cycles after which nothing is on its way in a stage that starts nothing more."""
         self.stages = stages
         self.hold = hold
-        self.links = links
+        self.connections = connections
         self.source = source
         self.sink = sink
         super().__init__(
@@ -132,8 +132,8 @@ class Accelerator(wiring.Component):
             member = getattr(self.stages[end[0]], end[1])
             return member[end[2]] if len(end) > 2 else member
 
-        for link in self.links:
-            a, b = port(link.source, source), port(link.sink, sink)
+        for connection in self.connections:
+            a, b = port(connection.source, source), port(connection.sink, sink)
             m.d.comb += [
                 b.valid.eq(a.valid),
                 b.payload.as_value().eq(a.payload.as_value()),

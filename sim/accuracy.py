@@ -1,4 +1,4 @@
-"""The accuracy step: float network, integer network and an outside witness, side by side."""
+"""The accuracy step: float network, integer network and a reference runtime, side by side."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from ..compiler.data import Samples
 from ..compiler.driver import Compiled
 from ..compiler.errors import DataError
 from ..compiler.frontend import load, tensor_names
-from ..compiler.frontend.witness import Difference, Runtime, Witness
+from ..compiler.frontend.reference_runtime import Difference, ReferenceRuntime, Runtime
 from ..compiler.quantize import evaluate, model_input
 from . import golden
 
@@ -52,14 +52,14 @@ class Accuracy:
 def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _: None) -> Accuracy:
     """Run ``samples`` through both networks and ONNX Runtime, and write ``accuracy.json``.
 
-    Without labels there is no accuracy, but still agreement, noise and witness. The float network
-    is ``model.float.onnx``; without it nothing is said about floats. The witness runs
+    Without labels there is no accuracy, but still agreement, noise and the comparison with the reference runtime. The float network
+    is ``model.float.onnx``; without it nothing is said about floats. The reference runtime runs
     ``model.int8.onnx``, whole on every sample, and layer by layer on the golden values of each
     layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
     """
     directory, graph = compiled.directory, compiled.graph
     x = samples.x
-    witness = Witness(directory / "model.int8.onnx", graph)
+    runtime = ReferenceRuntime(directory / "model.int8.onnx", graph)
     reference = _Float.of(directory / "model.float.onnx", graph, x)
     layers: dict[str, Difference] = {}
     ours, theirs, floats = [], [], []
@@ -68,11 +68,11 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
         progress(f"comparing: {start} of {len(x)} samples")
         values = golden.run(graph, golden.host_input(graph, part))
         ours.append(golden.host_output(graph, {**values})[graph.outputs[0].name])
-        theirs.append(witness.outputs(part))
+        theirs.append(runtime.outputs(part))
         if start == 0:
             labels = _labels(samples, theirs[0], ours[0])
         if start < LAYER_FRAMES:
-            for name, difference in witness.layers(part, values).items():
+            for name, difference in runtime.layers(part, values).items():
                 layers[name] = layers.get(name, Difference()) + difference
         if reference is not None:
             floats.append(reference.outputs(part))
@@ -88,10 +88,10 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
         "integer": _score(classes, labels, "golden model"),
         "agreement": _agreement(wanted, classes),
         "sqnr": reference.summary(min(len(x), LAYER_FRAMES)) if reference else None,
-        "witness": {
+        "reference_runtime": {
             "runtime": f"ONNX Runtime {onnxruntime.__version__}, optimizations off",
             "end_to_end": _end_to_end(seen, outputs),
-            "layer_by_layer": _by_layer(graph, layers, witness.missing, min(len(x), LAYER_FRAMES)),
+            "layer_by_layer": _by_layer(graph, layers, runtime.missing, min(len(x), LAYER_FRAMES)),
         },
         "how": "measured",
     }
@@ -221,7 +221,7 @@ def _decibels(signal: float, noise: float) -> float | None:
     return 10 * log10(signal / noise) if signal > 0 and noise > 0 else None
 
 
-# The witness.
+# The reference runtime.
 
 
 def _end_to_end(seen: Array, outputs: Array) -> dict[str, Any]:

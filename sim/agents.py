@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..compiler.errors import DataError, SimulationError
 
-__all__ = ["Stream", "Tap", "beats_of", "pack", "read_beats", "unpack", "write_beats"]
+__all__ = ["StreamFormat", "Tap", "beats_of", "pack", "read_beats", "unpack", "write_beats"]
 
 _CHUNK_ELEMENTS = 1 << 20
 _DIGITS = np.frombuffer(b"0123456789abcdef", np.uint8)
@@ -19,7 +19,7 @@ _NOT_A_DIGIT = 255
 
 
 @dataclass(frozen=True)
-class Stream:
+class StreamFormat:
     """A value of ``shape`` (height, width, channels) as it moves: ``lanes`` elements a beat.
 
     Pixels come in raster order, a pixel as ``ceil(channels / lanes)`` beats, the last one padded;
@@ -72,13 +72,13 @@ class Tap:
     The layer's beats are the low bits of ``payload``.
     """
 
-    stream: Stream
+    stream: StreamFormat
     valid: str
     ready: str
     payload: str
 
 
-def pack(stream: Stream, frames: NDArray[np.integer]) -> NDArray[np.uint8]:
+def pack(stream: StreamFormat, frames: NDArray[np.integer]) -> NDArray[np.uint8]:
     """The beats of ``frames`` [n, h, w, c] as bits [beats, width], least significant first.
 
     Raises ``DataError`` on a value that the stream can not carry.
@@ -107,7 +107,7 @@ def pack(stream: Stream, frames: NDArray[np.integer]) -> NDArray[np.uint8]:
     return bits.astype(np.uint8).reshape(-1, stream.width)
 
 
-def unpack(stream: Stream, bits: NDArray[np.uint8]) -> NDArray[np.integer]:
+def unpack(stream: StreamFormat, bits: NDArray[np.uint8]) -> NDArray[np.integer]:
     """The values of whole pixels, [pixels, channels], from beats as :func:`pack` makes them."""
     whole = len(bits) // stream.pixel_beats * stream.pixel_beats
     weights = np.int64(1) << np.arange(stream.bits, dtype=np.int64)
@@ -121,14 +121,14 @@ def unpack(stream: Stream, bits: NDArray[np.uint8]) -> NDArray[np.integer]:
     return values.reshape(-1, stream.pixel_beats * stream.lanes)[:, : stream.shape[2]]
 
 
-def write_beats(path: Path, stream: Stream, frames: NDArray[np.integer]) -> None:
+def write_beats(path: Path, stream: StreamFormat, frames: NDArray[np.integer]) -> None:
     """Write ``frames`` as ``$fscanf("%h")`` reads it: one beat a line, in hexadecimal."""
     with path.open("wb") as file:
         for some in _chunks(frames, max(1, _CHUNK_ELEMENTS // prod(stream.shape))):
             file.write(_hexadecimal(pack(stream, some)))
 
 
-def read_beats(path: Path, stream: Stream) -> NDArray[np.integer]:
+def read_beats(path: Path, stream: StreamFormat) -> NDArray[np.integer]:
     """The values of all whole pixels in a file that the bench wrote, [pixels, channels].
 
     Raises ``SimulationError`` where the hardware left bits undefined (``x``).
@@ -145,7 +145,7 @@ def read_beats(path: Path, stream: Stream) -> NDArray[np.integer]:
     return np.concatenate(parts) if parts else np.empty((0, stream.shape[2]), stream.dtype)
 
 
-def beats_of(path: Path, stream: Stream) -> int:
+def beats_of(path: Path, stream: StreamFormat) -> int:
     """How many beats a file that the bench wrote holds."""
     return path.stat().st_size // (ceil(stream.width / 4) + 1)
 
@@ -162,7 +162,7 @@ def _hexadecimal(bits: NDArray[np.uint8]) -> bytes:
     return np.pad(digits, ((0, 0), (0, 1)), constant_values=ord("\n")).tobytes()
 
 
-def _bits(lines: NDArray[np.uint8], stream: Stream, first_beat: int) -> NDArray[np.uint8]:
+def _bits(lines: NDArray[np.uint8], stream: StreamFormat, first_beat: int) -> NDArray[np.uint8]:
     value = np.full(256, _NOT_A_DIGIT, np.uint8)
     value[_DIGITS] = np.arange(16)
     nibbles = value[lines]

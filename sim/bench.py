@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from ..compiler.data import Samples
 from ..compiler.driver import Compiled
-from ..compiler.frontend.witness import Runtime
+from ..compiler.frontend.reference_runtime import Runtime
 from ..compiler.plan import latency
 from . import golden
 
-__all__ = ["Bench", "bench", "measured"]
+__all__ = ["BenchmarkResult", "bench", "measured"]
 
 Array = NDArray[Any]
 Progress = Callable[[str], None]
@@ -36,7 +36,7 @@ FRAMES = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class BenchmarkResult:
     """A benchmark; ``summary`` is the content of ``bench.json``."""
 
     summary: dict[str, Any]
@@ -48,7 +48,7 @@ def bench(
     target_mhz: float,
     progress: Progress = lambda _: None,
     seconds: float = SECONDS,
-) -> Bench:
+) -> BenchmarkResult:
     """Compare the compiled network with CPU runtimes on the same frames, and write ``bench.json``.
 
     Cycles are those of ``simulate.json`` (if it ran without stalls, and all values were right),
@@ -75,7 +75,7 @@ def bench(
     unfinished = path.with_name(f".{path.name}")
     unfinished.write_text(json.dumps(summary, indent=1) + "\n")
     os.replace(unfinished, path)
-    return Bench(summary)
+    return BenchmarkResult(summary)
 
 
 def _random(compiled: Compiled) -> Array:

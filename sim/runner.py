@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.errors import SimulationError, ToolError
-from .agents import Stream, Tap, beats_of, read_beats, write_beats
+from .agents import StreamFormat, Tap, beats_of, read_beats, write_beats
 from .scoreboard import Mismatch, compare, count
-from .simulators import Bench, built
+from .simulators import Testbench, built
 from .simulators import simulator as simulator_called
 
 __all__ = ["Deadlock", "Report", "Run", "simulate", "verify"]
@@ -98,8 +98,8 @@ class Report:
 def simulate(
     verilog: Path,
     *,
-    source: Stream,
-    sink: Stream,
+    source: StreamFormat,
+    sink: StreamFormat,
     frames: NDArray[np.integer],
     work: Path,
     timeout_cycles: int,
@@ -128,7 +128,7 @@ def simulate(
     Raises ``SimulationError`` when the accelerator breaks the stream's rules, ``DataError`` when
     the source can not carry the samples, ``ToolError`` when a tool is missing or fails.
     """
-    bench = Bench(verilog, source, sink, tuple(taps), tuple(extra_sources), dict(defines))
+    bench = Testbench(verilog, source, sink, tuple(taps), tuple(extra_sources), dict(defines))
     session = _Session(simulator, work, _Stimulus(stall, hold, seed, timeout_cycles))
     trace = session.run(bench, frames, waves, progress)
     trace.check()
@@ -138,8 +138,8 @@ def simulate(
 def verify(
     verilog: Path,
     *,
-    source: Stream,
-    sink: Stream,
+    source: StreamFormat,
+    sink: StreamFormat,
     frames: NDArray[np.integer],
     golden: Mapping[str, NDArray[np.integer]],
     work: Path,
@@ -165,7 +165,7 @@ def verify(
     Raises what :func:`simulate` does; a ``Deadlock`` then also tells where the beats ended.
     """
     session = _Session(simulator, work, _Stimulus(stall, hold, seed, timeout_cycles))
-    probed = Bench(verilog, source, sink, tuple(taps), tuple(extra_sources), dict(defines))
+    probed = Testbench(verilog, source, sink, tuple(taps), tuple(extra_sources), dict(defines))
     layers = dict.fromkeys([*(tap.stream.name for tap in taps), sink.name])
     expected = {name: np.asarray(golden[name]) for name in layers}
 
@@ -186,7 +186,7 @@ def verify(
 
 def _locate(
     session: "_Session",
-    bench: Bench,
+    bench: Testbench,
     expected: Mapping[str, NDArray[np.integer]],
     known: Mismatch,
     frames: NDArray[np.integer],
@@ -205,7 +205,7 @@ def _locate(
 def _explain_deadlock(
     session: "_Session",
     trace: "_Trace",
-    bench: Bench,
+    bench: Testbench,
     expected: Mapping[str, NDArray[np.integer]],
     frames: NDArray[np.integer],
     waves: Path | None,
@@ -246,7 +246,7 @@ class _Stimulus:
         if self.timeout_cycles < 1:
             raise SimulationError(f"timeout_cycles must be at least 1, not {self.timeout_cycles}")
 
-    def plusargs(self, bench: Bench, frames: int) -> list[str]:
+    def plusargs(self, bench: Testbench, frames: int) -> list[str]:
         seeds = np.random.SeedSequence(self.seed).generate_state(2) | 1
         # In a stalled cycle the accelerator has no chance to show that it is alive.
         longest = 8 * self.hold if self.stall else 0
@@ -274,7 +274,7 @@ class _Stimulus:
 class _Trace:
     """What the bench wrote, complete or not."""
 
-    bench: Bench
+    bench: Testbench
     frames: int
     counters: Mapping[str, int | float]
     outputs: NDArray[np.integer]
@@ -362,7 +362,7 @@ class _Session:
 
     def run(
         self,
-        bench: Bench,
+        bench: Testbench,
         frames: NDArray[np.integer],
         waves: Path | None,
         progress: Progress | None = None,
@@ -385,7 +385,7 @@ class _Session:
             return _read_trace(bench, here, log, len(frames), build_seconds, simulator.description)
 
     def run_again(
-        self, bench: Bench, frames: NDArray[np.integer], waves: Path | None
+        self, bench: Testbench, frames: NDArray[np.integer], waves: Path | None
     ) -> tuple[_Trace, Path | None]:
         """The same beats in the same cycles, with waves where they can be written."""
         waves = waves or self.work / "mismatch.fst"
@@ -396,7 +396,7 @@ class _Session:
 
 
 def _read_trace(
-    bench: "Bench", here: Path, log: Path, frames: int, build_seconds: float, simulator: str
+    bench: "Testbench", here: Path, log: Path, frames: int, build_seconds: float, simulator: str
 ) -> _Trace:
     if not (here / "counters.json").exists():
         raise SimulationError(
@@ -422,7 +422,7 @@ def _read_trace(
     )
 
 
-def _frames(stream: Stream, pixels: NDArray[np.integer], frames: int) -> NDArray[np.integer]:
+def _frames(stream: StreamFormat, pixels: NDArray[np.integer], frames: int) -> NDArray[np.integer]:
     """[pixels, c] as [frames, h, w, c] when every beat came, and just these, else as it is."""
     height, width, channels = stream.shape
     if len(pixels) != frames * height * width:

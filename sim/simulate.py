@@ -15,16 +15,16 @@ from ..compiler.driver import Compiled
 from ..compiler.errors import DataError
 from ..compiler.plan import latency
 from . import golden
-from .agents import Stream, Tap
+from .agents import StreamFormat, Tap
 from .runner import Report, verify
 
 __all__ = ["Simulated", "simulate", "streams"]
 
 #: behaviour of the hard multipliers that the RTL instantiates
-MODELS = Path(__file__).parent.parent / "hw" / "primitives" / "models.v"
+MODELS = Path(__file__).parent.parent / "hw" / "target" / "models.v"
 
 
-class Netlist(Protocol):
+class CellNetlist(Protocol):
     """A synthesized accelerator: its Verilog, the models of its cells, and how to read those."""
 
     @property
@@ -51,13 +51,13 @@ class Simulated:
         return self.report.passed
 
 
-def streams(compiled: Compiled) -> tuple[Stream, Stream, tuple[Tap, ...]]:
+def streams(compiled: Compiled) -> tuple[StreamFormat, StreamFormat, tuple[Tap, ...]]:
     """The network's input, its output, and the stream that leaves each stage."""
     graph, network = compiled.graph, compiled.network
 
-    def stream(value: str, lanes: int) -> Stream:
+    def stream(value: str, lanes: int) -> StreamFormat:
         dtype = graph.quant(value).dtype
-        return Stream(value, graph.shape(value).array, lanes, dtype.bits, dtype.signed)
+        return StreamFormat(value, graph.shape(value).array, lanes, dtype.bits, dtype.signed)
 
     last = network.edges[-1]
     taps = tuple(
@@ -85,7 +85,7 @@ def simulate(
     seed: int = 0,
     waves: Path | None = None,
     simulator: str = "verilator",
-    netlist: Netlist | None = None,
+    netlist: CellNetlist | None = None,
     progress: Callable[[int, int], None] | None = None,
     record: bool = True,
 ) -> Simulated:

@@ -19,9 +19,9 @@ import find_libpython
 
 from ..compiler import tools
 from ..compiler.errors import SimulationError, ToolError
-from .agents import Stream, Tap
+from .agents import StreamFormat, Tap
 
-__all__ = ["Bench", "Simulator", "built", "cache_folder", "simulator"]
+__all__ = ["Testbench", "Simulator", "built", "cache_folder", "simulator"]
 
 _HERE = Path(__file__).parent
 _WAVES = frozenset({".fst", ".vcd"})
@@ -44,12 +44,12 @@ _READ = (
 
 
 @dataclass(frozen=True)
-class Bench:
+class Testbench:
     """What is simulated, and how it is looked at."""
 
     verilog: Path
-    source: Stream
-    sink: Stream
+    source: StreamFormat
+    sink: StreamFormat
     taps: tuple[Tap, ...]
     extra_sources: tuple[Path, ...]
     defines: Mapping[str, str]
@@ -112,7 +112,9 @@ class Simulator(ABC):
     binary: str
     """File name of what :meth:`build` makes: all that is needed to run."""
 
-    def __init__(self, bench: Bench, compiler: tools.Tool, name: str, waves: str | None) -> None:
+    def __init__(
+        self, bench: Testbench, compiler: tools.Tool, name: str, waves: str | None
+    ) -> None:
         self.bench, self.compiler, self.waves = bench, compiler, waves
         self.description = f"{name} {compiler.version} (cocotb {metadata.version('cocotb')})"
         self.sources: list[str] = []
@@ -142,7 +144,7 @@ class Simulator(ABC):
         ]
 
 
-def simulator(name: str, bench: Bench, waves: Path | None) -> Simulator:
+def simulator(name: str, bench: Testbench, waves: Path | None) -> Simulator:
     """The simulator called ``verilator`` or ``icarus``. Raises ``ToolError`` when it is missing."""
     kinds: Mapping[str, type[_Verilator] | type[_Icarus]] = {
         "verilator": _Verilator,
@@ -220,7 +222,7 @@ class _Icarus(Simulator):
 
     binary = "bench.vvp"
 
-    def __init__(self, bench: Bench, waves: str | None) -> None:
+    def __init__(self, bench: Testbench, waves: str | None) -> None:
         super().__init__(bench, tools.find("iverilog"), "icarus", waves)
 
     def recipe(self) -> list[str]:
@@ -253,7 +255,7 @@ class _Verilator(Simulator):
 
     binary = "simulator"
 
-    def __init__(self, bench: Bench, waves: str | None) -> None:
+    def __init__(self, bench: Testbench, waves: str | None) -> None:
         super().__init__(bench, tools.find("verilator"), "verilator", waves)
 
     def prepare(self, here: Path) -> None:

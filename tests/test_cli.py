@@ -157,7 +157,7 @@ def test_the_plan_can_be_given_back(floats, samples, out, tmp_path):
 
 def test_an_edited_plan_is_obeyed(floats, samples, out, tmp_path):
     plan = json.loads((out / "plan.json").read_text())
-    plan["stages"][0].update(simd=1, pe=1, hard=0)
+    plan["stages"][0].update(simd=1, pe=1, dsp_multipliers=0)
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     found = as_json(
         *compiling(
@@ -318,7 +318,7 @@ def test_accuracy_compares_float_integer_and_witness(out, samples):
     assert 0 <= found["integer"]["top1"] <= 1
     assert {row["name"] for row in found["sqnr"]["layers"]} == {"conv", "pool", "dense"}
     assert all(row["sqnr_db"] > 20 for row in found["sqnr"]["layers"])
-    assert found["witness"]["layer_by_layer"]["largest"] <= 1
+    assert found["reference_runtime"]["layer_by_layer"]["largest"] <= 1
     assert found == summary(out, "accuracy")
 
 

@@ -44,7 +44,7 @@ def random_network(rng):
         x = random_layer(builder, x, rng)
     head = rng.integers(4)
     if head == 0:
-        x = builder.dense(x, int(rng.integers(1, 6)))
+        x = builder.packed_rows(x, int(rng.integers(1, 6)))
     if head == 1:
         x = builder.argmax(x)
     return builder
@@ -144,23 +144,26 @@ def test_a_convolution_under_any_folding_takes_its_cycles(name, simd, pe):
     output = CONVOLUTIONS[name](builder)
     graph = builder.graph()
     (op,) = graph
-    network = fold(graph, {output: (min(simd, op.reduction), pe)}, hard=99)
+    network = fold(graph, {output: (min(simd, op.reduction), pe)}, dsp_multipliers=99)
     seen = check(network, builder.frames(3))
     assert seen.intervals[1:] == [network.interval]
 
 
 @pytest.mark.parametrize("stall", STALLS)
 @pytest.mark.parametrize(
-    ("simd", "pe", "spacing"), [(18, 1, 2), (9, 2, 2), (6, 2, 3), (9, 1, 4), (3, 3, 4), (3, 1, 12)]
+    ("simd", "pe", "initiation_interval"),
+    [(18, 1, 2), (9, 2, 2), (6, 2, 3), (9, 1, 4), (3, 3, 4), (3, 1, 12)],
 )
-def test_requantizing_that_takes_all_its_time_holds_nothing_up(simd, pe, spacing, stall):
+def test_requantizing_that_takes_all_its_time_holds_nothing_up(
+    simd, pe, initiation_interval, stall
+):
     """Results follow one another just as fast as the multiplier's digits pass."""
     builder = image(4, 8, 8)
     output = builder.conv(builder.input, 6, (3, 3))
-    network = fold(builder.graph(), {output: (simd, pe)}, hard=99)
+    network = fold(builder.graph(), {output: (simd, pe)}, dsp_multipliers=99)
     (design,) = network.designs.values()
-    assert design.array.spacing == spacing
-    assert design.array.groups * spacing == design.feed.folds
+    assert design.array.initiation_interval == initiation_interval
+    assert design.array.groups * initiation_interval == design.feed.folds
     seen = check(network, builder.frames(3), stall=stall)
     if not stall:
         assert seen.intervals[1:] == [network.interval]
@@ -171,9 +174,9 @@ def test_requantizing_that_takes_all_its_time_holds_nothing_up(simd, pe, spacing
 def test_an_average_takes_all_its_time_and_holds_nothing_up(kernel, simd, stall):
     builder = image(3, 5, 5)
     output = builder.average_pool(builder.input, kernel, (1, 1))
-    network = fold(builder.graph(), {output: (simd, 3)}, hard=99)
+    network = fold(builder.graph(), {output: (simd, 3)}, dsp_multipliers=99)
     (design,) = network.designs.values()
-    assert design.spacing == min(design.feed.folds, 16)
+    assert design.initiation_interval == min(design.feed.folds, 16)
     seen = check(network, builder.frames(3), stall=stall)
     if not stall:
         assert seen.intervals[1:] == [network.interval]
@@ -186,19 +189,21 @@ def test_an_average_takes_all_its_time_and_holds_nothing_up(kernel, simd, stall)
 def test_a_depthwise_convolution_under_any_folding(simd, pe, stall):
     builder = image(5)
     output = builder.depthwise(builder.input, pads=(1, 1, 1, 1))
-    network = fold(builder.graph(), {output: (simd, pe)}, hard=99)
+    network = fold(builder.graph(), {output: (simd, pe)}, dsp_multipliers=99)
     seen = check(network, builder.frames(3), stall=stall)
     if not stall:
         assert seen.intervals[1:] == [network.interval]
 
 
 @pytest.mark.parametrize("bits", [5, 8])
-@pytest.mark.parametrize("weights", ["block", "logic"])
-@pytest.mark.parametrize("hard", [0, 3, 99])
-def test_the_kind_of_multiplier_and_memory_changes_no_bit(hard, weights, bits):
+@pytest.mark.parametrize("weights", ["block_ram", "logic"])
+@pytest.mark.parametrize("dsp_multipliers", [0, 3, 99])
+def test_the_kind_of_multiplier_and_memory_changes_no_bit(dsp_multipliers, weights, bits):
     builder = image(3)
     output = builder.conv(builder.input, 4, (3, 3), weight_bits=bits)
-    network = fold(builder.graph(), {output: (3, 4)}, hard=hard, weights=weights)
+    network = fold(
+        builder.graph(), {output: (3, 4)}, dsp_multipliers=dsp_multipliers, weights=weights
+    )
     check(network, builder.frames(2))
 
 
@@ -207,7 +212,7 @@ def test_the_host_may_send_any_number_of_lanes(lanes_in):
     builder = image(5, 3, 3)
     output = builder.conv(builder.input, 3)
     check(
-        fold(builder.graph(), {output: (5, 3)}, lanes_in=lanes_in, hard=99),
+        fold(builder.graph(), {output: (5, 3)}, lanes_in=lanes_in, dsp_multipliers=99),
         builder.frames(2),
         stall=0.3,
     )
@@ -221,7 +226,7 @@ def test_a_reshape_costs_no_stage_and_mixes_no_pixels(pe, following):
     first = builder.conv(builder.input, 6)
     output = builder.unary(builder.reshape(first, 1, 3))
     check(
-        fold(builder.graph(), {first: (3, pe), output: (1, following)}, hard=99),
+        fold(builder.graph(), {first: (3, pe), output: (1, following)}, dsp_multipliers=99),
         builder.frames(2),
         stall=0.3,
     )
@@ -234,7 +239,7 @@ def test_extreme_inputs_and_weights_do_not_overflow():
     sharp = replace(op, weight=np.full(op.weight.shape, -128, np.int8))
     graph = builder.graph().replace([sharp])
     frames = np.stack([np.full((3, 3, 8), value) for value in (-128, 127, 0)])
-    check(fold(graph, {output: (9, 2)}, hard=99), frames)
+    check(fold(graph, {output: (9, 2)}, dsp_multipliers=99), frames)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +248,7 @@ def test_extreme_inputs_and_weights_do_not_overflow():
 def test_no_width_is_special(element):
     builder = image(3, 3, 3, dtype=element)
     output = builder.conv(builder.input, 4, (2, 2))
-    check(fold(builder.graph(), {output: (6, 2)}, hard=99), builder.frames(2), stall=0.3)
+    check(fold(builder.graph(), {output: (6, 2)}, dsp_multipliers=99), builder.frames(2), stall=0.3)
 
 
 class Interrupted(Elaboratable):
@@ -277,7 +282,7 @@ class Interrupted(Elaboratable):
 def test_a_reset_of_one_cycle_forgets_all_that_is_on_its_way(cycles):
     builder = image(5, 4, 3, seed=3)
     x = builder.conv(builder.input, 4, (3, 3), pads=(1, 1, 1, 1))
-    builder.dense(builder.add(builder.depthwise(x, pads=(1, 1, 1, 1)), x), 5)
+    builder.packed_rows(builder.add(builder.depthwise(x, pads=(1, 1, 1, 1)), x), 5)
     graph, frames = builder.graph(), builder.frames(2)
     network = fold(graph, {op.output: (3, 2) for op in graph if isinstance(op, ir.Conv)})
     seen = measure(network, frames, around=lambda dut: Interrupted(dut, cycles))

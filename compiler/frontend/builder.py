@@ -18,7 +18,7 @@ Moving = ir.MaxPool | ir.Concat | ir.Pad | ir.Reshape
 
 
 @dataclass(frozen=True)
-class Stream:
+class PendingValue:
     """A value in the making; ``named`` once a QuantizeLinear has given it its name."""
 
     name: str
@@ -35,7 +35,7 @@ class Builder:
 
     def __init__(self, batch: int) -> None:
         self.batch = batch
-        self.streams: dict[str, Stream] = {}
+        self.streams: dict[str, PendingValue] = {}
         self.ops: dict[str, ir.Op] = {}
         self._raw: set[tuple[str, str]] = set()  # (reader, stream read before it is rounded)
 
@@ -62,7 +62,7 @@ class Builder:
         self, name: str, shape: ir.Shape, order: NDArray[np.int64], model_shape: tuple[int, ...]
     ) -> Tensor:
         """The network's input: ``order[i]`` is the model's index of the stream's i-th element."""
-        self.streams[name] = Stream(name, shape)
+        self.streams[name] = PendingValue(name, shape)
         position = np.empty(order.size, np.int64)
         position[order] = np.arange(order.size)
         labels = np.arange(self.batch)[:, None] * order.size + position
@@ -74,7 +74,7 @@ class Builder:
         """Append an operator over handles; returns the handle of its output."""
         handle = self._unused(op.output, self.streams)
         self.ops[handle] = replace(op, output=handle)
-        self.streams[handle] = Stream(op.output, shape)
+        self.streams[handle] = PendingValue(op.output, shape)
         self._raw |= {(handle, tensor.handle) for tensor in reads if tensor.raw}
         return handle
 
@@ -160,7 +160,7 @@ class Builder:
         if found is not None:
             op = ir.Unary(node.name, (handle,), name)
             new = self.add(op, stream.shape, [])
-            self.streams[new] = Stream(name, stream.shape, quant, named=True)
+            self.streams[new] = PendingValue(name, stream.shape, quant, named=True)
             return new
         source = self.ops.get(handle)
         if isinstance(source, Moving):

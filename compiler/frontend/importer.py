@@ -8,7 +8,7 @@ import numpy as np
 from .. import ir
 from ..errors import ModelError
 from ..passes import FUSE
-from . import border, elementwise, linear, pooling, qdq, shapes
+from . import elementwise, io_layout, linear, pooling, qdq, shapes
 from .builder import Builder
 from .operands import Handler, Operand
 from .source import Node, Source, read
@@ -22,7 +22,7 @@ HANDLERS: dict[str, Handler] = {
     **pooling.HANDLERS,
     **shapes.HANDLERS,
     **qdq.HANDLERS,
-    **border.HANDLERS,
+    **io_layout.HANDLERS,
 }
 SHAPES = ("Shape", "Size")
 
@@ -88,7 +88,7 @@ def _check_supported(source: Source, path: str | Path) -> None:
 
 def _walk(source: Source) -> ir.Graph:
     """The unfused graph: one operator a computing node."""
-    order, shape = border.input_layout(source, _fold)
+    order, shape = io_layout.input_layout(source, _fold)
     build = Builder(source.batch)
     start = build.input(source.input.name, shape, order, source.input.shape or ())
     if source.input.dtype != "float32":
@@ -112,7 +112,7 @@ def _walk(source: Source) -> ir.Graph:
         order,
         source.input.batch,
     )
-    out = border.output_port(build, source, last, names[last.handle])
+    out = io_layout.output_port(build, source, last, names[last.handle])
     return ir.Graph(source.name, (first,), (out,), ops, values).replace(ops)
 
 
@@ -131,7 +131,7 @@ def _results(build: Builder, node: Node, operands: list[Operand]) -> list[Operan
     if node.op in SHAPES or not any(isinstance(operand, Tensor) for operand in operands):
         return [*_fold(node, operands)]
     tail = [x for x in operands if isinstance(x, Tensor) and x.tail]
-    if tail and node.op not in border.TAIL:
+    if tail and node.op not in io_layout.TAIL:
         raise ModelError(
             f"{node}: follows Softmax or ArgMax; accepted: those only as the network's last "
             "operators; cut the model before them with onnx.utils.extract_model"

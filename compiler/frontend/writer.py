@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 
 from .. import ir
 from ..errors import ModelError
-from .borders import enter, leave, row_major
+from .io_nodes import enter, leave, row_major
 from .nodes import Nodes
 
 __all__ = ["tensor_names", "write_qdq"]

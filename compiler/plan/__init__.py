@@ -1,12 +1,12 @@
 """From the integer graph to hardware: folding, cost, queues and schedule."""
 
-from .device import Device
-from .explore import Goal, lacking, make_plan
+from ...hw.target.device import Device
+from .dataflow import Network, Plan
 from .fifo import check_queues
-from .files import read_plan, write_plan
-from .network import Network, Plan
+from .plan_file import read_plan, write_plan
 from .resources import Resources
 from .schedule import latency
+from .search import Goal, make_plan, shortfall
 from .stages import Design, StagePlan
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
     "Resources",
     "StagePlan",
     "check_queues",
-    "lacking",
+    "shortfall",
     "latency",
     "make_plan",
     "read_plan",

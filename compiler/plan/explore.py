@@ -1,250 +1,291 @@
-"""Choosing the folding: as fast as the board allows, or as small as the goal allows."""
+"""The design space: plans from the fastest that fits to the smallest, and the best of them."""
 
-from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+import importlib
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields, replace
+from math import log
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from ... import hw
+from ...hw.target.device import Device
 from .. import ir
-from ..errors import FitError
-from .choose import Budget, Chooser, grant
-from .device import Device
-from .fifo import with_queues
-from .network import Network, Plan
-from .options import Option, menus
-from .resources import Resources, cells, link, total
+from ..errors import FitError, ToolError
+from ..quantize.assume import assume_types
+from .dataflow import Network
 from .schedule import latency
-from .stages import Design, StagePlan
+from .search import Goal, make_plan
 
-__all__ = ["Goal", "SOFT_SHARE", "make_plan", "assign_blocks", "lacking"]
+__all__ = ["Point", "explore", "pareto"]
 
-#: share of a device's logic that a plan may count on: placement needs air
-_LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.93}
-#: the same where multipliers in soft logic fill it: they are many short carry chains, of which each
-#: begins a tile (with 79 % as placed an 85F found no place for them, with 54 % it did)
-SOFT_SHARE = {"ecp5": 0.57, "ice40": 0.93}
-#: share of a device's flip-flops; the one that an iCE40 cell has comes with its LUT
-_FF_SHARE = {"ecp5": 0.785, "ice40": 1.0}
-#: intervals of plans for latency, in units of the least one: frames may follow one another
-_SLOWER = 1.2
-#: times that queues and converters are counted and the choice is made again
-_ROUNDS = 5
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Goal:
-    """What the plan is for.
+class Point:
+    """One plan: for ``target`` cycles a frame it takes ``interval``; costs are estimates.
 
-    ``"balanced"``: the least interval that the DSP blocks allow. ``"latency"``: the least latency,
-    with multipliers in soft logic too. ``"fps"``: the smallest whose ``interval`` (cycles a frame)
-    suffices; without one the least interval, with soft multipliers too. ``"area"``: the smallest.
+    ``dsp`` counts blocks. ``pareto``: no other plan is at least as good in everything and better in
+    something. A target that no plan reaches on the device does not fit, and only its ``target`` and
+    ``interval`` (the target again) mean anything.
     """
 
-    kind: str = "balanced"
-    interval: int | None = None
+    target: int
+    interval: int
+    latency: int
+    multipliers: int
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+    fits: bool = True
+    pareto: bool = False
 
 
-def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Plan:
-    """A plan for ``graph`` on ``device``.
+def explore(
+    graph: ir.Graph,
+    device: Device,
+    board: str,
+    *,
+    points: int = 24,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    cache: Path | None = None,
+    weight_bits: int = 8,
+    progress: Progress = lambda _: None,
+) -> list[Point]:
+    """Plans for ``points`` intervals, evenly spaced in their logarithm, the fastest first.
 
-    The frame interval is the slowest stage's, so for an interval each stage needs only the fewest
-    multipliers that keep it; the least interval whose stages together fit is found by bisection.
-    Where block RAM is left over it is used freely: for words as they are wanted, and for lines that
-    neighbours need not hurry for. Only where nothing fits, or for the smallest, is it saved.
-    Raises :class:`FitError` when even the smallest plan is too large.
+    They lie between the fastest plan that fits ``device`` and the smallest one. Equal plans are one
+    point; those on the front are marked. ``jobs`` local processes share the work, or the workers of
+    the Dask ``scheduler`` (an address) do. Every point is added to the file ``cache`` as soon as it
+    is known, a line of JSON each; what the file already knows of this network is not computed
+    again, so an interrupted exploration goes on. The weights of a float network are assumed to get
+    ``weight_bits``.
+
+    Raises :class:`FitError` when nothing fits, :class:`ToolError` when the scheduler can not be
+    used.
     """
-    for lean in (True,) if goal.kind == "area" else (False, True):
-        search = _Search(graph, device, board, lean)
-        plan = search.best(goal)
-        if plan is not None:
-            return plan
-        least = search.smallest()
-        lacks = lacking(Network(graph, least, device).resources, device)
-        if not lacks:
-            return least
-    raise FitError(
-        f"the network does not fit {device.name}: at its smallest it needs "
-        + ", ".join(f"{need} {name} of {have}" for name, need, have in lacks)
-    )
-
-
-def lacking(need: Resources, device: Device) -> list[tuple[str, int, int]]:
-    """What is too much for the device: name, needed, available to a plan."""
-    table = [
-        (
-            "LUTs" if device.family == "ecp5" else "logic cells",
-            cells(need, device),
-            _room(device, _LOGIC_SHARE),
-        ),
-        ("flip-flops", need.ff, device.ff),
-        ("DSP blocks", need.dsp, device.dsp),
-        ("block RAMs", need.bram, device.bram - link(device).bram),
+    if not graph.quantized:
+        graph = assume_types(graph, weight_bits)
+    task = _Task(graph, device, board)
+    store = _Store(cache, task.key)
+    ends = [
+        store.known.get(kind) or store.keep(kind, task.end(kind))
+        for kind in ("fps", "latency", "area")
     ]
-    return [row for row in table if row[1] > row[2]]
+    fastest, slowest = ends[0].interval, ends[-1].interval
+    found = {end.interval: end for end in ends}
+    targets = [target for target in _spaced(fastest, slowest, points) if target not in found]
+    todo = [target for target in targets if str(target) not in store.known]
+    for number, (target, point) in enumerate(_computed(task, todo, jobs, scheduler)):
+        store.keep(str(target), point)
+        progress(f"exploring: {number + 1} of {len(todo)} plans")
+    all_points = [*ends, *(store.known[str(target)] for target in targets)]
+    return pareto(_distinct(all_points))
 
 
-def _room(device: Device, share: dict[str, float]) -> int:
-    """Logic cells for a plan."""
-    return int(device.lut * share[device.family]) - cells(link(device), device)
+def pareto(points: Iterable[Point]) -> list[Point]:
+    """The points by interval, those marked that no other beats: as good in all, better in one."""
+    points = sorted(points, key=lambda point: (point.interval, _goodness(point)))
+    return [
+        replace(point, pareto=point.fits and not any(_beats(other, point) for other in points))
+        for point in points
+    ]
 
 
-def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan, ...]:
-    """DSP blocks to the largest arrays first; what is left over multiplies in soft logic.
-
-    On the chip they lie in dataflow order, so that neighbours in the network are neighbours
-    there.
-    """
-    hard = grant(
-        [shape.stage.hard if shape.products_per_block else 0 for shape in designs],
-        [shape.blocks for shape in designs],
-        device.dsp,
-    )
-    placed, site = [], 0
-    for shape, granted in zip(designs, hard, strict=True):
-        place = site if granted and device.dsp_sites else None
-        placed.append(replace(shape.stage, hard=granted, site=place))
-        site += shape.blocks(granted)
-    return tuple(placed)
+def _goodness(point: Point) -> tuple[int, ...]:
+    """What should be small."""
+    return (point.interval, point.latency, point.lut, point.ff, point.dsp, point.bram)
 
 
-class _Search:
-    """Plans of one network for one device."""
+def _beats(one: Point, other: Point) -> bool:
+    a, b = _goodness(one), _goodness(other)
+    return one.fits and a != b and all(x <= y for x, y in zip(a, b, strict=True))
 
-    def __init__(self, graph: ir.Graph, device: Device, board: str, lean: bool = False):
-        self.graph, self.device, self.board = graph, device, board
-        self.menus = menus(graph, device, lean)
-        stages = tuple(StagePlan(menu.name, (menu.op.output,)) for menu in self.menus)
-        self.chooser = Chooser(self.menus, Network(graph, Plan(board, stages, {}), device))
-        self.intervals = self.chooser.intervals()
 
-    def best(self, goal: Goal) -> Plan | None:
-        """The plan for ``goal``; None when nothing fits."""
-        soft = [self._budget(SOFT_SHARE), self._budget(_LOGIC_SHARE)]
-        if goal.kind == "area":
-            return self._first(self.intervals[-1], [self._budget(_LOGIC_SHARE)])
-        if goal.interval is not None:
-            within = self.intervals[: max(1, bisect_right(self.intervals, goal.interval))]
-            return self._first(within[-1], [self._hard(), *soft])
-        find = self.shortest if goal.kind == "latency" else self.fastest
-        for budget in [self._hard()] if goal.kind == "balanced" else soft:
-            plan = find(budget)
-            if plan is not None:
-                return plan
-        return None
+def _distinct(points: Iterable[Point]) -> list[Point]:
+    """One point for each plan."""
+    return list({(point.fits, *_goodness(point)): point for point in points}.values())
 
-    def _budget(self, share: dict[str, float], soft: int | None = None) -> Budget:
-        device = self.device
-        return Budget(
-            _room(device, share),
-            int(device.ff * _FF_SHARE[device.family]),
-            device.dsp,
-            device.bram - link(device).bram,
-            soft,
+
+def _spaced(first: int, last: int, count: int) -> list[int]:
+    """``count`` intervals from ``first`` to ``last``, evenly spaced in their logarithm."""
+    if count < 2 or last <= first:
+        return sorted({first, last})
+    spaced = np.exp(np.linspace(log(first), log(last), count))
+    return sorted({first, last, *(round(float(x)) for x in spaced[1:-1])})
+
+
+# One plan.
+
+
+@dataclass(frozen=True, eq=False)
+class _Task:
+    """Everything that a worker needs to make a point."""
+
+    graph: ir.Graph
+    device: Device
+    board: str
+
+    @property
+    def key(self) -> str:
+        """Changes with the network, the device and the planner itself."""
+        digest = hashlib.sha256(repr(self.device).encode() + self.board.encode())
+        digest.update(ir.to_text(self.graph).encode())
+        for op in self.graph:
+            if isinstance(op, ir.Conv):
+                digest.update(np.ascontiguousarray(op.weight).tobytes())
+        folders = (Path(__file__).parent, Path(hw.__file__).parent)
+        for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
+            digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
+
+    def end(self, kind: str) -> Point:
+        """The plan of the least interval or latency, or the smallest."""
+        return self._point(None, Goal(kind))
+
+    def __call__(self, target: int) -> Point:
+        try:
+            return self._point(target, Goal("fps", target))
+        except FitError:
+            return Point(target, target, 0, 0, 0, 0, 0, 0, fits=False)
+
+    def _point(self, target: int | None, goal: Goal) -> Point:
+        network = Network(
+            self.graph, make_plan(self.graph, self.device, self.board, goal), self.device
         )
-
-    def _hard(self) -> Budget:
-        """Without soft multipliers, or only as many as the smallest plan needs."""
-        wanted = [menu.fewest(self.intervals[-1]) or 0 for menu in self.menus]
-        return self._budget(_LOGIC_SHARE, sum(self.chooser.soft(wanted, self.device.dsp)))
-
-    def _first(self, interval: int, budgets: Sequence[Budget]) -> Plan | None:
-        return next((plan for budget in budgets if (plan := self.plan(interval, budget))), None)
-
-    def fastest(self, budget: Budget) -> Plan | None:
-        """The plan of the least interval, with the bound on it."""
-        chooser, intervals = self.chooser, self.intervals
-        enough = _least(intervals, lambda i: chooser.enough(i, budget))
-        if enough == len(intervals):
-            return None
-        bound = enough + _least(intervals[enough:], lambda i: chooser.choose(i, budget) is not None)
-        if bound == len(intervals):
-            return None
-        plans: dict[int, Plan | None] = {}
-
-        def planned(interval: int) -> bool:
-            plans[interval] = self.plan(interval, budget)
-            return plans[interval] is not None
-
-        found = (
-            bound
-            if planned(intervals[bound])
-            else (bound + 1 + _least(intervals[bound + 1 :], planned))
-        )
-        plan = plans.get(intervals[found]) if found < len(intervals) else None
-        return replace(plan, bound_interval=intervals[bound]) if plan else None
-
-    def plan(self, interval: int, budget: Budget) -> Plan | None:
-        """The plan of the fewest multipliers that keeps ``interval`` and ``budget``.
-
-        What queues and converters take is known only for a plan; it is taken off the budget, and
-        the choice is made again, until all is kept.
-        """
-        left = budget
-        for _ in range(_ROUNDS):
-            chosen = self.chooser.choose(interval, left)
-            if chosen is None:
-                return None
-            network = self._network(chosen, interval)
-            if self._within(network, budget):
-                return network.plan
-            left = self._beside(network, budget)
-        return None
-
-    def shortest(self, budget: Budget) -> Plan | None:
-        """The plan of about the least latency, with the bound on it, from the fastest one on."""
-        from .shorten import Shortener  # SciPy
-
-        fastest = self.fastest(budget)
-        if fastest is None:
-            return None
-        least = network = Network(self.graph, fastest, self.device)
-        slowest = int(_SLOWER * least.interval)
-        shortener = Shortener(self.chooser, budget, slowest)
-        for _ in range(_ROUNDS):
-            before, fitting = network, []
-            for chosen in shortener.choices(self._beside(network, budget)):
-                network = self._network(chosen, slowest, eager=True)
-                if self._within(network, budget):
-                    fitting.append(network)
-                elif not fitting:
-                    break
-            least = min([least, *fitting], key=latency)
-            if fitting or network is before:
-                break
-        bound = min(shortener.bound, latency(least))
-        return replace(least.plan, bound_interval=None, bound_latency=bound)
-
-    def _within(self, network: Network, budget: Budget) -> bool:
         need = network.resources
-        return (
-            cells(need, self.device) <= budget.cells
-            and need.ff <= budget.ff
-            and need.bram <= budget.bram
+        return Point(
+            target or network.interval,
+            network.interval,
+            latency(network),
+            network.multipliers,
+            need.lut,
+            need.ff,
+            need.dsp,
+            need.bram,
         )
 
-    def _beside(self, network: Network, budget: Budget) -> Budget:
-        """What queues and converters as in ``network`` leave for the stages."""
-        rest = total(
-            [
-                network.resources,
-                *(design.resources(self.device) * -1 for design in network.designs.values()),
-            ]
-        )
-        return budget.less(cells(rest, self.device), rest.ff, rest.bram)
 
-    def smallest(self) -> Plan:
-        """The plan of the fewest multipliers, whether it fits or not."""
-        interval = self.intervals[-1]
-        chosen = [menu.options(interval)[0] for menu in self.menus]
-        return self._network(chosen, interval).plan
-
-    def _network(self, chosen: Sequence[Option], interval: int, *, eager: bool = False) -> Network:
-        stages = assign_blocks([option.design for option in chosen], self.device)
-        lanes = self.chooser.lanes_in(chosen, interval, eager=eager) or 1
-        plan = Plan(self.board, stages, {}, lanes)
-        network = Network(self.graph, plan, self.device)
-        return Network(self.graph, with_queues(plan, network), self.device)
+# Who computes.
 
 
-def _least(values: Sequence[int], suffices: Callable[[int], bool]) -> int:
-    """The place of the first value that ``suffices``, of rising values; their number if none."""
-    return bisect_left(values, True, key=suffices)
+def _computed(
+    task: _Task, targets: Sequence[int], jobs: int, scheduler: str | None
+) -> Iterator[tuple[int, Point]]:
+    """The points, each as soon as it is known."""
+    if not targets:
+        return iter(())
+    if scheduler is not None:
+        return _by_dask(task, targets, scheduler)
+    if jobs > 1 and len(targets) > 1:
+        return _by_processes(task, targets, jobs)
+    return ((target, task(target)) for target in targets)
+
+
+_task: _Task | None = None
+
+
+def _start(task: _Task) -> None:
+    """Give a new worker process the task, once."""
+    global _task
+    _task = task
+
+
+def _work(target: int) -> Point:
+    assert _task is not None
+    return _task(target)
+
+
+def _by_processes(task: _Task, targets: Sequence[int], jobs: int) -> Iterator[tuple[int, Point]]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(targets)), context, _start, (task,)) as pool:
+        waiting = {pool.submit(_work, target): target for target in targets}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _by_dask(task: _Task, targets: Sequence[int], address: str) -> Iterator[tuple[int, Point]]:
+    try:
+        distributed = importlib.import_module("distributed")
+    except ImportError as error:
+        raise ToolError(
+            "--scheduler needs Dask, which is not installed; install it with "
+            'pip install "dask[distributed]", or leave --scheduler out to use this '
+            "machine"
+        ) from error
+    try:
+        client = distributed.Client(address, timeout="10s")
+    except (OSError, ValueError) as error:
+        raise ToolError(
+            f"no Dask scheduler answers at {address} ({error}); start one with "
+            "dask scheduler, and workers with dask worker, where gatewright is "
+            "installed too"
+        ) from error
+    with client:
+        if not client.scheduler_info()["workers"]:
+            raise ToolError(
+                f"the Dask scheduler at {address} has no workers; start some with "
+                f"dask worker {address}, where gatewright is installed too"
+            )
+        shared = client.scatter(task, broadcast=True, hash=False)
+        waiting = {client.submit(_apply, shared, target, pure=False): target for target in targets}
+        for done in distributed.as_completed(list(waiting)):
+            yield waiting[done], done.result()
+
+
+def _apply(task: _Task, target: int) -> Point:
+    return task(target)
+
+
+# What is known already.
+
+
+class _Store:
+    """Points of one network in a file of JSON lines that may hold others' too."""
+
+    def __init__(self, path: Path | None, key: str) -> None:
+        self.path, self.key = path, key
+        self.known: dict[str, Point] = dict(self._read())
+
+    def _read(self) -> Iterator[tuple[str, Point]]:
+        if self.path is None or not self.path.exists():
+            return
+        names = {field.name for field in fields(Point)}
+        for line in self.path.read_text().splitlines():
+            try:
+                row: dict[str, Any] = json.loads(line)
+                if row["key"] == self.key and set(row["point"]) == names:
+                    yield str(row["for"]), Point(**row["point"])
+            except (ValueError, KeyError, TypeError):
+                continue  # a line that was being written when the last exploration ended
+
+    def keep(self, what: str, point: Point) -> Point:
+        self.known[what] = point
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            row = json.dumps({"key": self.key, "for": what, "point": asdict(point)})
+            with self.path.open("a", encoding="utf-8") as file:
+                if file.tell() and not self._ends_with_newline():
+                    file.write("\n")
+                file.write(row + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+        return point
+
+    def _ends_with_newline(self) -> bool:
+        assert self.path is not None
+        with self.path.open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read(1) == b"\n"

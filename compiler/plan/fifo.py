@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import ceil, floor
 
 from ..errors import PlanError
-from .network import Edge, Network, Plan
+from .dataflow import Edge, Network, Plan
 from .stages import ConvDesign, PoolDesign
 
 __all__ = ["check_queues", "with_queues"]
@@ -81,9 +81,9 @@ _Reach = dict[str | None, tuple[int, int]]
 def _missing(network: Network, edge: Edge, fork: str | None, reach: _Reach, other: _Reach) -> int:
     """Pixels of the edge's value that its path takes in too few of."""
     pixels = _pixels(network, fork)
-    lacking = other[fork][1] - reach[fork][0]
+    shortfall = other[fork][1] - reach[fork][0]
     here = network.graph.shape(edge.value).pixels
-    return ceil(lacking * here / pixels) if lacking > 0 else 0
+    return ceil(shortfall * here / pixels) if shortfall > 0 else 0
 
 
 def _pixels(network: Network, stage: str | None) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from math import ceil
 
 from ...hw import Fifo, Resources
-from .device import Device
+from ...hw.target.device import Device
 
 __all__ = ["Resources", "cells", "link", "total"]
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import hw
-from .network import Edge, Network
+from .dataflow import Edge, Network
 from .stages import ConvDesign, Design, PoolDesign, SimpleDesign
 
-__all__ = ["Pace", "Path", "Run", "Schedule", "latency", "pace"]
+__all__ = ["StageTiming", "Path", "Run", "Schedule", "latency", "pace"]
 
 #: a pixel's last beat accepted, written, counted and seen by the reader
 _ARRIVAL = 3
@@ -23,7 +23,7 @@ _Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Pace:
+class StageTiming:
     """What of a stage's design the schedule depends on.
 
     ``pixel``: cycles that the results of a pixel of output take; ``latency``: from there to the
@@ -50,7 +50,7 @@ class Path:
     counts: tuple[tuple[int, int, int], ...]
     rest: float
 
-    def length(self, paces: Sequence[Pace]) -> float:
+    def length(self, paces: Sequence[StageTiming]) -> float:
         return self.rest + sum(
             a * p.pixel + b * p.latency + c * p.writing
             for (a, b, c), p in zip(self.counts, paces, strict=True)
@@ -80,16 +80,16 @@ def _pixels(window: hw.WindowConfig) -> tuple[_Places, list[int]]:
 
 
 @singledispatch
-def pace(design: Design) -> Pace:
+def pace(design: Design) -> StageTiming:
     """The pace of a design, its input as wide as it likes."""
     raise NotImplementedError
 
 
 @pace.register(ConvDesign)
 @pace.register(PoolDesign)
-def _(design: ConvDesign | PoolDesign) -> Pace:
+def _(design: ConvDesign | PoolDesign) -> StageTiming:
     feed, window = design.feed, design.feed.window
-    return Pace(
+    return StageTiming(
         window.groups * feed.passes * feed.folds,
         design.latency,
         window.words,
@@ -99,8 +99,8 @@ def _(design: ConvDesign | PoolDesign) -> Pace:
 
 
 @pace.register
-def _(design: SimpleDesign) -> Pace:
-    return Pace(design.beats // design.pixels_out, design.latency)
+def _(design: SimpleDesign) -> StageTiming:
+    return StageTiming(design.beats // design.pixels_out, design.latency)
 
 
 class Schedule:
@@ -135,7 +135,7 @@ class Schedule:
 
     def run(
         self,
-        paces: Sequence[Pace],
+        paces: Sequence[StageTiming],
         lanes_in: int,
         through: Mapping[Edge, int] = MappingProxyType({}),
     ) -> "Run":
@@ -199,7 +199,7 @@ class Run:
     in which its pixels of output leave.
     """
 
-    def __init__(self, schedule: Schedule, paces: Sequence[Pace], a_pixel: int):
+    def __init__(self, schedule: Schedule, paces: Sequence[StageTiming], a_pixel: int):
         self.schedule, self.paces, self.a_pixel = schedule, paces, a_pixel
         self.arrivals: list[list[_Times]] = []
         self.written: list[_Times | None] = []
@@ -210,7 +210,7 @@ class Run:
         """The latency: from the first beat in to the last one out, both counted."""
         return float(self.leaves[self.schedule.last_stage][-1]) + 1
 
-    def add(self, step: "_Step", pace: Pace, through: Mapping[Edge, int]) -> None:
+    def add(self, step: "_Step", pace: StageTiming, through: Mapping[Edge, int]) -> None:
         """The next stage in flow order."""
         arrivals: list[_Times] = []
         for source, places, edge in step.inputs:
@@ -231,7 +231,7 @@ class Run:
         self.leaves.append(finish + pace.latency)
 
     @staticmethod
-    def _through(arrivals: list[_Times], pace: Pace) -> _Times:
+    def _through(arrivals: list[_Times], pace: StageTiming) -> _Times:
         """When the pixels of a stage without a window are ready to leave."""
         there: _Times = np.maximum.reduce(arrivals) + (pace.latency - pace.pixel)
         return there
@@ -280,7 +280,7 @@ class Run:
         return came
 
 
-def _written(step: "_Step", pace: Pace, arrivals: _Times) -> tuple[_Times, _Times]:
+def _written(step: "_Step", pace: StageTiming, arrivals: _Times) -> tuple[_Times, _Times]:
     """Pixels are written as they come, if there is room, and read as they are there: when each of
     the input is written, and each of the output has been read for.
     """

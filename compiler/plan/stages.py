@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import hw
+from ...hw.target.device import Device
 from .. import ir
 from ..errors import PlanError
-from ..quantize.requantize import accumulator_type, round_half_even
-from .device import Device
+from ..quantize.proofs.requantizer import accumulator_type, round_half_even
 from .resources import Resources
 
 __all__ = [
@@ -31,7 +31,7 @@ __all__ = [
 
 _QUEUE_LATENCY = 2
 #: most cycles for a result: a multiplier of usual width then takes them bit by bit
-_MOST_SPACING = 16
+_MAX_INITIATION_INTERVAL = 16
 #: share of a frame's cycles that the last results may take to leave, for the sake of its latency
 _DRAIN_SHARE = Fraction(1, 32)
 
@@ -42,10 +42,10 @@ class StagePlan:
 
     ``ops`` are names of the values that the stage computes. A convolution has ``simd`` rows
     (products summed a cycle) by ``pe`` columns (output channels side by side); a pool has ``simd``
-    taps by ``pe`` channels; everything else handles ``pe`` channels a cycle. ``hard`` is the number
+    taps by ``pe`` channels; everything else handles ``pe`` channels a cycle. ``dsp_multipliers`` is the number
     of multipliers in DSP blocks, the others are soft logic. ``weights`` is where they live:
-    "logic", "block" (block RAM), or "dense" (in as little of it as can be, for some logic).
-    ``tight``: the line buffer has no row to spare. ``site`` is where along the device's path of DSP
+    "logic", "block_ram" (block RAM), or "packed_rows" (in as little of it as can be, for some logic).
+    ``minimal_rows``: the line buffer has no row to spare. ``site`` is where along the device's path of DSP
     blocks the stage's own begin; None leaves it to the placer.
     """
 
@@ -53,9 +53,9 @@ class StagePlan:
     ops: tuple[str, ...]
     simd: int = 1
     pe: int = 1
-    hard: int = 0
+    dsp_multipliers: int = 0
     weights: str = "logic"
-    tight: bool = False
+    minimal_rows: bool = False
     site: int | None = None
 
 
@@ -85,7 +85,7 @@ class Design:
         return 0
 
     def blocks(self, hard: int) -> int:
-        """DSP blocks that make ``hard`` of the products."""
+        """DSP blocks that make ``dsp_multipliers`` of the products."""
         return 0
 
     @property
@@ -141,7 +141,7 @@ class ConvDesign(Design):
 
     @property
     def latency(self) -> int:
-        rounds = hw.RequantizeConfig.usual(self.results, self.array.spacing)
+        rounds = hw.RequantizeConfig.usual(self.results, self.array.initiation_interval)
         return (
             self.feed.latency
             + self.array.latency
@@ -153,7 +153,7 @@ class ConvDesign(Design):
     def resources(self, device: Device) -> Resources:
         lanes = self.array.lanes
         rounds = hw.RequantizeConfig.estimate(
-            lanes, self.array.acc.width, self.results, self.array.spacing, device.family
+            lanes, self.array.acc.width, self.results, self.array.initiation_interval, device.family
         )
         return (
             _feed_resources(self.feed)
@@ -171,9 +171,9 @@ class PoolDesign(Design):
     acc: ir.Int | None
 
     @property
-    def spacing(self) -> int:
+    def initiation_interval(self) -> int:
         """Cycles from one result to the next that requantizing may take."""
-        return _spacing(self.feed, 1)
+        return _initiation_interval(self.feed, 1)
 
     @property
     def memory_bits(self) -> int:
@@ -185,7 +185,7 @@ class PoolDesign(Design):
     @property
     def latency(self) -> int:
         levels = (self.feed.width - 1).bit_length() + 1
-        rounds = hw.RequantizeConfig.usual(1, self.spacing).latency if self.acc else 0
+        rounds = hw.RequantizeConfig.usual(1, self.initiation_interval).latency if self.acc else 0
         return self.feed.latency + levels + rounds + _QUEUE_LATENCY
 
     def resources(self, device: Device) -> Resources:
@@ -193,7 +193,7 @@ class PoolDesign(Design):
         out = hw_shape(self.acc) if self.acc else element
         reduce = hw.ReduceConfig(self.feed.width, lanes, self.feed.folds, element, out)
         rounds = (
-            hw.RequantizeConfig.estimate(lanes, out.width, 1, self.spacing)
+            hw.RequantizeConfig.estimate(lanes, out.width, 1, self.initiation_interval)
             if self.acc
             else Resources()
         )
@@ -279,7 +279,7 @@ def _packed_type(
 ) -> tuple[ir.Int, int, int]:
     """The type of the weights, the largest, and how many products of one x share a DSP block."""
     w, most = _weight_type(op)
-    if op.depthwise or not stage.hard:
+    if op.depthwise or not stage.dsp_multipliers:
         return w, most, 1
     pack = hw.packed_products(hw.block_of(device.family), x, most)
     if pack > 1 and most > w.high:  # weights that share a block borrow from one another
@@ -290,7 +290,7 @@ def _packed_type(
 def packing(op: ir.Conv, graph: ir.Graph, device: Device) -> int:
     """Products of one activation that a DSP block can give."""
     x = hw_shape(graph.quant(op.inputs[0]).dtype)
-    return _packed_type(op, x, StagePlan("", (op.output,), hard=1), device)[2]
+    return _packed_type(op, x, StagePlan("", (op.output,), dsp_multipliers=1), device)[2]
 
 
 def _within(op: ir.Op, name: str, value: int, most: int, why: str) -> None:
@@ -333,7 +333,7 @@ def _window(
         parallel=parallel,
         groups=groups,
         passes=passes,
-        tight=stage.tight,
+        minimal_rows=stage.minimal_rows,
         family=device.family,
     )
 
@@ -383,12 +383,12 @@ def _(op: ir.Conv, graph: ir.Graph, stage: StagePlan, device: Device) -> Design:
         acc=hw_shape(_accumulator(op, graph)),
         family=device.family,
         shared=not depthwise,
-        hard=min(stage.hard, stage.simd * stage.pe),
+        dsp_multipliers=min(stage.dsp_multipliers, stage.simd * stage.pe),
         memory=stage.weights,
-        w_most=most,
-        spacing=_spacing(feed, stage.pe // lanes),
+        max_abs_weight=most,
+        initiation_interval=_initiation_interval(feed, stage.pe // lanes),
     )
-    array = replace(array, sites=_sites(stage, device, array.blocks(array.hard_multipliers)))
+    array = replace(array, sites=_sites(stage, device, array.blocks(array.multipliers_in_dsp)))
     pixels = graph.shape(op.output).pixels
     return ConvDesign(stage, pixels, feed, array, groups * feed.passes * array.groups)
 
@@ -405,12 +405,16 @@ def _lanes(pe: int, folds: int, within: int | None, pack: int = 1) -> int | None
     return next((q for n in range(pack, 0, -1) for q in legal if q % n == 0), None)
 
 
-def _spacing(feed: hw.FeedConfig, results: int) -> int:
+def _initiation_interval(feed: hw.FeedConfig, results: int) -> int:
     """Cycles from one of a reduction's ``results`` to the next: all the time that there is, so that
     requantizing takes little logic, where it helps and does not hold up the frame.
     """
-    drain = int(_DRAIN_SHARE * feed.cycles()) // (results - 1) if results > 1 else _MOST_SPACING
-    return max(1, min(feed.folds // results, drain, _MOST_SPACING))
+    drain = (
+        int(_DRAIN_SHARE * feed.cycles()) // (results - 1)
+        if results > 1
+        else _MAX_INITIATION_INTERVAL
+    )
+    return max(1, min(feed.folds // results, drain, _MAX_INITIATION_INTERVAL))
 
 
 def _sites(stage: StagePlan, device: Device, blocks: int) -> tuple[str, ...]:
@@ -533,7 +537,7 @@ def conv_foldings(op: ir.Conv, graph: ir.Graph) -> ConvFoldings:
         else:
             way, channels = _read(op, simd)
             direct, chunk = way[0] * way[1] * channels == simd, np.full(columns, channels)
-        if not direct and hw.ReplayConfig.places(_at_once(op, simd), simd) > _MOST_PLACES:
+        if not direct and hw.ReuseBufferConfig.places(_at_once(op, simd), simd) > _MOST_PLACES:
             continue
         words = -(-there.channels // chunk)
         lanes = pe // _largest_divisors(columns, count)

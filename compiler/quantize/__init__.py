@@ -1,9 +1,9 @@
 """From the float network to integers: calibration, the scheme, and proven requantizers."""
 
-from .adder import Adder, for_add
 from .calibrate import Statistics, measure
 from .float_model import evaluate, model_input
-from .requantize import (
+from .proofs.add import Adder, for_add
+from .proofs.requantizer import (
     Requantizer,
     accumulator_type,
     average_counts,
@@ -12,8 +12,8 @@ from .requantize import (
     requantizer,
     taps_inside,
 )
+from .proofs.table import for_unary
 from .scheme import WEIGHT_BITS, quantize
-from .table import for_unary
 
 __all__ = [
     "WEIGHT_BITS",

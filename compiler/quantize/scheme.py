@@ -19,9 +19,9 @@ from .. import ir
 from ..errors import QuantizeError
 from .calibrate import METHODS, Method, Statistics, check_samples, measure, merge
 from .float_model import patches
-from .requantize import channel_stairs
-from .rounding import limits
-from .staircase import provable
+from .proofs.requantizer import channel_stairs
+from .proofs.rounding import limits
+from .proofs.staircase import provable
 
 __all__ = ["WEIGHT_BITS", "affine", "quantize", "shared"]
 

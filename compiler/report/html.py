@@ -60,7 +60,7 @@ def _views(summaries: Summaries) -> list[View]:
     simulated, built = summaries.get("simulate"), summaries.get("build")
     measured, found = summaries.get("bench"), summaries.get("accuracy")
     shown = [
-        views.lacking(compiled),
+        views.shortfall(compiled),
         views.layers(compiled),
         views.resources(compiled, built),
         views.cycles(compiled, simulated),

@@ -61,7 +61,7 @@ def check(compiled: Summary) -> list[Table]:
         views.plan(compiled),
         views.layers(compiled),
         views.resources(compiled),
-        views.lacking(compiled),
+        views.shortfall(compiled),
     )
 
 

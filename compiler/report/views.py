@@ -15,7 +15,7 @@ __all__ = [
     "benchmark",
     "cycles",
     "explored",
-    "lacking",
+    "shortfall",
     "layers",
     "machine",
     "plan",
@@ -150,9 +150,9 @@ def _bounded(cycles: int, bound: int | None, unit: str) -> str:
     )
 
 
-def lacking(compiled: Summary) -> View | None:
+def shortfall(compiled: Summary) -> View | None:
     """What there is too little of on the board; None when it fits."""
-    short = compiled.get("lacking") or []
+    short = compiled.get("shortfall") or []
     if not short:
         return None
     return View(
@@ -358,9 +358,9 @@ def benchmark(measured: Summary) -> View:
 
 
 def accuracy(found: Summary) -> View:
-    """Classes: float, integer, and the outside witness."""
-    floats, integer, witness = found["float"], found["integer"], found["witness"]
-    whole, layer = witness["end_to_end"], witness["layer_by_layer"]
+    """Classes: float, integer, and the reference runtime."""
+    floats, integer, reference = found["float"], found["integer"], found["reference_runtime"]
+    whole, layer = reference["end_to_end"], reference["layer_by_layer"]
     label = f"on {_count(found['samples'])} samples"
     facts = []
     if floats:
@@ -372,23 +372,25 @@ def accuracy(found: Summary) -> View:
     if found["agreement"] is not None:
         facts.append(("float and integer agree", f"{_percent(found['agreement'], 2)} {label}"))
     if whole["agreement"] is not None:
-        facts.append(("witness, winning class", f"{_percent(whole['agreement'], 2)} alike {label}"))
+        facts.append(
+            ("reference runtime, winning class", f"{_percent(whole['agreement'], 2)} alike {label}")
+        )
     if whole["fraction"] is not None:
         facts.append(
             (
-                "witness, outputs",
+                "reference runtime, outputs",
                 f"{_rare(whole['fraction'])} differ, by at most {whole['largest']:.3g}",
             )
         )
     facts.append(
         (
-            "witness, layer by layer",
+            "reference runtime, layer by layer",
             f"{_rare(layer['fraction'])} of {_large(layer['values'])} values differ, by at "
             f"most {layer['largest']} step{'' if layer['largest'] == 1 else 's'} "
             f"({layer['frames']} frames)",
         )
     )
-    notes = [f"Witness: {witness['runtime']}, on model.int8.onnx."]
+    notes = [f"Reference runtime: {reference['runtime']}, on model.int8.onnx."]
     if layer["missing"]:
         notes.append(
             "Not a separate part of the file, so seen end to end only: "
@@ -401,9 +403,9 @@ def accuracy(found: Summary) -> View:
 
 
 def accuracy_layers(found: Summary) -> View:
-    """Noise against the float network, and the witness, a row a layer."""
+    """Noise against the float network, and the reference runtime, a row a layer."""
     noise = {row["output"]: row for row in (found["sqnr"] or {"layers": []})["layers"]}
-    seen = {row["output"]: row for row in found["witness"]["layer_by_layer"]["layers"]}
+    seen = {row["output"]: row for row in found["reference_runtime"]["layer_by_layer"]["layers"]}
     rows = []
     for output in dict.fromkeys([*seen, *noise]):
         row, db = seen.get(output), noise.get(output, {}).get("sqnr_db")
@@ -418,8 +420,8 @@ def accuracy_layers(found: Summary) -> View:
             )
         )
     return View(
-        "Layers: float against integer, and the witness",
-        ("layer", "operator", "SQNR", "witness differs", "largest step"),
+        "Layers: float against integer, and the reference runtime",
+        ("layer", "operator", "SQNR", "runtime differs", "largest step"),
         tuple(rows),
         frozenset({"layer", "operator"}),
     )

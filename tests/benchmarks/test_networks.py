@@ -9,7 +9,7 @@ from gatewright import boards
 from gatewright.benchmarks.networks import NETWORKS, Builder, count, same
 from gatewright.benchmarks.run import ENTRIES, VARIANTS
 from gatewright.compiler.driver import describe, fit
-from gatewright.compiler.frontend.witness import Runtime
+from gatewright.compiler.frontend.reference_runtime import Runtime
 
 DRAWN = ("resnet8", "ds_cnn", "mobilenet", "autoencoder")
 
@@ -52,7 +52,11 @@ def test_a_wrong_count_is_caught():
     network = NETWORKS["autoencoder"]
     other = Builder("other", 640)
     wrong = type(network)(
-        "wrong", lambda: other.model(other.dense("input", 3)), (640,), network.macs, network.weights
+        "wrong",
+        lambda: other.model(other.packed_rows("input", 3)),
+        (640,),
+        network.macs,
+        network.weights,
     )
     with pytest.raises(AssertionError, match=r"\(1920, 1920\) MACs and weights"):
         wrong.model()
@@ -100,5 +104,5 @@ def test_every_entry_has_a_plan_that_fits(entry, tmp_path):
     onnx.save(NETWORKS[entry.network].model(), path)
     device = boards.get(entry.board).device
     found = describe(fit(path, device, entry.board, VARIANTS[entry.variant].goal), path.name)
-    assert found["fits"], found["lacking"]
+    assert found["fits"], found["shortfall"]
     assert found["macs"] == NETWORKS[entry.network].macs

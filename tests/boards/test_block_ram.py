@@ -10,10 +10,10 @@ from amaranth import Elaboratable, Module, Signal
 from amaranth.back import rtlil
 from amaranth.lib import memory
 from gatewright import boards
-from gatewright.boards import synthesis
-from gatewright.boards.netlist import netlist
-from gatewright.boards.packing import Packing
-from gatewright.sim.agents import Stream
+from gatewright.boards.flow import synthesis
+from gatewright.boards.flow.cell_netlist import netlist
+from gatewright.boards.flow.pack_registers import Packing
+from gatewright.sim.agents import StreamFormat
 from gatewright.sim.runner import simulate
 from numpy.testing import assert_array_equal
 
@@ -117,8 +117,8 @@ class Memories(Elaboratable):
         return m
 
 
-SOURCE = Stream("input", (1, FRAME, 1), lanes=1, bits=BITS, signed=False)
-SINK = Stream("output", (1, FRAME, len(SHAPES)), lanes=len(SHAPES), bits=WIDEST, signed=False)
+SOURCE = StreamFormat("input", (1, FRAME, 1), lanes=1, bits=BITS, signed=False)
+SINK = StreamFormat("output", (1, FRAME, len(SHAPES)), lanes=len(SHAPES), bits=WIDEST, signed=False)
 
 
 def run(folder, cells, stall):
@@ -180,7 +180,9 @@ def test_block_ram_and_its_registers_read_what_the_memories_hold(directory, stal
 
 @pytest.mark.parametrize("directory", [0.0], indirect=True)
 def test_block_ram_without_its_registers_reads_the_same(directory, monkeypatch):
-    monkeypatch.setattr(synthesis.packing, "pack", lambda netlist: (netlist, Packing(0, 0, ())))
+    monkeypatch.setattr(
+        synthesis.pack_registers, "pack", lambda netlist: (netlist, Packing(0, 0, ()))
+    )
     cells = netlist(directory, boards.get("ulx3s-85f"), lambda *_: None)
     assert modes(cells.verilog.parent) == set()
     assert_right(*run(directory / "sim", cells, 0.0))

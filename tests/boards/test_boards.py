@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 from gatewright import boards
-from gatewright.boards.limits import Cell, lowest
+from gatewright.boards.flow.clock_limits import Cell, lowest
 from gatewright.compiler.errors import PlanError
 
 PLATFORMS = {

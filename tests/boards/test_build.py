@@ -7,14 +7,14 @@ import pytest
 from amaranth import Cat, Elaboratable, Module, Signal, signed
 from amaranth.back import rtlil
 from gatewright import boards
-from gatewright.boards import build as build_module
-from gatewright.boards.build import build
-from gatewright.boards.flash import flash
-from gatewright.boards.synthesis import synthesize
+from gatewright.boards.flow import build as build_module
+from gatewright.boards.flow.build import build
+from gatewright.boards.flow.flash import flash
+from gatewright.boards.flow.synthesis import synthesize
 from gatewright.compiler import tools
 from gatewright.compiler.errors import DataError, FitError, TimingError, ToolError
 from gatewright.hw import RegisterSlice
-from gatewright.hw.delay import delay, duplicate
+from gatewright.hw.control.delay import delay, duplicate
 
 WIDTHS = {
     "s_axis_tdata": 8,

@@ -6,12 +6,13 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
-from gatewright.boards import link as link_module
-from gatewright.boards import uart
-from gatewright.boards.emulator import BoardModel
-from gatewright.boards.link import Link, LinkConfig, axis
-from gatewright.boards.player import DOMAINS
-from gatewright.boards.protocol import (
+from gatewright.boards.flow.synthesis import synthesize
+from gatewright.boards.link import gateware as link_module
+from gatewright.boards.link import uart
+from gatewright.boards.link.emulator import BoardModel
+from gatewright.boards.link.frame_engine import DOMAINS
+from gatewright.boards.link.gateware import Link, LinkConfig, axis
+from gatewright.boards.link.protocol import (
     FRAME,
     PING,
     SYNC,
@@ -20,8 +21,7 @@ from gatewright.boards.protocol import (
     frame_request,
     ping_request,
 )
-from gatewright.boards.synthesis import synthesize
-from gatewright.boards.uart import UartReceiver, UartTransmitter
+from gatewright.boards.link.uart import UartReceiver, UartTransmitter
 from gatewright.compiler.plan.resources import link as least_link
 
 from ..plan.networks import ECP5, ICE40

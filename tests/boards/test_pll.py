@@ -2,7 +2,7 @@
 
 import pytest
 from gatewright import boards
-from gatewright.boards.pll import Bypass, Ecp5Pll, Ice40Pll, choose
+from gatewright.boards.flow.pll import Bypass, Ecp5Pll, Ice40Pll, choose
 from gatewright.compiler.errors import PlanError
 
 TARGETS = [12, 16, 24, 25, 33.3, 48, 50, 62.5, 100, 133, 150, 199.9, 231, 249, 275, 300, 399, 400]

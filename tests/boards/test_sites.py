@@ -3,10 +3,14 @@
 import itertools
 
 import pytest
-from gatewright.boards import sites
-from gatewright.boards.find_sites import multipliers
+from gatewright.boards.flow.find_sites import multipliers
+from gatewright.hw.target import ecp5_sites
 
-CHIPS = {"--25k": sites.LFE5U_25F, "--45k": sites.LFE5U_45F, "--85k": sites.LFE5U_85F}
+CHIPS = {
+    "--25k": ecp5_sites.LFE5U_25F,
+    "--45k": ecp5_sites.LFE5U_45F,
+    "--85k": ecp5_sites.LFE5U_85F,
+}
 
 
 @pytest.mark.parametrize("chip", CHIPS)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gatewright import boards
-from gatewright.boards.build import build
+from gatewright.boards.flow.build import build
 from gatewright.compiler.driver import compile_model
 from gatewright.sim import golden
 from gatewright.sim.simulate import simulate

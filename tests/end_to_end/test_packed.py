@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from gatewright import boards
-from gatewright.boards.netlist import netlist
+from gatewright.boards.flow.cell_netlist import netlist
 from gatewright.compiler import ir
 from gatewright.compiler.driver import compile_model
 from gatewright.sim.simulate import simulate

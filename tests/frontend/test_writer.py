@@ -81,7 +81,7 @@ UNARY = {
     "tanh": ir.Tanh(),
     "leaky": ir.LeakyRelu(0.125),
     "swish": ir.HardSwish(),
-    "hard": ir.HardSigmoid(0.25, 0.5),
+    "dsp_multipliers": ir.HardSigmoid(0.25, 0.5),
     "identity": ir.Identity(),
 }
 GRAPHS = {

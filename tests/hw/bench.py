@@ -11,7 +11,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 from amaranth.sim import Simulator
 from gatewright.benchmarks.ablation import Between
-from gatewright.boards.synthesis import synthesize
+from gatewright.boards.flow.synthesis import synthesize
 
 __all__ = [
     "STALLS",
@@ -266,11 +266,11 @@ def random_elements(shape, size, seed=0):
 # Flows.
 
 
-def flow(dut, reductions, *, gap=0.0, seed=0, also=(), spacing=1):
+def flow(dut, reductions, *, gap=0.0, seed=0, also=(), initiation_interval=1):
     """Send ``reductions``, each a list of words (lists of elements), into the flow ``dut.i``.
 
     Before each reduction there is a pause with the chance ``gap``, with rubbish on the wires; and
-    always one of ``spacing - 1`` cycles, so that words may be that far apart. Returns (cycle,
+    always one of ``initiation_interval - 1`` cycles, so that words may be that far apart. Returns (cycle,
     elements) for each valid word of ``dut.o``, the cycle of each reduction's last word, and for
     each signal of ``also`` the number of cycles in which it was 1.
     """
@@ -285,7 +285,7 @@ def flow(dut, reductions, *, gap=0.0, seed=0, also=(), spacing=1):
     )
     schedule = []
     for words in reductions:
-        pause = spacing - 1
+        pause = initiation_interval - 1
         while rng.random() < gap:
             pause += 1
         schedule += [(0, rng.getrandbits(1), rng.getrandbits(1), None) for _ in range(pause)]

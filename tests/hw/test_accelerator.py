@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 from amaranth import signed, unsigned
-from gatewright.hw import Accelerator, Border, Fifo, Fork, Link, WidthConfig, WidthConverter
+from gatewright.hw import (
+    Accelerator,
+    AxiStreamConfig,
+    Connection,
+    Fifo,
+    Fork,
+    WidthConfig,
+    WidthConverter,
+)
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, Port, exchange, random_elements
@@ -28,10 +36,10 @@ def rtl(dut, beats, count, element, stall=0.0):
 
 
 def queue(lanes, element, beats):
-    border = Border(lanes, element, beats)
+    border = AxiStreamConfig(lanes, element, beats)
     return Accelerator(
         {"queue": Fifo(lanes, element, 4)},
-        [Link(("", "o"), ("queue", "i")), Link(("queue", "o"), ("", "i"))],
+        [Connection(("", "o"), ("queue", "i")), Connection(("queue", "o"), ("", "i"))],
         border,
         border,
     )
@@ -72,13 +80,15 @@ def test_links_join_stages_by_name(stall):
         "spare": Fifo(2, element, 64),
         "narrow": WidthConverter(WidthConfig(4, 2, 1, element)),
     }
-    links = [
-        Link(("", "o"), ("fork", "i")),
-        Link(("fork", "o", 0), ("spare", "i")),
-        Link(("fork", "o", 1), ("narrow", "i")),
-        Link(("narrow", "o"), ("", "i")),
+    connections = [
+        Connection(("", "o"), ("fork", "i")),
+        Connection(("fork", "o", 0), ("spare", "i")),
+        Connection(("fork", "o", 1), ("narrow", "i")),
+        Connection(("narrow", "o"), ("", "i")),
     ]
-    dut = Accelerator(stages, links, Border(2, element, 2), Border(1, element, 4))
+    dut = Accelerator(
+        stages, connections, AxiStreamConfig(2, element, 2), AxiStreamConfig(1, element, 4)
+    )
     words = np.arange(24).reshape(12, 2)
     seen = rtl(dut, words, 24, element, stall)
     assert seen.values.reshape(-1).tolist() == list(range(24))

@@ -14,15 +14,15 @@ from amaranth import (
     signed,
 )
 from amaranth.back import rtlil
-from gatewright.boards.synthesis import synthesize
-from gatewright.hw import Fifo, RegisterSlice, ReplayConfig
-from gatewright.hw.fifo import Inlet, Queue
-from gatewright.hw.replay import Replay
+from gatewright.boards.flow.synthesis import synthesize
+from gatewright.hw import Fifo, RegisterSlice, ReuseBufferConfig
+from gatewright.hw.stream.fifo import CreditFifo, Queue
+from gatewright.hw.window.reuse_buffer import ReuseBuffer
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, port, random_elements, run, simulate, synthesized
 
-REPLAY = ReplayConfig(72, 8, 3, 4, signed(8), "ice40")
+REPLAY = ReuseBufferConfig(72, 8, 3, 4, signed(8), "ice40")
 
 
 @pytest.mark.parametrize("stall", STALLS)
@@ -58,7 +58,7 @@ def beats_taken(dut, cycles):
 
 @pytest.mark.parametrize(("width", "depth"), [(8, 16), (50, 16), (40, 48)])
 def test_an_inlets_words_come_two_cycles_after_they_were_taken(width, depth):
-    dut, rng = Inlet(width, depth, "generic"), random.Random(width)
+    dut, rng = CreditFifo(width, depth, "generic"), random.Random(width)
     words = [rng.getrandbits(width) for _ in range(200)]
     seen = []
 
@@ -205,7 +205,7 @@ def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
     [
         (Queue(40, 32, "ice40"), Queue.estimate(40, "ice40")),
         (Fifo(3, signed(8), 300, "ice40"), Fifo.estimate(300, 24, "ice40")),
-        (Replay(REPLAY), REPLAY.resources()),
+        (ReuseBuffer(REPLAY), REPLAY.resources()),
     ],
     ids=["queue", "fifo", "replay"],
 )

@@ -5,7 +5,7 @@ from itertools import product
 
 import pytest
 from amaranth import Elaboratable, Module, Signal
-from gatewright.hw.loops import Loops
+from gatewright.hw.control.loops import Loops
 
 from .bench import simulate
 

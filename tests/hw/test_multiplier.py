@@ -12,16 +12,18 @@ from amaranth import Cat, Module, Shape, Signal, signed, unsigned
 from amaranth.lib.wiring import In, Out
 from gatewright import hw
 from gatewright.compiler.emit import emit
-from gatewright.hw.delay import delay
-from gatewright.hw.eltwise import Pipeline
-from gatewright.hw.primitives import Multiplier, MultiplierConfig, SoftMultiplier, block_of
-from gatewright.sim.agents import Stream
+from gatewright.hw.arithmetic.pipeline import Pipeline
+from gatewright.hw.arithmetic.soft_multiplier import SoftMultiplier
+from gatewright.hw.control.delay import delay
+from gatewright.hw.target import block_of
+from gatewright.hw.target.dsp import Multiplier, MultiplierConfig
+from gatewright.sim.agents import StreamFormat
 from gatewright.sim.runner import simulate as simulate_verilog
 from numpy.testing import assert_array_equal
 
 from .bench import simulate
 
-MODELS = Path(hw.__file__).parent / "primitives" / "models.v"
+MODELS = Path(hw.__file__).parent / "target" / "models.v"
 SIGNS = list(product([signed, unsigned], repeat=2))
 
 
@@ -152,19 +154,21 @@ class Products(Pipeline):
 def in_verilog(blocks, models, pairs, work, kind=Products):
     """Products [pairs, results] of the blocks in Verilog, as 36 bits."""
     part = kind(blocks)
-    links = [hw.Link(("", "o"), ("products", "i")), hw.Link(("products", "o"), ("", "i"))]
+    links = [hw.Connection(("", "o"), ("products", "i")), hw.Connection(("products", "o"), ("", "i"))]
     emit(
         hw.Accelerator(
             {"products": part},
             links,
-            hw.Border(2, WORD, len(pairs)),
-            hw.Border(part.results, PRODUCT, len(pairs)),
+            hw.AxiStreamConfig(2, WORD, len(pairs)),
+            hw.AxiStreamConfig(part.results, PRODUCT, len(pairs)),
         ),
         work,
     )
     shape = (len(pairs), 1)
-    source = Stream("pairs", (*shape, 2), lanes=2, bits=18, signed=False)
-    sink = Stream("products", (*shape, part.results), lanes=part.results, bits=36, signed=False)
+    source = StreamFormat("pairs", (*shape, 2), lanes=2, bits=18, signed=False)
+    sink = StreamFormat(
+        "products", (*shape, part.results), lanes=part.results, bits=36, signed=False
+    )
     frames = np.array(pairs).reshape(1, *shape, 2)
     return simulate_verilog(
         work / "accelerator.v",

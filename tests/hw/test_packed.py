@@ -5,15 +5,15 @@ from itertools import product
 import numpy as np
 import pytest
 from amaranth import C, Cat, Module, Signal, signed, unsigned
-from gatewright.hw.primitives import (
-    Multiplier,
+from gatewright.hw.arithmetic.packed_multiplier import (
     PackedConfig,
     PackedMultiplier,
     add_with_carry,
-    block_of,
     borrow,
     packed_products,
 )
+from gatewright.hw.target import block_of
+from gatewright.hw.target.dsp import Multiplier
 from numpy.testing import assert_array_equal
 
 from .bench import simulate

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth import signed, unsigned
 from gatewright.compiler import ir
-from gatewright.hw.reduce import Maximum, ReduceConfig, Sum
+from gatewright.hw.arithmetic.reduce import Maximum, ReduceConfig, Sum
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 

@@ -38,7 +38,9 @@ def rtl(c, beats, gap=0.0):
     """Beats that leave; checks when, and how many were said to be dropped."""
     dut = Requantize(c)
     words = [[beat] for beat in beats]
-    out, ends, (dropped,) = flow(dut, words, gap=gap, also=[dut.dropped], spacing=c.spacing)
+    out, ends, (dropped,) = flow(
+        dut, words, gap=gap, also=[dut.dropped], initiation_interval=c.initiation_interval
+    )
     kept = [end for n, end in enumerate(ends) if c.keep[n // c.repeat % len(c.keep)]]
     assert [cycle for cycle, _ in out] == [end + c.latency for end in kept]
     assert dropped == len(ends) - len(kept)
@@ -109,42 +111,48 @@ def test_agrees_with_golden(name, gap):
     assert_array_equal(rtl(c, beats, gap), golden(c, beats))
 
 
-@pytest.mark.parametrize("spacing", [2, 3, 4, 5, 7, 12, 13, 30])
+@pytest.mark.parametrize("initiation_interval", [2, 3, 4, 5, 7, 12, 13, 30])
 @pytest.mark.parametrize("name", CASES)
-def test_takes_its_time_and_agrees(name, spacing):
+def test_takes_its_time_and_agrees(name, initiation_interval):
     """The multiplier bit by bit, or some at once, with beats as near as they may come."""
-    c = replace(CASES[name], spacing=spacing)
-    assert c.timing.digits == -(-c.mult_shape.width // -(-c.mult_shape.width // spacing))
-    beats = near_thresholds(c, spacing, max(2, 24 // (len(c.keep) * c.repeat)))
+    c = replace(CASES[name], initiation_interval=initiation_interval)
+    assert c.timing.digits == -(
+        -c.mult_shape.width // -(-c.mult_shape.width // initiation_interval)
+    )
+    beats = near_thresholds(c, initiation_interval, max(2, 24 // (len(c.keep) * c.repeat)))
     for gap in STALLS:
         assert_array_equal(rtl(c, beats, gap), golden(c, beats))
 
 
-@pytest.mark.parametrize("spacing", [2, 3, 6, 12])
+@pytest.mark.parametrize("initiation_interval", [2, 3, 6, 12])
 @pytest.mark.parametrize("entries", [16, 17, 40])
-def test_large_tables_are_there_in_time(entries, spacing):
+def test_large_tables_are_there_in_time(entries, initiation_interval):
     rng = np.random.default_rng(entries)
     mult = rng.integers(1 << 11, 1 << 12, entries).tolist()
     offset = rng.integers(-(1 << 20), 1 << 20, entries).tolist()
-    c = replace(config(mult, offset, PLAIN), spacing=spacing)
-    beats = near_thresholds(c, spacing, 2)
+    c = replace(config(mult, offset, PLAIN), initiation_interval=initiation_interval)
+    beats = near_thresholds(c, initiation_interval, 2)
     assert_array_equal(rtl(c, beats), golden(c, beats))
 
 
-@pytest.mark.parametrize("spacing", [1, 2, 3, 5, 16])
-def test_the_ends_of_every_range(spacing):
+@pytest.mark.parametrize("initiation_interval", [1, 2, 3, 5, 16])
+def test_the_ends_of_every_range(initiation_interval):
     """The widest product and offset, of either sign, through all digits."""
     offset = [(1 << 35) - 1, -(1 << 35), 0, -(1 << 35)]
-    c = replace(config([(1 << 13) - 1] * 4, offset, Rounding(29, None, -128, 127)), spacing=spacing)
+    c = replace(
+        config([(1 << 13) - 1] * 4, offset, Rounding(29, None, -128, 127)),
+        initiation_interval=initiation_interval,
+    )
     beats = [[acc] for acc in (-(1 << 19), (1 << 19) - 1, -1, 0) for _ in range(4)]
     assert_array_equal(rtl(c, beats), golden(c, beats))
 
 
 @pytest.mark.parametrize(
-    ("mult", "spacing", "digit"), [(12, 1, 12), (12, 2, 6), (12, 5, 3), (12, 12, 1), (24, 16, 2)]
+    ("mult", "initiation_interval", "digit"),
+    [(12, 1, 12), (12, 2, 6), (12, 5, 3), (12, 12, 1), (24, 16, 2)],
 )
-def test_digits_are_no_wider_than_the_spacing_asks(mult, spacing, digit):
-    c = replace(config([(1 << mult) - 1], [0], PLAIN), spacing=spacing)
+def test_digits_are_no_wider_than_the_spacing_asks(mult, initiation_interval, digit):
+    c = replace(config([(1 << mult) - 1], [0], PLAIN), initiation_interval=initiation_interval)
     assert c.timing.digit == digit
     assert c.timing.serial == (digit < mult)
 

@@ -7,7 +7,7 @@ from math import ceil
 
 import pytest
 from amaranth.back import rtlil
-from gatewright.boards.synthesis import synthesize
+from gatewright.boards.flow.synthesis import synthesize
 from gatewright.hw import Ram, RamConfig, Rom, block_rams, cover
 
 from .bench import simulate

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from amaranth import signed, unsigned
 from gatewright.hw import ArrayConfig, SystolicArray
-from gatewright.hw.array import REACH
+from gatewright.hw.array.config import REACH
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, flow, random_elements, synthesized
@@ -41,42 +41,52 @@ CASES = {
     "narrow": array(3, 2, 2, x=unsigned(4), w=signed(3), acc=signed(11)),
     "one-bit activations": array(3, 2, 2, x=unsigned(1), w=signed(2), acc=signed(6)),
     "wide": array(2, 2, 2, x=signed(16), w=signed(12), acc=signed(34)),
-    "soft": array(3, 2, 2, hard=0),
-    "some soft": array(3, 4, 4, hard=5),
-    "one soft": array(3, 2, 2, hard=5),
-    "soft of one row": array(1, 4, 4, hard=3, turns=2),
+    "soft": array(3, 2, 2, dsp_multipliers=0),
+    "some soft": array(3, 4, 4, dsp_multipliers=5),
+    "one soft": array(3, 2, 2, dsp_multipliers=5),
+    "soft of one row": array(1, 4, 4, dsp_multipliers=3, turns=2),
     "columns of their own": array(3, 4, 4, shared=False),
     "columns of their own, lanes": array(2, 6, 3, shared=False, turns=2),
     "columns of their own, one fold": array(4, 3, 1, shared=False, turns=2),
-    "columns of their own, soft": array(2, 3, 3, shared=False, hard=2),
-    "memory": array(3, 3, 3, turns=3, memory="block"),
-    "memory, a row": array(1, 4, 4, turns=2, memory="block"),
-    "memory, lanes": array(5, 6, 3, turns=2, memory="block"),
-    "memory, columns of their own": array(3, 4, 4, shared=False, memory="block"),
-    "memory, one word": array(3, 2, 1, lanes=2, memory="block"),
-    "memory, half filled": array(5, 3, 3, w=signed(5), memory="block"),
-    "dense": array(3, 3, 3, turns=3, memory="dense"),
-    "dense, a row": array(1, 4, 4, turns=2, memory="dense"),
-    "dense, lanes": array(5, 6, 3, turns=2, memory="dense"),
-    "dense, a byte": array(1, 1, 6, turns=7, memory="dense"),
-    "dense, two words": array(3, 2, 2, memory="dense"),
-    "dense, packed": array(3, 4, 4, lanes=2, turns=5, w=signed(5), w_most=15, memory="dense"),
-    "packed": array(3, 4, 4, lanes=2, turns=2, w=signed(5), w_most=15),
-    "packed, one fold": array(4, 4, 1, turns=2, w=signed(5), w_most=15),
-    "packed, one row": array(1, 4, 2, lanes=2, w=signed(5), w_most=15),
-    "packed, unsigned activations": array(3, 2, 3, lanes=2, x=unsigned(8), w=signed(5), w_most=15),
-    "packed, a column alone": array(3, 6, 2, lanes=3, turns=2, w=signed(5), w_most=15),
-    "packed, some soft": array(3, 4, 4, lanes=2, w=signed(5), w_most=15, hard=7),
-    "packed, alone and soft": array(2, 5, 1, w=signed(5), w_most=15, hard=9),
-    "packed, memory": array(3, 4, 4, lanes=2, turns=3, w=signed(5), w_most=15, memory="block"),
-    "along the rows, some soft": array(20, 4, 1, lanes=4, hard=70),
-    "along the rows, packed": array(20, 4, 1, w=signed(5), w_most=15, hard=70),
-    "packed, six bits": array(2, 4, 2, lanes=2, x=signed(7), w=signed(6), w_most=31),
-    "packed by three": array(3, 6, 2, lanes=3, turns=2, x=signed(4), w=signed(4), w_most=7),
-    "packed by three, two left": array(2, 5, 1, x=unsigned(4), w=signed(3), w_most=3, turns=3),
-    "packed by three, lanes of two": array(2, 4, 2, lanes=2, x=signed(4), w=signed(4), w_most=7),
+    "columns of their own, soft": array(2, 3, 3, shared=False, dsp_multipliers=2),
+    "memory": array(3, 3, 3, turns=3, memory="block_ram"),
+    "memory, a row": array(1, 4, 4, turns=2, memory="block_ram"),
+    "memory, lanes": array(5, 6, 3, turns=2, memory="block_ram"),
+    "memory, columns of their own": array(3, 4, 4, shared=False, memory="block_ram"),
+    "memory, one word": array(3, 2, 1, lanes=2, memory="block_ram"),
+    "memory, half filled": array(5, 3, 3, w=signed(5), memory="block_ram"),
+    "packed_rows": array(3, 3, 3, turns=3, memory="packed_rows"),
+    "dense, a row": array(1, 4, 4, turns=2, memory="packed_rows"),
+    "dense, lanes": array(5, 6, 3, turns=2, memory="packed_rows"),
+    "dense, a byte": array(1, 1, 6, turns=7, memory="packed_rows"),
+    "dense, two words": array(3, 2, 2, memory="packed_rows"),
+    "dense, packed": array(
+        3, 4, 4, lanes=2, turns=5, w=signed(5), max_abs_weight=15, memory="packed_rows"
+    ),
+    "packed": array(3, 4, 4, lanes=2, turns=2, w=signed(5), max_abs_weight=15),
+    "packed, one fold": array(4, 4, 1, turns=2, w=signed(5), max_abs_weight=15),
+    "packed, one row": array(1, 4, 2, lanes=2, w=signed(5), max_abs_weight=15),
+    "packed, unsigned activations": array(
+        3, 2, 3, lanes=2, x=unsigned(8), w=signed(5), max_abs_weight=15
+    ),
+    "packed, a column alone": array(3, 6, 2, lanes=3, turns=2, w=signed(5), max_abs_weight=15),
+    "packed, some soft": array(3, 4, 4, lanes=2, w=signed(5), max_abs_weight=15, dsp_multipliers=7),
+    "packed, alone and soft": array(2, 5, 1, w=signed(5), max_abs_weight=15, dsp_multipliers=9),
+    "packed, memory": array(
+        3, 4, 4, lanes=2, turns=3, w=signed(5), max_abs_weight=15, memory="block_ram"
+    ),
+    "along the rows, some soft": array(20, 4, 1, lanes=4, dsp_multipliers=70),
+    "along the rows, packed": array(20, 4, 1, w=signed(5), max_abs_weight=15, dsp_multipliers=70),
+    "packed, six bits": array(2, 4, 2, lanes=2, x=signed(7), w=signed(6), max_abs_weight=31),
+    "packed by three": array(3, 6, 2, lanes=3, turns=2, x=signed(4), w=signed(4), max_abs_weight=7),
+    "packed by three, two left": array(
+        2, 5, 1, x=unsigned(4), w=signed(3), max_abs_weight=3, turns=3
+    ),
+    "packed by three, lanes of two": array(
+        2, 4, 2, lanes=2, x=signed(4), w=signed(4), max_abs_weight=7
+    ),
     "narrow, in columns of their own": array(
-        2, 4, 2, lanes=2, w=signed(5), w_most=15, shared=False
+        2, 4, 2, lanes=2, w=signed(5), max_abs_weight=15, shared=False
     ),
 }
 PACKED = [name for name in CASES if name.startswith("packed")]
@@ -97,7 +107,9 @@ def rtl(c, weights, reductions, gap=0.0, seed=0):
     """Results [reductions, pe]; checks when they leave."""
     words = reductions.reshape(len(reductions), c.folds, -1)
     out, ends, _ = flow(SystolicArray(c, weights), words, gap=gap, seed=seed)
-    expected = [end + c.latency + group * c.spacing for end in ends for group in range(c.groups)]
+    expected = [
+        end + c.latency + group * c.initiation_interval for end in ends for group in range(c.groups)
+    ]
     assert [cycle for cycle, _ in out] == expected
     return np.array([elements for _, elements in out]).reshape(len(reductions), c.pe)
 
@@ -106,7 +118,7 @@ def stimuli(c, count=REDUCTIONS, seed=0):
     columns = () if c.shared else (c.pe,)
     weights = random_elements(c.w, (c.pe, c.simd, c.depth), seed)
     return (
-        weights if c.w_most is None else weights.clip(-c.w_most, c.w_most),
+        weights if c.max_abs_weight is None else weights.clip(-c.max_abs_weight, c.max_abs_weight),
         random_elements(c.x, (count, c.folds, c.simd, *columns), seed + 1),
     )
 
@@ -122,7 +134,7 @@ def test_agrees_with_the_matrix_product(name, gap):
 
 @pytest.mark.parametrize("gap", STALLS)
 @pytest.mark.parametrize(
-    ("pe", "folds", "spacing", "lanes"),
+    ("pe", "folds", "initiation_interval", "lanes"),
     [
         (1, 5, 5, 1),
         (2, 4, 2, 1),
@@ -135,17 +147,17 @@ def test_agrees_with_the_matrix_product(name, gap):
         (6, 20, 3, 1),
     ],
 )
-def test_results_leave_apart(pe, folds, spacing, lanes, gap):
+def test_results_leave_apart(pe, folds, initiation_interval, lanes, gap):
     """Up to one after the other without a pause; the next reduction's follow on the last's."""
-    c = array(2, pe, folds, lanes=lanes, spacing=spacing)
+    c = array(2, pe, folds, lanes=lanes, initiation_interval=initiation_interval)
     weights, reductions = stimuli(c)
     assert_array_equal(rtl(c, weights, reductions, gap), golden(c, weights, reductions))
 
 
-@pytest.mark.parametrize("hard", [None, 0, 3])
+@pytest.mark.parametrize("dsp_multipliers", [None, 0, 3])
 @pytest.mark.parametrize(("x", "w"), [(-128, -128), (127, 127), (-128, 127), (127, -128)])
-def test_the_ends_of_the_range(x, w, hard):
-    c = array(3, 2, 2, hard=hard, acc=signed(18))
+def test_the_ends_of_the_range(x, w, dsp_multipliers):
+    c = array(3, 2, 2, dsp_multipliers=dsp_multipliers, acc=signed(18))
     weights = np.full((2, 3, 2), w)
     reductions = np.full((3, 2, 3), x)
     assert_array_equal(rtl(c, weights, reductions), np.full((3, 2), 6 * x * w))
@@ -159,7 +171,7 @@ def test_large_partial_sums_that_cancel():
     assert_array_equal(rtl(c, weights, reductions), [[4 * 128], [4 * 128]])
 
 
-@pytest.mark.parametrize("memory", ["logic", "block", "dense"])
+@pytest.mark.parametrize("memory", ["logic", "block_ram", "packed_rows"])
 def test_each_weight_is_in_its_place(memory):
     """One weight at a time is not 0, and one activation: no two places may be exchanged."""
     c = array(2, 4, 4, lanes=2, turns=2, memory=memory)
@@ -185,14 +197,14 @@ def test_each_weight_is_in_its_place(memory):
 )
 def test_weights_fill_the_familys_block_rams(family, depth, bits, count):
     c = ArrayConfig(
-        4, 4, 4, depth, 2, signed(8), signed(bits), signed(30), family=family, memory="block"
+        4, 4, 4, depth, 2, signed(8), signed(bits), signed(30), family=family, memory="block_ram"
     )
     assert c.resources().bram == count
 
 
 @pytest.mark.parametrize(("simd", "pe", "lanes"), [(1, 7, 1), (9, 1, 1), (5, 6, 2), (4, 4, 4)])
 def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
-    c = ArrayConfig(simd, pe, 8, 16, lanes, BYTE, BYTE, ACC, memory="block")
+    c = ArrayConfig(simd, pe, 8, 16, lanes, BYTE, BYTE, ACC, memory="block_ram")
     order = c.order()
     assert sorted(order) == [(row, column) for row in range(simd) for column in range(pe)]
     for (row, column), (row_, column_) in pairwise(order):
@@ -202,11 +214,15 @@ def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
 @pytest.mark.parametrize(
     "c",
     [
-        array(4, 4, 9, turns=64, family="ecp5", memory="block", hard=16),
-        array(3, 7, 12, turns=120, family="ecp5", memory="block", hard=21),
-        array(3, 7, 12, turns=120, family="ecp5", memory="dense", hard=21),
-        array(2, 5, 5, turns=30, family="ecp5", memory="block", hard=10, shared=False),
-        array(3, 3, 3, turns=90, w=signed(5), family="ice40", memory="block", hard=0),
+        array(4, 4, 9, turns=64, family="ecp5", memory="block_ram", dsp_multipliers=16),
+        array(3, 7, 12, turns=120, family="ecp5", memory="block_ram", dsp_multipliers=21),
+        array(3, 7, 12, turns=120, family="ecp5", memory="packed_rows", dsp_multipliers=21),
+        array(
+            2, 5, 5, turns=30, family="ecp5", memory="block_ram", dsp_multipliers=10, shared=False
+        ),
+        array(
+            3, 3, 3, turns=90, w=signed(5), family="ice40", memory="block_ram", dsp_multipliers=0
+        ),
     ],
 )
 def test_the_estimate_of_block_rams_is_what_synthesis_makes(c, tmp_path):
@@ -229,7 +245,9 @@ def test_the_estimate_of_block_rams_is_what_synthesis_makes(c, tmp_path):
 )
 def test_packed_weights_compute_the_same(family, bits, simd):
     """The shapes of a family's memories, around soft multipliers, which need no family's block."""
-    c = array(simd, 4, 4, w=signed(bits), turns=2, family=family, memory="block", hard=0)
+    c = array(
+        simd, 4, 4, w=signed(bits), turns=2, family=family, memory="block_ram", dsp_multipliers=0
+    )
     weights, reductions = stimuli(c)
     assert_array_equal(rtl(c, weights, reductions), golden(c, weights, reductions))
 
@@ -244,9 +262,9 @@ def test_random_shapes(seed):
         pe,
         folds,
         turns=int(rng.integers(1, 4)),
-        hard=int(rng.integers(0, simd * pe + 1)),
+        dsp_multipliers=int(rng.integers(0, simd * pe + 1)),
         shared=bool(rng.integers(2)),
-        memory=str(rng.choice(["logic", "block", "dense"])),
+        memory=str(rng.choice(["logic", "block_ram", "packed_rows"])),
     )
     weights, reductions = stimuli(c, seed=seed)
     assert_array_equal(rtl(c, weights, reductions, 0.3, seed), golden(c, weights, reductions))
@@ -258,8 +276,8 @@ def test_narrow_weights_share_blocks(name):
     c = CASES[name]
     blocks, soft = c.places()
     assert c.pack == max(len(places) for places in blocks) > 1
-    assert len(blocks) == c.blocks(c.hard_multipliers) == c.resources().dsp
-    assert sum(len(places) for places in blocks) == c.hard_multipliers
+    assert len(blocks) == c.blocks(c.multipliers_in_dsp) == c.resources().dsp
+    assert sum(len(places) for places in blocks) == c.multipliers_in_dsp
     made = sorted([place for places in blocks for place in places] + soft)
     assert made == [(row, column) for row in range(c.simd) for column in range(c.pe)]
     for places in blocks:
@@ -268,12 +286,12 @@ def test_narrow_weights_share_blocks(name):
 
 
 @pytest.mark.parametrize(
-    ("simd", "pe", "lanes", "hard"), [(16, 4, 1, 64), (25, 2, 2, 50), (25, 8, 8, 156)]
+    ("simd", "pe", "lanes", "dsp_multipliers"), [(16, 4, 1, 64), (25, 2, 2, 50), (25, 8, 8, 156)]
 )
-def test_an_operand_reaches_all_blocks_that_take_it_at_once(simd, pe, lanes, hard):
-    c = array(simd, pe, pe, lanes=lanes, hard=hard, family="ecp5")
+def test_an_operand_reaches_all_blocks_that_take_it_at_once(simd, pe, lanes, dsp_multipliers):
+    c = array(simd, pe, pe, lanes=lanes, dsp_multipliers=dsp_multipliers, family="ecp5")
     at = {place: n for n, places in enumerate(c.places()[0]) for place in places}
-    assert len(at) == hard
+    assert len(at) == dsp_multipliers
     for row, first in product(range(simd), range(0, pe, lanes)):
         together = [
             at[row, column] for column in range(first, first + lanes) if (row, column) in at
@@ -284,32 +302,32 @@ def test_an_operand_reaches_all_blocks_that_take_it_at_once(simd, pe, lanes, har
 @pytest.mark.parametrize("name", PACKED)
 def test_blocks_are_counted_for_any_share_in_them(name):
     c = CASES[name]
-    for hard in range(c.multipliers + 1):
-        part = replace(c, hard=hard)
-        assert part.blocks(hard) == len(part.places()[0])
+    for dsp_multipliers in range(c.multipliers + 1):
+        part = replace(c, dsp_multipliers=dsp_multipliers)
+        assert part.blocks(dsp_multipliers) == len(part.places()[0])
 
 
 @pytest.mark.parametrize(
     ("change", "each", "blocks"),
     [
-        ({"w_most": 15}, 2, 6),
-        ({"w_most": 16}, 1, 12),
-        ({"w_most": None}, 1, 12),
-        ({"w_most": 15, "lanes": 1}, 1, 12),
-        ({"w_most": 15, "shared": False}, 1, 12),
-        ({"w_most": 15, "family": "ice40"}, 2, 6),
-        ({"w_most": 15, "family": "ice40", "x": signed(9)}, 0, 0),
+        ({"max_abs_weight": 15}, 2, 6),
+        ({"max_abs_weight": 16}, 1, 12),
+        ({"max_abs_weight": None}, 1, 12),
+        ({"max_abs_weight": 15, "lanes": 1}, 1, 12),
+        ({"max_abs_weight": 15, "shared": False}, 1, 12),
+        ({"max_abs_weight": 15, "family": "ice40"}, 2, 6),
+        ({"max_abs_weight": 15, "family": "ice40", "x": signed(9)}, 0, 0),
     ],
     ids=str,
 )
 def test_products_a_block(change, each, blocks):
     c = replace(array(3, 4, 4, lanes=2, w=signed(5), family="ecp5"), **change)
-    assert (c.products_per_block, c.blocks(c.hard_multipliers)) == (each, blocks)
+    assert (c.products_per_block, c.blocks(c.multipliers_in_dsp)) == (each, blocks)
 
 
 @pytest.mark.parametrize(("x", "w"), [*product([-128, 127], [(15, 15), (-15, -15), (-15, 15)])])
 def test_the_ends_of_the_range_of_packed_products(x, w):
-    c = array(3, 2, 2, lanes=2, w=signed(5), acc=signed(15), w_most=15)
+    c = array(3, 2, 2, lanes=2, w=signed(5), acc=signed(15), max_abs_weight=15)
     weights = np.broadcast_to(np.array(w)[:, None, None], (2, 3, 2)).copy()
     assert_array_equal(rtl(c, weights, np.full((3, 2, 3), x)), [[6 * x * each for each in w]] * 3)
 
@@ -321,12 +339,13 @@ def test_a_weight_beyond_what_was_said_is_refused():
 
 
 def test_operands_too_wide_for_a_block_are_multiplied_in_soft_logic():
-    c = replace(CASES["wide"], x=signed(20), family="ecp5", hard=4)
-    assert c.hard_multipliers == 0
+    c = replace(CASES["wide"], x=signed(20), family="ecp5", dsp_multipliers=4)
+    assert c.multipliers_in_dsp == 0
 
 
 @pytest.mark.parametrize(
-    "change", [{"lanes": 4}, {"folds": 5}, {"lanes": 1, "folds": 3, "depth": 3}, {"spacing": 3}]
+    "change",
+    [{"lanes": 4}, {"folds": 5}, {"lanes": 1, "folds": 3, "depth": 3}, {"initiation_interval": 3}],
 )
 def test_a_shape_that_can_not_work_is_refused(change):
     with pytest.raises(AssertionError):

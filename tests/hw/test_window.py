@@ -11,15 +11,7 @@ from amaranth import signed, unsigned
 from gatewright.hw import SlidingWindow, WindowConfig
 from numpy.testing import assert_array_equal
 
-from .bench import (
-    _Pauses,
-    _Source,
-    beats_of,
-    port,
-    random_elements,
-    simulate,
-    synthesized,
-)
+from .bench import _Pauses, _Source, beats_of, port, random_elements, simulate, synthesized
 
 FRAMES = 4
 FILL = -3
@@ -221,7 +213,7 @@ TIGHT = {
 @pytest.mark.parametrize("name", TIGHT)
 def test_tight_lines_are_fewer_and_lose_no_cycle(name):
     """Not even to a neighbour that is no faster and can not make up for what it waits."""
-    c = replace(TIGHT[name], tight=True)
+    c = replace(TIGHT[name], minimal_rows=True)
     assert c.rows < TIGHT[name].rows
     frames = frames_of(c, 6)
     words, _ = rtl(c, frames, pace=_Pace(c.beats_in(), c.cycles()))

@@ -259,7 +259,7 @@ def _random_stage(op, number, graph, rng, most, device):
             simd,
             pe,
             hard,
-            str(rng.choice(["block", "dense", "logic"])),
+            str(rng.choice(["block_ram", "packed_rows", "logic"])),
             windowed and bool(rng.integers(2)),
         )
         try:

@@ -1,435 +1,183 @@
-"""The search keeps the budgets, and no folding that keeps them is better for the goal."""
+"""The design space: the front, its cache, and who computes it."""
 
+import json
+import sys
+from concurrent.futures import Future
 from dataclasses import replace
-from itertools import product
-from math import ceil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from amaranth import signed
 from gatewright.compiler import ir
-from gatewright.compiler.errors import FitError, PlanError
-from gatewright.compiler.plan import Goal, Network, Plan, lacking, latency, make_plan
-from gatewright.compiler.plan.choose import Budget, Chooser
-from gatewright.compiler.plan.explore import SOFT_SHARE, assign_blocks
-from gatewright.compiler.plan.fifo import with_queues
-from gatewright.compiler.plan.options import menus
-from gatewright.compiler.plan.resources import link
-from gatewright.compiler.plan.shorten import Shortener
-from gatewright.compiler.plan.stages import ConvDesign, StagePlan, design, foldings
-from gatewright.hw import MultiplierConfig
-from gatewright.sim import golden
-
-from .networks import ECP5, GENERIC, ICE40, Builder, measure
-
-TINY = replace(ECP5, name="tiny", lut=12000, ff=12000, dsp=6, bram=12)
-
-
-def chain(b):
-    x = b.conv(b.input, 8, (3, 3), pads=(1, 1, 1, 1))
-    x = b.conv(b.max_pool(x), 12, (3, 3), pads=(1, 1, 1, 1))
-    return b.dense(b.average_pool(x, (4, 4)), 10)
-
-
-def residual(b):
-    x = b.conv(b.input, 6)
-    y = b.conv(b.depthwise(x, pads=(1, 1, 1, 1)), 6)
-    return b.dense(b.max_pool(b.add(x, y), (4, 4)), 5)
-
-
-NETWORKS = {function.__name__: function for function in (chain, residual)}
-
-
-def graph_of(name):
-    builder = Builder(8, 8, 3, seed=6)
-    NETWORKS[name](builder)
-    return builder.graph()
-
-
-def planned(graph, device, goal):
-    return Network(graph, make_plan(graph, device, "board", goal), device)
-
-
-def fits(network):
-    return not lacking(network.resources, network.device)
-
-
-def has_air(network, spare=0):
-    """Whether as much logic is free as a plan with soft multipliers leaves where it can, and
-    ``spare`` LUTs.
-    """
-    device = network.device
-    share = int(SOFT_SHARE[device.family] * device.lut)
-    return network.resources.lut <= share - link(device).lut - spare
-
-
-@pytest.mark.parametrize("kind", ["balanced", "latency", "fps", "area"])
-@pytest.mark.parametrize("device", [ECP5, TINY], ids=lambda device: device.name)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_keeps_the_budgets(name, device, kind):
-    network = planned(graph_of(name), device, Goal(kind))
-    assert fits(network)
-    blocks = [network.designs[stage.name].blocks(stage.hard) for stage in network.plan.stages]
-    assert sum(blocks) == network.resources.dsp <= device.dsp
-
-
-@pytest.mark.parametrize("device", [ECP5, TINY], ids=lambda device: device.name)
-@pytest.mark.parametrize("name", NETWORKS)
-def test_no_random_folding_that_fits_is_faster(name, device):
-    """Foldings drawn uniformly from those of at most the device's multipliers."""
-    graph = graph_of(name)
-    found = planned(graph, device, Goal("fps"))
-    rng = np.random.default_rng(0)
-    compared = 0
-    for _ in range(300):
-        other = random_plan(graph, device, rng)
-        if fits(other) and (has_air(other) or not has_air(found)):
-            compared += 1
-            assert other.interval >= found.interval, other.plan
-    assert compared >= 5
-
-
-def random_plan(graph, device, rng):
-    designs = []
-    most = int(rng.integers(1, device.multipliers + 1))
-    for n, op in enumerate(graph):
-        if isinstance(op, ir.Reshape):
-            continue
-        ways = [way for way in foldings(op, graph) if way[0] * way[1] <= most]
-        while True:
-            simd, pe = ways[rng.integers(len(ways))]
-            stage = StagePlan(
-                f"s{n}", (op.output,), simd, pe, 0, "block" if rng.random() < 0.5 else "logic"
-            )
-            try:
-                shape = design(op, graph, stage, device)
-                break
-            except PlanError:
-                continue
-        stage = replace(stage, hard=shape.multipliers)
-        designs.append(design(op, graph, stage, device))
-    plan = Plan("board", assign_blocks(designs, device), {}, graph.shape("x").channels)
-    return Network(graph, with_queues(plan, Network(graph, plan, device)), device)
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_larger_device_is_not_slower(name):
-    graph = graph_of(name)
-    assert planned(graph, ECP5, Goal("fps")).interval <= planned(graph, TINY, Goal("fps")).interval
-
-
-def less_and_less_block_ram(graph, device):
-    """Plans for devices of ever less of it, while there are any."""
-    while True:
-        try:
-            network = planned(graph, device, Goal())
-        except FitError:
-            return
-        yield network
-        least = network.resources.bram + link(device).bram
-        device = replace(device, bram=least - 1)
-
-
-def test_block_ram_is_saved_where_nothing_fits_otherwise():
-    """And not where there is enough of it."""
-    builder = Builder(16, 16, 8, seed=6)
-    x = builder.conv(builder.input, 32, (3, 3), pads=(1, 1, 1, 1))
-    x = builder.conv(x, 32, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1))
-    builder.dense(builder.conv(x, 64, (3, 3)), 10)
-    graph = builder.graph()
-    found = list(less_and_less_block_ram(graph, ECP5))
-    assert all(map(fits, found))
-    saves = [any(stage.tight for stage in network.plan.stages) for network in found]
-    assert not saves[0]
-    assert saves[-1]
-    assert saves == sorted(saves)
-    arrays = [
-        shape.array
-        for shape in found[-1].designs.values()
-        if isinstance(shape, ConvDesign) and shape.array.in_memory
-    ]
-    filled = sum(array.memory_bits for array in arrays)
-    assert filled > 0.9 * ECP5.bram_bits * sum(array.resources().bram for array in arrays)
-
-
-def test_the_link_has_block_rams_where_its_queues_need_them():
-    found = list(less_and_less_block_ram(graph_of("chain"), ICE40))
-    assert len(found) > 1
-    assert link(ICE40).bram > 0
-    assert all(network.linked.bram <= network.device.bram for network in found)
-
-
-@pytest.mark.parametrize("interval", [1000, 5000, 20000])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_a_goal_in_frames_is_met_with_the_least(name, interval):
-    graph = graph_of(name)
-    enough = planned(graph, ECP5, Goal("fps", interval))
-    fastest = planned(graph, ECP5, Goal("fps"))
-    assert enough.interval <= interval
-    assert enough.multipliers <= fastest.multipliers
-    assert enough.resources.lut <= fastest.resources.lut
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_smallest_plan_has_the_fewest_multipliers(name):
-    graph = graph_of(name)
-    smallest = planned(graph, ECP5, Goal("area"))
-    assert smallest.multipliers <= planned(graph, ECP5, Goal("fps", 20000)).multipliers
-
-
-def test_what_does_not_fit_is_told_with_its_numbers():
-    graph = graph_of("chain")
-    with pytest.raises(FitError) as error:
-        make_plan(graph, replace(TINY, lut=1000), "board")
-    assert str(error.value).startswith("the network does not fit tiny: at its smallest it needs ")
-    assert " LUTs of 150" in str(error.value)
-
-
-# Against all foldings there are, on networks so small that they can be listed.
-
-FEW = replace(ECP5, name="few", dsp=7)
-
-
-def pair(b):
-    return b.conv(b.conv(b.input, 4, (3, 3), pads=(1, 1, 1, 1)), 5)
-
-
-def classifier(b):
-    return b.dense(b.max_pool(b.conv(b.input, 3, (2, 2))), 4)
-
-
-SMALL = {function.__name__: function for function in (pair, classifier)}
-
-
-def small(name):
-    builder = Builder(5, 5, 3, seed=2)
-    SMALL[name](builder)
-    return builder.graph()
-
-
-def every_network(graph, device, most):
-    """All foldings of at most ``most`` multipliers together."""
-    ops = [op for op in graph if not isinstance(op, ir.Reshape)]
-    ways = [
-        [
-            (simd, pe)
-            for simd, pe in product(range(1, most + 1), repeat=2)
-            if isinstance(op, ir.Conv)
-            and simd <= op.reduction
-            and pe <= op.channels
-            and simd * pe <= most
-        ]
-        or [(1, pe) for pe in (1, 3)]
-        for op in ops
-    ]
-    for folds in product(*ways):
-        hard = [
-            simd * pe * isinstance(op, ir.Conv) for op, (simd, pe) in zip(ops, folds, strict=True)
-        ]
-        if sum(hard) <= most:
-            stages = tuple(
-                StagePlan(f"s{n}", (op.output,), *fold, count)
-                for n, (op, fold, count) in enumerate(zip(ops, folds, hard, strict=True))
-            )
-            designs = [
-                design(op, graph, stage, device) for op, stage in zip(ops, stages, strict=True)
-            ]
-            stages = assign_blocks(designs, device)
-            for lanes_in in (1, 3):
-                yield Network(graph, Plan("board", stages, {}, lanes_in), device)
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_no_folding_without_soft_multipliers_is_faster(name):
-    graph = small(name)
-    found = planned(graph, FEW, Goal())
-    best = min((n.interval, n.multipliers) for n in every_network(graph, FEW, FEW.dsp))
-    assert (found.interval, found.multipliers) == best
-    assert found.plan.bound_interval == found.interval
-
-
-@pytest.mark.parametrize("name", SMALL)
-def test_no_folding_is_much_sooner_done(name):
-    """With logic for a few multipliers beyond the blocks. What converters and slices will take is
-    guessed from another plan, by some LUTs too much.
-    """
-    graph = small(name)
-    more = 3
-    soft = MultiplierConfig(signed(8), signed(8)).soft_lut
-    logic = planned(graph, FEW, Goal()).resources.lut + more * soft + link(FEW).lut
-    device = replace(FEW, lut=int(logic / SOFT_SHARE["ecp5"]))
-    fastest, found = (planned(graph, device, Goal(kind)) for kind in ("fps", "latency"))
-    others = [
-        n
-        for n in every_network(graph, device, device.dsp + more)
-        if has_air(n, spare=60) and n.interval <= 1.2 * fastest.interval
-    ]
-    best = min(latency(n) for n in others)
-    assert found.plan.bound_latency <= min(best, latency(found))
-    assert latency(found) <= 1.02 * best
-
-
-@pytest.mark.parametrize("kind", ["balanced", "fps", "latency"])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_bound_is_not_above_the_plan(name, kind):
-    """And not far below: by one of a small network's intervals, which are half as long again."""
-    network = planned(graph_of(name), ECP5, Goal(kind))
-    if kind == "latency":
-        assert 0.8 * latency(network) <= network.plan.bound_latency <= latency(network)
-    else:
-        assert 0.65 * network.interval <= network.plan.bound_interval <= network.interval
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_plan_for_latency_is_sooner_done_than_the_fastest(name):
-    graph = graph_of(name)
-    fastest = planned(graph, ECP5, Goal("fps"))
-    soonest = planned(graph, ECP5, Goal("latency"))
-    assert latency(soonest) < latency(fastest)
-    assert soonest.interval <= 1.5 * fastest.interval
-
-
-@pytest.mark.parametrize("kind", ["balanced", "latency", "fps"])
-def test_the_same_plan_is_found_again(kind):
-    graph = graph_of("residual")
-    assert planned(graph, ECP5, Goal(kind)).plan == planned(graph, ECP5, Goal(kind)).plan
-
-
-def test_without_a_goal_no_multiplier_is_soft():
-    network = planned(graph_of("chain"), TINY, Goal())
-    assert network.multipliers == sum(stage.hard for stage in network.plan.stages) <= TINY.dsp
-
-
-def test_more_layers_than_blocks_have_no_more_soft_multipliers_than_they_need():
-    network = planned(graph_of("residual"), replace(TINY, dsp=2), Goal())
-    convolutions = sum(isinstance(op, ir.Conv) for op in network.graph)
-    assert network.multipliers == convolutions
-    assert sum(stage.hard for stage in network.plan.stages) == 2
-
-
-# Where the budget couples the stages.
-
-
-def chooser_of(graph, device):
-    every = menus(graph, device)
-    plan = Plan("board", tuple(StagePlan(menu.name, (menu.op.output,)) for menu in every), {})
-    return Chooser(every, Network(graph, plan, device))
-
-
-@pytest.mark.parametrize("blocks", [16, 28])
-@pytest.mark.parametrize("name", NETWORKS)
-def test_the_search_knows_the_latency_of_a_choice(name, blocks):
-    """That of the network it becomes, streams and widths included, but for the last stream."""
-    graph = graph_of(name)
-    chooser = chooser_of(graph, ECP5)
-    shortener = Shortener(chooser, Budget(10**6, 10**6, blocks, 10**3, 0), 4000)
-    chosen = next(shortener.choices(shortener.budget))
-    stages = assign_blocks([option.design for option in chosen], ECP5)
-    lanes_in = chooser.lanes_in(chosen, shortener.slowest, eager=True)
-    network = Network(graph, Plan("board", stages, {}, lanes_in), ECP5)
-    assert any(edge.converts for edge in network.edges)
-    assert shortener.latency(chosen) == latency(network) - network.edges[-1].latency
-
-
-@pytest.mark.parametrize("tight", ["cells", "soft"])
-def test_the_choice_is_the_least_of_all_that_keep_the_budget(tight):
-    """Cut to the middle of what the first choice and the leanest take."""
-    graph = small("pair")
-    chooser = chooser_of(graph, ECP5)
-    budget = Budget(10**6, 10**6, 28, 10**3, None)
-    for interval in chooser.intervals()[::-1]:
-        first = chooser.choose(interval, budget)
-        lists = [menu.options(interval) for menu in chooser.menus]
-        most = sum(o.cells for o in first)
-        least = sum(min(o.cells for o in options) for options in lists)
-        if least < most:
-            break
-    assert least < most, "no case is tight"
-    budget = replace(budget, cells=(least + most) // 2)
-    if tight == "soft":
-        soft = max(menu.soft[0] for menu in chooser.menus)
-        budget = replace(budget, blocks=sum(o.multipliers for o in first) - 1, cells=most + soft)
-    suits = [
-        choice
-        for choice in product(*lists)
-        if chooser.keeps(choice, budget)
-        and all(
-            chooser.converting(joint, choice[source].lanes[1], choice[sink].lanes[0]) <= interval
-            for joint, (source, sink, _) in enumerate(chooser.joints)
-            if source is not None
-        )
-    ]
-    found = chooser.choose(interval, budget)
-    assert suits, "the case is too tight"
-    assert chooser.keeps(found, budget)
-    assert sum(o.multipliers for o in found) == min(
-        sum(o.multipliers for o in choice) for choice in suits
+from gatewright.compiler.errors import FitError, ToolError
+from gatewright.compiler.plan import Device, explore
+
+DEVICE = Device("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56, bram_bits=18432)
+
+
+def graph():
+    """Two convolutions on an 8x8x4 map, in floats."""
+    rng = np.random.default_rng(1)
+
+    def conv(name, source, out, into):
+        weight = rng.normal(size=(out, 3, 3, into)).astype(np.float32)
+        return ir.Conv(name, (source,), name, weight, window=ir.Window((3, 3), pads=(1, 1, 1, 1)))
+
+    values = {"x": ir.Shape(8, 8, 4), "a": ir.Shape(8, 8, 8), "b": ir.Shape(8, 8, 6)}
+    return ir.Graph(
+        "net",
+        (ir.InputPort("x", (8, 8, 4), "float32", "x", np.arange(256)),),
+        (ir.OutputPort("y", (8, 8, 6), "float32", "b", np.arange(384)),),
+        (conv("a", "x", 8, 4), conv("b", "a", 6, 8)),
+        {name: ir.Value(name, shape) for name, shape in values.items()},
     )
 
 
-# Any folding.
+def explored(**more):
+    return explore.explore(graph(), DEVICE, "ulx3s-25f", points=6, **more)
 
 
-def odd(b):
-    """Two layers whose best foldings divide neither the reduction nor the channels."""
-    x = b.conv(b.input, 8, (3, 3), pads=(1, 1, 1, 1))
-    return b.conv(x, 10, (3, 3), pads=(1, 1, 1, 1))
+def point(interval, lut, **more):
+    return explore.Point(
+        **{
+            "target": interval,
+            "interval": interval,
+            "latency": 9,
+            "multipliers": 1,
+            "lut": lut,
+            "ff": 5,
+            "dsp": 1,
+            "bram": 1,
+        }
+        | more
+    )
 
 
-@pytest.mark.parametrize("dsp", [16, 20])
-def test_a_folding_that_divides_nothing_is_found_and_runs_as_planned(dsp):
-    builder = Builder(6, 6, 4, seed=3)
-    odd(builder)
-    graph = builder.graph()
-    fast = planned(graph, replace(ECP5, dsp=dsp), Goal())
-    network = Network(graph, fast.plan, GENERIC)
-    arrays = [d for d in network.designs.values() if isinstance(d, ConvDesign)]
-    assert any(not d.feed.direct for d in arrays), "no replay is used"
-    frames = builder.frames(4)
-    measured = measure(network, frames)
-    wanted = golden.run(graph, frames)[graph.outputs[0].value]
-    np.testing.assert_array_equal(measured.values, wanted)
-    assert measured.intervals[-1] == network.interval == fast.interval
-    assert latency(network) == pytest.approx(measured.latency, rel=0.02)
+def test_slower_plans_are_smaller_and_all_fit():
+    found = explored()
+    assert [p.interval for p in found] == sorted(p.interval for p in found)
+    assert len(found) >= 4
+    assert all(p.fits and p.dsp <= DEVICE.dsp for p in found)
+    front = [p for p in found if p.pareto]
+    assert front[0].lut > front[-1].lut
+    assert front[0].interval < front[-1].interval / 8
 
 
-def test_narrow_weights_make_a_faster_plan_of_the_same_blocks():
-    def narrow(b):
-        x = b.conv(b.input, 8, (3, 3), pads=(1, 1, 1, 1), weight_bits=5)
-        b.conv(x, 8, (3, 3), pads=(1, 1, 1, 1), weight_bits=5)
-        return b.graph()
-
-    wide = planned(graph_of("chain"), TINY, Goal())
-    assert wide.multipliers <= TINY.dsp
-    graph = narrow(Builder(8, 8, 4, seed=6))
-    network = planned(graph, TINY, Goal())
-    assert TINY.dsp < network.multipliers <= 2 * TINY.dsp
-    assert network.resources.dsp <= TINY.dsp
-    assert all(stage.hard == stage.simd * stage.pe for stage in network.plan.stages)
-    assert network.device_multipliers == 2 * TINY.dsp
-
-
-def test_blocks_are_granted_whole():
-    """Of 6 blocks the larger stage takes 4 for its 8 products, the smaller one what is left."""
-    builder = Builder(8, 8, 4, seed=6)
-    x = builder.conv(builder.input, 8, (3, 3), weight_bits=5)
-    builder.conv(x, 4, (3, 3), weight_bits=5)
-    graph = builder.graph()
-    shapes = [
-        design(op, graph, StagePlan(op.name, (op.output,), simd, pe, simd * pe), TINY)
-        for op, (simd, pe) in zip(graph, [(3, 2), (2, 4)], strict=True)
+def test_a_plan_that_another_beats_is_not_on_the_front():
+    found = explore.pareto(
+        [point(10, 100), point(20, 100), point(20, 90), point(5, 300, fits=False)]
+    )
+    assert [(p.interval, p.lut, p.pareto) for p in found] == [
+        (5, 300, False),
+        (10, 100, True),
+        (20, 90, True),
+        (20, 100, False),
     ]
-    assert [stage.hard for stage in assign_blocks(shapes, TINY)] == [4, 8]
 
 
-def test_a_frame_is_buffered_while_block_ram_is_left_for_it():
-    builder = Builder(64, 64, 3, seed=6)
-    chain(builder)
-    network = planned(builder.graph(), ECP5, Goal())
-    whole = network.linked.bram
-    assert network.buffered
-    assert whole > network.resources.bram
-    for there, buffered in ((whole, False), (ceil(whole / 0.985), True)):
-        tight = Network(network.graph, network.plan, replace(ECP5, bram=there))
-        assert tight.buffered == buffered
-        assert tight.linked.bram == (whole if buffered else network.resources.bram)
+def test_what_does_not_fit_beats_nothing():
+    found = explore.pareto([point(5, 0, fits=False), point(10, 100)])
+    assert [p.pareto for p in found] == [False, True]
+
+
+def test_an_interrupted_exploration_goes_on(tmp_path, monkeypatch):
+    cache = tmp_path / "explore.jsonl"
+    whole = explored(cache=cache)
+    lines = cache.read_text().splitlines()
+    # As if it had ended while the fourth line was being written.
+    cache.write_text("\n".join(lines[:3]) + "\n" + lines[3][:20])
+    made = []
+    make_plan = explore.make_plan
+    monkeypatch.setattr(explore, "make_plan", lambda *a: made.append(a) or make_plan(*a))
+    assert explored(cache=cache) == whole
+    assert len(made) == len(lines) - 3
+    assert explored(cache=cache) == whole
+    assert len(made) == len(lines) - 3
+
+
+def test_another_network_does_not_read_this_ones_points(tmp_path):
+    cache = tmp_path / "explore.jsonl"
+    explored(cache=cache)
+    before = len(cache.read_text().splitlines())
+    other = graph()
+    other = replace(other, ops=(other.ops[0], replace(other.ops[1], weight=-other.ops[1].weight)))
+    explore.explore(other, DEVICE, "ulx3s-25f", points=6, cache=cache)
+    rows = [json.loads(line) for line in cache.read_text().splitlines()]
+    assert len(rows) == 2 * before
+    assert len({row["key"] for row in rows}) == 2
+
+
+def test_processes_find_the_same_points():
+    assert explored(jobs=2) == explored()
+
+
+def test_progress_counts_the_plans_to_make():
+    seen = []
+    explored(progress=seen.append)
+    assert seen[0].startswith("exploring: 1 of ")
+    number, _, total = seen[-1].split(" ")[1:4]
+    assert number == total
+
+
+def test_nothing_fits_a_tiny_device():
+    tiny = replace(DEVICE, lut=500)
+    with pytest.raises(FitError, match="does not fit"):
+        explore.explore(graph(), tiny, "ulx3s-25f")
+
+
+class Cluster:
+    """Stands in for a Dask client: computes at once."""
+
+    workers = ("one",)
+
+    def __init__(self, address, timeout):
+        if address == "nowhere":
+            raise OSError("timed out")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+    def scheduler_info(self):
+        return {"workers": self.workers}
+
+    def scatter(self, task, broadcast, hash):
+        return task
+
+    def submit(self, function, *arguments, pure):
+        done = Future()
+        done.set_result(function(*arguments))
+        return done
+
+
+@pytest.fixture
+def dask(monkeypatch):
+    monkeypatch.setitem(
+        sys.modules, "distributed", SimpleNamespace(Client=Cluster, as_completed=iter)
+    )
+
+
+@pytest.mark.usefixtures("dask")
+def test_a_cluster_finds_the_same_points():
+    assert explored(scheduler="tcp://somewhere:8786") == explored()
+
+
+@pytest.mark.usefixtures("dask")
+def test_a_cluster_that_does_not_answer_is_reported():
+    with pytest.raises(ToolError, match="no Dask scheduler answers at nowhere"):
+        explored(scheduler="nowhere")
+
+
+@pytest.mark.usefixtures("dask")
+def test_a_cluster_without_workers_is_reported(monkeypatch):
+    monkeypatch.setattr(Cluster, "workers", ())
+    with pytest.raises(ToolError, match="has no workers"):
+        explored(scheduler="tcp://somewhere:8786")
+
+
+def test_without_dask_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ToolError, match=r'pip install "dask\[distributed\]"'):
+        explored(scheduler="tcp://somewhere:8786")

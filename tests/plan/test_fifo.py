@@ -88,7 +88,7 @@ def built(name, queues=True):
     output = NETWORKS[name](builder)
     graph = builder.graph(output)
     folds = {op.output: (op.weight.shape[3], op.channels) for op in graph if hasattr(op, "weight")}
-    return builder, fold(graph, folds, hard=99, queues=queues)
+    return builder, fold(graph, folds, dsp_multipliers=99, queues=queues)
 
 
 @pytest.mark.parametrize("stall", STALLS)
@@ -148,7 +148,7 @@ def test_a_queue_is_as_long_as_its_own_paths_want():
     x = builder.input
     for _ in range(30):
         x = builder.add(builder.conv(builder.conv(x, 3, (3, 3), **SAME), 3), x)
-    queues = fold(builder.graph(), hard=99).plan.queues
+    queues = fold(builder.graph(), dsp_multipliers=99).plan.queues
     assert len(queues) == 30
     assert len(set(queues.values())) == 1
 
@@ -160,5 +160,5 @@ def test_no_slowdown_where_a_path_holds_several_frames():
     builder.add(y, x)
     graph = builder.graph()
     folds = {op.output: (1, 2) for op in graph if hasattr(op, "weight")}
-    network = fold(graph, folds, hard=99)
+    network = fold(graph, folds, dsp_multipliers=99)
     assert sum(measure(network, builder.frames(9)).intervals[-4:]) == 4 * network.interval

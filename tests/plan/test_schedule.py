@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth import signed
 from gatewright.compiler.plan import latency, schedule
-from gatewright.compiler.plan.schedule import Pace
+from gatewright.compiler.plan.schedule import StageTiming
 from gatewright.hw import WindowConfig
 from numpy.testing import assert_array_equal
 
@@ -18,7 +18,7 @@ def convolutions(b):
 
 def classifier(b):
     x = b.conv(b.input, 4, (3, 3), stride=(2, 2), pads=(1, 1, 1, 1))
-    return b.argmax(b.dense(b.average_pool(x), 6))
+    return b.argmax(b.packed_rows(b.average_pool(x), 6))
 
 
 def residual(b):
@@ -29,15 +29,21 @@ def residual(b):
 NETWORKS = {function.__name__: function for function in (convolutions, classifier, residual)}
 
 
-@pytest.mark.parametrize("tight", [False, True])
+@pytest.mark.parametrize("minimal_rows", [False, True])
 @pytest.mark.parametrize("pe", [1, 3])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_within_a_fiftieth_of_the_simulation(name, pe, tight):
+def test_within_a_fiftieth_of_the_simulation(name, pe, minimal_rows):
     builder = Builder(8, 8, 3, seed=5)
     NETWORKS[name](builder)
     graph = builder.graph()
     folds = {op.output: (op.weight.shape[3], pe) for op in graph if hasattr(op, "weight")}
-    network = fold(graph, folds, hard=99, tight=tight, weights="dense" if tight else "logic")
+    network = fold(
+        graph,
+        folds,
+        dsp_multipliers=99,
+        minimal_rows=minimal_rows,
+        weights="packed_rows" if minimal_rows else "logic",
+    )
     measured = measure(network, builder.frames(1)).latency
     assert latency(network) == pytest.approx(measured, rel=0.02)
 
@@ -84,15 +90,15 @@ def test_a_running_maximum_is_the_same_as_one_pixel_after_the_other(seed):
         passes=int(rng.integers(1, 3)),
     )
     step = schedule._Step([], window.looks_at(), window.releases(), window.width)
-    tight = (
+    minimal_rows = (
         max(
             window._needed_rows(row) - max(window._first_row(row), 0)
             for row in range(window.height_out)
         )
         + stride
     )
-    for room in (np.inf, window.rows, tight):
-        pace = Pace(int(rng.integers(1, 20)), 5, int(rng.integers(1, 4)), room, window.unit)
+    for room in (np.inf, window.rows, minimal_rows):
+        pace = StageTiming(int(rng.integers(1, 20)), 5, int(rng.integers(1, 4)), room, window.unit)
         arrivals = np.cumsum(rng.integers(1, 12, height * width)).astype(float)
         written, finish = schedule._written(step, pace, arrivals)
         wanted, ends = pixel_by_pixel(step, pace, arrivals)

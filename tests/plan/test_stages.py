@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from amaranth.back import rtlil
 from gatewright import hw
-from gatewright.boards.synthesis import synthesize
+from gatewright.boards.flow.synthesis import synthesize
 from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.lower import accelerator
@@ -118,7 +118,7 @@ def test_a_convolution_takes_the_cycles_of_the_contract(channels):
 
 def test_a_dense_layer_takes_the_cycles_of_the_contract():
     builder = Builder(2, 2, 5)
-    builder.dense(builder.input, 7)
+    builder.packed_rows(builder.input, 7)
     graph = builder.graph()
     op = graph.ops[-1]
     for simd, pe in product(range(1, 21), range(1, 8)):
@@ -171,7 +171,7 @@ def test_every_folding_worth_trying_is_legal_and_costs_something(device):
     x = builder.conv(builder.input, 6, (3, 3), pads=(1, 1, 1, 1))
     y = builder.depthwise(x, pads=(1, 1, 1, 1))
     z = builder.concat(builder.add(x, y), builder.unary(x))
-    builder.argmax(builder.dense(builder.average_pool(builder.max_pool(z)), 5))
+    builder.argmax(builder.packed_rows(builder.average_pool(builder.max_pool(z)), 5))
     graph = builder.graph()
     for op in graph:
         if isinstance(op, ir.Reshape):
@@ -195,29 +195,30 @@ def test_results_leave_as_slowly_as_throughput_and_latency_allow(channels):
     for simd, pe in product(range(1, 9 * channels + 1), range(1, 6)):
         shape = designed(graph, simd, pe)
         array = shape.array
-        assert array.groups * array.spacing <= max(shape.feed.folds, 1)
-        assert array.drain_cycles <= shape.cycles() / 8 or array.spacing == 1
-        assert array.spacing == 16 or (
-            array.groups * (array.spacing + 1) > shape.feed.folds
-            or (array.groups - 1) * (array.spacing + 1) > shape.cycles() / 8
+        assert array.groups * array.initiation_interval <= max(shape.feed.folds, 1)
+        assert array.drain_cycles <= shape.cycles() / 8 or array.initiation_interval == 1
+        assert array.initiation_interval == 16 or (
+            array.groups * (array.initiation_interval + 1) > shape.feed.folds
+            or (array.groups - 1) * (array.initiation_interval + 1) > shape.cycles() / 8
         )
 
 
 def test_a_single_pixels_results_do_not_wait_for_each_other():
     builder = Builder(1, 1, 60)
-    builder.dense(builder.input, 10)
+    builder.packed_rows(builder.input, 10)
     graph = builder.graph()
     op = graph.ops[-1]
     shape = design(op, graph, StagePlan("stage", (op.output,), 1, 10), GENERIC)
     assert shape.array.groups == 10
-    assert shape.array.drain_cycles <= shape.cycles() / 8 or shape.array.spacing == 1
+    assert shape.array.drain_cycles <= shape.cycles() / 8 or shape.array.initiation_interval == 1
 
 
 @pytest.mark.parametrize("device", [ECP5, ICE40], ids=lambda device: device.name)
 def test_rare_results_take_less_logic(device):
-    rare, often = (designed(conv(), simd, 2, device, hard=2) for simd in (1, 18))
+    rare, often = (designed(conv(), simd, 2, device, dsp_multipliers=2) for simd in (1, 18))
     requantizers = [
-        hw.RequantizeConfig.estimate(1, 20, 6, shape.array.spacing) for shape in (rare, often)
+        hw.RequantizeConfig.estimate(1, 20, 6, shape.array.initiation_interval)
+        for shape in (rare, often)
     ]
     assert 2 * requantizers[0].lut < requantizers[1].lut
 
@@ -253,19 +254,19 @@ def test_a_border_is_rounded_exactly(scale, fill):
     ],
 )
 def test_narrow_weights_share_dsp_blocks(bits, simd, pe, lanes, blocks):
-    shape = designed(conv(weight_bits=bits), simd, pe, ECP5, hard=simd * pe)
+    shape = designed(conv(weight_bits=bits), simd, pe, ECP5, dsp_multipliers=simd * pe)
     assert shape.lanes_out == lanes
     assert shape.blocks(simd * pe) == shape.resources(ECP5).dsp == blocks
     assert shape.products_per_block == (2 if blocks < simd * pe else 1)
 
 
 def test_only_dsp_blocks_are_worth_wider_beats():
-    assert designed(conv(weight_bits=5), 3, 6, ECP5, hard=0).lanes_out == 1
-    assert designed(conv(weight_bits=5), 3, 6, ICE40, hard=18).lanes_out == 1
+    assert designed(conv(weight_bits=5), 3, 6, ECP5, dsp_multipliers=0).lanes_out == 1
+    assert designed(conv(weight_bits=5), 3, 6, ICE40, dsp_multipliers=18).lanes_out == 1
 
 
 def test_a_depthwise_convolution_shares_no_activation():
-    shape = designed(conv(4, 4, groups=4, weight_bits=5), 9, 4, ECP5, hard=36)
+    shape = designed(conv(4, 4, groups=4, weight_bits=5), 9, 4, ECP5, dsp_multipliers=36)
     assert shape.resources(ECP5).dsp == 36
 
 
@@ -275,17 +276,17 @@ def test_the_least_weight_of_a_type_makes_room_for_a_borrow():
     op.weight[:] = np.clip(op.weight, -7, 7)
     op.weight[0] = -8
     graph = graph.replace([op])
-    shape = designed(graph, 3, 6, ECP5, hard=18)
+    shape = designed(graph, 3, 6, ECP5, dsp_multipliers=18)
     assert (shape.array.w.width, shape.resources(ECP5).dsp) == (5, 9)
-    assert designed(graph, 3, 6, ECP5, hard=0).array.w.width == 4
+    assert designed(graph, 3, 6, ECP5, dsp_multipliers=0).array.w.width == 4
 
 
 def test_a_stage_takes_the_sites_of_its_blocks():
     device = replace(ECP5, dsp_sites=tuple(f"site{n}" for n in range(ECP5.dsp)))
-    shape = designed(conv(weight_bits=5), 3, 6, device, hard=17, site=10)
+    shape = designed(conv(weight_bits=5), 3, 6, device, dsp_multipliers=17, site=10)
     assert shape.array.sites == device.dsp_sites[10:19]
     with pytest.raises(PlanError, match="9 DSP blocks from site 20 on, but LFE5U-25F has 28"):
-        designed(conv(weight_bits=5), 3, 6, device, hard=17, site=20)
+        designed(conv(weight_bits=5), 3, 6, device, dsp_multipliers=17, site=20)
 
 
 # Plans of a whole network.
@@ -350,8 +351,8 @@ def test_dense_layers_cost_the_block_rams_that_they_take(tmp_path):
         {"conv0_out": (8, 4), x: (16, 2)},
         ECP5,
         lanes_in=8,
-        weights="block",
-        hard=0,
+        weights="block_ram",
+        dsp_multipliers=0,
     )
     (il := tmp_path / "accelerator.il").write_text(
         rtlil.convert(accelerator(network), name="accelerator", emit_src=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import QuantizeError
-from gatewright.compiler.quantize.adder import for_add
+from gatewright.compiler.quantize.proofs.add import for_add
 from numpy.testing import assert_array_equal
 
 INT8, UINT8 = ir.Int(8, True), ir.Int(8, False)

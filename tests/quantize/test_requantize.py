@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import QuantizeError
-from gatewright.compiler.quantize.requantize import (
+from gatewright.compiler.quantize.proofs.requantizer import (
     accumulator_type,
     average_counts,
     for_average_pool,
@@ -17,7 +17,7 @@ from gatewright.compiler.quantize.requantize import (
     round_half_even,
     taps_inside,
 )
-from gatewright.compiler.quantize.staircase import Stairs
+from gatewright.compiler.quantize.proofs.staircase import Stairs
 from numpy.testing import assert_array_equal
 
 INT8 = ir.Int(8, True)

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from gatewright.compiler import ir
-from gatewright.compiler.quantize.table import for_unary
+from gatewright.compiler.quantize.proofs.table import for_unary
 from numpy.testing import assert_array_equal
 
 INT8 = ir.Int(8, True)

@@ -351,7 +351,9 @@ def test_stages_out_of_order(floats, samples, tmp_path, out):
 def test_a_queue_that_is_too_short(samples, tmp_path, out):
     net = Builder("residual", 1, 6, 6)
     model = tmp_path / "residual.onnx"
-    onnx.save(net.model(net.dense(net.average(net.add(net.conv("input", 1), "input")), 3)), model)
+    onnx.save(
+        net.model(net.packed_rows(net.average(net.add(net.conv("input", 1), "input")), 3)), model
+    )
     arguments = ["compile", model, "--board", "icebreaker", "--calibration", samples, "-o"]
     done = CliRunner().invoke(main, [*map(str, arguments), str(tmp_path / "done")])
     assert done.exit_code == 0

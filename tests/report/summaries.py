@@ -10,7 +10,7 @@ COMPILE = {
     "latency_cycles": 6000,
     "multipliers": 20,
     "fits": True,
-    "lacking": [],
+    "shortfall": [],
     "layers": [
         {
             "name": "conv <1>",
@@ -127,7 +127,7 @@ ACCURACY = {
             {"name": "pool", "op": "MaxPool", "output": "b", "sqnr_db": None},
         ],
     },
-    "witness": {
+    "reference_runtime": {
         "runtime": "ONNX Runtime 1.31, optimizations off",
         "end_to_end": {"frames": 50, "agreement": 1.0, "fraction": 0.0, "largest": 0.0},
         "layer_by_layer": {

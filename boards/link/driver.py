@@ -1,0 +1,190 @@
+"""The driver: runs frames on a board over its serial port."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+import serial
+
+from ...compiler.errors import DataError, ToolError
+from .protocol import (
+    CRC_BYTES,
+    CYCLES_BYTES,
+    FRAME,
+    ID_BYTES,
+    PING,
+    STATUS_BAD_CRC,
+    SYNC,
+    Fault,
+    LinkConfig,
+    beats_from_bytes,
+    checksum,
+    frame_request,
+    ping_request,
+)
+
+__all__ = ["FrameResult", "Host", "LinkError", "Port", "open_port"]
+
+_WHY = {
+    Fault.NONE: "the board is alive, but heard no whole frame",
+    Fault.OVERRUN: "the accelerator is slower than the serial port and the link has no frame "
+    "buffer: build again with a lower baud rate",
+    Fault.PAUSE: "some of the frame's bytes never reached the board",
+    Fault.ABANDONED: "the accelerator was still at work: allow more time, or check the design",
+}
+
+
+class LinkError(ToolError):
+    """The board did not answer, or not as agreed."""
+
+
+class Port(Protocol):
+    """As much of a serial port as the driver uses."""
+
+    timeout: float | None
+
+    def read(self, size: int = 1) -> bytes: ...
+    def write(self, data: bytes, /) -> int | None: ...
+    def flush(self) -> None: ...
+    def reset_input_buffer(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class FrameResult:
+    """One frame's result. ``cycles``: from the first beat in to the last beat out."""
+
+    beats: tuple[int, ...]
+    cycles: int
+
+
+def open_port(name: str, baud: int) -> Port:
+    """The serial port ``name``; raises ``LinkError`` saying why it can not be opened."""
+    try:
+        port: Port = serial.Serial(name, baud, timeout=1.0, write_timeout=10.0)
+    except (OSError, ValueError, serial.SerialException) as error:
+        raise LinkError(
+            f"the serial port {name} can not be opened: {error}. Is the board plugged "
+            "in, and may you use the port (group dialout)?"
+        ) from error
+    return port
+
+
+class Host:
+    """A board that runs one accelerator.
+
+    Parameters
+    ----------
+    config : as the bitstream was built with (``build.json``, key ``link``)
+    patience : seconds to wait for the accelerator, on top of the time the bytes take
+    """
+
+    def __init__(self, port: Port, config: LinkConfig, patience: float = 2.0) -> None:
+        self.port, self.config, self.patience = port, config, patience
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.port.close()
+
+    def ping(self) -> Fault:
+        """Why the last frame was given up, if it was.
+
+        Raises ``LinkError`` when nothing answers, or when the board runs another design.
+        """
+        self.port.reset_input_buffer()
+        self._write(ping_request())
+        body = self._receive(PING, ID_BYTES + 1)
+        if body is None:
+            raise LinkError(
+                "the board does not answer: is it programmed with this design "
+                f"(gatewright flash), and the port's rate {self.config.baud} baud?"
+            )
+        found = int.from_bytes(body[:ID_BYTES], "little")
+        if found != self.config.design_id:
+            raise LinkError(
+                f"the board runs design {found:016x}, not "
+                f"{self.config.design_id:016x}: program it first (gatewright flash)"
+            )
+        return Fault(body[ID_BYTES])
+
+    def run(self, beats: Sequence[int]) -> FrameResult:
+        """One frame through the accelerator; raises ``DataError`` or ``LinkError``."""
+        self._check(beats)
+        self.port.reset_input_buffer()
+        self._write(frame_request(self.config, beats))
+        size = self.config.beats_out * self.config.bytes_out
+        body = self._receive(FRAME, size + CYCLES_BYTES + 1)
+        if body is None:
+            raise LinkError(f"no answer to a frame: {self._diagnosis()}")
+        if body[-1] & STATUS_BAD_CRC:
+            raise LinkError(
+                "the frame reached the board with errors: check the cable, or build "
+                "with a lower baud rate"
+            )
+        cycles = int.from_bytes(body[size : size + CYCLES_BYTES], "little")
+        return FrameResult(beats_from_bytes(body[:size], self.config.bytes_out), cycles)
+
+    def _check(self, beats: Sequence[int]) -> None:
+        if len(beats) != self.config.beats_in:
+            raise DataError(f"a frame has {self.config.beats_in} beats, not {len(beats)}")
+        for index, beat in enumerate(beats):
+            if not 0 <= beat < 1 << self.config.bits_in:
+                raise DataError(
+                    f"beat {index} is {beat}, which is no unsigned number of "
+                    f"{self.config.bits_in} bits"
+                )
+
+    def _diagnosis(self) -> str:
+        """Ask the board, once it has given up, what went wrong."""
+        time.sleep(2 * self.config.pause_seconds)
+        return _WHY[self.ping()]
+
+    def _write(self, data: bytes) -> None:
+        try:
+            self.port.write(data)
+            self.port.flush()
+        except serial.SerialException as error:
+            raise LinkError(f"the serial port failed: {error}") from error
+
+    def _receive(self, command: int, size: int) -> bytes | None:
+        """The body of a reply, ``None`` if none came in time; raises when its CRC is wrong."""
+        wire = 10.0 * (self.config.request_bytes + self.config.reply_bytes) / self.config.baud
+        deadline = time.monotonic() + wire + self.patience
+        if not self._find(bytes((SYNC, command)), deadline):
+            return None
+        data = self._read(size + CRC_BYTES, deadline)
+        if len(data) < size + CRC_BYTES:
+            return None
+        body, crc = data[:size], data[size:]
+        if checksum(body) != crc:
+            raise LinkError(
+                "the board's answer arrived with errors: check the cable, or build "
+                "with a lower baud rate"
+            )
+        return body
+
+    def _find(self, head: bytes, deadline: float) -> bool:
+        """Skip to just behind ``head``."""
+        window = b""
+        while byte := self._read(1, deadline):
+            window = (window + byte)[-len(head) :]
+            if window == head:
+                return True
+        return False
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        """Up to ``size`` bytes: fewer only when ``deadline`` has passed."""
+        self.port.timeout = max(0.0, deadline - time.monotonic())
+        try:
+            return self.port.read(size)
+        except serial.SerialException as error:
+            raise LinkError(f"the serial port failed: {error}") from error

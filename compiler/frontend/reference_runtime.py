@@ -1,0 +1,282 @@
+"""ONNX Runtime as the reference runtime: it runs a file whole, or cut down to one layer."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import helper
+
+from .. import ir
+from ..errors import DataError
+
+__all__ = ["Difference", "Runtime", "ReferenceRuntime"]
+
+Array = NDArray[Any]
+
+# ONNX Runtime refuses files newer than it knows; nothing that we read needs a newer one.
+IR_VERSION = 10
+
+
+class Runtime:
+    """ONNX Runtime on a model: ``path``, or its content.
+
+    ``threads``: how many it may use, 0 for one a core. Without ``optimize`` it rewrites nothing:
+    every node is computed as the standard says, in float32.
+    """
+
+    def __init__(
+        self, model: Path | onnx.ModelProto, threads: int = 0, optimize: bool = True
+    ) -> None:
+        proto = onnx.load(model) if isinstance(model, Path) else model
+        proto.ir_version = min(proto.ir_version, IR_VERSION)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        if not optimize:
+            level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.graph_optimization_level = level
+        try:
+            self._session = onnxruntime.InferenceSession(
+                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its exceptions have no common base but this
+            name = model if isinstance(model, Path) else proto.graph.name
+            raise DataError(
+                f"{name}: ONNX Runtime {onnxruntime.__version__} can not load it "
+                f"({error}); check the model with onnx.checker"
+            ) from error
+        self._inputs = self._session.get_inputs()
+        declared = self._inputs[0].shape[0] if self._inputs[0].shape else None
+        #: frames a call takes; None when it takes any number
+        self.batch: int | None = declared if isinstance(declared, int) else None
+
+    def takes_batches(self, x: Array) -> bool:
+        """Whether one call may hold more than one of the frames ``x``."""
+        if self.batch is None:
+            try:
+                whole = self._call([np.concatenate([x[:1], x[:1]])])
+                if any(not y.ndim or y.shape[0] != 2 for y in whole):
+                    self.batch = 1
+            except Exception:  # a Reshape deep inside may want a batch of one
+                self.batch = 1
+        return self.batch != 1
+
+    def run(self, *inputs: Array) -> list[Array]:
+        """Every output, [frames, ...], for inputs [frames, ...]."""
+        frames, size = len(inputs[0]), self.batch or len(inputs[0])
+        parts = []
+        for start in range(0, frames, size):
+            chunk = [x[np.minimum(np.arange(start, start + size), frames - 1)] for x in inputs]
+            parts.append(self._call(chunk))
+        return [np.concatenate(part)[:frames] for part in zip(*parts, strict=True)]
+
+    def _call(self, inputs: Sequence[Array]) -> list[Array]:
+        feeds = {port.name: x for port, x in zip(self._inputs, inputs, strict=True)}
+        return list(self._session.run(None, feeds))
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How a layer differs from what was expected: ``largest`` in steps of its quantization."""
+
+    values: int = 0
+    differing: int = 0
+    largest: int = 0
+
+    def __add__(self, other: "Difference") -> "Difference":
+        return Difference(
+            self.values + other.values,
+            self.differing + other.differing,
+            max(self.largest, other.largest),
+        )
+
+    @property
+    def fraction(self) -> float:
+        return self.differing / self.values if self.values else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class _Tensor:
+    """Where a value is in the file. ``index[i]``: stream position of the tensor's i-th element."""
+
+    name: str
+    index: NDArray[np.int64]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    quant: ir.Quant
+
+    def of(self, value: Array) -> Array:
+        """The tensor for a value [frames, height, width, channels]."""
+        raw = value.reshape(len(value), -1)[:, self.index].reshape(len(value), *self.shape)
+        real = self.dtype.kind == "f"
+        return (self.quant.dequantize(raw) if real else raw).astype(self.dtype)
+
+    def steps(self, tensor: Array) -> NDArray[np.int64]:
+        """The integers in stream order, [frames, elements], of a tensor."""
+        raw = self.quant.quantize(tensor) if self.dtype.kind == "f" else tensor
+        result = np.empty((len(raw), self.index.size), np.int64)
+        result[:, self.index] = raw.reshape(len(raw), -1)
+        return result
+
+
+class ReferenceRuntime:
+    """The quantized ``graph`` that was loaded from ``path``, as ONNX Runtime computes it.
+
+    No optimization: they would fuse integer kernels that round in other places than the file does.
+    """
+
+    def __init__(self, path: Path, graph: ir.Graph) -> None:
+        self.graph = graph
+        self._model = onnx.load(path)
+        self._whole = Runtime(path, optimize=False)
+        self._producers = {name: node for node in self._model.graph.node for name in node.output}
+        self._layers: dict[str, tuple[Runtime, list[str]]] | None = None
+        self._tensors: dict[str, _Tensor] = {}
+
+    def outputs(self, x: Array) -> Array:
+        """The model's output for model inputs ``x`` [frames, ...]."""
+        self._whole.takes_batches(x)
+        return self._whole.run(x)[0]
+
+    @property
+    def missing(self) -> list[str]:
+        """Names of operators that are no separate part of the file."""
+        found = self._layers or {}
+        return [
+            op.name
+            for op in self.graph
+            if op.output not in found and not isinstance(op, ir.Reshape)
+        ]
+
+    def layers(self, x: Array, values: Mapping[str, NDArray[np.int64]]) -> dict[str, Difference]:
+        """Each layer alone, on the expected values of its inputs, against the expected output.
+
+        ``values``: all values [frames, height, width, channels] that model inputs ``x`` should
+        give. The key is the name of the layer's output.
+        """
+        if self._layers is None:
+            self._tensors = self._find_tensors(x, values)
+            self._layers = self._cut()
+        found = {}
+        for output, (runtime, inputs) in self._layers.items():
+            tensor = self._tensors[output]
+            seen = runtime.run(*(self._tensors[name].of(values[name]) for name in inputs))[0]
+            wanted = values[output].reshape(len(values[output]), -1)
+            apart = np.abs(tensor.steps(seen) - wanted)
+            found[output] = Difference(
+                apart.size, int((apart > 0).sum()), int(apart.max(initial=0))
+            )
+        return found
+
+    # -- where the values are --------------------------------------------------------------------
+
+    def _find_tensors(self, x: Array, values: Mapping[str, Array]) -> dict[str, _Tensor]:
+        """The tensor of each value that the file names; its layout is the one that fits best."""
+        port = self.graph.inputs[0]
+        names = {name: name for name in self.graph.values if name in self._producers}
+        if port.dtype != "float32":
+            names[port.value] = port.name
+        probe = onnx.ModelProto()
+        probe.CopyFrom(self._model)
+        known = {info.name for info in probe.graph.output}
+        probe.graph.output.extend(
+            onnx.ValueInfoProto(name=name)
+            for name in names.values()
+            if name not in known and name != port.name
+        )
+        runtime = Runtime(probe, optimize=False)
+        runtime.batch = 1 if not self._whole.takes_batches(x) else self._whole.batch
+        order = [info.name for info in probe.graph.output]
+        seen = dict(zip(order, runtime.run(x[:2]), strict=True)) | {port.name: x[:2]}
+        found = {}
+        for value, name in names.items():
+            tensor = self._fitting(value, name, seen[name], values[value][:2])
+            if tensor is not None:
+                found[value] = tensor
+        return found
+
+    def _fitting(self, value: str, name: str, seen: Array, wanted: Array) -> _Tensor | None:
+        shape, quant = self.graph.shape(value), self.graph.quant(value)
+        if seen.ndim == 0 or len(seen) != len(wanted) or seen[0].size != shape.size:
+            return None
+        places = np.arange(shape.size).reshape(shape.array)
+        indices = [
+            places.transpose(axes).reshape(-1) for axes in ((2, 0, 1), *permutations(range(3)))
+        ]
+        port = self.graph.inputs[0]
+        if value == port.value:
+            own = np.empty(shape.size, np.int64)
+            own[port.order] = np.arange(shape.size)
+            indices.insert(0, own)
+        tensors = [_Tensor(name, index, seen.shape[1:], seen.dtype, quant) for index in indices]
+        flat = wanted.reshape(len(wanted), -1)
+        return min(tensors, key=lambda tensor: int(np.abs(tensor.steps(seen) - flat).sum()))
+
+    # -- one layer -------------------------------------------------------------------------------
+
+    def _cut(self) -> dict[str, tuple[Runtime, list[str]]]:
+        """For each operator that can be cut out of the file: a runtime of it, and its inputs."""
+        batch = self._whole.batch
+        found = {}
+        for op in self.graph:
+            inputs = list(dict.fromkeys(self._root(name) for name in op.inputs))
+            there = all(name in self._tensors for name in (*inputs, op.output))
+            if isinstance(op, ir.Reshape) or not there:
+                continue
+            model = self._layer(op.output, inputs)
+            if model is not None:
+                runtime = Runtime(model, optimize=False)
+                runtime.batch = batch
+                found[op.output] = runtime, inputs
+        return found
+
+    def _root(self, value: str) -> str:
+        """The value itself, or the one that it reshapes."""
+        op = self.graph.producer(value)
+        while isinstance(op, ir.Reshape):
+            value = op.inputs[0]
+            op = self.graph.producer(value)
+        return value
+
+    def _layer(self, output: str, inputs: Sequence[str]) -> onnx.ModelProto | None:
+        """The part of the file between values; None when it hangs on anything else."""
+        whole = self._model.graph
+        constants = {tensor.name: tensor for tensor in whole.initializer}
+        stops = {self._tensors[name].name for name in inputs}
+        nodes: set[int] = set()
+        pending, used = [self._tensors[output].name], set()
+        while pending:
+            name = pending.pop()
+            if not name or name in used or name in stops:
+                continue
+            used.add(name)
+            if name in self._producers:
+                node = self._producers[name]
+                nodes.add(id(node))
+                pending += node.input
+            elif name not in constants:
+                return None
+        ports = [
+            helper.make_tensor_value_info(
+                self._tensors[name].name,
+                helper.np_dtype_to_tensor_dtype(self._tensors[name].dtype),
+                None,
+            )
+            for name in inputs
+        ]
+        graph = helper.make_graph(
+            [node for node in whole.node if id(node) in nodes],
+            output,
+            ports,
+            [onnx.ValueInfoProto(name=self._tensors[output].name)],
+            [tensor for name, tensor in constants.items() if name in used],
+        )
+        return helper.make_model(
+            graph, ir_version=IR_VERSION, opset_imports=list(self._model.opset_import)
+        )

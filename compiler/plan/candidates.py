@@ -1,0 +1,264 @@
+"""What each stage may be: foldings by speed and multipliers, designed only where they are wanted."""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import ceil, log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...hw.target.device import Device
+from .. import ir
+from ..errors import PlanError
+from .resources import Resources, cells
+from .stages import ConvDesign, Design, StagePlan, conv_foldings, design, foldings, packing
+
+__all__ = ["Candidates", "Candidate", "menus"]
+
+#: multipliers beyond the fewest for its interval that a folding may have to be worth a look
+_MORE = 1.15
+#: from one speed of a stage to the next, and how many times the fewest multipliers, when options
+#: beyond those of the fewest are looked at
+_STEP, _FASTER = 1.12, 4
+#: share of the interval that stages without multipliers may take: they never set the pace
+_AHEAD = 0.9
+#: what a block RAM counts in LUTs, and a flip-flop, when sizes are compared
+_BRAM_SIZE, _FF_SIZE = 300, 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way to build a stage; costs are those with all its multipliers in DSP blocks.
+
+    ``multipliers`` counts those too that its blocks could hold and do not.
+    """
+
+    stage: StagePlan
+    design: Design
+    cycles: int
+    multipliers: int
+    blocks: int
+    cells: int
+    ff: int
+    bram: int
+
+    @property
+    def logic(self) -> float:
+        """The size without block RAMs."""
+        return self.cells + _FF_SIZE * self.ff
+
+    @property
+    def size(self) -> float:
+        """In LUTs, about."""
+        return self.logic + _BRAM_SIZE * self.bram
+
+    @cached_property
+    def lanes(self) -> tuple[int, int]:
+        """In and out."""
+        return self.design.lanes_in, self.design.lanes_out
+
+
+def menus(graph: ir.Graph, device: Device, lean: bool = False) -> list["Candidates"]:
+    """The options of every operator that has hardware, in flow order.
+
+    ``lean``: with as little block RAM as can be.
+    """
+    ops = [op for op in graph if not isinstance(op, ir.Reshape)]
+    return [
+        Candidates(op, f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
+        for number, op in enumerate(ops)
+    ]
+
+
+class Candidates:
+    """The options of one operator.
+
+    ``per_block``: its products that one DSP block gives (0: none, or its operands are too wide).
+    ``soft``: what a multiplier in soft logic takes beyond one in a block (cells, flip-flops).
+    """
+
+    def __init__(self, op: ir.Op, name: str, graph: ir.Graph, device: Device, lean: bool = False):
+        self.op, self.name, self.graph, self.device = op, name, graph, device
+        self.lean = lean
+        self._built: dict[tuple[int, int], list[Candidate]] = {}
+        self._found: dict[tuple[int, ...], list[Candidate]] = {}
+        self.pack = packing(op, graph, device) if isinstance(op, ir.Conv) else 1
+        self.per_block, self.soft = self._multiplier()
+        if isinstance(op, ir.Conv):
+            table = conv_foldings(op, graph)
+            # columns that find none to share a block with take it alone
+            shared = np.where(table.pe % max(1, self.pack), self.pack, 1)
+            rows = np.stack(
+                [
+                    table.cycles,
+                    table.multipliers * shared,
+                    table.lanes,
+                    table.cut,
+                    table.simd,
+                    table.pe,
+                ],
+                1,
+            )
+            self._rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
+        else:
+            options = [
+                option
+                for simd, pe in dict.fromkeys(foldings(op, graph))
+                for option in self._build(simd, pe)
+            ]
+            self._rows = np.array(
+                [
+                    [o.cycles, 0, 0, 0, o.stage.simd, o.stage.pe]
+                    for o in sorted(options, key=lambda o: o.cycles)
+                ]
+            )
+        self.cycles: NDArray[np.int64] = self._rows[:, 0]
+        self.multipliers: NDArray[np.int64] = self._rows[:, 1]
+        self._fewest = np.minimum.accumulate(self._rows[:, 1])
+
+    @property
+    def is_array(self) -> bool:
+        """Whether it multiplies."""
+        return isinstance(self.op, ir.Conv)
+
+    def _multiplier(self) -> tuple[int, tuple[int, int]]:
+        if not self.is_array:
+            return 0, (0, 0)
+        stage = StagePlan(self.name, (self.op.output,), 1, 1, 1)
+        shape = design(self.op, self.graph, stage, self.device)
+        assert isinstance(shape, ConvDesign)
+        hard = shape.array.resources()
+        soft = replace(shape.array, dsp_multipliers=0).resources()
+        per_block = max(self.pack, shape.products_per_block)
+        return per_block if hard.dsp else 0, (
+            cells(soft, self.device) - cells(hard, self.device),
+            soft.ff - hard.ff,
+        )
+
+    def blocks(self, multipliers: int) -> int:
+        """DSP blocks that at least hold so many multipliers."""
+        return ceil(multipliers / self.per_block) if self.per_block else 0
+
+    def fewest(self, interval: int) -> int | None:
+        """Multipliers that at least are needed for ``interval``; None: it is out of reach."""
+        rows = int(np.searchsorted(self.cycles, interval, side="right"))
+        return int(self._fewest[rows - 1]) if rows else None
+
+    def options(self, interval: int) -> list[Candidate]:
+        """Those within ``interval`` of about the fewest multipliers, the fewest and smallest first."""
+        limit = interval
+        if not self.is_array and self.cycles[0] <= _AHEAD * interval:
+            limit = int(_AHEAD * interval)
+        rows = self._rows[: int(np.searchsorted(self.cycles, limit, side="right"))]
+        if not len(rows):
+            return []
+        fewest = int(rows[:, 1].min())
+        rows = rows[rows[:, 1] <= max(_MORE * fewest, fewest + 1)]
+        rows = rows[~_beaten(rows[:, 1:4])]
+        key = tuple((rows[:, 4] * 4096 + rows[:, 5]).tolist())
+        if key not in self._found:
+            self._found[key] = _worthwhile(
+                [option for row in rows.tolist() for option in self._build(row[4], row[5])]
+            )
+        return self._found[key]
+
+    def speeds(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
+        """Options from ``slowest`` to fast, in even steps, of at most so many multipliers: at each
+        speed the one of the fewest multipliers, the smallest ones with and without block RAMs, and
+        those of the fewest block RAMs and flip-flops.
+        """
+        if not self.is_array:
+            return self.options(slowest)
+        most = multipliers or _FASTER * (self.fewest(slowest) or 1)
+        least = int(self.cycles[self.multipliers <= most].min())
+        slowest = min(int(self.cycles[-1]), slowest)
+        found: dict[Candidate, None] = {}
+        for n in range(ceil(log(max(1, slowest / least), _STEP)) + 1):
+            options = self.options(min(slowest, int(least * _STEP**n) + 1))
+            if options:
+                found |= dict.fromkeys(
+                    [
+                        options[0],
+                        min(options, key=lambda o: o.size),
+                        min(options, key=lambda o: (o.logic, o.bram)),
+                        min(options, key=lambda o: (o.bram, o.size)),
+                        min(options, key=lambda o: (o.ff, o.size)),
+                    ]
+                )
+        return list(found)
+
+    def _build(self, simd: int, pe: int) -> list[Candidate]:
+        """The folding with its weights in logic and, where it has any, in block RAM: as they are
+        wanted and, where that may be had, densely.
+        """
+        if (simd, pe) not in self._built:
+            self._built[simd, pe] = list(self._designed(simd, pe))
+        return self._built[simd, pe]
+
+    def _designed(self, simd: int, pe: int) -> list[Candidate]:
+        hard = simd * pe if self.per_block else 0
+        minimal_rows = self.lean and isinstance(
+            self.op, ir.Conv | ir.MaxPool | ir.AveragePool | ir.Pad
+        )
+        stage = StagePlan(self.name, (self.op.output,), simd, pe, hard, minimal_rows=minimal_rows)
+        try:
+            shape = design(self.op, self.graph, stage, self.device)
+        except PlanError:
+            return []
+        need = shape.resources(self.device)
+        found = [self._option(stage, shape, need)]
+        if isinstance(shape, ConvDesign) and shape.array.depth > 1:
+            found.append(self._in_memory(shape, "block_ram"))
+            filled = ceil(shape.array.memory_bits / self.device.bram_bits)
+            if self.lean and found[-1].bram - found[0].bram > filled:
+                found.append(self._in_memory(shape, "packed_rows"))
+        return found
+
+    def _in_memory(self, shape: ConvDesign, memory: str) -> Candidate:
+        """The design with its weights in such a memory."""
+        held = replace(
+            shape,
+            stage=replace(shape.stage, weights=memory),
+            array=replace(shape.array, memory=memory),
+        )
+        return self._option(held.stage, held, held.resources(self.device))
+
+    def _option(self, stage: StagePlan, shape: Design, need: Resources) -> Candidate:
+        taken = max(shape.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
+        return Candidate(
+            stage,
+            shape,
+            shape.cycles(),
+            taken,
+            need.dsp,
+            cells(need, self.device),
+            need.ff,
+            need.bram,
+        )
+
+
+def _beaten(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which rows another one is nowhere above and somewhere below."""
+    kinds, place = np.unique(rows, axis=0, return_inverse=True)
+    below = np.sum((kinds[:, None] <= kinds[None]).all(2), 0)
+    found: NDArray[np.bool_] = below[place.reshape(-1)] > 1  # each is not above itself
+    return found
+
+
+def _worthwhile(options: list[Candidate]) -> list[Candidate]:
+    """Without those that another one beats in everything, the best first."""
+    options = sorted(options, key=lambda o: (o.multipliers, o.size, o.cycles))
+    kept: list[Candidate] = []
+    for o in options:
+        if not any(
+            k.multipliers <= o.multipliers
+            and k.cells <= o.cells
+            and k.ff <= o.ff
+            and k.bram <= o.bram
+            and k.cycles <= o.cycles
+            and k.lanes[0] % o.lanes[0] == 0
+            and k.lanes[1] % o.lanes[1] == 0
+            for k in kept
+        ):
+            kept.append(o)
+    return kept

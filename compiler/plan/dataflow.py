@@ -1,0 +1,324 @@
+"""The dataflow of a plan: stages, the edges between them, and when each row passes."""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from math import ceil, gcd
+
+from ... import hw
+from ...hw.target.device import Device
+from .. import ir
+from ..errors import PlanError
+from .resources import Resources, link, total
+from .stages import Design, StagePlan, design, hw_shape
+
+__all__ = ["Plan", "Edge", "Network"]
+
+#: share of a device's block RAMs that a frame's buffers may fill up to: with 206 of an 85F's 208
+#: the last ones lay far from their logic, and it lost a seventh of its clock
+_BUFFERED_SHARE = 0.985
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which stages a network becomes, and how long the queues between them are.
+
+    ``lanes_in`` is how many elements the host sends a beat. ``queues`` maps (stage, input index) to
+    the depth in pixels of the queue before that input; inputs without one are not listed.
+    ``argmax``: the hardware gives the winning class instead of all scores. No plan of the
+    network for this board has an interval below ``bound_interval`` or a latency below
+    ``bound_latency``, as far as the search can tell (cycles; None: it did not look).
+    """
+
+    board: str
+    stages: tuple[StagePlan, ...]
+    queues: dict[tuple[str, int], int]
+    lanes_in: int = 1
+    argmax: bool = False
+    bound_interval: int | None = field(default=None, compare=False)
+    bound_latency: int | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A stream from a stage (or the network's input, ``None``) to input ``index`` of another (or
+    the output).
+
+    A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they
+    differ where a reshape lies between. ``depth`` beats of queue stand at the source's width.
+    ``forked``: others take the value too; ``joined``: the sink waits for others too.
+    """
+
+    source: str | None
+    sink: str | None
+    index: int
+    value: str
+    lanes_out: int
+    lanes_in: int
+    channels_out: int
+    channels_in: int
+    pixels_in: int
+    depth: int
+    forked: bool
+    joined: bool
+
+    @property
+    def common(self) -> int:
+        """Lanes that both ends can be cut to without splitting a beat across pixels."""
+        if self.channels_out == self.channels_in:
+            return gcd(self.lanes_out, self.lanes_in)
+        straight = self.channels_out % self.lanes_out == self.channels_in % self.lanes_out == 0
+        inner = (
+            self.lanes_out if straight else gcd(self.lanes_out, self.channels_out, self.channels_in)
+        )
+        return gcd(inner, self.lanes_in)
+
+    @property
+    def converts(self) -> bool:
+        return not self.lanes_out == self.lanes_in == self.common
+
+    def conversions(self, element: hw.Shape) -> tuple[hw.WidthConfig, ...]:
+        """The changes of width on the way: to what both ends can be cut to, and from there."""
+        steps = (
+            (self.channels_out, self.lanes_out, self.common),
+            (self.channels_in, self.common, self.lanes_in),
+        )
+        return tuple(
+            hw.WidthConfig(channels, before, after, element)
+            for channels, before, after in steps
+            if before != after
+        )
+
+    @property
+    def sliced(self) -> bool:
+        """Whether a register slice stands behind a fork or a queue. (One stands at every source,
+        behind every conversion and before a join, whose inputs come from far apart and look at each
+        other's handshake.)
+        """
+        return self.forked or self.depth > 0
+
+    def cycles(self) -> int:
+        """Cycles a frame takes through the width conversion."""
+        return self.pixels_in * ceil(self.channels_in / self.common)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the source to the sink: queue, conversions, and the slices between them."""
+        narrows, widens = self.lanes_out != self.common, self.lanes_in != self.common
+        slices = 1 + self.sliced + self.joined + narrows + widens
+        return hw.RegisterSlice.latency * slices + narrows + hw.Fifo.latency * (self.depth > 0)
+
+
+class Network:
+    """A graph under a plan: the designs of all stages, the edges, the cost and the schedule.
+
+    Raises :class:`PlanError` when the plan does not cover the graph or breaks a rule of a stage.
+    """
+
+    def __init__(self, graph: ir.Graph, plan: Plan, device: Device):
+        self.graph, self.plan, self.device = graph, plan, device
+        self.ops = {op.output: op for op in graph}
+        self._alias = {op.output: op.inputs[0] for op in graph if isinstance(op, ir.Reshape)}
+        self.stage_of = {value: stage for stage in plan.stages for value in stage.ops}
+        self._check_cover()
+        self._check_borders()
+        self.designs: dict[str, Design] = {
+            stage.name: design(self.op(stage), graph, stage, device) for stage in plan.stages
+        }
+        self._check_sites()
+
+    def op(self, stage: StagePlan) -> ir.Op:
+        """The operator of a stage that runs one."""
+        if len(stage.ops) != 1:
+            raise PlanError(
+                f"stage {stage.name} runs {len(stage.ops)} operators; this version gives "
+                "each operator a stage of its own"
+            )
+        return self.ops[stage.ops[0]]
+
+    def _check_cover(self) -> None:
+        wanted = [op.output for op in self.graph if not isinstance(op, ir.Reshape)]
+        names = [stage.name for stage in self.plan.stages]
+        if len(set(names)) != len(names):
+            raise PlanError("two stages of the plan have one name; give each its own")
+        missing = [value for value in wanted if value not in self.stage_of]
+        extra = [value for value in self.stage_of if value not in wanted]
+        if missing or extra:
+            raise PlanError(
+                "the plan is not of this network: "
+                + ", ".join(
+                    [
+                        *(f"no stage computes {v}" for v in missing),
+                        *(f"the network has no {v}" for v in extra),
+                    ]
+                )
+                + "; compile without --plan to make a new one"
+            )
+
+    def _check_borders(self) -> None:
+        channels = self.graph.shape(self.graph.inputs[0].value).channels
+        if self.plan.lanes_in > channels:
+            raise PlanError(
+                f"lanes_in={self.plan.lanes_in}, but the input has {channels} channels; "
+                f"choose 1 to {channels}"
+            )
+        inputs = {
+            (stage.name, n)
+            for stage in self.plan.stages
+            for n, _ in enumerate(self.op(stage).inputs)
+        }
+        for name, index in self.plan.queues:
+            if (name, index) not in inputs:
+                raise PlanError(
+                    f"a queue stands before input {index} of stage {name}, which the "
+                    "network does not have"
+                )
+
+    def _check_sites(self) -> None:
+        taken: dict[int, str] = {}
+        for stage in self.plan.stages:
+            if stage.site is None:
+                continue
+            blocks = self.designs[stage.name].blocks(stage.dsp_multipliers)
+            for site in range(stage.site, stage.site + blocks):
+                if site in taken:
+                    raise PlanError(
+                        f"stage {stage.name}: its DSP blocks begin at site "
+                        f"{stage.site}, but site {site} is taken by stage "
+                        f"{taken[site]}; choose another, or leave it out"
+                    )
+                taken[site] = stage.name
+
+    def root(self, value: str) -> str:
+        """The value whose stream carries ``value``: itself, or the one it reshapes."""
+        while value in self._alias:
+            value = self._alias[value]
+        return value
+
+    @cached_property
+    def edges(self) -> tuple[Edge, ...]:
+        """All streams, in the order of the stages that take them; the output's last."""
+        found = [
+            self._edge(name, index, stage.name, joined=len(self.op(stage).inputs) > 1)
+            for stage in self.plan.stages
+            for index, name in enumerate(self.op(stage).inputs)
+        ]
+        return (*found, self._edge(self.graph.outputs[0].value, 0, None))
+
+    def _edge(self, name: str, index: int, sink: str | None, *, joined: bool = False) -> Edge:
+        value = self.root(name)
+        stage = self.stage_of.get(value)
+        lanes_out = self.designs[stage.name].lanes_out if stage else self.plan.lanes_in
+        source, there = self.graph.shape(value), self.graph.shape(name)
+        if sink is None:
+            there, lanes_in = source, lanes_out
+        else:
+            lanes_in = self.designs[sink].lanes_in
+        depth = self.plan.queues.get((sink or "", index), 0) * ceil(source.channels / lanes_out)
+        return Edge(
+            stage.name if stage else None,
+            sink,
+            index,
+            value,
+            lanes_out,
+            lanes_in,
+            source.channels,
+            there.channels,
+            there.pixels,
+            depth,
+            self._taken.count(value) > 1,
+            joined,
+        )
+
+    @cached_property
+    def _taken(self) -> list[str]:
+        """The value that each stage input, and the output, takes from its stream."""
+        return [self.root(name) for stage in self.plan.stages for name in self.op(stage).inputs] + [
+            self.root(self.graph.outputs[0].value)
+        ]
+
+    @property
+    def outputs(self) -> tuple[int, int]:
+        """Lanes and beats of the last stream."""
+        edge = self.edges[-1]
+        return edge.lanes_out, self.graph.shape(edge.value).pixels * ceil(
+            edge.channels_out / edge.lanes_out
+        )
+
+    @property
+    def beats_in(self) -> int:
+        """Beats of a frame on the network's input."""
+        shape = self.graph.values[self.graph.inputs[0].value].shape
+        return shape.pixels * ceil(shape.channels / self.plan.lanes_in)
+
+    # Cost
+
+    @cached_property
+    def interval(self) -> int:
+        """Cycles from frame to frame: those of the slowest stage, converter or border."""
+        return max(
+            [d.cycles() for d in self.designs.values()]
+            + [edge.cycles() for edge in self.edges if edge.converts]
+            + [self.beats_in, self.outputs[1]]
+        )
+
+    @cached_property
+    def resources(self) -> Resources:
+        """An estimate of everything, queues and converters included."""
+        parts = [d.resources(self.device) for d in self.designs.values()]
+        family = self.device.family
+        for edge in self.edges:
+            element = hw_shape(self.graph.quant(edge.value).dtype)
+            width = edge.lanes_out * element.width
+            parts.append(hw.RegisterSlice.estimate(width, family) * (1 + edge.sliced))
+            if edge.joined:
+                parts.append(hw.RegisterSlice.estimate(edge.lanes_in * element.width, family))
+            for conversion in edge.conversions(element):
+                parts += [
+                    conversion.resources(),
+                    hw.RegisterSlice.estimate(conversion.lanes_out * element.width, family),
+                ]
+            if edge.depth:
+                parts.append(hw.Fifo.estimate(edge.depth, width, family))
+        return total(parts)
+
+    @property
+    def linked(self) -> Resources:
+        """The same with the link to the host, as :mod:`gatewright.boards` builds it."""
+        least = link(self.device)
+        if self.buffered:
+            least = replace(least, bram=self._frame.bram)
+        return self.resources + least
+
+    @property
+    def buffered(self) -> bool:
+        """Whether block RAM is left for the link to hold a whole frame either way, and a little
+        more, for placement needs air.
+        """
+        most = _BUFFERED_SHARE * self.device.bram
+        return self.resources.bram + self._frame.bram <= most
+
+    @property
+    def _frame(self) -> Resources:
+        """Block RAM for a frame's beats in and out."""
+        ends = [
+            (self.graph.inputs[0].value, self.plan.lanes_in, self.beats_in),
+            (self.edges[-1].value, *self.outputs),
+        ]
+        queues = [
+            hw.Fifo.estimate(beats, lanes * self.graph.quant(value).dtype.bits, self.device.family)
+            for value, lanes, beats in ends
+        ]
+        return Resources(bram=total(queues).bram)
+
+    @property
+    def multipliers(self) -> int:
+        return sum(d.multipliers for d in self.designs.values())
+
+    @property
+    def device_multipliers(self) -> int:
+        """Products a cycle that all of the device's blocks would give, packed like the network's
+        fewest_block_rams stage.
+        """
+        return self.device.dsp * max(
+            [self.device.products_per_dsp, *(d.products_per_block for d in self.designs.values())]
+        )

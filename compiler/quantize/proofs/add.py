@@ -1,0 +1,146 @@
+"""Adders: two integers of different scales summed and rounded in one step, proven for all pairs."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import product
+from math import lcm
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import ir
+from ...errors import QuantizeError
+from .rounding import limits, narrow, round_half_even, roundest
+
+__all__ = ["Adder", "for_add"]
+
+# A sum of two needs no more; scales that do are refused.
+MULT_BITS = 26
+# All pairs are enumerated to prove an adder.
+PAIR_BITS = 20
+
+
+@dataclass(frozen=True)
+class Adder:
+    """``clip((a * mult_a + b * mult_b + offset) >> shift, low, high)`` of two raw integers.
+
+    ``tie_bits`` and ``tie_parity`` as in :class:`Requantizer`.
+    """
+
+    mult_a: int
+    mult_b: int
+    offset: int
+    shift: int
+    tie_bits: int | None
+    low: int
+    high: int
+    a: ir.Int
+    b: ir.Int
+    tie_parity: int = 1
+
+    @property
+    def product(self) -> ir.Int:
+        """The type of ``a * mult_a + b * mult_b + offset``."""
+        ends = [
+            a * self.mult_a + b * self.mult_b + self.offset
+            for a, b in product((self.a.low, self.a.high), (self.b.low, self.b.high))
+        ]
+        return ir.Int.holding(min(ends), max(ends))
+
+    def apply(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int64]:
+        """What the hardware computes, element by element."""
+        wide = a.astype(np.int64) * self.mult_a + b.astype(np.int64) * self.mult_b + self.offset
+        return narrow(wide, self.shift, self.tie_bits, self.tie_parity, self.low, self.high)
+
+
+def for_add(graph: ir.Graph, op: ir.Add) -> Adder:
+    """The adder of two raw inputs, proven over every pair of them."""
+    a, b = (graph.quant(name) for name in op.inputs)
+    y = graph.quant(op.output)
+    if a.dtype.bits + b.dtype.bits > PAIR_BITS:
+        raise QuantizeError(
+            f"{op.name}: adds {a.dtype} to {b.dtype}, too many pairs to prove; "
+            f"use types of at most {PAIR_BITS // 2} bits"
+        )
+    wanted = _exact_sums(a, b, y, limits(y, op.clamp))
+    sums = _Sums(
+        a.step / y.step,
+        b.step / y.step,
+        wanted,
+        np.arange(a.dtype.low, a.dtype.high + 1)[:, None],
+        np.arange(b.dtype.low, b.dtype.high + 1)[None, :],
+        limits(y, op.clamp),
+        y.zero,
+    )
+    for shift, tie_bits in sums.attempts():
+        if (found := sums.solve(shift, tie_bits)) is not None:
+            low, high = limits(y, op.clamp)
+            adder = Adder(*found, shift, tie_bits, low, high, a.dtype, b.dtype, 1 - y.zero % 2)
+            assert np.array_equal(adder.apply(sums.a, sums.b), wanted)
+            return adder
+    raise QuantizeError(
+        f"{op.name}: no adder with multipliers of up to {MULT_BITS} bits is exact "
+        f"for the scales {a.scale:g} and {b.scale:g} to {y.scale:g}; change the "
+        "output scale slightly"
+    )
+
+
+def _exact_sums(a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int]) -> NDArray[np.int64]:
+    """The exact result of every pair, ``[a, b]``."""
+    unit = lcm((a.step / y.step).denominator, (b.step / y.step).denominator)
+    in_a, in_b = int(a.step / y.step * unit), int(b.step / y.step * unit)
+    sums = [
+        [round_half_even(real_a + real_b, unit) for real_b in _multiples(in_b, b)]
+        for real_a in _multiples(in_a, a)
+    ]
+    # An output step far below the inputs' makes sums beyond any machine integer: clip them first.
+    low, high = clip
+    return np.array([[min(max(v + y.zero, low), high) for v in row] for row in sums], np.int64)
+
+
+def _multiples(unit: int, quant: ir.Quant) -> list[int]:
+    return [(raw - quant.zero) * unit for raw in range(quant.dtype.low, quant.dtype.high + 1)]
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """The search for an :class:`Adder`: ``wanted[a, b]`` is the exact table."""
+
+    alpha: Fraction
+    beta: Fraction
+    wanted: NDArray[np.int64]
+    a: NDArray[np.int64]
+    b: NDArray[np.int64]
+    clip: tuple[int, int]
+    zero: int
+
+    def attempts(self) -> Iterable[tuple[int, int | None]]:
+        """Shift and tie bits to try: plain ones first, from narrow to wide."""
+        ratio = max(self.alpha, self.beta)
+        size = ratio.numerator.bit_length() - ratio.denominator.bit_length()
+        shifts = range(max(0, -size), min(max(0, MULT_BITS - size), 50) + 1)
+        yield from ((shift, None) for shift in shifts)
+        yield from (
+            (shift, max(0, tie))
+            for shift in shifts
+            if shift
+            for tie in (0, shift // 2, shift - 4, shift - 8)
+        )
+
+    def solve(self, shift: int, tie_bits: int | None) -> tuple[int, int, int] | None:
+        """Multipliers next to the exact ones, and an offset, that give every wanted sum."""
+        lift = 0 if tie_bits is None else 1 << tie_bits
+        odd = (self.wanted - self.zero) % 2
+        floor = (self.wanted << shift) + odd * lift
+        ceiling = ((self.wanted + 1) << shift) + (1 - odd) * lift - 1
+        least = np.where(self.wanted > self.clip[0], floor, -(1 << 61))
+        most = np.where(self.wanted < self.clip[1], ceiling, 1 << 61)
+        near_a, near_b = round(self.alpha * (1 << shift)), round(self.beta * (1 << shift))
+        for step_a, step_b in product((0, 1, -1), repeat=2):
+            mult_a, mult_b = max(0, near_a + step_a), max(0, near_b + step_b)
+            wide = self.a * mult_a + self.b * mult_b
+            low, high = int((least - wide).max()), int((most - wide).min())
+            if low <= high:
+                return mult_a, mult_b, roundest(low, high)
+        return None

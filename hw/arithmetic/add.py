@@ -1,0 +1,139 @@
+"""Element by element: addition of two streams, and the fork that makes two of one."""
+
+from dataclasses import dataclass
+
+from amaranth import Cat, Module, Shape, Signal, signed, unsigned
+from amaranth.lib import data
+from amaranth.lib.wiring import In, Out
+
+from ..control.credits import occupied
+from ..control.delay import delay
+from ..stream.fifo import CreditFifo, Queue
+from ..stream.signature import beats
+from ..target.dsp import MultiplierConfig
+from ..target.resources import Resources
+from .pipeline import Pipeline
+from .requantize import Narrower, Rounding
+from .soft_multiplier import SoftMultiplier
+
+__all__ = ["AddConfig", "Add"]
+
+#: beats of an operand that may wait: more than pass while one that was taken makes room for another
+_WAITING = 16
+
+
+@dataclass(frozen=True)
+class AddConfig:
+    """``clip((a * mult_a + b * mult_b + offset) >> shift)``, ``lanes`` channels a beat."""
+
+    lanes: int
+    a: Shape
+    b: Shape
+    out: Shape
+    mult_a: int
+    mult_b: int
+    offset: int
+    rounding: Rounding
+    beats: int
+    family: str = "generic"
+
+    def cycles(self) -> int:
+        """Cycles a frame: one a beat."""
+        return self.beats
+
+    @staticmethod
+    def estimate(lanes: int, family: str) -> Resources:
+        """Two constant multiplications and a rounding for each lane, and queues for the sums and
+        the operands that wait.
+        """
+        queues = 3 if AddConfig.waits(family) else 1
+        return (
+            Resources(60, 40)
+            + Resources(420, 300) * lanes
+            + Queue.estimate(8 * lanes, family) * queues
+        )
+
+    @staticmethod
+    def waits(family: str) -> bool:
+        """Whether operands wait in queues of their own: not on iCE40, where chips are small and
+        memories large.
+        """
+        return family != "ice40"
+
+
+class Add(Pipeline):
+    """``o = round(a * mult_a + b * mult_b + offset)``, beat by beat.
+
+    Its operands come from far apart: each waits in an :class:`.CreditFifo`, so that what decides looks
+    at its own registers, and no handshake waits for the other's, where the family has them wait.
+
+    Members
+    -------
+    a : In(beats(lanes, config.a))
+    b : In(beats(lanes, config.b))
+    o : Out(beats(lanes, config.out))
+    """
+
+    def __init__(self, config: AddConfig):
+        self.config = config
+        super().__init__(
+            {
+                "a": In(beats(config.lanes, config.a)),
+                "b": In(beats(config.lanes, config.b)),
+                "o": Out(beats(config.lanes, config.out)),
+            }
+        )
+
+    def join(self, m: Module):
+        if not self.config.waits(self.config.family):
+            return (
+                self.a.valid & self.b.valid,
+                [self.a.ready, self.b.ready],
+                [self.a.payload, self.b.payload],
+            )
+        a, b = (self._inlet(m, name, getattr(self, name)) for name in "ab")
+        return (
+            a.any & b.any,
+            [a.take, b.take],
+            [data.View(self.a.payload.shape(), a.word), data.View(self.b.payload.shape(), b.word)],
+        )
+
+    def _inlet(self, m, name, stream):
+        word = stream.payload.as_value()
+        m.submodules[f"inlet_{name}"] = inlet = CreditFifo(len(word), _WAITING, self.config.family)
+        m.d.comb += [
+            stream.ready.eq(
+                occupied(m, f"space_{name}", inlet.freed, inlet.write, _WAITING, _WAITING)
+            ),
+            inlet.write.eq(stream.valid & stream.ready),
+            inlet.data.eq(word),
+        ]
+        return inlet
+
+    def arithmetic(self, m: Module, words) -> tuple:
+        c = self.config
+        products = [
+            MultiplierConfig(shape, unsigned(max(1, mult.bit_length())))
+            for shape, mult in ((c.a, c.mult_a), (c.b, c.mult_b))
+        ]
+        width = 2 + max(max(p.p.width for p in products), abs(c.offset).bit_length() + 1)
+        results = []
+        for lane in range(c.lanes):
+            terms = []
+            for name, word, mult, config in zip(
+                "ab", words, (c.mult_a, c.mult_b), products, strict=True
+            ):
+                multiply = SoftMultiplier(config)
+                m.submodules[f"multiply_{name}_{lane}"] = multiply
+                m.d.comb += [multiply.x.eq(word[lane]), multiply.w.eq(mult)]
+                terms.append((multiply.p, multiply.latency))
+            longest = max(latency for _, latency in terms)
+            a, b = (delay(m, p, longest - latency) for p, latency in terms)
+            both = Signal(signed(width), reset_less=True)
+            scaled = Signal(signed(width), reset_less=True)
+            m.d.sync += [both.eq(a + b), scaled.eq(both + c.offset)]
+            m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
+            m.d.comb += narrow.i.eq(scaled)
+            results.append(narrow.o)
+        waits = CreditFifo.latency if c.waits(c.family) else 0
+        return Cat(results), waits + longest + 2 + Narrower.latency

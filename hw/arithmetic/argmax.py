@@ -1,0 +1,70 @@
+"""The winning class."""
+
+from dataclasses import dataclass
+
+from amaranth import Module, Mux, Shape, Signal, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..stream.signature import beats
+from ..target.resources import Resources
+
+__all__ = ["ArgMaxConfig", "ArgMax"]
+
+
+@dataclass(frozen=True)
+class ArgMaxConfig:
+    """Over the ``count`` elements of a frame, one a beat."""
+
+    count: int
+    element: Shape
+
+    @property
+    def out(self) -> Shape:
+        return unsigned(max(1, (self.count - 1).bit_length()))
+
+    @staticmethod
+    def estimate() -> Resources:
+        """A comparison and two counters."""
+        return Resources(100, 80)
+
+    def cycles(self) -> int:
+        """Cycles a frame: one a beat."""
+        return self.count
+
+
+class ArgMax(wiring.Component):
+    """Index of the largest of ``count`` elements, the first of equals.
+
+    Takes a beat a cycle while ``o`` is ready; latency: one cycle after the last beat.
+
+    Members
+    -------
+    i : In(beats(1, element))
+    o : Out(beats(1, out))
+    """
+
+    def __init__(self, config: ArgMaxConfig):
+        self.config = config
+        super().__init__({"i": In(beats(1, config.element)), "o": Out(beats(1, config.out))})
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        index, best = Signal(range(max(2, c.count))), Signal(range(max(2, c.count)))
+        largest, wins, winner = Signal(c.element), Signal(), Signal.like(best)
+        last = index == c.count - 1
+        m.d.comb += [
+            wins.eq((index == 0) | (self.i.payload[0] > largest)),
+            winner.eq(Mux(wins, index, best)),
+            self.i.ready.eq(~last | ~self.o.valid | self.o.ready),
+        ]
+        with m.If(self.o.ready):
+            m.d.sync += self.o.valid.eq(0)
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += [index.eq(Mux(last, 0, index + 1)), best.eq(winner)]
+            with m.If(wins):
+                m.d.sync += largest.eq(self.i.payload[0])
+            with m.If(last):
+                m.d.sync += [self.o.valid.eq(1), self.o.payload[0].eq(winner)]
+        return m

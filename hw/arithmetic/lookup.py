@@ -1,0 +1,77 @@
+"""A function of one integer, by table."""
+
+from dataclasses import dataclass
+
+from amaranth import Cat, Module, Shape, Signal
+from amaranth.lib import memory
+from amaranth.lib.wiring import In, Out
+
+from ..control.delay import delay
+from ..stream.fifo import Queue
+from ..stream.signature import beats
+from ..target.resources import Resources, block_rams
+from .pipeline import Pipeline
+
+__all__ = ["LookupConfig", "Lookup"]
+
+
+@dataclass(frozen=True)
+class LookupConfig:
+    """``table[x]`` for each of ``lanes`` channels; the table is indexed by the bits of ``x``."""
+
+    lanes: int
+    element: Shape
+    out: Shape
+    table: tuple[int, ...]
+    beats: int
+
+    def __post_init__(self):
+        assert len(self.table) == 1 << self.element.width
+
+    def cycles(self) -> int:
+        """Cycles a frame: one a beat."""
+        return self.beats
+
+    @staticmethod
+    def estimate(lanes: int, words: int, width: int, family: str) -> Resources:
+        """A table of ``words`` of ``width`` bits for each lane, and a queue."""
+        table = Resources(10, 20, 0, block_rams(family, words, width))
+        return Resources(60, 40) + table * lanes + Queue.estimate(width * lanes, family)
+
+
+class Lookup(Pipeline):
+    """``o = table[i]``, lane by lane.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, out))
+    """
+
+    def __init__(self, config: LookupConfig):
+        self.config = config
+        super().__init__(
+            {
+                "i": In(beats(config.lanes, config.element)),
+                "o": Out(beats(config.lanes, config.out)),
+            }
+        )
+
+    def join(self, m: Module):
+        return self.i.valid, [self.i.ready], self.i.payload
+
+    def arithmetic(self, m: Module, words) -> tuple:
+        c = self.config
+        mask = (1 << c.out.width) - 1
+        results = []
+        for lane in range(c.lanes):
+            table = memory.Memory(
+                shape=c.out.width, depth=len(c.table), init=[value & mask for value in c.table]
+            )
+            m.submodules[f"table_{lane}"] = table
+            read = table.read_port()
+            m.d.comb += read.addr.eq(words[lane])
+            word = Signal(c.out.width, name=f"word_{lane}")
+            m.d.comb += word.eq(read.data)
+            results.append(delay(m, word, 1))
+        return Cat(results), 2

@@ -1,0 +1,78 @@
+"""Convolutions: a window, a systolic array, one requantizer for many columns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth import Module
+from amaranth.lib import wiring
+from numpy.typing import NDArray
+
+from ..arithmetic.requantize import Requantize, RequantizeConfig
+from ..window.stage import FeedConfig, WindowStage
+from .config import ArrayConfig
+from .systolic import SystolicArray
+
+__all__ = ["MatMulConfig", "MatMul"]
+
+
+@dataclass(frozen=True)
+class MatMulConfig:
+    """A convolution (dense, grouped or depthwise) folded onto ``array``.
+
+    ``requantize`` holds a pixel's constants in the order in which results leave the array.
+    """
+
+    feed: FeedConfig
+    array: ArrayConfig
+    requantize: RequantizeConfig
+
+    def cycles(self) -> int:
+        """Cycles a frame: ``pixels * folds * passes * groups``, no bubbles."""
+        return self.feed.cycles()
+
+    @property
+    def lanes_in(self) -> int:
+        return self.feed.window.chunk
+
+    @property
+    def lanes_out(self) -> int:
+        return self.array.lanes
+
+
+class MatMul(WindowStage):
+    """``o = requantize(sum over the window of x * weight)``, for each output channel of each pixel.
+
+    Takes ``config.cycles()`` cycles a frame.
+
+    Members
+    -------
+    i : In(beats(lanes_in, x))
+    o : Out(beats(lanes_out, out))
+    """
+
+    def __init__(self, config: MatMulConfig, weights: NDArray[np.int64]):
+        """``weights``: [pe, simd, depth], as :class:`.systolic.SystolicArray` takes them."""
+        self.config = config
+        self.weights = weights
+        super().__init__(
+            config.feed,
+            lanes=config.lanes_out,
+            out=config.requantize.out,
+            results=config.array.groups,
+        )
+
+    def arithmetic(self, m: Module, flow) -> tuple:
+        config = self.config
+        m.submodules.array = array = SystolicArray(config.array, self.weights)
+        m.submodules.requantize = requantize = Requantize(config.requantize)
+        m.d.comb += [
+            array.i.valid.eq(flow.valid),
+            array.i.first.eq(flow.first),
+            array.i.last.eq(flow.last),
+            array.i.payload.as_value().eq(flow.payload.as_value()),
+        ]
+        wiring.connect(m, array.o, requantize.i)
+        # the stage counts on a result a cycle
+        waits = config.array.drain_cycles - (config.array.groups - 1)
+        latency = config.array.latency + waits + config.requantize.latency
+        return requantize.o, requantize.dropped, latency

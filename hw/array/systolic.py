@@ -1,0 +1,190 @@
+"""The systolic array: activations move across, partial sums move down, results leave one column a
+cycle.
+"""
+
+import numpy as np
+from amaranth import Cat, Module, Mux, Shape, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+from numpy.typing import NDArray
+
+from ..arithmetic.packed_multiplier import PackedConfig, PackedMultiplier, add_with_carry, borrow
+from ..arithmetic.soft_multiplier import SoftMultiplier
+from ..control.delay import delay, delay_flags, delays, duplicate
+from ..stream.signature import Flow
+from ..target import block_of
+from ..target.dsp import MultiplierConfig
+from .config import SOFT_ADDERS, ArrayConfig
+from .drain import drain, drain_spaced
+from .weights import weights_at
+
+__all__ = ["SystolicArray"]
+
+
+class SystolicArray(wiring.Component):
+    """``o = sum over folds, rows of x[row] * weight[column][row]``, for every column.
+
+    Activations enter row r delayed by r cycles and pass from each group of columns to the next;
+    partial sums pass from row to row; so all wires run between neighbours::
+
+              group 0    group 1    group 2
+        x0 ──▶ PE ──────▶ PE ──────▶ PE         skew: group g, row r works g + r cycles after
+               │          │          │          the word came in; the sums of group g are complete
+        x1 ──▶ PE ──────▶ PE ──────▶ PE         g cycles after those of group 0
+               ▼          ▼          ▼
+              acc        acc        acc         sums the folds
+               └─▷ ─ ▷ ──▶└─▷ ─ ▷ ──▶└──▶ o     the last group leaves first, the next one
+                                                ``initiation_interval`` cycles later, ...
+
+    The last group therefore computes the first channels, and channels leave in order. Nothing
+    stalls. A multiplier in soft logic among DSP blocks works as many cycles later as it takes
+    fewer; its operands wait, not its product, which is wider.
+
+    Members
+    -------
+    i : In(Flow(simd, x)), or Flow(simd * pe, x) row by row where columns do not share
+    o : Out(Flow(lanes, acc)), ``groups`` beats for each reduction
+    """
+
+    def __init__(self, config: ArrayConfig, weights: NDArray[np.int64]):
+        """``weights``: [pe, simd, depth]."""
+        assert weights.shape == (config.pe, config.simd, config.depth)
+        assert config.max_abs_weight is None or np.abs(weights).max() <= config.max_abs_weight
+        self.config = config
+        self.weights = self._packable(weights)
+        self.block = block_of(config.family)
+        super().__init__(
+            {
+                "i": In(Flow(config.simd * (1 if config.shared else config.pe), config.x)),
+                "o": Out(Flow(config.lanes, config.acc)),
+            }
+        )
+
+    def _packable(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The weights as multipliers take them: those of products that share a block borrow."""
+        config = self.config
+        weights = weights.copy()
+        for places in config.places()[0] if config.pack > 1 else ():
+            row, channels = places[0][0], [self.config.channel(column) for _, column in places]
+            weights[channels, row] = borrow(weights[channels, row])
+        return weights
+
+    def elaborate(self, platform):
+        m = Module()
+        x = self._activations(m)
+        w = weights_at(m, self.config, self.weights, self.i.valid)
+        p = self._products(m, x, w)
+        sums = self._partial_sums(m, p)
+        self._accumulate_and_drain(m, sums)
+        return m
+
+    def _activations(self, m):
+        """``x[row][column]``, at the time that PE wants it."""
+        c = self.config
+        at = {}
+        for row in range(c.simd):
+            skews = [c.skew((row, column)) for column in range(c.pe)]
+            if c.shared:
+                first = delay(m, self.i.payload[row], c.weight_latency + row)
+                values = delays(m, first, max(skews) - row)
+                at |= {(row, column): values[skew - row] for column, skew in enumerate(skews)}
+            else:
+                for column, skew in enumerate(skews):
+                    source = self.i.payload[row * c.pe + c.channel(column)]
+                    at[row, column] = delay(m, source, c.weight_latency + skew)
+        return at
+
+    def _products(self, m, x, w):
+        """``(p, carry)[row, column]``: the product is their sum; ``carry`` None is 0."""
+        c = self.config
+        blocks, soft = c.places()
+        at = {}
+        for n, places in enumerate(blocks):
+            site = c.sites[n] if c.sites else None
+            packed = c.pack > 1 and len(places) > 1
+            block = (
+                self._packed(len(places), site)
+                if packed
+                else self.block(MultiplierConfig(c.x, c.w, len(places)), site)
+            )
+            m.submodules[f"multiplier_{places[0][0]}_{places[0][1]}"] = block
+            late = c.multiplier_latency - block.latency
+            for k, place in enumerate(places):
+                m.d.comb += block.w[k].eq(w[place])
+                if not packed:
+                    m.d.comb += block.x[k].eq(x[place])
+                at[place] = (
+                    delay(m, block.p[k], late),
+                    delay(m, block.carry[k], late) if packed and k else None,
+                )
+            if packed:
+                m.d.comb += block.x.eq(x[places[0]])
+        for place in soft:
+            block = SoftMultiplier(MultiplierConfig(c.x, c.w), adders=SOFT_ADDERS)
+            m.submodules[f"soft_{place[0]}_{place[1]}"] = block
+            m.d.comb += [block.x.eq(x[place]), block.w.eq(w[place])]
+            at[place] = block.p, None
+        return at
+
+    def _packed(self, products, site):
+        c = self.config
+        return PackedMultiplier(
+            PackedConfig(c.x, c.w, c.max_abs_weight, products), self.block, site
+        )
+
+    def _partial_sums(self, m, p):
+        """The sum at the foot of each column."""
+        c = self.config
+        product = MultiplierConfig(c.x, c.w).p
+        feet = []
+        for column in range(c.pe):
+            above = None
+            for row in range(c.simd):
+                width = min(c.acc.width, product.width + ceil_log2(row + 1))
+                psum = Signal(
+                    Shape(width, c.acc.signed or product.signed),
+                    name=f"psum_{row}_{column}",
+                    reset_less=True,
+                )
+                m.d.sync += psum.eq(_sum(above, *p[row, column]))
+                above = psum
+            feet.append(above)
+        return feet
+
+    def _accumulate_and_drain(self, m, sums):
+        c = self.config
+        # what a column takes with its sum, a cycle ahead
+        ahead = delay_flags(
+            m, Cat(self.i.valid, self.i.first, self.i.valid & self.i.last), c.depth_of_sum - 1
+        )
+        totals, ending = [], []
+        for group in range(c.groups):
+            totals.append([])
+            for lane in range(c.lanes):
+                column = group * c.lanes + lane
+                acc = Signal(c.acc, name=f"acc_{column}", reset_less=True)
+                if c.folds == 1:
+                    m.d.sync += acc.eq(sums[column])
+                else:
+                    valid, first = duplicate(m, ahead[0]), duplicate(m, ahead[1])
+                    with m.If(valid):
+                        m.d.sync += acc.eq(Mux(first, 0, acc) + sums[column])
+                totals[group].append(acc)
+            ahead = delay_flags(m, ahead, 1)
+            ending.append(ahead[2])
+        results, leaves = (
+            drain_spaced(m, totals, ending, c.initiation_interval)
+            if c.initiation_interval > 1
+            else drain(m, totals, ending)
+        )
+        m.d.comb += [self.o.valid.eq(leaves), self.o.first.eq(1), self.o.last.eq(1)]
+        for lane, result in enumerate(results):
+            m.d.comb += self.o.payload[lane].eq(result)
+
+
+def _sum(above, p, carry):
+    """Of a partial sum (None: 0), a product and its carry (None: 0)."""
+    if above is None:
+        return p if carry is None else p + carry
+    return above + p if carry is None else add_with_carry(above, p, carry)

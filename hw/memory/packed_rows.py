@@ -1,0 +1,168 @@
+"""Constants in as few block RAMs as can be: stored in wider words, fewer of them, than are wanted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+from amaranth import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..control.delay import delay
+from ..control.loops import Loops
+from ..sizes import ceil_div
+from ..target.resources import Resources, shapes
+from .rom import Rom
+from .tiles import best_strip, estimate, widest
+
+__all__ = ["PackedRows", "PackedRowsRom", "fewest_block_rams"]
+
+#: rows, at most, that together hold a word beside their own: with eight the ninth bit of a block
+#: RAM's bytes holds bytes
+_MOST = 8
+#: block RAMs' words, at most, that a row fills
+_TOGETHER = 2
+#: bits of block RAM that are as dear as a LUT; LUTs, about, that tell one of a piece's turns
+_BITS, _TURN = 64, 2
+
+
+@dataclass(frozen=True)
+class PackedRows:
+    """How ``depth`` words of ``width`` bits are stored: each row holds a word and a part of
+    another, which ``run`` rows give together, while the memory rests. ::
+
+        run = 3      word 0 │ a part of word 3        given: 0  1  2  3  4  5  6  7
+                     word 1 │ the next                read:  0  1  2  -  3  4  5  -
+                     word 2 │ the last
+                     word 4 │ a part of word 7
+
+    So words that fit no shape of a block RAM are in rows that do: longer, and ``run`` for
+    ``run + 1`` words. Words are wanted in order.
+    """
+
+    depth: int
+    width: int
+    run: int
+    family: str
+
+    @property
+    def rows(self) -> int:
+        return self.depth - self.depth // (self.run + 1)
+
+    @property
+    def part(self) -> int:
+        """Bits of another word in a row."""
+        return ceil_div(self.width, self.run)
+
+    @property
+    def address(self) -> int:
+        """Bits of an address: which row, and the turn within the run."""
+        return (self.rows - 1).bit_length() + self.run.bit_length()
+
+    def resources(self) -> Resources:
+        """An estimate; block RAMs are exact."""
+        stored = estimate(self.rows, self.width + self.part, self.family, Rom.latency, True)
+        turns = self.run + 1
+        return stored + Resources(self.width + turns, 2 * self.width + Rom.latency * turns)
+
+    def stored(self, words: Sequence[int]) -> list[int]:
+        """The rows that hold ``words``."""
+        rows, mask = [], (1 << self.part) - 1
+        for first in range(0, self.depth, self.run + 1):
+            after = first + self.run
+            other = words[after] if after < self.depth else 0
+            rows += [
+                word | (other >> n * self.part & mask) << self.width
+                for n, word in enumerate(words[first:after])
+            ]
+        return rows
+
+    def steps(self, m: Module, go: Value) -> Value:
+        """The address of each word in turn: ``go`` steps to the next, after the last the first."""
+        last = Loops(m, go, {"word": self.depth}).last["word"]
+        row, turn = Signal(range(max(2, self.rows))), Signal(range(self.run + 1))
+        rests = Signal()
+        with m.If(go):
+            m.d.sync += [
+                row.eq(Mux(last, 0, row + ~rests)),
+                turn.eq(Mux(last | rests, 0, turn + 1)),
+                rests.eq(~last & (turn == self.run - 1)),
+            ]
+        return Cat(row[: (self.rows - 1).bit_length()], turn)
+
+
+@lru_cache(maxsize=1 << 16)
+def fewest_block_rams(depth: int, width: int, family: str) -> tuple[PackedRows, ...]:
+    """How words of ``width`` bits are cut and stored side by side in little block RAM and not much
+    logic: into pieces whose rows fill block RAMs, with the same run for all.
+    """
+    size = max(words * bits for words, bits in shapes(family))
+
+    def price(rows: int, row: int, bits: int) -> int:
+        """Of ``rows`` of ``row`` bits, in bits of block RAM, cut to strips of ``bits``."""
+        many, rest = divmod(row, bits)
+        parts = [
+            best_strip(rows, n, family, True).resources(Rom.latency, family) * count
+            for n, count in ((bits, many), (rest, 1))
+            if n and count
+        ]
+        return sum(size * need.bram + _BITS * (need.lut + need.ff // 4) for need in parts)
+
+    full = [bits for words, bits in shapes(family) if words * bits == size]
+    filled = [
+        (bits, row) for bits in full for row in range(bits, _TOGETHER * widest(family) + 1, bits)
+    ]
+    ways = []
+    for run, (bits, row) in product(range(1, min(_MOST, width, depth - 1) + 1), filled):
+        piece = min(width, row * run // (run + 1))
+        if piece < run:
+            continue
+        rows = depth - depth // (run + 1)
+        many, rest = divmod(width, piece)
+        turns = (run + 1) * (many + (rest > 0))
+        cost = (
+            many * price(rows, row, bits)
+            + _BITS * _TURN * turns
+            + price(rows, rest + ceil_div(rest, run), bits)
+        )
+        ways.append((cost, run, piece))
+    _, run, piece = min(ways)
+    many, rest = divmod(width, piece)
+    return tuple(
+        PackedRows(depth, bits, run, family) for bits in [piece] * many + [rest] * (rest > 0)
+    )
+
+
+class PackedRowsRom(wiring.Component):
+    """``data`` is the word at ``address``, :attr:`latency` cycles later, one a cycle, in order.
+
+    Members
+    -------
+    address : In(config.address), as :meth:`PackedRows.steps` counts it
+    data : Out(width)
+    """
+
+    #: the memory, and the choice between its word and that of the parts
+    latency = Rom.latency + 1
+
+    def __init__(self, words: Sequence[int], config: PackedRows):
+        self.words, self.config = words, config
+        super().__init__({"address": In(config.address), "data": Out(config.width)})
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        m.submodules.store = store = Rom(c.stored(self.words), c.width + c.part, c.family)
+        row, turn = self.address[: -c.run.bit_length()], self.address[-c.run.bit_length() :]
+        m.d.comb += store.address.eq(row)
+        turns = [delay(m, turn == n, store.latency) for n in range(c.run + 1)]
+        # Where no step comes a turn lasts, and its part is only taken once more.
+        gathered = Signal(c.part * c.run, reset_less=True)
+        for n, now in enumerate(turns[:-1]):
+            with m.If(now):
+                m.d.sync += gathered.word_select(n, c.part).eq(store.data[c.width :])
+        m.d.comb += self.data.eq(
+            delay(m, Mux(turns[-1], gathered[: c.width], store.data[: c.width]), 1)
+        )
+        return m

@@ -1,0 +1,143 @@
+"""A memory for reading and writing in block RAM, at the block RAMs' own shapes and clock."""
+
+from dataclasses import dataclass
+
+from amaranth import Cat, Module, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..control.delay import delay, delay_flags
+from ..sizes import ceil_div
+from ..target.resources import Resources
+from .tiles import Strip, choice_luts, chosen, cover, estimate, in_tiles, tile
+
+__all__ = ["SHALLOW", "RamConfig", "Ram"]
+
+#: bits and words up to which a memory is cheaper in logic than in a block RAM, and no slower
+_SMALL = 2048
+SHALLOW = 64
+#: block RAMs that lie near enough together for one's word to come and be chosen in a cycle
+_NEAR = 4
+
+
+@dataclass(frozen=True)
+class RamConfig:
+    """``depth`` words of ``width`` bits; small ones in the ``family``'s distributed RAM, if any."""
+
+    depth: int
+    width: int
+    family: str
+
+    @property
+    def distributed(self) -> bool:
+        return self.family == "ecp5" and self.depth <= SHALLOW and self.depth * self.width <= _SMALL
+
+    @property
+    def strips(self) -> tuple[Strip, ...]:
+        """How block RAMs hold it."""
+        return cover(self.depth, self.width, self.family)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from an address to its word: the memory, its output register and, where a word may
+        come from several block RAMs, a register after the choice; of many, one before it too (not
+        on iCE40, where registers are dear and clocks slow).
+        """
+        most = 1 if self.distributed else max(len(strip.segments) for strip in self.strips)
+        return 2 + (most > 1) + (most > _NEAR and self.family != "ice40")
+
+    def resources(self) -> Resources:
+        """An estimate; block RAMs are exact."""
+        written = self.width + (self.depth - 1).bit_length() + 1
+        if not self.distributed:
+            return estimate(self.depth, self.width, self.family, self.latency) + Resources(
+                ff=written
+            )
+        rows = ceil_div(self.depth, 16)
+        lut = rows * (6 * ceil_div(self.width, 4) + 2) + self.width * choice_luts(rows)
+        return Resources(lut, written + 2 * self.width)
+
+
+class Ram(wiring.Component):
+    """``data`` is the word at ``address``, ``config.latency`` cycles earlier; one read and one
+    write a cycle.
+
+    A write is registered first: a word written in one cycle is found by an ``address`` from the
+    second cycle after on. The word at an address that is being written is undefined in the cycle
+    between.
+
+    Members
+    -------
+    address : In(range(depth))
+    data : Out(width)
+    write_address : In(range(depth))
+    write_data : In(width)
+    write_enable : In(1)
+    """
+
+    def __init__(self, config: RamConfig):
+        self.config = config
+        address = range(max(2, config.depth))
+        super().__init__(
+            {
+                "address": In(address),
+                "data": Out(config.width),
+                "write_address": In(address),
+                "write_data": In(config.width),
+                "write_enable": In(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        data, address = delay(m, self.write_data, 1), delay(m, self.write_address, 1)
+        if c.distributed:
+            store = memory.Memory(
+                shape=c.width, depth=c.depth, init=[], attrs={"ram_style": "distributed"}
+            )
+            m.submodules.store = store
+            word = self._port(m, store, address, data, delay_flags(m, self.write_enable, 1))
+            m.d.comb += self.data.eq(word)
+            return m
+        parts, first = [], 0
+        for n, strip in enumerate(c.strips):
+            parts.append(
+                self._strip(m, f"strip_{n}", strip, address, data[first : first + strip.width])
+            )
+            first += strip.width
+        m.d.comb += self.data.eq(Cat(parts))
+        return m
+
+    def _strip(self, m, name, strip, address, data):
+        """The strip's word, ``latency`` cycles after its address; ``data`` goes to ``address``."""
+        words = []
+        for n, segment in enumerate(strip.segments):
+            enable = Signal(name=f"{name}_{n}_enable")
+            m.d.sync += enable.eq(self.write_enable & segment.holds(self.write_address))
+            held = []
+            for k, bits in enumerate(in_tiles(strip, segment)):
+                store = tile(m, f"{name}_{n}_{k}", segment.words, len(bits), [])
+                held.append(self._port(m, store, address, data[bits.start : bits.stop], enable))
+            words.append(Cat(held))
+        if self.config.latency == 2:
+            return words[0]
+        before = self.config.latency - 3
+        return chosen(
+            m, strip, delay(m, self.address, before), [delay(m, word, before) for word in words]
+        )
+
+    def _port(self, m, store, address, data, enable):
+        """Write ``data`` to ``address`` of ``store``, and its word, two cycles after the address.
+
+        An asynchronous port and two registers: synthesis makes the first one the block RAM's own,
+        and then minds ``no_rw_check``, which it does not at a port that is synchronous already.
+        """
+        write, read = store.write_port(), store.read_port(domain="comb")
+        m.d.comb += [
+            write.addr.eq(address),
+            write.data.eq(data),
+            write.en.eq(enable),
+            read.addr.eq(self.address),
+        ]
+        return delay(m, read.data, 2)

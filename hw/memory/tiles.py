@@ -1,0 +1,255 @@
+"""Memories cut to the native shapes of block RAM, so that each tile is one block RAM."""
+
+from dataclasses import dataclass
+from functools import lru_cache, reduce
+from operator import or_
+
+from amaranth import Module, Mux, Value
+from amaranth.lib import memory
+
+from ..control.delay import delay
+from ..sizes import ceil_div
+from ..target.resources import Resources, shapes
+
+__all__ = [
+    "Segment",
+    "Strip",
+    "best_strip",
+    "choice_luts",
+    "chosen",
+    "cover",
+    "estimate",
+    "in_tiles",
+    "table_estimate",
+    "tile",
+    "widest",
+]
+
+
+#: words of a table in logic that is read in one cycle: a LUT a bit
+TABLE = 16
+
+#: bits in logic that are as dear as a block RAM, by its size
+_LOGIC_SHARE = 8
+
+
+@dataclass(frozen=True)
+class Segment:
+    """``words`` words from ``start`` on, in block RAMs of ``depth`` words of ``bits`` bits; in
+    logic where ``bits`` is 0.
+
+    ``start`` is a multiple of ``depth``, a power of two; so the low bits of an address are the
+    address within, and the high bits tell whether it is within.
+    """
+
+    start: int
+    words: int
+    depth: int
+    bits: int
+
+    @property
+    def address_bits(self) -> int:
+        return self.depth.bit_length() - 1
+
+    def holds(self, address: Value) -> Value:
+        """Whether ``address`` is in this segment."""
+        return address[self.address_bits :] == self.start >> self.address_bits
+
+    def resources(self, width: int, family: str) -> Resources:
+        """Of ``width`` bits of each word and the register after them, which ECP5's block RAMs have
+        themselves.
+        """
+        if self.bits:
+            return Resources(0, 0 if family == "ecp5" else width, 0, ceil_div(width, self.bits))
+        return table_estimate(self.words, width)
+
+
+@dataclass(frozen=True)
+class Strip:
+    """``width`` bits of every word, in segments one below the other, each of block RAMs side by
+    side.
+    """
+
+    width: int
+    segments: tuple[Segment, ...]
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether a word may come from several block RAMs."""
+        return len(self.segments) > 1
+
+    def resources(self, latency: int, family: str) -> Resources:
+        """An estimate, with a register after each segment and, at a ``latency`` of three cycles,
+        another after the choice, of four, before it too; block RAMs are exact.
+        """
+        count = len(self.segments)
+        registers = (latency > 2) + (latency > 3) * count
+        choice = Resources(
+            self.width * choice_luts(count) + count * self.has_choice,
+            self.width * registers + 2 * count * self.has_choice,
+        )
+        return sum((segment.resources(self.width, family) for segment in self.segments), choice)
+
+    def price(self, family: str) -> tuple[int, int, int]:
+        """What to save, first things first: bits, where a block RAM counts as some in logic;
+        choices; strips.
+        """
+        words, bits = shapes(family)[0]
+        rams = sum(ceil_div(self.width, s.bits) for s in self.segments if s.bits)
+        logic = sum(self.width * s.words for s in self.segments if not s.bits)
+        return rams * (words * bits // _LOGIC_SHARE) + logic, len(self.segments) - 1, 1
+
+
+def table_estimate(words: int, width: int) -> Resources:
+    """Of ``words`` constants of ``width`` bits in logic, a LUT a bit, and the choice among them."""
+    tables = ceil_div(words, TABLE)
+    flags = tables * (tables > 1)
+    return Resources(width * (tables + choice_luts(tables)) + flags, width * (tables + 1) + flags)
+
+
+def choice_luts(count: int) -> int:
+    """LUTs for a bit of the one among ``count`` words that its flag tells."""
+    return ceil_div(2 * count - 1, 3) if count > 1 else 0
+
+
+def cover(depth: int, width: int, family: str, logic: bool = False) -> tuple[Strip, ...]:
+    """Strips that hold ``depth`` words of ``width`` bits in the fewest block RAMs; among those, in
+    the fewest segments, then in the fewest strips.
+
+    With ``logic``, what is small enough is not in block RAM.
+    """
+    whole = best_strip(depth, widest(family), family, logic)
+    many, rest = _split(width, whole.width)
+    return (whole,) * many + _last(depth, rest, family, logic)
+
+
+@lru_cache(maxsize=1 << 16)
+def estimate(depth: int, width: int, family: str, latency: int, logic: bool = False) -> Resources:
+    """What :func:`cover` costs, with ``latency`` cycles from the address to the word."""
+    whole = best_strip(depth, widest(family), family, logic)
+    many, rest = _split(width, whole.width)
+    return sum(
+        (strip.resources(latency, family) for strip in _last(depth, rest, family, logic)),
+        whole.resources(latency, family) * many,
+    )
+
+
+def _split(width: int, most: int) -> tuple[int, int]:
+    """How many strips of the widest shape, ``most``, and how many bits are left for the search.
+
+    The widest shape is also the fewest_block_rams; so only the last few strips may gain by another.
+    """
+    many = max(0, width // most - 1)
+    return many, width - many * most
+
+
+@lru_cache(maxsize=1 << 14)
+def _last(depth: int, width: int, family: str, logic: bool) -> tuple[Strip, ...]:
+    """The best strips for a width of a few of them, by dynamic programming over the width: any last
+    one, after those that are worthwhile.
+    """
+    worthwhile = _worthwhile(depth, family, logic)
+    best: list[tuple[tuple[int, int, int], tuple[int, ...]]] = [((0, 0, 0), ())]
+    for covered in range(1, width):
+        ways = [_join(best[covered - n], n, price) for n, price in worthwhile if n <= covered]
+        best.append(min(ways))
+    prices = [
+        best_strip(depth, n, family, logic).price(family)
+        for n in range(1, min(width, widest(family)) + 1)
+    ]
+    _, widths = min(_join(best[width - n], n, price) for n, price in enumerate(prices, 1))
+    return tuple(best_strip(depth, n, family, logic) for n in sorted(widths, reverse=True))
+
+
+def _join(before: tuple, width: int, price: tuple[int, int, int]) -> tuple:
+    """Price and widths with a strip more."""
+    return tuple(a + b for a, b in zip(before[0], price, strict=True)), (*before[1], width)
+
+
+@lru_cache(maxsize=1 << 12)
+def _worthwhile(
+    depth: int, family: str, logic: bool
+) -> tuple[tuple[int, tuple[int, int, int]], ...]:
+    """Width and price of those strips that are cheaper, by the bit, than all narrower ones; and of
+    the narrowest.
+    """
+    found: list[tuple[int, tuple[int, int, int]]] = []
+    for width in range(1, widest(family) + 1):
+        price = best_strip(depth, width, family, logic).price(family)
+        if not found or price[0] * found[-1][0] < found[-1][1][0] * width:
+            found.append((width, price))
+    return tuple(found)
+
+
+def widest(family: str) -> int:
+    """Bits of a word in the widest shape."""
+    return max(bits for _, bits in shapes(family))
+
+
+@lru_cache(maxsize=1 << 16)
+def best_strip(depth: int, width: int, family: str, logic: bool) -> Strip:
+    """The best strip for ``width`` bits, no more than the widest shape has."""
+    deepest_first = tuple(sorted(shapes(family), reverse=True))
+    stacks = [_segments(depth, stack) for stack in _stacks(depth, deepest_first, logic)]
+    return min((Strip(width, stack) for stack in stacks), key=lambda strip: strip.price(family))
+
+
+def _segments(depth: int, stack: tuple[tuple[int, int], ...]) -> tuple[Segment, ...]:
+    segments, start = [], 0
+    for words, bits in stack:
+        segments.append(Segment(start, min(words, depth - start), words, bits))
+        start += words
+    return tuple(segments)
+
+
+def _stacks(
+    depth: int, native: tuple[tuple[int, int], ...], logic: bool
+) -> list[tuple[tuple[int, int], ...]]:
+    """Ways to put shapes, the deepest first, below each other until they have ``depth`` words.
+
+    The price of a shape grows with its number; so it is taken never, or as often as it goes in
+    whole, or once more; the rest may be logic.
+    """
+    ways = [((1 << (depth - 1).bit_length(), 0),)] if logic else []
+    if not native:
+        return ways
+    first, *others = native
+    whole, rest = divmod(depth, first[0])
+    ways = [(first,) * (whole + (rest > 0)), *_stacks(depth, tuple(others), logic)]
+    if rest and whole:
+        ways += [(first,) * whole + way for way in _stacks(rest, tuple(others), logic)]
+    return ways
+
+
+def tile(m: Module, name: str, words: int, width: int, init) -> memory.Memory:
+    """A memory that is to become one block RAM.
+
+    What is read while it is written does not matter; else synthesis would put a bypass between the
+    block RAM and its register.
+    """
+    attributes = {"rom_style": "block", "ram_style": "block", "no_rw_check": 1}
+    store = memory.Memory(shape=width, depth=words, init=init, attrs=attributes)
+    m.submodules[name] = store
+    return store
+
+
+def chosen(m: Module, strip: Strip, address: Value, words: list[Value]) -> Value:
+    """That of the segments' ``words`` which ``address``, two cycles earlier, is in; a cycle later.
+
+    Which one is told by a register for each, and what is not chosen is masked: two levels of logic
+    for four segments.
+    """
+    if not strip.has_choice:
+        return delay(m, words[0], 1)
+    flags = [delay(m, segment.holds(address), 2) for segment in strip.segments]
+    return delay(
+        m, reduce(or_, (Mux(flag, word, 0) for flag, word in zip(flags, words, strict=True))), 1
+    )
+
+
+def in_tiles(strip: Strip, segment: Segment) -> list[range]:
+    """The bits of a strip that each block RAM of a segment holds."""
+    return [
+        range(bit, min(bit + segment.bits, strip.width))
+        for bit in range(0, strip.width, segment.bits)
+    ]

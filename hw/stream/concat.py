@@ -1,0 +1,77 @@
+"""Channels of several streams side by side."""
+
+from dataclasses import dataclass
+
+from amaranth import Module, Mux, Shape, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..target.resources import Resources
+from .signature import beats
+
+__all__ = ["ConcatConfig", "Concat"]
+
+
+@dataclass(frozen=True)
+class ConcatConfig:
+    """``channels`` of each input, ``lanes`` a beat; ``lanes`` divides all of them but the last."""
+
+    channels: tuple[int, ...]
+    lanes: int
+    element: Shape
+    pixels: int
+
+    def __post_init__(self):
+        assert all(channels % self.lanes == 0 for channels in self.channels[:-1])
+
+    @property
+    def beats(self) -> tuple[int, ...]:
+        """Beats of a pixel on each input."""
+        return tuple(-(-channels // self.lanes) for channels in self.channels)
+
+    @staticmethod
+    def estimate(inputs: int, lanes: int) -> Resources:
+        """A choice among the inputs."""
+        return Resources(60 + 8 * inputs * lanes, 40 + 10 * lanes)
+
+    def cycles(self) -> int:
+        """Cycles a frame: one a beat."""
+        return self.pixels * sum(self.beats)
+
+
+class Concat(wiring.Component):
+    """For each pixel the beats of the first input, then of the second, and so on. No latency.
+
+    Members
+    -------
+    i : In(beats(lanes, element)).array(inputs)
+    o : Out(beats(lanes, element))
+    """
+
+    def __init__(self, config: ConcatConfig):
+        self.config = config
+        super().__init__(
+            {
+                "i": In(beats(config.lanes, config.element)).array(len(config.channels)),
+                "o": Out(beats(config.lanes, config.element)),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c = self.config
+        turn, beat = Signal(range(len(c.channels))), Signal(range(max(c.beats) + 1))
+        with m.Switch(turn):
+            for n, i in enumerate(self.i):
+                with m.Case(n):
+                    last = beat == c.beats[n] - 1
+                    m.d.comb += [
+                        self.o.payload.eq(i.payload),
+                        self.o.valid.eq(i.valid),
+                        i.ready.eq(self.o.ready),
+                    ]
+                    with m.If(i.valid & self.o.ready):
+                        m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+                        with m.If(last):
+                            m.d.sync += turn.eq((n + 1) % len(c.channels))
+        return m

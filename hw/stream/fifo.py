@@ -1,0 +1,247 @@
+"""Queues, between stages and within, and register slices that cut the handshake's wires."""
+
+from functools import reduce
+from operator import or_
+
+from amaranth import Cat, Module, Mux, ResetSignal, Shape, Signal
+from amaranth.lib import memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from ..control.credits import occupied
+from ..control.delay import KEPT, delay, delay_flags, duplicate, parts
+from ..control.loops import Loops
+from ..memory.ram import SHALLOW, Ram, RamConfig
+from ..target.resources import Resources, block_rams
+from .signature import beats
+
+__all__ = ["Fifo", "CreditFifo", "Queue"]
+
+
+class Queue(wiring.Component):
+    """``depth`` words; whoever writes has reserved the room. A word a cycle.
+
+    ``freed`` tells, a cycle late, that a word has left the memory (for the register before ``o``).
+    A reset reaches one register, for the queue may lie far from what writes it: while it is held, a
+    word leaves each cycle, wanted or not.
+
+    Members
+    -------
+    write : In(1)
+    data : In(width)
+    o : Out(stream.Signature(width))
+    freed : Out(1)
+    """
+
+    #: cycles from a word written to the word offered
+    latency = 2
+
+    def __init__(self, width: int, depth: int, family: str = "generic"):
+        self.width, self.depth, self.family = width, depth, family
+        super().__init__(
+            {"write": In(1), "data": In(width), "o": Out(stream.Signature(width)), "freed": Out(1)}
+        )
+
+    @staticmethod
+    def estimate(width: int, family: str) -> Resources:
+        """Of 16 words of ``width`` bits, or a few more."""
+        if family == "ice40":
+            return Resources(30 + width, 30 + 2 * width, 0, _ice40_rams(width, 16))
+        return Resources(40 + 6 * width, 30 + 2 * width)
+
+    def elaborate(self, platform):
+        m = Module()
+        # Three registers tell whether a word is offered: the reader, what moves the words, and what
+        # counts them, whose counters are so behind one gate of their own.
+        offered = [Signal(attrs=KEPT, reset_less=True) for _ in range(3)]
+        runs_out = duplicate(m, ResetSignal(allow_reset_less=True))
+        moves, may_leave = (self.o.ready | ~told | runs_out for told in offered[1:])
+        leaves = Signal()
+        stored = occupied(m, "stored", self.write, leaves, self.depth, reset_less=True)
+        m.d.comb += [
+            leaves.eq(may_leave & stored),
+            self.o.valid.eq(offered[0]),
+            self.freed.eq(delay_flags(m, leaves, 1)),
+        ]
+        with m.If(moves):
+            m.d.sync += [told.eq(stored) for told in offered]
+        # of a deeper memory's words one is chosen behind the registers
+        rows = min(self.depth, SHALLOW) if self.family == "ecp5" else self.depth
+        low = (rows - 1).bit_length()
+        for bits in parts(self.width):
+            into, out_of = (
+                _pointer(m, self.depth, steps, reset_less=True) for steps in (self.write, leaves)
+            )
+            reads, words = [], []
+            for first in range(0, self.depth, rows):
+                write, read = _store(m, bits, min(rows, self.depth - first), self.family, first)
+                writes, word = self.write, read.data
+                if self.depth > rows:
+                    chosen = Signal(reset_less=True)
+                    with m.If(moves):
+                        m.d.sync += chosen.eq(out_of[low:] == first // rows)
+                    writes &= into[low:] == first // rows
+                    word = Mux(chosen, word, 0)
+                m.d.comb += [
+                    write.en.eq(writes),
+                    write.data.eq(self.data[bits]),
+                    write.addr.eq(into[:low]),
+                    read.en.eq(moves),
+                ]
+                reads.append(read)
+                words.append(word)
+            m.d.comb += [
+                self.o.payload[bits].eq(reduce(or_, words)),
+                *(read.addr.eq(out_of[:low]) for read in reads),
+            ]
+        return m
+
+
+class CreditFifo(wiring.Component):
+    """A queue of wide words, each of which comes two cycles after it was taken; so nothing that
+    decides has to reach all its bits within a cycle. A word a cycle.
+
+    Whoever writes has reserved the room; who takes has seen that there are ``any``.
+
+    Members
+    -------
+    write : In(1)
+    data : In(width)
+    any : Out(1)
+    take : In(1)
+    word : Out(width)
+    freed : Out(1), there is room for one more
+    """
+
+    #: cycles from a word taken to the word
+    latency = 2
+
+    def __init__(self, width: int, depth: int, family: str):
+        self.width, self.depth, self.family = width, depth, family
+        super().__init__(
+            {
+                "write": In(1),
+                "data": In(width),
+                "any": Out(1),
+                "take": In(1),
+                "word": Out(width),
+                "freed": Out(1),
+            }
+        )
+
+    @staticmethod
+    def block_rams(width: int, depth: int, family: str) -> int:
+        """That its words fill: none on ECP5, which has memories in logic."""
+        return _ice40_rams(width, depth) if family == "ice40" else 0
+
+    def elaborate(self, platform):
+        m = Module()
+        written = delay_flags(m, self.write, 1)
+        m.d.comb += self.any.eq(occupied(m, "stored", written, self.take, self.depth))
+        m.d.sync += self.freed.eq(self.take)
+        data = delay(m, self.data, 1)
+        for bits in parts(self.width, self.depth):
+            write, read = _store(m, bits, self.depth, self.family)
+            writes, takes = duplicate(m, self.write), duplicate(m, self.take)
+            m.d.comb += [
+                write.en.eq(writes),
+                write.data.eq(data[bits]),
+                write.addr.eq(_pointer(m, self.depth, writes)),
+                self.word[bits].eq(read.data),
+                read.addr.eq(_pointer(m, self.depth, takes)),
+            ]
+        return m
+
+
+def _ice40_rams(width, depth):
+    """Block RAMs for so many words, which iCE40 stores nowhere else."""
+    return sum(block_rams("ice40", depth, bits.stop - bits.start) for bits in parts(width, depth))
+
+
+def _store(m, bits, depth, family, first=0):
+    """The write and the read port of a queue's memory for some bits of its words, from the
+    ``first`` on.
+    """
+    # A block RAM would take most of a cycle to answer.
+    attrs = {"ram_style": "distributed"} if family == "ecp5" else {}
+    store = memory.Memory(shape=bits.stop - bits.start, depth=depth, init=[], attrs=attrs)
+    m.submodules[f"store_{bits.start}" + (f"_{first}" if first else "")] = store
+    return store.write_port(), store.read_port()
+
+
+def _pointer(m, depth, steps, *, reset_less=False):
+    """The places in turn. It counts in gates: a chain of carries is no faster for so few bits, and
+    its wires are longer.
+    """
+    pointer = Signal(range(depth), attrs=KEPT, reset_less=reset_less)
+    following = Cat(bit ^ pointer[:place].all() for place, bit in enumerate(pointer))
+    ends = pointer == depth - 1 if depth & (depth - 1) else 0
+    with m.If(steps):
+        m.d.sync += pointer.eq(Mux(ends, 0, following))
+    return pointer
+
+
+class Fifo(wiring.Component):
+    """A queue of ``depth`` beats and some more, in and out a beat a cycle.
+
+    Beats wait in a memory. From there they are read ahead into a small queue, as many as it has
+    room for: so the memory's data goes straight into a register, as a block RAM that takes most of
+    a cycle to answer wants it, and nothing that reads it depends on who takes the beats.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, element))
+    """
+
+    #: cycles from a beat in to the beat out, when both queues are empty
+    latency = 8
+    #: beats of the small queue
+    _AHEAD = 16
+    #: beats of the memory for one to pass each cycle: as many as are between in and out of it
+    _LEAST = 8
+
+    def __init__(self, lanes: int, element: Shape, depth: int, family: str = "generic"):
+        self.ram = self._ram(depth, lanes * Shape.cast(element).width, family)
+        super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
+
+    @classmethod
+    def _ram(cls, depth: int, width: int, family: str) -> RamConfig:
+        return RamConfig(max(depth, cls._LEAST), width, family)
+
+    @classmethod
+    def estimate(cls, depth: int, width: int, family: str) -> Resources:
+        """``depth`` beats of ``width`` bits."""
+        return (
+            Queue.estimate(width, family)
+            + Resources(50, 50)
+            + cls._ram(depth, width, family).resources()
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        depth = self.ram.depth
+        m.submodules.store = store = Ram(self.ram)
+        m.submodules.ahead = ahead = Queue(self.ram.width, self._AHEAD, self.ram.family)
+
+        accept, issue = Signal(), Signal()
+        stored = occupied(m, "stored", delay_flags(m, accept, 1), issue, depth)
+        free = occupied(m, "free", ahead.freed, issue, self._AHEAD, self._AHEAD)
+        m.d.comb += [
+            self.i.ready.eq(occupied(m, "space", issue, accept, depth, depth)),
+            accept.eq(self.i.valid & self.i.ready),
+            issue.eq(stored & free),
+        ]
+        into = Loops(m, accept, {"address": depth}).count["address"]
+        out_of = Loops(m, issue, {"address": depth}).count["address"]
+        m.d.comb += [
+            store.write_enable.eq(accept),
+            store.write_address.eq(into),
+            store.write_data.eq(self.i.payload.as_value()),
+            store.address.eq(delay(m, out_of, 1)),
+            ahead.data.eq(store.data),
+            ahead.write.eq(delay_flags(m, issue, 1 + self.ram.latency)),
+            self.o.payload.as_value().eq(ahead.o.payload),
+            self.o.valid.eq(ahead.o.valid),
+            ahead.o.ready.eq(self.o.ready),
+        ]
+        return m

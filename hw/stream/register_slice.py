@@ -1,0 +1,78 @@
+"""Register slices, which cut the handshake's wires."""
+
+from amaranth import Cat, Module, Mux, Shape, Signal
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from ..control.delay import KEPT, parts
+from ..target.resources import Resources
+from .signature import beats
+
+__all__ = ["RegisterSlice"]
+
+
+class RegisterSlice(wiring.Component):
+    """Two beats in registers: payload, valid and ready all start from one. A beat a cycle.
+
+    In the slow logic of iCE40, where registers are dear, it is one beat: ``ready`` passes.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, element))
+    """
+
+    latency = 1
+
+    def __init__(self, lanes: int, element: Shape, family: str = "generic"):
+        self.family = family
+        super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
+
+    @staticmethod
+    def estimate(width: int, family: str) -> Resources:
+        """Of ``width`` bits."""
+        if family == "ice40":
+            return Resources(width + 2, width + 1)
+        flags = 1 + len(list(parts(width)))
+        return Resources(width + 3 * flags, 2 * width + 3 * flags)
+
+    def elaborate(self, platform):
+        m = Module()
+        width = len(self.i.payload.as_value())
+        if self.family == "ice40":
+            m.d.comb += self.i.ready.eq(self.o.ready | ~self.o.valid)
+            with m.If(self.i.ready):
+                m.d.sync += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]
+            return m
+        ready, valid, _ = self._flags(m)
+        m.d.comb += [self.i.ready.eq(ready), self.o.valid.eq(valid)]
+        words = []
+        for bits in parts(width):
+            ready, _, following = self._flags(m)
+            # what enables them, lest it be a LUT before the other flags; inverted, lest yosys make
+            # one reset of both, in logic
+            vacant = Signal(init=1, attrs=KEPT)
+            m.d.sync += vacant.eq(~following)
+            data = self.i.payload.as_value()[bits]
+            first, second = Signal(len(data), reset_less=True), Signal(len(data), reset_less=True)
+            with m.If(ready):
+                m.d.sync += second.eq(data)
+            with m.If(self.o.ready | vacant):
+                m.d.sync += first.eq(Mux(ready, data, second))
+            words.append(first)
+        m.d.comb += self.o.payload.as_value().eq(Cat(words))
+        return m
+
+    def _flags(self, m):
+        """Registers that tell whether ``second`` is free and ``first`` is taken, and what comes
+        into the latter.
+
+        The neighbours have some of their own, and so has each part of a wide word: all alike, each
+        near what it serves. Each is a LUT; written as choices, synthesis would take wires to
+        enables and resets.
+        """
+        ready, valid = Signal(init=1, attrs=KEPT), Signal(attrs=KEPT)
+        held = valid & ~self.o.ready
+        following = held | self.i.valid | ~ready
+        m.d.sync += [valid.eq(following), ready.eq(~held | (ready & ~self.i.valid))]
+        return ready, valid, following

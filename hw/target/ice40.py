@@ -1,0 +1,84 @@
+"""iCE40 UltraPlus: SB_MAC16 as two 8 x 8 multipliers."""
+
+from amaranth import C, Cat, ClockSignal, Instance, Module, Shape, Signal
+
+from .dsp import Multiplier
+
+__all__ = ["Mac16"]
+
+
+class Mac16(Multiplier):
+    """Two products of up to 8 x 8 bits in an SB_MAC16, with its input and product registers.
+
+    Lattice FPGA-TN-02007 (DSP function usage guide for iCE40).
+    """
+
+    latency = 2
+    # as one 16 x 16 multiplier it gives no more than two of 8-bit operands
+    port = 0
+
+    @classmethod
+    def products(cls, x: Shape, w: Shape) -> int:
+        return 2 if x.width <= 8 and w.width <= 8 else 0
+
+    def elaborate(self, platform):
+        m = Module()
+        wide = {}
+        for pin, shape, values in (("A", self.config.x, self.x), ("B", self.config.w, self.w)):
+            lanes = [Signal(Shape(8, shape.signed), name=f"{pin.lower()}{n}") for n in range(2)]
+            for lane, value in zip(lanes, values, strict=False):
+                m.d.comb += lane.eq(value)
+            wide[pin] = Cat(lanes)
+        product = Signal(32)
+        for n, p in enumerate(self.p):
+            m.d.comb += p.eq(product.word_select(n, 16)[: len(p)])
+        place = {"a_BEL": self.site} if self.site else {}
+        m.submodules.block = Instance(
+            "SB_MAC16",
+            **place,
+            p_NEG_TRIGGER=C(0, 1),
+            p_A_REG=C(1, 1),
+            p_B_REG=C(1, 1),
+            p_C_REG=C(0, 1),
+            p_D_REG=C(0, 1),
+            p_TOP_8x8_MULT_REG=C(1, 1),
+            p_BOT_8x8_MULT_REG=C(1, 1),
+            p_PIPELINE_16x16_MULT_REG1=C(0, 1),
+            p_PIPELINE_16x16_MULT_REG2=C(0, 1),
+            p_TOPOUTPUT_SELECT=C(2, 2),
+            p_TOPADDSUB_LOWERINPUT=C(0, 2),
+            p_TOPADDSUB_UPPERINPUT=C(0, 1),
+            p_TOPADDSUB_CARRYSELECT=C(0, 2),
+            p_BOTOUTPUT_SELECT=C(2, 2),
+            p_BOTADDSUB_LOWERINPUT=C(0, 2),
+            p_BOTADDSUB_UPPERINPUT=C(0, 1),
+            p_BOTADDSUB_CARRYSELECT=C(0, 2),
+            p_MODE_8x8=C(1, 1),
+            p_A_SIGNED=C(int(self.config.x.signed), 1),
+            p_B_SIGNED=C(int(self.config.w.signed), 1),
+            i_CLK=ClockSignal(),
+            i_CE=C(1, 1),
+            i_A=wide["A"],
+            i_B=wide["B"],
+            i_C=C(0, 16),
+            i_D=C(0, 16),
+            i_AHOLD=C(0, 1),
+            i_BHOLD=C(0, 1),
+            i_CHOLD=C(0, 1),
+            i_DHOLD=C(0, 1),
+            i_IRSTTOP=C(0, 1),
+            i_IRSTBOT=C(0, 1),
+            i_ORSTTOP=C(0, 1),
+            i_ORSTBOT=C(0, 1),
+            i_OLOADTOP=C(0, 1),
+            i_OLOADBOT=C(0, 1),
+            i_ADDSUBTOP=C(0, 1),
+            i_ADDSUBBOT=C(0, 1),
+            i_OHOLDTOP=C(0, 1),
+            i_OHOLDBOT=C(0, 1),
+            i_CI=C(0, 1),
+            i_ACCUMCI=C(0, 1),
+            i_SIGNEXTIN=C(0, 1),
+            o_O=product,
+        )
+        return m

@@ -1,0 +1,79 @@
+"""Pooling: the largest or the mean element under a window, channel by channel."""
+
+from dataclasses import dataclass
+
+from amaranth import C, Module, Shape
+from amaranth.lib import wiring
+
+from ..arithmetic.reduce import Maximum, ReduceConfig, Sum
+from ..arithmetic.requantize import Requantize, RequantizeConfig
+from .stage import FeedConfig, WindowStage
+
+__all__ = ["PoolConfig", "MaxPool", "AveragePool"]
+
+
+@dataclass(frozen=True)
+class PoolConfig:
+    """A pooling window of ``lanes`` channels side by side; ``requantize`` is None for the largest
+    element.
+    """
+
+    feed: FeedConfig
+    lanes: int
+    out: Shape
+    requantize: RequantizeConfig | None = None
+
+    def cycles(self) -> int:
+        """Cycles a frame: ``pixels * ceil(taps / taps a cycle) * ceil(channels / lanes)``."""
+        return self.feed.cycles()
+
+    @property
+    def lanes_in(self) -> int:
+        return self.lanes
+
+    @property
+    def lanes_out(self) -> int:
+        return self.lanes
+
+    def reduce(self, out: Shape) -> ReduceConfig:
+        return ReduceConfig(self.feed.width, self.lanes, self.feed.folds, self.feed.element, out)
+
+
+class _Pool(WindowStage):
+    def __init__(self, config: PoolConfig):
+        self.config = config
+        super().__init__(config.feed, lanes=config.lanes, out=config.out, results=1)
+
+
+class MaxPool(_Pool):
+    """``o = max over the window``; the feed's ``fill`` is the least value, so that padding never
+    wins.
+
+    Members
+    -------
+    i : In(beats(lanes, out))
+    o : Out(beats(lanes, out))
+    """
+
+    def arithmetic(self, m: Module, flow) -> tuple:
+        m.submodules.maximum = maximum = Maximum(self.config.reduce(self.config.out))
+        wiring.connect(m, flow, maximum.i)
+        return maximum.o, C(0), maximum.latency
+
+
+class AveragePool(_Pool):
+    """``o = requantize(sum over the window)``; dividing by the count is part of the constants.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, out))
+    """
+
+    def arithmetic(self, m: Module, flow) -> tuple:
+        config = self.config.requantize
+        m.submodules.sum = total = Sum(self.config.reduce(config.acc))
+        m.submodules.requantize = requantize = Requantize(config)
+        wiring.connect(m, flow, total.i)
+        wiring.connect(m, total.o, requantize.i)
+        return requantize.o, requantize.dropped, total.latency + config.latency

@@ -1,0 +1,177 @@
+"""A stage that slides a window: feed, arithmetic, and room reserved for what comes out."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from amaranth import Module, Shape
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from numpy.typing import NDArray
+
+from ..control.credits import credit_available
+from ..control.delay import delay_flags
+from ..sizes import ceil_div
+from ..stream.fifo import Queue
+from ..stream.signature import Flow, beats
+from ..target.resources import Resources
+from .config import WindowConfig
+from .reuse_buffer import ReuseBuffer, ReuseBufferConfig
+from .sliding_window import SlidingWindow
+
+__all__ = ["FeedConfig", "WindowStage"]
+
+
+@dataclass(frozen=True)
+class FeedConfig:
+    """A window whose reductions reach the arithmetic ``width`` words at a time, ``passes`` times
+    over.
+
+    A word is ``word`` neighbouring elements of a read (1 for a matrix product; the channels that
+    are computed side by side for a depthwise layer). Where a read gives just what is wanted the
+    ``window`` makes the passes, reading its line buffer again; otherwise it makes one, and a
+    :class:`ReuseBuffer` cuts and repeats.
+    """
+
+    window: WindowConfig
+    width: int
+    passes: int = 1
+    word: int = 1
+
+    def __post_init__(self):
+        assert self.window.passes == (self.passes if self.direct else 1)
+
+    @property
+    def read_width(self) -> int:
+        return self.window.taps * self.window.chunk // self.word
+
+    @property
+    def direct(self) -> bool:
+        return self.read_width == self.width
+
+    @property
+    def replay(self) -> ReuseBufferConfig:
+        element = self.window.element
+        return ReuseBufferConfig(
+            self.window.reads * self.read_width,
+            self.read_width,
+            self.width,
+            self.passes,
+            Shape(element.width * self.word, element.signed),
+            self.window.family,
+        )
+
+    @property
+    def folds(self) -> int:
+        """Cycles of one reduction."""
+        return self.window.reads if self.direct else self.replay.folds
+
+    @property
+    def element(self) -> Shape:
+        return self.window.element
+
+    def cycles(self) -> int:
+        """Cycles a frame, reductions end to end; never less than its input takes to come in."""
+        w = self.window
+        reductions = w.height_out * w.width_out * w.groups * self.passes
+        return max(reductions * self.folds, w.beats_in())
+
+    def order(self) -> NDArray[np.int64]:
+        """Flat weight index of each element of each word, [folds, width * word] (-1: padding)."""
+        order = self.window.order()
+        if self.direct:
+            return order
+        flat = order.reshape(-1, self.word)
+        padded = np.full((self.folds * self.width, self.word), -1, np.int64)
+        padded[: len(flat)] = flat
+        return padded.reshape(self.folds, self.width * self.word)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the start of a reduction to its first word."""
+        return (self.window if self.direct else self.replay).latency
+
+    def resources(self) -> Resources:
+        """An estimate of window and replay."""
+        window = self.window.resources()
+        return window if self.direct else window + self.replay.resources()
+
+    @property
+    def memory_bits(self) -> int:
+        return self.window.memory_bits + (0 if self.direct else self.replay.memory_bits)
+
+
+class WindowStage(wiring.Component):
+    """Window, arithmetic and output queue; the base of convolutions and pools.
+
+    A reduction starts only when the queue has room for all it will give, so the arithmetic between
+    never waits, and no stall reaches it. With input there and output taken, a word enters it every
+    cycle.
+
+    Members
+    -------
+    i : In(beats(chunk, element))
+    o : Out(beats(lanes, out))
+    """
+
+    def __init__(self, feed: FeedConfig, *, lanes: int, out: Shape, results: int):
+        """``results``: beats that one reduction gives."""
+        self.feed = feed
+        self.results = results
+        super().__init__(
+            {"i": In(beats(feed.window.chunk, feed.element)), "o": Out(beats(lanes, out))}
+        )
+
+    def arithmetic(self, m: Module, flow: Flow) -> tuple:
+        """Add the arithmetic: returns its output flow, a signal of dropped beats, and its latency."""
+        raise NotImplementedError
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.window = window = SlidingWindow(self.feed.window)
+        wiring.connect(m, wiring.flipped(self.i), window.i)
+        source = window
+        if not self.feed.direct:
+            m.submodules.replay = source = ReuseBuffer(self.feed.replay)
+            words = window.o.payload.as_value()
+            m.d.comb += [
+                source.i.valid.eq(window.o.valid),
+                source.i.first.eq(window.o.first),
+                source.i.last.eq(window.o.last),
+                source.i.payload.as_value().eq(words),
+            ]
+            m.d.comb += [window.grant.eq(source.room), source.taken.eq(window.start)]
+        flow, dropped, latency = self.arithmetic(m, source.o)
+
+        depth = self.queue_depth(latency)
+        m.submodules.queue = queue = Queue(
+            len(flow.payload.as_value()), depth, self.feed.window.family
+        )
+        free = credit_available(
+            m,
+            depth,
+            self.results,
+            queue.freed + delay_flags(m, dropped, 1),
+            source.start,
+            apart=self.feed.folds,
+            late=1,
+        )
+        m.d.comb += [
+            # a cycle late both ways, for the queue may lie far from what starts
+            source.grant.eq(free),
+            queue.data.eq(flow.payload.as_value()),
+            queue.write.eq(flow.valid),
+            self.o.valid.eq(queue.o.valid),
+            self.o.payload.as_value().eq(queue.o.payload),
+            queue.o.ready.eq(self.o.ready),
+        ]
+        return m
+
+    def queue_depth(self, latency: int) -> int:
+        """Beats: what is on its way when one reduction follows the other without a pause."""
+        under_way = (
+            ceil_div(
+                self.feed.latency + self.feed.folds + latency + self.results + 8, self.feed.folds
+            )
+            + 1
+        )
+        return 16 * ceil_div((under_way + 2) * self.results, 16)

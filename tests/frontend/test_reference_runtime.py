@@ -1,0 +1,146 @@
+"""Layers are cut out of files of any make, and compared value by value."""
+
+import numpy as np
+import onnx
+import pytest
+from gatewright.compiler.errors import DataError
+from gatewright.compiler.frontend import load
+from gatewright.compiler.frontend.reference_runtime import Difference, ReferenceRuntime, Runtime
+from gatewright.sim import golden
+from onnx import TensorProto, helper, numpy_helper
+
+RNG = np.random.default_rng(4)
+
+
+class File:
+    """A quantized file as other tools write it: float operators between QDQ pairs."""
+
+    def __init__(self, batch):
+        self.batch, self.nodes, self.constants = batch, [], []
+
+    def constant(self, name, array):
+        self.constants.append(numpy_helper.from_array(np.asarray(array), name))
+        return name
+
+    def node(self, kind, inputs, output, **attributes):
+        self.nodes.append(helper.make_node(kind, inputs, [output], output, **attributes))
+        return output
+
+    def pair(self, tensor, scale, zero=0):
+        parts = [
+            self.constant(f"{tensor}_scale", np.float32(scale)),
+            self.constant(f"{tensor}_zero", np.int8(zero)),
+        ]
+        self.node("QuantizeLinear", [tensor, *parts], f"{tensor}_q")
+        return self.node("DequantizeLinear", [f"{tensor}_q", *parts], f"{tensor}_dq")
+
+    def weight(self, name, *shape):
+        parts = [
+            self.constant(f"{name}_int", RNG.integers(-127, 128, shape).astype(np.int8)),
+            self.constant(f"{name}_scale", np.float32(0.01)),
+            self.constant(f"{name}_zero", np.int8(0)),
+        ]
+        return self.node("DequantizeLinear", parts, name)
+
+    def save(self, path, source, output):
+        graph = helper.make_graph(
+            self.nodes,
+            "foreign",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [self.batch, *source])],
+            [helper.make_tensor_value_info(output, TensorProto.FLOAT, [self.batch, 4])],
+            self.constants,
+        )
+        onnx.save(
+            helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)]),
+            path,
+        )
+
+
+def foreign(path, batch, nhwc):
+    """Convolution, a pool that is not rounded itself, and a dense layer over a flattened map."""
+    file = File(batch)
+    x = file.pair("x", 0.03, 5)
+    if nhwc:
+        x = file.node("Transpose", [x], "planes", perm=[0, 3, 1, 2])
+    y = file.node("Conv", [x, file.weight("w", 6, 3, 3, 3)], "conv", pads=[1, 1, 1, 1])
+    y = file.pair(file.node("Relu", [y], "relu"), 0.05, -128)
+    y = file.node("MaxPool", [y], "pool", kernel_shape=[2, 2], strides=[2, 2])
+    y = file.node("Flatten", [y], "flat")
+    y = file.node("Gemm", [y, file.weight("d", 4, 96)], "dense", transB=1)
+    source = (8, 8, 3) if nhwc else (3, 8, 8)
+    file.save(path, source, file.pair(y, 0.2))
+    x = RNG.normal(size=(5, *source)).astype(np.float32)
+    graph = load(path)
+    return ReferenceRuntime(path, graph), graph, x, golden.run(graph, golden.host_input(graph, x))
+
+
+@pytest.mark.parametrize("nhwc", [False, True])
+@pytest.mark.parametrize("batch", ["N", 1, 2])
+def test_every_layer_of_a_foreign_file_agrees(tmp_path, batch, nhwc):
+    witness, graph, x, values = foreign(tmp_path / "m.onnx", batch, nhwc)
+    found = witness.layers(x, values)
+    assert witness.missing == []
+    assert [type(graph.producer(name)).__name__ for name in found] == ["Conv", "MaxPool", "Conv"]
+    for name, difference in found.items():
+        assert difference.values == values[name].size
+        assert difference.largest <= 1
+        assert difference.differing <= 2
+
+
+def test_a_layer_is_judged_on_its_expected_inputs_alone(tmp_path):
+    witness, graph, x, values = foreign(tmp_path / "m.onnx", "N", False)
+    conv, pool = (op.output for op in graph.ops[:2])
+    witness.layers(x, values)
+    changed = values | {pool: values[pool].copy()}
+    changed[pool][2, 1, 1, 3] -= 7
+    found = witness.layers(x, changed)
+    assert found[pool] == Difference(values[pool].size, 1, 7)
+    assert found[conv].largest <= 1
+
+
+def test_outputs_are_those_of_the_whole_file(tmp_path):
+    witness, graph, x, values = foreign(tmp_path / "m.onnx", 2, False)
+    seen = witness.outputs(x)
+    ours = golden.host_output(graph, values)[graph.outputs[0].name]
+    assert seen.shape == ours.shape == (5, 4)
+    assert np.abs(seen - ours).max() < 0.21
+
+
+def test_a_fixed_batch_is_kept_and_found_out(tmp_path):
+    foreign(tmp_path / "m.onnx", 1, False)
+    runtime = Runtime(tmp_path / "m.onnx")
+    x = RNG.normal(size=(3, 3, 8, 8)).astype(np.float32)
+    assert not runtime.takes_batches(x)
+    assert runtime.run(x)[0].shape == (3, 4)
+
+
+def test_a_batch_that_only_looks_free_is_found_out(tmp_path):
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+            "fixed inside",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 2, 3])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [numpy_helper.from_array(np.array([1, 6]), "shape")],
+        ),
+        ir_version=8,
+        opset_imports=[helper.make_opsetid("", 13)],
+    )
+    runtime = Runtime(model)
+    x = RNG.normal(size=(3, 2, 3)).astype(np.float32)
+    assert not runtime.takes_batches(x)
+    np.testing.assert_array_equal(runtime.run(x)[0], x.reshape(3, 6))
+
+
+def test_what_the_runtime_can_not_load_is_refused(tmp_path):
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Nonsense", ["x"], ["y"])],
+            "odd",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+        )
+    )
+    onnx.save(model, tmp_path / "odd.onnx")
+    with pytest.raises(DataError, match=r"odd\.onnx: ONNX Runtime .* can not load it"):
+        Runtime(tmp_path / "odd.onnx")

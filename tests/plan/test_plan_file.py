@@ -1,0 +1,115 @@
+"""``plan.json`` reads back as it was written; a broken one is refused with place and rule."""
+
+import json
+
+import pytest
+from gatewright.compiler.errors import PlanError
+from gatewright.compiler.plan import Plan, StagePlan, read_plan, write_plan
+
+PLAN = Plan(
+    "ulx3s-85f",
+    (StagePlan("s00_conv", ("a", "b"), 9, 4, 36, "block_ram"), StagePlan("s01_add", ("c",), pe=3)),
+    {("s01_add", 0): 12, ("s01_add", 1): 1},
+    lanes_in=3,
+    argmax=True,
+)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        PLAN,
+        Plan("icebreaker", (StagePlan("s", ("x",), weights="packed_rows", minimal_rows=True),), {}),
+        Plan('odd "name"', (), {}),
+    ],
+    ids=lambda plan: plan.board,
+)
+def test_reads_back_what_was_written(plan, tmp_path):
+    write_plan(plan, tmp_path / "plan.json")
+    assert read_plan(tmp_path / "plan.json") == plan
+
+
+def test_a_stage_is_a_line(tmp_path):
+    write_plan(PLAN, tmp_path / "plan.json")
+    lines = (tmp_path / "plan.json").read_text().splitlines()
+    assert sum('"simd"' in line for line in lines) == 2
+    assert sum('"pixels"' in line for line in lines) == 2
+
+
+def table(**changes):
+    stage = {
+        "name": "s",
+        "ops": ["x"],
+        "simd": 1,
+        "pe": 1,
+        "dsp_multipliers": 0,
+        "weights": "logic",
+    }
+    queue = {"stage": "s", "input": 0, "pixels": 4}
+    whole = {"board": "b", "lanes_in": 1, "stages": [stage], "queues": [queue]}
+    for path, value in changes.items():
+        *way, key = path.split("__")
+        at = whole
+        for step in way:
+            at = at[step][0]
+        if value is None:
+            del at[key]
+        else:
+            at[key] = value
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"board": None}, ': lacks "board"'),
+        ({"board": 3}, ': "board" is 3; it must be of type str'),
+        ({"lanes_in": 0}, ': "lanes_in" is 0; it must be at least 1'),
+        ({"lanes_in": True}, ': "lanes_in" is True; it must be of type int'),
+        ({"stages": None}, ': a plan is an object with "board", "lanes_in", "stages" and "queues"'),
+        ({"stages": {}}, ': a plan is an object with "board", "lanes_in", "stages" and "queues"'),
+        ({"stages": [3]}, ': stage 0: lacks "ops"'),
+        ({"stages__name": None}, ': stage 0: lacks "name"'),
+        ({"stages__simd": 0}, ': stage 0: "simd" is 0; it must be at least 1'),
+        ({"stages__pe": 2.5}, ': stage 0: "pe" is 2.5; it must be of type int'),
+        ({"stages__hard": -1}, ': stage 0: "dsp_multipliers" is -1; it must be at least 0'),
+        ({"stages__ops": "x"}, ": stage 0: \"ops\" is 'x'; it must be of type list"),
+        (
+            {"stages__weights": "flash"},
+            ': stage 0: weights=\'flash\'; choose "block_ram" (block RAM), "packed_rows" (in as little of it '
+            'as can be) or "logic"',
+        ),
+        (
+            {"stages__speed": 9},
+            ": stage 0: unknown speed; a stage has dsp_multipliers, minimal_rows, name, ops, pe, simd, site, weights",
+        ),
+        ({"stages__tight": 1}, ': stage 0: "minimal_rows" is 1; it must be of type bool'),
+        ({"queues__pixels": 0}, ': queue 0: "pixels" is 0; it must be at least 1'),
+        ({"queues__stage": None}, ': queue 0: lacks "stage"'),
+        ({"queues__input": "a"}, ": queue 0: \"input\" is 'a'; it must be of type int"),
+    ],
+    ids=str,
+)
+def test_a_broken_rule_is_named(changes, message, tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(table(**changes)))
+    with pytest.raises(PlanError) as error:
+        read_plan(path)
+    assert str(error.value) == f"{path}{message}"
+
+
+def test_the_table_of_these_tests_is_a_plan(tmp_path):
+    (tmp_path / "plan.json").write_text(json.dumps(table()))
+    assert read_plan(tmp_path / "plan.json").queues == {("s", 0): 4}
+
+
+def test_what_is_not_json_is_refused_with_its_line(tmp_path):
+    path = tmp_path / "plan.json"
+    path.write_text('{\n"board": oops}')
+    with pytest.raises(PlanError, match=r"plan.json:2: not JSON"):
+        read_plan(path)
+
+
+def test_a_plan_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(PlanError, match=r"can not be read \(No such file or directory\)"):
+        read_plan(tmp_path / "plan.json")
