@@ -84,7 +84,7 @@ def simulate(
     *,
     stall: float = 0.0,
 ) -> Simulated:
-    """Run the RTL on ``samples`` [n, *input shape] and compare every value with the golden model."""
+    """Run the RTL on ``samples`` [n, *input shape] and compare all values with the golden model."""
     return _simulate(compiled, samples, frames, stall=stall)
 
 

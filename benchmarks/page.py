@@ -1,4 +1,4 @@
-"""``results.md`` from what the steps left: our table, the CPU's, and figures that others published."""
+"""Write ``results.md``: our table, the CPU's table, and figures that others published."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -49,11 +49,11 @@ def page(records: Sequence[Record], source: str) -> str:
         "\n\n".join(
             [
                 "# Benchmark results",
-                "Made by `make bench`; do not edit. Networks: `benchmarks/networks.py` (MLPerf Tiny's "
-                f"topologies with weights drawn from seed {SEED}, 8 bits; trained digits). Nothing here "
-                "was measured on a board: **FPGA figures are cycles counted in simulation over the routed "
-                "clock**, from the first beat of a frame in to its last beat out, without the link to a "
-                "host. CPU figures are measured.",
+                "Made by `make bench`; do not edit. Networks: `benchmarks/networks.py` (the "
+                f"topologies of MLPerf Tiny with weights drawn from seed {SEED}, 8 bits; trained "
+                "digits). Nothing here was measured on a board: **FPGA figures are cycles counted "
+                "in simulation over the routed clock**, from the first beat of a frame in to its "
+                "last beat out, without the link to a host. CPU figures are measured.",
                 "## FPGA",
                 _fpga(records),
                 *_fpga_notes(records, source),

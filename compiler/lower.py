@@ -65,7 +65,7 @@ def _run_out(stage: Elaboratable, design: Design) -> int:
 
 
 def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Connection]:
-    """Forks, queues, converters and register slices for every edge, added to ``stages``; all connections."""
+    """Add forks, queues, converters and register slices of all edges; return the connections."""
     connections: list[hw.Connection] = []
     for source in [None, *(stage.name for stage in network.plan.stages)]:
         takers = [edge for edge in network.edges if edge.source == source]

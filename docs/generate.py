@@ -96,7 +96,7 @@ def page() -> str:
             "",
             "## From ONNX to the graph",
             "",
-            "Relu, Clip, scales and biases are fused into the operator before them where nothing is",
+            "Relu, Clip, scales and biases are fused into the operator before them if nothing is",
             "rounded in between; the table shows each operator alone.",
             "",
             *_table(("ONNX operator", "becomes", "as one stage of"), _rows(imported)),

@@ -74,7 +74,7 @@ class Accelerator(wiring.Component):
         sink: AxiStreamConfig,
         hold: int = 0,
     ):
-        """``hold``: cycles after which nothing is on its way in a stage that starts nothing more."""
+        """``hold``: cycles until a stage that starts nothing more has drained."""
         self.stages = stages
         self.hold = hold
         self.connections = connections

@@ -52,8 +52,9 @@ class Accuracy:
 def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _: None) -> Accuracy:
     """Run ``samples`` through both networks and ONNX Runtime, and write ``accuracy.json``.
 
-    Without labels there is no accuracy, but still agreement, noise and the comparison with the reference runtime. The float network
-    is ``model.float.onnx``; without it nothing is said about floats. The reference runtime runs
+    Without labels there is no accuracy, but still agreement, noise and the comparison with the
+    reference runtime. The float network is ``model.float.onnx``; without it nothing is said
+    about floats. The reference runtime runs
     ``model.int8.onnx``, whole on every sample, and layer by layer on the golden values of each
     layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
     """

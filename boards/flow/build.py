@@ -24,13 +24,13 @@ from ...compiler import tools
 from ...compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ...hw.target.device import Device
 from ..board import Board
-from ..link.gateware import Top
 from ..link.protocol import LinkConfig
 from . import synthesis
 from .cache import digest, read_json, write_json
 from .clock_limits import Cell, Limit, lowest
 from .pll import choose
 from .synthesis import Progress
+from .top import Top
 
 __all__ = ["BuildResult", "Progress", "Use", "build"]
 
@@ -395,7 +395,7 @@ class _Build:
         return _Routed(seed, fmax, others_met, found["utilization"], routed)
 
     def _place_and_route(self, folder: Path, seed: int) -> None:
-        """With the better router; placed anew where that finds no end, and at last with the other."""
+        """Run the better router; if it stalls, place anew; if that stalls too, the other router."""
         better, other = self.flow.routers
         flags = [
             *self._route_flags(),

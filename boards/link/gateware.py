@@ -9,19 +9,16 @@ Where the board has a second clock, the bytes are handled in that one, and never
 accelerator's; the words between the two go through a ``Mailbox`` each way.
 """
 
-from amaranth import ClockDomain, DomainRenamer, Elaboratable, Instance, Module, Signal
-from amaranth.hdl import ClockSignal
+from amaranth import DomainRenamer, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..board import Board
-from ..flow.pll import ClockGenerator, Pll
-from .frame_engine import DOMAINS, FrameEngine, axis
+from .frame_engine import FrameEngine, axis
 from .mailbox import LINK, Mailbox, command_words, reply_words
 from .protocol import LinkConfig
 from .uart_protocol import UartProtocol
 
-__all__ = ["AcceleratorInstance", "Link", "LinkConfig", "Top", "axis"]
+__all__ = ["Link", "LinkConfig", "axis"]
 
 _FEWEST_CYCLES = 4
 
@@ -93,93 +90,5 @@ class Link(wiring.Component):
             self.tx.eq(uart_protocol.tx),
             self.clear.eq(frame_engine.clear),
             self.running.eq(uart_protocol.running),
-        ]
-        return m
-
-
-class AcceleratorInstance(wiring.Component):
-    """The emitted module ``accelerator``, held in reset while the domain is or ``clear`` says so.
-
-    Members
-    -------
-    s_axis : In(axis(config.bytes_in))
-    m_axis : Out(axis(config.bytes_out))
-    clear : In(1)
-    """
-
-    def __init__(self, config: LinkConfig) -> None:
-        super().__init__(
-            {
-                "s_axis": In(axis(config.bytes_in)),
-                "m_axis": Out(axis(config.bytes_out)),
-                "clear": In(1),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        # A register of its own: this net reaches most of the accelerator.
-        reset = Signal(init=1)
-        m.d.sync += reset.eq(self.clear)
-        m.submodules.accelerator = Instance(
-            "accelerator",
-            i_clk=ClockSignal(),
-            i_rst=reset,
-            i_s_axis_tdata=self.s_axis.payload.data,
-            i_s_axis_tlast=self.s_axis.payload.last,
-            i_s_axis_tvalid=self.s_axis.valid,
-            o_s_axis_tready=self.s_axis.ready,
-            o_m_axis_tdata=self.m_axis.payload.data,
-            o_m_axis_tlast=self.m_axis.payload.last,
-            o_m_axis_tvalid=self.m_axis.valid,
-            i_m_axis_tready=self.m_axis.ready,
-        )
-        return m
-
-
-class Top(Elaboratable):
-    """What goes into the chip: clock, link and accelerator. Its ports are the board's pins.
-
-    Parameters
-    ----------
-    accelerator : a component with the members of ``AcceleratorInstance``
-    """
-
-    def __init__(
-        self,
-        board: Board,
-        pll: Pll,
-        config: LinkConfig,
-        accelerator: wiring.Component | None = None,
-    ) -> None:
-        self.board, self.pll, self.config = board, pll, config
-        self.accelerator = accelerator or AcceleratorInstance(config)
-        # The names are those of the pin constraints.
-        self.clk, self.rx = Signal(name="clk"), Signal(name="rx", init=1)
-        self.tx, self.led = Signal(name="tx", init=1), Signal(name="led")
-
-    @property
-    def ports(self) -> tuple[Signal, ...]:
-        return (self.clk, self.rx, self.tx, self.led)
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        m.domains.sync = ClockDomain()
-        m.domains += [ClockDomain(domain) for domain in DOMAINS]
-        m.d.comb += [ClockSignal(domain).eq(ClockSignal()) for domain in DOMAINS]
-        if self.config.link_hz:
-            m.domains += ClockDomain(LINK)
-        m.submodules.clock = ClockGenerator(
-            self.board, self.pll, self.clk, beside=LINK if self.config.link_hz else None
-        )
-        m.submodules.link = link = Link(self.config, self.board.family)
-        m.submodules.accelerator = self.accelerator
-        wiring.connect(m, link.s_axis, self.accelerator.s_axis)
-        wiring.connect(m, self.accelerator.m_axis, link.m_axis)
-        m.d.comb += [
-            self.accelerator.clear.eq(link.clear),
-            link.rx.eq(self.rx),
-            self.tx.eq(link.tx),
-            self.led.eq(~link.running if self.board.led_active_low else link.running),
         ]
         return m

@@ -1,4 +1,4 @@
-"""What UART protocol and frame engine say to each other, word by word, and the way between their clocks."""
+"""The words between UART protocol and frame engine, and their clock-domain-crossing mailbox."""
 
 from enum import IntEnum
 

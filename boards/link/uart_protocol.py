@@ -1,4 +1,4 @@
-"""The link's slow half: a frame's bytes to command_words for the frame engine, its reply_words to bytes.
+"""The serial half of the link: bytes to command words for the frame engine, its replies to bytes.
 
     rx ─▶ UartReceiver ─▶ Request ─▶ command_words
     tx ◀─ UartTransmitter ◀─ Reply ◀─ reply_words
@@ -118,7 +118,7 @@ class Request(wiring.Component):
 class Reply(wiring.Component):
     """Bytes from reply_words.
 
-    ``ping`` reply_words with ``fault``. ``frame`` reply_words with the beats from ``i`` as they come, then,
+    ``ping`` replies with ``fault``. ``frame`` replies with the beats from ``i`` as they come, then,
     once ``complete``, with the cycles and ``status``. Both are obeyed only while not ``busy``.
     There is a register wherever a byte's time leaves room for one, to keep up with fast clocks.
 
@@ -217,9 +217,9 @@ class Reply(wiring.Component):
 
 
 class UartProtocol(wiring.Component):
-    """Speaks with a host over two wires, and has a frame engine do what it asks, one frame at a time.
+    """Serve a host over two wires: pass its requests to the frame engine, one frame at a time.
 
-    A frame that has to be given up is followed by CLEAR, and until READY reply_words that, reply_words are
+    An abandoned frame is followed by CLEAR, and until READY replies to it, replies are
     of the frame that is no more, and dropped. There is never a second CLEAR before that: in any
     clock, a byte lasts longer than both ways and the reset between them.
 

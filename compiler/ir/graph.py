@@ -1,4 +1,4 @@
-"""The graph: operators in processing order, and the two borders where the host meets the hardware."""
+"""The graph: operators in processing order, and the ports between host and hardware."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field

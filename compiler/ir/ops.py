@@ -201,7 +201,7 @@ class Conv(Op):
 
 @dataclass(frozen=True, eq=False)
 class MaxPool(Op):
-    """Largest value under the window; padding never wins. Input and output have the same ``Quant``."""
+    """Largest value under the window; padding never wins. The output has the input's ``Quant``."""
 
     window: Window
 
@@ -246,7 +246,7 @@ class Unary(Op):
 
 @dataclass(frozen=True, eq=False)
 class Concat(Op):
-    """Inputs side by side on the channel axis. All inputs and the output have the same ``Quant``."""
+    """Inputs side by side on the channel axis. Inputs and output have the same ``Quant``."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ class Int:
 
     @classmethod
     def holding(cls, low: int, high: int) -> "Int":
-        """The narrowest type that holds ``low`` to ``high``; signed only when ``low`` is negative."""
+        """The narrowest type that holds ``low`` to ``high``; signed only if ``low`` is negative."""
         signed = low < 0
         return cls(
             max(1, high.bit_length(), (-low - 1).bit_length() if signed else 0) + signed, signed

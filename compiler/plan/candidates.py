@@ -1,4 +1,4 @@
-"""What each stage may be: foldings by speed and multipliers, designed only where they are wanted."""
+"""The candidates of each stage: its foldings by speed and multipliers, designed on demand."""
 
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -145,7 +145,7 @@ class Candidates:
         return int(self._fewest[rows - 1]) if rows else None
 
     def options(self, interval: int) -> list[Candidate]:
-        """Those within ``interval`` of about the fewest multipliers, the fewest and smallest first."""
+        """Those within ``interval`` with about the fewest multipliers, the smallest first."""
         limit = interval
         if not self.is_array and self.cycles[0] <= _AHEAD * interval:
             limit = int(_AHEAD * interval)

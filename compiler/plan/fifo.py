@@ -1,4 +1,4 @@
-"""Queues where paths part and meet: deep enough, by computation, for no deadlock and no slowdown."""
+"""Queue depths where paths fork and join: computed so that no path deadlocks or slows down."""
 
 from dataclasses import replace
 from math import ceil, floor

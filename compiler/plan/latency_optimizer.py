@@ -55,7 +55,7 @@ class LatencyOptimizer:
 
     @cached_property
     def bound(self) -> int:
-        """A latency, in cycles, that no choice of the options within the whole budget goes below."""
+        """A lower bound, in cycles, on the latency of any choice within the whole budget."""
         return ceil(self._mixture[0])
 
     def choices(self, left: Budget) -> Iterator[list[Candidate]]:

@@ -259,7 +259,7 @@ class Run:
         return Path(tuple((a, b, c) for a, b, c in counts), rest)
 
     def _back_plain(self, stage: int, pixel: int, count: list[int]) -> tuple[int, int]:
-        """From a pixel of output to the pixel of an input it waited for: its number, which input."""
+        """The input pixel that an output pixel waited for: its number, and which input."""
         arrivals, pace = self.arrivals[stage], self.paces[stage]
         first = _waited(self._through(arrivals, pace), pace.pixel, -inf, pixel)
         count[0] += pixel - first

@@ -42,11 +42,11 @@ class StagePlan:
 
     ``ops`` are names of the values that the stage computes. A convolution has ``simd`` rows
     (products summed a cycle) by ``pe`` columns (output channels side by side); a pool has ``simd``
-    taps by ``pe`` channels; everything else handles ``pe`` channels a cycle. ``dsp_multipliers`` is the number
-    of multipliers in DSP blocks, the others are soft logic. ``weights`` is where they live:
-    "logic", "block_ram" (block RAM), or "packed_rows" (in as little of it as can be, for some logic).
-    ``minimal_rows``: the line buffer has no row to spare. ``site`` is where along the device's path of DSP
-    blocks the stage's own begin; None leaves it to the placer.
+    taps by ``pe`` channels; everything else handles ``pe`` channels a cycle. ``dsp_multipliers`` is
+    the number of multipliers in DSP blocks, the others are soft logic. ``weights`` is where weights
+    are stored: "logic", "block_ram", or "packed_rows" (the fewest block RAMs, at the cost of some
+    logic). ``minimal_rows``: the line buffer has no spare row. ``site`` is where along the device's
+    path of DSP blocks the stage's own begin; None leaves it to the placer.
     """
 
     name: str

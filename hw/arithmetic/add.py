@@ -64,8 +64,9 @@ class AddConfig:
 class Add(Pipeline):
     """``o = round(a * mult_a + b * mult_b + offset)``, beat by beat.
 
-    Its operands come from far apart: each waits in an :class:`.CreditFifo`, so that what decides looks
-    at its own registers, and no handshake waits for the other's, where the family has them wait.
+    Its operands come from far apart: each waits in a :class:`.CreditFifo`, so that what decides
+    looks at its own registers, and no handshake waits for the other's, where the family has them
+    wait.
 
     Members
     -------

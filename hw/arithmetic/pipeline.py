@@ -20,11 +20,11 @@ class Pipeline(wiring.Component):
     """
 
     def join(self, m: Module) -> tuple:
-        """The signal that operands are there, what takes them, and they: ``(valid, takes, words)``."""
+        """Join the operands: ``(valid, takes, words)``; ``takes`` are their ready signals."""
         raise NotImplementedError
 
     def arithmetic(self, m: Module, words) -> tuple:
-        """Add the arithmetic: returns the result's bits, and its latency after operands are taken."""
+        """Add the arithmetic; return the result's bits and its latency from the operands."""
         raise NotImplementedError
 
     def elaborate(self, platform):

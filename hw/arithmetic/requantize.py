@@ -269,7 +269,7 @@ def _exceeds(value: Signal, bound: int) -> Value:
 
 
 class Requantize(wiring.Component):
-    """``o = clip((acc * mult + offset) >> shift, low, high)``, a beat every ``initiation_interval`` cycles.
+    """``o = clip((acc * mult + offset) >> shift, low, high)``, one per ``initiation_interval``.
 
     Beat n of a period takes the n-th ``lanes`` of ``mult`` and ``offset``; the period then starts
     again.

@@ -35,13 +35,14 @@ class ArrayConfig:
     A result is the sum of ``folds`` words of ``simd`` products; each column holds ``depth`` words
     of weights, used in turn. Results leave ``lanes`` columns at a time (``lanes`` divides ``pe``).
     ``shared``: one word of activations for all columns (a matrix product); otherwise each column
-    has activations of its own (a depthwise convolution). ``dsp_multipliers`` of the products are made in DSP
-    blocks of the ``family``, the rest in soft logic; ``sites`` are the blocks' places, down the
-    rows of one column (or of the columns that share blocks) after the other, or along the rows
-    where an operand could not reach all ``lanes`` columns. ``max_abs_weight`` is the largest absolute
-    weight: where it is small, columns of one group share blocks (None: ``w`` is all that is known).
-    ``memory``: where weights live, "logic", "block_ram" (block RAM), or "packed_rows" (in as little of it as
-    can be). A reduction's results leave ``initiation_interval`` cycles apart.
+    has activations of its own (a depthwise convolution). ``dsp_multipliers`` of the products are
+    made in DSP blocks of the ``family``, the rest in soft logic; ``sites`` are the blocks'
+    places, down the rows of one column (or of the columns that share blocks) after the other, or
+    along the rows where an operand could not reach all ``lanes`` columns. ``max_abs_weight`` is
+    the largest absolute weight: where it is small, columns of one group share blocks (None: only
+    ``w`` is known).
+    ``memory``: where weights are stored, "logic", "block_ram", or "packed_rows" (the fewest block
+    RAMs). A reduction's results leave ``initiation_interval`` cycles apart.
     """
 
     simd: int

@@ -61,8 +61,8 @@ def drain_spaced(
 
 
 def _steps(m: Module, ending: Value, steps: int, initiation_interval: int) -> tuple[Value, Value]:
-    """Up a cycle before each of ``steps`` steps, the first of them ``initiation_interval`` cycles after
-    ``ending`` and one; and, in the cycle of a step, which one it is, from 0.
+    """Up a cycle before each of ``steps`` steps, the first of them ``initiation_interval`` cycles
+    after ``ending`` and one; and, in the cycle of a step, which one it is, from 0.
     """
     if not steps:
         return C(0), C(0)

@@ -1,4 +1,4 @@
-"""Constants in as few block RAMs as can be: stored in wider words, fewer of them, than are wanted."""
+"""Constants in the fewest block RAMs: stored in fewer, wider rows than the words that are read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -26,7 +26,7 @@ class WidthConfig:
 
     @property
     def common(self) -> int:
-        """Lanes between the narrowing and the widening half, where neither width divides the other."""
+        """Lanes between the narrowing and the widening half, if neither width divides the other."""
         return gcd(self.lanes_in, self.lanes_out)
 
     def cycles(self, pixels: int) -> int:

@@ -41,5 +41,5 @@ def shapes(family: str) -> tuple[tuple[int, int], ...]:
 
 
 def block_rams(family: str, depth: int, width: int) -> int:
-    """Block RAMs for a memory of ``depth`` words of ``width`` bits, in the shape that takes fewest."""
+    """The fewest block RAMs of one shape that hold ``depth`` words of ``width`` bits."""
     return min(ceil(depth / words) * ceil(width / bits) for words, bits in shapes(family))

@@ -198,7 +198,7 @@ class WindowConfig:
 
     @property
     def banks(self) -> tuple[int, int]:
-        """Memories along rows and columns: at least the taps read at once, coprime to the dilation."""
+        """Memories along rows and columns: at least the taps read at once, coprime to dilation."""
 
         def least(taps: int, dilation: int) -> int:
             return next(
@@ -227,8 +227,8 @@ class WindowConfig:
         """As many rows as pass while a released row's place is on its way to be written again; with
         a map of several rows at least one, so that neighbours of one speed need not move in step.
 
-        Of a ``minimal_rows`` buffer none, where a row's first window takes so little of the row that it is
-        there in time even if the row began to come when its place was free.
+        Of a ``minimal_rows`` buffer none, where a row's first window takes so little of the row
+        that it is there in time even if the row began to come when its place was free.
         """
         writing = self.width * self.words * self.stride[0]
         if self.height == 1 and writing + _REUSE <= self.row_cycles:

@@ -429,7 +429,7 @@ class _Reader(wiring.Component):
         return table(m, name, row, values, (count - 1).bit_length())
 
     def _columns(self, m, loops, go):
-        """Offset of the word in each bank's line, and the bank of the first tap; two cycles late."""
+        """The word's offset in each bank's line, and the bank of the first tap; two cycles late."""
         c = self.config
         pixel_ends, row_ends = loops.ends["group"], loops.last["column"]
         width = signed(

@@ -122,7 +122,7 @@ class WindowStage(wiring.Component):
         )
 
     def arithmetic(self, m: Module, flow: Flow) -> tuple:
-        """Add the arithmetic: returns its output flow, a signal of dropped beats, and its latency."""
+        """Add the arithmetic; return its output flow, a flag of dropped beats, and its latency."""
         raise NotImplementedError
 
     def elaborate(self, platform):

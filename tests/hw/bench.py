@@ -270,9 +270,9 @@ def flow(dut, reductions, *, gap=0.0, seed=0, also=(), initiation_interval=1):
     """Send ``reductions``, each a list of words (lists of elements), into the flow ``dut.i``.
 
     Before each reduction there is a pause with the chance ``gap``, with rubbish on the wires; and
-    always one of ``initiation_interval - 1`` cycles, so that words may be that far apart. Returns (cycle,
-    elements) for each valid word of ``dut.o``, the cycle of each reduction's last word, and for
-    each signal of ``also`` the number of cycles in which it was 1.
+    always one of ``initiation_interval - 1`` cycles, so that words may be that far apart. Returns
+    (cycle, elements) for each valid word of ``dut.o``, the cycle of each reduction's last word,
+    and for each signal of ``also`` the number of cycles in which it was 1.
     """
     rng = random.Random(seed)
     given = Port(dut.i.valid, None, dut.i.payload.as_value(), 0, dut.i.signature.element)

@@ -154,11 +154,14 @@ class Products(Pipeline):
 def in_verilog(blocks, models, pairs, work, kind=Products):
     """Products [pairs, results] of the blocks in Verilog, as 36 bits."""
     part = kind(blocks)
-    links = [hw.Connection(("", "o"), ("products", "i")), hw.Connection(("products", "o"), ("", "i"))]
+    connections = [
+        hw.Connection(("", "o"), ("products", "i")),
+        hw.Connection(("products", "o"), ("", "i")),
+    ]
     emit(
         hw.Accelerator(
             {"products": part},
-            links,
+            connections,
             hw.AxiStreamConfig(2, WORD, len(pairs)),
             hw.AxiStreamConfig(part.results, PRODUCT, len(pairs)),
         ),

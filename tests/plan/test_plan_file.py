@@ -72,18 +72,22 @@ def table(**changes):
         ({"stages__name": None}, ': stage 0: lacks "name"'),
         ({"stages__simd": 0}, ': stage 0: "simd" is 0; it must be at least 1'),
         ({"stages__pe": 2.5}, ': stage 0: "pe" is 2.5; it must be of type int'),
-        ({"stages__hard": -1}, ': stage 0: "dsp_multipliers" is -1; it must be at least 0'),
+        (
+            {"stages__dsp_multipliers": -1},
+            ': stage 0: "dsp_multipliers" is -1; it must be at least 0',
+        ),
         ({"stages__ops": "x"}, ": stage 0: \"ops\" is 'x'; it must be of type list"),
         (
             {"stages__weights": "flash"},
-            ': stage 0: weights=\'flash\'; choose "block_ram" (block RAM), "packed_rows" (in as little of it '
-            'as can be) or "logic"',
+            ': stage 0: weights=\'flash\'; choose "block_ram" (block RAM), "packed_rows" (in as '
+            'little of it as can be) or "logic"',
         ),
         (
             {"stages__speed": 9},
-            ": stage 0: unknown speed; a stage has dsp_multipliers, minimal_rows, name, ops, pe, simd, site, weights",
+            ": stage 0: unknown speed; a stage has dsp_multipliers, minimal_rows, name, ops, pe, "
+            "simd, site, weights",
         ),
-        ({"stages__tight": 1}, ': stage 0: "minimal_rows" is 1; it must be of type bool'),
+        ({"stages__minimal_rows": 1}, ': stage 0: "minimal_rows" is 1; it must be of type bool'),
         ({"queues__pixels": 0}, ': queue 0: "pixels" is 0; it must be at least 1'),
         ({"queues__stage": None}, ': queue 0: lacks "stage"'),
         ({"queues__input": "a"}, ": queue 0: \"input\" is 'a'; it must be of type int"),
