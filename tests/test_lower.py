@@ -44,7 +44,7 @@ def random_network(rng):
         x = random_layer(builder, x, rng)
     head = rng.integers(4)
     if head == 0:
-        x = builder.packed_rows(x, int(rng.integers(1, 6)))
+        x = builder.dense(x, int(rng.integers(1, 6)))
     if head == 1:
         x = builder.argmax(x)
     return builder
@@ -282,7 +282,7 @@ class Interrupted(Elaboratable):
 def test_a_reset_of_one_cycle_forgets_all_that_is_on_its_way(cycles):
     builder = image(5, 4, 3, seed=3)
     x = builder.conv(builder.input, 4, (3, 3), pads=(1, 1, 1, 1))
-    builder.packed_rows(builder.add(builder.depthwise(x, pads=(1, 1, 1, 1)), x), 5)
+    builder.dense(builder.add(builder.depthwise(x, pads=(1, 1, 1, 1)), x), 5)
     graph, frames = builder.graph(), builder.frames(2)
     network = fold(graph, {op.output: (3, 2) for op in graph if isinstance(op, ir.Conv)})
     seen = measure(network, frames, around=lambda dut: Interrupted(dut, cycles))

@@ -18,7 +18,7 @@ def convolutions(b):
 
 def classifier(b):
     x = b.conv(b.input, 4, (3, 3), stride=(2, 2), pads=(1, 1, 1, 1))
-    return b.argmax(b.packed_rows(b.average_pool(x), 6))
+    return b.argmax(b.dense(b.average_pool(x), 6))
 
 
 def residual(b):

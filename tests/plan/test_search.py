@@ -28,13 +28,13 @@ TINY = replace(ECP5, name="tiny", lut=12000, ff=12000, dsp=6, bram=12)
 def chain(b):
     x = b.conv(b.input, 8, (3, 3), pads=(1, 1, 1, 1))
     x = b.conv(b.max_pool(x), 12, (3, 3), pads=(1, 1, 1, 1))
-    return b.packed_rows(b.average_pool(x, (4, 4)), 10)
+    return b.dense(b.average_pool(x, (4, 4)), 10)
 
 
 def residual(b):
     x = b.conv(b.input, 6)
     y = b.conv(b.depthwise(x, pads=(1, 1, 1, 1)), 6)
-    return b.packed_rows(b.max_pool(b.add(x, y), (4, 4)), 5)
+    return b.dense(b.max_pool(b.add(x, y), (4, 4)), 5)
 
 
 NETWORKS = {function.__name__: function for function in (chain, residual)}
@@ -137,7 +137,7 @@ def test_block_ram_is_saved_where_nothing_fits_otherwise():
     builder = Builder(16, 16, 8, seed=6)
     x = builder.conv(builder.input, 32, (3, 3), pads=(1, 1, 1, 1))
     x = builder.conv(x, 32, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1))
-    builder.packed_rows(builder.conv(x, 64, (3, 3)), 10)
+    builder.dense(builder.conv(x, 64, (3, 3)), 10)
     graph = builder.graph()
     found = list(less_and_less_block_ram(graph, ECP5))
     assert all(map(fits, found))
@@ -197,7 +197,7 @@ def pair(b):
 
 
 def classifier(b):
-    return b.packed_rows(b.max_pool(b.conv(b.input, 3, (2, 2))), 4)
+    return b.dense(b.max_pool(b.conv(b.input, 3, (2, 2))), 4)
 
 
 SMALL = {function.__name__: function for function in (pair, classifier)}

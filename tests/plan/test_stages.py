@@ -118,7 +118,7 @@ def test_a_convolution_takes_the_cycles_of_the_contract(channels):
 
 def test_a_dense_layer_takes_the_cycles_of_the_contract():
     builder = Builder(2, 2, 5)
-    builder.packed_rows(builder.input, 7)
+    builder.dense(builder.input, 7)
     graph = builder.graph()
     op = graph.ops[-1]
     for simd, pe in product(range(1, 21), range(1, 8)):
@@ -171,7 +171,7 @@ def test_every_folding_worth_trying_is_legal_and_costs_something(device):
     x = builder.conv(builder.input, 6, (3, 3), pads=(1, 1, 1, 1))
     y = builder.depthwise(x, pads=(1, 1, 1, 1))
     z = builder.concat(builder.add(x, y), builder.unary(x))
-    builder.argmax(builder.packed_rows(builder.average_pool(builder.max_pool(z)), 5))
+    builder.argmax(builder.dense(builder.average_pool(builder.max_pool(z)), 5))
     graph = builder.graph()
     for op in graph:
         if isinstance(op, ir.Reshape):
@@ -205,7 +205,7 @@ def test_results_leave_as_slowly_as_throughput_and_latency_allow(channels):
 
 def test_a_single_pixels_results_do_not_wait_for_each_other():
     builder = Builder(1, 1, 60)
-    builder.packed_rows(builder.input, 10)
+    builder.dense(builder.input, 10)
     graph = builder.graph()
     op = graph.ops[-1]
     shape = design(op, graph, StagePlan("stage", (op.output,), 1, 10), GENERIC)
