@@ -101,11 +101,13 @@ class ReuseBufferConfig:
 
 
 class ReuseBuffer(wiring.Component):
-    """Hold two reductions: one comes in and is cut to ``width_out`` while the other is given out.
+    """Hold two reductions: one arrives and is cut to ``width_out`` while the other is sent.
 
-    ``room`` tells that all words of one more reduction may be sent; with words coming and ``grant``
-    up there is a word out every cycle. A reduction starts when ``grant`` is up (``start`` tells
-    that it did).
+    ``room`` is high while all words of one more reduction may be sent to ``i``. A reduction starts
+    in a cycle in which ``grant`` is high, and ``start`` marks that cycle.
+
+    Throughput: a word a cycle, while words arrive and ``grant`` is high, for reductions of two
+    words or more. (A reduction of a single word takes four cycles in its first pass.)
 
     Members
     -------
@@ -144,10 +146,13 @@ class ReuseBuffer(wiring.Component):
             ),
         ]
 
-        # A bank may be cut into, or read. It takes some cycles to store what is cut, and some to
-        # come to a bank's last word.
+        # A bank is either being cut into or being read. Its first word can be addressed ``_CUT``
+        # cycles after the decision to cut it; the last decision (``filled``) comes ``folds - 1``
+        # cycles after the first. ``full`` and the read address are registers, so the first address
+        # follows ``stored`` by two cycles. No more delay than that: with two words a reduction the
+        # two banks are in use without a pause.
         filled, drained = Signal(), Signal()
-        stored = delay_flags(m, filled, max(0, self._CUT - c.folds))
+        stored = delay_flags(m, filled, max(0, self._CUT - 1 - c.folds))
         stores = self._cut(m, queue, occupied(m, "empty", drained, filled, 2, 2), filled)
         self._repeat(m, stores, occupied(m, "full", stored, drained, 2), drained)
         return m

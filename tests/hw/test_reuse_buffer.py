@@ -25,6 +25,11 @@ CASES = {
     "one word out": ReuseBufferConfig(3, 3, 3, 4, signed(8)),
     "last word in is short": ReuseBufferConfig(7, 3, 2, 2, signed(8)),
     "last word in is one element": ReuseBufferConfig(10, 3, 3, 1, signed(8)),
+    "two words out": ReuseBufferConfig(9, 9, 5, 1, signed(8)),
+    "two words out of one, the second short": ReuseBufferConfig(9, 9, 8, 1, signed(8)),
+    "two words out, two passes": ReuseBufferConfig(9, 9, 5, 2, signed(8)),
+    "two words out of a wide one": ReuseBufferConfig(25, 25, 13, 1, signed(4)),
+    "three words out": ReuseBufferConfig(25, 25, 9, 1, signed(4)),
     "one-bit elements": ReuseBufferConfig(11, 4, 3, 2, signed(1)),
 }
 
@@ -99,9 +104,23 @@ def test_cuts_and_repeats(name, stall):
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_word_leaves_every_cycle(name):
-    cycles = check(CASES[name], 0.0, count=12)
+    assert_no_pause(check(CASES[name], 0.0, count=8))
+
+
+def assert_no_pause(cycles):
     late = cycles[len(cycles) // 2 :]
     assert late == list(range(late[0], late[0] + len(late)))
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+@pytest.mark.parametrize("folds", [2, 3, 4, 5])
+@pytest.mark.parametrize("reads", [1, 2, 3])
+def test_few_words_a_reduction_leave_every_cycle(folds, reads, passes):
+    """The banks change hands most often when a reduction has few words."""
+    widths = ((i, o) for i in range(1, 12) for o in range(1, i) if -(-reads * i // o) == folds)
+    for width_in, width_out in list(widths)[:1]:
+        c = ReuseBufferConfig(reads * width_in, width_in, width_out, passes, signed(3))
+        assert_no_pause(check(c, 0.0, count=8))
 
 
 @pytest.mark.parametrize("seed", range(12))
