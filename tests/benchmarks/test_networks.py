@@ -53,7 +53,7 @@ def test_a_wrong_count_is_caught():
     other = Builder("other", 640)
     wrong = type(network)(
         "wrong",
-        lambda: other.model(other.packed_rows("input", 3)),
+        lambda: other.model(other.dense("input", 3)),
         (640,),
         network.macs,
         network.weights,

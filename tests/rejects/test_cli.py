@@ -352,7 +352,7 @@ def test_a_queue_that_is_too_short(samples, tmp_path, out):
     net = Builder("residual", 1, 6, 6)
     model = tmp_path / "residual.onnx"
     onnx.save(
-        net.model(net.packed_rows(net.average(net.add(net.conv("input", 1), "input")), 3)), model
+        net.model(net.dense(net.average(net.add(net.conv("input", 1), "input")), 3)), model
     )
     arguments = ["compile", model, "--board", "icebreaker", "--calibration", samples, "-o"]
     done = CliRunner().invoke(main, [*map(str, arguments), str(tmp_path / "done")])
