@@ -12,6 +12,7 @@ from .compiler import ir
 from .compiler.driver import Compiled, compile_model
 from .compiler.frontend import load as _load
 from .compiler.plan import Goal, Network, make_plan
+from .compiler.quantize import DEFAULT_BITS, Policy
 from .compiler.quantize import quantize as _quantize
 from .sim.simulate import Simulated
 from .sim.simulate import simulate as _simulate
@@ -27,16 +28,19 @@ def load(path: str | Path) -> ir.Graph:
 
 
 def quantize(
-    graph: ir.Graph, samples: NDArray[np.generic], method: str = "mse", weight_bits: int = 8
+    graph: ir.Graph,
+    samples: NDArray[np.generic],
+    method: str = "mse",
+    activation_bits: int = DEFAULT_BITS,
+    weight_bits: int = DEFAULT_BITS,
 ) -> ir.Graph:
-    """The int8 network of a float one, calibrated on ``samples`` [n, *input shape], its weights of
-    ``weight_bits`` (2 to 8).
+    """The integer network of a float one, calibrated on ``samples`` [n, *input shape].
+
+    Activations have 1 to 16 bits, weights 2 to 16.
     """
-    return (
-        graph
-        if graph.quantized
-        else _quantize(graph, samples, method=method, weight_bits=weight_bits)
-    )
+    if graph.quantized:
+        return graph
+    return _quantize(graph, samples, method=method, policy=Policy(activation_bits, weight_bits))
 
 
 def plan(
@@ -60,7 +64,8 @@ def compile(
     goal: str = "balanced",
     interval: int | None = None,
     method: str = "mse",
-    weight_bits: int = 8,
+    activation_bits: int = DEFAULT_BITS,
+    weight_bits: int = DEFAULT_BITS,
     argmax: bool = False,
 ) -> Compiled:
     """Compile a model file into the directory ``out``, as ``gatewright compile`` does."""
@@ -72,7 +77,7 @@ def compile(
         samples=samples,
         goal=Goal(goal, interval),
         method=method,
-        weight_bits=weight_bits,
+        policy=Policy(activation_bits, weight_bits),
         argmax=argmax,
     )
 

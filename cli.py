@@ -31,13 +31,41 @@ err = Console(stderr=True, soft_wrap=True)
 _MODEL = click.argument("model", type=click.Path(path_type=Path))
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the JSON file that is written.")
-_WEIGHT_BITS = click.option(
-    "--weight-bits",
-    type=int,
-    default=8,
-    show_default=True,
-    help="Width that a float model's weights get, 2 to 8; narrow ones share DSP blocks.",
-)
+
+
+def _bits(function: Callable[..., int | None]) -> Any:
+    """The options that choose widths for a float model; the command takes them as ``policy``."""
+
+    @wraps(function)
+    def command(
+        *args: Any, activation_bits: int | None, weight_bits: int | None, **more: Any
+    ) -> Any:
+        return function(*args, policy=_policy(activation_bits, weight_bits), **more)
+
+    options = (
+        ("--activation-bits", "Width of a float model's activations, 1 to 16 (default: 8)."),
+        (
+            "--weight-bits",
+            "Width of its weights, 2 to 16 (default: 8); narrow ones share DSP blocks.",
+        ),
+    )
+    result: Any = command
+    for name, text in reversed(options):
+        result = click.option(name, type=int, default=None, help=text)(result)
+    return result
+
+
+def _policy(activation_bits: int | None, weight_bits: int | None) -> Any:
+    from .compiler.quantize import ACTIVATION_BITS, DEFAULT_BITS, WEIGHT_BITS, Policy
+
+    legal = {"activation": (activation_bits, ACTIVATION_BITS), "weight": (weight_bits, WEIGHT_BITS)}
+    for what, (bits, widths) in legal.items():
+        if bits is not None and bits not in widths:
+            raise DataError(
+                f"--{what}-bits {bits}: {what}s have {widths[0]} to {widths[-1]} bits; choose one "
+                "of those"
+            )
+    return Policy(activation_bits or DEFAULT_BITS, weight_bits or DEFAULT_BITS)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -156,18 +184,8 @@ def _open(directory: Path) -> Any:
     return open_compiled(directory, lambda name: _board(name).device)
 
 
-def _check_weight_bits(weight_bits: int) -> None:
-    from .compiler.quantize import WEIGHT_BITS
-
-    if weight_bits not in WEIGHT_BITS:
-        raise DataError(
-            f"--weight-bits {weight_bits}: weights have {WEIGHT_BITS[0]} to "
-            f"{WEIGHT_BITS[-1]} bits; choose one of those"
-        )
-
-
 @contextmanager
-def _smallest_board(model: Path, goal: Any, tried: Any, weight_bits: int) -> Iterator[None]:
+def _smallest_board(model: Path, goal: Any, tried: Any, policy: Any) -> Iterator[None]:
     """Add to a :class:`FitError` for the board ``tried`` which larger one would do."""
     from . import boards
     from .compiler.driver import fit
@@ -178,7 +196,7 @@ def _smallest_board(model: Path, goal: Any, tried: Any, weight_bits: int) -> Ite
         larger = [b for b in boards.all_boards() if b.device.lut > tried.device.lut]
         for board in sorted(larger, key=lambda b: b.device.lut):
             try:
-                fit(model, board.device, board.name, goal, weight_bits)
+                fit(model, board.device, board.name, goal, policy)
             except FitError:
                 continue
             raise FitError(f"{error}; the smallest board that fits is {board.name}") from error
@@ -188,10 +206,10 @@ def _smallest_board(model: Path, goal: Any, tried: Any, weight_bits: int) -> Ite
 @_command
 @_MODEL
 @click.option("--board", default=None, help="Board to fit (default: the largest).")
-@_WEIGHT_BITS
+@_bits
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @_JSON
-def check(model: Path, board: str | None, weight_bits: int, goal: str | None, as_json: bool) -> int:
+def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json: bool) -> int:
     """Is MODEL legal, and does it fit? Before any work."""
     from . import boards
     from .compiler.driver import describe, fit
@@ -199,9 +217,8 @@ def check(model: Path, board: str | None, weight_bits: int, goal: str | None, as
 
     chosen = _board(board) if board else max(boards.all_boards(), key=lambda b: b.device.lut)
     wanted = _goal(goal, chosen.target_mhz)
-    _check_weight_bits(weight_bits)
-    with _smallest_board(model, wanted, chosen, weight_bits):
-        network = fit(model, chosen.device, chosen.name, wanted, weight_bits)
+    with _smallest_board(model, wanted, chosen, policy):
+        network = fit(model, chosen.device, chosen.name, wanted, policy)
     summary = describe(network, model.name)
     _show(as_json, summary, *tables.compile(summary))
     return 0 if summary["fits"] else 1
@@ -223,7 +240,7 @@ def check(model: Path, board: str | None, weight_bits: int, goal: str | None, as
     show_default=True,
     help="How calibration chooses ranges.",
 )
-@_WEIGHT_BITS
+@_bits
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @click.option("--plan", type=click.Path(path_type=Path), default=None, help="A plan.json to use.")
 @click.option("--argmax", is_flag=True, help="Let the hardware give the winning class.")
@@ -234,7 +251,7 @@ def compile_(
     board: str,
     calibration: Path | None,
     method: str,
-    weight_bits: int,
+    policy: Any,
     goal: str | None,
     plan: Path | None,
     argmax: bool,
@@ -245,14 +262,18 @@ def compile_(
     from .compiler.data import read_samples
     from .compiler.driver import compile_model, describe
     from .compiler.frontend import load
+    from .compiler.quantize import DEFAULT_BITS
     from .compiler.report import tables
 
     chosen = _board(board)
     wanted = _goal(goal, chosen.target_mhz)
-    _check_weight_bits(weight_bits)
     samples = None
     graph = load(model)
-    given = {"--calibration": calibration is not None, "--weight-bits": weight_bits != 8}
+    given = {
+        "--calibration": calibration is not None,
+        "--activation-bits": policy.activation_bits != DEFAULT_BITS,
+        "--weight-bits": policy.weight_bits != DEFAULT_BITS,
+    }
     if graph.quantized:
         for option in (option for option in given if given[option]):
             err.print(
@@ -262,7 +283,7 @@ def compile_(
             )
     elif calibration is not None:
         samples = read_samples(calibration, graph.inputs[0]).x
-    with _steps() as step, _smallest_board(model, wanted, chosen, weight_bits):
+    with _steps() as step, _smallest_board(model, wanted, chosen, policy):
         compiled = compile_model(
             model,
             output,
@@ -272,7 +293,7 @@ def compile_(
             goal=wanted,
             plan=plan,
             method=method,
-            weight_bits=weight_bits,
+            policy=policy,
             argmax=argmax,
             progress=step,
         )
@@ -420,7 +441,7 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
 @_command
 @_MODEL
 @click.option("--board", required=True)
-@_WEIGHT_BITS
+@_bits
 @click.option("--points", type=int, default=12, show_default=True)
 @click.option("--jobs", type=int, default=1, show_default=True)
 @click.option("--scheduler", default=None, help="Address of a Dask scheduler.")
@@ -431,7 +452,7 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
 def explore(
     model: Path,
     board: str,
-    weight_bits: int,
+    policy: Any,
     points: int,
     jobs: int,
     scheduler: str | None,
@@ -447,7 +468,6 @@ def explore(
     from .compiler.report.plot import design_space
 
     _at_least(1, points=points, jobs=jobs)
-    _check_weight_bits(weight_bits)
     chosen = _board(board)
     graph = load(model)
     output.mkdir(parents=True, exist_ok=True)
@@ -462,7 +482,7 @@ def explore(
                 jobs=jobs,
                 scheduler=scheduler,
                 cache=output / "points.jsonl",
-                weight_bits=weight_bits,
+                policy=policy,
                 progress=step,
             )
         ]

@@ -24,6 +24,7 @@ from gatewright.benchmarks.steps import (
     source_hash,
 )
 from gatewright.compiler.plan import Goal
+from gatewright.compiler.quantize import Policy
 from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
@@ -34,7 +35,9 @@ VARIANTS = {
     "dsp": Variant("DSP blocks only", Goal()),
     "latency": Variant("soft multipliers too", Goal("latency")),
     "small": Variant("DSP blocks only, where block RAM is short", Goal()),
-    "w5": Variant("5-bit weights, two products a DSP block", Goal(), {"weight_bits": 5}),
+    "w5": Variant(
+        "5-bit weights, two products a DSP block", Goal(), {"policy": Policy(weight_bits=5)}
+    ),
 }
 
 ENTRIES = (

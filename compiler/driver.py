@@ -29,8 +29,9 @@ from .plan import (
     write_plan,
 )
 from .plan.resources import cells
-from .quantize import quantize
+from .quantize import Policy, quantize
 from .quantize.assume import assume_types
+from .quantize.policy import DEFAULT
 
 __all__ = ["Compiled", "compile_model", "open_compiled", "fit", "layers", "directory_for"]
 
@@ -50,13 +51,13 @@ class Compiled:
         return self.network.plan
 
 
-def fit(model: Path, device: Device, board: str, goal: Goal, weight_bits: int = 8) -> Network:
-    """A plan for a model before any work: weights of ``weight_bits`` and ranges are assumed where
-    they are not known yet.
+def fit(model: Path, device: Device, board: str, goal: Goal, policy: Policy = DEFAULT) -> Network:
+    """A plan for a model before any work: a float model's types are assumed as ``policy`` gives
+    them.
     """
     graph = load(model)
     if not graph.quantized:
-        graph = assume_types(graph, weight_bits)
+        graph = assume_types(graph, policy)
     return Network(graph, _planned(graph, device, board, goal), device)
 
 
@@ -90,14 +91,14 @@ def compile_model(
     goal: Goal | None = None,
     plan: Path | None = None,
     method: str = "mse",
-    weight_bits: int = 8,
+    policy: Policy = DEFAULT,
     argmax: bool = False,
     progress: Progress = lambda _: None,
 ) -> Compiled:
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 
-    ``samples`` [n, *input shape] calibrate a float model, whose weights get ``weight_bits``;
-    ``plan`` is a plan file to use in place of the search for ``goal``. Raises a
+    ``samples`` [n, *input shape] calibrate a float model, whose tensors get the widths of
+    ``policy``; ``plan`` is a plan file to use in place of the search for ``goal``. Raises a
     :class:`~.errors.GatewrightError` that says what to do.
     """
     check_output(out)
@@ -112,7 +113,7 @@ def compile_model(
                 "give some dozens with --calibration X.npz"
             )
         progress("quantizing")
-        graph = quantize(graph, samples, method=method, weight_bits=weight_bits, progress=progress)
+        graph = quantize(graph, samples, method=method, policy=policy, progress=progress)
     with directory_for(out) as directory:
         directory.joinpath("rtl").mkdir()
         target = directory / "model.int8.onnx"

@@ -9,8 +9,10 @@ from .arithmetic.add import Add, AddConfig
 from .arithmetic.argmax import ArgMax, ArgMaxConfig
 from .arithmetic.lookup import Lookup, LookupConfig
 from .arithmetic.packed_multiplier import packed_products
+from .arithmetic.piecewise import Piecewise, PiecewiseConfig
 from .arithmetic.reduce import ReduceConfig
 from .arithmetic.requantize import Requantize, RequantizeConfig, Rounding
+from .arithmetic.rescale import Rescale, RescaleConfig
 from .arithmetic.soft_multiplier import SoftMultiplier
 from .array.config import ArrayConfig
 from .array.matmul import MatMul, MatMulConfig
@@ -58,6 +60,8 @@ __all__ = [
     "MaxPool",
     "Multiplier",
     "MultiplierConfig",
+    "Piecewise",
+    "PiecewiseConfig",
     "PoolConfig",
     "Queue",
     "Ram",
@@ -67,6 +71,8 @@ __all__ = [
     "ReuseBufferConfig",
     "Requantize",
     "RequantizeConfig",
+    "Rescale",
+    "RescaleConfig",
     "Resources",
     "Rom",
     "Rounding",

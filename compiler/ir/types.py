@@ -1,5 +1,6 @@
 """Types of the values that flow between operators: shape, integer type, scale and zero point."""
 
+import re
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -29,6 +30,17 @@ class Int:
         """The narrowest NumPy type that holds every value."""
         size = next(size for size in (8, 16, 32, 64) if size >= self.bits)
         return np.dtype(f"{'i' if self.signed else 'u'}{size // 8}")
+
+    @property
+    def name(self) -> str:
+        """The name in ONNX and NumPy, as in "uint4"."""
+        return f"{'' if self.signed else 'u'}int{self.bits}"
+
+    @classmethod
+    def named(cls, name: str) -> "Int | None":
+        """The type called ``name``, as in "uint4"; None when ``name`` is no integer's."""
+        found = re.fullmatch(r"(u?)int(\d+)", name)
+        return cls(int(found[2]), not found[1]) if found else None
 
     @classmethod
     def holding(cls, low: int, high: int) -> "Int":

@@ -19,6 +19,7 @@ from ...hw.target.device import Device
 from .. import ir
 from ..errors import FitError, ToolError
 from ..quantize.assume import assume_types
+from ..quantize.policy import DEFAULT, Policy
 from .dataflow import Network
 from .schedule import latency
 from .search import Goal, make_plan
@@ -58,7 +59,7 @@ def explore(
     jobs: int = 1,
     scheduler: str | None = None,
     cache: Path | None = None,
-    weight_bits: int = 8,
+    policy: Policy = DEFAULT,
     progress: Progress = lambda _: None,
 ) -> list[Point]:
     """Plans for ``points`` intervals, evenly spaced in their logarithm, the fastest first.
@@ -67,14 +68,13 @@ def explore(
     point; those on the front are marked. ``jobs`` local processes share the work, or the workers of
     the Dask ``scheduler`` (an address) do. Every point is added to the file ``cache`` as soon as it
     is known, a line of JSON each; what the file already knows of this network is not computed
-    again, so an interrupted exploration goes on. The weights of a float network are assumed to get
-    ``weight_bits``.
+    again, so an interrupted exploration goes on. ``policy`` gives the widths of a float network.
 
     Raises :class:`FitError` when nothing fits, :class:`ToolError` when the scheduler can not be
     used.
     """
     if not graph.quantized:
-        graph = assume_types(graph, weight_bits)
+        graph = assume_types(graph, policy)
     task = _Task(graph, device, board)
     store = _Store(cache, task.key)
     ends = [

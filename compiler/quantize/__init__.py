@@ -2,6 +2,7 @@
 
 from .calibrate import Statistics, measure
 from .float_model import evaluate, model_input
+from .policy import ACTIVATION_BITS, DEFAULT_BITS, WEIGHT_BITS, Policy
 from .proofs.add import Adder, for_add
 from .proofs.requantizer import (
     Requantizer,
@@ -9,15 +10,19 @@ from .proofs.requantizer import (
     average_counts,
     for_average_pool,
     for_conv,
+    for_identity,
     requantizer,
     taps_inside,
 )
 from .proofs.table import for_unary
-from .scheme import WEIGHT_BITS, quantize
+from .scheme import quantize
 
 __all__ = [
+    "ACTIVATION_BITS",
+    "DEFAULT_BITS",
     "WEIGHT_BITS",
     "Adder",
+    "Policy",
     "Requantizer",
     "Statistics",
     "accumulator_type",
@@ -26,6 +31,7 @@ __all__ = [
     "for_add",
     "for_average_pool",
     "for_conv",
+    "for_identity",
     "for_unary",
     "measure",
     "model_input",

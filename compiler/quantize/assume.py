@@ -5,28 +5,37 @@ from dataclasses import replace
 import numpy as np
 
 from .. import ir
+from .policy import DEFAULT, Policy
+from .scheme import types
 
 __all__ = ["assume_types"]
 
-_INT8 = ir.Quant(ir.Int(8, True), 1.0, 0)
+#: largest real number of a value, about: a function's table is then as large as in real networks
+_LARGEST = 8.0
 
 
-def assume_types(graph: ir.Graph, weight_bits: int = 8) -> ir.Graph:
-    """The graph with int8 everywhere and the largest weights of ``weight_bits``: shapes, types and
-    costs are those of the network after calibration (accumulators at their widest); its values mean
-    nothing.
+def assume_types(graph: ir.Graph, policy: Policy = DEFAULT) -> ir.Graph:
+    """The graph with the types of ``policy`` and the largest weights that it allows.
+
+    Shapes, types and costs are those of the network after calibration, with accumulators at their
+    widest. The values have no meaning.
     """
-    values = [replace(value, quant=_INT8) for value in graph.values.values()]
-    return graph.replace([_assume(op, (1 << (weight_bits - 1)) - 1) for op in graph], values)
+    dtypes = types(graph, policy)
+    values = [
+        replace(value, quant=ir.Quant(dtype, 2 * _LARGEST / (1 << dtype.bits), 0))
+        for value in graph.values.values()
+        for dtype in [dtypes[value.name]]
+    ]
+    return graph.replace([_assume(op, policy) for op in graph], values)
 
 
-def _assume(op: ir.Op, most: int) -> ir.Op:
+def _assume(op: ir.Op, policy: Policy) -> ir.Op:
     if not isinstance(op, ir.Conv):
         return op
-    ones = np.ones(op.channels, np.float32)
+    dtype, ones = policy.weight(op.name), np.ones(op.channels, np.float32)
     return replace(
         op,
-        weight=np.where(op.weight < 0, -most, most).astype(np.int8),
+        weight=np.where(op.weight < 0, -dtype.high, dtype.high).astype(dtype.numpy),
         weight_scale=ones,
         bias=None,
         bias_scale=None,

@@ -1,8 +1,8 @@
 """The quantization scheme: which values share a ``Quant``, its choice, and the integer weights.
 
-Activations are int8 with a zero point, per tensor; weights are symmetric integers of 8 bits or
-fewer (in -127..127 for 8), per channel; biases are int32 of the scale
-``float32(input scale * weight scale)``, as ONNX wants.
+Widths come from a :class:`.Policy`. Activations are signed integers with a zero point, per tensor.
+Weights are symmetric integers, per output channel. Biases are int32 of the scale
+``float32(input scale * weight scale)``, as ONNX requires.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,22 +19,22 @@ from .. import ir
 from ..errors import QuantizeError
 from .calibrate import METHODS, Method, Statistics, check_samples, measure, merge
 from .float_model import patches
+from .policy import DEFAULT, DEFAULT_BITS, Policy
 from .proofs.requantizer import channel_stairs
 from .proofs.rounding import limits
 from .proofs.staircase import provable
 
-__all__ = ["WEIGHT_BITS", "affine", "quantize", "shared"]
+__all__ = ["affine", "quantize", "shared", "types"]
 
-ACTIVATION = ir.Int(8, True)
-# Widths that weights may have, and the largest weight of the widest.
-WEIGHT_BITS = range(2, 9)
-WEIGHT_HIGH = 127
+# Wider activations get scales that are powers of two: the exact staircase of a wide output then has
+# a short multiplier, at the cost of at most one bit of the range.
+ANY_SCALE_BITS = 10
 BIAS_HIGH = (1 << 31) - 1
-# Shares of a channel's largest weight that narrow weights may span; what is beyond is clipped.
+# Shares of a channel's largest weight that narrow weights may span; larger weights are clipped.
 SPANS = np.linspace(1, 0.4, 25)
-# Widths of the requantizer's multiplier to aim for, the least first.
+# Widths of the requantizer's multiplier to aim for, the smallest first.
 NUDGED_BITS = (12, 13, 14, 15, 16)
-# Ratios to try a channel with: next to each other, they differ by less than a hundredth of a step.
+# Ratios to try a channel with: neighbours differ by less than a hundredth of a step.
 TRIES = 12
 
 
@@ -43,36 +43,31 @@ def quantize(
     samples: NDArray[Any],
     method: str = "mse",
     bias_correction: bool = True,
-    weight_bits: int = 8,
+    policy: Policy = DEFAULT,
     progress: Callable[[str], None] | None = None,
 ) -> ir.Graph:
     """The integer network of a float one, its ranges measured on ``samples`` [n, *port.shape].
 
     ``method`` chooses each range: "minmax" (all that was seen), "percentile" (all but the outermost
-    0.01 %) or "mse" (least mean square error). With ``bias_correction`` each bias makes up for the
-    mean shift that rounding the weights causes on the samples. Weights are within
-    +-(2**(weight_bits - 1) - 1). Raises DataError for samples that can not be used, and
-    QuantizeError for a value that can not be quantized.
+    0.01 %) or "mse" (least mean square error). With ``bias_correction`` each bias compensates the
+    mean shift that rounding the weights causes on the samples. ``policy`` gives the width of every
+    tensor. Raises DataError for samples that can not be used, and QuantizeError for a value that
+    can not be quantized.
     """
-    if weight_bits not in WEIGHT_BITS:
-        raise QuantizeError(
-            f"weight_bits={weight_bits}: weights have {WEIGHT_BITS[0]} to "
-            f"{WEIGHT_BITS[-1]} bits; choose one of those"
-        )
     if method not in METHODS:
         raise QuantizeError(
             f"unknown calibration method {method!r}; use one of {', '.join(METHODS)}"
         )
     check_samples(graph, samples)
     statistics = measure(graph, samples, progress)
-    quants = _quants(graph, statistics, METHODS[method])
+    quants = _quants(graph, statistics, METHODS[method], policy)
     values = [replace(value, quant=quants[value.name]) for value in graph.values.values()]
     typed = graph.replace(graph.ops, values)
     ops = []
     for op in graph:
         if progress:
             progress(f"quantizing: {op.name}")
-        ops.append(_quantized(op, typed, statistics, bias_correction, weight_bits))
+        ops.append(_quantized(op, typed, statistics, bias_correction, policy))
     return replace(
         typed, ops=tuple(ops), outputs=tuple(_output(port, typed) for port in graph.outputs)
     )
@@ -97,26 +92,46 @@ def shared(graph: ir.Graph) -> list[frozenset[str]]:
     return list(dict.fromkeys(group.values()))
 
 
-def affine(low: float, high: float, dtype: ir.Int = ACTIVATION) -> ir.Quant:
-    """The ``Quant`` whose levels span ``low`` to ``high`` and 0, with 0 exactly on a level."""
+def types(graph: ir.Graph, policy: Policy) -> dict[str, ir.Int]:
+    """The type of every value: an integer input's own, else the widest that ``policy`` gives to a
+    value that shares its ``Quant``.
+    """
+    ports = {port.value: ir.Int.named(port.dtype) for port in graph.inputs}
+    found: dict[str, ir.Int] = {}
+    for group in shared(graph):
+        own = [dtype for name in sorted(group) if (dtype := ports.get(name)) is not None]
+        chosen = (policy.activation(name) for name in group)
+        found |= dict.fromkeys(group, own[0] if own else max(chosen, key=lambda dtype: dtype.bits))
+    return found
+
+
+def affine(low: float, high: float, dtype: ir.Int) -> ir.Quant:
+    """The ``Quant`` whose levels span ``low`` to ``high`` and 0, with 0 exactly on a level.
+
+    The scale of a type above :data:`ANY_SCALE_BITS` is the next power of two.
+    """
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32((high - low) / (dtype.high - dtype.low))
     if scale < np.finfo(np.float32).tiny:  # a value that is always 0: any scale will do
-        scale = np.float32(1 / 128)
+        scale = np.float32(1 / (1 << (dtype.bits - 1)))
+    if dtype.bits > ANY_SCALE_BITS:
+        scale = np.float32(2.0 ** np.ceil(np.log2(scale)))
     zero = round(dtype.low - low / float(scale))
     return ir.Quant(dtype, float(scale), min(max(zero, dtype.low), dtype.high))
 
 
 def _quants(
-    graph: ir.Graph, statistics: Mapping[str, Statistics], method: Method
+    graph: ir.Graph, statistics: Mapping[str, Statistics], method: Method, policy: Policy
 ) -> dict[str, ir.Quant]:
     quants: dict[str, ir.Quant] = {}
+    dtypes = types(graph, policy)
     for group in shared(graph):
-        known = {_known(graph, name) for name in group} - {PASSED_ON}
+        dtype = dtypes[next(iter(group))]
+        known = {_known(graph, name, dtype) for name in group} - {PASSED_ON}
         quant = known.pop() if len(known) == 1 else None
         if quant is None:
             seen = merge([statistics[name] for name in sorted(group)])
-            quant = affine(*method(seen, ACTIVATION.high - ACTIVATION.low + 1))
+            quant = affine(*method(seen, dtype.high - dtype.low + 1), dtype)
         quants |= dict.fromkeys(group, quant)
     return quants
 
@@ -125,23 +140,19 @@ def _quants(
 PASSED_ON = ir.Quant(ir.Int(0, False), 0.0, 0)
 
 
-def _known(graph: ir.Graph, name: str) -> ir.Quant | None:
+def _known(graph: ir.Graph, name: str, dtype: ir.Int) -> ir.Quant | None:
     """The ``Quant`` that the source of a value dictates; None to measure it."""
     port = next((port for port in graph.inputs if port.value == name), None)
     if port is None:
         op = graph.producer(name)
         assert op is not None
-        return _natural(op, graph)
-    dtype = np.dtype(port.dtype)
-    return (
-        None
-        if dtype.kind == "f"
-        else ir.Quant(ir.Int(8 * dtype.itemsize, dtype.kind == "i"), 1.0, 0)
-    )
+        return _natural(op, graph, dtype)
+    own = ir.Int.named(port.dtype)
+    return None if own is None else ir.Quant(own, 1.0, 0)
 
 
 @singledispatch
-def _natural(op: ir.Op, graph: ir.Graph) -> ir.Quant | None:
+def _natural(op: ir.Op, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
     return None
 
 
@@ -149,35 +160,35 @@ def _natural(op: ir.Op, graph: ir.Graph) -> ir.Quant | None:
 @_natural.register(ir.Pad)
 @_natural.register(ir.Reshape)
 @_natural.register(ir.Concat)
-def _(op: ir.Op, graph: ir.Graph) -> ir.Quant | None:
+def _(op: ir.Op, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
     return PASSED_ON
 
 
 @_natural.register
-def _(op: ir.ArgMax, graph: ir.Graph) -> ir.Quant | None:
+def _(op: ir.ArgMax, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
     return ir.Quant(ir.Int.holding(0, graph.shape(op.inputs[0]).size - 1), 1.0, 0)
 
 
 @_natural.register
-def _(op: ir.Unary, graph: ir.Graph) -> ir.Quant | None:
-    return _image(op.function) if op.clamp == ir.Clamp() else None
+def _(op: ir.Unary, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
+    return _image(op.function, dtype) if op.clamp == ir.Clamp() else None
 
 
 @singledispatch
-def _image(function: ir.Function) -> ir.Quant | None:
+def _image(function: ir.Function, dtype: ir.Int) -> ir.Quant | None:
     """The ``Quant`` that spans all that a bounded function can return."""
     return None
 
 
 @_image.register(ir.Sigmoid)
 @_image.register(ir.HardSigmoid)
-def _(function: ir.Function) -> ir.Quant | None:
-    return ir.Quant(ACTIVATION, 1 / 256, -128)
+def _(function: ir.Function, dtype: ir.Int) -> ir.Quant | None:
+    return ir.Quant(dtype, 1 / (1 << dtype.bits), dtype.low)
 
 
 @_image.register
-def _(function: ir.Tanh) -> ir.Quant | None:
-    return ir.Quant(ACTIVATION, 1 / 128, 0)
+def _(function: ir.Tanh, dtype: ir.Int) -> ir.Quant | None:
+    return ir.Quant(dtype, 1 / (1 << (dtype.bits - 1)), 0)
 
 
 # Weights.
@@ -189,7 +200,7 @@ def _quantized(
     graph: ir.Graph,
     statistics: Mapping[str, Statistics],
     bias_correction: bool,
-    weight_bits: int,
+    policy: Policy,
 ) -> ir.Op:
     return op
 
@@ -200,14 +211,15 @@ def _(
     graph: ir.Graph,
     statistics: Mapping[str, Statistics],
     bias_correction: bool,
-    weight_bits: int,
+    policy: Policy,
 ) -> ir.Op:
-    layer = _Layer.of(op, graph, statistics if bias_correction else None, weight_bits)
+    dtype = policy.weight(op.name)
+    layer = _Layer.of(op, graph, statistics if bias_correction else None, dtype)
     scales = layer.plain_scales()
     channels = layer.nudged(scales) or [layer.channel(c, s) for c, s in enumerate(scales)]
     return replace(
         op,
-        weight=np.stack([one.weight for one in channels]).astype(np.int8),
+        weight=np.stack([one.weight for one in channels]).astype(dtype.numpy),
         weight_scale=np.array([one.scale for one in channels], np.float32),
         bias=np.array([one.bias for one in channels], np.int32),
         bias_scale=np.array([layer.bias_scale(one.scale) for one in channels], np.float32),
@@ -226,7 +238,7 @@ class _Channel:
 @dataclass(frozen=True, eq=False)
 class _Layer:
     """A float convolution between quantized values. ``mean[g]``: the mean window of group g;
-    ``high``: the largest integer weight.
+    ``bits``: those of the weights.
     """
 
     weight: NDArray[np.float64]
@@ -235,7 +247,7 @@ class _Layer:
     x: ir.Quant
     y: ir.Quant
     clip: tuple[int, int]
-    high: int
+    bits: int
 
     @classmethod
     def of(
@@ -243,7 +255,7 @@ class _Layer:
         op: ir.Conv,
         graph: ir.Graph,
         statistics: Mapping[str, Statistics] | None,
-        weight_bits: int,
+        dtype: ir.Int,
     ) -> "_Layer":
         y = graph.quant(op.output)
         bias = np.array([float(one) for one in op.exact_bias()])
@@ -263,16 +275,22 @@ class _Layer:
             graph.quant(op.inputs[0]),
             y,
             limits(y, op.clamp),
-            (1 << (weight_bits - 1)) - 1,
+            dtype.bits,
         )
 
+    @property
+    def high(self) -> int:
+        """The largest integer weight."""
+        return (1 << (self.bits - 1)) - 1
+
     def plain_scales(self) -> list[float]:
-        """The scale of each channel that makes its largest weight ``high``, within reason; of
-        narrow weights the largest are clipped where the others gain more.
+        """The scale of each channel that makes its largest weight ``high``, within limits. Narrow
+        weights are clipped where that lowers the mean square error.
         """
         flat = self.weight.reshape(len(self.weight), -1)
         unit = self.y.scale / self.x.scale
-        # Below: not a step in 2**30, or a bias beyond int32. Without weights: bias to 1/256 step.
+        # Smaller scales change no output by a step, or overflow the int32 bias. A channel without
+        # weights rounds its bias to 1/256 of a step.
         least = np.maximum(unit * 2.0**-30, np.abs(self.bias) / self.x.scale / (BIAS_HIGH // 4))
         peaks = np.abs(flat).max(axis=1) * self._spans(flat)
         scales = np.where(peaks > 0, peaks / self.high, unit / 256)
@@ -280,7 +298,7 @@ class _Layer:
 
     def _spans(self, flat: NDArray[np.float64]) -> NDArray[np.float64]:
         """The share of each channel's largest weight to span for the least mean square error."""
-        if self.high == WEIGHT_HIGH:  # clipping would gain next to nothing
+        if self.bits >= DEFAULT_BITS:  # clipping gains next to nothing
             return np.ones(len(flat))
         peaks = np.abs(flat).max(axis=1, keepdims=True)
         errors = []
@@ -302,13 +320,19 @@ class _Layer:
         return _Channel(weight.astype(np.int64), min(max(bias, -BIAS_HIGH), BIAS_HIGH), scale)
 
     def nudged(self, scales: list[float]) -> list[_Channel] | None:
-        """Channels with scales at most slightly above ``scales`` that all have a short multiplier.
+        """Channels with scales at most slightly above ``scales`` that all have a short multiplier;
+        None where none is found.
 
         For the shift that makes the largest ratio of the layer ``bits`` wide, a channel that is
-        not provable as it is takes the least odd multiplier that its scale can grow to, or one of
-        the next. (Odd: sums that fall on a tie are then as far apart as can be, and mostly out of
-        range.)
+        not provable with its own scale takes the next odd multiplier above it, or one of the next
+        few. (Sums that fall on a tie are far apart for an odd multiplier, and mostly out of range.)
+        A wide output has too many steps for that search: its scales become short multiples of a
+        power of two, which are exact between activations that have such scales.
         """
+        if self.y.dtype.bits > ANY_SCALE_BITS:
+            if not (_is_power_of_two(self.x.step) and _is_power_of_two(self.y.step)):
+                return None
+            return [self.channel(c, _short(scale)) for c, scale in enumerate(scales)]
         ratio = max(scales) * self.x.scale / self.y.scale
         for bits in NUDGED_BITS:
             shift = bits - int(np.floor(np.log2(ratio))) - 1
@@ -346,6 +370,18 @@ def _mean_window(op: ir.Conv, mean: NDArray[np.float64]) -> NDArray[np.float64]:
     taps = [tap.mean(axis=(0, 1, 2)) for tap in patches(mean[None], op.window, 0)]
     window = np.stack(taps).reshape(*op.window.kernel, op.groups, -1)
     return np.moveaxis(window, 2, 0)
+
+
+def _is_power_of_two(step: Fraction) -> bool:
+    return (
+        (step.numerator & (step.numerator - 1)) == (step.denominator & (step.denominator - 1)) == 0
+    )
+
+
+def _short(scale: float) -> float:
+    """The least number from ``scale`` up with a mantissa of the shortest multiplier's width."""
+    mantissa, exponent = np.frexp(scale)
+    return float(np.ldexp(np.ceil(np.ldexp(mantissa, NUDGED_BITS[0])), exponent - NUDGED_BITS[0]))
 
 
 def _float32(x: float) -> float:

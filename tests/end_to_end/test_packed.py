@@ -6,6 +6,7 @@ from gatewright import boards
 from gatewright.boards.flow.cell_netlist import netlist
 from gatewright.compiler import ir
 from gatewright.compiler.driver import compile_model
+from gatewright.compiler.quantize import Policy
 from gatewright.sim.simulate import simulate
 
 BOARD = boards.get("ulx3s-25f")
@@ -20,7 +21,12 @@ def frames(samples):
 def compiled(request, floats, frames, tmp_path_factory):
     out = tmp_path_factory.mktemp("packed") / "out"
     return compile_model(
-        floats, out, BOARD.device, BOARD.name, samples=frames, weight_bits=request.param
+        floats,
+        out,
+        BOARD.device,
+        BOARD.name,
+        samples=frames,
+        policy=Policy(weight_bits=request.param),
     )
 
 

@@ -1,5 +1,6 @@
 """Requantizers equal exact rational rounding on both sides of every step."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,6 +14,7 @@ from gatewright.compiler.quantize.proofs.requantizer import (
     for_conv,
     limits,
     prove,
+    prove_margins,
     requantizer,
     round_half_even,
     taps_inside,
@@ -138,6 +140,54 @@ def test_a_constant_channel_is_not_multiplied():
 
 def test_a_single_accumulator_value():
     assert_exact([float32(0.3)], [Fraction(1)], acc_low=7, acc_high=7)
+
+
+WIDE = {
+    "any scale": (float32(0.0371), float32(0.7)),
+    "ties": (Fraction(3, 64), Fraction(5, 2)),
+    "ties at thirds": (Fraction(1, 6), Fraction(0)),
+    "steep": (float32(3.7), float32(-0.4)),
+    "flat": (float32(3.1e-8), float32(0.4)),
+    "constant": (Fraction(0), Fraction(19)),
+}
+
+
+@pytest.mark.parametrize("zero", [-3, 0, 1000])
+@pytest.mark.parametrize("bits", [11, 12])
+@pytest.mark.parametrize("name", WIDE)
+def test_wide_outputs_are_exact_at_every_step(name, bits, zero):
+    alpha, beta = WIDE[name]
+    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    assert_exact([alpha, float32(0.0123)], [beta + zero, Fraction(zero)], low, high, zero=zero)
+
+
+def test_outputs_of_16_bits_with_and_without_ties():
+    channels = [WIDE[name] for name in ("any scale", "ties", "steep", "constant")]
+    alphas, betas = zip(*channels, strict=True)
+    reach = 1 << 34
+    found = requantizer(alphas, betas, -32768, 32767, -reach, reach, "layer")
+    rng = np.random.default_rng(0)
+    for channel, (alpha, beta) in enumerate(channels):
+        steps = rng.integers(-32770, 32770, 2000).tolist()
+        near = [round((k - Fraction(1, 2) - beta) / alpha) if alpha else k for k in steps]
+        acc = np.array([n + d for n in near for d in (-1, 0, 1)] + [-reach, reach])
+        seen = found.apply(np.repeat(acc[:, None], len(channels), axis=1))[:, channel]
+        assert_array_equal(seen, oracle(alpha, beta, 0, -32768, 32767, acc))
+
+
+def test_a_wide_requantizer_that_is_not_exact_is_refused():
+    alpha, beta = Fraction(3, 64), Fraction(5, 2)
+    stairs = [Stairs.of(alpha, beta, 0, (-2048, 2047), (-30000, 30000))]
+    found = requantizer([alpha], [beta], -2048, 2047, -30000, 30000, "layer")
+    prove_margins(found, stairs, "layer")
+    for wrong in (
+        replace(found, offset=(found.offset[0] - 1,)),
+        replace(found, offset=(found.offset[0] + (1 << (found.tie_bits or 0)),)),
+        replace(found, mult=(found.mult[0] + 1,)),
+        replace(found, tie_bits=None),
+    ):
+        with pytest.raises(QuantizeError, match="channel 0 is not exact"):
+            prove_margins(wrong, stairs, "layer")
 
 
 def test_accumulators_at_their_extremes():

@@ -8,7 +8,15 @@ import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import QuantizeError
 from gatewright.compiler.ir.verify import verify
-from gatewright.compiler.quantize import evaluate, for_conv, model_input, quantize
+from gatewright.compiler.quantize import (
+    evaluate,
+    for_add,
+    for_average_pool,
+    for_conv,
+    model_input,
+    quantize,
+)
+from gatewright.compiler.quantize.policy import Policy
 from gatewright.compiler.quantize.scheme import affine, shared
 from gatewright.sim import golden
 
@@ -153,7 +161,7 @@ def test_integer_inputs_enter_as_they_are():
     ("low", "high"), [(0, 6), (-1, 1), (-3, 0.2), (0.5, 2), (-2, -1), (0, 0), (-1e-3, 1e4)]
 )
 def test_zero_is_exactly_a_level_and_the_range_is_covered(low, high):
-    found = affine(low, high)
+    found = affine(low, high, ir.Int(8, True))
     assert found.quantize(np.zeros(1))[0] == found.zero
     assert float(np.float32(found.scale)) == found.scale
     assert (found.dtype.low - found.zero - 0.51) * found.scale <= low
@@ -171,17 +179,85 @@ def test_multipliers_are_short_and_weights_keep_their_scale():
             np.testing.assert_array_less(plain, op.weight_scale * 1.000001)
 
 
-@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize("bits", range(2, 17))
 def test_weights_are_symmetric_and_as_narrow_as_asked(bits):
     graph = small()
     x = inputs(graph)
-    found = quantize(graph, x, weight_bits=bits)
+    found = quantize(graph, x, policy=Policy(weight_bits=bits))
     verify(found, after="quantize")
     high = (1 << (bits - 1)) - 1
     for op in (op for op in found if isinstance(op, ir.Conv)):
-        assert op.weight.dtype == np.int8
-        assert (np.abs(op.weight.astype(int)).reshape(op.channels, -1).max(1) == high).all()
+        assert op.weight.dtype == ir.Int(bits, True).numpy
+        largest = np.abs(op.weight.astype(int)).reshape(op.channels, -1).max(1)
+        # scales grow by less than a twentieth for a short multiplier: nothing for narrow weights
+        assert (largest <= high).all()
+        assert (largest >= (high if bits <= 8 else 0.95 * high)).all()
         for_conv(found, op)
+
+
+@pytest.mark.parametrize("bits", range(1, 17))
+def test_activations_are_as_wide_as_asked_and_provable(bits):
+    graph = small()
+    found = quantize(graph, inputs(graph), policy=Policy(activation_bits=bits))
+    verify(found, after="quantize")
+    assert {value.quant.dtype for value in found.values.values()} == {ir.Int(bits, True)}
+    for op in found:
+        if isinstance(op, ir.Conv):
+            for_conv(found, op)
+        if isinstance(op, ir.AveragePool):
+            for_average_pool(found, op)
+        if isinstance(op, ir.Add):
+            for_add(found, op)
+
+
+@pytest.mark.parametrize("bits", [11, 13, 16])
+def test_wide_activations_have_short_multipliers(bits):
+    graph = small()
+    found = quantize(graph, inputs(graph), policy=Policy(activation_bits=bits, weight_bits=bits))
+    for op in found:
+        if isinstance(op, ir.Conv):
+            assert max((m & -m) and m // (m & -m) for m in for_conv(found, op).mult) <= 1 << 12
+        if isinstance(op, ir.Add):
+            assert for_add(found, op).mult_a.bit_count() == 1
+
+
+def test_each_activation_bit_is_worth_six_decibels():
+    graph = small()
+    x = inputs(graph)
+    exact = evaluate(graph, model_input(graph, x))["y"]
+
+    def quality(bits):
+        found = quantize(graph, x, policy=Policy(bits, 16), bias_correction=False)
+        y = golden.run(found, golden.host_input(found, x))["y"]
+        return signal_to_noise(exact, found.quant("y").dequantize(y))
+
+    found = [quality(bits) for bits in (6, 8, 10, 12, 14, 16)]
+    assert found == sorted(found)
+    assert found[-1] > found[0] + 45
+
+
+def test_a_policy_chooses_tensor_by_tensor():
+    graph = small()
+    policy = Policy(8, 8, activations={"a": 5, "y": 12}, weights={"depthwise": 3})
+    found = quantize(graph, inputs(graph), policy=policy)
+    bits = {name: value.quant.dtype.bits for name, value in found.values.items()}
+    assert (bits["x"], bits["y"]) == (8, 12)
+    # a value that only selects has the width of what it selects from, the wider one
+    assert bits["a"] == max(bits[name] for name in bits if name in ("a", "p"))
+    depthwise = next(op for op in found if op.name == "depthwise")
+    assert np.abs(depthwise.weight).max() == 3
+    for op in found:
+        if isinstance(op, ir.Conv):
+            for_conv(found, op)
+
+
+@pytest.mark.parametrize("bits", [0, 17, -1])
+def test_activations_of_no_or_too_many_bits_are_refused(bits):
+    with pytest.raises(QuantizeError) as error:
+        Policy(activation_bits=bits)
+    assert str(error.value) == (
+        f"activation_bits={bits}: activations have 1 to 16 bits; choose one of those"
+    )
 
 
 def test_narrow_weights_cost_little_by_little():
@@ -193,7 +269,7 @@ def test_narrow_weights_cost_little_by_little():
     exact = evaluate(graph, x)["y"]
 
     def quality(bits):
-        found = quantize(graph, x, weight_bits=bits)
+        found = quantize(graph, x, policy=Policy(weight_bits=bits))
         y = golden.run(found, golden.host_input(found, x))["y"]
         return signal_to_noise(exact, found.quant("y").dequantize(y))
 
@@ -208,18 +284,17 @@ def test_narrow_weights_clip_a_channels_only_outlier():
     op.weight[:] = np.resize([0.1, -0.1], op.weight.shape)
     op.weight[0, 0, 0, 0] = 0.35
     graph = network({"x": (1, 1, 64), "y": (1, 1, 2)}, op)
-    (layer,) = quantize(graph, inputs(graph), weight_bits=3)
+    (layer,) = quantize(graph, inputs(graph), policy=Policy(weight_bits=3))
     assert layer.weight_scale[0] * 3 == pytest.approx(0.3, rel=0.04)
     assert layer.weight_scale[1] * 3 == pytest.approx(0.1, rel=0.04)
 
 
-@pytest.mark.parametrize("bits", [1, 9, 0, -3])
+@pytest.mark.parametrize("bits", [1, 17, 0, -3])
 def test_weights_of_no_or_too_many_bits_are_refused(bits):
-    graph = small()
     with pytest.raises(QuantizeError) as error:
-        quantize(graph, inputs(graph), weight_bits=bits)
+        Policy(weight_bits=bits)
     assert str(error.value) == (
-        f"weight_bits={bits}: weights have 2 to 8 bits; choose one of those"
+        f"weight_bits={bits}: weights have 2 to 16 bits; choose one of those"
     )
 
 

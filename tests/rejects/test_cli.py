@@ -181,9 +181,9 @@ def test_a_folder_without_images(floats, tmp_path, out):
     assert "no images; give .bmp, " in compiling(floats, out, "--calibration", tmp_path / "images")
 
 
-@pytest.mark.parametrize("bits", [0, 1, 9, -5])
+@pytest.mark.parametrize("bits", [0, 1, 17, -5])
 def test_weights_of_no_or_too_many_bits(bits, floats, samples, out):
-    words = f"--weight-bits {bits}: weights have 2 to 8 bits; choose one of those"
+    words = f"--weight-bits {bits}: weights have 2 to 16 bits; choose one of those"
     assert compiling(floats, out, "--calibration", samples, "--weight-bits", bits) == words
     assert rejected("check", floats, "--weight-bits", bits) == words
     explore = "explore", floats, "--board", "icebreaker", "-o", out
@@ -351,9 +351,7 @@ def test_stages_out_of_order(floats, samples, tmp_path, out):
 def test_a_queue_that_is_too_short(samples, tmp_path, out):
     net = Builder("residual", 1, 6, 6)
     model = tmp_path / "residual.onnx"
-    onnx.save(
-        net.model(net.dense(net.average(net.add(net.conv("input", 1), "input")), 3)), model
-    )
+    onnx.save(net.model(net.dense(net.average(net.add(net.conv("input", 1), "input")), 3)), model)
     arguments = ["compile", model, "--board", "icebreaker", "--calibration", samples, "-o"]
     done = CliRunner().invoke(main, [*map(str, arguments), str(tmp_path / "done")])
     assert done.exit_code == 0

@@ -1,4 +1,8 @@
-"""Adders: two integers of different scales summed and rounded in one step, proven for all pairs."""
+"""Adders: two integers of different scales summed and rounded in one step, proven for all pairs.
+
+Narrow inputs: every pair is computed. Wide ones have up to 2**32 pairs: the proof compares the
+error of the multipliers with the distance of the sums from a tie (:mod:`.margins`).
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,14 +15,16 @@ from numpy.typing import NDArray
 
 from ... import ir
 from ...errors import QuantizeError
+from .margins import Margins, fit_offset, of_sums
 from .rounding import limits, narrow, round_half_even, roundest
 
 __all__ = ["Adder", "for_add"]
 
-# A sum of two needs no more; scales that do are refused.
+# Multipliers of sums of narrow inputs, and of wide ones, need no more; scales that do are refused.
 MULT_BITS = 26
-# All pairs are enumerated to prove an adder.
-PAIR_BITS = 20
+WIDEST_MULT_BITS = 72
+# Bits of both inputs together up to which all pairs are computed to prove an adder.
+PAIR_BITS = 16
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,8 @@ class Adder:
 
     def apply(self, a: NDArray[np.integer], b: NDArray[np.integer]) -> NDArray[np.int64]:
         """What the hardware computes, element by element."""
-        wide = a.astype(np.int64) * self.mult_a + b.astype(np.int64) * self.mult_b + self.offset
+        kind = np.int64 if self.product.bits < 64 else object
+        wide = a.astype(kind) * self.mult_a + b.astype(kind) * self.mult_b + self.offset
         return narrow(wide, self.shift, self.tie_bits, self.tie_parity, self.low, self.high)
 
 
@@ -59,10 +66,10 @@ def for_add(graph: ir.Graph, op: ir.Add) -> Adder:
     a, b = (graph.quant(name) for name in op.inputs)
     y = graph.quant(op.output)
     if a.dtype.bits + b.dtype.bits > PAIR_BITS:
-        raise QuantizeError(
-            f"{op.name}: adds {a.dtype} to {b.dtype}, too many pairs to prove; "
-            f"use types of at most {PAIR_BITS // 2} bits"
-        )
+        adder = _WideSums.of(a, b, y, limits(y, op.clamp)).solve()
+        if adder is None:
+            raise QuantizeError(_no_proof(op.name, a, b, y, WIDEST_MULT_BITS))
+        return adder
     wanted = _exact_sums(a, b, y, limits(y, op.clamp))
     sums = _Sums(
         a.step / y.step,
@@ -79,8 +86,12 @@ def for_add(graph: ir.Graph, op: ir.Add) -> Adder:
             adder = Adder(*found, shift, tie_bits, low, high, a.dtype, b.dtype, 1 - y.zero % 2)
             assert np.array_equal(adder.apply(sums.a, sums.b), wanted)
             return adder
-    raise QuantizeError(
-        f"{op.name}: no adder with multipliers of up to {MULT_BITS} bits is exact "
+    raise QuantizeError(_no_proof(op.name, a, b, y, MULT_BITS))
+
+
+def _no_proof(name: str, a: ir.Quant, b: ir.Quant, y: ir.Quant, bits: int) -> str:
+    return (
+        f"{name}: no adder with multipliers of up to {bits} bits is exact "
         f"for the scales {a.scale:g} and {b.scale:g} to {y.scale:g}; change the "
         "output scale slightly"
     )
@@ -144,3 +155,70 @@ class _Sums:
             if low <= high:
                 return mult_a, mult_b, roundest(low, high)
         return None
+
+
+@dataclass(frozen=True, eq=False)
+class _WideSums:
+    """The search for an :class:`Adder` of wide inputs.
+
+    ``2 * unit * (exact sum + 1/2) = x + y`` for an ``x`` of ``scaled_a``, one for every raw ``a``,
+    and a ``y`` of ``scaled_b``.
+    """
+
+    a: ir.Quant
+    b: ir.Quant
+    y: ir.Quant
+    clip: tuple[int, int]
+    unit: int
+    scaled_a: list[int]
+    scaled_b: list[int]
+    margins: Margins
+
+    @classmethod
+    def of(cls, a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int]) -> "_WideSums":
+        unit = lcm((a.step / y.step).denominator, (b.step / y.step).denominator)
+        scaled_a = _multiples(int(2 * unit * a.step / y.step), a)
+        scaled_b = [unit + part for part in _multiples(int(2 * unit * b.step / y.step), b)]
+        return cls(a, b, y, clip, unit, scaled_a, scaled_b, of_sums(scaled_a, scaled_b, 2 * unit))
+
+    def solve(self) -> Adder | None:
+        """The adder of the least shift at which multipliers next to the exact ones serve."""
+        tie_check = self.margins.tie_check if self.margins.ties else None
+        window = self.margins.window(tie_check)
+        ratios = self.a.step / self.y.step, self.b.step / self.y.step
+        shift = tie_check or 0
+        while max(ratios) * (1 << shift) < 1 << WIDEST_MULT_BITS:
+            near = [int(ratio * (1 << shift)) for ratio in ratios]
+            for mult_a, mult_b in product(*((mult, mult + 1) for mult in near)):
+                errors = self._errors(mult_a, mult_b, shift)
+                if (offset := fit_offset(errors, window, shift)) is not None:
+                    return self._adder(mult_a, mult_b, offset, shift, tie_check)
+            shift += 1
+        return None
+
+    def _errors(self, mult_a: int, mult_b: int, shift: int) -> list[Fraction]:
+        """Hardware's sum before it is rounded, for offset 0, less the exact one, for the ends of
+        both ranges: between them the error is no larger, for it is an affine function.
+        """
+        ends_a = (self.a.dtype.low, self.scaled_a[0]), (self.a.dtype.high, self.scaled_a[-1])
+        ends_b = (self.b.dtype.low, self.scaled_b[0]), (self.b.dtype.high, self.scaled_b[-1])
+        return [
+            Fraction(a * mult_a + b * mult_b, 1 << shift) - Fraction(x + y, 2 * self.unit)
+            for (a, x), (b, y) in product(ends_a, ends_b)
+        ]
+
+    def _adder(
+        self, mult_a: int, mult_b: int, offset: int, shift: int, tie_check: int | None
+    ) -> Adder:
+        """The adder, with the zero point, which the sums lack, in its offset."""
+        return Adder(
+            mult_a,
+            mult_b,
+            offset + (self.y.zero << shift),
+            shift,
+            None if tie_check is None else shift - tie_check,
+            *self.clip,
+            self.a.dtype,
+            self.b.dtype,
+            1 - self.y.zero % 2,
+        )

@@ -21,8 +21,10 @@ from ... import ir
 from ...errors import QuantizeError
 from .add import Adder, for_add
 from .rounding import limits, narrow, round_half_even
-from .staircase import WIDEST_MULT_BITS, Stairs, lines
+from .staircase import WIDEST_MULT_BITS, Line, Stairs, lines
 from .table import for_unary
+from .wide_staircase import MANY_STEPS, is_exact, wide_lines
+from .wide_staircase import WIDEST_MULT_BITS as WIDEST_MANY_STEPS_BITS
 
 __all__ = [
     "Adder",
@@ -33,9 +35,11 @@ __all__ = [
     "for_add",
     "for_average_pool",
     "for_conv",
+    "for_identity",
     "for_unary",
     "limits",
     "prove",
+    "prove_margins",
     "requantizer",
     "round_half_even",
     "taps_inside",
@@ -128,9 +132,10 @@ def _proven(stairs: Sequence[Stairs], name: str) -> Requantizer:
                 f"{name}: channel {channel} has the scale ratio {one.slope / one.unit:g} over "
                 f"accumulators {one.acc_low} to {one.acc_high}; scales must be positive"
             )
-    found = lines(stairs)
+    many = max(one.last - one.first for one in stairs) > MANY_STEPS
+    found = wide_lines(stairs) if many else lines(stairs)
     if found is None:
-        raise QuantizeError(_no_proof(name, stairs))
+        raise QuantizeError(_no_proof(name, stairs, many))
     passed, shift, tie_bits = found
     acc = ir.Int.holding(min(one.acc_low for one in stairs), max(one.acc_high for one in stairs))
     result = Requantizer(
@@ -143,15 +148,17 @@ def _proven(stairs: Sequence[Stairs], name: str) -> Requantizer:
         acc,
         1 - stairs[0].zero % 2,
     )
-    prove(result, stairs, name)
+    (prove_margins if many else prove)(result, stairs, name)
     return result
 
 
-def _no_proof(name: str, stairs: Sequence[Stairs]) -> str:
-    alone = next((channel for channel, one in enumerate(stairs) if lines([one]) is None), None)
+def _no_proof(name: str, stairs: Sequence[Stairs], many: bool) -> str:
+    search = wide_lines if many else lines
+    alone = next((channel for channel, one in enumerate(stairs) if search([one]) is None), None)
     which = "its channels together" if alone is None else f"channel {alone}"
     return (
-        f"{name}: no requantizer with a multiplier of up to {WIDEST_MULT_BITS} bits is exact "
+        f"{name}: no requantizer with a multiplier of up to "
+        f"{WIDEST_MANY_STEPS_BITS if many else WIDEST_MULT_BITS} bits is exact "
         f"for {which}; quantize the float model with gatewright, which chooses scales that "
         "have one, or change this layer's output scale slightly"
     )
@@ -175,6 +182,17 @@ def prove(result: Requantizer, stairs: Sequence[Stairs], name: str) -> None:
                     f"at accumulator {acc}, which is not exact; please report "
                     "this model"
                 )
+
+
+def prove_margins(result: Requantizer, stairs: Sequence[Stairs], name: str) -> None:
+    """The same for outputs of many steps, by the margins of rounding (:mod:`.wide_staircase`)."""
+    for channel, one in enumerate(stairs):
+        line = Line(result.mult[channel], result.offset[channel])
+        if not is_exact(one, line, result.shift, result.tie_bits):
+            raise QuantizeError(
+                f"{name}: the requantizer of channel {channel} is not exact; please report this "
+                "model"
+            )
 
 
 def _hardware_step(result: Requantizer, channel: int, k: int, acc_low: int, acc_high: int) -> int:
@@ -318,6 +336,22 @@ def for_average_pool(graph: ir.Graph, op: ir.AveragePool) -> Requantizer:
         *limits(y, op.clamp),
         taps * x.dtype.low,
         taps * x.dtype.high,
+        op.name,
+        y.zero,
+    )
+
+
+def for_identity(graph: ir.Graph, op: ir.Unary) -> Requantizer:
+    """The requantizer of one channel that changes the quantization of raw inputs, and clamps."""
+    assert op.function == ir.Identity()
+    x, y = graph.quant(op.inputs[0]), graph.quant(op.output)
+    alpha = x.step / y.step
+    return requantizer(
+        [alpha],
+        [y.zero - alpha * x.zero],
+        *limits(y, op.clamp),
+        x.dtype.low,
+        x.dtype.high,
         op.name,
         y.zero,
     )

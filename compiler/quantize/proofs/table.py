@@ -13,14 +13,38 @@ from .rounding import limits
 
 __all__ = ["for_unary"]
 
+#: results this near to a tie, in steps, are decided in exact arithmetic; float64 errs by far less
+_DOUBT = 2.0**-16
+#: bits of an input up to which every result is computed in exact arithmetic
+_EXACT_BITS = 10
+
 
 def for_unary(graph: ir.Graph, op: ir.Unary) -> NDArray[np.int64]:
     """The exact output for every raw input; index with ``raw - dtype.low``."""
     x, y = graph.quant(op.inputs[0]), graph.quant(op.output)
     low, high = limits(y, op.clamp)
-    reals = ((raw - x.zero) * x.step for raw in range(x.dtype.low, x.dtype.high + 1))
-    levels = (_rounded(op.function, real, y.step) + y.zero for real in reals)
-    return np.array([min(max(level, low), high) for level in levels], np.int64)
+    raws = np.arange(x.dtype.low, x.dtype.high + 1)
+    levels, doubtful = _estimated(op.function, (raws - x.zero) * x.scale, y)
+    if x.dtype.bits <= _EXACT_BITS:
+        doubtful[:] = True
+    for place in np.flatnonzero(doubtful):
+        real = (int(raws[place]) - x.zero) * x.step
+        levels[place] = min(max(_rounded(op.function, real, y.step) + y.zero, low), high)
+    return np.clip(levels, low, high)
+
+
+def _estimated(
+    function: ir.Function, reals: NDArray[np.float64], y: ir.Quant
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Results rounded from float64, saturated; and which are so near to a tie that they may be
+    wrong.
+    """
+    with np.errstate(over="ignore"):
+        steps = function(reals) / y.scale
+    far = 4.0 * (1 << y.dtype.bits)  # beyond the type, whatever the zero point
+    steps = np.clip(steps, -far, far)
+    rounded = np.rint(steps)
+    return rounded.astype(np.int64) + y.zero, np.abs(np.abs(steps - rounded) - 0.5) < _DOUBT
 
 
 @singledispatch

@@ -1,0 +1,189 @@
+"""A function of one wide integer, by straight pieces."""
+
+from dataclasses import dataclass
+
+from amaranth import Array, C, Cat, Module, Shape, Signal, signed, unsigned
+from amaranth.lib.wiring import In, Out
+
+from ..control.delay import delay
+from ..memory.rom import Rom
+from ..memory.tiles import estimate
+from ..stream.fifo import Queue
+from ..stream.signature import beats
+from ..target.dsp import MultiplierConfig
+from ..target.resources import Resources
+from .pipeline import Pipeline
+from .soft_multiplier import SoftMultiplier
+
+__all__ = ["PiecewiseConfig", "Piecewise"]
+
+
+@dataclass(frozen=True)
+class PiecewiseConfig:
+    """``(slope[s] * place + offset[s]) >> shift`` for each of ``lanes`` channels.
+
+    The least input is position 0. The upper bits of a position choose one of the ``blocks``, each
+    ``(first segment, log2 of a segment's positions)``. The bits below choose one of the block's
+    segments, each ``(slope, offset)`` of ``segments``, and the place in it. Every result must lie
+    in ``out``.
+    """
+
+    lanes: int
+    element: Shape
+    out: Shape
+    blocks: tuple[tuple[int, int], ...]
+    segments: tuple[tuple[int, int], ...]
+    shift: int
+    beats: int
+    family: str = "generic"
+
+    def __post_init__(self):
+        if len(self.blocks) & (len(self.blocks) - 1):
+            raise ValueError(f"{len(self.blocks)} blocks: their number must be a power of two")
+        if len(self.blocks) > 1 << self.element.width:
+            raise ValueError(f"{len(self.blocks)} blocks for inputs of {self.element.width} bits")
+
+    def cycles(self) -> int:
+        """Cycles a frame: one a beat."""
+        return self.beats
+
+    @property
+    def rest_bits(self) -> int:
+        """Bits of a position below those that choose a block."""
+        return self.element.width - (len(self.blocks) - 1).bit_length()
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The different lengths of segments, as log2."""
+        return tuple(sorted({length for _, length in self.blocks}))
+
+    @property
+    def block_word(self) -> tuple[int, int]:
+        """Bits of a block's first segment, and of its place among :attr:`lengths`."""
+        return _bits(len(self.segments)), _bits(len(self.lengths))
+
+    @property
+    def multiplier(self) -> MultiplierConfig:
+        slope = signed(1 + max(max(s, -s - 1).bit_length() for s, _ in self.segments))
+        return MultiplierConfig(slope, unsigned(max(1, max(self.lengths))))
+
+    @property
+    def addend(self) -> Shape:
+        return signed(1 + max(max(o, -o - 1).bit_length() for _, o in self.segments))
+
+    @property
+    def pipeline(self) -> int:
+        """Cycles of the arithmetic: position, block, segment, memory and product."""
+        return 2 * Rom.latency + 2 + self.multiplier.soft_latency(addend=True)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a beat in to the beat out."""
+        return self.pipeline + Queue.latency
+
+    @property
+    def memory_bits(self) -> int:
+        """Bits of both memories of a lane."""
+        segment = self.multiplier.x.width + self.addend.width
+        return len(self.blocks) * sum(self.block_word) + len(self.segments) * segment
+
+    def resources(self) -> Resources:
+        """An estimate: two memories, a shift, a product for each lane, and a queue."""
+        segment = self.multiplier.x.width + self.addend.width
+        memories = estimate(
+            len(self.blocks), sum(self.block_word), self.family, Rom.latency, logic=True
+        ) + estimate(len(self.segments), segment, self.family, Rom.latency, logic=True)
+        choose = Resources(self.rest_bits * 2 * len(self.lengths), 3 * self.rest_bits)
+        product = Resources(
+            self.multiplier.soft_lut + self.addend.width,
+            self.multiplier.soft_ff() + 2 * self.addend.width,
+        )
+        return (
+            Resources(60, 40)
+            + (memories + choose + product) * self.lanes
+            + Queue.estimate(self.out.width * self.lanes, self.family)
+        )
+
+
+def _bits(count: int) -> int:
+    """Bits of a number below ``count``, at least one."""
+    return max(1, (count - 1).bit_length())
+
+
+class Piecewise(Pipeline):
+    """``o = (slope[s] * place + offset[s]) >> shift``, lane by lane, ``s`` the input's segment.
+
+    Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``. ::
+
+        i ─▶ position ┬ upper bits ─▶ blocks ─▶ first, length ┬─▶ segments ─▶ slope, offset ─▶ o
+                      └ rest ───────────────────▶ >> length ──┘└─▶ place ────────▶
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, out))
+    """
+
+    def __init__(self, config: PiecewiseConfig):
+        self.config = config
+        super().__init__(
+            {
+                "i": In(beats(config.lanes, config.element)),
+                "o": Out(beats(config.lanes, config.out)),
+            }
+        )
+
+    def join(self, m: Module):
+        return self.i.valid, [self.i.ready], self.i.payload
+
+    def arithmetic(self, m: Module, words) -> tuple:
+        c = self.config
+        results = [self._lane(m, lane, words[lane]) for lane in range(c.lanes)]
+        return Cat(results), c.pipeline
+
+    def _lane(self, m, lane, word):
+        c = self.config
+        position = Signal(c.element.width, name=f"position_{lane}", reset_less=True)
+        # signed numbers in order: the sign bit is flipped
+        flip = 1 << (c.element.width - 1) if c.element.signed else 0
+        m.d.sync += position.eq(word.as_unsigned() ^ flip)
+        segment, place = self._segment(m, lane, position)
+        slope_bits = c.multiplier.x.width
+        width = slope_bits + c.addend.width
+        stored = [
+            (slope % (1 << slope_bits)) | (offset % (1 << c.addend.width)) << slope_bits
+            for slope, offset in c.segments
+        ]
+        m.submodules[f"segments_{lane}"] = segments = Rom(stored, width, c.family)
+        m.submodules[f"multiply_{lane}"] = multiply = SoftMultiplier(c.multiplier, c.addend)
+        m.d.comb += [
+            segments.address.eq(segment),
+            multiply.x.eq(segments.data[:slope_bits]),
+            multiply.w.eq(delay(m, place, Rom.latency)),
+            multiply.addend.eq(segments.data[slope_bits:]),
+        ]
+        result = Signal(c.out.width, name=f"result_{lane}")
+        m.d.comb += result.eq(multiply.p >> c.shift)
+        return result
+
+    def _segment(self, m, lane, position):
+        """The segment of a position and the place in it, registered."""
+        c = self.config
+        first_bits, length_bits = c.block_word
+        stored = [first | c.lengths.index(length) << first_bits for first, length in c.blocks]
+        m.submodules[f"blocks_{lane}"] = blocks = Rom(stored, first_bits + length_bits, c.family)
+        rest = Signal(c.rest_bits, name=f"rest_{lane}")
+        m.d.comb += [
+            blocks.address.eq(position[c.rest_bits :]),
+            rest.eq(delay(m, position[: c.rest_bits], Rom.latency)),
+        ]
+        which = blocks.data[first_bits:]
+        segment = Signal(first_bits, name=f"segment_{lane}", reset_less=True)
+        place = Signal(c.multiplier.w, name=f"place_{lane}", reset_less=True)
+        uppers = Array(rest[length:] if length < c.rest_bits else C(0, 1) for length in c.lengths)
+        places = Array(rest[:length] if length else C(0, 1) for length in c.lengths)
+        m.d.sync += [
+            segment.eq(blocks.data[:first_bits] + uppers[which]),
+            place.eq(places[which]),
+        ]
+        return segment, place

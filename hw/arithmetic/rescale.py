@@ -1,0 +1,104 @@
+"""A change of quantization, element by element: one multiplication by a constant and a rounding."""
+
+from dataclasses import dataclass
+
+from amaranth import C, Cat, Module, Shape, signed, unsigned
+from amaranth.lib.wiring import In, Out
+
+from ..stream.fifo import Queue
+from ..stream.signature import beats
+from ..target.dsp import MultiplierConfig
+from ..target.resources import Resources
+from .pipeline import Pipeline
+from .requantize import Narrower, Rounding
+from .soft_multiplier import SoftMultiplier
+
+__all__ = ["RescaleConfig", "Rescale"]
+
+
+@dataclass(frozen=True)
+class RescaleConfig:
+    """``clip((x * mult + offset) >> shift)``, ``lanes`` channels a beat."""
+
+    lanes: int
+    element: Shape
+    out: Shape
+    mult: int
+    offset: int
+    rounding: Rounding
+    beats: int
+
+    def cycles(self) -> int:
+        """Cycles a frame: one a beat."""
+        return self.beats
+
+    @property
+    def multiplier(self) -> MultiplierConfig:
+        return MultiplierConfig(self.element, unsigned(max(1, self.mult.bit_length())))
+
+    @property
+    def addend(self) -> Shape:
+        return signed(1 + max(self.offset, -self.offset - 1).bit_length())
+
+    @property
+    def pipeline(self) -> int:
+        """Cycles of the arithmetic."""
+        return self.multiplier.soft_latency(addend=True) + Narrower.latency
+
+    @property
+    def latency(self) -> int:
+        """Cycles from a beat in to the beat out."""
+        return self.pipeline + Queue.latency
+
+    def resources(self, family: str) -> Resources:
+        """An estimate: a constant multiplication and a rounding for each lane, and a queue."""
+        product = self.element.width + self.multiplier.w.width
+        # a constant's zero bits take no adder: half of the rows are left
+        multiply = self.multiplier.soft_lut // 2
+        lane = Resources(multiply + product + 25, multiply + product + 32)
+        return (
+            Resources(60, 40)
+            + lane * self.lanes
+            + Queue.estimate(self.out.width * self.lanes, family)
+        )
+
+
+class Rescale(Pipeline):
+    """``o = clip((i * mult + offset) >> shift)``, lane by lane.
+
+    Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, out))
+    """
+
+    def __init__(self, config: RescaleConfig):
+        self.config = config
+        super().__init__(
+            {
+                "i": In(beats(config.lanes, config.element)),
+                "o": Out(beats(config.lanes, config.out)),
+            }
+        )
+
+    def join(self, m: Module):
+        return self.i.valid, [self.i.ready], self.i.payload
+
+    def arithmetic(self, m: Module, words) -> tuple:
+        c = self.config
+        results = []
+        for lane in range(c.lanes):
+            multiply = SoftMultiplier(c.multiplier, c.addend)
+            narrow = Narrower(multiply.result, c.out, c.rounding)
+            m.submodules[f"multiply_{lane}"] = multiply
+            m.submodules[f"narrow_{lane}"] = narrow
+            m.d.comb += [
+                multiply.x.eq(words[lane]),
+                multiply.w.eq(c.mult),
+                multiply.addend.eq(C(c.offset, c.addend)),
+                narrow.i.eq(multiply.p),
+            ]
+            results.append(narrow.o)
+        return Cat(results), c.pipeline
