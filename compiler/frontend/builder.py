@@ -48,15 +48,31 @@ class Builder:
         """Labels of one frame of ``tensor``."""
         return frame(tensor.order, self.batch)
 
-    def quant(self, handle: str) -> ir.Quant | None:
-        """Quantization of a stream; moving operators pass on what all their inputs have."""
-        stream = self.streams[handle]
-        op = self.ops.get(handle)
-        if stream.quant is None and isinstance(op, Moving):
-            quants = {self.quant(name) for name in op.inputs}
-            if len(quants) == 1:
-                self.streams[handle] = stream = replace(stream, quant=quants.pop())
-        return stream.quant
+    def quant(self, handle: str, visited: set[str] | None = None) -> ir.Quant | None:
+        """Quantization of a stream; moving operators pass on what all their inputs have.
+
+        ``visited``: streams whose quantization is settled, to which this call adds.
+        """
+        visited = set() if visited is None else visited
+        pending = [handle]
+        while pending:
+            name = pending[-1]
+            stream, op = self.streams[name], self.ops.get(name)
+            open_inputs = [
+                source
+                for source in (op.inputs if isinstance(op, Moving) else ())
+                if self.streams[source].quant is None and source not in visited
+            ]
+            if stream.quant is None and name not in visited and open_inputs:
+                pending += open_inputs
+                continue
+            pending.pop()
+            visited.add(name)
+            if stream.quant is None and isinstance(op, Moving):
+                quants = {self.streams[source].quant for source in op.inputs}
+                if len(quants) == 1:
+                    self.streams[name] = replace(stream, quant=quants.pop())
+        return self.streams[handle].quant
 
     def input(
         self, name: str, shape: ir.Shape, order: NDArray[np.int64], model_shape: tuple[int, ...]
@@ -173,10 +189,16 @@ class Builder:
 
     def _rounded_before(self, handle: str) -> bool:
         """Whether the stream is a moving operator's, over inputs that were rounded before it."""
-        op = self.ops.get(handle)
-        return isinstance(op, Moving) and all(
-            (handle, name) not in self._raw or self._rounded_before(name) for name in op.inputs
-        )
+        pending, seen = [handle], {handle}
+        while pending:
+            reader = pending.pop()
+            op = self.ops.get(reader)
+            if not isinstance(op, Moving):
+                return False
+            raw = {name for name in op.inputs if (reader, name) in self._raw} - seen
+            pending += raw
+            seen |= raw
+        return True
 
     def _quantize_input(self, reader: str, handle: str, quant: ir.Quant, node: Node) -> str:
         raw = (reader, handle) in self._raw
@@ -200,8 +222,9 @@ class Builder:
     def finish(self, last: str) -> tuple[tuple[ir.Op, ...], dict[str, ir.Value], dict[str, str]]:
         """The operators that ``last`` needs, values, and the final name of every handle."""
         self._prune(last)
+        visited: set[str] = set()
         for handle in self.streams:
-            self.quant(handle)
+            self.quant(handle, visited)
         for reader, handle in sorted(self._raw):
             if self.streams[handle].quant is not None and not self._rounded_before(handle):
                 raise ModelError(

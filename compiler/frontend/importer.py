@@ -1,11 +1,13 @@
 """Walk the nodes of an ONNX model and build the graph; then the rewrites that fuse it."""
 
+from collections import Counter
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
 
-from .. import ir
+from .. import ir, limits
 from ..errors import ModelError
 from ..passes import FUSE
 from . import elementwise, io_layout, linear, pooling, qdq, shapes
@@ -25,6 +27,8 @@ HANDLERS: dict[str, Handler] = {
     **io_layout.HANDLERS,
 }
 SHAPES = ("Shape", "Size")
+# What NumPy raises for operands and attributes that contradict each other.
+ERRORS = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 
 
 def load(path: str | Path) -> ir.Graph:
@@ -38,6 +42,7 @@ def load(path: str | Path) -> ir.Graph:
     for rewrite in FUSE:
         graph = _verified(rewrite(graph), rewrite.__name__)
     _check_quantized(graph)
+    _check_pads(graph)
     return graph
 
 
@@ -68,7 +73,7 @@ def _check_supported(source: Source, path: str | Path) -> None:
     """Raises ModelError with all unsupported operators at once."""
     dependent, wrong = {source.input.name}, []
     for node in source.nodes:
-        if node.op in SHAPES or dependent.isdisjoint(node.inputs):
+        if node.op in SHAPES or dependent.isdisjoint(node.inputs) and not node.has_subgraph:
             continue
         dependent.update(node.outputs)
         if node.op not in HANDLERS:
@@ -88,16 +93,21 @@ def _check_supported(source: Source, path: str | Path) -> None:
 
 def _walk(source: Source) -> ir.Graph:
     """The unfused graph: one operator a computing node."""
-    order, shape = io_layout.input_layout(source, _fold)
+    fold = Folding()
+    order, shape = io_layout.input_layout(source, fold)
     build = Builder(source.batch)
     start = build.input(source.input.name, shape, order, source.input.shape or ())
     if source.input.dtype != "float32":
         start = Tensor(start.handle, start.order, start.label, real=False)
     known: dict[str, Operand] = {name: Constant(name, a) for name, a in source.constants.items()}
     known |= {source.input.name: start, "": None}
+    labels = Labels(source)
+    labels.hold(start)
     for node in source.nodes:
-        known.update(zip(node.outputs, _results(build, node, _operands(node, known)), strict=False))
-    last = known[source.output.name]
+        results = _results(build, node, _operands(node, known), fold)
+        known.update(zip(node.outputs, results, strict=False))
+        labels.free(known, node)
+    last = known.get(source.output.name)
     if not isinstance(last, Tensor) or not build.ops:
         raise ModelError(
             f"{source.output.name}: the network computes nothing; accepted: at least one operator "
@@ -126,10 +136,10 @@ def _operands(node: Node, known: dict[str, Operand]) -> list[Operand]:
     return [known[name] for name in node.inputs]
 
 
-def _results(build: Builder, node: Node, operands: list[Operand]) -> list[Operand]:
+def _results(build: Builder, node: Node, operands: list[Operand], fold: "Folding") -> list[Operand]:
     """What a node's outputs are: constants where it can be computed now."""
     if node.op in SHAPES or not any(isinstance(operand, Tensor) for operand in operands):
-        return [*_fold(node, operands)]
+        return [*fold(node, operands)]
     tail = [x for x in operands if isinstance(x, Tensor) and x.tail]
     if tail and node.op not in io_layout.TAIL:
         raise ModelError(
@@ -138,13 +148,89 @@ def _results(build: Builder, node: Node, operands: list[Operand]) -> list[Operan
         )
     try:
         return [HANDLERS[node.op](build, node, *operands)]
-    except TypeError as error:
-        if "positional argument" not in str(error):
-            raise
-        raise ModelError(
+    except ERRORS as error:
+        raise _misfit(node, operands, error) from error
+
+
+def _misfit(node: Node, operands: list[Operand], error: Exception) -> ModelError:
+    """The error for operands and attributes that contradict each other in some other way."""
+    if "positional argument" in str(error):
+        return ModelError(
             f"{node}: has {len(operands)} inputs, which the operator does not allow; check the "
             "model with onnx.checker"
-        ) from None
+        )
+    arrays = [o.order if isinstance(o, Tensor) else o.array for o in operands if o is not None]
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"{node}: does not fit its operands of shape "
+        f"{', '.join(str(list(array.shape)) for array in arrays)} ({reason}); accepted: operands "
+        "and attributes that the operator allows; check the model with onnx.checker"
+    )
+
+
+class Labels:
+    """Frees the label arrays that no later node reads, and bounds those that remain.
+
+    Raises ModelError when more than ``limits.LABELS`` labels are held at a time, or more than
+    ``limits.WORK`` are computed over the whole model.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.last = {name: node for node in source.nodes for name in node.inputs}
+        self.kept = {source.output.name, ""}
+        self.readers: Counter[int] = Counter()  # names that hold each array, by its identity
+        self.work = self.held = 0
+
+    def free(self, known: dict[str, Operand], node: Node) -> None:
+        """Count what ``node`` computed, and drop what was read for the last time."""
+        for name in node.outputs:
+            self.hold(known.get(name))
+        if self.held > limits.LABELS or self.work > limits.WORK:
+            raise ModelError(
+                f"{node}: the feature maps up to this node have {self.work} elements, of which "
+                f"{self.held} are held at a time; accepted: at most {limits.WORK} and "
+                f"{limits.LABELS}; use a smaller input"
+            )
+        for name in {*node.inputs, *node.outputs} - self.kept:
+            if self.last.get(name, node) is node and isinstance(known.get(name), Tensor):
+                self._drop(known.pop(name))
+
+    def hold(self, x: Operand) -> None:
+        """Count a tensor; several may share one array of labels."""
+        if isinstance(x, Tensor):
+            self.work += x.order.size
+            self.held += 0 if self.readers[id(x.order)] else x.order.size
+            self.readers[id(x.order)] += 1
+
+    def _drop(self, x: Operand) -> None:
+        if isinstance(x, Tensor):
+            self.readers[id(x.order)] -= 1
+            self.held -= 0 if self.readers[id(x.order)] else x.order.size
+
+
+class Folding:
+    """Computes nodes of constants, each once, and bounds the elements that this takes in all."""
+
+    def __init__(self) -> None:
+        self.done: dict[tuple[str, ...], list[Constant]] = {}
+        self.elements = 0
+
+    def __call__(self, node: Node, operands: list[Operand]) -> list[Constant]:
+        """The outputs of a node of constants, or the shape of an activation."""
+        if node.outputs not in self.done:
+            try:
+                results = self.done[node.outputs] = _fold(node, operands)
+            except ERRORS as error:
+                raise _misfit(node, operands, error) from error
+            read = [operand for operand in operands if isinstance(operand, Constant)]
+            self.elements += sum(constant.array.size for constant in (*read, *results))
+            if self.elements > limits.FOLDED_ELEMENTS:
+                raise ModelError(
+                    f"{node}: computes constants from more than {limits.FOLDED_ELEMENTS} elements, "
+                    "with the nodes before it; accepted: fewer; run onnxsim, which stores the "
+                    "results instead"
+                )
+        return self.done[node.outputs]
 
 
 def _fold(node: Node, operands: list[Operand]) -> list[Constant]:
@@ -157,6 +243,16 @@ def _fold(node: Node, operands: list[Operand]) -> list[Constant]:
     if node.op == "QuantizeLinear" and isinstance(first, Constant):
         return [qdq.fold_quantize(node, first, *operands[1:])]
     return shapes.fold(node, operands)
+
+
+def _check_pads(graph: ir.Graph) -> None:
+    """Raises ModelError for a pad value that no number stands for."""
+    for op in graph.ops:
+        if isinstance(op, ir.Pad) and not isfinite(op.fill):
+            raise ModelError(
+                f"{op.name}: pads with {op.fill}; accepted: a finite number; pad in the MaxPool or "
+                "Conv after it instead"
+            )
 
 
 def _check_quantized(graph: ir.Graph) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .operands import Handler, Operand
+from .operands import Handler, Operand, axis_of
 from .shapes import MOVING, SAME, moved
 from .source import Node, Source
 from .tensors import Constant, Tensor, frame, raster
@@ -106,7 +106,7 @@ def softmax(build: Builder, node: Node, x: Operand) -> Tensor:
     """Softmax as the host's step; before opset 13 over all axes from ``axis`` on."""
     x = _leaving(build, node, x)
     rank = x.order.ndim
-    axis = int(node.get("axis", -1 if node.opset >= 13 else 1)) % rank
+    axis = axis_of(node, int(node.get("axis", -1 if node.opset >= 13 else 1)), rank)
     axes = (axis,) if node.opset >= 13 else tuple(range(axis, rank))
     if x.source is not None or x.groups is not None or 0 in axes:
         raise ModelError(
@@ -123,7 +123,7 @@ def softmax(build: Builder, node: Node, x: Operand) -> Tensor:
 def argmax(build: Builder, node: Node, x: Operand) -> Tensor:
     """ArgMax as the host's step."""
     x = _leaving(build, node, x)
-    axis = int(node.get("axis", 0)) % x.order.ndim
+    axis = axis_of(node, int(node.get("axis", 0)), x.order.ndim)
     if axis == 0 or x.source is not None or node.get("select_last_index", 0):
         raise ModelError(
             f"{node}: is over the batch, the second one, or takes the last of equals; accepted: "

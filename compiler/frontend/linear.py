@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .operands import Handler, Operand, activation, constant, finite, slid, windowed
+from .operands import Handler, Operand, activation, bounded, constant, finite, slid, windowed
 from .source import Node
 from .tensors import Constant, Tensor, channelwise
 
@@ -21,24 +21,41 @@ def conv(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) 
     """ONNX Conv, of one or two dimensions, any group."""
     x, kernel = activation(x, node), constant(w, node, "weight")
     source = build.as_map(x, node)
-    if kernel.array.ndim == 3:
+    rank = x.order.ndim - 2
+    if kernel.array.ndim != rank + 2 or not kernel.array.size:
+        raise ModelError(
+            f"{node}: its weight has shape {list(kernel.array.shape)}, but the input has "
+            f"{rank + 2} axes; accepted: [outputs, inputs / group, *kernel] for the input's axes"
+        )
+    if tuple(node.get("kernel_shape", kernel.array.shape[2:])) != kernel.array.shape[2:]:
+        raise ModelError(
+            f"{node}: kernel_shape is {node.get('kernel_shape', [])}, but its weight has shape "
+            f"{list(kernel.array.shape)}; accepted: the weight's, or none; check the model with "
+            "onnx.checker"
+        )
+    if rank == 1:
         kernel = replace(
             kernel,
             array=kernel.array[..., None],
             scale=None if kernel.scale is None else kernel.scale[..., None],
         )
-    rank = x.order.ndim - 2
-    window = windowed(node, build.streams[source].shape, kernel.array.shape[2 : 2 + rank])
+    found = build.streams[source].shape
+    window = windowed(node, found, kernel.array.shape[2 : 2 + rank], rank)
     weight, weight_scale = _weight(kernel, node)
     weight, groups = weight.transpose(0, 2, 3, 1), int(node.get("group", 1))
-    channels = build.streams[source].shape.channels
+    channels = found.channels
     if weight.shape[3] * groups != channels:
         raise ModelError(
             f"{node}: its weight has {weight.shape[3]} input channels in {groups} groups, but "
             f"the input has {channels}; accepted: channels = group * weight channels"
         )
+    if weight.shape[0] % groups:
+        raise ModelError(
+            f"{node}: has {weight.shape[0]} output channels in {groups} groups; accepted: groups "
+            "that divide them"
+        )
     bias, bias_scale = _bias(b, weight.shape[0], node)
-    shape = slid(node, window, build.streams[source].shape, weight.shape[0])
+    shape = slid(node, window, found, weight.shape[0], build.batch)
     op = ir.Conv(
         node.name,
         (source,),
@@ -85,7 +102,7 @@ def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant 
     """``x @ kernel.T + b`` over the last axis of ``x``, whatever the order of its channels."""
     labels = build.frame(x)
     features = labels.shape[-1] if labels.ndim else 0
-    if kernel.array.ndim != 2 or kernel.array.shape[1] != features:
+    if kernel.array.ndim != 2 or kernel.array.shape[1] != features or not kernel.array.size:
         raise ModelError(
             f"{node}: its weight has shape {list(kernel.array.shape)} (outputs, inputs), but "
             f"the input has {features} features; accepted: as many inputs as features"
@@ -105,7 +122,7 @@ def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant 
         bias,
         bias_scale,
     )
-    out = ir.Shape(shape.height, shape.width, weight.shape[0])
+    out = bounded(node, ir.Shape(shape.height, shape.width, weight.shape[0]), build.batch)
     arrangement = np.arange(out.size).reshape(*labels.shape[:-1], weight.shape[0])
     result = build.computed(op, out, [x], arrangement)
     merged = x.order.ndim == labels.ndim

@@ -6,27 +6,85 @@ from typing import Any, Concatenate
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import ir
+from .. import ir, limits
 from ..errors import ModelError
 from .builder import Builder
 from .source import Node
 from .tensors import Constant, Tensor
 
-__all__ = ["Handler", "Operand", "activation", "constant", "finite", "optional", "slid", "windowed"]
+__all__ = [
+    "Handler",
+    "Operand",
+    "activation",
+    "axis_of",
+    "bounded",
+    "constant",
+    "finite",
+    "integers",
+    "optional",
+    "slid",
+    "windowed",
+]
+
+AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 Operand = Tensor | Constant | None
 Handler = Callable[Concatenate[Builder, Node, ...], Tensor]
 
 
 def constant(operand: Operand, node: Node, what: str) -> Constant:
-    """``operand`` as a constant, or a ModelError that says which one must be."""
+    """``operand`` as a constant of numbers, or a ModelError that says which one must be."""
     if not isinstance(operand, Constant):
         found = "is missing" if operand is None else "is computed at run time"
         raise ModelError(
             f"{node}: its {what} {found}; accepted: a constant {what}; run onnxsim, or export "
             "the network in evaluation mode"
         )
+    if operand.array.dtype == np.float16:
+        raise ModelError(
+            f"{node}: its {what} is float16; accepted: float32 and integers; convert the model to "
+            "float32"
+        )
     return operand
+
+
+def integers(operand: Operand, node: Node, what: str) -> list[int]:
+    """The elements of a constant list of integers: axes, pads and the like."""
+    found = constant(operand, node, what)
+    if found.scale is not None or found.array.dtype.kind not in "iu" or found.array.ndim > 1:
+        raise ModelError(
+            f"{node}: its {what} is of type {found.array.dtype} and shape "
+            f"{list(found.array.shape)}; accepted: a list of integers"
+        )
+    return [int(n) for n in found.array.reshape(-1)]
+
+
+def scalar(operand: Operand, node: Node, what: str) -> float:
+    """The only element of a constant, as a real number."""
+    found = constant(operand, node, what).real()
+    if found.size != 1:
+        raise ModelError(f"{node}: its {what} has {found.size} elements; accepted: one number")
+    return float(found.reshape(-1)[0])
+
+
+def axis_of(node: Node, axis: int, rank: int) -> int:
+    """``axis`` of a tensor of ``rank`` axes, counted from the first one."""
+    if not -rank <= axis < rank:
+        raise ModelError(
+            f"{node}: axis {axis} of a tensor of {rank} axes; accepted: an axis that it has; "
+            "check the model with onnx.checker"
+        )
+    return axis % rank
+
+
+def bounded(node: Node, shape: ir.Shape, batch: int, what: str = "output") -> ir.Shape:
+    """``shape``, or a ModelError when ``batch`` maps of it have too many elements."""
+    if shape.size * batch > limits.MAP_ELEMENTS:
+        raise ModelError(
+            f"{node}: its {what} has {batch} x {shape} = {batch * shape.size} elements; accepted: "
+            f"at most {limits.MAP_ELEMENTS}, over all frames of the batch; use a smaller input"
+        )
+    return shape
 
 
 def activation(operand: Operand, node: Node) -> Tensor:
@@ -46,7 +104,7 @@ def activation(operand: Operand, node: Node) -> Tensor:
 
 def optional(operand: Operand, default: float, node: Node, what: str) -> float:
     """A scalar operand that may be absent."""
-    return default if operand is None else constant(operand, node, what).scalar()
+    return default if operand is None else scalar(operand, node, what)
 
 
 def finite(value: NDArray[Any], name: str, node: Node) -> NDArray[Any]:
@@ -60,28 +118,46 @@ def finite(value: NDArray[Any], name: str, node: Node) -> NDArray[Any]:
     return value
 
 
-def windowed(node: Node, shape: ir.Shape, kernel: tuple[int, ...]) -> ir.Window:
-    """The window of a Conv or pool node over ``shape``; in one dimension it slides over rows."""
-    rank = len(kernel)
-    if rank not in (1, 2):
+def windowed(node: Node, shape: ir.Shape, kernel: tuple[int, ...], rank: int) -> ir.Window:
+    """The window of a Conv or pool node over ``shape``, the map of ``rank`` axes; in one
+    dimension it slides over rows.
+    """
+    if len(kernel) != rank:
         raise ModelError(
-            f"{node}: has a {rank}-dimensional kernel; accepted: one or two dimensions"
+            f"{node}: has a {len(kernel)}-dimensional kernel over a map of {rank} dimensions; "
+            "accepted: as many dimensions as the map"
         )
-    stride = tuple(node.get("strides", [1] * rank))
-    dilation = tuple(node.get("dilations", [1] * rank))
-    pads = tuple(node.get("pads", [0] * 2 * rank))
+    mode = node.get("auto_pad", "NOTSET")
+    if mode not in AUTO_PADS:
+        raise ModelError(f"{node}: auto_pad is {mode!r}; accepted: {', '.join(AUTO_PADS)}")
+    kernel = _listed(node, "kernel_shape", kernel, rank, 1)
+    stride = _listed(node, "strides", (1,) * rank, rank, 1)
+    dilation = _listed(node, "dilations", (1,) * rank, rank, 1)
+    pads = _listed(node, "pads", (0,) * 2 * rank, 2 * rank, 0)
+    if mode != "NOTSET" and any(pads):
+        raise ModelError(
+            f"{node}: has pads {list(pads)} and auto_pad {mode}; accepted: one of them"
+        )
     if rank == 1:
         kernel, stride, dilation = (*kernel, 1), (*stride, 1), (*dilation, 1)
         pads = (pads[0], 0, pads[1], 0)
     window = ir.Window(_two(kernel), _two(stride), _two(dilation), _four(pads))
-    if min(pads) < 0:
-        raise ModelError(
-            f"{node}: has pads {list(pads)}; accepted: none below 0; crop with another stride"
-        )
-    mode = node.get("auto_pad", "NOTSET")
     if mode in ("SAME_UPPER", "SAME_LOWER"):
         return _same(window, shape, mode == "SAME_UPPER")
     return _ceiled(window, shape) if node.get("ceil_mode", 0) else window
+
+
+def _listed(
+    node: Node, name: str, default: tuple[int, ...], count: int, least: int
+) -> tuple[int, ...]:
+    """An attribute of ``count`` integers from ``least`` to ``limits.WINDOW``."""
+    values = tuple(node.get(name, default))
+    if len(values) != count or not all(least <= n <= limits.WINDOW for n in values):
+        raise ModelError(
+            f"{node}: has {name} {list(values)}; accepted: {count} integers from {least} to "
+            f"{limits.WINDOW}; export the network again"
+        )
+    return values
 
 
 def _two(values: tuple[int, ...]) -> tuple[int, int]:
@@ -94,7 +170,7 @@ def _four(values: tuple[int, ...]) -> tuple[int, int, int, int]:
     return top, left, bottom, right
 
 
-def slid(node: Node, window: ir.Window, shape: ir.Shape, channels: int) -> ir.Shape:
+def slid(node: Node, window: ir.Window, shape: ir.Shape, channels: int, batch: int) -> ir.Shape:
     """The output of ``window`` over ``shape``, or a ModelError when it does not fit."""
     out = window.output(shape, channels)
     if out.height < 1 or out.width < 1:
@@ -103,7 +179,10 @@ def slid(node: Node, window: ir.Window, shape: ir.Shape, channels: int) -> ir.Sh
             f"padded input of {shape.height}x{shape.width}; accepted: a window that fits; "
             "enlarge the input or the pads"
         )
-    return out
+    top, left, bottom, right = window.pads
+    padded = ir.Shape(shape.height + top + bottom, shape.width + left + right, shape.channels)
+    bounded(node, padded, batch, "padded input")
+    return bounded(node, out, batch)
 
 
 def _same(window: ir.Window, shape: ir.Shape, upper: bool) -> ir.Window:

@@ -5,10 +5,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import ir
+from .. import ir, limits
 from ..errors import ModelError
 from .builder import Builder
-from .operands import Handler, Operand, activation, constant, optional, slid, windowed
+from .operands import (
+    Handler,
+    Operand,
+    activation,
+    axis_of,
+    bounded,
+    integers,
+    optional,
+    slid,
+    windowed,
+)
 from .source import Node
 from .tensors import Tensor
 
@@ -20,15 +30,26 @@ def _tensor(operand: Operand, node: Node) -> Tensor:
     return operand if isinstance(operand, Tensor) else activation(operand, node)
 
 
+def _pooled(node: Node, shape: ir.Shape, rank: int) -> ir.Window:
+    """The window of a pool, which holds at least one element of the map wherever it stands."""
+    window = windowed(node, shape, tuple(node.get("kernel_shape", ())), rank)
+    if any(pad >= window.span[side % 2] for side, pad in enumerate(window.pads)):
+        raise ModelError(
+            f"{node}: has pads {list(window.pads)} for a window of "
+            f"{window.span[0]}x{window.span[1]}; accepted: pads below the window's extent"
+        )
+    return window
+
+
 def max_pool(build: Builder, node: Node, x: Operand) -> Tensor:
     """ONNX MaxPool."""
     x = _tensor(x, node)
     if len([name for name in node.outputs if name]) > 1:
         raise ModelError(f"{node}: gives indices too; accepted: values only")
     source = build.as_map(x, node)
-    window = windowed(node, build.streams[source].shape, tuple(node.get("kernel_shape", ())))
     found = build.streams[source].shape
-    shape = slid(node, window, found, found.channels)
+    window = _pooled(node, found, x.order.ndim - 2)
+    shape = slid(node, window, found, found.channels, build.batch)
     result = build.computed(
         ir.MaxPool(node.name, (source,), node.outputs[0], window),
         shape,
@@ -43,14 +64,14 @@ def average_pool(build: Builder, node: Node, x: Operand) -> Tensor:
     x = activation(x, node)
     source = build.as_map(x, node)
     found = build.streams[source].shape
-    window = windowed(node, found, tuple(node.get("kernel_shape", ())))
+    window = _pooled(node, found, x.order.ndim - 2)
     count = bool(node.get("count_include_pad", 0)) and any(window.pads)
     if count and node.get("ceil_mode", 0):
         raise ModelError(
             f"{node}: ceil_mode=1 with count_include_pad=1; accepted: one of them, as runtimes "
             "disagree on the count at the border; pad explicitly and set ceil_mode=0"
         )
-    shape = slid(node, window, found, found.channels)
+    shape = slid(node, window, found, found.channels, build.batch)
     op = ir.AveragePool(node.name, (source,), node.outputs[0], window, count)
     return build.computed(op, shape, [x], build.map_order(shape, x))
 
@@ -83,16 +104,24 @@ def global_max_pool(build: Builder, node: Node, x: Operand) -> Tensor:
 
 
 def _axes(node: Node, x: Tensor, axes: Operand) -> tuple[int, ...]:
-    listed = node.get("axes", None) if axes is None else constant(axes, node, "axes").integers()
+    listed = node.get("axes", None) if axes is None else integers(axes, node, "axes")
     if not listed:
         raise ModelError(f"{node}: reduces all axes; accepted: rows and columns; name the axes")
-    return tuple(sorted(axis % x.order.ndim for axis in listed))
+    found = tuple(sorted(axis_of(node, axis, x.order.ndim) for axis in listed))
+    if len(set(found)) != len(found):
+        raise ModelError(f"{node}: reduces the axes {list(found)}; accepted: each axis once")
+    return found
 
 
 def _reduce(
     build: Builder, node: Node, x: Tensor, axes: tuple[int, ...], keepdims: bool, mean: bool
 ) -> Tensor:
     """One value a channel (and a row, or a column), in any layout: found from the labels."""
+    if not axes:
+        raise ModelError(
+            f"{node}: pools a tensor of {x.order.ndim} axes; accepted: 3 or 4, [batch, channels, "
+            "rows, columns]"
+        )
     if 0 in axes or x.order.shape[0] != build.batch:
         raise ModelError(f"{node}: reduces over the batch; accepted: rows and columns")
     shape, labels = build.shape(x), x.order[0]
@@ -167,8 +196,19 @@ def pad(
 
 def _amounts(node: Node, x: Tensor, pads: Operand, axes: Operand) -> NDArray[np.int64]:
     """[begin and end, axis] of the pads, for all axes."""
-    listed = list(node.get("pads", ())) or constant(pads, node, "pads").integers()
-    which = list(range(x.order.ndim)) if axes is None else constant(axes, node, "axes").integers()
+    listed = list(node.get("pads", ())) or integers(pads, node, "pads")
+    which = list(range(x.order.ndim))
+    if axes is not None:
+        which = [axis_of(node, a, x.order.ndim) for a in integers(axes, node, "axes")]
+    if len(listed) != 2 * len(which) or len(set(which)) != len(which):
+        raise ModelError(
+            f"{node}: has {len(listed)} pads for the axes {which}; accepted: begin and end of each "
+            "axis, each axis once"
+        )
+    if not all(abs(n) <= limits.MAP_ELEMENTS for n in listed):
+        raise ModelError(
+            f"{node}: has pads {listed}; accepted: at most {limits.MAP_ELEMENTS}; use a smaller pad"
+        )
     amounts = np.zeros((2, x.order.ndim), np.int64)
     amounts[:, which] = np.reshape(listed, (2, -1))
     return amounts
@@ -189,7 +229,11 @@ def _padded(
     found = build.streams[source].shape
     top, bottom = (int(n) for n in swapped[:, 2])
     left, right = (int(n) for n in swapped[:, 3]) if x.order.ndim == 4 else (0, 0)
-    shape = ir.Shape(found.height + top + bottom, found.width + left + right, found.channels)
+    shape = bounded(
+        node,
+        ir.Shape(found.height + top + bottom, found.width + left + right, found.channels),
+        build.batch,
+    )
     op = ir.Pad(node.name, (source,), node.outputs[0], (top, left, bottom, right), fill)
     order = build.map_order(shape, x)
     result = build.computed(op, shape, [x], order if first else np.moveaxis(order, 0, -1))
@@ -203,6 +247,11 @@ def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
             f"{node}: concatenates a constant; accepted: tensors computed from the input"
         )
     tensors = [operand for operand in operands if isinstance(operand, Tensor)]
+    axis = axis_of(node, int(node.get("axis", 1)), tensors[0].order.ndim)
+    if axis == 0:
+        raise ModelError(
+            f"{node}: concatenates along the batch; accepted: any other axis; concatenate channels"
+        )
     if len(tensors) == 1:
         return tensors[0]
     quants = {build.quant(tensor.handle) for tensor in tensors if not tensor.real}
@@ -213,9 +262,10 @@ def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
     maps = [build.shape(tensor) for tensor in tensors]
     if len({(shape.height, shape.width) for shape in maps}) > 1:
         maps = [ir.Shape(1, 1, shape.size) for shape in maps]
+    bounded(node, ir.Shape(1, 1, sum(shape.size for shape in maps)), build.batch)
     sources = tuple(build.reshaped(t, s, node) for t, s in zip(tensors, maps, strict=True))
     out = ir.Shape(maps[0].height, maps[0].width, sum(shape.channels for shape in maps))
-    order = np.concatenate(_side_by_side(tensors, maps, out), axis=int(node.get("axis", 1)))
+    order = np.concatenate(_side_by_side(tensors, maps, out), axis=axis)
     handle = build.add(ir.Concat(node.name, sources, node.outputs[0]), out, tensors)
     return Tensor(handle, order, node.outputs[0], tensors[0].real)
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .operands import Handler, Operand, constant, finite
+from .operands import Handler, Operand, axis_of, constant, finite
 from .source import Node
 from .tensors import Constant, Tensor
 
@@ -22,7 +22,7 @@ def quantize_linear(
     build: Builder, node: Node, x: Operand, scale: Operand, zero: Operand = None
 ) -> Tensor:
     """The value is rounded here and takes the name of this node's output."""
-    assert isinstance(x, Tensor)
+    x = _quantized(x, node)
     quant = _quant(node, scale, zero)
     if not x.real:
         raise ModelError(
@@ -39,7 +39,7 @@ def dequantize_linear(
     build: Builder, node: Node, x: Operand, scale: Operand, zero: Operand = None
 ) -> Tensor:
     """Back to the real numbers the integers stand for, with the scale they were rounded to."""
-    assert isinstance(x, Tensor)
+    x = _quantized(x, node)
     quant = _quant(node, scale, zero)
     if x.tail:
         return replace(x, tail=(*x.tail, ir.Dequantize(quant)), real=True)
@@ -53,6 +53,16 @@ def dequantize_linear(
             "the same scale and zero point as the QuantizeLinear before it"
         )
     return replace(x, real=True, raw=False)
+
+
+def _quantized(x: Operand, node: Node) -> Tensor:
+    """The tensor to quantize, whose scale alone may be constant."""
+    if not isinstance(x, Tensor):
+        raise ModelError(
+            f"{node}: its first input is a constant, but its scale is computed at run time; "
+            "accepted: a constant scale"
+        )
+    return x
 
 
 def _quant(node: Node, scale: Operand, zero: Operand) -> ir.Quant:
@@ -70,6 +80,8 @@ def _quant(node: Node, scale: Operand, zero: Operand) -> ir.Quant:
             f"{node}: has the scale {value:g}; accepted: a finite number above 0; calibrate with "
             "data that reaches this tensor"
         )
+    if point.size != 1:
+        raise ModelError(f"{node}: has {point.size} zero points for an activation; accepted: one")
     if point.dtype.name not in TYPES:
         raise ModelError(
             f"{node}: quantizes an activation to {point.dtype.name}; accepted: int8, uint8"
@@ -81,12 +93,10 @@ def fold_dequantize(node: Node, x: Constant, scale: Operand, zero: Operand = Non
     """Integer weights and their scales, less the zero point (they may then need one bit more)."""
     if x.scale is not None or x.array.dtype.kind not in "iu":
         raise ModelError(f"{node}: dequantizes {x.array.dtype} constants; accepted: integers")
-    step = finite(constant(scale, node, "scale").real(), f"{x.name} (its scale)", node)
+    step = _steps(node, scale, x)
     point = np.zeros((), np.int64) if zero is None else constant(zero, node, "zero point").array
-    if not (step > 0).all():
-        raise ModelError(
-            f"{node}: {x.name} has a scale that is not above 0; accepted: positive scales"
-        )
+    if point.dtype.kind not in "iu":
+        raise ModelError(f"{node}: has a zero point of type {point.dtype}; accepted: integers")
     steps, points = (_along(node, part, x.array) for part in (step, point))
     return Constant(
         x.name, x.array.astype(np.int64) - points.astype(np.int64), steps.astype(np.float32)
@@ -95,13 +105,25 @@ def fold_dequantize(node: Node, x: Constant, scale: Operand, zero: Operand = Non
 
 def fold_quantize(node: Node, x: Constant, scale: Operand, zero: Operand = None) -> Constant:
     """Float constants rounded as QuantizeLinear does."""
-    step = _along(node, constant(scale, node, "scale").real(), x.array)
+    step = _along(node, _steps(node, scale, x), x.array)
     point = np.zeros((), np.uint8) if zero is None else constant(zero, node, "zero point").array
+    if point.dtype.kind not in "iu":
+        raise ModelError(f"{node}: quantizes to {point.dtype}; accepted: integers")
     limits = np.iinfo(point.dtype)
     values = np.rint(finite(x.real(), x.name, node).astype(np.float32) / step) + _along(
         node, point, x.array
     )
     return Constant(x.name, np.clip(values, limits.min, limits.max).astype(point.dtype))
+
+
+def _steps(node: Node, scale: Operand, x: Constant) -> NDArray[Any]:
+    """The scales of a constant: finite and above 0."""
+    step = finite(constant(scale, node, "scale").real(), f"{x.name} (its scale)", node)
+    if not (step > 0).all():
+        raise ModelError(
+            f"{node}: {x.name} has a scale that is not above 0; accepted: positive scales"
+        )
+    return step
 
 
 def _along(node: Node, part: NDArray[Any], array: NDArray[Any]) -> NDArray[Any]:
@@ -110,7 +132,7 @@ def _along(node: Node, part: NDArray[Any], array: NDArray[Any]) -> NDArray[Any]:
         raise ModelError(f"{node}: quantizes in blocks; accepted: per tensor or per channel")
     if part.size == 1:
         return np.broadcast_to(part.reshape(()), array.shape)
-    axis = int(node.get("axis", 1)) % max(array.ndim, 1)
+    axis = axis_of(node, int(node.get("axis", 1)), array.ndim)
     if part.ndim != 1 or part.size != array.shape[axis]:
         raise ModelError(
             f"{node}: has {part.size} scales or zero points along axis {axis} of a constant of "

@@ -1,16 +1,12 @@
-"""Nodes that only move elements, and nodes that can be computed now: both run in onnx.reference."""
-
-from typing import Any
+"""Nodes that only move elements, and nodes of constants: both run in onnx.reference."""
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
-from onnx import helper
-from onnx.reference import ReferenceEvaluator
 
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
+from .folding import evaluate
 from .operands import Handler, Operand, constant
 from .source import Node
 from .tensors import Constant, Tensor
@@ -33,36 +29,6 @@ MOVING = frozenset(
 SAME = frozenset({"Identity", "Dropout"})
 
 
-def evaluate(node: Node, arrays: list[NDArray[Any] | None]) -> list[NDArray[Any]]:
-    """The node's outputs by ONNX's own reference, so that every opset's rules hold."""
-    feeds = {
-        name: array for name, array in zip(node.inputs, arrays, strict=True) if array is not None
-    }
-    try:
-        return [np.asarray(value) for value in ReferenceEvaluator(_alone(node)).run(None, feeds)]
-    except Exception as error:
-        shapes = ", ".join(str(list(array.shape)) for array in feeds.values())
-        raise ModelError(
-            f"{node}: does not fit its operands of shape {shapes} "
-            f"({_first_line(error)}); accepted: operands the operator allows; check the "
-            "model with onnx.checker"
-        ) from None
-
-
-def _alone(node: Node) -> onnx.ModelProto:
-    """A model of one node, so that the rules of the file's opset hold."""
-    inputs, outputs = (
-        [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name]
-        for names in (node.inputs, node.outputs)
-    )
-    graph = helper.make_graph([node.proto], node.name, inputs, outputs)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
-
-
 def moved(node: Node, order: NDArray[np.int64], operands: list[Operand]) -> NDArray[np.int64]:
     """The labels after a node that only moves elements."""
     arrays = [
@@ -70,7 +36,9 @@ def moved(node: Node, order: NDArray[np.int64], operands: list[Operand]) -> NDAr
         for operand in operands
     ]
     result = evaluate(node, [order, *arrays])[0].astype(np.int64)
-    if result.size != order.size or np.unique(result).size != order.size:
+    seen = np.zeros(order.size, bool)
+    seen[result] = True
+    if result.size != order.size or not seen.all():
         raise ModelError(
             f"{node}: takes {result.size} of {order.size} elements; accepted: all of them, in "
             "any arrangement; slicing has no hardware"
@@ -101,6 +69,11 @@ def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
 def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
     """Identity and Dropout in inference."""
     assert isinstance(x, Tensor)
+    training = operands[1] if len(operands) > 1 else None
+    if training is not None and constant(training, node, "training mode").array.any():
+        raise ModelError(
+            f"{node}: is in training mode; accepted: inference; export with model.eval()"
+        )
     return x.moved(x.order, node.outputs[0])
 
 

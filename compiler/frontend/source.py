@@ -1,7 +1,10 @@
 """Read an ONNX file into a checked :class:`Source` of one input and one output."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from graphlib import CycleError, TopologicalSorter
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +12,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
+from onnx.external_data_helper import load_external_data_for_tensor
 
+from .. import limits
 from ..errors import ModelError
+from . import schema
 
-__all__ = ["Node", "Port", "Source", "read"]
+__all__ = ["NUMBERS", "Node", "Port", "Source", "array", "read"]
 
 OLDEST_OPSET = 7
 KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (list, tuple)}
@@ -23,6 +29,14 @@ DTYPES: dict[int, str] = {
     onnx.TensorProto.INT64: "int64",
     onnx.TensorProto.INT32: "int32",
 }
+# Types of stored numbers. Half precision is for constants that a Cast converts.
+NUMBERS = frozenset(
+    getattr(onnx.TensorProto, name)
+    for name in (
+        *("FLOAT", "DOUBLE", "FLOAT16", "BOOL"),
+        *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (2, 4, 8, 16, 32, 64)),
+    )
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +61,12 @@ class Node:
                 "check the model with onnx.checker"
             )
         return value
+
+    @property
+    def has_subgraph(self) -> bool:
+        """Whether it runs a graph of its own, as If, Loop and Scan do."""
+        kinds = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
+        return any(attribute.type in kinds for attribute in self.proto.attribute)
 
     def __str__(self) -> str:
         return f"{self.name} ({self.op})"
@@ -85,16 +105,19 @@ def read(path: str | Path) -> Source:
     model = _inline(_parse(path), path)
     opset = _opset(model, path)
     graph = model.graph
-    constants = {init.name: _array(init, path) for init in graph.initializer}
+    _check_names(graph, path)
     if graph.sparse_initializer:
         raise ModelError(f"{path}: sparse initializers are not supported; export dense weights")
-    inputs = [info for info in graph.input if info.name not in constants]
+    stored = {init.name for init in graph.initializer}
+    inputs = [info for info in graph.input if info.name not in stored]
+    nodes = _needed(graph, opset)
+    read_names = {name for node in nodes for name in node.inputs}
     return Source(
         graph.name or path.stem,
         _input(_only(inputs, "input", path), path),
         _output(_only(list(graph.output), "output", path)),
-        _needed(graph, opset),
-        constants,
+        nodes,
+        {i.name: array(i, str(path)) for i in graph.initializer if i.name in read_names},
         opset,
     )
 
@@ -104,6 +127,9 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise ModelError(f"{path}: is a folder; give the .onnx file inside it")
     if not path.exists():
         raise ModelError(f"{path}: no such file")
+    if not path.is_file():
+        raise ModelError(f"{path}: is not a regular file; give an .onnx file")
+    _check_size(path, path.stat().st_size)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -118,22 +144,67 @@ def _parse(path: Path) -> onnx.ModelProto:
         ) from None
     if not model.graph.node:
         raise ModelError(f"{path}: is not an ONNX model, or one without nodes ({len(data)} bytes)")
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelError(
-            f"{path}: its external weights can not be read ({error}); put them beside the "
-            "model, or save it as one file"
-        ) from None
+    _load_external(model, path)
     return model
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size > limits.MODEL_BYTES:
+        raise ModelError(
+            f"{path}: the model has {size} bytes with its weights; accepted: at most "
+            f"{limits.MODEL_BYTES}, which is more than any board holds; give a smaller network"
+        )
+
+
+def _load_external(model: onnx.ModelProto, path: Path) -> None:
+    """Read external weights into ``model``: as many bytes as each tensor's shape and type need."""
+    tensors = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
+    for tensor in tensors:
+        check_dims(tensor.dims, f"{path}: initializer {tensor.name}")
+    _check_size(path, sum(_stored_bytes(tensor) for tensor in tensors) + model.ByteSize())
+    for tensor in tensors:
+        kept = [entry for entry in tensor.external_data if entry.key != "length"]
+        del tensor.external_data[:]
+        tensor.external_data.extend(kept)
+        tensor.external_data.add(key="length", value=str(_stored_bytes(tensor)))
+        try:
+            load_external_data_for_tensor(tensor, str(path.parent))
+        # The C++ reader raises RuntimeError, and ValidationError, for paths that it refuses.
+        except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
+            raise ModelError(
+                f"{path}: its external weights can not be read ({error}); put them beside the "
+                "model, or save it as one file"
+            ) from None
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """The tensors that a graph stores, without those of subgraphs, which are refused."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+
+
+def _stored_bytes(tensor: onnx.TensorProto) -> int:
+    """Bytes of the raw data of ``tensor``; several 4-bit and 2-bit numbers share a byte."""
+    names = onnx.TensorProto.DataType
+    if tensor.data_type not in names.values():
+        return 0
+    name = names.Name(tensor.data_type)
+    bits = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}.get(name)
+    if bits is None:
+        bits = 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    return -(-prod(tensor.dims) * bits // 8)
 
 
 def _inline(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
     """Without model-local functions."""
     if not model.functions:
+        _check_nodes(len(model.graph.node), path)
         return model
     from onnx import inliner
 
+    _check_nodes(_inlined_nodes(model, path), path)
     try:
         return inliner.inline_local_functions(model)
     except Exception as error:
@@ -141,6 +212,63 @@ def _inline(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
             f"{path}: its local functions can not be inlined ({error}); export the network "
             "without them"
         ) from None
+
+
+def _check_nodes(count: int, path: Path) -> None:
+    if count > limits.NODES:
+        raise ModelError(
+            f"{path}: the model has {count} nodes; accepted: at most {limits.NODES}; simplify it "
+            "with onnxsim, or give a smaller network"
+        )
+
+
+def _inlined_nodes(model: onnx.ModelProto, path: Path) -> int:
+    """Nodes after inlining, counted without inlining: functions that call functions double."""
+    functions = {
+        (f.domain, f.name): [(node.domain, node.op_type) for node in f.node]
+        for f in model.functions
+    }
+    counts: dict[tuple[str, str], int] = {}
+    try:
+        for key in TopologicalSorter(functions).static_order():
+            counts[key] = sum(counts.get(call, 1) for call in functions.get(key, [key]))
+    except CycleError:
+        raise ModelError(
+            f"{path}: its local functions call each other in a circle; export the network "
+            "without them"
+        ) from None
+    return sum(counts.get((node.domain, node.op_type), 1) for node in model.graph.node)
+
+
+def _check_names(graph: onnx.GraphProto, path: Path) -> None:
+    """Refuse names that are no text, and tensors that are defined twice."""
+    for node in graph.node:
+        words = (*node.input, *node.output, node.name, node.op_type, node.domain)
+        if not all(isinstance(word, str) for word in words):
+            raise ModelError(
+                f"{path}: a name in a node {node.op_type!r} is no text, so the file is damaged; "
+                "export the network again"
+            )
+    stored = [init.name for init in graph.initializer]
+    ports = [info.name for info in (*graph.input, *graph.output)]
+    if not all(isinstance(name, str) for name in (*stored, *ports, graph.name)):
+        raise ModelError(
+            f"{path}: the name of the graph, an input, an output or an initializer is no text, so "
+            "the file is damaged; export the network again"
+        )
+    if "" in ports:
+        raise ModelError(
+            f"{path}: an input or an output of the model has no name; accepted: a name for each; "
+            "export the network again"
+        )
+    computed = [name for node in graph.node for name in node.output if name]
+    defined = Counter({*stored, *(info.name for info in graph.input)}) + Counter(computed)
+    defined += Counter(stored) - Counter(set(stored))
+    if twice := sorted(name for name, count in defined.items() if count > 1):
+        raise ModelError(
+            f"{path}: defines {', '.join(twice[:5])} more than once; accepted: one node, input or "
+            "initializer for each name; check the model with onnx.checker"
+        )
 
 
 def _opset(model: onnx.ModelProto, path: Path) -> int:
@@ -161,17 +289,42 @@ def _opset(model: onnx.ModelProto, path: Path) -> int:
     return opset
 
 
-def _array(init: onnx.TensorProto, path: Path) -> NDArray[Any]:
-    """The numbers of an initializer; 4-bit types in a byte each."""
-    try:
-        array = numpy_helper.to_array(init)
-    except Exception:
+def check_dims(dims: Iterable[int], what: str) -> None:
+    """Refuse a shape that is negative, of too many axes, or of more elements than a model holds."""
+    dims = tuple(dims)
+    if len(dims) > limits.RANK:
         raise ModelError(
-            f"{path}: initializer {init.name} is cut short or damaged; export the network again"
-        ) from None
-    if array.dtype.kind == "V" or array.dtype.name in ("int4", "uint4", "int2", "uint2"):
-        array = array.astype(np.uint8 if array.dtype.name.startswith("u") else np.int8)
-    return array
+            f"{what} has {len(dims)} axes; accepted: at most {limits.RANK}; export the network "
+            "again"
+        )
+    if min(dims, default=0) < 0 or prod(max(n, 1) for n in dims) > limits.MODEL_BYTES:
+        raise ModelError(
+            f"{what} has the shape {list(dims)}; accepted: at most {limits.MODEL_BYTES} elements, "
+            "no axis below 0; give a smaller network"
+        )
+
+
+def array(tensor: onnx.TensorProto, where: str) -> NDArray[Any]:
+    """The numbers of a stored tensor; 4-bit types in a byte each. ``where``: the file or node."""
+    what = f"{where}: initializer {tensor.name}"
+    check_dims(tensor.dims, what)
+    if tensor.data_type not in NUMBERS:
+        raise ModelError(
+            f"{what} is {_type_name(tensor.data_type)}; accepted: float32, int8, uint8 and other "
+            "integers; convert the model to float32"
+        )
+    try:
+        found = numpy_helper.to_array(tensor)
+    except Exception:
+        raise ModelError(f"{what} is cut short or damaged; export the network again") from None
+    if found.dtype.kind == "V" or found.dtype.name in ("int4", "uint4", "int2", "uint2"):
+        found = found.astype(np.uint8 if found.dtype.name.startswith("u") else np.int8)
+    return found
+
+
+def _type_name(number: int) -> str:
+    names = onnx.TensorProto.DataType
+    return names.Name(number) if number in names.values() else f"of the unknown type {number}"
 
 
 def _only(infos: list[onnx.ValueInfoProto], kind: str, path: Path) -> onnx.ValueInfoProto:
@@ -187,7 +340,7 @@ def _only(infos: list[onnx.ValueInfoProto], kind: str, path: Path) -> onnx.Value
 def _dtype(info: onnx.ValueInfoProto) -> str:
     element = info.type.tensor_type.elem_type
     if element not in DTYPES:
-        found = onnx.TensorProto.DataType.Name(element) if element else "no tensor type"
+        found = _type_name(element) if element else "no tensor type"
         raise ModelError(
             f"{info.name}: is {found}; accepted: float32, int8, uint8; convert the model to float32"
         )
@@ -220,7 +373,15 @@ def _input(info: onnx.ValueInfoProto, path: Path) -> Port:
     dtype = _dtype(info)
     if dtype not in ("float32", "int8", "uint8"):
         raise ModelError(f"{info.name}: the input is {dtype}; accepted: float32, int8, uint8")
-    return Port(info.name, dtype, _batch(dims[0]), tuple(dim.dim_value for dim in dims[1:]))
+    batch, shape = _batch(dims[0]), tuple(dim.dim_value for dim in dims[1:])
+    frames = batch if isinstance(batch, int) else 1
+    if len(dims) > limits.RANK or frames * prod(shape) > limits.MAP_ELEMENTS:
+        raise ModelError(
+            f"{info.name}: the input has the shape {[batch, *shape]}; accepted: at most "
+            f"{limits.RANK} axes and {limits.MAP_ELEMENTS} elements, over all frames of the batch; "
+            "use a smaller input, or a batch of one"
+        )
+    return Port(info.name, dtype, batch, shape)
 
 
 def _batch(dim: onnx.TensorShapeProto.Dimension) -> int | str:
@@ -241,25 +402,20 @@ def _needed(graph: onnx.GraphProto, opset: int) -> tuple[Node, ...]:
     for proto in reversed(graph.node):
         if needed.isdisjoint(proto.output):
             continue
-        if not all(isinstance(name, str) for name in (*proto.input, *proto.output)):
-            raise ModelError(
-                f"{proto.op_type}: a tensor name is no text, so the file is damaged; export the "
-                "network again"
-            )
-        needed.update(proto.input)
-        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
-        op = (
-            proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}::{proto.op_type}"
-        )
-        keep.append(
-            Node(
-                proto.name or next(filter(None, proto.output)),
-                op,
-                tuple(proto.input),
-                tuple(proto.output),
-                attributes,
-                proto,
-                opset,
-            )
-        )
+        needed.update(filter(None, proto.input))
+        keep.append(_node(proto, opset))
     return tuple(reversed(keep))
+
+
+def _node(proto: onnx.NodeProto, opset: int) -> Node:
+    op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}::{proto.op_type}"
+    name = proto.name or next(filter(None, proto.output))
+    schema.check(proto, f"{name} ({op})", opset)
+    try:
+        attributes = {a.name: helper.get_attribute_value(a) for a in proto.attribute}
+    except ValueError as error:
+        raise ModelError(
+            f"{name} ({op}): has an attribute that can not be read ({error}); check the model with "
+            "onnx.checker"
+        ) from None
+    return Node(name, op, tuple(proto.input), tuple(proto.output), attributes, proto, opset)

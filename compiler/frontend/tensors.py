@@ -30,14 +30,6 @@ class Constant:
             return self.array
         return self.array.astype(np.float32) * self.scale
 
-    def scalar(self) -> float:
-        """The only element, as a real number."""
-        return float(self.real().reshape(-1)[0])
-
-    def integers(self) -> list[int]:
-        """The elements of a shape, an axes list and the like."""
-        return [int(i) for i in self.array.reshape(-1)]
-
 
 @dataclass(frozen=True, eq=False)
 class Tensor:

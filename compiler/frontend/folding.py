@@ -1,0 +1,271 @@
+"""Constants that are computed from constants: by ONNX's reference, within bounds.
+
+Only operators of :data:`SIZES` are evaluated, whose results have a size that is known before: no
+loop, no subgraph, no random number, no operator that may take long.
+"""
+
+from collections.abc import Callable, Sequence
+from math import ceil, isfinite, prod
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+from .. import limits
+from ..errors import ModelError
+from .source import NUMBERS, Node, array
+
+__all__ = ["evaluate"]
+
+Array = NDArray[Any]
+Size = Callable[[Node, Sequence[Array]], int]
+
+
+def evaluate(node: Node, operands: Sequence[Array | None]) -> list[Array]:
+    """The node's outputs by ONNX's own reference, so that every opset's rules hold.
+
+    Raises ModelError when the operator is none of :data:`SIZES`, when its result would have more
+    than ``limits.CONSTANT_ELEMENTS`` elements, or when the operands do not fit.
+    """
+    if node.op not in SIZES:
+        raise ModelError(
+            f"{node}: computes constants in a way that is not supported; accepted: "
+            f"{', '.join(sorted(SIZES))}; run onnxsim, which replaces the node by its result"
+        )
+    present = [operand for operand in operands if operand is not None]
+    _check_axis(node, present)
+    try:
+        size = SIZES[node.op](node, present)
+    except (ValueError, IndexError, TypeError, OverflowError) as error:
+        raise _misfit(node, present, error) from None
+    if size > limits.CONSTANT_ELEMENTS:
+        raise ModelError(
+            f"{node}: its result has {size} elements; accepted: at most "
+            f"{limits.CONSTANT_ELEMENTS}; give a smaller network"
+        )
+    if node.op == "Constant":
+        return [_constant(node)]
+    feeds = {n: a for n, a in zip(node.inputs, operands, strict=True) if a is not None}
+    try:
+        with np.errstate(all="ignore"):
+            results = ReferenceEvaluator(_alone(node)).run(None, feeds)
+        found = [np.asarray(result) for result in results]
+    except Exception as error:
+        raise _misfit(node, present, error) from None
+    for result in found:
+        _check_numbers(node, result)
+    return found
+
+
+def _misfit(node: Node, operands: Sequence[Array], error: Exception) -> ModelError:
+    shapes = ", ".join(str(list(operand.shape)) for operand in operands)
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return ModelError(
+        f"{node}: does not fit its operands of shape {shapes} ({reason}); accepted: operands the "
+        "operator allows; check the model with onnx.checker"
+    )
+
+
+def _check_numbers(node: Node, result: Array) -> None:
+    if result.dtype.kind not in "fiub":
+        raise ModelError(
+            f"{node}: its result is of type {result.dtype}; accepted: real numbers; convert the "
+            "model to float32"
+        )
+
+
+def _alone(node: Node) -> onnx.ModelProto:
+    """A model of one node, so that the rules of the file's opset hold."""
+    inputs, outputs = (
+        [onnx.ValueInfoProto(name=name) for name in dict.fromkeys(names) if name]
+        for names in (node.inputs, node.outputs)
+    )
+    graph = helper.make_graph([node.proto], node.name, inputs, outputs)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", node.opset)])
+
+
+def _constant(node: Node) -> Array:
+    """The value of a Constant node."""
+    kinds = {"value_float": np.float32, "value_floats": np.float32}
+    kinds |= {"value_int": np.int64, "value_ints": np.int64}
+    name, value = next(iter(node.attributes.items()), ("nothing", None))
+    if isinstance(value, onnx.TensorProto):
+        return array(value, str(node))
+    if name not in kinds or len(node.attributes) != 1:
+        raise ModelError(
+            f"{node}: holds {', '.join(node.attributes) or 'nothing'}; accepted: one of value, "
+            f"{', '.join(kinds)}; export dense numbers"
+        )
+    return np.array(value, kinds[name])
+
+
+# -- axes ------------------------------------------------------------------------------------------
+
+# How many axes beyond the last one ``axis`` may name: Flatten may end after the last axis.
+AXIS = {"Flatten": 1}
+AXIS |= dict.fromkeys(("Concat", "Gather", "GatherElements", "Split", "Softmax"), 0)
+
+
+def _check_axis(node: Node, operands: Sequence[Array]) -> None:
+    """Refuse an axis that the first operand does not have; the reference takes some of them."""
+    if node.op not in AXIS or "axis" not in node.attributes or not operands:
+        return
+    axis, rank = int(node.get("axis", 0)), operands[0].ndim
+    if not -rank <= axis < rank + AXIS[node.op]:
+        raise ModelError(
+            f"{node}: axis {axis} of a tensor of {rank} axes; accepted: {-rank} to "
+            f"{rank + AXIS[node.op] - 1}; check the model with onnx.checker"
+        )
+
+
+# -- sizes of results ------------------------------------------------------------------------------
+
+
+def _first(node: Node, operands: Sequence[Array]) -> int:
+    """At most the elements of the first operand."""
+    return operands[0].size
+
+
+def _few(node: Node, operands: Sequence[Array]) -> int:
+    return limits.RANK
+
+
+def _broadcast(node: Node, operands: Sequence[Array]) -> int:
+    return _product(np.broadcast_shapes(*(operand.shape for operand in operands)))
+
+
+def _product(shape: Sequence[int]) -> int:
+    """Exact, and not 0 for a shape whose other axes are huge."""
+    if len(shape) > limits.RANK:
+        raise ValueError(f"the result has {len(shape)} axes, at most {limits.RANK} are accepted")
+    return prod(max(int(n), 1) for n in shape)
+
+
+def _integers(operand: Array) -> list[int]:
+    """A shape or the like, which has an entry an axis."""
+    if operand.dtype.kind not in "iu" or operand.size > limits.RANK * 2:
+        raise ValueError(f"a shape of {operand.size} numbers of type {operand.dtype}")
+    return [int(n) for n in operand.reshape(-1)]
+
+
+def _of_shape(node: Node, operands: Sequence[Array]) -> int:
+    return _product(_integers(operands[0]))
+
+
+def _expand(node: Node, operands: Sequence[Array]) -> int:
+    shape = _integers(operands[1])
+    rank = max(len(shape), operands[0].ndim)
+    longest = [
+        max(a, b)
+        for a, b in zip(
+            [1] * (rank - len(shape)) + shape,
+            [1] * (rank - operands[0].ndim) + list(operands[0].shape),
+            strict=True,
+        )
+    ]
+    return _product(longest)
+
+
+def _tile(node: Node, operands: Sequence[Array]) -> int:
+    return max(operands[0].size, 1) * _product(_integers(operands[1]))
+
+
+def _pad(node: Node, operands: Sequence[Array]) -> int:
+    if (mode := node.get("mode", "constant")) != "constant":
+        raise ValueError(f"its mode is {mode}, not constant")
+    listed = node.get("pads", None) if len(operands) == 1 else _integers(operands[1])
+    return _product([*operands[0].shape]) * prod(1 + max(int(n), 0) for n in listed or ())
+
+
+def _range(node: Node, operands: Sequence[Array]) -> int:
+    start, limit, step = (float(operand.reshape(-1)[0]) for operand in operands)
+    count = (limit - start) / step if step else float("nan")
+    if not isfinite(count):
+        raise ValueError(f"from {start} to {limit} in steps of {step}")
+    return max(0, ceil(count))
+
+
+def _gather(node: Node, operands: Sequence[Array]) -> int:
+    axis = int(node.get("axis", 0))
+    return operands[0].size // max(operands[0].shape[axis], 1) * operands[1].size
+
+
+def _gather_elements(node: Node, operands: Sequence[Array]) -> int:
+    return operands[1].size
+
+
+def _concat(node: Node, operands: Sequence[Array]) -> int:
+    return sum(operand.size for operand in operands)
+
+
+def _matmul(node: Node, operands: Sequence[Array]) -> int:
+    """Multiplications, as they take longer than the result has elements."""
+    a, b = operands[:2]
+    inner = b.shape[-1 if node.get("transB", 0) or b.ndim < 2 else -2]
+    return max(a.size, 1) * max(b.size // max(inner, 1), 1)
+
+
+def _cast(node: Node, operands: Sequence[Array]) -> int:
+    if node.get("to", 0) not in NUMBERS:
+        raise ValueError(f"it casts to type {node.get('to', 0)}, which is no real number")
+    return _first(node, operands)
+
+
+def _split(node: Node, operands: Sequence[Array]) -> int:
+    if (parts := node.get("num_outputs", len(node.outputs))) != len(node.outputs):
+        raise ValueError(f"num_outputs is {parts}, but it has {len(node.outputs)} outputs")
+    return _first(node, operands)
+
+
+def _dropout(node: Node, operands: Sequence[Array]) -> int:
+    if len(operands) > 2 and operands[2].any():
+        raise ValueError("it is in training mode, so its result is random")
+    return _first(node, operands)
+
+
+def _nonzero(node: Node, operands: Sequence[Array]) -> int:
+    return operands[0].size * max(operands[0].ndim, 1)
+
+
+def _stored(node: Node, operands: Sequence[Array]) -> int:
+    return 0
+
+
+SIZES: dict[str, Size] = {
+    **dict.fromkeys(
+        (
+            *("Abs", "Ceil", "Clip", "Exp", "Floor", "Identity", "LeakyRelu", "Log"),
+            *("Neg", "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sqrt", "Tanh"),
+            *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace"),
+            *("SpaceToDepth", "Slice", "CumSum", "Trilu", "Softmax"),
+            *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceL2"),
+        ),
+        _first,
+    ),
+    **dict.fromkeys(("Shape", "Size"), _few),
+    **dict.fromkeys(
+        (
+            *("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
+            *("Max", "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum", "Where", "Xor"),
+        ),
+        _broadcast,
+    ),
+    "Cast": _cast,
+    "Concat": _concat,
+    "Constant": _stored,
+    "ConstantOfShape": _of_shape,
+    "Dropout": _dropout,
+    "Expand": _expand,
+    "Gather": _gather,
+    "GatherElements": _gather_elements,
+    "Gemm": _matmul,
+    "MatMul": _matmul,
+    "NonZero": _nonzero,
+    "Pad": _pad,
+    "Range": _range,
+    "Split": _split,
+    "Tile": _tile,
+}
