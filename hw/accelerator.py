@@ -104,7 +104,7 @@ class Accelerator(wiring.Component):
         with m.If(left != 0):
             m.d.sync += left.eq(left - 1)
         for name, stage in self.stages.items():
-            domain = ClockDomain(name)
+            domain = ClockDomain(name, local=True)
             m.domains += domain
             local = Signal(init=1, reset_less=True, name=f"{name}_reset")
             m.d.sync += local.eq(resetting)
