@@ -268,7 +268,7 @@ def _(op: ir.Add, graph: ir.Graph, design: SimpleDesign) -> Elaboratable:
 
 
 @component.register
-def _(op: ir.Unary, graph: ir.Graph, design: Design) -> Elaboratable:
+def _(op: ir.Unary, graph: ir.Graph, design: SimpleDesign) -> Elaboratable:
     x = graph.quant(op.inputs[0]).dtype
     table = for_unary(graph, op)
     # the table starts at the least integer; hardware looks it up by the integer's bits
@@ -280,6 +280,7 @@ def _(op: ir.Unary, graph: ir.Graph, design: Design) -> Elaboratable:
             hw_shape(graph.quant(op.output).dtype),
             tuple(int(y) for y in by_bits),
             design.cycles(),
+            design.family,
         )
     )
 

@@ -683,6 +683,7 @@ def _(op: ir.Unary, graph: ir.Graph, stage: StagePlan, device: Device) -> Design
         4,
         hw.LookupConfig.estimate(stage.pe, words, width, device.family),
         words * width,
+        device.family,
     )
 
 

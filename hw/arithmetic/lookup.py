@@ -24,6 +24,7 @@ class LookupConfig:
     out: Shape
     table: tuple[int, ...]
     beats: int
+    family: str = "generic"
 
     def __post_init__(self):
         assert len(self.table) == 1 << self.element.width

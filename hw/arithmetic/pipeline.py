@@ -12,32 +12,32 @@ __all__ = ["Pipeline"]
 
 
 class Pipeline(wiring.Component):
-    """Arithmetic of fixed latency between two streams; room for a result is reserved before it
-    starts.
+    """Arithmetic of fixed latency between streams, which no stall reaches: room in the output queue
+    is reserved before a beat enters.
 
-    Takes a beat a cycle while ``o`` is ready; latency: that of the arithmetic and two for the
-    queue.
+    Takes a beat a cycle while ``o`` is ready. Latency: that of the arithmetic and
+    :attr:`.Queue.latency`. A subclass has a ``config`` with a ``family``, and a stream ``o``.
     """
 
     def join(self, m: Module) -> tuple:
-        """Join the operands: ``(valid, takes, words)``; ``takes`` are their ready signals."""
+        """Join the operand streams: ``(valid, readys, words)``, ``readys`` for all of them."""
         raise NotImplementedError
 
     def arithmetic(self, m: Module, words) -> tuple:
-        """Add the arithmetic; return the result's bits and its latency from the operands."""
+        """Add the arithmetic; return the result's bits and its latency in cycles."""
         raise NotImplementedError
 
     def elaborate(self, platform):
         m = Module()
-        valid, takes, words = self.join(m)
+        valid, readys, words = self.join(m)
         result, latency = self.arithmetic(m, words)
         depth = 16 * ceil_div(latency + 7, 16)
-        m.submodules.queue = queue = Queue(len(result), depth)
+        m.submodules.queue = queue = Queue(len(result), depth, self.config.family)
         start = Signal()
         free = occupied(m, "free", queue.freed, start, depth, depth)
         m.d.comb += [
             start.eq(valid & free),
-            *[take.eq(start) for take in takes],
+            *[ready.eq(start) for ready in readys],
             queue.write.eq(delay_flags(m, start, latency)),
             queue.data.eq(result),
             self.o.valid.eq(queue.o.valid),

@@ -23,6 +23,7 @@ __all__ = [
     "interval",
     "pixels_of",
     "port",
+    "queue_memories",
     "random_elements",
     "run",
     "simulate",
@@ -324,3 +325,18 @@ def synthesized(part, family, folder):
     il = folder / "part.il"
     il.write_text(rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
     return synthesize([il], family, folder / "out", "top"), len(dut.i) + len(dut.o)
+
+
+def queue_memories(part, streams):
+    """Whether the memories of the output queue of ``part`` are in distributed RAM: all, none, or
+    both.
+    """
+    ports = [
+        Value.cast(signal)
+        for name in streams
+        for signal in (getattr(part, name).valid, getattr(part, name).ready)
+    ]
+    text = rtlil.convert(part, name="top", ports=ports, emit_src=False)
+    (queue,) = (module for module in text.split("\nmodule ") if module.startswith("\\top.queue"))
+    memories = queue.split("\n  memory ")
+    return {'ram_style "distributed"' in before for before in memories[:-1]}

@@ -8,7 +8,7 @@ from gatewright.compiler.quantize import for_add
 from gatewright.hw import Add, AddConfig, Fork, Rounding, integer
 from numpy.testing import assert_array_equal
 
-from .bench import STALLS, exchange, port, random_elements, simulate
+from .bench import STALLS, exchange, port, queue_memories, random_elements, simulate
 
 INT8, UINT8, INT4 = ir.Int(8, True), ir.Int(8, False), ir.Int(4, True)
 
@@ -93,6 +93,13 @@ def test_rounds_every_tie_to_even(name):
         grid.reshape(-1, 16) for grid in np.meshgrid(np.arange(-16, 16), np.arange(-8, 8))
     )
     assert_array_equal(rtl(exact, y.dtype, left, right), exact.apply(left, right))
+
+
+@pytest.mark.parametrize("family", ["ecp5", "ice40"])
+def test_sums_wait_in_the_memories_of_the_family(family):
+    """Of which ECP5 has small ones in logic."""
+    c = AddConfig(2, signed(8), signed(8), signed(8), 3, 5, 7, Rounding(2, 0, -128, 127), 1, family)
+    assert queue_memories(Add(c), ["a", "b", "o"]) == {family == "ecp5"}
 
 
 @pytest.mark.parametrize("stall", STALLS)

@@ -6,7 +6,7 @@ from amaranth import Shape, signed, unsigned
 from gatewright.hw import Lookup, LookupConfig
 from numpy.testing import assert_array_equal
 
-from .bench import STALLS, run
+from .bench import STALLS, queue_memories, run
 
 
 def rtl(c, beats, stall=0.0):
@@ -48,3 +48,10 @@ def test_negative_elements_take_the_upper_half_of_the_table():
 def test_a_table_covers_all_elements():
     with pytest.raises(AssertionError):
         LookupConfig(1, signed(8), signed(8), (0,) * 255, 1)
+
+
+@pytest.mark.parametrize("family", ["ecp5", "ice40"])
+def test_results_wait_in_the_memories_of_the_family(family):
+    """Of which ECP5 has small ones in logic."""
+    c = LookupConfig(4, signed(2), signed(8), (0, 1, -2, -1), 4, family)
+    assert queue_memories(Lookup(c), ["i", "o"]) == {family == "ecp5"}
