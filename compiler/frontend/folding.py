@@ -89,8 +89,10 @@ def _alone(node: Node) -> onnx.ModelProto:
 
 def _constant(node: Node) -> Array:
     """The value of a Constant node."""
-    kinds = {"value_float": np.float32, "value_floats": np.float32}
-    kinds |= {"value_int": np.int64, "value_ints": np.int64}
+    kinds = {
+        **dict.fromkeys(("value_float", "value_floats"), "float32"),
+        **dict.fromkeys(("value_int", "value_ints"), "int64"),
+    }
     name, value = next(iter(node.attributes.items()), ("nothing", None))
     if isinstance(value, onnx.TensorProto):
         return array(value, str(node))
@@ -190,7 +192,8 @@ def _range(node: Node, operands: Sequence[Array]) -> int:
 
 def _gather(node: Node, operands: Sequence[Array]) -> int:
     axis = int(node.get("axis", 0))
-    return operands[0].size // max(operands[0].shape[axis], 1) * operands[1].size
+    others: int = operands[0].size // max(operands[0].shape[axis], 1)
+    return others * operands[1].size
 
 
 def _gather_elements(node: Node, operands: Sequence[Array]) -> int:
@@ -204,7 +207,7 @@ def _concat(node: Node, operands: Sequence[Array]) -> int:
 def _matmul(node: Node, operands: Sequence[Array]) -> int:
     """Multiplications, as they take longer than the result has elements."""
     a, b = operands[:2]
-    inner = b.shape[-1 if node.get("transB", 0) or b.ndim < 2 else -2]
+    inner: int = b.shape[-1 if node.get("transB", 0) or b.ndim < 2 else -2]
     return max(a.size, 1) * max(b.size // max(inner, 1), 1)
 
 

@@ -73,7 +73,8 @@ def _check_supported(source: Source, path: str | Path) -> None:
     """Raises ModelError with all unsupported operators at once."""
     dependent, wrong = {source.input.name}, []
     for node in source.nodes:
-        if node.op in SHAPES or dependent.isdisjoint(node.inputs) and not node.has_subgraph:
+        constant = dependent.isdisjoint(node.inputs) and not node.has_subgraph
+        if node.op in SHAPES or constant:
             continue
         dependent.update(node.outputs)
         if node.op not in HANDLERS:

@@ -1,6 +1,7 @@
 """Check a node against ONNX's own description of its operator, before anything reads it."""
 
 from math import isfinite, isnan
+from typing import Any
 
 import onnx
 from onnx import defs
@@ -76,10 +77,10 @@ def _check_attributes(proto: onnx.NodeProto, name: str, schema: defs.OpSchema) -
                 "the model with onnx.checker"
             )
         seen.add(attribute.name)
-        if int(attribute.type) != known.type.value:
+        if int(attribute.type) != _number(known):
             raise ModelError(
                 f"{name}: attribute {attribute.name} is of type {_kind(attribute.type)}; "
-                f"accepted: {known.type.name}; check the model with onnx.checker"
+                f"accepted: {_kind(_number(known))}; check the model with onnx.checker"
             )
     missing = [a.name for a in schema.attributes.values() if a.required and a.name not in seen]
     if missing:
@@ -87,6 +88,12 @@ def _check_attributes(proto: onnx.NodeProto, name: str, schema: defs.OpSchema) -
             f"{name}: lacks the attribute {', '.join(missing)}; accepted: a node with it; check "
             "the model with onnx.checker"
         )
+
+
+def _number(attribute: defs.OpSchema.Attribute) -> int:
+    """The type of a schema's attribute, numbered as in the protocol buffer."""
+    kind: Any = attribute.type  # the stubs do not say that it is an enumeration
+    return int(kind.value)
 
 
 def _kind(number: int) -> str:

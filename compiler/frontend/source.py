@@ -191,10 +191,12 @@ def _stored_bytes(tensor: onnx.TensorProto) -> int:
     if tensor.data_type not in names.values():
         return 0
     name = names.Name(tensor.data_type)
-    bits = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}.get(name)
-    if bits is None:
+    packed = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+    bits: int = packed.get(name, 0)
+    if not bits:
         bits = 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-    return -(-prod(tensor.dims) * bits // 8)
+    elements: int = prod(tensor.dims)
+    return -(-elements * bits // 8)
 
 
 def _inline(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
