@@ -10,6 +10,7 @@ inputs' range.
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,13 +108,13 @@ def of_sums(a: list[int], b: list[int], modulus: int) -> Margins:
     return Margins(Fraction(below, modulus), Fraction(above, modulus), ties)
 
 
-def _nearest(distances: NDArray[np.generic], modulus: int) -> int:
+def _nearest(distances: NDArray[Any], modulus: int) -> int:
     """The least distance round the circle; a residue that is its own neighbour is a turn away."""
     wrapped = distances % modulus
     return int(min(np.where(wrapped == 0, modulus, wrapped)))
 
 
-def _residues(values: list[int], modulus: int) -> NDArray[np.generic]:
+def _residues(values: list[int], modulus: int) -> NDArray[Any]:
     kind = np.int64 if modulus < _INT64 else object
     return np.array([value % modulus for value in values], kind)
 

@@ -24,7 +24,8 @@ def for_unary(graph: ir.Graph, op: ir.Unary) -> NDArray[np.int64]:
     x, y = graph.quant(op.inputs[0]), graph.quant(op.output)
     low, high = limits(y, op.clamp)
     raws = np.arange(x.dtype.low, x.dtype.high + 1)
-    levels, doubtful = _estimated(op.function, (raws - x.zero) * x.scale, y)
+    reals = ((raws - x.zero) * x.scale).astype(np.float64)
+    levels, doubtful = _estimated(op.function, reals, y)
     if x.dtype.bits <= _EXACT_BITS:
         doubtful[:] = True
     for place in np.flatnonzero(doubtful):
