@@ -75,20 +75,18 @@ def _checked(path: Path, x: NDArray[np.generic], port: ir.InputPort) -> NDArray[
         )
     if not len(x):
         raise DataError(f"{path}: x holds no samples")
-    dtype = np.dtype(port.dtype)
     if x.dtype.kind not in "fiub":
-        raise DataError(f"{path}: x is of type {x.dtype}, but {port.name} takes {dtype}")
+        raise DataError(f"{path}: x is of type {x.dtype}, but {port.name} takes {port.dtype}")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = int(np.argmax(~np.isfinite(x).reshape(len(x), -1).all(1)))
         raise DataError(f"{path}: sample {bad} of x holds NaN or infinity; remove it or fix it")
-    if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        if x.min() < limits.min or x.max() > limits.max or (x != np.rint(x)).any():
-            raise DataError(
-                f"{path}: x holds numbers that are not {dtype} ({x.min()} to {x.max()}); "
-                f"{port.name} takes integers from {limits.min} to {limits.max}"
-            )
-    return x.astype(dtype)
+    dtype = port.integer
+    if dtype and (x.min() < dtype.low or x.max() > dtype.high or (x != np.rint(x)).any()):
+        raise DataError(
+            f"{path}: x holds numbers that are not {port.dtype} ({x.min()} to {x.max()}); "
+            f"{port.name} takes integers from {dtype.low} to {dtype.high}"
+        )
+    return x.astype(port.array_type)
 
 
 def _images(path: Path, port: ir.InputPort) -> Samples:
@@ -111,7 +109,7 @@ def _images(path: Path, port: ir.InputPort) -> Samples:
         array = array.reshape(*plane, channels)
         arrays.append(array.transpose(2, 0, 1) if first else array)
     x = np.stack(arrays)
-    if np.dtype(port.dtype).kind == "f":
+    if port.integer is None:
         x = x.astype(np.float32) / np.float32(255)
     folders = sorted({f.parent for f in files})
     y = np.array([folders.index(f.parent) for f in files]) if len(folders) > 1 else None

@@ -81,10 +81,10 @@ def bench(
 def _random(compiled: Compiled) -> Array:
     port, rng = compiled.graph.inputs[0], np.random.default_rng(0)
     shape = (FRAMES, *port.shape)
-    if port.dtype == "float32":
+    if port.integer is None:
         return rng.normal(size=shape).astype(np.float32)
-    limits = np.iinfo(port.dtype)
-    return rng.integers(limits.min, limits.max + 1, shape).astype(port.dtype)
+    low, high = port.integer.low, port.integer.high
+    return rng.integers(low, high, shape, endpoint=True).astype(port.array_type)
 
 
 # The FPGA.

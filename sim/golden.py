@@ -67,7 +67,7 @@ def host_input(graph: ir.Graph, x: Array) -> Ints:
             f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "
             f"{port.shape}; put the samples on a first axis before that shape"
         )
-    raw = graph.quant(port.value).quantize(x) if np.dtype(port.dtype).kind == "f" else x
+    raw = graph.quant(port.value).quantize(x) if port.integer is None else x
     flat = np.asarray(raw, np.int64).reshape(len(x), -1)[:, port.order]
     return flat.reshape(len(x), *graph.shape(port.value).array)
 
@@ -84,7 +84,7 @@ def host_output(
             result = result.reshape(len(raw), *port.shape)
         for host in port.tail:
             result = host(result)
-        outputs[port.name] = result.reshape(len(raw), *port.shape).astype(port.dtype)
+        outputs[port.name] = result.reshape(len(raw), *port.shape).astype(port.array_type)
     return outputs
 
 

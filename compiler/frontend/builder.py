@@ -1,6 +1,6 @@
 """Collect operators while the ONNX nodes are walked, and track which streams are quantized."""
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from .. import ir
 from ..errors import ModelError
+from .saturation import Saturation
 from .source import Node
 from .tensors import Tensor, frame, raster
 
@@ -30,11 +31,14 @@ class PendingValue:
 class Builder:
     """Streams by handle (the first ONNX name of each) and the operator that computes each.
 
-    Handles stay, names change: a value takes the name of the QuantizeLinear that rounds it.
+    Handles stay, names change: a value takes the name of the QuantizeLinear that rounds it, or of
+    the Clip that saturates it then. ``saturations``: by the name of the QuantizeLinear's output.
     """
 
-    def __init__(self, batch: int) -> None:
+    def __init__(self, batch: int, saturations: Mapping[str, Saturation] | None = None) -> None:
         self.batch = batch
+        self.saturations = dict(saturations or {})
+        self._saturating = {name for one in self.saturations.values() for name in one.tensors}
         self.streams: dict[str, PendingValue] = {}
         self.ops: dict[str, ir.Op] = {}
         self._raw: set[tuple[str, str]] = set()  # (reader, stream read before it is rounded)
@@ -83,6 +87,10 @@ class Builder:
         position[order] = np.arange(order.size)
         labels = np.arange(self.batch)[:, None] * order.size + position
         return Tensor(name, labels.reshape(self.batch, *model_shape), name)
+
+    def saturates(self, node: Node) -> bool:
+        """Whether the QuantizeLinear before ``node`` does its work: a Clip or Cast of integers."""
+        return node.outputs[0] in self._saturating
 
     # -- operators -------------------------------------------------------------------------------
 

@@ -35,6 +35,8 @@ def relu(build: Builder, node: Node, x: Operand) -> Tensor:
 def clip(
     build: Builder, node: Node, x: Operand, low: Operand = None, high: Operand = None
 ) -> Tensor:
+    if isinstance(x, Tensor) and not x.real and build.saturates(node):
+        return x
     bottom = optional(low, float(node.get("min", -inf)), node, "lower bound")
     top = optional(high, float(node.get("max", inf)), node, "upper bound")
     if not bottom <= top:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from .. import limits
+from .. import ir, limits
 from ..errors import ModelError
 from .source import NUMBERS, Node, array
 
@@ -70,7 +70,7 @@ def _misfit(node: Node, operands: Sequence[Array], error: Exception) -> ModelErr
 
 
 def _check_numbers(node: Node, result: Array) -> None:
-    if result.dtype.kind not in "fiub":
+    if result.dtype.kind not in "fiub" and ir.Int.named(result.dtype.name) is None:
         raise ModelError(
             f"{node}: its result is of type {result.dtype}; accepted: real numbers; convert the "
             "model to float32"

@@ -13,6 +13,7 @@ from ..passes import FUSE
 from . import elementwise, io_layout, linear, pooling, qdq, shapes
 from .builder import Builder
 from .operands import Handler, Operand
+from .saturation import saturations
 from .source import Node, Source, read
 from .tensors import Constant, Tensor
 
@@ -96,11 +97,13 @@ def _walk(source: Source) -> ir.Graph:
     """The unfused graph: one operator a computing node."""
     fold = Folding()
     order, shape = io_layout.input_layout(source, fold)
-    build = Builder(source.batch)
+    build = Builder(source.batch, saturations(source))
     start = build.input(source.input.name, shape, order, source.input.shape or ())
     if source.input.dtype != "float32":
         start = Tensor(start.handle, start.order, start.label, real=False)
-    known: dict[str, Operand] = {name: Constant(name, a) for name, a in source.constants.items()}
+    known: dict[str, Operand] = {
+        name: Constant.of(name, array) for name, array in source.constants.items()
+    }
     known |= {source.input.name: start, "": None}
     labels = Labels(source)
     labels.hold(start)
@@ -142,7 +145,7 @@ def _results(build: Builder, node: Node, operands: list[Operand], fold: "Folding
     if node.op in SHAPES or not any(isinstance(operand, Tensor) for operand in operands):
         return [*fold(node, operands)]
     tail = [x for x in operands if isinstance(x, Tensor) and x.tail]
-    if tail and node.op not in io_layout.TAIL:
+    if tail and node.op not in io_layout.TAIL and not build.saturates(node):
         raise ModelError(
             f"{node}: follows Softmax or ArgMax; accepted: those only as the network's last "
             "operators; cut the model before them with onnx.utils.extract_model"

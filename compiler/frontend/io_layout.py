@@ -50,7 +50,9 @@ def input_layout(source: Source, fold: Fold) -> tuple[NDArray[np.int64], ir.Shap
     """
     batch = source.batch
     labels = {source.input.name: raster(source.input.shape or (), batch)}
-    known: dict[str, Constant] = {name: Constant(name, a) for name, a in source.constants.items()}
+    known: dict[str, Constant] = {
+        name: Constant.of(name, array) for name, array in source.constants.items()
+    }
     latest = labels[source.input.name]
     for node in source.nodes:
         operands: list[Operand] = [known.get(name) for name in node.inputs]

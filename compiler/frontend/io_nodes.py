@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import helper
 
 from .. import ir
+from .element_types import element_type
 from .nodes import Nodes
 
 __all__ = ["enter", "leave", "row_major"]
@@ -23,29 +23,44 @@ def row_major(shape: ir.Shape) -> bool:
 
 
 def enter(nodes: Nodes, port: ir.InputPort) -> None:
-    """The model's input, quantized, then arranged as [batch, channels, rows, columns]."""
+    """The model's input, quantized, then arranged as [batch, channels, rows, columns].
+
+    Integers that ONNX Runtime does not move are arranged behind DequantizeLinear.
+    """
     shape = nodes.graph.shape(port.value)
     if port.dtype == "float32":
         nodes.quantize(port.value, port.name)
     order = port.order.reshape(shape.array).transpose(2, 0, 1).reshape(-1)
-    tensor = nodes.names[port.value]
-    nodes.names[port.value] = _arranged(
-        nodes, tensor, port.shape, order, (shape.channels, shape.height, shape.width), port.name
-    )
+    target = (shape.channels, shape.height, shape.width)
+    if nodes.held(port.value).moves:
+        nodes.names[port.value] = _arranged(
+            nodes, nodes.names[port.value], port.shape, order, target, port.name
+        )
+    else:
+        real = nodes.real(port.value)
+        nodes.keep_real(port.value, _arranged(nodes, real, port.shape, order, target, port.name))
 
 
 def leave(nodes: Nodes, port: ir.OutputPort) -> None:
-    """The last value in the model's layout, then the tail; the last tensor has the port's name."""
+    """The last value in the model's layout, then the tail; the last tensor has the port's name.
+
+    Integers that ONNX Runtime does not move are arranged behind DequantizeLinear.
+    """
     shape = nodes.graph.shape(port.value)
     source = (shape.channels, shape.height, shape.width)
     place = np.arange(shape.size).reshape(source).transpose(1, 2, 0).reshape(-1)
-    tensor = _arranged(
-        nodes, nodes.names[port.value], source, place[port.order], _before_tail(port), port.name
-    )
-    for number, step in enumerate(port.tail):
+    quant, tail = nodes.graph.quant(port.value), port.tail
+    moves = nodes.held(port.value).moves
+    tensor = nodes.names[port.value] if moves else nodes.real(port.value)
+    tensor = _arranged(nodes, tensor, source, place[port.order], _before_tail(port), port.name)
+    if not moves and tail[:1] == (ir.Dequantize(quant),):
+        tail = tail[1:]
+    elif not moves:
+        tensor = nodes.round(quant, tensor, f"{port.name}/quantize")
+    for number, step in enumerate(tail):
         tensor = _step(step, nodes, tensor, f"{port.name}/tail{number}")
     if any(isinstance(step, ir.HostArgMax) for step in port.tail) and port.dtype != "int64":
-        to = helper.np_dtype_to_tensor_dtype(np.dtype(port.dtype))
+        to = element_type(port.dtype)
         tensor = nodes.add("Cast", [tensor], f"{port.name}/cast", to=to)
     _rename(nodes, tensor, port.name)
 
@@ -109,7 +124,7 @@ def _(step: ir.Dequantize, nodes: Nodes, tensor: str, name: str) -> str:
 
 @_step.register
 def _(step: ir.Quantize, nodes: Nodes, tensor: str, name: str) -> str:
-    return nodes.add("QuantizeLinear", [tensor, *nodes.quant(step.quant)], name)
+    return nodes.round(step.quant, tensor, name)
 
 
 @_step.register

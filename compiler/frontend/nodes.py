@@ -8,13 +8,17 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from .. import ir
-from ..errors import ModelError
+from .element_types import OPSETS, Carrier, array_of, carrier, element_type, whole_bytes
 
 __all__ = ["Nodes"]
 
 
 class Nodes:
-    """``names`` gives the tensor of each value: integers, [batch, channels, rows, columns]."""
+    """``names`` gives the tensor of each value: integers, [batch, channels, rows, columns].
+
+    ``opset`` is the oldest that knows all integer types used so far; at the start, those of the
+    activations.
+    """
 
     def __init__(self, graph: ir.Graph, names: dict[str, str]) -> None:
         self.graph, self.names = graph, dict(names)
@@ -24,6 +28,20 @@ class Nodes:
         self._taken |= {port.name for port in graph.inputs} | {port.name for port in graph.outputs}
         self._real: dict[str, str] = {}
         self._quants: dict[ir.Quant, tuple[str, str]] = {}
+        self._indices = {op.output for op in graph if isinstance(op, ir.ArgMax)}
+        self.opset = OPSETS[8]
+        for value in graph.values:
+            if value not in self._indices:
+                self.needs(self.held(value).stored)
+
+    def held(self, value: str) -> Carrier:
+        """How the file holds the integers of a value; an index, cast to its type, in bytes."""
+        dtype = self.graph.quant(value).dtype
+        return Carrier(dtype, whole_bytes(dtype)) if value in self._indices else carrier(dtype)
+
+    def needs(self, stored: ir.Int) -> None:
+        """Take an opset that knows the type."""
+        self.opset = max(self.opset, OPSETS[stored.bits])
 
     def _unique(self, name: str) -> str:
         base, number = name, 2
@@ -55,16 +73,13 @@ class Nodes:
 
     def quant(self, quant: ir.Quant) -> list[str]:
         """Scale and zero point as initializers, shared by all who have the same."""
-        if quant.dtype.bits != 8:
-            raise ModelError(
-                f"{self.graph.name}: a value is {quant.dtype}; accepted: i8, u8, as ONNX has no "
-                "other at this opset"
-            )
         if quant not in self._quants:
             number = len(self._quants)
             self._quants[quant] = (
                 self.constant(f"scale_{number}", np.float32(quant.scale)),
-                self.constant(f"zero_point_{number}", quant.dtype.numpy.type(quant.zero)),
+                self.constant(
+                    f"zero_point_{number}", array_of(quant.zero, carrier(quant.dtype).stored)
+                ),
             )
         return [*self._quants[quant]]
 
@@ -79,12 +94,35 @@ class Nodes:
             )
         return self._real[value]
 
+    def keep_real(self, value: str, real: str) -> None:
+        """``real`` is the DequantizeLinear of a value, in [batch, channels, rows, columns]."""
+        self._real[value] = real
+
     def quantize(self, value: str, real: str) -> None:
         """The QuantizeLinear that computes a value."""
         tensor = self.names[value]
-        self.add(
-            "QuantizeLinear",
-            [real, *self.quant(self.graph.quant(value))],
-            f"{tensor}/quantize",
-            tensor,
-        )
+        self.round(self.graph.quant(value), real, f"{tensor}/quantize", tensor)
+
+    def round(self, quant: ir.Quant, real: str, name: str, output: str | None = None) -> str:
+        """QuantizeLinear, and Clip where no ONNX type saturates at the right ends; returns the
+        tensor of integers.
+        """
+        held = carrier(quant.dtype)
+        inputs = [real, *self.quant(quant)]
+        if not held.clipped:
+            return self.add("QuantizeLinear", inputs, name, output)
+        stored = self.add("QuantizeLinear", inputs, name)
+        wide = stored
+        casts = held.clipped_as != held.stored
+        if casts:
+            to = element_type(held.clipped_as.name)
+            wide = self.add("Cast", [stored], f"{name}/widen", to=to)
+        ends = [
+            self.constant(f"{name}/{end}", array_of(bound, held.clipped_as))
+            for end, bound in (("low", quant.dtype.low), ("high", quant.dtype.high))
+        ]
+        if not casts:
+            return self.add("Clip", [wide, *ends], f"{name}/saturate", output)
+        clipped = self.add("Clip", [wide, *ends], f"{name}/saturate")
+        to = element_type(held.stored.name)
+        return self.add("Cast", [clipped], f"{name}/narrow", output, to=to)

@@ -15,7 +15,8 @@ from .tensors import Constant, Tensor
 
 __all__ = ["HANDLERS", "fold_dequantize", "fold_quantize"]
 
-TYPES = {"int8": ir.Int(8, True), "uint8": ir.Int(8, False)}
+#: types that activations may have in the file
+TYPES = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
 
 
 def quantize_linear(
@@ -28,10 +29,25 @@ def quantize_linear(
         raise ModelError(
             f"{node}: quantizes integers; accepted: float32; put DequantizeLinear before it"
         )
-    name = node.outputs[0]
+    name, clamp = node.outputs[0], ir.Clamp()
+    saturation = build.saturations.get(name)
+    if saturation is not None:
+        quant = replace(quant, dtype=saturation.dtype(quant.zero))
+        name, clamp = saturation.tensor, saturation.clamp(quant)
     if x.tail:
+        if clamp != ir.Clamp():
+            raise ModelError(
+                f"{node}: is clipped on the host to a range that is no type's; accepted: the range "
+                "of an integer type"
+            )
         return replace(x, tail=(*x.tail, ir.Quantize(quant)), real=False, label=name)
-    handle = build.quantize(x.handle, quant, name, node, x.raw)
+    if clamp != ir.Clamp():
+        handle = build.quantize(x.handle, quant, node.outputs[0], node, x.raw)
+        op = ir.Unary(node.name, (handle,), name, ir.Identity(), clamp)
+        handle = build.add(op, build.streams[handle].shape, [])
+    else:
+        handle = x.handle
+    handle = build.quantize(handle, quant, name, node, x.raw)
     return replace(x, handle=handle, real=False, raw=False, label=name)
 
 
@@ -42,12 +58,15 @@ def dequantize_linear(
     x = _quantized(x, node)
     quant = _quant(node, scale, zero)
     if x.tail:
+        last = x.tail[-1]
+        if isinstance(last, ir.Quantize) and _reads_as(last.quant, quant):
+            quant = last.quant
         return replace(x, tail=(*x.tail, ir.Dequantize(quant)), real=True)
     found = build.quant(x.handle)
     if found is None:
         handle = build.quantize(x.handle, quant, build.streams[x.handle].name, node, True)
         return replace(x, handle=handle, real=True, raw=False)
-    if found != quant:
+    if not _reads_as(found, quant):
         raise ModelError(
             f"{node}: reads integers as {quant}, but they were rounded as {found}; accepted: "
             "the same scale and zero point as the QuantizeLinear before it"
@@ -65,10 +84,17 @@ def _quantized(x: Operand, node: Node) -> Tensor:
     return x
 
 
+def _reads_as(stored: ir.Quant, quant: ir.Quant) -> bool:
+    """Whether ``quant`` reads integers of ``stored``: a Clip may have left fewer of its type."""
+    same = (stored.scale, stored.zero) == (quant.scale, quant.zero)
+    held = quant.dtype.low <= stored.dtype.low and stored.dtype.high <= quant.dtype.high
+    return same and held
+
+
 def _quant(node: Node, scale: Operand, zero: Operand) -> ir.Quant:
     """The quantization of an activation: one scale, one zero point."""
     step = constant(scale, node, "scale").real()
-    point = np.uint8(0) if zero is None else constant(zero, node, "zero point").array
+    point = Constant("", np.zeros(1, np.uint8)) if zero is None else _zero_point(zero, node)
     if step.size != 1:
         raise ModelError(
             f"{node}: has {step.size} scales for an activation; accepted: one; quantize "
@@ -80,13 +106,21 @@ def _quant(node: Node, scale: Operand, zero: Operand) -> ir.Quant:
             f"{node}: has the scale {value:g}; accepted: a finite number above 0; calibrate with "
             "data that reaches this tensor"
         )
-    if point.size != 1:
-        raise ModelError(f"{node}: has {point.size} zero points for an activation; accepted: one")
-    if point.dtype.name not in TYPES:
+    if point.array.size != 1:
         raise ModelError(
-            f"{node}: quantizes an activation to {point.dtype.name}; accepted: int8, uint8"
+            f"{node}: has {point.array.size} zero points for an activation; accepted: one"
         )
-    return ir.Quant(TYPES[point.dtype.name], value, int(point.reshape(-1)[0]))
+    dtype = point.integer
+    if dtype is None or dtype.name not in TYPES:
+        raise ModelError(
+            f"{node}: quantizes an activation to {dtype.name if dtype else point.array.dtype}; "
+            f"accepted: {', '.join(TYPES)}"
+        )
+    return ir.Quant(dtype, value, int(point.array.reshape(-1)[0]))
+
+
+def _zero_point(zero: Operand, node: Node) -> Constant:
+    return constant(zero, node, "zero point")
 
 
 def fold_dequantize(node: Node, x: Constant, scale: Operand, zero: Operand = None) -> Constant:
@@ -106,14 +140,15 @@ def fold_dequantize(node: Node, x: Constant, scale: Operand, zero: Operand = Non
 def fold_quantize(node: Node, x: Constant, scale: Operand, zero: Operand = None) -> Constant:
     """Float constants rounded as QuantizeLinear does."""
     step = _along(node, _steps(node, scale, x), x.array)
-    point = np.zeros((), np.uint8) if zero is None else constant(zero, node, "zero point").array
-    if point.dtype.kind not in "iu":
-        raise ModelError(f"{node}: quantizes to {point.dtype}; accepted: integers")
-    limits = np.iinfo(point.dtype)
+    point = Constant("", np.zeros((), np.uint8)) if zero is None else _zero_point(zero, node)
+    dtype = point.integer
+    if dtype is None:
+        raise ModelError(f"{node}: quantizes to {point.array.dtype}; accepted: integers")
     values = np.rint(finite(x.real(), x.name, node).astype(np.float32) / step) + _along(
-        node, point, x.array
+        node, point.array, x.array
     )
-    return Constant(x.name, np.clip(values, limits.min, limits.max).astype(point.dtype))
+    stored = np.clip(values, dtype.low, dtype.high).astype(dtype.numpy)
+    return Constant(x.name, stored, dtype=point.dtype)
 
 
 def _steps(node: Node, scale: Operand, x: Constant) -> NDArray[Any]:

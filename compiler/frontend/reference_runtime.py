@@ -10,17 +10,24 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import TensorProto, helper
 
 from .. import ir
 from ..errors import DataError
 
-__all__ = ["Difference", "Runtime", "ReferenceRuntime"]
+__all__ = ["Difference", "ReferenceRuntime", "Runtime", "byte_ports"]
 
 Array = NDArray[Any]
 
 # ONNX Runtime refuses files newer than it knows; nothing that we read needs a newer one.
-IR_VERSION = 10
+IR_VERSION = 13
+# Integers that NumPy, and so ONNX Runtime's Python interface, does not have.
+NARROW: dict[int, int] = {
+    TensorProto.INT4: TensorProto.INT8,
+    TensorProto.UINT4: TensorProto.UINT8,
+    TensorProto.INT2: TensorProto.INT8,
+    TensorProto.UINT2: TensorProto.UINT8,
+}
 
 
 class Runtime:
@@ -33,7 +40,7 @@ class Runtime:
     def __init__(
         self, model: Path | onnx.ModelProto, threads: int = 0, optimize: bool = True
     ) -> None:
-        proto = onnx.load(model) if isinstance(model, Path) else model
+        proto = byte_ports(onnx.load(model) if isinstance(model, Path) else model)
         proto.ir_version = min(proto.ir_version, IR_VERSION)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
@@ -81,6 +88,50 @@ class Runtime:
         return list(self._session.run(None, feeds))
 
 
+def byte_ports(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with inputs and outputs of 4 or 2 bits in a byte each, cast inside.
+
+    Before: ``x: int4 -> ... -> y: int4``. After: ``x: int8 -> Cast -> ... -> Cast -> y: int8``.
+    """
+    kinds = _element_types(model)
+    ports = [info.name for info in (*model.graph.input, *model.graph.output)]
+    narrow = [name for name in ports if kinds.get(name) in NARROW]
+    if not narrow:
+        return model
+    inside = {name: f"{name}/narrow" for name in narrow}
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    graph = result.graph
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = inside.get(name, name)
+    first: list[onnx.NodeProto] = []
+    last: list[onnx.NodeProto] = []
+    for infos, nodes, outwards in ((graph.input, first, False), (graph.output, last, True)):
+        for info in (info for info in infos if info.name in inside):
+            kind = kinds[info.name]
+            info.type.tensor_type.elem_type = NARROW[kind]
+            ends = (info.name, inside[info.name])
+            source, target = ends[::-1] if outwards else ends
+            to = NARROW[kind] if outwards else kind
+            nodes.append(helper.make_node("Cast", [source], [target], to=to))
+    nodes = [*first, *graph.node, *last]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    return result
+
+
+def _element_types(model: onnx.ModelProto) -> dict[str, int]:
+    """ONNX's number of the type of each tensor, as far as it can be inferred."""
+    try:
+        graph = onnx.shape_inference.infer_shapes(model).graph
+    except onnx.shape_inference.InferenceError:
+        graph = model.graph
+    infos = (*graph.input, *graph.value_info, *graph.output)
+    return {info.name: info.type.tensor_type.elem_type for info in infos}
+
+
 @dataclass(frozen=True)
 class Difference:
     """How a layer differs from what was expected: ``largest`` in steps of its quantization."""
@@ -103,9 +154,13 @@ class Difference:
 
 @dataclass(frozen=True, eq=False)
 class _Tensor:
-    """Where a value is in the file. ``index[i]``: stream position of the tensor's i-th element."""
+    """Where a value is in the file. ``index[i]``: stream position of the tensor's i-th element.
+
+    ``element`` is ONNX's number of its type, ``dtype`` the NumPy type that holds it.
+    """
 
     name: str
+    element: int
     index: NDArray[np.int64]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -138,6 +193,7 @@ class ReferenceRuntime:
         self._producers = {name: node for node in self._model.graph.node for name in node.output}
         self._layers: dict[str, tuple[Runtime, list[str]]] | None = None
         self._tensors: dict[str, _Tensor] = {}
+        self._elements: dict[str, int] = {}
 
     def outputs(self, x: Array) -> Array:
         """The model's output for model inputs ``x`` [frames, ...]."""
@@ -179,8 +235,9 @@ class ReferenceRuntime:
     def _find_tensors(self, x: Array, values: Mapping[str, Array]) -> dict[str, _Tensor]:
         """The tensor of each value that the file names; its layout is the one that fits best."""
         port = self.graph.inputs[0]
+        self._elements = _element_types(self._model)
         names = {name: name for name in self.graph.values if name in self._producers}
-        if port.dtype != "float32":
+        if port.integer is not None:
             names[port.value] = port.name
         probe = onnx.ModelProto()
         probe.CopyFrom(self._model)
@@ -214,7 +271,10 @@ class ReferenceRuntime:
             own = np.empty(shape.size, np.int64)
             own[port.order] = np.arange(shape.size)
             indices.insert(0, own)
-        tensors = [_Tensor(name, index, seen.shape[1:], seen.dtype, quant) for index in indices]
+        element = self._elements.get(name) or helper.np_dtype_to_tensor_dtype(seen.dtype)
+        tensors = [
+            _Tensor(name, element, index, seen.shape[1:], seen.dtype, quant) for index in indices
+        ]
         flat = wanted.reshape(len(wanted), -1)
         return min(tensors, key=lambda tensor: int(np.abs(tensor.steps(seen) - flat).sum()))
 
@@ -265,7 +325,7 @@ class ReferenceRuntime:
         ports = [
             helper.make_tensor_value_info(
                 self._tensors[name].name,
-                helper.np_dtype_to_tensor_dtype(self._tensors[name].dtype),
+                self._tensors[name].element,
                 None,
             )
             for name in inputs

@@ -1,5 +1,7 @@
 """Nodes that only move elements, and nodes of constants: both run in onnx.reference."""
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,11 +54,13 @@ def fold(node: Node, operands: list[Operand]) -> list[Constant]:
     name = next((c.name for c in constants if c is not None), node.name)
     first = constants[0] if constants else None
     rest = [None if c is None else c.array for c in constants[1:]]
+    if first is not None and first.dtype is not None and node.op in MOVING | SAME:
+        return [replace(first, array=evaluate(node, [first.array, *rest])[0])]
     if first is not None and first.scale is not None and node.op in MOVING | SAME:
         array, scale = (evaluate(node, [part, *rest])[0] for part in (first.array, first.scale))
         return [Constant(name, array, scale.astype(np.float32))]
     values = evaluate(node, [None if c is None else c.real() for c in constants])
-    return [Constant(name, value) for value in values]
+    return [Constant.of(name, value) for value in values]
 
 
 def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
@@ -80,6 +84,8 @@ def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
 def _cast(build: Builder, node: Node, x: Operand) -> Tensor:
     """Cast that changes nothing: float to float, or on the host's results."""
     assert isinstance(x, Tensor)
+    if not x.real and build.saturates(node):
+        return x
     host = any(isinstance(step, ir.HostArgMax) for step in x.tail)
     if not host and (not x.real or int(node.get("to", 1)) not in (1, 11)):
         raise ModelError(

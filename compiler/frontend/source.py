@@ -8,7 +8,6 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -22,12 +21,15 @@ __all__ = ["NUMBERS", "Node", "Port", "Source", "array", "read"]
 
 OLDEST_OPSET = 7
 KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (list, tuple)}
+#: types that the network's input may have
+INPUTS = ("float32", "int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
+#: types by their number in ONNX
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
-    onnx.TensorProto.INT8: "int8",
-    onnx.TensorProto.UINT8: "uint8",
-    onnx.TensorProto.INT64: "int64",
-    onnx.TensorProto.INT32: "int32",
+    **{
+        onnx.TensorProto.DataType.Value(name.upper()): name
+        for name in (*INPUTS[1:], "int32", "int64")
+    },
 }
 # Types of stored numbers. Half precision is for constants that a Cast converts.
 NUMBERS = frozenset(
@@ -307,7 +309,10 @@ def check_dims(dims: Iterable[int], what: str) -> None:
 
 
 def array(tensor: onnx.TensorProto, where: str) -> NDArray[Any]:
-    """The numbers of a stored tensor; 4-bit types in a byte each. ``where``: the file or node."""
+    """The numbers of a stored tensor, of 4 and 2 bits in the types of ``ml_dtypes``.
+
+    ``where``: the file or node.
+    """
     what = f"{where}: initializer {tensor.name}"
     check_dims(tensor.dims, what)
     if tensor.data_type not in NUMBERS:
@@ -316,12 +321,9 @@ def array(tensor: onnx.TensorProto, where: str) -> NDArray[Any]:
             "integers; convert the model to float32"
         )
     try:
-        found = numpy_helper.to_array(tensor)
+        return numpy_helper.to_array(tensor)
     except Exception:
         raise ModelError(f"{what} is cut short or damaged; export the network again") from None
-    if found.dtype.kind == "V" or found.dtype.name in ("int4", "uint4", "int2", "uint2"):
-        found = found.astype(np.uint8 if found.dtype.name.startswith("u") else np.int8)
-    return found
 
 
 def _type_name(number: int) -> str:
@@ -344,7 +346,7 @@ def _dtype(info: onnx.ValueInfoProto) -> str:
     if element not in DTYPES:
         found = _type_name(element) if element else "no tensor type"
         raise ModelError(
-            f"{info.name}: is {found}; accepted: float32, int8, uint8; convert the model to float32"
+            f"{info.name}: is {found}; accepted: {', '.join(INPUTS)}; convert the model to float32"
         )
     return DTYPES[element]
 
@@ -373,8 +375,8 @@ def _input(info: onnx.ValueInfoProto, path: Path) -> Port:
             "then the sample; export the network with a batch axis"
         )
     dtype = _dtype(info)
-    if dtype not in ("float32", "int8", "uint8"):
-        raise ModelError(f"{info.name}: the input is {dtype}; accepted: float32, int8, uint8")
+    if dtype not in INPUTS:
+        raise ModelError(f"{info.name}: the input is {dtype}; accepted: {', '.join(INPUTS)}")
     batch, shape = _batch(dims[0]), tuple(dim.dim_value for dim in dims[1:])
     frames = batch if isinstance(batch, int) else 1
     if len(dims) > limits.RANK or frames * prod(shape) > limits.MAP_ELEMENTS:

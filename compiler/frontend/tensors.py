@@ -18,11 +18,27 @@ class Constant:
 
     ``name`` is the initializer it came from. ``scale`` has the shape of ``array``, so that every
     operator that only moves elements is applied to both alike; zero points are subtracted already.
+    ``dtype`` is an integer type that NumPy does not have (4 bits, 2 bits); ``array`` then holds the
+    integers in bytes.
     """
 
     name: str
     array: NDArray[Any]
     scale: NDArray[np.float32] | None = None
+    dtype: ir.Int | None = None
+
+    @classmethod
+    def of(cls, name: str, array: NDArray[Any]) -> "Constant":
+        """The constant of an array as ``onnx`` reads it."""
+        dtype = ir.Int.named(array.dtype.name)
+        if dtype is None or array.dtype == dtype.numpy:
+            return cls(name, array)
+        return cls(name, array.astype(dtype.numpy), dtype=dtype)
+
+    @property
+    def integer(self) -> ir.Int | None:
+        """The integer type in the file; None for floats."""
+        return self.dtype or ir.Int.named(self.array.dtype.name)
 
     def real(self) -> NDArray[Any]:
         """The numbers the constant stands for."""

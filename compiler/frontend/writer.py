@@ -8,24 +8,15 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from .. import ir
 from ..errors import ModelError
+from .element_types import IR_VERSIONS, array_of, carrier, element_type
 from .io_nodes import enter, leave, row_major
 from .nodes import Nodes
 
 __all__ = ["tensor_names", "write_qdq"]
-
-OPSET = 17
-IR_VERSION = 8
-ELEMENTS = {
-    "float32": TensorProto.FLOAT,
-    "int8": TensorProto.INT8,
-    "uint8": TensorProto.UINT8,
-    "int32": TensorProto.INT32,
-    "int64": TensorProto.INT64,
-}
 
 
 def tensor_names(graph: ir.Graph) -> dict[str, str]:
@@ -48,10 +39,12 @@ def tensor_names(graph: ir.Graph) -> dict[str, str]:
 
 
 def write_qdq(graph: ir.Graph, path: str | Path) -> None:
-    """Write the quantized ``graph`` to ``path``: opset 17, NCHW inside, the model's own borders.
+    """Write the quantized ``graph`` to ``path``: NCHW inside, the model's own borders.
 
-    The output of each QuantizeLinear is named as in :func:`tensor_names`. The file is replaced at
-    once. Raises ModelError for a float graph, and for what 8 bits can not hold.
+    The file has the oldest opset from 17 on that knows its integer types. The output of each
+    QuantizeLinear, or of the Clip behind it, is named as in :func:`tensor_names`. The file is
+    replaced at once. Raises ModelError for a float graph, and for weights that 16 bits can not
+    hold.
     """
     if not graph.quantized:
         raise ModelError(
@@ -67,17 +60,21 @@ def write_qdq(graph: ir.Graph, path: str | Path) -> None:
 
 def _model(graph: ir.Graph, nodes: Nodes) -> onnx.ModelProto:
     first, last = graph.inputs[0], graph.outputs[0]
+    for port in (first, last):
+        dtype = ir.Int.named(port.dtype)
+        if dtype is not None and dtype.bits <= 16:
+            nodes.needs(dtype)
     proto = helper.make_graph(
         nodes.nodes,
         graph.name,
         [
             helper.make_tensor_value_info(
-                first.name, ELEMENTS[first.dtype], [first.batch, *first.shape]
+                first.name, element_type(first.dtype), [first.batch, *first.shape]
             )
         ],
         [
             helper.make_tensor_value_info(
-                last.name, ELEMENTS[last.dtype], [first.batch, *last.shape]
+                last.name, element_type(last.dtype), [first.batch, *last.shape]
             )
         ],
         nodes.constants,
@@ -85,8 +82,8 @@ def _model(graph: ir.Graph, nodes: Nodes) -> onnx.ModelProto:
     return helper.make_model(
         proto,
         producer_name="gatewright",
-        ir_version=IR_VERSION,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR_VERSIONS[nodes.opset],
+        opset_imports=[helper.make_opsetid("", nodes.opset)],
     )
 
 
@@ -140,20 +137,41 @@ def _weight(op: ir.Conv, nodes: Nodes) -> str:
     """DequantizeLinear of the integers, one scale an output channel."""
     weight = op.weight.transpose(0, 3, 1, 2).astype(np.int64)
     low, high = int(weight.min()), int(weight.max())
-    signed = low >= -128 and high <= 127
-    zero, dtype = (0, np.int8) if signed else (max(0, -low), np.uint8)
-    if not signed and high + zero > 255:
+    stored = _stored(low, high, nodes.opset)
+    if stored is None:
         raise ModelError(
-            f"{op.name}: has weights of {low} to {high}, which 8 bits can not hold; accepted: "
-            "8-bit weights; quantize the float32 network instead"
+            f"{op.name}: has weights of {low} to {high}, which 16 bits can not hold; accepted: "
+            "weights of up to 16 bits; quantize the float32 network instead"
         )
+    nodes.needs(stored)
+    zero = 0 if stored.signed else max(0, -low)
     assert op.weight_scale is not None
     parts = [
-        nodes.constant(f"{op.name}/weight", (weight + zero).astype(dtype)),
+        nodes.constant(f"{op.name}/weight", array_of(weight + zero, stored)),
         nodes.constant(f"{op.name}/weight_scale", op.weight_scale.astype(np.float32)),
-        nodes.constant(f"{op.name}/weight_zero_point", np.full(op.channels, zero, dtype)),
+        nodes.constant(
+            f"{op.name}/weight_zero_point", array_of(np.full(op.channels, zero), stored)
+        ),
     ]
     return nodes.add("DequantizeLinear", parts, f"{op.name}/weight_real", axis=0)
+
+
+def _stored(low: int, high: int, opset: int) -> ir.Int | None:
+    """The narrowest ONNX type of weights: whole bytes, or less where ``opset`` knows it anyway.
+
+    Weights around another number than 0 (of imported networks) get an unsigned type and a zero
+    point.
+    """
+    for dtype in (ir.Int(2, True), ir.Int(4, True)):
+        if carrier(dtype).opset <= opset and dtype.low <= low and high <= dtype.high:
+            return dtype
+    for bits in (8, 16):
+        signed, unsigned = ir.Int(bits, True), ir.Int(bits, False)
+        if signed.low <= low and high <= signed.high:
+            return signed
+        if high + max(0, -low) <= unsigned.high:
+            return unsigned
+    return None
 
 
 def _bias(op: ir.Conv, nodes: Nodes) -> str:
@@ -181,7 +199,7 @@ def _(op: ir.AveragePool, nodes: Nodes) -> None:
     if op.window.dilation != (1, 1):
         raise ModelError(
             f"{op.name}: AveragePool with dilation {op.window.dilation}; accepted: 1, as opset "
-            f"{OPSET} knows no other"
+            "17 knows no other"
         )
     attributes = _window(op.window)
     del attributes["dilations"]
@@ -226,28 +244,29 @@ def _(op: ir.Unary, nodes: Nodes) -> None:
 @_write.register
 def _(op: ir.Reshape, nodes: Nodes) -> None:
     source, target = nodes.graph.shape(op.inputs[0]), nodes.graph.shape(op.output)
-    tensor = nodes.names[op.inputs[0]]
+    moves = nodes.held(op.output).moves
+    tensor = nodes.names[op.inputs[0]] if moves else nodes.real(op.inputs[0])
+    output = nodes.names[op.output] if moves else None
     if not row_major(source):
         tensor = nodes.add("Transpose", [tensor], f"{op.name}/rows", perm=[0, 2, 3, 1])
     if row_major(target):
         shape = (target.channels, target.height, target.width)
-        nodes.reshape(tensor, shape, f"{op.name}/map", nodes.names[op.output])
+        tensor = nodes.reshape(tensor, shape, f"{op.name}/map", output)
     else:
         rows = nodes.reshape(tensor, target.array, f"{op.name}/map")
-        nodes.add(
-            "Transpose", [rows], f"{op.name}/channels", nodes.names[op.output], perm=[0, 3, 1, 2]
-        )
+        tensor = nodes.add("Transpose", [rows], f"{op.name}/channels", output, perm=[0, 3, 1, 2])
+    if not moves:
+        nodes.quantize(op.output, tensor)
 
 
 @_write.register
 def _(op: ir.ArgMax, nodes: Nodes) -> None:
-    source, quant = nodes.graph.shape(op.inputs[0]), nodes.graph.quant(op.output)
+    source = nodes.graph.shape(op.inputs[0])
     rows = nodes.add("Transpose", [nodes.real(op.inputs[0])], f"{op.name}/rows", perm=[0, 2, 3, 1])
     flat = nodes.reshape(rows, (prod(source.array),), f"{op.name}/flat")
     index = nodes.add("ArgMax", [flat], op.name, axis=1, keepdims=1)
-    cast = nodes.add(
-        "Cast", [index], f"{op.name}/cast", to=helper.np_dtype_to_tensor_dtype(quant.dtype.numpy)
-    )
+    to = element_type(nodes.held(op.output).stored.name)
+    cast = nodes.add("Cast", [index], f"{op.name}/cast", to=to)
     nodes.reshape(cast, (1, 1, 1), f"{op.name}/map", nodes.names[op.output])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .ops import Op
-from .types import Quant, Shape, Value
+from .types import Int, Quant, Shape, Value
 
 __all__ = [
     "HostOp",
@@ -79,11 +79,11 @@ class HostArgMax(HostOp):
 class InputPort:
     """How the model's input becomes the first stream.
 
-    ``name``, ``shape`` (without batch), ``dtype`` (NumPy name) are the model's own. ``order[i]`` is
-    the flat index in the model's layout of the stream's i-th element. Float inputs are quantized
-    with the
-    ``Quant`` of ``value``; integer inputs enter as they are. ``batch`` is the model's batch size,
-    or its symbolic name.
+    ``name``, ``shape`` (without batch) and ``dtype`` are the model's own; ``dtype`` is NumPy's name
+    of the type, or ONNX's where NumPy has none ("int4"). ``order[i]`` is the flat index in the
+    model's layout of the stream's i-th element. Float inputs are quantized with the ``Quant`` of
+    ``value``; integer inputs enter as they are. ``batch`` is the model's batch size, or its
+    symbolic name.
     """
 
     name: str
@@ -92,6 +92,16 @@ class InputPort:
     value: str
     order: NDArray[np.int64]
     batch: int | str = "N"
+
+    @property
+    def integer(self) -> Int | None:
+        """The type of integer inputs; None for floats."""
+        return Int.named(self.dtype)
+
+    @property
+    def array_type(self) -> np.dtype[np.generic]:
+        """The NumPy type that holds the inputs, integers of 4 or 2 bits in a byte each."""
+        return self.integer.numpy if self.integer else np.dtype(self.dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +119,12 @@ class OutputPort:
     value: str
     order: NDArray[np.int64]
     tail: tuple[HostOp, ...] = ()
+
+    @property
+    def array_type(self) -> np.dtype[np.generic]:
+        """The NumPy type that holds the outputs, integers of 4 or 2 bits in a byte each."""
+        dtype = Int.named(self.dtype)
+        return dtype.numpy if dtype else np.dtype(self.dtype)
 
 
 @dataclass(frozen=True, eq=False)

@@ -46,9 +46,8 @@ class Int:
     def holding(cls, low: int, high: int) -> "Int":
         """The narrowest type that holds ``low`` to ``high``; signed only if ``low`` is negative."""
         signed = low < 0
-        return cls(
-            max(1, high.bit_length(), (-low - 1).bit_length() if signed else 0) + signed, signed
-        )
+        magnitude = max(high.bit_length(), (-low - 1).bit_length() if signed else 0)
+        return cls(max(1, magnitude + signed), signed)
 
     def __str__(self) -> str:
         return f"{'i' if self.signed else 'u'}{self.bits}"

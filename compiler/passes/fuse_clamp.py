@@ -16,9 +16,11 @@ Selecting = ir.MaxPool | ir.Reshape
 def fuse_clamp(graph: ir.Graph) -> ir.Graph:
     """A clamp moves up, past MaxPool and Reshape, into the operator whose output it limits.
 
-    Before: ``a = conv x;  b = maxpool a;  y = identity b, clamp``; ``a``, ``b`` float, read once
+    Before: ``a = conv x;  b = maxpool a;  y = identity b, clamp``; ``a``, ``b`` are read once, and
+            are floats or have the ``Quant`` of ``y``
     After:  ``a = conv x, clamp;  y = maxpool a``
-    Exact:  a clamp and rounding are monotone, so each commutes with taking the largest.
+    Exact:  a clamp and rounding are monotone, so each commutes with taking the largest, and a
+            clamp between two equal roundings is one before the first.
     """
     for unary in graph.ops:
         if isinstance(unary, ir.Unary) and unary.function == ir.Identity():
@@ -36,7 +38,7 @@ def _chain(graph: ir.Graph, unary: ir.Unary) -> list[ir.Op]:
         op = graph.producer(reader.inputs[0])
         if (
             op is None
-            or graph.values[op.output].quant is not None
+            or graph.values[op.output].quant not in (None, graph.values[unary.output].quant)
             or sole_reader(graph, op.output) is not reader
         ):
             return []

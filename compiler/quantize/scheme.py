@@ -96,7 +96,7 @@ def types(graph: ir.Graph, policy: Policy) -> dict[str, ir.Int]:
     """The type of every value: an integer input's own, else the widest that ``policy`` gives to a
     value that shares its ``Quant``.
     """
-    ports = {port.value: ir.Int.named(port.dtype) for port in graph.inputs}
+    ports = {port.value: port.integer for port in graph.inputs}
     found: dict[str, ir.Int] = {}
     for group in shared(graph):
         own = [dtype for name in sorted(group) if (dtype := ports.get(name)) is not None]
@@ -147,8 +147,7 @@ def _known(graph: ir.Graph, name: str, dtype: ir.Int) -> ir.Quant | None:
         op = graph.producer(name)
         assert op is not None
         return _natural(op, graph, dtype)
-    own = ir.Int.named(port.dtype)
-    return None if own is None else ir.Quant(own, 1.0, 0)
+    return None if port.integer is None else ir.Quant(port.integer, 1.0, 0)
 
 
 @singledispatch

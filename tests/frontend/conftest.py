@@ -9,6 +9,7 @@ import onnxruntime
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.frontend import load
+from gatewright.compiler.frontend.reference_runtime import byte_ports
 from gatewright.compiler.quantize.float_model import apply
 from onnx import TensorProto, helper, numpy_helper
 
@@ -87,7 +88,13 @@ def leave(port, values):
     y = y.reshape(len(y), *shape)
     for host in port.tail:
         y = host(y)
-    return y.reshape(len(y), *port.shape).astype(port.dtype)
+    return y.reshape(len(y), *port.shape).astype(storage(port))
+
+
+def storage(port):
+    """The NumPy type that holds a port's numbers."""
+    dtype = ir.Int.named(port.dtype)
+    return dtype.numpy if dtype else np.dtype(port.dtype)
 
 
 def before(port, host):
@@ -110,7 +117,7 @@ def witness(path, x, extra=()):
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(
-        proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        byte_ports(proto).SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     port = session.get_inputs()[0]
     size = port.shape[0] if isinstance(port.shape[0], int) else 1
@@ -129,8 +136,9 @@ def agrees(rng):
         if port.dtype == "float32":
             x = rng.uniform(low, high, (frames, *port.shape)).astype(np.float32)
         else:
-            limits = np.iinfo(port.dtype)
-            x = rng.integers(limits.min, limits.max + 1, (frames, *port.shape)).astype(port.dtype)
+            dtype = ir.Int.named(port.dtype)
+            size = (frames, *port.shape)
+            x = rng.integers(dtype.low, dtype.high, size, endpoint=True).astype(dtype.numpy)
         wanted = witness(path, x)[0].reshape(len(x), *graph.outputs[0].shape)
         found, _ = evaluate(graph, x)
         assert found.dtype == wanted.dtype

@@ -5,6 +5,7 @@ import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import ModelError
 from gatewright.compiler.frontend import load
+from gatewright.compiler.frontend.element_types import array_of
 from onnx import TensorProto, helper
 
 N = helper.make_node
@@ -399,3 +400,168 @@ def test_quantized_network_is_rejected(model, nodes, message):
     with pytest.raises(ModelError) as caught:
         load(path)
     assert message in str(caught.value)
+
+
+# Clip on the integers (QCDQ).
+
+
+def clip(x, y, low, high):
+    return N("Clip", [x, low, high], [y])
+
+
+def clipped(model, nodes, shape=(1, 3, 5, 5), opset=17, **more):
+    constants = {"w": weights(4, 3, 3, 3)} | WEIGHT | TWO
+    return model(
+        nodes,
+        list(shape),
+        opset=opset,
+        **(constants | {"lo": np.int8(-8), "hi": np.int8(7), "b": np.int8(-7)} | more),
+    )
+
+
+def test_a_clip_on_the_integers_gives_the_value_its_type(model, agrees):
+    nodes = [
+        q("x", "xq", 0),
+        clip("xq", "xc", "lo", "hi"),
+        dq("xc", "xr", 0),
+        W,
+        N("Conv", ["xr", "wr"], ["c"]),
+        N("Relu", ["c"], ["r"]),
+        q("r", "rq", 1),
+        clip("rq", "rc", "lo", "hi"),
+        dq("rc", "y", 1),
+    ]
+    graph = agrees(clipped(model, nodes))
+    (op,) = graph
+    assert (op.inputs, op.output, op.clamp) == (("xc",), "rc", ir.Clamp(0.0))
+    assert graph.quant("xc") == ir.Quant(ir.Int(4, True), scale(0.02), -3)
+    assert graph.quant("rc") == ir.Quant(ir.Int(4, True), scale(0.05), 5)
+    assert graph.outputs[0].tail == (ir.Dequantize(graph.quant("rc")),)
+
+
+def test_a_clip_narrower_than_its_type_is_a_clamp_of_the_operator_before(model, agrees):
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        W,
+        N("Conv", ["xr", "wr"], ["c"]),
+        q("c", "cq", 1),
+        clip("cq", "cc", "b", "hi"),
+        dq("cc", "y", 1),
+    ]
+    graph = agrees(clipped(model, nodes))
+    (op,) = graph
+    assert graph.quant(op.output) == ir.Quant(ir.Int(4, True), scale(0.05), 5)
+    assert op.clamp == ir.Clamp(-12 * scale(0.05))
+    assert op.output == "cc"
+
+
+def test_a_narrower_clip_of_the_input_is_a_stage_of_its_own(model, agrees):
+    nodes = [
+        q("x", "xq", 0),
+        clip("xq", "xc", "b", "hi"),
+        dq("xc", "xr", 0),
+        W,
+        N("Conv", ["xr", "wr"], ["c"]),
+        q("c", "cq", 1),
+        dq("cq", "y", 1),
+    ]
+    graph = agrees(clipped(model, nodes))
+    unary, _ = graph
+    assert isinstance(unary, ir.Unary)
+    assert graph.quant("xq").dtype == graph.quant("xc").dtype == ir.Int(4, True)
+
+
+def test_a_zero_point_outside_the_clip_stays_in_the_type(model, agrees):
+    nodes = [
+        q("x", "xq", 2),
+        clip("xq", "xc", "lo", "hi"),
+        dq("xc", "xr", 2),
+        W,
+        N("Conv", ["xr", "wr"], ["c"], pads=[1, 1, 1, 1]),
+        q("c", "cq", 1),
+        dq("cq", "y", 1),
+    ]
+    graph = agrees(clipped(model, nodes, **quants(_2=(0.02, np.int8(-20)))))
+    assert graph.quant("xc") == ir.Quant(ir.Int(6, True), scale(0.02), -20)
+
+
+def test_casts_around_a_clip_change_nothing(model, agrees):
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        W,
+        N("Conv", ["xr", "wr"], ["c"]),
+        q("c", "cq", 2),
+        N("Cast", ["cq"], ["ci"], to=TensorProto.INT32),
+        clip("ci", "cc", "lo", "hi"),
+        N("Cast", ["cc"], ["cs"], to=TensorProto.INT16),
+        dq("cs", "y", 2),
+    ]
+    more = quants(_2=(0.002, np.int16(5))) | {"lo": np.int32(-2048), "hi": np.int32(2047)}
+    graph = agrees(clipped(model, nodes, opset=21, **more))
+    assert graph.quant("cs") == ir.Quant(ir.Int(12, True), scale(0.002), 5)
+
+
+def test_a_cast_that_wraps_integers_is_rejected(model):
+    nodes = [
+        q("x", "xq", 2),
+        N("Cast", ["xq"], ["xi"], to=TensorProto.INT8),
+        clip("xi", "xc", "lo", "hi"),
+        dq("xc", "xr", 0),
+        W,
+        N("Conv", ["xr", "wr"], ["c"]),
+        q("c", "cq", 1),
+        dq("cq", "y", 1),
+    ]
+    path = clipped(model, nodes, opset=21, **quants(_2=(0.002, np.int16(5))))
+    with pytest.raises(ModelError, match="casts between floats and integers"):
+        load(path)
+
+
+def test_integers_that_others_read_too_are_not_clipped(model):
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        clip("xq", "xc", "lo", "hi"),
+        dq("xc", "xs", 0),
+        N("Add", ["xr", "xs"], ["c"]),
+        q("c", "cq", 1),
+        dq("cq", "y", 1),
+    ]
+    with pytest.raises(ModelError, match="computes on the integers of QuantizeLinear"):
+        load(clipped(model, nodes))
+
+
+def test_clipped_weights_are_constants(model, agrees):
+    """As Brevitas writes narrow weights."""
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        clip("w", "wc", "b", "hi"),
+        N("DequantizeLinear", ["wc", "ws", "wz"], ["wr"], axis=0),
+        N("Conv", ["xr", "wr"], ["c"]),
+        q("c", "cq", 1),
+        dq("cq", "y", 1),
+    ]
+    (op,) = agrees(clipped(model, nodes))
+    assert (op.weight.min(), op.weight.max()) == (-7, 7)
+
+
+@pytest.mark.parametrize("kind", ["int4", "uint4", "int16", "uint16", "int2", "uint2"])
+def test_types_of_onnx_are_types_of_values(kind, model, agrees):
+    zero = array_of(1, ir.Int.named(kind))
+    nodes = [
+        q("x", "xq", 2),
+        dq("xq", "xr", 2),
+        N("Transpose", ["w"], ["wt"], perm=[1, 0, 2, 3]),
+        N("DequantizeLinear", ["wt", "ws"], ["wr"], axis=0),
+        N("Conv", ["xr", "wr"], ["c"]),
+        q("c", "cq", 2),
+        dq("cq", "y", 2),
+    ]
+    w = array_of(np.random.default_rng(0).integers(0, 2, (3, 4, 3, 3)), ir.Int.named(kind))
+    graph = agrees(clipped(model, nodes, opset=25, **quants(_2=(0.25, zero)) | {"w": w}))
+    (op,) = graph
+    assert graph.quant("xq") == graph.quant("cq") == ir.Quant(ir.Int.named(kind), 0.25, 1)
+    np.testing.assert_array_equal(op.weight, w.astype(np.int8).transpose(1, 2, 3, 0))

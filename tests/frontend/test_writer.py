@@ -1,5 +1,7 @@
 """A quantized graph written as ONNX, read again, and run by ONNX Runtime."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -243,3 +245,101 @@ def test_a_float_graph_is_rejected(tmp_path):
     graph = ir.Graph("net", (), (), (op,), {n: ir.Value(n, SAME) for n in "ab"})
     with pytest.raises(ModelError, match="net: is a float32 network; accepted: a quantized one"):
         write_qdq(graph, tmp_path / "m.onnx")
+
+
+# Any width.
+
+
+def retyped(graph, dtype):
+    """The network with every activation of ``dtype``, and weights of as many bits; zero points in
+    the same place of the range. Integer ports are of the same type.
+    """
+
+    def wider(found):
+        zero = round((found.zero - found.dtype.low) * (dtype.high - dtype.low) / 255) + dtype.low
+        return ir.Quant(dtype, found.scale * float(2.0 ** (8 - dtype.bits)), zero)
+
+    def steps(tail):
+        return tuple(
+            replace(step, quant=wider(step.quant)) if hasattr(step, "quant") else step
+            for step in tail
+        )
+
+    def weights(op):
+        if not isinstance(op, ir.Conv):
+            return op
+        top = (1 << max(1, dtype.bits - 1)) - 1
+        weight = np.rint(op.weight.astype(float) * top / 127).astype(np.int16)
+        return replace(op, weight=weight, bias=op.bias // 256 if dtype.bits < 8 else op.bias)
+
+    def port(end):
+        return replace(end, dtype=end.dtype if end.dtype in ("float32", "int64") else dtype.name)
+
+    values = {
+        name: replace(value, quant=wider(value.quant)) for name, value in graph.values.items()
+    }
+    return ir.Graph(
+        graph.name,
+        tuple(port(end) for end in graph.inputs),
+        tuple(replace(port(end), tail=steps(end.tail)) for end in graph.outputs),
+        tuple(weights(op) for op in graph.ops),
+        values,
+    )
+
+
+WIDTHS = [ir.Int(bits, signed) for bits in range(1, 17) for signed in (True, False)]
+#: widths of integers that a model's own input can have
+PORTS = [dtype for dtype in WIDTHS if dtype.bits in (2, 4, 8, 16)]
+
+
+def of_all_widths():
+    for name, graph in GRAPHS.items():
+        integers = graph.inputs[0].dtype != "float32"
+        for dtype in PORTS if integers else WIDTHS[len(name) % 3 :: 3]:
+            yield pytest.param(retyped(graph, dtype), id=f"{name}-{dtype}")
+
+
+@pytest.mark.parametrize("graph", [*of_all_widths()])
+def test_any_width_is_written_run_and_read(graph, tmp_path, agrees):
+    ir.verify(graph, after="test")
+    test_written_file_agrees_with_the_graph(graph, tmp_path, agrees)
+    test_written_file_reads_back_as_the_same_graph(graph, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "opset", "ir_version", "nodes"),
+    [
+        (ir.Int(8, True), 17, 8, ["QuantizeLinear"]),
+        (ir.Int(4, True), 21, 10, ["QuantizeLinear"]),
+        (ir.Int(16, False), 21, 10, ["QuantizeLinear"]),
+        (ir.Int(2, True), 25, 13, ["QuantizeLinear"]),
+        (ir.Int(1, False), 17, 8, ["QuantizeLinear", "Clip"]),
+        (ir.Int(5, True), 17, 8, ["QuantizeLinear", "Clip"]),
+        (ir.Int(12, True), 21, 10, ["QuantizeLinear", "Cast", "Clip", "Cast"]),
+    ],
+    ids=str,
+)
+def test_the_file_has_the_oldest_opset_that_knows_its_types(
+    dtype, opset, ir_version, nodes, tmp_path
+):
+    write_qdq(retyped(GRAPHS["sigmoid"], dtype), tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    assert (model.opset_import[0].version, model.ir_version) == (opset, ir_version)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds[: len(nodes) + 1] == [
+        *nodes,
+        "DequantizeLinear" if dtype.bits < 8 else kinds[len(nodes)],
+    ]
+
+
+def test_weights_take_the_narrowest_type_of_the_activations_opset(tmp_path):
+    for activations, kind in ((8, np.dtype(np.int8)), (4, "int4"), (16, "int4")):
+        graph = retyped(GRAPHS["conv"], ir.Int(activations, True))
+        (op,) = graph.ops
+        graph = graph.replace([replace(op, weight=(op.weight % 15 - 7).astype(np.int8))])
+        write_qdq(graph, tmp_path / "m.onnx")
+        stored = {
+            tensor.name: onnx.numpy_helper.to_array(tensor)
+            for tensor in onnx.load(tmp_path / "m.onnx").graph.initializer
+        }
+        assert stored["c/weight"].dtype.name == str(kind)

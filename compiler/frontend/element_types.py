@@ -1,0 +1,67 @@
+"""How an ONNX file holds integers of 1 to 16 bits, and which opset it needs for them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from .. import ir
+
+__all__ = ["IR_VERSIONS", "OPSETS", "Carrier", "array_of", "carrier", "element_type", "whole_bytes"]
+
+#: the opset whose QuantizeLinear knows integers of so many bits
+OPSETS = {8: 17, 16: 21, 4: 21, 2: 25}
+#: the IR version of each of those opsets
+IR_VERSIONS = {17: 8, 21: 10, 25: 13}
+#: bits of the integers that ONNX Runtime clips
+_CLIPPED_BITS = 8
+
+
+@dataclass(frozen=True)
+class Carrier:
+    """Integers of ``dtype`` in a file: of the ONNX type ``stored``, clipped where it is wider."""
+
+    dtype: ir.Int
+    stored: ir.Int
+
+    @property
+    def opset(self) -> int:
+        return OPSETS[self.stored.bits]
+
+    @property
+    def clipped(self) -> bool:
+        """Whether a Clip follows QuantizeLinear."""
+        return self.stored != self.dtype
+
+    @property
+    def clipped_as(self) -> ir.Int:
+        """The type that is clipped: ONNX Runtime has no Clip of 16-bit integers."""
+        return self.stored if self.stored.bits <= _CLIPPED_BITS else ir.Int(32, True)
+
+    @property
+    def moves(self) -> bool:
+        """Whether ONNX Runtime moves elements of the type: reshapes and gathers them."""
+        return self.stored == whole_bytes(self.stored)
+
+
+def carrier(dtype: ir.Int) -> Carrier:
+    """ONNX's own type where there is one, else the next of whole bytes."""
+    return Carrier(dtype, dtype if dtype.bits in OPSETS else whole_bytes(dtype))
+
+
+def whole_bytes(dtype: ir.Int) -> ir.Int:
+    """The narrowest type of whole bytes that holds ``dtype``."""
+    return ir.Int(8 * dtype.numpy.itemsize, dtype.signed)
+
+
+def element_type(dtype: str) -> int:
+    """ONNX's number of a type that is called so in NumPy."""
+    name = "FLOAT" if dtype == "float32" else dtype.upper()
+    return int(onnx.TensorProto.DataType.Value(name))
+
+
+def array_of(values: NDArray[np.integer] | int, dtype: ir.Int) -> NDArray[np.generic]:
+    """Integers as an array of that ONNX type."""
+    return np.asarray(values).astype(helper.tensor_dtype_to_np_dtype(element_type(dtype.name)))

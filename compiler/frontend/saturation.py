@@ -1,0 +1,129 @@
+"""Clip on the integers between QuantizeLinear and DequantizeLinear: values of any width (QCDQ)."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from .. import ir
+from .source import DTYPES, Node, Source, array
+
+__all__ = ["Saturation", "saturations"]
+
+
+@dataclass(frozen=True)
+class Saturation:
+    """A QuantizeLinear whose integers are clipped to ``low`` .. ``high`` before anyone reads them.
+
+    ``tensor`` is what is read: the last of the Clip and Cast nodes that follow. ``tensors`` are the
+    outputs of all of them.
+    """
+
+    low: int
+    high: int
+    tensor: str
+    tensors: tuple[str, ...]
+
+    def dtype(self, zero: int) -> ir.Int:
+        """The narrowest type of the integers and of the zero point, which padding reads as."""
+        return ir.Int.holding(min(self.low, zero), max(self.high, zero))
+
+    def clamp(self, quant: ir.Quant) -> ir.Clamp:
+        """The limits as real numbers, where ``quant`` alone does not saturate at them."""
+        low, high = ((end - quant.zero) * quant.scale for end in (self.low, self.high))
+        return ir.Clamp(
+            low if self.low > quant.dtype.low else -np.inf,
+            high if self.high < quant.dtype.high else np.inf,
+        )
+
+
+def saturations(source: Source) -> dict[str, Saturation]:
+    """The saturation of each QuantizeLinear that has one, by the name of its output.
+
+    A Clip counts when nothing else reads its input. Casts around it count when they change no
+    value: ONNX Runtime clips no 16-bit integers, so 9 to 15 bits are clipped as 32-bit ones.
+    """
+    readers: dict[str, list[Node]] = {}
+    for node in source.nodes:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node)
+    uses = Counter([source.output.name, *(name for node in source.nodes for name in node.inputs)])
+    constants = {**source.constants, **_constants(source.nodes)}
+    found = {}
+    for node in source.nodes:
+        if node.op != "QuantizeLinear":
+            continue
+        chain = _chain(node, readers, uses, constants)
+        if chain is not None:
+            found[node.outputs[0]] = chain
+    return found
+
+
+def _constants(nodes: Iterable[Node]) -> dict[str, NDArray[np.generic]]:
+    return {
+        node.outputs[0]: array(value, str(node))
+        for node in nodes
+        if node.op == "Constant"
+        and isinstance(value := node.attributes.get("value"), onnx.TensorProto)
+    }
+
+
+def _chain(
+    node: Node,
+    readers: Mapping[str, list[Node]],
+    uses: Mapping[str, int],
+    constants: Mapping[str, NDArray[np.generic]],
+) -> Saturation | None:
+    """The Clip and Cast nodes that alone read the output of a QuantizeLinear, one by one."""
+    limits = _stored(node, constants)
+    if limits is None:
+        return None
+    name, tensors, clipped = node.outputs[0], list[str](), False
+    while uses[name] == 1 and name in readers:
+        (reader,) = readers[name]
+        if reader.op == "Clip" and reader.inputs[0] == name:
+            bounds = _bounds(reader, constants)
+            if bounds is None:
+                break
+            limits = (max(limits[0], bounds[0]), min(limits[1], bounds[1]))
+            clipped = True
+        elif not (reader.op == "Cast" and _holds(reader, limits)):
+            break
+        name = reader.outputs[0]
+        tensors.append(name)
+    if not clipped or limits[0] > limits[1]:
+        return None
+    return Saturation(*limits, name, tuple(tensors))
+
+
+def _stored(node: Node, constants: Mapping[str, NDArray[np.generic]]) -> tuple[int, int] | None:
+    """The limits of the type that a QuantizeLinear writes."""
+    zero = node.inputs[2] if len(node.inputs) > 2 else ""
+    if zero in constants:
+        dtype = ir.Int.named(constants[zero].dtype.name)
+    else:
+        element = int(node.attributes.get("output_dtype", 0)) or onnx.TensorProto.UINT8
+        dtype = ir.Int.named(DTYPES.get(element, ""))
+    return (dtype.low, dtype.high) if dtype else None
+
+
+def _bounds(node: Node, constants: Mapping[str, NDArray[np.generic]]) -> tuple[int, int] | None:
+    """The limits of a Clip on integers; None when they are not constants."""
+    ends = [-(1 << 62), 1 << 62]
+    for n, name in enumerate(node.inputs[1:3]):
+        if not name:
+            continue
+        value = constants.get(name)
+        if value is None or value.size != 1 or ir.Int.named(value.dtype.name) is None:
+            return None
+        ends[n] = int(value.reshape(-1)[0])
+    return ends[0], ends[1]
+
+
+def _holds(cast: Node, limits: tuple[int, int]) -> bool:
+    """Whether a Cast to another integer type changes no value within ``limits``."""
+    dtype = ir.Int.named(DTYPES.get(int(cast.get("to", 0)), ""))
+    return dtype is not None and dtype.low <= limits[0] and limits[1] <= dtype.high
