@@ -1,15 +1,15 @@
 """Samples and labels from files: ``.npz``, ``.npy``, or a folder of images."""
 
-import zlib
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import ir
+from . import ir, limits
 from .errors import DataError
+from .numpy_file import read_arrays
 
 __all__ = ["Samples", "read_samples"]
 
@@ -43,27 +43,13 @@ def read_samples(path: Path, port: ir.InputPort) -> Samples:
 
 
 def _arrays(path: Path) -> Samples:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return Samples(loaded)
-        with loaded:
-            if "x" not in loaded.files:
-                raise DataError(
-                    f"{path}: holds {', '.join(loaded.files) or 'nothing'}, but the samples must "
-                    "be called x"
-                )
-            return Samples(loaded["x"], loaded["y"] if "y" in loaded.files else None)
-    except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+    arrays = read_arrays(path, ("x", "y"))
+    x = arrays.get("", arrays.get("x"))
+    if x is None:
         raise DataError(
-            f"{path}: not a NumPy file of numbers, or a damaged one ({_why(error)}); give an .npz "
-            "with an array x, an .npy, or a folder of images"
-        ) from error
-
-
-def _why(error: Exception) -> str:
-    """NumPy takes whatever it does not know for a pickle; that would only mislead."""
-    return "it can not be read" if "pickle" in str(error) else str(error)
+            f"{path}: holds {', '.join(arrays) or 'nothing'}, but the samples must be called x"
+        )
+    return Samples(x, arrays.get("y"))
 
 
 def _checked(path: Path, x: NDArray[np.generic], port: ir.InputPort) -> NDArray[np.generic]:
@@ -86,34 +72,44 @@ def _checked(path: Path, x: NDArray[np.generic], port: ir.InputPort) -> NDArray[
             f"{path}: x holds numbers that are not {port.dtype} ({x.min()} to {x.max()}); "
             f"{port.name} takes integers from {dtype.low} to {dtype.high}"
         )
-    return x.astype(port.array_type)
+    return x.astype(port.array_type, copy=False)
 
 
 def _images(path: Path, port: ir.InputPort) -> Samples:
-    from PIL import Image, UnidentifiedImageError
-
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGES)
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGES and f.is_file())
     if not files:
         raise DataError(f"{path}: no images; give {', '.join(sorted(_IMAGES))} files")
     channels, first = _layout(path, port)
-    plane = port.shape[1:] if first else port.shape[:2]
-    arrays = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                array = np.asarray(
-                    image.convert("L" if channels == 1 else "RGB").resize((plane[1], plane[0]))
-                )
-        except (OSError, UnidentifiedImageError) as error:
-            raise DataError(f"{file}: not an image that can be read ({error})") from error
-        array = array.reshape(*plane, channels)
-        arrays.append(array.transpose(2, 0, 1) if first else array)
-    x = np.stack(arrays)
+    if (size := 4 * len(files) * prod(port.shape)) > limits.SAMPLE_BYTES:
+        raise DataError(
+            f"{path}: {len(files)} images take {size} bytes as {port.name}; accepted: at most "
+            f"{limits.SAMPLE_BYTES}; give fewer images"
+        )
+    height, width = port.shape[1:] if first else port.shape[:2]
+    arrays = [_image(file, width, height, channels) for file in files]
+    x = np.stack([array.transpose(2, 0, 1) if first else array for array in arrays])
     if port.integer is None:
         x = x.astype(np.float32) / np.float32(255)
     folders = sorted({f.parent for f in files})
     y = np.array([folders.index(f.parent) for f in files]) if len(folders) > 1 else None
     return Samples(x.reshape(len(x), *port.shape), y)
+
+
+def _image(file: Path, width: int, height: int, channels: int) -> NDArray[np.uint8]:
+    """An image file, scaled: [height, width, channels]."""
+    from PIL import Image
+
+    try:
+        with Image.open(file) as image:
+            pixels = image.width * image.height
+            if pixels <= limits.PIXELS:
+                scaled = image.convert("L" if channels == 1 else "RGB").resize((width, height))
+                return np.asarray(scaled, np.uint8).reshape(height, width, channels)
+    except Exception as error:  # each of Pillow's readers has exceptions of its own
+        raise DataError(f"{file}: not an image that can be read ({error})") from error
+    raise DataError(
+        f"{file}: the image has {pixels} pixels; accepted: at most {limits.PIXELS}; scale it down"
+    )
 
 
 def _layout(path: Path, port: ir.InputPort) -> tuple[int, bool]:
