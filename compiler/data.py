@@ -87,7 +87,7 @@ def _images(path: Path, port: ir.InputPort) -> Samples:
         )
     height, width = port.shape[1:] if first else port.shape[:2]
     arrays = [_image(file, width, height, channels) for file in files]
-    x = np.stack([array.transpose(2, 0, 1) if first else array for array in arrays])
+    x: NDArray[np.generic] = np.stack([a.transpose(2, 0, 1) if first else a for a in arrays])
     if port.integer is None:
         x = x.astype(np.float32) / np.float32(255)
     folders = sorted({f.parent for f in files})

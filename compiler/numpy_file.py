@@ -110,16 +110,17 @@ def _array(file: IO[bytes], size: int, name: str) -> Array:
             f"{name} is {' x '.join(map(str, shape)) or 'one number'} of {dtype}, which takes "
             f"{needed} bytes, but the file holds {size - header}"
         )
-    found = np.empty(prod(shape), dtype)
-    content = memoryview(found).cast("B") if found.size and dtype.itemsize else memoryview(b"")
+    content = np.empty(needed, np.uint8)
     for start in range(0, needed, _CHUNK):
         piece = file.read(min(_CHUNK, needed - start))
         if len(piece) != min(_CHUNK, needed - start):
             raise _Bad(f"{name} ends after {start + len(piece)} of {needed} bytes")
-        content[start : start + len(piece)] = piece
+        content[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
     if file.read(1):
         raise _Bad(f"{name} goes on after its {needed} bytes")
-    return found.reshape(shape, order="F" if fortran else "C")
+    if not needed:
+        return np.empty(shape, dtype)
+    return content.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
 def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
