@@ -187,7 +187,8 @@ def layers(network: Network) -> list[dict[str, Any]]:
     """A row a stage, in flow order: the keys of ``compile.json``."""
     rows = []
     for stage in network.plan.stages:
-        op, design = network.op(stage), network.designs[stage.name]
+        design = network.designs[stage.name]
+        (op,) = design.ops
         rows.append(
             {
                 "name": op.name,

@@ -16,13 +16,13 @@ import numpy as np
 import onnx
 from amaranth.hdl import UnusedElaboratable
 from gatewright import boards
-from gatewright.compiler import ir, lower
+from gatewright.compiler import ir
 from gatewright.compiler.frontend import elementwise, linear, load, pooling, qdq, shapes
 from gatewright.compiler.frontend import io_layout as border
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
 from gatewright.compiler.plan import Goal, Network, make_plan
-from gatewright.compiler.plan.stages import ConvDesign, Design, PoolDesign
 from gatewright.compiler.quantize.assume import assume_types
+from gatewright.compiler.stages import StageKind, kind_of
 from onnx import helper, numpy_helper
 
 __all__ = ["PAGE", "page"]
@@ -30,13 +30,6 @@ __all__ = ["PAGE", "page"]
 PAGE = Path(__file__).with_name("operators.md")
 BOARD = "ulx3s-85f"
 COMPUTE = (linear, elementwise, pooling)
-
-#: a stage's name for its folding parameters
-FOLDING = {
-    ConvDesign: "`simd`: products summed a cycle; `pe`: output channels side by side",
-    PoolDesign: "`simd`: taps read a cycle (whole rows or columns); `pe`: channels side by side",
-    Design: "`pe`: channels a beat",
-}
 
 #: (a constant's name, its array): what the samples below may name as inputs
 CONSTANTS: dict[str, np.ndarray] = {
@@ -186,17 +179,17 @@ def _kind(op: ir.Op) -> str:
     return type(op).__name__
 
 
-def _stage(graph: ir.Graph, op: ir.Op) -> tuple[str, Any, Design]:
-    """The hardware component of ``op``: its name, its config's type, its design."""
+def _stage(graph: ir.Graph, op: ir.Op) -> tuple[str, Any, StageKind]:
+    """The hardware component of ``op``: its name, its config's type, its kind of stage."""
     device = boards.get(BOARD).device
     network = Network(graph, make_plan(graph, device, BOARD, Goal("area")), device)
     design = network.designs[network.stage_of[op.output].name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
-        stage: Any = lower.component(op, graph, design)
+        stage: Any = design.build(design.constants())
         name, config = type(stage).__name__, type(stage.config)
         del stage
-    return name, config, design
+    return name, config, kind_of((op,))
 
 
 def _hardware(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterator[tuple[str, ...]]:
@@ -207,13 +200,13 @@ def _hardware(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterato
             first.setdefault(type(op), (graph, op))
     dense = argmax_in_hardware(imported["Gemm"][0][1])
     first[ir.ArgMax] = (dense, dense.ops[-1])
-    for kind, (network, op) in first.items():
-        stage, config, design = _stage(network, op)
+    for function, (network, op) in first.items():
+        stage, config, kind = _stage(network, op)
         yield (
-            f"`{kind.__name__}`",
-            _sentence(kind),
+            f"`{function.__name__}`",
+            _sentence(function),
             f"`hw.{stage}`",
-            next(words for base, words in FOLDING.items() if isinstance(design, base)),
+            kind.folding,
             _sentence(config.cycles).removeprefix("Cycles a frame: "),
         )
 

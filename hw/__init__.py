@@ -3,6 +3,7 @@ networks.
 """
 
 from amaranth import Shape
+from amaranth.lib.wiring import Component
 
 from .accelerator import Accelerator, AxiStreamConfig, Connection
 from .arithmetic.add import Add, AddConfig
@@ -46,6 +47,7 @@ __all__ = [
     "ArrayConfig",
     "AveragePool",
     "AxiStreamConfig",
+    "Component",
     "Concat",
     "ConcatConfig",
     "FeedConfig",

@@ -62,12 +62,11 @@ def streams(compiled: Compiled) -> tuple[StreamFormat, StreamFormat, tuple[Tap, 
     last = network.edges[-1]
     taps = tuple(
         Tap(
-            stream(stage.ops[-1], network.designs[stage.name].lanes_out),
-            f"{stage.name}.o__valid",
-            f"{stage.name}.o__ready",
-            f"{stage.name}.o__payload",
+            stream(port.value, port.lanes),
+            *(f"{stage}.{port.signal(name)}" for name in ("valid", "ready", "payload")),
         )
-        for stage in network.plan.stages
+        for stage, design in network.designs.items()
+        for port in design.ports.outputs
     )
     return (
         stream(graph.inputs[0].value, network.plan.lanes_in),

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from amaranth import Elaboratable, Module, ResetInserter, Signal
 from amaranth.lib.wiring import Out
-from gatewright.compiler import ir, lower
+from gatewright.compiler import ir
 from gatewright.compiler.frontend import writer
 from gatewright.compiler.ir.text import describe
 from gatewright.compiler.ir.verify import output_shape
-from gatewright.compiler.plan import stages
 from gatewright.compiler.quantize import float_model
+from gatewright.compiler.stages import KINDS, kind_of, stage_ops
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
@@ -297,8 +297,6 @@ PARTS = {
     "shape rule": output_shape,
     "QDQ form": writer._write,
     "float rule": float_model.apply,
-    "cost": stages.design,
-    "lowering": lower.component,
 }
 #: a reshape is wiring: no hardware by design
 NO_HARDWARE = {ir.Reshape}
@@ -317,11 +315,24 @@ def operators(kind=ir.Op):
 @pytest.mark.parametrize("kind", operators(), ids=lambda kind: kind.__name__)
 def test_every_operator_has_its_rule(kind, part):
     general = PARTS[part].dispatch(object)
-    given = PARTS[part].dispatch(kind) is not general
-    if kind in NO_HARDWARE and part in ("cost", "lowering"):
-        assert not given
-    else:
-        assert given, f"{kind.__name__} has no {part}"
+    assert PARTS[part].dispatch(kind) is not general, f"{kind.__name__} has no {part}"
+
+
+@pytest.mark.parametrize("kind", operators(), ids=lambda kind: kind.__name__)
+def test_every_operator_has_one_kind_of_stage(kind):
+    op = object.__new__(kind)
+    found = [name for name, stage in KINDS.items() if stage.matches((op,))]
+    assert len(found) == (kind not in NO_HARDWARE), f"{kind.__name__} is run by {found}"
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_kind_of_stage_is_in_the_random_networks(name):
+    seen = {
+        kind_of((op,)).name
+        for seed in range(60)
+        for op in stage_ops(random_network(np.random.default_rng(seed)).graph())
+    }
+    assert name in seen
 
 
 @pytest.mark.parametrize("kind", operators(), ids=lambda kind: kind.__name__)

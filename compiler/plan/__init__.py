@@ -1,13 +1,13 @@
 """From the integer graph to hardware: folding, cost, queues and schedule."""
 
 from ...hw.target.device import Device
+from ..stages import Design, StagePlan
 from .dataflow import Network, Plan
 from .fifo import check_queues
 from .plan_file import read_plan, write_plan
 from .resources import Resources
 from .schedule import latency
 from .search import Goal, make_plan, shortfall
-from .stages import Design, StagePlan
 
 __all__ = [
     "Design",

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from ...hw.target.device import Device
 from .. import ir
 from ..errors import PlanError
-from .resources import Resources, cells
-from .stages import ConvDesign, Design, StagePlan, conv_foldings, design, foldings, packing
+from ..stages import Design, StagePlan, kind_of, stage_ops
+from .resources import cells
 
 __all__ = ["Candidates", "Candidate", "menus"]
 
@@ -53,65 +53,60 @@ class Candidate:
         return self.logic + _BRAM_SIZE * self.bram
 
     @cached_property
-    def lanes(self) -> tuple[int, int]:
-        """In and out."""
-        return self.design.lanes_in, self.design.lanes_out
+    def lanes_in(self) -> tuple[int, ...]:
+        """Elements a beat of each input."""
+        return tuple(port.lanes for port in self.design.ports.inputs)
+
+    @cached_property
+    def lanes_out(self) -> tuple[int, ...]:
+        """Elements a beat of each output."""
+        return tuple(port.lanes for port in self.design.ports.outputs)
 
 
 def menus(graph: ir.Graph, device: Device, lean: bool = False) -> list["Candidates"]:
-    """The options of every operator that has hardware, in flow order.
+    """The candidates of every operator that has hardware, in flow order.
 
     ``lean``: with as little block RAM as can be.
     """
-    ops = [op for op in graph if not isinstance(op, ir.Reshape)]
     return [
-        Candidates(op, f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
-        for number, op in enumerate(ops)
+        Candidates((op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
+        for number, op in enumerate(stage_ops(graph))
     ]
 
 
 class Candidates:
-    """The options of one operator.
+    """The candidates for one stage, of the kind that runs its operators.
 
     ``per_block``: its products that one DSP block gives (0: none, or its operands are too wide).
     ``soft``: what a multiplier in soft logic takes beyond one in a block (cells, flip-flops).
     """
 
-    def __init__(self, op: ir.Op, name: str, graph: ir.Graph, device: Device, lean: bool = False):
-        self.op, self.name, self.graph, self.device = op, name, graph, device
+    def __init__(
+        self,
+        ops: tuple[ir.Op, ...],
+        name: str,
+        graph: ir.Graph,
+        device: Device,
+        lean: bool = False,
+    ):
+        self.ops, self.name, self.graph, self.device = ops, name, graph, device
         self.lean = lean
+        self.kind = kind_of(ops)
         self._built: dict[tuple[int, int], list[Candidate]] = {}
         self._found: dict[tuple[int, ...], list[Candidate]] = {}
-        self.pack = packing(op, graph, device) if isinstance(op, ir.Conv) else 1
-        self.per_block, self.soft = self._multiplier()
-        if isinstance(op, ir.Conv):
-            table = conv_foldings(op, graph)
-            # columns that find none to share a block with take it alone
-            shared = np.where(table.pe % max(1, self.pack), self.pack, 1)
-            rows = np.stack(
-                [
-                    table.cycles,
-                    table.multipliers * shared,
-                    table.lanes,
-                    table.cut,
-                    table.simd,
-                    table.pe,
-                ],
-                1,
+        self._multiplier = self.kind.multiplier(ops, graph, device)
+        self.per_block, self.pack, self.soft = 0, 1, (0, 0)
+        if self._multiplier:
+            cost = self._multiplier
+            self.per_block, self.pack = cost.per_block, cost.pack
+            self.soft = (
+                cells(cost.in_logic, device) - cells(cost.in_block, device),
+                cost.in_logic.ff - cost.in_block.ff,
             )
-            self._rows = rows[np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))]
-        else:
-            options = [
-                option
-                for simd, pe in dict.fromkeys(foldings(op, graph))
-                for option in self._build(simd, pe)
-            ]
-            self._rows = np.array(
-                [
-                    [o.cycles, 0, 0, 0, o.stage.simd, o.stage.pe]
-                    for o in sorted(options, key=lambda o: o.cycles)
-                ]
-            )
+        table = self.kind.candidates(ops, graph, device)
+        self._rows = np.stack(
+            [table.cycles, table.multipliers, table.lanes, table.cut, table.simd, table.pe], 1
+        )
         self.cycles: NDArray[np.int64] = self._rows[:, 0]
         self.multipliers: NDArray[np.int64] = self._rows[:, 1]
         self._fewest = np.minimum.accumulate(self._rows[:, 1])
@@ -119,21 +114,12 @@ class Candidates:
     @property
     def is_array(self) -> bool:
         """Whether it multiplies."""
-        return isinstance(self.op, ir.Conv)
+        return self._multiplier is not None
 
-    def _multiplier(self) -> tuple[int, tuple[int, int]]:
-        if not self.is_array:
-            return 0, (0, 0)
-        stage = StagePlan(self.name, (self.op.output,), 1, 1, 1)
-        shape = design(self.op, self.graph, stage, self.device)
-        assert isinstance(shape, ConvDesign)
-        hard = shape.array.resources()
-        soft = replace(shape.array, dsp_multipliers=0).resources()
-        per_block = max(self.pack, shape.products_per_block)
-        return per_block if hard.dsp else 0, (
-            cells(soft, self.device) - cells(hard, self.device),
-            soft.ff - hard.ff,
-        )
+    @property
+    def smallest(self) -> StagePlan:
+        """The stage at the folding 1, 1."""
+        return StagePlan(self.name, self.kind.name, tuple(op.output for op in self.ops))
 
     def blocks(self, multipliers: int) -> int:
         """DSP blocks that at least hold so many multipliers."""
@@ -196,39 +182,26 @@ class Candidates:
         return self._built[simd, pe]
 
     def _designed(self, simd: int, pe: int) -> list[Candidate]:
-        hard = simd * pe if self.per_block else 0
-        minimal_rows = self.lean and isinstance(
-            self.op, ir.Conv | ir.MaxPool | ir.AveragePool | ir.Pad
+        stage = replace(
+            self.smallest,
+            simd=simd,
+            pe=pe,
+            dsp_multipliers=simd * pe if self.per_block else 0,
+            minimal_rows=self.lean and self.kind.has_line_buffer,
         )
-        stage = StagePlan(self.name, (self.op.output,), simd, pe, hard, minimal_rows=minimal_rows)
         try:
-            shape = design(self.op, self.graph, stage, self.device)
+            design = self.kind.design(stage, self.ops, self.graph, self.device)
         except PlanError:
             return []
-        need = shape.resources(self.device)
-        found = [self._option(stage, shape, need)]
-        if isinstance(shape, ConvDesign) and shape.array.depth > 1:
-            found.append(self._in_memory(shape, "block_ram"))
-            filled = ceil(shape.array.memory_bits / self.device.bram_bits)
-            if self.lean and found[-1].bram - found[0].bram > filled:
-                found.append(self._in_memory(shape, "packed_rows"))
-        return found
+        return [self._option(d) for d in (design, *design.alternatives(self.device, self.lean))]
 
-    def _in_memory(self, shape: ConvDesign, memory: str) -> Candidate:
-        """The design with its weights in such a memory."""
-        held = replace(
-            shape,
-            stage=replace(shape.stage, weights=memory),
-            array=replace(shape.array, memory=memory),
-        )
-        return self._option(held.stage, held, held.resources(self.device))
-
-    def _option(self, stage: StagePlan, shape: Design, need: Resources) -> Candidate:
-        taken = max(shape.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
+    def _option(self, design: Design) -> Candidate:
+        need = design.resources(self.device)
+        taken = max(design.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
         return Candidate(
-            stage,
-            shape,
-            shape.cycles(),
+            design.stage,
+            design,
+            design.cycles(),
             taken,
             need.dsp,
             cells(need, self.device),
@@ -256,8 +229,8 @@ def _worthwhile(options: list[Candidate]) -> list[Candidate]:
             and k.ff <= o.ff
             and k.bram <= o.bram
             and k.cycles <= o.cycles
-            and k.lanes[0] % o.lanes[0] == 0
-            and k.lanes[1] % o.lanes[1] == 0
+            and all(a % b == 0 for a, b in zip(k.lanes_in, o.lanes_in, strict=True))
+            and all(a % b == 0 for a, b in zip(k.lanes_out, o.lanes_out, strict=True))
             for k in kept
         ):
             kept.append(o)

@@ -8,8 +8,8 @@ from ... import hw
 from ...hw.target.device import Device
 from .. import ir
 from ..errors import PlanError
+from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
 from .resources import Resources, link, total
-from .stages import Design, StagePlan, design, hw_shape
 
 __all__ = ["Plan", "Edge", "Network"]
 
@@ -45,10 +45,12 @@ class Edge:
 
     A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they
     differ where a reshape lies between. ``depth`` beats of queue stand at the source's width.
-    ``forked``: others take the value too; ``joined``: the sink waits for others too.
+    ``forked``: others take the value too; ``joined``: the sink waits for others too. ``output``
+    counts the source's outputs.
     """
 
     source: str | None
+    output: int
     sink: str | None
     index: int
     value: str
@@ -117,26 +119,20 @@ class Network:
     def __init__(self, graph: ir.Graph, plan: Plan, device: Device):
         self.graph, self.plan, self.device = graph, plan, device
         self.ops = {op.output: op for op in graph}
-        self._alias = {op.output: op.inputs[0] for op in graph if isinstance(op, ir.Reshape)}
+        self._alias = reshaped(graph)
         self.stage_of = {value: stage for stage in plan.stages for value in stage.ops}
         self._check_cover()
         self._check_borders()
-        self.designs: dict[str, Design] = {
-            stage.name: design(self.op(stage), graph, stage, device) for stage in plan.stages
-        }
+        self.designs: dict[str, Design] = {stage.name: self._design(stage) for stage in plan.stages}
+        self._check_queues()
         self._check_sites()
 
-    def op(self, stage: StagePlan) -> ir.Op:
-        """The operator of a stage that runs one."""
-        if len(stage.ops) != 1:
-            raise PlanError(
-                f"stage {stage.name} runs {len(stage.ops)} operators; this version gives "
-                "each operator a stage of its own"
-            )
-        return self.ops[stage.ops[0]]
+    def _design(self, stage: StagePlan) -> Design:
+        ops = tuple(self.ops[value] for value in stage.ops)
+        return kind_named(stage, ops).design(stage, ops, self.graph, self.device)
 
     def _check_cover(self) -> None:
-        wanted = [op.output for op in self.graph if not isinstance(op, ir.Reshape)]
+        wanted = [op.output for op in stage_ops(self.graph)]
         names = [stage.name for stage in self.plan.stages]
         if len(set(names)) != len(names):
             raise PlanError("two stages of the plan have one name; give each its own")
@@ -161,10 +157,12 @@ class Network:
                 f"lanes_in={self.plan.lanes_in}, but the input has {channels} channels; "
                 f"choose 1 to {channels}"
             )
+
+    def _check_queues(self) -> None:
         inputs = {
-            (stage.name, n)
-            for stage in self.plan.stages
-            for n, _ in enumerate(self.op(stage).inputs)
+            (name, n)
+            for name, design in self.designs.items()
+            for n in range(len(design.ports.inputs))
         }
         for name, index in self.plan.queues:
             if (name, index) not in inputs:
@@ -198,24 +196,27 @@ class Network:
     def edges(self) -> tuple[Edge, ...]:
         """All streams, in the order of the stages that take them; the output's last."""
         found = [
-            self._edge(name, index, stage.name, joined=len(self.op(stage).inputs) > 1)
-            for stage in self.plan.stages
-            for index, name in enumerate(self.op(stage).inputs)
+            self._edge(port.value, index, name, joined=len(design.ports.inputs) > 1)
+            for name, design in self.designs.items()
+            for index, port in enumerate(design.ports.inputs)
         ]
         return (*found, self._edge(self.graph.outputs[0].value, 0, None))
 
     def _edge(self, name: str, index: int, sink: str | None, *, joined: bool = False) -> Edge:
         value = self.root(name)
-        stage = self.stage_of.get(value)
-        lanes_out = self.designs[stage.name].lanes_out if stage else self.plan.lanes_in
+        stage, output = self._sources[value]
+        lanes_out = (
+            self.plan.lanes_in if stage is None else self.designs[stage].ports.outputs[output].lanes
+        )
         source, there = self.graph.shape(value), self.graph.shape(name)
         if sink is None:
             there, lanes_in = source, lanes_out
         else:
-            lanes_in = self.designs[sink].lanes_in
+            lanes_in = self.designs[sink].ports.inputs[index].lanes
         depth = self.plan.queues.get((sink or "", index), 0) * ceil(source.channels / lanes_out)
         return Edge(
-            stage.name if stage else None,
+            stage,
+            output,
             sink,
             index,
             value,
@@ -229,12 +230,26 @@ class Network:
             joined,
         )
 
+    @property
+    def sources(self) -> list[tuple[str | None, int]]:
+        """Where streams begin, in flow order: a stage (None: the network's input) and which of its
+        outputs.
+        """
+        return list(self._sources.values())
+
+    @cached_property
+    def _sources(self) -> dict[str, tuple[str | None, int]]:
+        """The source of the stream of each value."""
+        found: dict[str, tuple[str | None, int]] = {self.graph.inputs[0].value: (None, 0)}
+        for name, design in self.designs.items():
+            found |= {port.value: (name, n) for n, port in enumerate(design.ports.outputs)}
+        return found
+
     @cached_property
     def _taken(self) -> list[str]:
         """The value that each stage input, and the output, takes from its stream."""
-        return [self.root(name) for stage in self.plan.stages for name in self.op(stage).inputs] + [
-            self.root(self.graph.outputs[0].value)
-        ]
+        inputs = (port.value for d in self.designs.values() for port in d.ports.inputs)
+        return [self.root(value) for value in (*inputs, self.graph.outputs[0].value)]
 
     @property
     def outputs(self) -> tuple[int, int]:

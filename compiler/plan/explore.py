@@ -16,7 +16,7 @@ import numpy as np
 
 from ... import hw
 from ...hw.target.device import Device
-from .. import ir
+from .. import ir, plan, stages
 from ..errors import FitError, ToolError
 from ..quantize.assume import assume_types
 from ..quantize.policy import DEFAULT, Policy
@@ -143,7 +143,7 @@ class _Task:
         for op in self.graph:
             if isinstance(op, ir.Conv):
                 digest.update(np.ascontiguousarray(op.weight).tobytes())
-        folders = (Path(__file__).parent, Path(hw.__file__).parent)
+        folders = [Path(module.__file__ or "").parent for module in (plan, stages, hw)]
         for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
             digest.update(path.read_bytes())
         return digest.hexdigest()[:16]

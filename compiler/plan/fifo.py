@@ -5,7 +5,6 @@ from math import ceil, floor
 
 from ..errors import PlanError
 from .dataflow import Edge, Network, Plan
-from .stages import ConvDesign, PoolDesign
 
 __all__ = ["check_queues", "with_queues"]
 
@@ -87,7 +86,11 @@ def _missing(network: Network, edge: Edge, fork: str | None, reach: _Reach, othe
 
 
 def _pixels(network: Network, stage: str | None) -> int:
-    value = network.graph.inputs[0].value if stage is None else network.designs[stage].stage.ops[0]
+    value = (
+        network.graph.inputs[0].value
+        if stage is None
+        else network.designs[stage].ports.outputs[0].value
+    )
     return network.graph.shape(value).pixels
 
 
@@ -120,9 +123,5 @@ def _through(network: Network, stage: str, inputs: list[tuple[Edge, _Reach]]) ->
 
 def _holds(network: Network, stage: str) -> tuple[int, int]:
     """Pixels of its input that a stage surely and at most holds."""
-    design = network.designs[stage]
-    if isinstance(design, ConvDesign | PoolDesign):
-        window = design.feed.window
-        under_way = ceil(design.latency / max(1, design.cycles() // (window.height * window.width)))
-        return window.capacity, window.capacity + under_way + _SLACK
-    return 0, 16 + _SLACK
+    buffering = network.designs[stage].buffering
+    return buffering.least, buffering.most + _SLACK

@@ -135,16 +135,27 @@ class FoldingSolver:
         fewest that keep the interval (``eager``: the fewest that come in fastest).
         """
         takers = [n for n, (source, _, _) in enumerate(self.joints) if source is None]
-        wanted = {chosen[self.joints[n][1]].lanes[0] for n in takers}
+        wanted = {self.lanes_at(n, chosen[self.joints[n][1]]) for n in takers}
         suits = []
         for lanes, cycles in self.inputs.items():
             slowest = max(
                 cycles,
-                *(self.converting(n, lanes, chosen[self.joints[n][1]].lanes[0]) for n in takers),
+                *(
+                    self.converting(n, lanes, self.lanes_at(n, chosen[self.joints[n][1]]))
+                    for n in takers
+                ),
             )
             if slowest <= interval:
                 suits.append((wanted != {lanes}, slowest if eager else 0, lanes))
         return min(suits)[-1] if suits else None
+
+    def lanes_from(self, joint: int, source: Candidate) -> int:
+        """Elements a beat that ``source`` gives to the stream of a joint."""
+        return source.lanes_out[self.joints[joint][2].output]
+
+    def lanes_at(self, joint: int, sink: Candidate) -> int:
+        """Elements a beat that ``sink`` takes from the stream of a joint."""
+        return sink.lanes_in[self.joints[joint][2].index]
 
     def converting(self, joint: int, lanes_out: int, lanes_in: int) -> int:
         """Cycles a frame of the width conversion at a joint; 0 where there is none."""
@@ -175,7 +186,10 @@ class FoldingSolver:
                     o
                     for o in options
                     if all(
-                        self.converting(joint, chosen[source].lanes[1], o.lanes[0]) <= interval
+                        self.converting(
+                            joint, self.lanes_from(joint, chosen[source]), self.lanes_at(joint, o)
+                        )
+                        <= interval
                         for joint, source in into
                     )
                 ),
@@ -273,10 +287,16 @@ class FoldingSolver:
             outs = (
                 [(v, n) for v, n in zip(widths, inputs, strict=True)]
                 if source is None
-                else [(v, o.lanes[1]) for v, o in zip(taken[source], lists[source], strict=True)]
+                else [
+                    (v, self.lanes_from(joint, o))
+                    for v, o in zip(taken[source], lists[source], strict=True)
+                ]
             )
             for lanes in sorted({n for _, n in outs}):
-                suits = [self.converting(joint, lanes, o.lanes[0]) <= interval for o in lists[sink]]
+                suits = [
+                    self.converting(joint, lanes, self.lanes_at(joint, o)) <= interval
+                    for o in lists[sink]
+                ]
                 if not all(suits):
                     program.row(
                         {v: 1.0 for v, n in outs if n == lanes}

@@ -5,10 +5,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, gcd, inf
 
+from ..stages import StageTiming
 from .candidates import Candidate
+from .dataflow import Edge
 from .folding_solver import Budget, FoldingSolver
 from .integer_program import Program
-from .schedule import Path, Schedule, StageTiming, pace
+from .schedule import Path, Schedule
 
 __all__ = ["LatencyOptimizer"]
 
@@ -94,7 +96,7 @@ class LatencyOptimizer:
     def pace(self, option: Candidate) -> StageTiming:
         """An option's pace by itself."""
         if option not in self._paces:
-            self._paces[option] = pace(option.design)
+            self._paces[option] = option.design.timing
         return self._paces[option]
 
     def paces(self, lists: Sequence[Sequence[Candidate]]) -> list[list[StageTiming]]:
@@ -106,14 +108,14 @@ class LatencyOptimizer:
             window = self.schedule.windows[sink]
             if source is None and window is not None:
                 found[sink] = [
-                    replace(p, writing=max(p.writing, edge.channels_in // self._common(o)))
+                    replace(p, writing=max(p.writing, edge.channels_in // self._common(edge, o)))
                     for o, p in zip(lists[sink], found[sink], strict=True)
                 ]
         return found
 
-    def _common(self, option: Candidate) -> int:
+    def _common(self, edge: Edge, option: Candidate) -> int:
         """The most elements of the network's input that come together to an option."""
-        return max(gcd(n, option.lanes[0]) for n in self.chooser.inputs)
+        return max(gcd(n, option.lanes_in[edge.index]) for n in self.chooser.inputs)
 
     def latency(self, chosen: Sequence[Candidate]) -> float:
         """The latency of a choice as :func:`~.schedule.latency` has it; infinite where no width of
@@ -125,11 +127,12 @@ class LatencyOptimizer:
         paces = [self.pace(o) for o in chosen]
         late = {}
         for joint, (source, sink, edge) in enumerate(self.chooser.joints):
-            lanes = lanes_in if source is None else chosen[source].lanes[1]
-            cycles = self.chooser.converting(joint, lanes, chosen[sink].lanes[0])
+            lanes = lanes_in if source is None else self.chooser.lanes_from(joint, chosen[source])
+            lanes_there = self.chooser.lanes_at(joint, chosen[sink])
+            cycles = self.chooser.converting(joint, lanes, lanes_there)
             if cycles > self.slowest:
                 return inf
-            late[edge] = self.chooser.passing(joint, lanes, chosen[sink].lanes[0])
+            late[edge] = self.chooser.passing(joint, lanes, lanes_there)
             window = self.schedule.windows[sink]
             if window is not None:
                 paces[sink] = replace(

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import PlanError
+from ..stages import StagePlan
 from .dataflow import Plan
-from .stages import StagePlan
 
 __all__ = ["read_plan", "write_plan"]
 
@@ -78,6 +78,7 @@ def _stage(path: Path, number: int, entry: Any) -> StagePlan:
         )
     return StagePlan(
         _take(where, entry, "name", str),
+        _take(where, entry, "kind", str),
         tuple(str(op) for op in ops),
         _number(where, entry, "simd", 1),
         _number(where, entry, "pe", 1),

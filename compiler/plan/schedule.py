@@ -2,41 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, singledispatch
 from math import ceil, inf
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ... import hw
+from ..stages import StageTiming
 from .dataflow import Edge, Network
-from .stages import ConvDesign, Design, PoolDesign, SimpleDesign
 
-__all__ = ["StageTiming", "Path", "Run", "Schedule", "latency", "pace"]
+__all__ = ["Path", "Run", "Schedule", "latency"]
 
 #: a pixel's last beat accepted, written, counted and seen by the reader
 _ARRIVAL = 3
 
 _Times = NDArray[np.float64]
 _Places = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class StageTiming:
-    """What of a stage's design the schedule depends on.
-
-    ``pixel``: cycles that the results of a pixel of output take; ``latency``: from there to the
-    last of them out; ``writing``: cycles that a pixel of input takes at least on its way into the
-    line buffer; ``room``: rows that the buffer holds; ``unit``: pixels of input that the stage
-    waits for together. Means of several designs have real numbers.
-    """
-
-    pixel: float
-    latency: float
-    writing: float = 0
-    room: float = inf
-    unit: int = 1
 
 
 @dataclass(frozen=True)
@@ -60,7 +41,7 @@ class Path:
 def latency(network: Network) -> int:
     """Cycles from the first beat in to the last beat out, both counted."""
     schedule = Schedule(network)
-    paces = [pace(network.designs[stage.name]) for stage in network.plan.stages]
+    paces = [network.designs[stage.name].timing for stage in network.plan.stages]
     late = {edge: edge.latency for edge in network.edges}
     for n, window in enumerate(schedule.windows):
         for edge in schedule.inputs[n]:
@@ -69,38 +50,6 @@ def latency(network: Network) -> int:
                     paces[n], writing=max(paces[n].writing, edge.cycles() // edge.pixels_in)
                 )
     return int(schedule.run(paces, network.plan.lanes_in, late).last) + network.edges[-1].latency
-
-
-@lru_cache(maxsize=4096)
-def _pixels(window: hw.WindowConfig) -> tuple[_Places, list[int]]:
-    """Of each pixel of output, [rows, columns], how many pixels of input it needs; of each row of
-    output, the rows of input that are free after it.
-    """
-    return window.looks_at(), window.releases()
-
-
-@singledispatch
-def pace(design: Design) -> StageTiming:
-    """The pace of a design, its input as wide as it likes."""
-    raise NotImplementedError
-
-
-@pace.register(ConvDesign)
-@pace.register(PoolDesign)
-def _(design: ConvDesign | PoolDesign) -> StageTiming:
-    feed, window = design.feed, design.feed.window
-    return StageTiming(
-        window.groups * feed.passes * feed.folds,
-        design.latency,
-        window.words,
-        window.rows,
-        window.unit,
-    )
-
-
-@pace.register
-def _(design: SimpleDesign) -> StageTiming:
-    return StageTiming(design.beats // design.pixels_out, design.latency)
 
 
 class Schedule:
@@ -117,10 +66,7 @@ class Schedule:
             [edge for edge in network.edges if edge.sink == stage.name] for stage in stages
         ]
         designs = [network.designs[stage.name] for stage in stages]
-        self.windows = [
-            design.feed.window if isinstance(design, ConvDesign | PoolDesign) else None
-            for design in designs
-        ]
+        self.windows = [design.buffering.lines for design in designs]
         self.last_stage = place[str(network.edges[-1].source)]
         self.steps: list[_Step] = []
         for window, edges in zip(self.windows, self.inputs, strict=True):
@@ -130,8 +76,11 @@ class Schedule:
                 # the last pixel that a pixel of ours waits for
                 channels = np.arange(1, edge.pixels_in + 1) * edge.channels_in
                 inputs.append((source, -(-channels // edge.channels_out) - 1, edge))
-            needed, released = _pixels(window) if window else (None, [])
-            self.steps.append(_Step(inputs, needed, released, window.width if window else 1))
+            self.steps.append(
+                _Step(inputs, window.needed, window.released, window.width)
+                if window
+                else _Step(inputs, None, [], 1)
+            )
 
     def run(
         self,

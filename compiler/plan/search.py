@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from ...hw.target.device import Device
 from .. import ir
 from ..errors import FitError
+from ..stages import Design, StagePlan
 from .candidates import Candidate, menus
 from .dataflow import Network, Plan
 from .fifo import with_queues
 from .folding_solver import Budget, FoldingSolver, grant
 from .resources import Resources, cells, link, total
 from .schedule import latency
-from .stages import Design, StagePlan
 
 __all__ = ["Goal", "SOFT_SHARE", "make_plan", "assign_blocks", "shortfall"]
 
@@ -112,7 +112,7 @@ class _Search:
     def __init__(self, graph: ir.Graph, device: Device, board: str, lean: bool = False):
         self.graph, self.device, self.board = graph, device, board
         self.menus = menus(graph, device, lean)
-        stages = tuple(StagePlan(menu.name, (menu.op.output,)) for menu in self.menus)
+        stages = tuple(menu.smallest for menu in self.menus)
         self.chooser = FoldingSolver(self.menus, Network(graph, Plan(board, stages, {}), device))
         self.intervals = self.chooser.intervals()
 

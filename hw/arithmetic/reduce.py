@@ -24,6 +24,13 @@ class ReduceConfig:
     element: Shape
     out: Shape
 
+    @property
+    def latency(self) -> int:
+        """Cycles from a reduction's last word in to its result out: a register after each level of
+        the tree, and the accumulator.
+        """
+        return ceil_log2(self.taps) + 1
+
     def resources(self) -> Resources:
         """An estimate of trees and accumulators."""
         width = self.lanes * self.out.width
@@ -48,11 +55,6 @@ class _Reduce(wiring.Component):
             }
         )
 
-    @property
-    def latency(self) -> int:
-        """Cycles from a reduction's last word in to its result out."""
-        return ceil_log2(self.config.taps) + 1
-
     def combine(self, a, b):
         raise NotImplementedError
 
@@ -64,7 +66,7 @@ class _Reduce(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        levels = ceil_log2(c.taps)
+        levels = c.latency - 1
         valid = delay_flags(m, self.i.valid, levels)
         done = delay_flags(m, self.i.valid & self.i.last, levels)
         m.d.sync += self.o.valid.eq(done)

@@ -58,7 +58,7 @@ class MaxPool(_Pool):
     def arithmetic(self, m: Module, flow) -> tuple:
         m.submodules.maximum = maximum = Maximum(self.config.reduce(self.config.out))
         wiring.connect(m, flow, maximum.i)
-        return maximum.o, C(0), maximum.latency
+        return maximum.o, C(0), maximum.config.latency
 
 
 class AveragePool(_Pool):
@@ -76,4 +76,4 @@ class AveragePool(_Pool):
         m.submodules.requantize = requantize = Requantize(config)
         wiring.connect(m, flow, total.i)
         wiring.connect(m, total.o, requantize.i)
-        return requantize.o, requantize.dropped, total.latency + config.latency
+        return requantize.o, requantize.dropped, total.config.latency + config.latency

@@ -99,6 +99,13 @@ class FeedConfig:
     def memory_bits(self) -> int:
         return self.window.memory_bits + (0 if self.direct else self.replay.memory_bits)
 
+    def queue_depth(self, latency: int, results: int) -> int:
+        """Beats of the output queue: those in flight while one reduction, of ``results`` beats,
+        follows the other without a pause through arithmetic of that ``latency``.
+        """
+        in_flight = ceil_div(self.latency + self.folds + latency + results + 8, self.folds) + 1
+        return 16 * ceil_div((in_flight + 2) * results, 16)
+
 
 class WindowStage(wiring.Component):
     """Window, arithmetic and output queue; the base of convolutions and pools.
@@ -142,7 +149,7 @@ class WindowStage(wiring.Component):
             m.d.comb += [window.grant.eq(source.room), source.taken.eq(window.start)]
         flow, dropped, latency = self.arithmetic(m, source.o)
 
-        depth = self.queue_depth(latency)
+        depth = self.feed.queue_depth(latency, self.results)
         m.submodules.queue = queue = Queue(
             len(flow.payload.as_value()), depth, self.feed.window.family
         )
@@ -165,13 +172,3 @@ class WindowStage(wiring.Component):
             queue.o.ready.eq(self.o.ready),
         ]
         return m
-
-    def queue_depth(self, latency: int) -> int:
-        """Beats: what is on its way when one reduction follows the other without a pause."""
-        under_way = (
-            ceil_div(
-                self.feed.latency + self.feed.folds + latency + self.results + 8, self.feed.folds
-            )
-            + 1
-        )
-        return 16 * ceil_div((under_way + 2) * self.results, 16)

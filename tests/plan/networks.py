@@ -9,12 +9,24 @@ from gatewright.compiler.errors import PlanError
 from gatewright.compiler.lower import accelerator
 from gatewright.compiler.plan import Device, Network, Plan, StagePlan
 from gatewright.compiler.plan.fifo import with_queues
-from gatewright.compiler.plan.stages import design
+from gatewright.compiler.stages import kind_of, stage_ops
 from gatewright.sim import golden
 
 from ..hw.bench import Port, beats_of, exchange, pixels_of
 
-__all__ = ["ECP5", "GENERIC", "ICE40", "Builder", "Measured", "fold", "measure", "random_folding"]
+__all__ = [
+    "ECP5",
+    "GENERIC",
+    "ICE40",
+    "Builder",
+    "Measured",
+    "design",
+    "fold",
+    "foldings",
+    "measure",
+    "random_folding",
+    "stage_plan",
+]
 
 ECP5 = Device("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56, bram_bits=18432)
 ICE40 = Device(
@@ -212,18 +224,30 @@ class Builder:
         return np.where(rng.random(size) < 1 / 3, rng.choice([dtype.low, dtype.high], size), values)
 
 
+def stage_plan(name, op, *folding, **more):
+    """The plan of a stage that runs ``op`` alone."""
+    return StagePlan(name, kind_of((op,)).name, (op.output,), *folding, **more)
+
+
+def design(op, graph, stage, device):
+    """The design of a stage that runs ``op`` alone."""
+    return kind_of((op,)).design(stage, (op,), graph, device)
+
+
+def foldings(op, graph):
+    """The (simd, pe) worth trying for ``op``."""
+    return kind_of((op,)).foldings((op,), graph)
+
+
 def fold(graph, folds=None, device=GENERIC, *, lanes_in=1, queues=True, **stage):
     """The network of ``graph`` with the given (simd, pe) of each output's stage; else 1, 1."""
     folds = folds or {}
     stages = tuple(
-        StagePlan(
-            f"s{n:02d}_{type(op).__name__.lower()}",
-            (op.output,),
-            *folds.get(op.output, (1, 1)),
-            **stage,
+        stage_plan(
+            f"s{n:02d}_{type(op).__name__.lower()}", op, *folds.get(op.output, (1, 1)), **stage
         )
         for n, op in enumerate(graph)
-        if not isinstance(op, ir.Reshape)
+        if op in stage_ops(graph)
     )
     plan = Plan("test", stages, {}, lanes_in)
     network = Network(graph, plan, device)
@@ -253,9 +277,9 @@ def _random_stage(op, number, graph, rng, most, device):
         simd = int(rng.integers(1, min(deepest, 24) + 1))
         pe = int(rng.integers(1, min(channels, 24 // simd) + 1))
         hard = simd * pe - int(rng.integers(0, min(3, simd * pe) + 1))
-        stage = StagePlan(
+        stage = stage_plan(
             f"s{number:02d}_{type(op).__name__.lower()}",
-            (op.output,),
+            op,
             simd,
             pe,
             hard,

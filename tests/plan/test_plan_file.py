@@ -8,7 +8,10 @@ from gatewright.compiler.plan import Plan, StagePlan, read_plan, write_plan
 
 PLAN = Plan(
     "ulx3s-85f",
-    (StagePlan("s00_conv", ("a", "b"), 9, 4, 36, "block_ram"), StagePlan("s01_add", ("c",), pe=3)),
+    (
+        StagePlan("s00_conv", "window_matmul", ("a", "b"), 9, 4, 36, "block_ram"),
+        StagePlan("s01_add", "elementwise", ("c",), pe=3),
+    ),
     {("s01_add", 0): 12, ("s01_add", 1): 1},
     lanes_in=3,
     argmax=True,
@@ -19,7 +22,11 @@ PLAN = Plan(
     "plan",
     [
         PLAN,
-        Plan("icebreaker", (StagePlan("s", ("x",), weights="packed_rows", minimal_rows=True),), {}),
+        Plan(
+            "icebreaker",
+            (StagePlan("s", "lookup", ("x",), weights="packed_rows", minimal_rows=True),),
+            {},
+        ),
         Plan('odd "name"', (), {}),
     ],
     ids=lambda plan: plan.board,
@@ -39,6 +46,7 @@ def test_a_stage_is_a_line(tmp_path):
 def table(**changes):
     stage = {
         "name": "s",
+        "kind": "lookup",
         "ops": ["x"],
         "simd": 1,
         "pe": 1,
@@ -70,6 +78,8 @@ def table(**changes):
         ({"stages": {}}, ': a plan is an object with "board", "lanes_in", "stages" and "queues"'),
         ({"stages": [3]}, ': stage 0: lacks "ops"'),
         ({"stages__name": None}, ': stage 0: lacks "name"'),
+        ({"stages__kind": None}, ': stage 0: lacks "kind"'),
+        ({"stages__kind": 4}, ': stage 0: "kind" is 4; it must be of type str'),
         ({"stages__simd": 0}, ': stage 0: "simd" is 0; it must be at least 1'),
         ({"stages__pe": 2.5}, ': stage 0: "pe" is 2.5; it must be of type int'),
         (
@@ -84,8 +94,8 @@ def table(**changes):
         ),
         (
             {"stages__speed": 9},
-            ": stage 0: unknown speed; a stage has dsp_multipliers, minimal_rows, name, ops, pe, "
-            "simd, site, weights",
+            ": stage 0: unknown speed; a stage has dsp_multipliers, kind, minimal_rows, name, ops, "
+            "pe, simd, site, weights",
         ),
         ({"stages__minimal_rows": 1}, ': stage 0: "minimal_rows" is 1; it must be of type bool'),
         ({"queues__pixels": 0}, ': queue 0: "pixels" is 0; it must be at least 1'),

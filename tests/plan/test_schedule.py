@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth import signed
 from gatewright.compiler.plan import latency, schedule
-from gatewright.compiler.plan.schedule import StageTiming
+from gatewright.compiler.stages import StageTiming
 from gatewright.hw import WindowConfig
 from numpy.testing import assert_array_equal
 

@@ -16,11 +16,11 @@ from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
 from gatewright.compiler.plan.latency_optimizer import LatencyOptimizer
 from gatewright.compiler.plan.resources import link
 from gatewright.compiler.plan.search import SOFT_SHARE, assign_blocks
-from gatewright.compiler.plan.stages import ConvDesign, StagePlan, design, foldings
+from gatewright.compiler.stages.window_matmul import WindowMatmulDesign
 from gatewright.hw import MultiplierConfig
 from gatewright.sim import golden
 
-from .networks import ECP5, GENERIC, ICE40, Builder, measure
+from .networks import ECP5, GENERIC, ICE40, Builder, design, foldings, measure, stage_plan
 
 TINY = replace(ECP5, name="tiny", lut=12000, ff=12000, dsp=6, bram=12)
 
@@ -100,8 +100,8 @@ def random_plan(graph, device, rng):
         ways = [way for way in foldings(op, graph) if way[0] * way[1] <= most]
         while True:
             simd, pe = ways[rng.integers(len(ways))]
-            stage = StagePlan(
-                f"s{n}", (op.output,), simd, pe, 0, "block_ram" if rng.random() < 0.5 else "logic"
+            stage = stage_plan(
+                f"s{n}", op, simd, pe, 0, "block_ram" if rng.random() < 0.5 else "logic"
             )
             try:
                 shape = design(op, graph, stage, device)
@@ -148,7 +148,7 @@ def test_block_ram_is_saved_where_nothing_fits_otherwise():
     arrays = [
         shape.array
         for shape in found[-1].designs.values()
-        if isinstance(shape, ConvDesign) and shape.array.in_memory
+        if isinstance(shape, WindowMatmulDesign) and shape.array.in_memory
     ]
     filled = sum(array.memory_bits for array in arrays)
     assert filled > 0.9 * ECP5.bram_bits * sum(array.resources().bram for array in arrays)
@@ -230,7 +230,7 @@ def every_network(graph, device, most):
         ]
         if sum(hard) <= most:
             stages = tuple(
-                StagePlan(f"s{n}", (op.output,), *fold, count)
+                stage_plan(f"s{n}", op, *fold, count)
                 for n, (op, fold, count) in enumerate(zip(ops, folds, hard, strict=True))
             )
             designs = [
@@ -318,7 +318,7 @@ def test_more_layers_than_blocks_have_no_more_soft_multipliers_than_they_need():
 
 def chooser_of(graph, device):
     every = menus(graph, device)
-    plan = Plan("board", tuple(StagePlan(menu.name, (menu.op.output,)) for menu in every), {})
+    plan = Plan("board", tuple(menu.smallest for menu in every), {})
     return FoldingSolver(every, Network(graph, plan, device))
 
 
@@ -360,7 +360,12 @@ def test_the_choice_is_the_least_of_all_that_keep_the_budget(minimal_rows):
         for choice in product(*lists)
         if chooser.keeps(choice, budget)
         and all(
-            chooser.converting(joint, choice[source].lanes[1], choice[sink].lanes[0]) <= interval
+            chooser.converting(
+                joint,
+                chooser.lanes_from(joint, choice[source]),
+                chooser.lanes_at(joint, choice[sink]),
+            )
+            <= interval
             for joint, (source, sink, _) in enumerate(chooser.joints)
             if source is not None
         )
@@ -389,7 +394,7 @@ def test_a_folding_that_divides_nothing_is_found_and_runs_as_planned(dsp):
     graph = builder.graph()
     fast = planned(graph, replace(ECP5, dsp=dsp), Goal())
     network = Network(graph, fast.plan, GENERIC)
-    arrays = [d for d in network.designs.values() if isinstance(d, ConvDesign)]
+    arrays = [d for d in network.designs.values() if isinstance(d, WindowMatmulDesign)]
     assert any(not d.feed.direct for d in arrays), "no replay is used"
     frames = builder.frames(4)
     measured = measure(network, frames)
@@ -422,7 +427,7 @@ def test_blocks_are_granted_whole():
     builder.conv(x, 4, (3, 3), weight_bits=5)
     graph = builder.graph()
     shapes = [
-        design(op, graph, StagePlan(op.name, (op.output,), simd, pe, simd * pe), TINY)
+        design(op, graph, stage_plan(op.name, op, simd, pe, simd * pe), TINY)
         for op, (simd, pe) in zip(graph, [(3, 2), (2, 4)], strict=True)
     ]
     assert [stage.dsp_multipliers for stage in assign_blocks(shapes, TINY)] == [4, 8]

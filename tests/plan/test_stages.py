@@ -14,10 +14,10 @@ from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.lower import accelerator
 from gatewright.compiler.plan import Network, Plan, StagePlan
-from gatewright.compiler.plan.stages import design, foldings, pool_window
+from gatewright.compiler.stages.pool import pool_window
 from gatewright.sim import golden
 
-from .networks import ECP5, GENERIC, ICE40, Builder, fold
+from .networks import ECP5, GENERIC, ICE40, Builder, design, fold, foldings, stage_plan
 
 
 def conv(channels=4, columns=6, kernel=(3, 3), **more):
@@ -28,7 +28,7 @@ def conv(channels=4, columns=6, kernel=(3, 3), **more):
 
 def designed(graph, simd, pe, device=GENERIC, **more):
     (op,) = graph
-    return design(op, graph, StagePlan("stage", (op.output,), simd, pe, **more), device)
+    return design(op, graph, stage_plan("stage", op, simd, pe, **more), device)
 
 
 # What is refused, and how.
@@ -85,7 +85,7 @@ def test_a_concatenation_says_what_it_accepts():
     graph = builder.graph()
     op = graph.ops[-1]
     with pytest.raises(PlanError) as error:
-        design(op, graph, StagePlan("stage", (op.output,), 1, 3), GENERIC)
+        design(op, graph, stage_plan("stage", op, 1, 3), GENERIC)
     assert str(error.value) == (
         f"{op.name}: pe=3, but the inputs have [4, 4] channels; choose a number "
         "that divides all but the last"
@@ -113,7 +113,7 @@ def test_a_convolution_takes_the_cycles_of_the_contract(channels):
         shape = designed(graph, simd, pe)
         assert shape.cycles() == max(wanted, shape.feed.window.beats_in())
         assert shape.multipliers == simd * pe
-        assert shape.lanes_out * shape.array.groups == pe
+        assert shape.ports.outputs[0].lanes * shape.array.groups == pe
 
 
 def test_a_dense_layer_takes_the_cycles_of_the_contract():
@@ -122,7 +122,7 @@ def test_a_dense_layer_takes_the_cycles_of_the_contract():
     graph = builder.graph()
     op = graph.ops[-1]
     for simd, pe in product(range(1, 21), range(1, 8)):
-        shape = design(op, graph, StagePlan("stage", (op.output,), simd, pe), GENERIC)
+        shape = design(op, graph, stage_plan("stage", op, simd, pe), GENERIC)
         assert shape.cycles() == ceil(20 / simd) * ceil(7 / pe)
 
 
@@ -180,7 +180,7 @@ def test_every_folding_worth_trying_is_legal_and_costs_something(device):
         for simd, pe in foldings(op, graph):
             if isinstance(op, ir.ArgMax) and pe > 1:
                 continue
-            shape = design(op, graph, StagePlan("stage", (op.output,), simd, pe), device)
+            shape = design(op, graph, stage_plan("stage", op, simd, pe), device)
             cost = shape.resources(device)
             assert shape.cycles() > 0
             assert cost.lut > 0
@@ -208,7 +208,7 @@ def test_a_single_pixels_results_do_not_wait_for_each_other():
     builder.dense(builder.input, 10)
     graph = builder.graph()
     op = graph.ops[-1]
-    shape = design(op, graph, StagePlan("stage", (op.output,), 1, 10), GENERIC)
+    shape = design(op, graph, stage_plan("stage", op, 1, 10), GENERIC)
     assert shape.array.groups == 10
     assert shape.array.drain_cycles <= shape.cycles() / 8 or shape.array.initiation_interval == 1
 
@@ -255,14 +255,16 @@ def test_a_border_is_rounded_exactly(scale, fill):
 )
 def test_narrow_weights_share_dsp_blocks(bits, simd, pe, lanes, blocks):
     shape = designed(conv(weight_bits=bits), simd, pe, ECP5, dsp_multipliers=simd * pe)
-    assert shape.lanes_out == lanes
+    assert shape.ports.outputs[0].lanes == lanes
     assert shape.blocks(simd * pe) == shape.resources(ECP5).dsp == blocks
     assert shape.products_per_block == (2 if blocks < simd * pe else 1)
 
 
 def test_only_dsp_blocks_are_worth_wider_beats():
-    assert designed(conv(weight_bits=5), 3, 6, ECP5, dsp_multipliers=0).lanes_out == 1
-    assert designed(conv(weight_bits=5), 3, 6, ICE40, dsp_multipliers=18).lanes_out == 1
+    assert designed(conv(weight_bits=5), 3, 6, ECP5, dsp_multipliers=0).ports.outputs[0].lanes == 1
+    assert (
+        designed(conv(weight_bits=5), 3, 6, ICE40, dsp_multipliers=18).ports.outputs[0].lanes == 1
+    )
 
 
 def test_a_depthwise_convolution_shares_no_activation():
@@ -296,17 +298,17 @@ def test_a_plan_must_cover_the_network():
     graph = conv()
     output = graph.ops[0].output
     with pytest.raises(PlanError) as error:
-        Network(graph, Plan("test", (StagePlan("a", ("other",)),), {}), GENERIC)
+        Network(graph, Plan("test", (StagePlan("a", "window_matmul", ("other",)),), {}), GENERIC)
     assert str(error.value) == (
         f"the plan is not of this network: no stage computes {output}, the "
         "network has no other; compile without --plan to make a new one"
     )
     with pytest.raises(PlanError, match="two stages of the plan have one name"):
-        Network(graph, Plan("test", (StagePlan("a", (output,)),) * 2, {}), GENERIC)
+        Network(graph, Plan("test", (StagePlan("a", "window_matmul", (output,)),) * 2, {}), GENERIC)
 
 
 def test_a_plan_must_fit_the_borders():
-    stage = StagePlan("a", ("conv0_out",))
+    stage = StagePlan("a", "window_matmul", ("conv0_out",))
     with pytest.raises(PlanError, match="lanes_in=5, but the input has 4 channels; choose 1 to 4"):
         Network(conv(), Plan("test", (stage,), {}, 5), GENERIC)
     with pytest.raises(
@@ -315,14 +317,34 @@ def test_a_plan_must_fit_the_borders():
         Network(conv(), Plan("test", (stage,), {("a", 1): 3}), GENERIC)
 
 
-def test_a_stage_of_two_operators_is_refused():
+def test_a_kind_that_is_not_known_is_refused():
+    with pytest.raises(PlanError) as error:
+        Network(conv(), Plan("test", (StagePlan("a", "abacus", ("conv0_out",)),), {}), GENERIC)
+    assert str(error.value) == (
+        "stage a: no kind of stage is named 'abacus'; choose one of window_matmul, pool, "
+        "elementwise, lookup, concat, argmax"
+    )
+
+
+def test_a_kind_that_runs_other_operators_is_refused():
+    with pytest.raises(
+        PlanError,
+        match=r"stage a: a stage of kind lookup can not run conv0 \(Conv\); choose another",
+    ):
+        Network(conv(), Plan("test", (StagePlan("a", "lookup", ("conv0_out",)),), {}), GENERIC)
+
+
+def test_a_stage_of_two_operators_is_refused_by_a_kind_that_runs_one():
     builder = Builder(3, 3, 2)
     first = builder.unary(builder.input)
     second = builder.unary(first)
-    with pytest.raises(
-        PlanError, match="stage both runs 2 operators; this version gives each operator"
-    ):
-        Network(builder.graph(), Plan("test", (StagePlan("both", (first, second)),), {}), GENERIC)
+    both = StagePlan("both", "lookup", (first, second))
+    with pytest.raises(PlanError) as error:
+        Network(builder.graph(), Plan("test", (both,), {}), GENERIC)
+    assert str(error.value) == (
+        "stage both: a stage of kind lookup can not run unary0 (Unary), unary1 (Unary); choose "
+        "another kind, or give each operator a stage of its own"
+    )
 
 
 def test_the_interval_is_the_slowest_of_stages_converters_and_borders():
@@ -331,12 +353,13 @@ def test_the_interval_is_the_slowest_of_stages_converters_and_borders():
     for simd, pe, lanes_in in product((1, 12, 36), (1, 3, 6), (1, 2, 4)):
         network = fold(graph, {output: (simd, pe)}, lanes_in=lanes_in)
         shape = network.designs["s00_conv"]
-        converts = 36 * ceil(4 / np.gcd(lanes_in, shape.lanes_in))
+        lanes = shape.ports.inputs[0].lanes
+        converts = 36 * ceil(4 / np.gcd(lanes_in, lanes))
         assert network.interval == max(
             shape.cycles(),
             network.beats_in,
             network.outputs[1],
-            converts if lanes_in != shape.lanes_in else 0,
+            converts if lanes_in != lanes else 0,
         )
 
 

@@ -1,0 +1,312 @@
+"""The interface of a stage kind: all that planner, lowering, simulation and reports know of it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import hw
+from ...hw.target.device import Device
+from .. import ir
+from ..errors import PlanError
+
+__all__ = [
+    "Buffering",
+    "Design",
+    "Foldings",
+    "LineBuffer",
+    "MultiplierCost",
+    "Port",
+    "Ports",
+    "StageKind",
+    "StagePlan",
+    "StageTiming",
+    "check_range",
+    "hw_shape",
+]
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """One stage of hardware: its kind, the operators that it runs, and how wide it is.
+
+    ``kind`` names a :class:`StageKind`; ``ops`` are names of the values that the stage computes, in
+    the order in which it computes them. What ``simd`` and ``pe`` count depends on the kind
+    (:attr:`StageKind.folding`). ``dsp_multipliers`` is the number of multipliers in DSP blocks, the
+    others are soft logic. ``weights`` is where weights are stored: "logic", "block_ram", or
+    "packed_rows" (the fewest block RAMs, at the cost of some logic). ``minimal_rows``: the line
+    buffer has no spare row. ``site`` is the index of the stage's first DSP block along the device's
+    path of DSP blocks; None leaves the placement to the placer.
+    """
+
+    name: str
+    kind: str
+    ops: tuple[str, ...]
+    simd: int = 1
+    pe: int = 1
+    dsp_multipliers: int = 0
+    weights: str = "logic"
+    minimal_rows: bool = False
+    site: int | None = None
+
+
+@dataclass(frozen=True)
+class Port:
+    """A stream port of a stage's component, which carries ``lanes`` elements of ``value`` a beat.
+
+    ``member`` is the component's attribute; ``index`` selects from an array of ports.
+    """
+
+    value: str
+    lanes: int
+    member: str
+    index: int | None = None
+
+    @property
+    def path(self) -> tuple[str] | tuple[str, int]:
+        """The port as :class:`gatewright.hw.Connection` names it within its stage."""
+        return (self.member,) if self.index is None else (self.member, self.index)
+
+    def signal(self, name: str) -> str:
+        """The name of one of the stream's signals in the RTL."""
+        return "__".join([*map(str, self.path), name])
+
+
+@dataclass(frozen=True)
+class Ports:
+    """The stream ports of a stage's component."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+@dataclass(frozen=True)
+class StageTiming:
+    """The durations of a stage that the schedule depends on.
+
+    ``pixel``: cycles between the results of two pixels of output; ``latency``: cycles from the end
+    of a pixel's computation to its last beat out; ``writing``: least cycles that a pixel of input
+    takes into the line buffer; ``room``: rows that the line buffer holds; ``unit``: pixels of input
+    that are counted together as they arrive. Means of several designs are real numbers.
+    """
+
+    pixel: float
+    latency: float
+    writing: float = 0
+    room: float = inf
+    unit: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class LineBuffer:
+    """Which pixels of input each pixel of output needs.
+
+    ``needed`` [rows, columns]: pixels of input, in raster order, up to the last that each pixel of
+    output, or one before it, reads. ``released``: rows of input that are free after each row of
+    output. ``width``: pixels in a row of input.
+    """
+
+    needed: NDArray[np.int64]
+    released: list[int]
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Buffering:
+    """Pixels of input that a stage holds.
+
+    While its output is blocked a stage holds at least ``least`` pixels of each input that it has
+    not yet used, and at most ``most``. ``lines``: the line buffer of a stage that stores its first
+    input; None for a stage that computes each pixel as it comes.
+    """
+
+    least: int = 0
+    most: int = 16
+    lines: LineBuffer | None = None
+
+
+@dataclass(frozen=True)
+class MultiplierCost:
+    """What the multipliers of an operator take.
+
+    ``per_block``: products that one DSP block gives (0: none, or its operands are too wide).
+    ``pack``: columns whose products share a block. ``in_block`` and ``in_logic``: an array of one
+    multiplier in a DSP block and in soft logic.
+    """
+
+    per_block: int
+    pack: int
+    in_block: hw.Resources
+    in_logic: hw.Resources
+
+
+@dataclass(frozen=True, eq=False)
+class Foldings:
+    """Foldings as columns of integers, one row each, by cycles and then multipliers.
+
+    ``multipliers`` counts those too that the folding's DSP blocks could hold and do not. ``lanes``:
+    results a beat, each with a requantizer. ``cut``: 1 where reads go through a reuse buffer.
+    """
+
+    cycles: NDArray[np.int64]
+    multipliers: NDArray[np.int64]
+    lanes: NDArray[np.int64]
+    cut: NDArray[np.int64]
+    simd: NDArray[np.int64]
+    pe: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Design(ABC):
+    """One stage of a kind: operators and their folding, before any constant is known."""
+
+    stage: StagePlan
+    ops: tuple[ir.Op, ...]
+    graph: ir.Graph
+
+    # Streams
+
+    @property
+    @abstractmethod
+    def ports(self) -> Ports:
+        """The stream ports of the component that :meth:`build` makes."""
+
+    @property
+    def pixels_out(self) -> int:
+        """Pixels of a frame on the first output."""
+        return self.graph.shape(self.ops[-1].output).pixels
+
+    # Time
+
+    @abstractmethod
+    def cycles(self) -> int:
+        """Cycles a frame."""
+
+    def cycles_of(self, op: ir.Op) -> int:
+        """Cycles a frame that one of the stage's operators takes."""
+        return self.cycles()
+
+    @property
+    @abstractmethod
+    def latency(self) -> int:
+        """Cycles from the last element in (for a window: read) to the last beat out."""
+
+    @property
+    def timing(self) -> StageTiming:
+        """The durations that the schedule of a frame depends on, for an input of any width."""
+        return StageTiming(self.cycles() // self.pixels_out, self.latency)
+
+    @property
+    def drain_cycles(self) -> int:
+        """Cycles after which a stage that starts nothing more is empty, its queue included, which a
+        word leaves each cycle.
+        """
+        return self.latency
+
+    @property
+    def buffering(self) -> Buffering:
+        """The pixels of input that the stage holds."""
+        return Buffering()
+
+    # Cost
+
+    @property
+    def multipliers(self) -> int:
+        """Multipliers for the network's own products."""
+        return 0
+
+    @property
+    def products_per_block(self) -> int:
+        """Products that a DSP block gives this stage, at most; 0: it can not use any."""
+        return 0
+
+    def blocks(self, dsp_multipliers: int) -> int:
+        """DSP blocks that make ``dsp_multipliers`` of the products."""
+        return 0
+
+    @property
+    def memory_bits(self) -> int:
+        """Bits of weights, tables and line buffers."""
+        return 0
+
+    @abstractmethod
+    def resources(self, device: Device) -> hw.Resources:
+        """An estimate of the component."""
+
+    def alternatives(self, device: Device, lean: bool) -> Iterator["Design"]:
+        """The same folding with its weights in other memories; ``lean``: also in those that save
+        block RAM at the cost of logic, where they do.
+        """
+        return iter(())
+
+    # Hardware
+
+    @abstractmethod
+    def constants(self) -> Any:
+        """Weights, tables and proven requantizers, as :meth:`build` takes them."""
+
+    @abstractmethod
+    def build(self, constants: Any) -> hw.Component:
+        """The component, with the ports that :attr:`ports` lists."""
+
+    def memory_image(self, constants: Any) -> bytes | None:
+        """What the stage reads from a memory outside the FPGA; None: nothing."""
+        return None
+
+
+class StageKind(ABC):
+    """A way to execute operators: which, under which foldings, and the design of each."""
+
+    #: the name in plan files
+    name: ClassVar[str]
+    #: what ``simd`` and ``pe`` of a stage plan count
+    folding: ClassVar[str] = "`pe`: channels a beat"
+    #: whether stages have a line buffer, whose rows ``minimal_rows`` limits
+    has_line_buffer: ClassVar[bool] = False
+
+    @abstractmethod
+    def matches(self, ops: Sequence[ir.Op]) -> bool:
+        """Whether one stage of this kind can run these operators, in this order."""
+
+    @abstractmethod
+    def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
+        """The (simd, pe) worth trying."""
+
+    @abstractmethod
+    def design(
+        self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
+    ) -> Design:
+        """The design of ``stage``; :class:`PlanError` when its folding is not legal."""
+
+    def multiplier(
+        self, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
+    ) -> MultiplierCost | None:
+        """The cost of a multiplier; None where a folding takes none."""
+        return None
+
+    def candidates(self, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device) -> Foldings:
+        """Every folding worth trying: here those without multipliers, designed one by one."""
+        rows = []
+        for simd, pe in dict.fromkeys(self.foldings(ops, graph)):
+            stage = StagePlan(ops[-1].name, self.name, (ops[-1].output,), simd, pe)
+            try:
+                rows.append((self.design(stage, ops, graph, device).cycles(), 0, 0, 0, simd, pe))
+            except PlanError:
+                continue
+        rows.sort(key=lambda row: row[0])
+        return Foldings(*np.array(rows, np.int64).reshape(-1, 6).T)
+
+
+def hw_shape(dtype: ir.Int) -> hw.Shape:
+    """An integer type as the gateware spells it."""
+    return hw.integer(dtype.bits, dtype.signed)
+
+
+def check_range(op: ir.Op, name: str, value: int, most: int, why: str) -> None:
+    """Refuse a folding parameter outside 1 to ``most``."""
+    if not 1 <= value <= most:
+        raise PlanError(f"{op.name}: {name}={value}, but {why}; choose 1 to {most}")

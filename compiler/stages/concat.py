@@ -1,0 +1,76 @@
+"""Channels of several streams side by side."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from ... import hw
+from ...hw.target.device import Device
+from .. import ir
+from ..errors import PlanError
+from .base import Port, Ports, StageKind, StagePlan, hw_shape
+from .streaming import StreamDesign
+
+__all__ = ["Concat"]
+
+
+@dataclass(frozen=True)
+class ConcatDesign(StreamDesign):
+    """A choice among several streams."""
+
+    @property
+    def ports(self) -> Ports:
+        (op,), pe = self.ops, self.stage.pe
+        return Ports(
+            tuple(Port(value, pe, "i", n) for n, value in enumerate(op.inputs)),
+            (Port(op.output, pe, "o"),),
+        )
+
+    @property
+    def latency(self) -> int:
+        return 0
+
+    def resources(self, device: Device) -> hw.Resources:
+        return hw.ConcatConfig.estimate(len(self.ops[0].inputs), self.stage.pe)
+
+    def constants(self) -> None:
+        return None
+
+    def build(self, constants: None) -> hw.Component:
+        (op,), graph = self.ops, self.graph
+        return hw.Concat(
+            hw.ConcatConfig(
+                tuple(graph.shape(name).channels for name in op.inputs),
+                self.stage.pe,
+                hw_shape(graph.quant(op.output).dtype),
+                graph.shape(op.output).pixels,
+            )
+        )
+
+
+class Concat(StageKind):
+    """One concatenation on the channel axis."""
+
+    name = "concat"
+
+    def matches(self, ops: Sequence[ir.Op]) -> bool:
+        return len(ops) == 1 and isinstance(ops[0], ir.Concat)
+
+    def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
+        channels = [graph.shape(name).channels for name in ops[0].inputs]
+        for pe in range(1, max(channels) + 1):
+            if all(c % pe == 0 for c in channels[:-1]):
+                yield 1, pe
+
+    def design(
+        self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
+    ) -> ConcatDesign:
+        (op,) = ops
+        channels = [graph.shape(name).channels for name in op.inputs]
+        if any(c % stage.pe for c in channels[:-1]):
+            raise PlanError(
+                f"{op.name}: pe={stage.pe}, but the inputs have {channels} channels; "
+                "choose a number that divides all but the last"
+            )
+        pixels = graph.shape(op.output).pixels
+        return ConcatDesign(stage, ops, graph, pixels * sum(ceil(c / stage.pe) for c in channels))

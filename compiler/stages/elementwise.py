@@ -1,0 +1,79 @@
+"""Operators of two streams, element by element."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ... import hw
+from ...hw.target.device import Device
+from .. import ir
+from ..quantize.proofs.requantizer import Adder, for_add
+from .base import Port, Ports, StageKind, StagePlan, hw_shape
+from .rounding import rounding
+from .streaming import StreamDesign, beats, even_widths
+
+__all__ = ["Elementwise"]
+
+
+@dataclass(frozen=True)
+class AddDesign(StreamDesign):
+    """Two streams that wait for each other, and their sum."""
+
+    family: str
+
+    @property
+    def op(self) -> ir.Add:
+        (op,) = self.ops
+        assert isinstance(op, ir.Add)
+        return op
+
+    @property
+    def ports(self) -> Ports:
+        a, b = self.op.inputs
+        pe = self.stage.pe
+        return Ports((Port(a, pe, "a"), Port(b, pe, "b")), (Port(self.op.output, pe, "o"),))
+
+    @property
+    def latency(self) -> int:
+        return 17 if hw.AddConfig.waits(self.family) else 13
+
+    def resources(self, device: Device) -> hw.Resources:
+        return hw.AddConfig.estimate(self.stage.pe, device.family)
+
+    def constants(self) -> Adder:
+        return for_add(self.graph, self.op)
+
+    def build(self, constants: Adder) -> hw.Component:
+        a, b, out = (
+            hw_shape(self.graph.quant(name).dtype) for name in (*self.op.inputs, self.op.output)
+        )
+        return hw.Add(
+            hw.AddConfig(
+                self.stage.pe,
+                a,
+                b,
+                out,
+                constants.mult_a,
+                constants.mult_b,
+                constants.offset,
+                rounding(constants),
+                self.beats,
+                self.family,
+            )
+        )
+
+
+class Elementwise(StageKind):
+    """The sum of two streams."""
+
+    name = "elementwise"
+
+    def matches(self, ops: Sequence[ir.Op]) -> bool:
+        return len(ops) == 1 and isinstance(ops[0], ir.Add)
+
+    def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
+        return even_widths(ops[0], graph)
+
+    def design(
+        self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
+    ) -> AddDesign:
+        return AddDesign(stage, ops, graph, beats(ops[0], graph, stage.pe), device.family)

@@ -1,0 +1,77 @@
+"""Functions of one integer, by table."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ... import hw
+from ...hw.target.device import Device
+from .. import ir
+from ..quantize.proofs.requantizer import for_unary
+from .base import StageKind, StagePlan, hw_shape
+from .streaming import StreamDesign, beats, even_widths
+
+__all__ = ["Lookup"]
+
+
+@dataclass(frozen=True)
+class LookupDesign(StreamDesign):
+    """A table a lane."""
+
+    family: str
+
+    @property
+    def op(self) -> ir.Unary:
+        (op,) = self.ops
+        assert isinstance(op, ir.Unary)
+        return op
+
+    @property
+    def _words(self) -> tuple[int, int]:
+        """Words of a table, and bits of each."""
+        x, y = (self.graph.quant(name).dtype for name in (self.op.inputs[0], self.op.output))
+        return 1 << x.bits, y.bits
+
+    @property
+    def latency(self) -> int:
+        return 4
+
+    @property
+    def memory_bits(self) -> int:
+        words, width = self._words
+        return words * width * self.stage.pe
+
+    def resources(self, device: Device) -> hw.Resources:
+        words, width = self._words
+        return hw.LookupConfig.estimate(self.stage.pe, words, width, device.family)
+
+    def constants(self) -> tuple[int, ...]:
+        """The table: it is looked up by the integer's bits, so negative integers come last."""
+        x = self.graph.quant(self.op.inputs[0]).dtype
+        return tuple(int(y) for y in np.roll(for_unary(self.graph, self.op), x.low))
+
+    def build(self, constants: tuple[int, ...]) -> hw.Component:
+        x, y = (self.graph.quant(name).dtype for name in (self.op.inputs[0], self.op.output))
+        return hw.Lookup(
+            hw.LookupConfig(
+                self.stage.pe, hw_shape(x), hw_shape(y), constants, self.beats, self.family
+            )
+        )
+
+
+class Lookup(StageKind):
+    """One function of one stream."""
+
+    name = "lookup"
+
+    def matches(self, ops: Sequence[ir.Op]) -> bool:
+        return len(ops) == 1 and isinstance(ops[0], ir.Unary)
+
+    def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
+        return even_widths(ops[0], graph)
+
+    def design(
+        self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
+    ) -> LookupDesign:
+        return LookupDesign(stage, ops, graph, beats(ops[0], graph, stage.pe), device.family)

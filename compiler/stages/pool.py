@@ -1,0 +1,177 @@
+"""Pools and borders: a window, and a comparison or a sum."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+
+from ... import hw
+from ...hw.target.device import Device
+from .. import ir
+from ..errors import PlanError
+from ..quantize.proofs.requantizer import (
+    average_counts,
+    for_average_pool,
+    round_half_even,
+    taps_inside,
+)
+from .base import Port, Ports, StageKind, StagePlan, check_range, hw_shape
+from .rounding import rounding
+from .windowed import (
+    WindowDesign,
+    accumulator,
+    feed_resources,
+    initiation_interval,
+    parallel_taps,
+    window_config,
+)
+
+__all__ = ["Pool", "PoolDesign", "pool_window"]
+
+
+@dataclass(frozen=True)
+class PoolDesign(WindowDesign):
+    """A window, a tree, and for an average a requantizer; ``acc`` is the type of the sum."""
+
+    acc: ir.Int | None
+
+    @property
+    def ports(self) -> Ports:
+        (op,), pe = self.ops, self.stage.pe
+        return Ports((Port(op.inputs[0], pe, "i"),), (Port(op.output, pe, "o"),))
+
+    @property
+    def initiation_interval(self) -> int:
+        """Cycles from one result to the next that requantizing may take."""
+        return initiation_interval(self.feed, 1)
+
+    @property
+    def memory_bits(self) -> int:
+        return self.feed.memory_bits
+
+    @property
+    def latency(self) -> int:
+        rounds = hw.RequantizeConfig.usual(1, self.initiation_interval).latency if self.acc else 0
+        return self.feed.latency + self._reduce.latency + rounds + hw.Queue.latency
+
+    @property
+    def _reduce(self) -> hw.ReduceConfig:
+        out = hw_shape(self.acc) if self.acc else self.feed.element
+        feed = self.feed
+        return hw.ReduceConfig(feed.width, self.stage.pe, feed.folds, feed.element, out)
+
+    def resources(self, device: Device) -> hw.Resources:
+        lanes, reduce = self.stage.pe, self._reduce
+        rounds = (
+            hw.RequantizeConfig.estimate(lanes, reduce.out.width, 1, self.initiation_interval)
+            if self.acc
+            else hw.Resources()
+        )
+        return (
+            feed_resources(self.feed)
+            + reduce.resources()
+            + rounds
+            + hw.Queue.estimate(8 * lanes, device.family)
+        )
+
+    def constants(self) -> hw.RequantizeConfig | None:
+        """The requantizer of an average; a largest element and a border have none."""
+        (op,), graph, lanes = self.ops, self.graph, self.stage.pe
+        if not isinstance(op, ir.AveragePool):
+            return None
+        assert self.acc is not None, f"{op.name}: an average without an accumulator"
+        exact = for_average_pool(graph, op)
+        shape = graph.shape(op.inputs[0])
+        counts = average_counts(op, shape)
+        if len(counts) == 1:
+            entries, repeat = [0], 1
+        else:
+            rows, columns = taps_inside(op, shape)
+            entries = [counts.index(row * column) for row in rows for column in columns]
+            repeat = self.feed.window.groups
+        return hw.RequantizeConfig(
+            lanes,
+            hw_shape(self.acc),
+            hw_shape(graph.quant(op.output).dtype),
+            tuple(exact.mult[e] for e in entries for _ in range(lanes)),
+            tuple(exact.offset[e] for e in entries for _ in range(lanes)),
+            (True,) * len(entries),
+            rounding(exact),
+            repeat,
+            self.initiation_interval,
+            self.feed.window.family,
+        )
+
+    def build(self, constants: hw.RequantizeConfig | None) -> hw.Component:
+        out = hw_shape(self.graph.quant(self.ops[-1].output).dtype)
+        config = hw.PoolConfig(self.feed, self.stage.pe, out, constants)
+        return hw.AveragePool(config) if constants else hw.MaxPool(config)
+
+
+class Pool(StageKind):
+    """One pool or border: ``simd`` taps by ``pe`` channels a cycle."""
+
+    name = "pool"
+    folding = "`simd`: taps read a cycle (whole rows or columns); `pe`: channels side by side"
+    has_line_buffer = True
+
+    def matches(self, ops: Sequence[ir.Op]) -> bool:
+        return len(ops) == 1 and isinstance(ops[0], ir.MaxPool | ir.AveragePool | ir.Pad)
+
+    def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
+        (op,) = ops
+        channels = graph.shape(op.output).channels
+        window, _ = pool_window(op, graph)
+        lanes = sorted({ceil(channels / n) for n in range(1, channels + 1)})
+        for way in parallel_taps(window):
+            for pe in lanes:
+                yield way[0] * way[1], pe
+
+    def design(
+        self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
+    ) -> PoolDesign:
+        (op,) = ops
+        shape = graph.shape(op.inputs[0])
+        window, fill = pool_window(op, graph)
+        check_range(op, "simd", stage.simd, window.taps, f"the window has {window.taps} taps")
+        check_range(op, "pe", stage.pe, shape.channels, f"the map has {shape.channels} channels")
+        way = next((w for w in parallel_taps(window) if w[0] * w[1] == stage.simd), None)
+        if way is None:
+            ways = sorted({w[0] * w[1] for w in parallel_taps(window)})
+            raise PlanError(
+                f"{op.name}: simd={stage.simd}, but a pool reads whole rows or columns of "
+                f"its window at once; choose one of {ways}"
+            )
+        blocks = ceil(shape.channels / stage.pe)
+        feed = hw.FeedConfig(
+            window_config(
+                op,
+                graph,
+                device,
+                stage,
+                window,
+                fill,
+                stage.pe,
+                parallel=way,
+                groups=blocks,
+                channels=blocks * stage.pe,
+            ),
+            stage.simd,
+            1,
+            stage.pe,
+        )
+        acc = accumulator(op, graph) if isinstance(op, ir.AveragePool) else None
+        return PoolDesign(stage, ops, graph, feed, acc)
+
+
+def pool_window(op: ir.Op, graph: ir.Graph) -> tuple[ir.Window, int]:
+    """The window of a pool or a border, and what its padding reads as."""
+    quant = graph.quant(op.inputs[0])
+    if isinstance(op, ir.MaxPool):
+        return op.window, quant.dtype.low
+    if isinstance(op, ir.AveragePool):
+        return op.window, quant.zero
+    assert isinstance(op, ir.Pad)
+    level = Fraction(op.fill) / quant.step
+    rounded = round_half_even(level.numerator, level.denominator) + quant.zero
+    return ir.Window(pads=op.pads), min(max(rounded, quant.dtype.low), quant.dtype.high)

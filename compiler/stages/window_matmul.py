@@ -1,0 +1,484 @@
+"""Convolutions and dense layers: a window, a systolic array, one requantizer for many columns."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ... import hw
+from ...hw.target.device import Device
+from .. import ir
+from ..errors import PlanError
+from ..quantize.proofs.requantizer import for_conv
+from .base import (
+    Design,
+    Foldings,
+    MultiplierCost,
+    Port,
+    Ports,
+    StageKind,
+    StagePlan,
+    check_range,
+    hw_shape,
+)
+from .rounding import rounding
+from .windowed import (
+    WindowDesign,
+    accumulator,
+    feed_resources,
+    initiation_interval,
+    parallel_taps,
+    window_config,
+)
+
+__all__ = ["WindowMatmul", "WindowMatmulDesign"]
+
+#: most places at which a reuse buffer may have to begin a word: its choice grows with each
+_MOST_PLACES = 16
+
+
+@dataclass(frozen=True)
+class Constants:
+    """A requantizer for each output channel, and weights [pe, simd, words in the order of use]."""
+
+    requantize: hw.RequantizeConfig
+    weights: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class WindowMatmulDesign(WindowDesign):
+    """A windowed systolic array and its requantizers, with constants for ``entries`` beats."""
+
+    array: hw.ArrayConfig
+    entries: int
+
+    @property
+    def op(self) -> ir.Conv:
+        (op,) = self.ops
+        assert isinstance(op, ir.Conv)
+        return op
+
+    @property
+    def ports(self) -> Ports:
+        return Ports(
+            (Port(self.op.inputs[0], self.feed.window.chunk, "i"),),
+            (Port(self.op.output, self.array.lanes, "o"),),
+        )
+
+    @property
+    def results(self) -> int:
+        return self.array.groups
+
+    @property
+    def multipliers(self) -> int:
+        return self.array.multipliers
+
+    @property
+    def products_per_block(self) -> int:
+        return self.array.products_per_block
+
+    def blocks(self, dsp_multipliers: int) -> int:
+        return self.array.blocks(dsp_multipliers)
+
+    @property
+    def memory_bits(self) -> int:
+        return self.feed.memory_bits + self.array.memory_bits
+
+    @property
+    def latency(self) -> int:
+        rounds = hw.RequantizeConfig.usual(self.entries, self.array.initiation_interval)
+        return (
+            self.feed.latency
+            + self.array.latency
+            + self.array.drain_cycles
+            + rounds.latency
+            + hw.Queue.latency
+        )
+
+    def resources(self, device: Device) -> hw.Resources:
+        lanes = self.array.lanes
+        rounds = hw.RequantizeConfig.estimate(
+            lanes, self.array.acc.width, self.entries, self.array.initiation_interval, device.family
+        )
+        return (
+            feed_resources(self.feed)
+            + self.array.resources()
+            + rounds
+            + hw.Queue.estimate(8 * lanes, device.family)
+        )
+
+    def alternatives(self, device: Device, lean: bool) -> Iterator[Design]:
+        if self.array.depth == 1:
+            return
+        stored = self._in_memory("block_ram")
+        yield stored
+        filled = ceil(self.array.memory_bits / device.bram_bits)
+        if lean and stored.resources(device).bram - self.resources(device).bram > filled:
+            yield self._in_memory("packed_rows")
+
+    def _in_memory(self, memory: str) -> "WindowMatmulDesign":
+        """The design with its weights in such a memory."""
+        return replace(
+            self,
+            stage=replace(self.stage, weights=memory),
+            array=replace(self.array, memory=memory),
+        )
+
+    def constants(self) -> Constants:
+        op, graph, array = self.op, self.graph, self.array
+        exact = for_conv(graph, op)
+        channels = self._channels()
+        kept = [channel if channel is not None else 0 for channel in channels]
+        lanes = array.lanes
+        requantize = hw.RequantizeConfig(
+            lanes,
+            array.acc,
+            hw_shape(graph.quant(op.output).dtype),
+            tuple(exact.mult[c] for c in kept),
+            tuple(exact.offset[c] for c in kept),
+            tuple(
+                any(c is not None for c in channels[i : i + lanes])
+                for i in range(0, len(channels), lanes)
+            ),
+            rounding(exact),
+            initiation_interval=array.initiation_interval,
+            family=array.family,
+        )
+        return Constants(requantize, self._weights(channels))
+
+    def _channels(self) -> Sequence[int | None]:
+        """Output channel of each result of a pixel in the order in which they leave; None: none."""
+        op, pe = self.op, self.array.pe
+        if op.depthwise:
+            return [c if c < op.channels else None for c in range(self.feed.window.groups * pe)]
+        columns = op.channels // op.groups
+        return [
+            group * columns + c if c < columns else None
+            for group in range(op.groups)
+            for c in range(self.feed.passes * pe)
+        ]
+
+    def _weights(self, channels: Sequence[int | None]) -> NDArray[np.int64]:
+        """Weights as the array stores them: [pe, simd, words in the order of use]."""
+        op, array, order = self.op, self.array, self.feed.order()
+        runs = len(channels) // array.pe
+        stored = np.zeros((array.pe, array.simd, runs, array.folds), np.int64)
+        flat = op.weight.reshape(op.channels, -1).astype(np.int64)
+        for n, channel in enumerate(channels):
+            if channel is None:
+                continue
+            run, column = divmod(n, array.pe)
+            if op.depthwise:
+                taken = order.reshape(array.folds, array.simd, array.pe)[:, :, column]
+                depth = self.feed.window.channels // self.feed.window.groups
+                taken = np.where(taken < 0, -1, taken // depth)
+            else:
+                taken = order
+            stored[column, :, run] = np.where(taken < 0, 0, flat[channel][taken]).T
+        return stored.reshape(array.pe, array.simd, runs * array.folds)
+
+    def build(self, constants: Constants) -> hw.Component:
+        config = hw.MatMulConfig(self.feed, self.array, constants.requantize)
+        return hw.MatMul(config, constants.weights)
+
+
+class WindowMatmul(StageKind):
+    """One convolution (ordinary, grouped or depthwise) or dense layer on a systolic array.
+
+    The array has ``simd`` rows (products summed a cycle) by ``pe`` columns (output channels side by
+    side).
+    """
+
+    name = "window_matmul"
+    folding = "`simd`: products summed a cycle; `pe`: output channels side by side"
+    has_line_buffer = True
+
+    def matches(self, ops: Sequence[ir.Op]) -> bool:
+        return len(ops) == 1 and isinstance(ops[0], ir.Conv)
+
+    def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
+        table = _foldings(_conv(ops), graph)
+        yield from zip(table.simd.tolist(), table.pe.tolist(), strict=True)
+
+    def multiplier(
+        self, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
+    ) -> MultiplierCost | None:
+        op = _conv(ops)
+        pack = _pack(op, graph, device)
+        single = StagePlan(op.name, self.name, (op.output,), 1, 1, 1)
+        design = self.design(single, ops, graph, device)
+        in_block = design.array.resources()
+        in_logic = replace(design.array, dsp_multipliers=0).resources()
+        per_block = max(pack, design.products_per_block)
+        return MultiplierCost(per_block if in_block.dsp else 0, pack, in_block, in_logic)
+
+    def candidates(self, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device) -> Foldings:
+        op = _conv(ops)
+        table, pack = _foldings(op, graph), _pack(op, graph, device)
+        # columns that find none to share a block with take it alone
+        shared = np.where(table.pe % max(1, pack), pack, 1)
+        columns = np.stack(
+            [
+                table.cycles,
+                table.multipliers * shared,
+                table.lanes,
+                table.cut,
+                table.simd,
+                table.pe,
+            ]
+        )
+        return Foldings(*columns[:, np.lexsort((columns[2], columns[1], columns[0]))])
+
+    def design(
+        self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
+    ) -> WindowMatmulDesign:
+        op = _conv(ops)
+        depthwise = op.depthwise
+        taps = op.window.taps
+        most = taps if depthwise else op.reduction
+        check_range(
+            op,
+            "simd",
+            stage.simd,
+            most,
+            f"the layer sums {most} products" + (" (it is depthwise)" if depthwise else ""),
+        )
+        columns = op.channels if depthwise else op.channels // op.groups
+        check_range(
+            op,
+            "pe",
+            stage.pe,
+            columns,
+            f"the layer has {columns} output channels"
+            + ("" if depthwise or op.groups == 1 else " in a group"),
+        )
+        feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage)
+        groups = feed.window.groups
+        x = hw_shape(graph.quant(op.inputs[0]).dtype)
+        w, most, pack = _packed_type(op, x, stage, device)
+        # a beat may not hold channels of two groups; columns of one beat may share DSP blocks
+        within = columns if groups > 1 and not depthwise else None
+        lanes = _lanes(stage.pe, feed.folds, within, pack)
+        if lanes is None:
+            raise PlanError(
+                f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results "
+                f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
+                f"channels; choose a pe that divides {columns}"
+            )
+        array = hw.ArrayConfig(
+            simd=stage.simd,
+            pe=stage.pe,
+            folds=feed.folds,
+            depth=feed.folds * feed.passes * groups,
+            lanes=lanes,
+            x=x,
+            w=hw_shape(w),
+            acc=hw_shape(accumulator(op, graph)),
+            family=device.family,
+            shared=not depthwise,
+            dsp_multipliers=min(stage.dsp_multipliers, stage.simd * stage.pe),
+            memory=stage.weights,
+            max_abs_weight=most,
+            initiation_interval=initiation_interval(feed, stage.pe // lanes),
+        )
+        array = replace(array, sites=_sites(stage, device, array.blocks(array.multipliers_in_dsp)))
+        return WindowMatmulDesign(
+            stage, ops, graph, feed, array, groups * feed.passes * array.groups
+        )
+
+
+def _conv(ops: tuple[ir.Op, ...]) -> ir.Conv:
+    (op,) = ops
+    assert isinstance(op, ir.Conv)
+    return op
+
+
+@lru_cache(maxsize=1024)
+def _weight_type(op: ir.Conv) -> tuple[ir.Int, int]:
+    """Signed, and wide enough for every weight; and the largest absolute weight."""
+    low, high = min(int(op.weight.min()), -1), max(int(op.weight.max()), 1)
+    return ir.Int(ir.Int.holding(low, high).bits, True), max(-low, high)
+
+
+def _packed_type(
+    op: ir.Conv, x: hw.Shape, stage: StagePlan, device: Device
+) -> tuple[ir.Int, int, int]:
+    """The type of the weights, the largest, and how many products of one x share a DSP block."""
+    w, most = _weight_type(op)
+    if op.depthwise or not stage.dsp_multipliers:
+        return w, most, 1
+    pack = hw.packed_products(hw.block_of(device.family), x, most)
+    if pack > 1 and most > w.high:  # weights that share a block borrow from one another
+        w = ir.Int(w.bits + 1, True)
+    return w, most, pack
+
+
+def _pack(op: ir.Conv, graph: ir.Graph, device: Device) -> int:
+    """Products of one activation that a DSP block can give."""
+    x = hw_shape(graph.quant(op.inputs[0]).dtype)
+    stage = StagePlan("", WindowMatmul.name, (op.output,), dsp_multipliers=1)
+    return _packed_type(op, x, stage, device)[2]
+
+
+def _lanes(pe: int, folds: int, within: int | None, pack: int = 1) -> int | None:
+    """The fewest results a beat with which ``pe`` of them leave every ``folds`` cycles, a multiple
+    of ``pack`` or else of something smaller; ``within`` is what it must divide.
+    """
+    legal = [
+        q
+        for q in range(1, pe + 1)
+        if pe % q == 0 and pe // q <= folds and (within is None or within % q == 0)
+    ]
+    return next((q for n in range(pack, 0, -1) for q in legal if q % n == 0), None)
+
+
+def _sites(stage: StagePlan, device: Device, blocks: int) -> tuple[str, ...]:
+    """Places of the stage's DSP blocks, from its first one along the device's path."""
+    if stage.site is None or not device.dsp_sites:
+        return ()
+    if stage.site + blocks > len(device.dsp_sites):
+        raise PlanError(
+            f"stage {stage.name}: {blocks} DSP blocks from site {stage.site} on, but "
+            f"{device.name} has {len(device.dsp_sites)}; choose a smaller site, or "
+            "leave it out"
+        )
+    return device.dsp_sites[stage.site : stage.site + blocks]
+
+
+def _conv_feed(op: ir.Conv, graph: ir.Graph, device: Device, stage: StagePlan) -> hw.FeedConfig:
+    fill = graph.quant(op.inputs[0]).zero
+    way, chunk = _read(op, stage.simd)
+    passes = ceil(op.channels // op.groups / stage.pe)
+    window = window_config(
+        op,
+        graph,
+        device,
+        stage,
+        op.window,
+        fill,
+        chunk,
+        parallel=way,
+        groups=op.groups,
+        passes=passes if way[0] * way[1] * chunk == stage.simd else 1,
+    )
+    return hw.FeedConfig(window, stage.simd, passes)
+
+
+def _read(op: ir.Conv, simd: int) -> tuple[tuple[int, int], int]:
+    """Taps (rows, columns) and channels that the line buffer gives at once: just ``simd`` elements
+    if it can, else the next larger number, for a replay to cut.
+    """
+    depth = op.weight.shape[3]
+    pointwise = op.window.taps == 1 and op.groups == 1
+    for way in parallel_taps(op.window):
+        chunk, rest = divmod(simd, way[0] * way[1])
+        if not rest and chunk <= depth and (depth % chunk == 0 or pointwise):
+            return way, chunk
+    divisors = [d for d in range(1, depth + 1) if depth % d == 0]
+    return min(
+        (
+            (way, d)
+            for way in parallel_taps(op.window)
+            for d in divisors
+            if way[0] * way[1] * d >= simd
+        ),
+        key=lambda pair: pair[0][0] * pair[0][1] * pair[1],
+    )
+
+
+def _depthwise_feed(
+    op: ir.Conv, graph: ir.Graph, device: Device, stage: StagePlan
+) -> hw.FeedConfig:
+    fill = graph.quant(op.inputs[0]).zero
+    simd, pe = stage.simd, stage.pe
+    blocks = ceil(op.channels / pe)
+    way = next((way for way in parallel_taps(op.window) if way[0] * way[1] == simd), None)
+    way = way or next(way for way in parallel_taps(op.window) if way[0] * way[1] >= simd)
+    window = window_config(
+        op,
+        graph,
+        device,
+        stage,
+        op.window,
+        fill,
+        pe,
+        parallel=way,
+        groups=blocks,
+        channels=blocks * pe,
+    )
+    return hw.FeedConfig(window, simd, 1, pe)
+
+
+@lru_cache(maxsize=256)
+def _foldings(op: ir.Conv, graph: ir.Graph) -> Foldings:
+    """Every folding that could be worth its multipliers, by cycles and then multipliers.
+
+    Any simd up to the reduction and any pe up to the channels is legal, and listed unless it needs
+    a replay larger than is sensible. Folds take few values and a simd larger than they need only
+    costs, unless the line buffer reads just so many at once; a larger pe may have a divisor closer
+    to the folds, so it is kept.
+    """
+    columns = op.channels if op.depthwise else op.channels // op.groups
+    reduction = op.window.taps if op.depthwise else op.reduction
+    there, pixels = graph.shape(op.inputs[0]), graph.shape(op.output).pixels
+    folds = -(-reduction // np.arange(1, reduction + 1))
+    least = np.unique(folds, return_index=True)[1] + 1
+    pe = np.arange(1, columns + 1)
+    passes = -(-columns // pe) * (1 if op.depthwise else op.groups)
+    found = []
+    for simd in sorted({*least.tolist(), *_read_at_once(op)}, reverse=True):
+        count = int(folds[simd - 1])
+        if op.depthwise:
+            direct, chunk = simd in _read_at_once(op), pe
+        else:
+            way, channels = _read(op, simd)
+            direct, chunk = way[0] * way[1] * channels == simd, np.full(columns, channels)
+        if not direct and hw.ReuseBufferConfig.places(_at_once(op, simd), simd) > _MOST_PLACES:
+            continue
+        words = -(-there.channels // chunk)
+        lanes = pe // _largest_divisors(columns, count)
+        if op.groups > 1 and not op.depthwise:
+            lanes = np.array([_lanes(n, count, columns) or 0 for n in range(1, columns + 1)])
+        found.append(
+            np.stack(
+                [
+                    np.maximum(pixels * count * passes, there.pixels * words),
+                    simd * pe,
+                    lanes,
+                    np.full(columns, not direct),
+                    np.full(columns, simd),
+                    pe,
+                ]
+            )
+        )
+    table = np.concatenate(found, 1)
+    table = table[:, table[2] > 0]
+    return Foldings(*table[:, np.lexsort((table[2], table[1], table[0]))])
+
+
+def _at_once(op: ir.Conv, simd: int) -> int:
+    """Elements (of each channel, in a depthwise layer) that the line buffer gives for ``simd``."""
+    if op.depthwise:
+        return min(n for n in _read_at_once(op) if n >= simd)
+    (rows, columns), channels = _read(op, simd)
+    return rows * columns * channels
+
+
+def _read_at_once(op: ir.Conv) -> set[int]:
+    """Every simd that the line buffer gives by channels that divide and taps in line."""
+    ways = {rows * columns for rows, columns in parallel_taps(op.window)}
+    if op.depthwise:
+        return ways
+    depth = op.weight.shape[3]
+    return {way * d for way in ways for d in range(1, depth + 1) if depth % d == 0}
+
+
+def _largest_divisors(most: int, limit: int) -> NDArray[np.int64]:
+    """Of each number from 1 to ``most``: its largest divisor up to ``limit``."""
+    found = np.ones(most, np.int64)
+    for divisor in range(2, min(most, limit) + 1):
+        found[divisor - 1 :: divisor].fill(divisor)
+    return found

@@ -1,0 +1,134 @@
+"""What convolutions and pools share: a line buffer whose windows feed an arithmetic."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+from math import ceil
+
+from ... import hw
+from ...hw.target.device import Device
+from .. import ir
+from ..quantize.proofs.requantizer import accumulator_type
+from .base import Buffering, Design, LineBuffer, StagePlan, StageTiming, hw_shape
+
+__all__ = [
+    "WindowDesign",
+    "accumulator",
+    "feed_resources",
+    "initiation_interval",
+    "parallel_taps",
+    "window_config",
+]
+
+#: most cycles for a result: a multiplier of usual width then takes them bit by bit
+_MAX_INITIATION_INTERVAL = 16
+#: share of a frame's cycles that the last results may take to leave, so that latency stays low
+_DRAIN_SHARE = Fraction(1, 32)
+
+
+@dataclass(frozen=True)
+class WindowDesign(Design):
+    """A line buffer, the arithmetic behind it, and a queue with room reserved for each result."""
+
+    feed: hw.FeedConfig
+
+    @property
+    def results(self) -> int:
+        """Beats that one reduction gives."""
+        return 1
+
+    def cycles(self) -> int:
+        return self.feed.cycles()
+
+    @property
+    def timing(self) -> StageTiming:
+        window = self.feed.window
+        return StageTiming(
+            window.groups * self.feed.passes * self.feed.folds,
+            self.latency,
+            window.words,
+            window.rows,
+            window.unit,
+        )
+
+    @property
+    def drain_cycles(self) -> int:
+        return max(self.latency, self.feed.queue_depth(self.latency, self.results))
+
+    @property
+    def buffering(self) -> Buffering:
+        window = self.feed.window
+        in_flight = ceil(self.latency / max(1, self.cycles() // (window.height * window.width)))
+        return Buffering(window.capacity, window.capacity + in_flight, _line_buffer(window))
+
+
+@lru_cache(maxsize=4096)
+def _line_buffer(window: hw.WindowConfig) -> LineBuffer:
+    """Cached, for many schedules are tried with one window."""
+    return LineBuffer(window.looks_at(), window.releases(), window.width)
+
+
+@lru_cache(maxsize=4096)
+def feed_resources(feed: hw.FeedConfig) -> hw.Resources:
+    """Cached, for many arrays are tried behind one feed."""
+    return feed.resources()
+
+
+@lru_cache(maxsize=1024)
+def accumulator(op: ir.Op, graph: ir.Graph) -> ir.Int:
+    """Signed, and wide enough for every partial sum; cached, for many foldings are tried."""
+    exact = accumulator_type(op, graph)
+    return ir.Int(exact.bits + (not exact.signed), True)
+
+
+def parallel_taps(window: ir.Window) -> list[tuple[int, int]]:
+    """Ways to read several taps at once, the fewest memories first."""
+    rows, columns = window.kernel
+    ways = {(1, 1), (rows, 1), (1, columns), (rows, columns)}
+    return sorted(ways, key=lambda way: (way[0] * way[1], way[1]))
+
+
+def window_config(
+    op: ir.Op,
+    graph: ir.Graph,
+    device: Device,
+    stage: StagePlan,
+    window: ir.Window,
+    fill: int,
+    chunk: int,
+    parallel: tuple[int, int],
+    groups: int,
+    channels: int | None = None,
+    passes: int = 1,
+) -> hw.WindowConfig:
+    """The line buffer of ``op``'s input under ``window``."""
+    shape, quant = graph.shape(op.inputs[0]), graph.quant(op.inputs[0])
+    return hw.WindowConfig(
+        height=shape.height,
+        width=shape.width,
+        channels=channels or shape.channels,
+        element=hw_shape(quant.dtype),
+        chunk=chunk,
+        kernel=window.kernel,
+        stride=window.stride,
+        dilation=window.dilation,
+        pads=window.pads,
+        fill=fill,
+        parallel=parallel,
+        groups=groups,
+        passes=passes,
+        minimal_rows=stage.minimal_rows,
+        family=device.family,
+    )
+
+
+def initiation_interval(feed: hw.FeedConfig, results: int) -> int:
+    """Cycles between two of a reduction's ``results``: as many as there are, so that requantizing
+    takes little logic, where that helps and does not delay the frame.
+    """
+    drain = (
+        int(_DRAIN_SHARE * feed.cycles()) // (results - 1)
+        if results > 1
+        else _MAX_INITIATION_INTERVAL
+    )
+    return max(1, min(feed.folds // results, drain, _MAX_INITIATION_INTERVAL))
