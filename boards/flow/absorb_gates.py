@@ -1,13 +1,14 @@
-"""Gates before ECP5 adders, moved into the adders' own LUTs.
+"""ECP5 netlists: merge the gates in front of an adder into the adder's LUTs.
 
-Each bit of an adder is a LUT of four inputs beside the carry, of which yosys uses two::
+Each bit of an adder has a LUT of four inputs next to the carry. yosys uses two of the inputs::
 
     LUT4(x, y, z) ── b ──▶ CCU2C.B       becomes       x, y, z ──▶ CCU2C.B, C, D
              a ──────────▶ CCU2C.A                     a ────────▶ CCU2C.A
 
-So an addend that is masked, or chosen, costs neither a LUT nor its delay, nor do two that are
-masked. The LUT of a bit tells whether the two addends differ. Where they are alike the carry out is
-what a second LUT gives, of A and B alone, whose table is the first four bits of the other.
+An addend that is masked or selected then costs no LUT and no delay of its own; the same holds for
+two masked addends. The LUT of a bit computes whether the two addends differ. If they are equal, the
+carry out comes from a second LUT, which sees only A and B; its table is the first four bits of the
+first LUT's table.
 """
 
 from collections import Counter
@@ -21,14 +22,14 @@ from .pack_registers import Bit, Cell
 
 __all__ = ["absorb", "end"]
 
-#: the table of a bit of an adder, as yosys makes it: ``A ^ (B ^ C if D else 0)``
+#: the LUT table of an adder bit as yosys writes it: ``A ^ (B ^ C if D else 0)``
 _ADDER = "1001011010101010"
-#: at a pin that the table does not look at: the chip ties it, of a 0 nextpnr would make a wire
+#: constant at a pin that the table ignores: the chip ties 1 locally, nextpnr routes a 0 as a wire
 _UNUSED = "1"
-#: what a port is connected to that is not; nextpnr wants the port to be there
+#: the net of an unconnected port; nextpnr requires the port to exist
 _NOWHERE = "x"
 _PINS = 4
-#: addends that a gate moves into, at most: its inputs then reach all of them
+#: most addends that a gate is merged into: its inputs are then routed to each of them
 _MOST_LOADS = 4
 
 _Truth = tuple[int, ...]
@@ -36,13 +37,13 @@ _Truth = tuple[int, ...]
 
 @dataclass(frozen=True)
 class _Addend:
-    """A bit to add: its value for each of its inputs' (the first one's counts 1)."""
+    """An addend bit as a truth table over its inputs; the first input is bit 0 of the index."""
 
     inputs: tuple[Bit, ...]
     truth: _Truth
 
     def over(self, inputs: Sequence[Bit]) -> _Truth:
-        """The same of more inputs."""
+        """The same function as a truth table over ``inputs``, a superset of its own."""
         places = [inputs.index(bit) for bit in self.inputs]
         return tuple(
             self.truth[sum((n >> place & 1) << k for k, place in enumerate(places))]
@@ -51,10 +52,10 @@ class _Addend:
 
 
 def absorb(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """yosys' JSON ``netlist`` of ECP5 cells, gates moved into adders, and how many were moved.
+    """Merge gates into adders; returns yosys' JSON netlist of ECP5 cells and the number of gates.
 
-    A LUT is moved if it drives nothing but addends, such as the bits of a sign, and each of those
-    bits has no more than four inputs then.
+    A LUT is merged if it drives only addends (a sign bit drives several) and each of the adder bits
+    that it drives then has at most four inputs.
     """
     modules, moved = {}, 0
     for name, module in netlist["modules"].items():
@@ -65,8 +66,9 @@ def absorb(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def end(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """The ``netlist`` without carries that nobody reads, and how many: for each of them nextpnr
-    makes a carry cell more, to lead it out.
+    """Disconnect carry outputs that have no load; returns the netlist and their number.
+
+    nextpnr inserts an extra carry cell for every connected carry output that leaves its chain.
     """
     modules, ended = {}, 0
     for name, module in netlist["modules"].items():
@@ -95,7 +97,7 @@ def end(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
 
 
 def _absorbed(module: Mapping[str, Any]) -> dict[str, Cell]:
-    """The cells, with those gates moved that all their loads can take."""
+    """The cells, with every gate merged that fits into all of its loads."""
     gates = _gates(module)
     while True:
         moves = {
@@ -126,14 +128,14 @@ def _absorbed(module: Mapping[str, Any]) -> dict[str, Cell]:
 
 @dataclass(frozen=True)
 class _Gate:
-    """A LUT that may move, and how many addends it drives: nothing else reads it."""
+    """A LUT that drives only addends: its cell name and the number of addends."""
 
     name: str
     loads: int
 
 
 def _gates(module: Mapping[str, Any]) -> dict[Bit, _Gate]:
-    """Those LUTs, by what they drive."""
+    """The LUTs that drive only addends, by their output net."""
     cells = module["cells"]
     loads = Counter(
         bit
@@ -169,8 +171,9 @@ def _gates(module: Mapping[str, Any]) -> dict[Bit, _Gate]:
 def _move(
     carry: Cell, half: str, gates: Mapping[Bit, _Gate], cells: Mapping[str, Cell]
 ) -> tuple[tuple[Bit, ...], str, Sequence[Bit]] | None:
-    """What gates drive that move into a ``half``, as many as can, with its table and inputs A to D
-    then; None where there are none.
+    """The largest merge of gates into one ``half`` of a carry cell; None if there is none.
+
+    Returns the output nets of the merged gates, and the half's new table and inputs A to D.
     """
     a, b, c, d = (carry["connections"][pin + half][0] for pin in "ABCD")
     plain = {"INIT": _ADDER, "INJECT1_": "NO"}
@@ -180,7 +183,7 @@ def _move(
         or any(carry["parameters"][key + half] != value for key, value in plain.items())
     ):
         return None
-    # C inverts what is at B
+    # C inverts the addend at B
     inverts = (False, c == "1")
     for moving in ((a, b), (b,), (a,)):
         if all(bit in gates for bit in moving):
@@ -221,8 +224,9 @@ def _gate(lut: Cell, invert: bool) -> _Addend:
 
 @cache
 def _table(inputs: int, first: _Truth, second: _Truth) -> tuple[str, list[int | None]] | None:
-    """The table of a bit of an adder for two addends, and which input is at which pin; None where
-    no order gives the carry.
+    """The table of an adder bit for two addends, and the input at each pin.
+
+    None if no order of the inputs makes the first four entries compute the carry.
     """
     unused: list[int | None] = [None] * (_PINS - inputs)
     every = [values[::-1] for values in product((0, 1), repeat=_PINS)]

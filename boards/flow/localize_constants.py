@@ -1,8 +1,8 @@
-"""Constants of ECP5 multipliers, from LUTs beside them.
+"""ECP5 netlists: drive the constant pins of multipliers from LUTs placed next to them.
 
-The chip ties a multiplier's operands to constants by itself, but not its enable, reset, signs and
-sources. Those nextpnr connects by wires, on the whole chip from one LUT; they come last, when the
-wires around the multipliers are taken, and the router may find no end (decision 0013)::
+The operand pins of a multiplier can be tied to constants locally; its enable, reset, sign and
+source pins can not. nextpnr drives all of those on the chip from one LUT and routes them last, when
+the wires around the multipliers are in use, so the router may not terminate (decision 0013)::
 
     one LUT ──▶ all RST0, SOURCEA, SOURCEB        becomes        a LUT for every four multipliers
 """
@@ -15,16 +15,14 @@ from .pack_registers import Bit, Cell
 
 __all__ = ["localize"]
 
-#: multipliers that share their constants: those of a block
+#: multipliers that share their constants: the four of a DSP block
 _BLOCK = 4
-#: pins that the chip does not tie by itself
+#: pins that can not be tied to a constant locally
 _PINS = re.compile(r"(CE|RST)\d|(SIGNED|SOURCE)[AB]")
 
 
 def localize(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
-    """yosys' JSON ``netlist`` of ECP5 cells with LUTs of their own for the multipliers' constants,
-    and how many LUTs these are.
-    """
+    """Add LUTs for the multipliers' constants; returns yosys' JSON netlist and their number."""
     modules, made = {}, 0
     for name, module in netlist["modules"].items():
         cells = _localized(module["cells"])
@@ -62,7 +60,7 @@ def _localized(cells: Mapping[str, Cell]) -> dict[str, Cell]:
 
 
 def _place(multiplier: Cell) -> list[int]:
-    """Row and column of its site; empty where it has none."""
+    """Row and column of the multiplier's site; empty if it has no fixed site."""
     column_row = re.match(r"X(\d+)/Y(\d+)/", multiplier["attributes"].get("BEL", ""))
     return [int(number) for number in reversed(column_row.groups())] if column_row else []
 

@@ -1,13 +1,13 @@
-"""Registers behind ECP5 block RAMs, moved into the RAMs' own output registers.
+"""ECP5 netlists: move registers at block RAM outputs into the RAMs' output registers.
 
-A block RAM's data appears 5.8 ns after the clock edge (speed grade 6), but within 0.9 ns when it
-passes the register that the RAM itself has. yosys never uses that register, so this pass does::
+A block RAM's clock-to-output delay is 5.8 ns (speed grade 6) without its output register and 0.9 ns
+with it. yosys does not use that register, so this pass does::
 
     DP16KD (NOREG).DOB0 ── d ──▶ TRELLIS_FF ── q ──▶        becomes
     DP16KD (OUTREG).DOB0 ── q ──▶
 
-Both compute the same value in the same cycle: the RAM's register takes the same word at the same
-clock edge, without a reset, under the same enable, and starts at zero as the register did.
+Both compute the same value in the same cycle: the RAM's register captures the same word at the same
+clock edge, without a reset, under the same enable, and has the same initial value of zero.
 """
 
 from collections import defaultdict
@@ -25,7 +25,7 @@ _WIDE = 36
 
 @dataclass(frozen=True)
 class Unpacked:
-    """A read port whose register stays outside, and why."""
+    """A read port whose registers were not packed, and the reason."""
 
     ram: str
     port: str
@@ -37,7 +37,7 @@ class Unpacked:
 
 @dataclass(frozen=True)
 class Packing:
-    """What was done: how many read ports took in how many registers, and which ports did not."""
+    """The packed read ports, the registers moved into them, and the ports that were not packed."""
 
     ports: int
     registers: int
@@ -46,27 +46,27 @@ class Packing:
 
 @dataclass(frozen=True)
 class _Port:
-    """The read port ``name`` (A or B) of the RAM ``ram``, and the ``halves`` with its outputs.
+    """The read port ``name`` (A or B) of the RAM ``ram``, and the ``halves`` that hold its outputs.
 
-    A RAM 36 bits wide writes by port A and reads by port B, whose words come out of both halves.
+    A RAM 36 bits wide writes through port A and reads through port B; its words span both halves.
     """
 
     ram: str
     name: str
     halves: str
-    outputs: Mapping[str, int]  # the outputs with a load: their nets
+    outputs: Mapping[str, int]  # nets of the outputs that have a load
 
 
 class _Refused(Exception):
-    """The reason why a port is left as it is."""
+    """The reason why a port is not packed."""
 
 
 def pack(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], Packing]:
-    """yosys' JSON ``netlist`` of ECP5 cells with block RAM registers packed, and what was done.
+    """Pack the output registers; returns yosys' JSON netlist of ECP5 cells and a summary.
 
-    A port is packed as a whole or left as it is: each of its used outputs must drive nothing but
-    the data input of registers on the port's clock, without reset, that start at zero and share
-    one enable (or have none). Only the first register of a chain goes in.
+    A port is packed as a whole or not at all. Each of its used outputs must drive only data inputs
+    of registers that run on the port's clock, have no reset, start at zero and share one enable (or
+    have none). Of a chain of registers only the first is packed.
     """
     modules, done = dict(netlist["modules"]), []
     for name, module in modules.items():
@@ -82,7 +82,7 @@ def pack(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], Packing]:
 
 
 class _Module:
-    """One module under work; the given one is left as it was."""
+    """One module being packed; ``module`` itself is not modified."""
 
     def __init__(self, module: Mapping[str, Any]) -> None:
         self.module = module
@@ -106,7 +106,7 @@ class _Module:
         return self._result()
 
     def _loads(self) -> Mapping[int, list[tuple[str, str]]]:
-        """Who reads each net: cell and port; the module's own ports are cells without a name."""
+        """The loads of each net, as cell and port; the module's ports are cells without a name."""
         loads: defaultdict[int, list[tuple[str, str]]] = defaultdict(list)
         for name, cell in self.cells.items():
             for port, bits in cell["connections"].items():
@@ -120,7 +120,7 @@ class _Module:
         return loads
 
     def _read_ports(self, ram: str, cell: Cell) -> Iterator[_Port]:
-        """The ports that are read and have no register yet."""
+        """The read ports that are in use and have no output register yet."""
         wide = _number(cell, "DATA_WIDTH_A") == _WIDE
         for name, halves in {"B": "AB"}.items() if wide else {"A": "A", "B": "B"}.items():
             outputs = {
@@ -154,7 +154,7 @@ class _Module:
         self._move(port, registers, enables.pop())
 
     def _registers(self, output: str, net: int) -> list[str]:
-        """The registers that ``output`` drives, if it drives nothing else."""
+        """The registers that ``output`` drives; raises :class:`_Refused` if it drives more."""
         for name, load in self.loads[net]:
             if not name:
                 raise _Refused(f"{output} drives the output {load}")
@@ -166,14 +166,14 @@ class _Module:
 
     def _move(self, port: _Port, registers: Mapping[str, list[str]], enable: Bit) -> None:
         ram = self.cells[port.ram]
-        # Both halves of a wide word get the same settings, whichever of them the chip looks at.
+        # Both halves of a wide word get the same settings, whichever of them takes effect.
         connections = {**ram["connections"], **{f"OCE{half}": [enable] for half in port.halves}}
         parameters = {**ram["parameters"], **{f"REGMODE_{half}": "OUTREG" for half in port.halves}}
         directions = {**ram["port_directions"], **{f"OCE{half}": "input" for half in port.halves}}
         for output, names in registers.items():
             first, *same = [self.cells[name]["connections"]["Q"][0] for name in names]
             connections[output] = [first]
-            self.renamed[port.outputs[output]] = "x"  # nobody sees this net's value any more
+            self.renamed[port.outputs[output]] = "x"  # the net has no load any more
             self.renamed.update(dict.fromkeys(same, first))
             self.gone.update(names)
         self.cells[port.ram] = {
@@ -208,16 +208,16 @@ class _Module:
 
 
 def _check_plain(name: str, ff: Cell) -> None:
-    """A register that the RAM's own can stand for: no reset, zero at first, free to be moved."""
+    """Refuse a register that the RAM's own can not replace: with a reset, a one at start, kept."""
     if _number(ff, "keep", "attributes"):
-        raise _Refused(f"{name} is to be kept")
+        raise _Refused(f"{name} has the attribute keep")
     off = {"LSR": ["0"], "INV": ["1"]}[_text(ff, "LSRMUX", "LSR")]
     if ff["connections"].get("LSR", off) != off:
         raise _Refused(f"{name} has a reset")
     if _text(ff, "REGSET", "RESET") != "RESET":
         raise _Refused(f"{name} starts at one")
     if _text(ff, "GSR", "ENABLED") != "DISABLED":
-        raise _Refused(f"{name} listens to the global reset")
+        raise _Refused(f"{name} uses the global reset")
     if _text(ff, "CEMUX", "1") not in ("1", "CE"):
         raise _Refused(f"{name} has its enable inverted")
 
@@ -228,12 +228,12 @@ def _enable(ff: Cell) -> Bit:
 
 
 def _clock(cell: Cell, port: str) -> tuple[Bit, bool]:
-    """The net at the clock input ``port``, and whether its falling edge counts."""
+    """The net at the clock input ``port``, and whether the falling edge is the active one."""
     return cell["connections"][port][0], _text(cell, f"{port}MUX", port) == "INV"
 
 
 def _text(cell: Cell, parameter: str, default: str) -> str:
-    """yosys pads some strings with a space, lest they read as numbers."""
+    """A string parameter; yosys pads some with a space so that they do not parse as numbers."""
     return str(cell["parameters"].get(parameter, default)).strip()
 
 

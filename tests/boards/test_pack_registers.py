@@ -159,9 +159,9 @@ REFUSED = {
     ),
     "the global reset": (
         {"ff1": ff(DATA[1], Q[1], parameters={"GSR": "ENABLED"})},
-        "ff1 listens to the global reset",
+        "ff1 uses the global reset",
     ),
-    "keep": ({"ff1": ff(DATA[1], Q[1], attributes={"keep": "1"})}, "ff1 is to be kept"),
+    "keep": ({"ff1": ff(DATA[1], Q[1], attributes={"keep": "1"})}, "ff1 has the attribute keep"),
     "another clock": (
         {"ff1": ff(DATA[1], Q[1], connections={"CLK": [OTHER_CLOCK]})},
         "its registers run on another clock",
