@@ -3,9 +3,10 @@
 import gc
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from amaranth.back import rtlil
 
@@ -18,9 +19,9 @@ __all__ = ["emit"]
 def emit(accelerator: hw.Accelerator, directory: Path) -> None:
     """Write ``accelerator.il``, ``accelerator.v`` and ``interface.json`` into ``directory``.
 
-    The module is ``accelerator``, with ``clk``, ``rst`` and the AXI4-Stream ports. Verilog is made
-    from the RTLIL by yosys, hierarchy kept. Raises :class:`~.errors.ToolError` when yosys is
-    missing or fails.
+    The module is ``accelerator``, with ``clk``, ``rst`` and the AXI4-Stream ports, which
+    ``interface.json`` lists. Verilog is made from the RTLIL by yosys, hierarchy kept. Raises
+    :class:`~.errors.ToolError` when yosys is missing or fails.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with _no_collector():
@@ -36,18 +37,27 @@ def emit(accelerator: hw.Accelerator, directory: Path) -> None:
         log=directory / "emit.log",
     )
     (directory / "emit.log").unlink(missing_ok=True)
-    (directory / "interface.json").write_text(
-        json.dumps(
-            {
-                "beats_in": accelerator.source.beats,
-                "bits_in": accelerator.source.width,
-                "beats_out": accelerator.sink.beats,
-                "bits_out": accelerator.sink.width,
-            },
-            indent=1,
-        )
-        + "\n"
-    )
+    interface = {
+        "inputs": _ports(accelerator.sources, accelerator.source_prefixes),
+        "outputs": _ports(accelerator.sinks, accelerator.sink_prefixes),
+    }
+    (directory / "interface.json").write_text(json.dumps(interface, indent=1) + "\n")
+
+
+def _ports(
+    configs: Mapping[str, hw.AxiStreamConfig], prefixes: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What somebody who connects the ports must know of each."""
+    return [
+        {
+            "name": name,
+            "prefix": prefixes[name],
+            "beats": config.beats,
+            "bits": config.width,
+            "lanes": config.lanes,
+        }
+        for name, config in configs.items()
+    ]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from amaranth import Elaboratable
 
 from .. import hw
-from .plan.dataflow import Edge, Network
+from .plan.dataflow import Edge, Network, NetworkPort
 from .stages import hw_shape
 
 __all__ = ["accelerator"]
@@ -15,28 +15,28 @@ __all__ = ["accelerator"]
 #: cycles that something is on its way beyond a stage's latency: in converters and their queues
 _MORE = 32
 
-#: a stage's name ("" for the accelerator's own ends), its port, and which one of several
+#: a stage's name ("" for the accelerator itself), its port, and which one of several
 _Port = tuple[str, str] | tuple[str, str, int]
 
 
 def accelerator(network: Network) -> hw.Accelerator:
-    """The whole network as one component with AXI4-Stream ends."""
+    """The whole network as one component with AXI4-Stream ports, called as the model calls them."""
     stages: dict[str, Elaboratable] = {
         name: design.build(design.constants()) for name, design in network.designs.items()
     }
     connections = _connect(network, stages)
-    graph = network.graph
-    first, last = graph.inputs[0].value, network.edges[-1]
-    lanes_out, beats_out = network.outputs
     return hw.Accelerator(
         stages,
         connections,
-        hw.AxiStreamConfig(
-            network.plan.lanes_in, hw_shape(graph.quant(first).dtype), network.beats_in
-        ),
-        hw.AxiStreamConfig(lanes_out, hw_shape(graph.quant(last.value).dtype), beats_out),
+        {port.name: _axi_stream(network, port) for port in network.inputs},
+        {port.name: _axi_stream(network, port) for port in network.outputs},
         hold=_MORE + max(design.drain_cycles for design in network.designs.values()),
     )
+
+
+def _axi_stream(network: Network, port: NetworkPort) -> hw.AxiStreamConfig:
+    element = hw_shape(network.graph.quant(port.value).dtype)
+    return hw.AxiStreamConfig(port.lanes, element, port.beats)
 
 
 def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Connection]:
@@ -45,9 +45,11 @@ def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Conne
     for source, output in network.sources:
         takers = [edge for edge in network.edges if (edge.source, edge.output) == (source, output)]
         element = hw_shape(network.graph.quant(takers[0].value).dtype)
-        port: _Port = ("", "o")
-        name = source or "input"
-        if source is not None:
+        port: _Port
+        if source is None:
+            port = ("", network.inputs[output].name)
+            name = f"input_{output}" if len(network.inputs) > 1 else "input"
+        else:
             outputs = network.designs[source].ports.outputs
             port = (source, *outputs[output].path)
             name = source if len(outputs) == 1 else f"{source}_{output}"
@@ -105,5 +107,5 @@ def _edge(network: Network, edge: Edge, path: _Path) -> None:
 def _input(network: Network, edge: Edge) -> _Port:
     """The port that an edge ends at."""
     if edge.sink is None:
-        return ("", "i")
+        return ("", network.outputs[edge.index].name)
     return (edge.sink, *network.designs[edge.sink].ports.inputs[edge.index].path)

@@ -5,7 +5,7 @@ networks.
 from amaranth import Shape
 from amaranth.lib.wiring import Component
 
-from .accelerator import Accelerator, AxiStreamConfig, Connection
+from .accelerator import Accelerator, AxiStreamConfig, Connection, port_prefixes
 from .arithmetic.add import Add, AddConfig
 from .arithmetic.argmax import ArgMax, ArgMaxConfig
 from .arithmetic.lookup import Lookup, LookupConfig
@@ -47,6 +47,7 @@ __all__ = [
     "ArrayConfig",
     "AveragePool",
     "AxiStreamConfig",
+    "port_prefixes",
     "Component",
     "Concat",
     "ConcatConfig",

@@ -1,7 +1,9 @@
-"""The whole network: stages joined by streams, AXI4-Stream on both ends."""
+"""The whole network: stages joined by streams, an AXI4-Stream port for each input and output."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from amaranth import (
     ClockDomain,
@@ -19,12 +21,15 @@ from amaranth.lib.wiring import In, Out
 from .sizes import ceil_div
 from .stream.signature import beats
 
-__all__ = ["AxiStreamConfig", "Connection", "Accelerator"]
+__all__ = ["AxiStreamConfig", "Connection", "Accelerator", "port_prefixes"]
+
+#: characters of a port's name that its prefix keeps
+_LONGEST_NAME = 48
 
 
 @dataclass(frozen=True)
 class AxiStreamConfig:
-    """One end of the accelerator: ``lanes`` elements a beat, ``beats`` beats a frame."""
+    """One port of the accelerator: ``lanes`` elements a beat, ``beats`` beats a frame."""
 
     lanes: int
     element: Shape
@@ -41,12 +46,33 @@ class AxiStreamConfig:
         return 8 * ceil_div(self.width, 8)
 
 
+def port_prefixes(names: Iterable[str], base: str) -> dict[str, str]:
+    """The prefix of each port's signals: ``base`` for a lone port, else ``base_NAME``.
+
+    NAME is the port's name with ``_`` for everything that an identifier can not hold, and a number
+    behind it where two names would be one, letters of either case counted as the same.
+    """
+    names = tuple(names)
+    if len(names) == 1:
+        return {names[0]: base}
+    prefixes: dict[str, str] = {}
+    taken: set[str] = set()
+    for name in names:
+        plain = prefix = f"{base}_{re.sub(r'[^A-Za-z0-9_]', '_', name)[:_LONGEST_NAME]}"
+        number = 2
+        while prefix.lower() in taken:
+            prefix, number = f"{plain}_{number}", number + 1
+        taken.add(prefix.lower())
+        prefixes[name] = prefix
+    return prefixes
+
+
 @dataclass(frozen=True)
 class Connection:
     """A stream from a stage's port to another's; a port is ``(stage, member)`` or ``(stage, member,
     index)``.
 
-    The stage name "" stands for the accelerator's own ends.
+    The stage name "" stands for the accelerator itself, whose members are called as its ports.
     """
 
     source: tuple
@@ -57,45 +83,45 @@ class Accelerator(wiring.Component):
     """Stages, each a component with stream ports, wired as ``connections`` say.
 
     Element j of a beat is at bits ``j * width`` of ``tdata``; ``tlast`` marks the last beat of a
-    frame on the way out and is not looked at on the way in. A reset of a cycle or more forgets all
-    frames; until it has passed every stage neither end moves.
+    frame at an output and is ignored at an input. Every port transfers on its own: none waits for
+    another except where the stages need it. A reset of a cycle or more discards all frames; until
+    it has passed every stage no port transfers.
 
     Members
     -------
-    s_axis_* : the network's input, AXI4-Stream (AMBA IHI 0051A)
-    m_axis_* : the network's output
+    s_axis_* : the network's only input, AXI4-Stream (AMBA IHI 0051A); of several inputs each has
+        its own ``s_axis_NAME_*`` (:func:`port_prefixes`)
+    m_axis_* : the network's only output; of several ``m_axis_NAME_*``
     """
 
     def __init__(
         self,
         stages: Mapping[str, Elaboratable],
         connections: Sequence[Connection],
-        source: AxiStreamConfig,
-        sink: AxiStreamConfig,
+        sources: Mapping[str, AxiStreamConfig],
+        sinks: Mapping[str, AxiStreamConfig],
         hold: int = 0,
     ):
-        """``hold``: cycles until a stage that starts nothing more has drained."""
+        """``sources``, ``sinks``: the network's inputs and outputs by name; ``hold``: cycles until
+        a stage that starts nothing more has drained.
+        """
         self.stages = stages
         self.hold = hold
         self.connections = connections
-        self.source = source
-        self.sink = sink
-        super().__init__(
-            {
-                "s_axis_tdata": In(source.tdata_width),
-                "s_axis_tvalid": In(1),
-                "s_axis_tready": Out(1),
-                "s_axis_tlast": In(1),
-                "m_axis_tdata": Out(sink.tdata_width),
-                "m_axis_tvalid": Out(1),
-                "m_axis_tready": In(1),
-                "m_axis_tlast": Out(1),
-            }
-        )
+        self.sources = sources
+        self.sinks = sinks
+        self.source_prefixes = port_prefixes(sources, "s_axis")
+        self.sink_prefixes = port_prefixes(sinks, "m_axis")
+        members = {}
+        for name, prefix in self.source_prefixes.items():
+            members |= _members(prefix, sources[name], In)
+        for name, prefix in self.sink_prefixes.items():
+            members |= _members(prefix, sinks[name], Out)
+        super().__init__(members)
 
     def elaborate(self, platform):
         m = Module()
-        # The reset is held, then its end walks along the stages, a register each; the ends open
+        # The reset is held, then its end walks along the stages, a register each; the ports open
         # when it has passed.
         walk = len(self.stages) + 1
         left = Signal(range(self.hold + walk + 1), init=self.hold + walk)
@@ -111,32 +137,71 @@ class Accelerator(wiring.Component):
             m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(local)]
             m.submodules[name] = DomainRenamer(name)(stage)
             resetting = local
-        source = beats(self.source.lanes, self.source.element).create(path=("source",))
-        sink = beats(self.sink.lanes, self.sink.element).flip().create(path=("sink",))
-        last = Signal(range(max(2, self.sink.beats)))
-        m.d.comb += [
-            source.valid.eq(self.s_axis_tvalid & running),
-            source.payload.as_value().eq(self.s_axis_tdata),
-            self.s_axis_tready.eq(source.ready & running),
-            self.m_axis_tvalid.eq(sink.valid & running),
-            self.m_axis_tdata.eq(sink.payload.as_value()),
-            self.m_axis_tlast.eq(last == self.sink.beats - 1),
-            sink.ready.eq(self.m_axis_tready & running),
-        ]
-        with m.If(self.m_axis_tvalid & self.m_axis_tready):
-            m.d.sync += last.eq(Mux(self.m_axis_tlast, 0, last + 1))
-
-        def port(end, own):
-            if not end[0]:
-                return own
-            member = getattr(self.stages[end[0]], end[1])
-            return member[end[2]] if len(end) > 2 else member
-
+        sources = {name: self._source(m, name, running) for name in self.sources}
+        sinks = {name: self._sink(m, name, running) for name in self.sinks}
         for connection in self.connections:
-            a, b = port(connection.source, source), port(connection.sink, sink)
+            a, b = self._port(connection.source, sources), self._port(connection.sink, sinks)
             m.d.comb += [
                 b.valid.eq(a.valid),
                 b.payload.as_value().eq(a.payload.as_value()),
                 a.ready.eq(b.ready),
             ]
         return m
+
+    def _source(self, m, name, running):
+        """The stream that an input gives while ``running``."""
+        config, axis = self.sources[name], self._signals(self.source_prefixes[name])
+        source = beats(config.lanes, config.element).create(path=(f"{axis.prefix}_source",))
+        m.d.comb += [
+            source.valid.eq(axis.tvalid & running),
+            source.payload.as_value().eq(axis.tdata),
+            axis.tready.eq(source.ready & running),
+        ]
+        return source
+
+    def _sink(self, m, name, running):
+        """The stream that an output takes while ``running``, and its count of beats."""
+        config, axis = self.sinks[name], self._signals(self.sink_prefixes[name])
+        sink = beats(config.lanes, config.element).flip().create(path=(f"{axis.prefix}_sink",))
+        last = Signal(range(max(2, config.beats)), name=f"{axis.prefix}_beat")
+        m.d.comb += [
+            axis.tvalid.eq(sink.valid & running),
+            axis.tdata.eq(sink.payload.as_value()),
+            axis.tlast.eq(last == config.beats - 1),
+            sink.ready.eq(axis.tready & running),
+        ]
+        with m.If(axis.tvalid & axis.tready):
+            m.d.sync += last.eq(Mux(axis.tlast, 0, last + 1))
+        return sink
+
+    def _signals(self, prefix):
+        return _Signals(
+            prefix, *(getattr(self, f"{prefix}_{name}") for name in _Signals._fields[1:])
+        )
+
+    def _port(self, end, own):
+        if not end[0]:
+            return own[end[1]]
+        member = getattr(self.stages[end[0]], end[1])
+        return member[end[2]] if len(end) > 2 else member
+
+
+class _Signals(NamedTuple):
+    """The signals of one AXI4-Stream port."""
+
+    prefix: str
+    tdata: Signal
+    tvalid: Signal
+    tready: Signal
+    tlast: Signal
+
+
+def _members(prefix, config, flow):
+    """The signals of one port; ``flow`` is that of its data."""
+    back = Out if flow is In else In
+    return {
+        f"{prefix}_tdata": flow(config.tdata_width),
+        f"{prefix}_tvalid": flow(1),
+        f"{prefix}_tready": back(1),
+        f"{prefix}_tlast": flow(1),
+    }

@@ -35,7 +35,6 @@ from .top import Top
 __all__ = ["BuildResult", "Progress", "Use", "build"]
 
 SEEDS_UNTIL_MET = 8
-_INTERFACE = "beats_in", "bits_in", "beats_out", "bits_out"
 _TOLERANCE = 1e-6
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
 _HOPELESS = 2  # failures in a row: the seed is not to blame
@@ -271,9 +270,12 @@ class _Build:
 
     def _link(self, *, buffered: bool) -> LinkConfig:
         identity = hashlib.sha256(self._accelerator().read_bytes()).digest()[:8]
-        interface = self._compiled("rtl/interface.json", *_INTERFACE)
+        source, sink = self._interface()
         return LinkConfig(
-            **interface,
+            beats_in=source["beats"],
+            bits_in=source["bits"],
+            beats_out=sink["beats"],
+            bits_out=sink["bits"],
             clock_hz=round(self.clock_mhz * 1e6),
             link_hz=round((self.pll.beside_mhz or 0) * 1e6),
             baud=self.board.uart_baud,
@@ -289,6 +291,22 @@ class _Build:
                 "compile` first, with -o naming this folder"
             )
         return path
+
+    def _interface(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Beats of a frame and bits of a beat of the accelerator's two ports."""
+        path = self.directory / "rtl" / "interface.json"
+        try:
+            found = read_json(path)
+            (source,), (sink,) = found["inputs"], found["outputs"]
+            return (
+                {key: int(source[key]) for key in ("beats", "bits")},
+                {key: int(sink[key]) for key in ("beats", "bits")},
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(
+                f"{path} must list one input and one output, each with beats and bits ({error!r}): "
+                "run `gatewright compile` again"
+            ) from error
 
     def _compiled(self, file: str, *keys: str) -> dict[str, int]:
         """Numbers from a file that the compiler wrote."""

@@ -11,7 +11,7 @@ from ..errors import PlanError
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
 from .resources import Resources, link, total
 
-__all__ = ["Plan", "Edge", "Network"]
+__all__ = ["Plan", "Edge", "NetworkPort", "Network"]
 
 #: share of a device's block RAMs that a frame's buffers may fill up to: with 206 of an 85F's 208
 #: the last ones lay far from their logic, and it lost a seventh of its clock
@@ -108,6 +108,18 @@ class Edge:
         narrows, widens = self.lanes_out != self.common, self.lanes_in != self.common
         slices = 1 + self.sliced + self.joined + narrows + widens
         return hw.RegisterSlice.latency * slices + narrows + hw.Fifo.latency * (self.depth > 0)
+
+
+@dataclass(frozen=True)
+class NetworkPort:
+    """An input or output of the network as a stream: the model's ``name`` for it, the ``value`` it
+    carries, elements a beat, beats a frame.
+    """
+
+    name: str
+    value: str
+    lanes: int
+    beats: int
 
 
 class Network:
@@ -251,19 +263,26 @@ class Network:
         inputs = (port.value for d in self.designs.values() for port in d.ports.inputs)
         return [self.root(value) for value in (*inputs, self.graph.outputs[0].value)]
 
-    @property
-    def outputs(self) -> tuple[int, int]:
-        """Lanes and beats of the last stream."""
-        edge = self.edges[-1]
-        return edge.lanes_out, self.graph.shape(edge.value).pixels * ceil(
-            edge.channels_out / edge.lanes_out
+    @cached_property
+    def inputs(self) -> tuple[NetworkPort, ...]:
+        """The network's inputs, in the model's order."""
+        return tuple(
+            self._network_port(port.name, port.value, self.plan.lanes_in)
+            for port in self.graph.inputs
         )
 
-    @property
-    def beats_in(self) -> int:
-        """Beats of a frame on the network's input."""
-        shape = self.graph.values[self.graph.inputs[0].value].shape
-        return shape.pixels * ceil(shape.channels / self.plan.lanes_in)
+    @cached_property
+    def outputs(self) -> tuple[NetworkPort, ...]:
+        """The network's outputs, in the model's order."""
+        leaving = [edge for edge in self.edges if edge.sink is None]
+        return tuple(
+            self._network_port(port.name, edge.value, edge.lanes_out)
+            for port, edge in zip(self.graph.outputs, leaving, strict=True)
+        )
+
+    def _network_port(self, name: str, value: str, lanes: int) -> NetworkPort:
+        shape = self.graph.shape(value)
+        return NetworkPort(name, value, lanes, shape.pixels * ceil(shape.channels / lanes))
 
     # Cost
 
@@ -273,7 +292,7 @@ class Network:
         return max(
             [d.cycles() for d in self.designs.values()]
             + [edge.cycles() for edge in self.edges if edge.converts]
-            + [self.beats_in, self.outputs[1]]
+            + [port.beats for port in (*self.inputs, *self.outputs)]
         )
 
     @cached_property
@@ -315,13 +334,13 @@ class Network:
     @property
     def _frame(self) -> Resources:
         """Block RAM for a frame's beats in and out."""
-        ends = [
-            (self.graph.inputs[0].value, self.plan.lanes_in, self.beats_in),
-            (self.edges[-1].value, *self.outputs),
-        ]
         queues = [
-            hw.Fifo.estimate(beats, lanes * self.graph.quant(value).dtype.bits, self.device.family)
-            for value, lanes, beats in ends
+            hw.Fifo.estimate(
+                port.beats,
+                port.lanes * self.graph.quant(port.value).dtype.bits,
+                self.device.family,
+            )
+            for port in (*self.inputs, *self.outputs)
         ]
         return Resources(bram=total(queues).bram)
 

@@ -45,6 +45,16 @@ class AddOne(Elaboratable):
         return m
 
 
+def interface(beats):
+    """``interface.json`` of an input and an output of a byte a beat."""
+    return json.dumps(
+        {
+            f"{way}puts": [{"name": name, "prefix": prefix, "beats": beats, "bits": 8, "lanes": 1}]
+            for way, name, prefix in (("in", "x", "s_axis"), ("out", "y", "m_axis"))
+        }
+    )
+
+
 @pytest.fixture
 def directory(tmp_path):
     rtl = tmp_path / "out" / "rtl"
@@ -53,9 +63,7 @@ def directory(tmp_path):
     (rtl / "accelerator.il").write_text(
         rtlil.convert(design, name="accelerator", ports=list(design.ports.values()), emit_src=False)
     )
-    (rtl / "interface.json").write_text(
-        json.dumps({"beats_in": 16, "bits_in": 8, "beats_out": 16, "bits_out": 8})
-    )
+    (rtl / "interface.json").write_text(interface(16))
     return tmp_path / "out"
 
 
@@ -87,9 +95,7 @@ def test_a_frame_is_not_buffered_without_block_ram(directory, planned, brams, sy
     """By the plan's word; and where that is wrong, by the count."""
     board, stages = boards.get("icebreaker"), []
     board = replace(board, device=replace(board.device, bram=brams))
-    (directory / "rtl" / "interface.json").write_text(
-        json.dumps({"beats_in": 2048, "bits_in": 8, "beats_out": 2048, "bits_out": 8})
-    )
+    (directory / "rtl" / "interface.json").write_text(interface(2048))
     (directory / "compile.json").write_text(json.dumps({"frame_buffer": planned}))
     result = build(directory, board, 24, progress=lambda *stage: stages.append(stage))
     assert not result.link.buffered

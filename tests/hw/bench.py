@@ -173,18 +173,19 @@ class _Sink:
         return True
 
 
-def exchange(dut, sources, sinks, *, stall=0.0, seed=0, last=None, surplus=False):
+def exchange(dut, sources, sinks, *, stall=0.0, seed=0, lasts=None, surplus=False):
     """Drive all of ``sources``, (port, beats), and take from all of ``sinks``, (port, count).
 
-    Every port stalls on its own. Returns what each sink saw, and the cycles in which the first
-    source's beats went in. Fails on a deadlock, on a beat that changes while it waits, and (unless
-    ``surplus``) on beats that come after the last.
+    Every port stalls on its own. ``lasts`` are the sinks' markers of a frame's last beat. Returns
+    what each sink saw, and the cycles in which each source's beats went in. Fails on a deadlock, on
+    a beat that changes while it waits, and (unless ``surplus``) on beats that come after the last.
     """
     givers = [
         _Source(*each, _Pauses(stall, f"source {seed} {n}")) for n, each in enumerate(sources)
     ]
     takers = [
-        _Sink(*each, _Pauses(stall, f"sink {seed} {n}"), last) for n, each in enumerate(sinks)
+        _Sink(*each, _Pauses(stall, f"sink {seed} {n}"), last)
+        for n, (each, last) in enumerate(zip(sinks, lasts or [None] * len(sinks), strict=True))
     ]
     ends = [*givers, *takers]
     watched = [end.watched() for end in ends]
@@ -212,7 +213,7 @@ def exchange(dut, sources, sinks, *, stall=0.0, seed=0, last=None, surplus=False
     simulate(dut, bench)
     for taker in takers:
         assert surplus or len(taker.seen.beats) == taker.count, "more beats came than were due"
-    return [taker.seen for taker in takers], givers[0].cycles
+    return [taker.seen for taker in takers], [giver.cycles for giver in givers]
 
 
 def _standstill(givers, takers):

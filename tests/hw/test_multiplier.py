@@ -155,15 +155,15 @@ def in_verilog(blocks, models, pairs, work, kind=Products):
     """Products [pairs, results] of the blocks in Verilog, as 36 bits."""
     part = kind(blocks)
     connections = [
-        hw.Connection(("", "o"), ("products", "i")),
-        hw.Connection(("products", "o"), ("", "i")),
+        hw.Connection(("", "pairs"), ("products", "i")),
+        hw.Connection(("products", "o"), ("", "products")),
     ]
     emit(
         hw.Accelerator(
             {"products": part},
             connections,
-            hw.AxiStreamConfig(2, WORD, len(pairs)),
-            hw.AxiStreamConfig(part.results, PRODUCT, len(pairs)),
+            {"pairs": hw.AxiStreamConfig(2, WORD, len(pairs))},
+            {"products": hw.AxiStreamConfig(part.results, PRODUCT, len(pairs))},
         ),
         work,
     )

@@ -299,41 +299,64 @@ def _random_stage(op, number, graph, rng, most, device):
 
 @dataclass(frozen=True)
 class Measured:
-    """What a simulation of the accelerator gave: values [frames, h, w, c], and cycles."""
+    """What a simulation of the accelerator gave: ``outputs`` [frames, h, w, c] by the name of their
+    port, and cycles.
+    """
 
-    values: np.ndarray
+    outputs: dict[str, np.ndarray]
     latency: int
     intervals: list[int]
 
+    @property
+    def values(self):
+        """The only output."""
+        (values,) = self.outputs.values()
+        return values
+
 
 def measure(network, frames, *, stall=0.0, seed=0, around=lambda dut: dut):
-    """Run ``frames`` through the accelerator, or what is ``around`` it, in Amaranth's simulator."""
-    dut = around(accelerator(network))
-    graph, plan = network.graph, network.plan
-    edge = network.edges[-1]
-    source = _port(dut, "s_axis", graph.quant("x"), plan.lanes_in)
-    sink = _port(dut, "m_axis", graph.quant(edge.value), edge.lanes_out)
-    count = network.outputs[1] * len(frames)
-    (seen,), went = exchange(
-        dut,
-        [(source, beats_of(frames, plan.lanes_in))],
-        [(sink, count)],
-        stall=stall,
-        seed=seed,
-        last=dut.m_axis_tlast,
-    )
-    ends = [n for n, last in enumerate(seen.lasts) if last]
-    assert ends == list(range(network.outputs[1] - 1, count, network.outputs[1])), "tlast is wrong"
-    cycles = [seen.cycles[end] for end in ends]
-    shape = graph.shape(graph.outputs[0].value)
-    values = pixels_of(seen.values, edge.channels_out).reshape(len(frames), *shape.array)
-    return Measured(values, cycles[0] - went[0] + 1, np.diff(cycles).tolist())
+    """Run ``frames`` through the accelerator, or what is ``around`` it, in Amaranth's simulator.
+
+    ``frames`` of several inputs are a mapping by value. The latency is from the first beat in to
+    the last beat out, the intervals lie between the last beats of frames, over all ports.
+    """
+    accelerated = accelerator(network)
+    dut = around(accelerated)
+    graph = network.graph
+    if not isinstance(frames, dict):
+        frames = {source.value: frames for source in network.inputs}
+    (count,) = {len(each) for each in frames.values()}
+    sources = [
+        (
+            _port(dut, accelerated.source_prefixes[source.name], graph, source),
+            beats_of(frames[source.value], source.lanes),
+        )
+        for source in network.inputs
+    ]
+    sinks = [
+        (_port(dut, accelerated.sink_prefixes[sink.name], graph, sink), sink.beats * count)
+        for sink in network.outputs
+    ]
+    lasts = [getattr(dut, f"{prefix}_tlast") for prefix in accelerated.sink_prefixes.values()]
+    seen, went = exchange(dut, sources, sinks, stall=stall, seed=seed, lasts=lasts)
+    outputs, cycles = {}, []
+    for port, sink, found in zip(graph.outputs, network.outputs, seen, strict=True):
+        ends = [n for n, last in enumerate(found.lasts) if last]
+        wanted = list(range(sink.beats - 1, sink.beats * count, sink.beats))
+        assert ends == wanted, f"tlast of {sink.name} is wrong"
+        cycles.append([found.cycles[end] for end in ends])
+        pixels = pixels_of(found.values, graph.shape(sink.value).channels)
+        outputs[sink.name] = pixels.reshape(count, *graph.shape(port.value).array)
+    ends = np.max(cycles, axis=0)
+    begin = min(each[0] for each in went)
+    return Measured(outputs, int(ends[0]) - begin + 1, np.diff(ends).tolist())
 
 
-def _port(dut, prefix, quant, lanes):
-    element = (signed if quant.dtype.signed else unsigned)(quant.dtype.bits)
+def _port(dut, prefix, graph, port):
+    dtype = graph.quant(port.value).dtype
+    element = (signed if dtype.signed else unsigned)(dtype.bits)
     return Port(
         *(getattr(dut, f"{prefix}_{name}") for name in ("tvalid", "tready", "tdata")),
-        lanes,
+        port.lanes,
         element,
     )

@@ -357,8 +357,7 @@ def test_the_interval_is_the_slowest_of_stages_converters_and_borders():
         converts = 36 * ceil(4 / np.gcd(lanes_in, lanes))
         assert network.interval == max(
             shape.cycles(),
-            network.beats_in,
-            network.outputs[1],
+            *(port.beats for port in (*network.inputs, *network.outputs)),
             converts if lanes_in != lanes else 0,
         )
 
