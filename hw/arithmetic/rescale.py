@@ -27,6 +27,7 @@ class RescaleConfig:
     offset: int
     rounding: Rounding
     beats: int
+    family: str = "generic"
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""
@@ -50,7 +51,7 @@ class RescaleConfig:
         """Cycles from a beat in to the beat out."""
         return self.pipeline + Queue.latency
 
-    def resources(self, family: str) -> Resources:
+    def resources(self) -> Resources:
         """An estimate: a constant multiplication and a rounding for each lane, and a queue."""
         product = self.element.width + self.multiplier.w.width
         # a constant's zero bits take no adder: half of the rows are left
@@ -59,7 +60,7 @@ class RescaleConfig:
         return (
             Resources(60, 40)
             + lane * self.lanes
-            + Queue.estimate(self.out.width * self.lanes, family)
+            + Queue.estimate(self.out.width * self.lanes, self.family)
         )
 
 

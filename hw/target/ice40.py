@@ -1,4 +1,4 @@
-"""iCE40 UltraPlus: SB_MAC16 as two 8 x 8 multipliers."""
+"""iCE40 UltraPlus: SB_MAC16 as two 8 x 8 multipliers, or as one of 16 x 16."""
 
 from amaranth import C, Cat, ClockSignal, Instance, Module, Shape, Signal
 
@@ -8,30 +8,39 @@ __all__ = ["Mac16"]
 
 
 class Mac16(Multiplier):
-    """Two products of up to 8 x 8 bits in an SB_MAC16, with its input and product registers.
+    """Two products of up to 8 x 8 bits in an SB_MAC16, or one of up to 16 x 16.
 
-    Lattice FPGA-TN-02007 (DSP function usage guide for iCE40).
+    Input and product registers are the block's own; of the wide product the intermediate registers
+    are bypassed, so that both modes have one latency. Lattice FPGA-TN-02007 (DSP function usage
+    guide for iCE40).
     """
 
     latency = 2
-    # as one 16 x 16 multiplier it gives no more than two of 8-bit operands
+    # packed into a 16-bit operand there are no more than two products either
     port = 0
 
     @classmethod
     def products(cls, x: Shape, w: Shape) -> int:
-        return 2 if x.width <= 8 and w.width <= 8 else 0
+        widest = max(x.width, w.width)
+        return 2 if widest <= 8 else int(widest <= 16)
 
     def elaborate(self, platform):
         m = Module()
+        c = self.config
+        narrow = self.products(c.x, c.w) == 2
+        bits = 8 if narrow else 16
         wide = {}
-        for pin, shape, values in (("A", self.config.x, self.x), ("B", self.config.w, self.w)):
-            lanes = [Signal(Shape(8, shape.signed), name=f"{pin.lower()}{n}") for n in range(2)]
+        for pin, shape, values in (("A", c.x, self.x), ("B", c.w, self.w)):
+            lanes = [
+                Signal(Shape(bits, shape.signed), name=f"{pin.lower()}{n}")
+                for n in range(16 // bits)
+            ]
             for lane, value in zip(lanes, values, strict=False):
                 m.d.comb += lane.eq(value)
             wide[pin] = Cat(lanes)
         product = Signal(32)
         for n, p in enumerate(self.p):
-            m.d.comb += p.eq(product.word_select(n, 16)[: len(p)])
+            m.d.comb += p.eq(product.word_select(n, 2 * bits)[: len(p)])
         place = {"a_BEL": self.site} if self.site else {}
         m.submodules.block = Instance(
             "SB_MAC16",
@@ -41,19 +50,19 @@ class Mac16(Multiplier):
             p_B_REG=C(1, 1),
             p_C_REG=C(0, 1),
             p_D_REG=C(0, 1),
-            p_TOP_8x8_MULT_REG=C(1, 1),
-            p_BOT_8x8_MULT_REG=C(1, 1),
+            p_TOP_8x8_MULT_REG=C(narrow, 1),
+            p_BOT_8x8_MULT_REG=C(narrow, 1),
             p_PIPELINE_16x16_MULT_REG1=C(0, 1),
-            p_PIPELINE_16x16_MULT_REG2=C(0, 1),
-            p_TOPOUTPUT_SELECT=C(2, 2),
+            p_PIPELINE_16x16_MULT_REG2=C(not narrow, 1),
+            p_TOPOUTPUT_SELECT=C(2 if narrow else 3, 2),
             p_TOPADDSUB_LOWERINPUT=C(0, 2),
             p_TOPADDSUB_UPPERINPUT=C(0, 1),
             p_TOPADDSUB_CARRYSELECT=C(0, 2),
-            p_BOTOUTPUT_SELECT=C(2, 2),
+            p_BOTOUTPUT_SELECT=C(2 if narrow else 3, 2),
             p_BOTADDSUB_LOWERINPUT=C(0, 2),
             p_BOTADDSUB_UPPERINPUT=C(0, 1),
             p_BOTADDSUB_CARRYSELECT=C(0, 2),
-            p_MODE_8x8=C(1, 1),
+            p_MODE_8x8=C(narrow, 1),
             p_A_SIGNED=C(int(self.config.x.signed), 1),
             p_B_SIGNED=C(int(self.config.w.signed), 1),
             i_CLK=ClockSignal(),

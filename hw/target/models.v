@@ -47,11 +47,15 @@ module SB_MAC16 #(
     wire signed [8:0] a0 = {A_SIGNED ? a_held[7] : 1'b0, a_held[7:0]};
     wire signed [8:0] b1 = {B_SIGNED ? b_held[15] : 1'b0, b_held[15:8]};
     wire signed [8:0] b0 = {B_SIGNED ? b_held[7] : 1'b0, b_held[7:0]};
+    wire signed [16:0] a = {A_SIGNED ? a_held[15] : 1'b0, a_held};
+    wire signed [16:0] b = {B_SIGNED ? b_held[15] : 1'b0, b_held};
     always @(posedge CLK) begin
         a_held <= A;
         b_held <= B;
-        top <= a1 * b1;
-        bottom <= a0 * b0;
+        if (MODE_8x8) begin
+            top <= a1 * b1;
+            bottom <= a0 * b0;
+        end else {top, bottom} <= a * b;
     end
     assign O = {top, bottom};
     assign CO = 1'b0, ACCUMCO = 1'b0, SIGNEXTOUT = 1'b0;

@@ -5,6 +5,7 @@ import re
 from functools import partial
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,7 +99,9 @@ def test_corner_values(kind, x, w, widths):
         ("ecp5", signed(8), signed(19), 0),
         ("ice40", signed(8), signed(8), 2),
         ("ice40", unsigned(8), signed(3), 2),
-        ("ice40", signed(9), signed(8), 0),
+        ("ice40", signed(9), signed(8), 1),
+        ("ice40", unsigned(3), signed(16), 1),
+        ("ice40", signed(17), signed(8), 0),
     ],
 )
 def test_what_a_block_can_multiply(family, x, w, products):
@@ -114,8 +117,11 @@ def test_registers_of_a_soft_product(adders, latency):
 # The hard blocks, in Verilog beside their generic twins.
 
 BLOCKS = [
-    (block_of(family), MultiplierConfig(x(bits), w(bits), block_of(family).products(x(8), w(8))))
-    for family, sizes in (("ice40", (8, 5)), ("ecp5", (8, 18)))
+    (
+        block_of(family),
+        MultiplierConfig(x(bits), w(bits), block_of(family).products(x(bits), w(bits))),
+    )
+    for family, sizes in (("ice40", (8, 5, 16, 9)), ("ecp5", (8, 18)))
     for bits in sizes
     for x, w in SIGNS
 ]
@@ -132,6 +138,7 @@ class Products(Pipeline):
 
     def __init__(self, blocks):
         self.blocks = blocks
+        self.config = SimpleNamespace(family="generic")
         self.results = sum(config.products for _, config in blocks)
         super().__init__({"i": In(hw.beats(2, WORD)), "o": Out(hw.beats(self.results, PRODUCT))})
 
@@ -200,8 +207,10 @@ def products_of(blocks, pairs):
 
 
 def pairs_of_words():
-    """All pairs of the corners of 8 and of 18 bits, and every pair of small integers."""
-    words = sorted({value % (1 << 18) for bits in (5, 8, 18) for value in corners(signed(bits))})
+    """All pairs of the corners of 8, 16 and 18 bits, and every pair of small integers."""
+    words = sorted(
+        {value % (1 << 18) for bits in (5, 8, 16, 18) for value in corners(signed(bits))}
+    )
     return [*product(words, repeat=2), *product(range(1, 256, 5), range(0, 256, 3))]
 
 

@@ -46,8 +46,8 @@ def pieces(graph, op, lanes, beats):
         lanes,
         shape(graph.quant("x").dtype),
         shape(graph.quant("y").dtype),
-        tuple(zip(exact.first.tolist(), pieces.length_bits.tolist(), strict=True)),
-        tuple(zip(exact.slope.tolist(), pieces.offset.tolist(), strict=True)),
+        tuple(zip(exact.first.tolist(), exact.length_bits.tolist(), strict=True)),
+        tuple(zip(exact.slope.tolist(), exact.offset.tolist(), strict=True)),
         exact.shift,
         beats,
     )
