@@ -11,7 +11,7 @@ from .boards.flow.build import build as _build
 from .compiler import ir
 from .compiler.driver import Compiled, compile_model
 from .compiler.frontend import load as _load
-from .compiler.plan import Goal, Network, make_plan
+from .compiler.plan import Dataflow, Goal, make_plan
 from .compiler.quantize import DEFAULT_BITS, Policy
 from .compiler.quantize import quantize as _quantize
 from .sim.simulate import Simulated
@@ -45,14 +45,14 @@ def quantize(
 
 def plan(
     graph: ir.Graph, board: str, goal: str = "balanced", interval: int | None = None
-) -> Network:
+) -> Dataflow:
     """A quantized network folded for a board: ``.plan``, ``.interval``, ``.resources``,
     ``.designs``.
 
     ``goal``: "balanced", "latency", "area", or "fps" with the ``interval`` in cycles that suffices.
     """
     device = boards.get(board).device
-    return Network(graph, make_plan(graph, device, board, Goal(goal, interval)), device)
+    return Dataflow(graph, make_plan(graph, device, board, Goal(goal, interval)), device)
 
 
 def compile(

@@ -17,9 +17,9 @@ from .errors import DataError, FitError, PlanError
 from .frontend import load, write_qdq
 from .passes.argmax_in_hardware import argmax_in_hardware
 from .plan import (
+    Dataflow,
     Device,
     Goal,
-    Network,
     Plan,
     check_queues,
     latency,
@@ -44,21 +44,21 @@ class Compiled:
 
     directory: Path
     graph: ir.Graph
-    network: Network
+    network: Dataflow
 
     @property
     def plan(self) -> Plan:
         return self.network.plan
 
 
-def fit(model: Path, device: Device, board: str, goal: Goal, policy: Policy = DEFAULT) -> Network:
+def fit(model: Path, device: Device, board: str, goal: Goal, policy: Policy = DEFAULT) -> Dataflow:
     """A plan for a model before any work: a float model's types are assumed as ``policy`` gives
     them.
     """
     graph = load(model)
     if not graph.quantized:
         graph = assume_types(graph, policy)
-    return Network(graph, _planned(graph, device, board, goal), device)
+    return Dataflow(graph, _planned(graph, device, board, goal), device)
 
 
 def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Plan:
@@ -67,12 +67,12 @@ def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Plan:
         return make_plan(graph, device, board, goal)
     try:
         plan = make_plan(graph, device, board, goal)
-        if Network(graph, plan, device).interval <= goal.interval:
+        if Dataflow(graph, plan, device).interval <= goal.interval:
             return plan
     except FitError:
         pass
     fastest = make_plan(graph, device, board, Goal("fps"))
-    least = Network(graph, fastest, device).interval
+    least = Dataflow(graph, fastest, device).interval
     if least > goal.interval:
         raise FitError(
             f"the goal allows {goal.interval} cycles a frame, but the fastest plan that fits "
@@ -151,9 +151,9 @@ def _given(file: Path, board: str) -> Plan:
     return plan
 
 
-def _network(graph: ir.Graph, plan: Plan, device: Device) -> Network:
+def _network(graph: ir.Graph, plan: Plan, device: Device) -> Dataflow:
     """A network whose stages stand in flow order, as an edited plan may not have them."""
-    network, seen = Network(graph, plan, device), set[str | None]([None])
+    network, seen = Dataflow(graph, plan, device), set[str | None]([None])
     for stage in plan.stages:
         late = [
             edge.source
@@ -183,7 +183,7 @@ def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compil
     return Compiled(directory, graph, _network(graph, plan, device_of(plan.board)))
 
 
-def layers(network: Network) -> list[dict[str, Any]]:
+def layers(network: Dataflow) -> list[dict[str, Any]]:
     """A row a stage, in flow order: the keys of ``compile.json``."""
     rows = []
     for stage in network.plan.stages:
@@ -214,7 +214,7 @@ def _macs(op: ir.Op, graph: ir.Graph) -> int:
     return graph.shape(op.output).pixels * op.channels * op.reduction
 
 
-def describe(network: Network, model: str) -> dict[str, Any]:
+def describe(network: Dataflow, model: str) -> dict[str, Any]:
     """The content of ``compile.json``."""
     need, device = network.linked, network.device
     short = shortfall(network.resources, device)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from amaranth import Elaboratable
 
 from .. import hw
-from .plan.dataflow import Edge, Network, NetworkPort
+from .plan.dataflow import Dataflow, Edge, NetworkPort
 from .stages import hw_shape
 
 __all__ = ["accelerator"]
@@ -19,7 +19,7 @@ _MORE = 32
 _Port = tuple[str, str] | tuple[str, str, int]
 
 
-def accelerator(network: Network) -> hw.Accelerator:
+def accelerator(network: Dataflow) -> hw.Accelerator:
     """The whole network as one component with AXI4-Stream ports, called as the model calls them."""
     stages: dict[str, Elaboratable] = {
         name: design.build(design.constants()) for name, design in network.designs.items()
@@ -34,12 +34,12 @@ def accelerator(network: Network) -> hw.Accelerator:
     )
 
 
-def _axi_stream(network: Network, port: NetworkPort) -> hw.AxiStreamConfig:
+def _axi_stream(network: Dataflow, port: NetworkPort) -> hw.AxiStreamConfig:
     element = hw_shape(network.graph.quant(port.value).dtype)
     return hw.AxiStreamConfig(port.lanes, element, port.beats)
 
 
-def _connect(network: Network, stages: dict[str, Elaboratable]) -> list[hw.Connection]:
+def _connect(network: Dataflow, stages: dict[str, Elaboratable]) -> list[hw.Connection]:
     """Add forks, queues, converters and register slices of all edges; return the connections."""
     connections: list[hw.Connection] = []
     for source, output in network.sources:
@@ -85,7 +85,7 @@ class _Path:
         self.connections.append(hw.Connection(self.port, port))
 
 
-def _edge(network: Network, edge: Edge, path: _Path) -> None:
+def _edge(network: Dataflow, edge: Edge, path: _Path) -> None:
     """From a stage's slice or fork to another's input, with a register slice between any two parts
     that look at the handshake, and one before a join (:attr:`Edge.latency` counts them).
     """
@@ -104,7 +104,7 @@ def _edge(network: Network, edge: Edge, path: _Path) -> None:
     path.end(_input(network, edge))
 
 
-def _input(network: Network, edge: Edge) -> _Port:
+def _input(network: Dataflow, edge: Edge) -> _Port:
     """The port that an edge ends at."""
     if edge.sink is None:
         return ("", network.outputs[edge.index].name)

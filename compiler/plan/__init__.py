@@ -2,7 +2,7 @@
 
 from ...hw.target.device import Device
 from ..stages import Design, StagePlan
-from .dataflow import Network, Plan
+from .dataflow import Dataflow, Plan
 from .fifo import check_queues
 from .plan_file import read_plan, write_plan
 from .resources import Resources
@@ -13,7 +13,7 @@ __all__ = [
     "Design",
     "Device",
     "Goal",
-    "Network",
+    "Dataflow",
     "Plan",
     "Resources",
     "StagePlan",

@@ -13,16 +13,16 @@ from ..errors import PlanError
 from ..stages import Design, StagePlan, kind_of, stage_ops
 from .resources import cells
 
-__all__ = ["Candidates", "Candidate", "menus"]
+__all__ = ["Candidates", "Candidate", "stage_candidates"]
 
-#: multipliers beyond the fewest for its interval that a folding may have to be worth a look
+#: a folding is a candidate if it has at most this factor of the fewest multipliers for its interval
 _MORE = 1.15
-#: from one speed of a stage to the next, and how many times the fewest multipliers, when options
-#: beyond those of the fewest are looked at
+#: factors between two speeds of a stage, and of the fewest multipliers that faster candidates may
+#: have
 _STEP, _FASTER = 1.12, 4
-#: share of the interval that stages without multipliers may take: they never set the pace
+#: share of the interval that stages without multipliers may take, so that they are not the slowest
 _AHEAD = 0.9
-#: what a block RAM counts in LUTs, and a flip-flop, when sizes are compared
+#: weights of a block RAM and of a flip-flop in LUTs, when sizes are compared
 _BRAM_SIZE, _FF_SIZE = 300, 0.25
 
 
@@ -30,7 +30,7 @@ _BRAM_SIZE, _FF_SIZE = 300, 0.25
 class Candidate:
     """One way to build a stage; costs are those with all its multipliers in DSP blocks.
 
-    ``multipliers`` counts those too that its blocks could hold and do not.
+    ``multipliers`` includes those that its DSP blocks could make and do not.
     """
 
     stage: StagePlan
@@ -49,7 +49,7 @@ class Candidate:
 
     @property
     def size(self) -> float:
-        """In LUTs, about."""
+        """The approximate size in LUTs."""
         return self.logic + _BRAM_SIZE * self.bram
 
     @cached_property
@@ -63,10 +63,10 @@ class Candidate:
         return tuple(port.lanes for port in self.design.ports.outputs)
 
 
-def menus(graph: ir.Graph, device: Device, lean: bool = False) -> list["Candidates"]:
+def stage_candidates(graph: ir.Graph, device: Device, lean: bool = False) -> list["Candidates"]:
     """The candidates of every operator that has hardware, in flow order.
 
-    ``lean``: with as little block RAM as can be.
+    ``lean``: those of the least block RAM.
     """
     return [
         Candidates((op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
@@ -122,16 +122,16 @@ class Candidates:
         return StagePlan(self.name, self.kind.name, tuple(op.output for op in self.ops))
 
     def blocks(self, multipliers: int) -> int:
-        """DSP blocks that at least hold so many multipliers."""
+        """The least DSP blocks that make so many multipliers."""
         return ceil(multipliers / self.per_block) if self.per_block else 0
 
     def fewest(self, interval: int) -> int | None:
-        """Multipliers that at least are needed for ``interval``; None: it is out of reach."""
+        """The fewest multipliers for ``interval``; None: no folding keeps it."""
         rows = int(np.searchsorted(self.cycles, interval, side="right"))
         return int(self._fewest[rows - 1]) if rows else None
 
-    def options(self, interval: int) -> list[Candidate]:
-        """Those within ``interval`` with about the fewest multipliers, the smallest first."""
+    def within(self, interval: int) -> list[Candidate]:
+        """The candidates for ``interval`` with about the fewest multipliers, the smallest first."""
         limit = interval
         if not self.is_array and self.cycles[0] <= _AHEAD * interval:
             limit = int(_AHEAD * interval)
@@ -140,43 +140,41 @@ class Candidates:
             return []
         fewest = int(rows[:, 1].min())
         rows = rows[rows[:, 1] <= max(_MORE * fewest, fewest + 1)]
-        rows = rows[~_beaten(rows[:, 1:4])]
+        rows = rows[~_dominated(rows[:, 1:4])]
         key = tuple((rows[:, 4] * 4096 + rows[:, 5]).tolist())
         if key not in self._found:
-            self._found[key] = _worthwhile(
-                [option for row in rows.tolist() for option in self._build(row[4], row[5])]
+            self._found[key] = _undominated(
+                [candidate for row in rows.tolist() for candidate in self._build(row[4], row[5])]
             )
         return self._found[key]
 
-    def speeds(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
-        """Options from ``slowest`` to fast, in even steps, of at most so many multipliers: at each
-        speed the one of the fewest multipliers, the smallest ones with and without block RAMs, and
-        those of the fewest block RAMs and flip-flops.
+    def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
+        """Candidates from ``slowest`` to the fastest with at most so many multipliers, in even
+        steps: at each speed the one of the fewest multipliers, the smallest with and without block
+        RAM, and those of the fewest block RAMs and flip-flops.
         """
         if not self.is_array:
-            return self.options(slowest)
+            return self.within(slowest)
         most = multipliers or _FASTER * (self.fewest(slowest) or 1)
         least = int(self.cycles[self.multipliers <= most].min())
         slowest = min(int(self.cycles[-1]), slowest)
         found: dict[Candidate, None] = {}
         for n in range(ceil(log(max(1, slowest / least), _STEP)) + 1):
-            options = self.options(min(slowest, int(least * _STEP**n) + 1))
-            if options:
+            candidates = self.within(min(slowest, int(least * _STEP**n) + 1))
+            if candidates:
                 found |= dict.fromkeys(
                     [
-                        options[0],
-                        min(options, key=lambda o: o.size),
-                        min(options, key=lambda o: (o.logic, o.bram)),
-                        min(options, key=lambda o: (o.bram, o.size)),
-                        min(options, key=lambda o: (o.ff, o.size)),
+                        candidates[0],
+                        min(candidates, key=lambda o: o.size),
+                        min(candidates, key=lambda o: (o.logic, o.bram)),
+                        min(candidates, key=lambda o: (o.bram, o.size)),
+                        min(candidates, key=lambda o: (o.ff, o.size)),
                     ]
                 )
         return list(found)
 
     def _build(self, simd: int, pe: int) -> list[Candidate]:
-        """The folding with its weights in logic and, where it has any, in block RAM: as they are
-        wanted and, where that may be had, densely.
-        """
+        """The folding with its weights in each memory."""
         if (simd, pe) not in self._built:
             self._built[simd, pe] = list(self._designed(simd, pe))
         return self._built[simd, pe]
@@ -193,9 +191,9 @@ class Candidates:
             design = self.kind.design(stage, self.ops, self.graph, self.device)
         except PlanError:
             return []
-        return [self._option(d) for d in (design, *design.alternatives(self.device, self.lean))]
+        return [self._candidate(d) for d in (design, *design.alternatives(self.device, self.lean))]
 
-    def _option(self, design: Design) -> Candidate:
+    def _candidate(self, design: Design) -> Candidate:
         need = design.resources(self.device)
         taken = max(design.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
         return Candidate(
@@ -210,19 +208,19 @@ class Candidates:
         )
 
 
-def _beaten(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which rows another one is nowhere above and somewhere below."""
+def _dominated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Dominated rows: another row is at most as large in each column, and smaller in one."""
     kinds, place = np.unique(rows, axis=0, return_inverse=True)
     below = np.sum((kinds[:, None] <= kinds[None]).all(2), 0)
-    found: NDArray[np.bool_] = below[place.reshape(-1)] > 1  # each is not above itself
+    found: NDArray[np.bool_] = below[place.reshape(-1)] > 1  # each counts itself once
     return found
 
 
-def _worthwhile(options: list[Candidate]) -> list[Candidate]:
-    """Without those that another one beats in everything, the best first."""
-    options = sorted(options, key=lambda o: (o.multipliers, o.size, o.cycles))
+def _undominated(candidates: list[Candidate]) -> list[Candidate]:
+    """Without dominated candidates, the fewest multipliers first."""
+    candidates = sorted(candidates, key=lambda o: (o.multipliers, o.size, o.cycles))
     kept: list[Candidate] = []
-    for o in options:
+    for o in candidates:
         if not any(
             k.multipliers <= o.multipliers
             and k.cells <= o.cells

@@ -11,7 +11,7 @@ from ..errors import PlanError
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
 from .resources import Resources, link, total
 
-__all__ = ["Plan", "Edge", "NetworkPort", "Network"]
+__all__ = ["Plan", "Edge", "NetworkPort", "Dataflow"]
 
 #: share of a device's block RAMs that a frame's buffers may fill up to: with 206 of an 85F's 208
 #: the last ones lay far from their logic, and it lost a seventh of its clock
@@ -122,7 +122,7 @@ class NetworkPort:
     beats: int
 
 
-class Network:
+class Dataflow:
     """A graph under a plan: the designs of all stages, the edges, the cost and the schedule.
 
     Raises :class:`PlanError` when the plan does not cover the graph or breaks a rule of a stage.

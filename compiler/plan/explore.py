@@ -20,7 +20,7 @@ from .. import ir, plan, stages
 from ..errors import FitError, ToolError
 from ..quantize.assume import assume_types
 from ..quantize.policy import DEFAULT, Policy
-from .dataflow import Network
+from .dataflow import Dataflow
 from .schedule import latency
 from .search import Goal, make_plan
 
@@ -159,7 +159,7 @@ class _Task:
             return Point(target, target, 0, 0, 0, 0, 0, 0, fits=False)
 
     def _point(self, target: int | None, goal: Goal) -> Point:
-        network = Network(
+        network = Dataflow(
             self.graph, make_plan(self.graph, self.device, self.board, goal), self.device
         )
         need = network.resources

@@ -4,7 +4,7 @@ from dataclasses import replace
 from math import ceil, floor
 
 from ..errors import PlanError
-from .dataflow import Edge, Network, Plan
+from .dataflow import Dataflow, Edge, Plan
 
 __all__ = ["check_queues", "with_queues"]
 
@@ -12,7 +12,7 @@ __all__ = ["check_queues", "with_queues"]
 _SLACK = 4
 
 
-def with_queues(plan: Plan, network: Network) -> Plan:
+def with_queues(plan: Plan, network: Dataflow) -> Plan:
     """The plan with a queue before each input of a join that needs one; longer ones stay.
 
     Two paths part at a fork and meet at a join. With its output blocked a path takes in at most
@@ -60,7 +60,7 @@ def with_queues(plan: Plan, network: Network) -> Plan:
     return replace(plan, queues=queues)
 
 
-def check_queues(network: Network) -> None:
+def check_queues(network: Dataflow) -> None:
     """Raise :class:`PlanError` where a queue of the plan is shorter than its paths want."""
     for (stage, index), depth in with_queues(network.plan, network).queues.items():
         held = network.plan.queues.get((stage, index), 0)
@@ -77,7 +77,7 @@ def check_queues(network: Network) -> None:
 _Reach = dict[str | None, tuple[int, int]]
 
 
-def _missing(network: Network, edge: Edge, fork: str | None, reach: _Reach, other: _Reach) -> int:
+def _missing(network: Dataflow, edge: Edge, fork: str | None, reach: _Reach, other: _Reach) -> int:
     """Pixels of the edge's value that its path takes in too few of."""
     pixels = _pixels(network, fork)
     shortfall = other[fork][1] - reach[fork][0]
@@ -85,7 +85,7 @@ def _missing(network: Network, edge: Edge, fork: str | None, reach: _Reach, othe
     return ceil(shortfall * here / pixels) if shortfall > 0 else 0
 
 
-def _pixels(network: Network, stage: str | None) -> int:
+def _pixels(network: Dataflow, stage: str | None) -> int:
     value = (
         network.graph.inputs[0].value
         if stage is None
@@ -94,7 +94,7 @@ def _pixels(network: Network, stage: str | None) -> int:
     return network.graph.shape(value).pixels
 
 
-def _reach(network: Network, edge: Edge, depth: int, inside: _Reach) -> _Reach:
+def _reach(network: Dataflow, edge: Edge, depth: int, inside: _Reach) -> _Reach:
     """Up to the end of ``edge`` with a queue of ``depth`` pixels; ``inside``: up to its start."""
     here = network.graph.shape(edge.value).pixels
     found: _Reach = {edge.source: (depth, depth + _SLACK)}
@@ -107,7 +107,7 @@ def _reach(network: Network, edge: Edge, depth: int, inside: _Reach) -> _Reach:
     return found
 
 
-def _through(network: Network, stage: str, inputs: list[tuple[Edge, _Reach]]) -> _Reach:
+def _through(network: Dataflow, stage: str, inputs: list[tuple[Edge, _Reach]]) -> _Reach:
     """Up to the output of ``stage``, which holds some of each input."""
     held_low, held_high = _holds(network, stage)
     found: _Reach = {}
@@ -121,7 +121,7 @@ def _through(network: Network, stage: str, inputs: list[tuple[Edge, _Reach]]) ->
     return found
 
 
-def _holds(network: Network, stage: str) -> tuple[int, int]:
+def _holds(network: Dataflow, stage: str) -> tuple[int, int]:
     """Pixels of its input that a stage surely and at most holds."""
     buffering = network.designs[stage].buffering
     return buffering.least, buffering.most + _SLACK

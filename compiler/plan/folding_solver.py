@@ -1,4 +1,4 @@
-"""One option for every stage: the fewest multipliers that keep an interval within a budget."""
+"""The candidates of the fewest multipliers that keep an interval within a budget."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .candidates import Candidate, Candidates
-from .dataflow import Edge, Network
+from .dataflow import Dataflow, Edge
 
 if TYPE_CHECKING:
     from .integer_program import Program
@@ -19,16 +19,16 @@ __all__ = ["Budget", "FoldingSolver", "grant"]
 _Lists = Sequence[Sequence[Candidate]]
 _Taken = Sequence[Sequence[int]]
 
-#: what a multiplier counts in LUTs: fewer multipliers go before anything that they may cost
+#: weight of a multiplier in LUTs: fewer multipliers are preferred to any saving of logic
 _MULTIPLIER_SIZE = 10_000
-#: nodes of one search tree; instances seen need a few dozen
+#: limit on the nodes of one search tree; known instances need a few dozen
 _NODES = 5_000
 
 
 @dataclass(frozen=True)
 class Budget:
-    """What a plan may take: logic cells, flip-flops, DSP blocks, block RAMs, and how many
-    multipliers may be in soft logic (None: any number).
+    """Limits of a plan: logic cells, flip-flops, DSP blocks, block RAMs, and multipliers in soft
+    logic (None: any number).
     """
 
     cells: int
@@ -43,7 +43,7 @@ class Budget:
 
 def grant(wanted: Sequence[int], takes: Sequence[Callable[[int], int]], blocks: int) -> list[int]:
     """How many of each stage's ``wanted`` multipliers are in DSP blocks: the largest arrays first,
-    as many as the blocks that are left suffice for. ``takes`` gives a stage's blocks for a number.
+    until ``blocks`` are used up. ``takes`` gives a stage's DSP blocks for a number of multipliers.
     """
     granted = [0] * len(wanted)
     for n in sorted(range(len(wanted)), key=lambda n: -wanted[n]):
@@ -55,13 +55,13 @@ def grant(wanted: Sequence[int], takes: Sequence[Callable[[int], int]], blocks: 
 
 
 class FoldingSolver:
-    """Chooses for a network: ``template`` is it under any plan, with a stage for each menu."""
+    """Chooses a candidate for each stage; ``template``: a dataflow of these stages."""
 
-    def __init__(self, menus: Sequence[Candidates], template: Network):
-        self.menus, self.template = menus, template
+    def __init__(self, stages: Sequence[Candidates], template: Dataflow):
+        self.stages, self.template = stages, template
         place = {stage.name: n for n, stage in enumerate(template.plan.stages)}
-        #: (menu, or None for the network's input; menu; stream)
-        self.joints = [
+        #: streams between stages: source (None: the network's input), sink, edge
+        self.streams = [
             (None if edge.source is None else place[edge.source], place[edge.sink], edge)
             for edge in template.edges
             if edge.sink is not None
@@ -73,14 +73,14 @@ class FoldingSolver:
             for n in range(1, shape.channels + 1)
             if shape.channels % n == 0
         }
-        self._streams: dict[tuple[int, int, int], tuple[int, int]] = {}
+        self._conversions: dict[tuple[int, int, int], tuple[int, int]] = {}
 
     def intervals(self) -> list[int]:
-        """Every interval that a network could have, from the least that all stages can keep."""
-        cycles = [menu.cycles for menu in self.menus]
+        """Every possible frame interval, from the least that all stages can keep."""
+        cycles = [stage.cycles for stage in self.stages]
         streams = [
             edge.pixels_in * ceil(edge.channels_in / n)
-            for _, _, edge in self.joints
+            for _, _, edge in self.streams
             for n in range(1, edge.channels_in + 1)
         ]
         both = np.unique(
@@ -92,56 +92,56 @@ class FoldingSolver:
         return found
 
     def enough(self, interval: int, budget: Budget) -> bool:
-        """Whether the blocks suffice for the fewest multipliers, were nothing else to be kept."""
-        fewest = [menu.fewest(interval) for menu in self.menus]
+        """Whether the DSP blocks suffice for the fewest multipliers, all other limits ignored."""
+        fewest = [stage.fewest(interval) for stage in self.stages]
         wanted = [n for n in fewest if n is not None]
         return len(wanted) == len(fewest) and (
             budget.soft is None or sum(self.soft(wanted, budget.blocks)) <= budget.soft
         )
 
     def soft(self, multipliers: Sequence[int], blocks: int) -> list[int]:
-        """How many of each stage's multipliers find no place in the DSP blocks that could take
+        """How many of each stage's multipliers are in soft logic although a DSP block could make
         them.
         """
         wanted = [
-            n if menu.per_block else 0 for n, menu in zip(multipliers, self.menus, strict=True)
+            n if stage.per_block else 0 for n, stage in zip(multipliers, self.stages, strict=True)
         ]
-        hard = grant(wanted, [menu.blocks for menu in self.menus], blocks)
+        hard = grant(wanted, [stage.blocks for stage in self.stages], blocks)
         return [w - h for w, h in zip(wanted, hard, strict=True)]
 
     def choose(self, interval: int, budget: Budget) -> list[Candidate] | None:
-        """The fewest multipliers, then about the least size; None when nothing keeps ``interval``
-        and ``budget``.
+        """Candidates of the fewest multipliers, and of about the least size among those; None when
+        none keep ``interval`` and ``budget``.
 
-        Stage by stage the least is the least of all, so where that keeps the budget it is the
-        answer; otherwise an integer program weighs the stages against each other.
+        The least candidate of each stage is the solution if all of them together keep the budget.
+        Otherwise an integer program couples the stages.
         """
         if not self.enough(interval, budget):
             return None
-        near = [menu.options(interval) for menu in self.menus]
+        near = [stage.within(interval) for stage in self.stages]
         if not all(near):
             return None
-        apart = self._apart(near, interval)
-        if apart is not None and self.keeps(apart, budget):
-            return apart
-        return self._together(near, interval, budget) or self._together(
-            [menu.speeds(interval) for menu in self.menus], interval, budget
+        independent = self._independent(near, interval)
+        if independent is not None and self.keeps(independent, budget):
+            return independent
+        return self._coupled(near, interval, budget) or self._coupled(
+            [stage.by_speed(interval) for stage in self.stages], interval, budget
         )
 
     def lanes_in(
         self, chosen: Sequence[Candidate], interval: int, *, eager: bool = False
     ) -> int | None:
-        """Elements a beat of the network's input: as the first stage takes them, or else the
-        fewest that keep the interval (``eager``: the fewest that come in fastest).
+        """Elements a beat of the network's input: the width of the first stage, or the least width
+        that keeps the interval (``eager``: the least width of the fastest ones).
         """
-        takers = [n for n, (source, _, _) in enumerate(self.joints) if source is None]
-        wanted = {self.lanes_at(n, chosen[self.joints[n][1]]) for n in takers}
+        takers = [n for n, (source, _, _) in enumerate(self.streams) if source is None]
+        wanted = {self.lanes_at(n, chosen[self.streams[n][1]]) for n in takers}
         suits = []
         for lanes, cycles in self.inputs.items():
             slowest = max(
                 cycles,
                 *(
-                    self.converting(n, lanes, self.lanes_at(n, chosen[self.joints[n][1]]))
+                    self.converting(n, lanes, self.lanes_at(n, chosen[self.streams[n][1]]))
                     for n in takers
                 ),
             )
@@ -149,62 +149,67 @@ class FoldingSolver:
                 suits.append((wanted != {lanes}, slowest if eager else 0, lanes))
         return min(suits)[-1] if suits else None
 
-    def lanes_from(self, joint: int, source: Candidate) -> int:
-        """Elements a beat that ``source`` gives to the stream of a joint."""
-        return source.lanes_out[self.joints[joint][2].output]
+    def lanes_from(self, stream: int, source: Candidate) -> int:
+        """Elements a beat that ``source`` gives to a stream."""
+        return source.lanes_out[self.streams[stream][2].output]
 
-    def lanes_at(self, joint: int, sink: Candidate) -> int:
-        """Elements a beat that ``sink`` takes from the stream of a joint."""
-        return sink.lanes_in[self.joints[joint][2].index]
+    def lanes_at(self, stream: int, sink: Candidate) -> int:
+        """Elements a beat that ``sink`` takes from a stream."""
+        return sink.lanes_in[self.streams[stream][2].index]
 
-    def converting(self, joint: int, lanes_out: int, lanes_in: int) -> int:
-        """Cycles a frame of the width conversion at a joint; 0 where there is none."""
-        return self._stream(joint, lanes_out, lanes_in)[0]
+    def converting(self, stream: int, lanes_out: int, lanes_in: int) -> int:
+        """Cycles a frame of the width conversion on a stream; 0 where there is none."""
+        return self._conversion(stream, lanes_out, lanes_in)[0]
 
-    def passing(self, joint: int, lanes_out: int, lanes_in: int) -> int:
-        """Cycles that a beat is on its way at a joint."""
-        return self._stream(joint, lanes_out, lanes_in)[1]
+    def passing(self, stream: int, lanes_out: int, lanes_in: int) -> int:
+        """Cycles from a beat's entry into a stream to its exit."""
+        return self._conversion(stream, lanes_out, lanes_in)[1]
 
-    def _stream(self, joint: int, lanes_out: int, lanes_in: int) -> tuple[int, int]:
-        key = joint, lanes_out, lanes_in
-        if key not in self._streams:
-            edge: Edge = replace(self.joints[joint][2], lanes_out=lanes_out, lanes_in=lanes_in)
-            self._streams[key] = edge.cycles() if edge.converts else 0, edge.latency
-        return self._streams[key]
+    def _conversion(self, stream: int, lanes_out: int, lanes_in: int) -> tuple[int, int]:
+        key = stream, lanes_out, lanes_in
+        if key not in self._conversions:
+            edge: Edge = replace(self.streams[stream][2], lanes_out=lanes_out, lanes_in=lanes_in)
+            self._conversions[key] = edge.cycles() if edge.converts else 0, edge.latency
+        return self._conversions[key]
 
-    def _apart(self, lists: _Lists, interval: int) -> list[Candidate] | None:
-        """Each stage's first option that suits what stands before it, if none costs multipliers."""
+    def _independent(self, lists: _Lists, interval: int) -> list[Candidate] | None:
+        """Each stage's first candidate whose width suits the stages before it, when each of them is
+        among the candidates of the fewest multipliers; otherwise None.
+        """
         chosen: list[Candidate] = []
-        for n, options in enumerate(lists):
+        for n, candidates in enumerate(lists):
             into = [
-                (joint, source)
-                for joint, (source, sink, _) in enumerate(self.joints)
+                (stream, source)
+                for stream, (source, sink, _) in enumerate(self.streams)
                 if sink == n and source is not None
             ]
             suits = next(
                 (
                     o
-                    for o in options
+                    for o in candidates
                     if all(
                         self.converting(
-                            joint, self.lanes_from(joint, chosen[source]), self.lanes_at(joint, o)
+                            stream,
+                            self.lanes_from(stream, chosen[source]),
+                            self.lanes_at(stream, o),
                         )
                         <= interval
-                        for joint, source in into
+                        for stream, source in into
                     )
                 ),
                 None,
             )
-            if suits is None or suits.multipliers > options[0].multipliers:
+            if suits is None or suits.multipliers > candidates[0].multipliers:
                 return None
             chosen.append(suits)
         return chosen if self.lanes_in(chosen, interval) is not None else None
 
     def keeps(self, chosen: Sequence[Candidate], budget: Budget) -> bool:
-        """Whether the options together are within ``budget``; widths are not looked at."""
+        """Whether the candidates together keep ``budget``, width converters not counted."""
         soft = self.soft([o.multipliers for o in chosen], budget.blocks)
         extra = [
-            (n * menu.soft[0], n * menu.soft[1]) for n, menu in zip(soft, self.menus, strict=True)
+            (n * stage.soft[0], n * stage.soft[1])
+            for n, stage in zip(soft, self.stages, strict=True)
         ]
         return (
             (budget.soft is None or sum(soft) <= budget.soft)
@@ -213,20 +218,22 @@ class FoldingSolver:
             and sum(o.bram for o in chosen) <= budget.bram
         )
 
-    def _together(self, lists: _Lists, interval: int, budget: Budget) -> list[Candidate] | None:
-        """The integer program: one option a stage, blocks and soft multipliers for its products."""
+    def _coupled(self, lists: _Lists, interval: int, budget: Budget) -> list[Candidate] | None:
+        """The solution of an integer program that couples the stages: one candidate for each, and
+        DSP blocks and soft multipliers for its products.
+        """
         if (
-            sum(min(o.cells for o in options) for options in lists) > budget.cells
-            or sum(min(o.ff for o in options) for options in lists) > budget.ff
-            or sum(min(o.bram for o in options) for options in lists) > budget.bram
+            sum(min(o.cells for o in candidates) for candidates in lists) > budget.cells
+            or sum(min(o.ff for o in candidates) for candidates in lists) > budget.ff
+            or sum(min(o.bram for o in candidates) for candidates in lists) > budget.bram
         ):
             return None
         from .integer_program import Program
 
         program = Program()
         taken = [
-            program.binaries([_MULTIPLIER_SIZE * o.multipliers + o.size for o in options])
-            for options in lists
+            program.binaries([_MULTIPLIER_SIZE * o.multipliers + o.size for o in candidates])
+            for candidates in lists
         ]
         for variables in taken:
             program.row(dict.fromkeys(variables, 1.0), 1, 1)
@@ -236,21 +243,22 @@ class FoldingSolver:
         if values is None:
             return None
         return [
-            options[int(np.argmax(values[variables]))]
-            for options, variables in zip(lists, taken, strict=True)
+            candidates[int(np.argmax(values[variables]))]
+            for candidates, variables in zip(lists, taken, strict=True)
         ]
 
     def budget_rows(
         self, program: "Program", lists: _Lists, taken: _Taken, budget: Budget, scale: float = 1.0
     ) -> None:
-        """What all stages take of each resource; multipliers are shared out to blocks and logic.
+        """Rows that keep the budget of each resource, and variables that divide each stage's
+        multipliers into DSP blocks and soft logic.
 
-        Those in logic cost ``scale`` times their size.
+        The objective grows by ``scale`` times the size of a soft multiplier.
         """
         every = [
             (v, o)
-            for options, variables in zip(lists, taken, strict=True)
-            for v, o in zip(variables, options, strict=True)
+            for candidates, variables in zip(lists, taken, strict=True)
+            for v, o in zip(variables, candidates, strict=True)
         ]
         cells: dict[int, float] = {v: o.cells for v, o in every}
         ff: dict[int, float] = {v: o.ff for v, o in every}
@@ -259,16 +267,16 @@ class FoldingSolver:
             program.row({v: o.blocks for v, o in every}, -np.inf, budget.blocks)
         else:
             blocks, soft = [], []
-            for menu, options, variables in zip(self.menus, lists, taken, strict=True):
-                if not menu.per_block:
+            for stage, candidates, variables in zip(self.stages, lists, taken, strict=True):
+                if not stage.per_block:
                     continue
-                block, single = program.integers([0, scale * (menu.soft[0] + menu.soft[1] / 4)])
+                block, single = program.integers([0, scale * (stage.soft[0] + stage.soft[1] / 4)])
                 blocks.append(block)
                 soft.append(single)
-                cells[single], ff[single] = menu.soft
+                cells[single], ff[single] = stage.soft
                 program.row(
-                    {v: o.multipliers for v, o in zip(variables, options, strict=True)}
-                    | {block: -menu.per_block, single: -1},
+                    {v: o.multipliers for v, o in zip(variables, candidates, strict=True)}
+                    | {block: -stage.per_block, single: -1},
                     -np.inf,
                     0,
                 )
@@ -279,22 +287,22 @@ class FoldingSolver:
         program.row(ff, -np.inf, budget.ff)
 
     def width_rows(self, program: "Program", lists: _Lists, taken: _Taken, interval: int) -> None:
-        """A stage's output width allows those options of the next that need no slow conversion."""
+        """Rows that exclude pairs of candidates between which a width conversion is too slow."""
         inputs = [n for n, cycles in self.inputs.items() if cycles <= interval]
         widths = program.binaries([1.0] * len(inputs))
         program.row(dict.fromkeys(widths, 1.0), 1, 1)
-        for joint, (source, sink, _) in enumerate(self.joints):
+        for stream, (source, sink, _) in enumerate(self.streams):
             outs = (
                 [(v, n) for v, n in zip(widths, inputs, strict=True)]
                 if source is None
                 else [
-                    (v, self.lanes_from(joint, o))
+                    (v, self.lanes_from(stream, o))
                     for v, o in zip(taken[source], lists[source], strict=True)
                 ]
             )
             for lanes in sorted({n for _, n in outs}):
                 suits = [
-                    self.converting(joint, lanes, self.lanes_at(joint, o)) <= interval
+                    self.converting(stream, lanes, self.lanes_at(stream, o)) <= interval
                     for o in lists[sink]
                 ]
                 if not all(suits):

@@ -1,4 +1,4 @@
-"""The least latency: a program over options whose rows are critical paths of the schedule."""
+"""The least latency: a program over candidates whose rows are critical paths of the schedule."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,18 +14,18 @@ from .schedule import Path, Schedule
 
 __all__ = ["LatencyOptimizer"]
 
-#: rounds of paths with mixtures of options, then with one option a stage
+#: rounds of added paths with mixtures of candidates, and with one candidate a stage
 _MIXED, _WHOLE = 80, 4
-#: paths longer than the program knew by this share are added to it
+#: a path is added when it is longer than the program's longest one by more than this share
 _CLOSE = 0.003
-#: options about as fast as the mixture, by these factors either way, that the whole rounds choose
-#: from: more of them where none of the fewer fit together
+#: the rounds with one candidate a stage choose from those whose speed differs from the mixture's by
+#: at most this factor; the next factor is tried when none of them fit together
 _NEAR = (1.35, 2.0, 4.0, inf)
-#: what filling the logic may cost of the latency: plans as short are told apart by size
+#: weight of a full chip's logic as a share of the latency: of equally fast plans the smaller wins
 _SIZE_SHARE = 0.01
-#: times that every stage is gone over in the end
+#: passes of single changes over all stages
 _SWEEPS = 4
-#: nodes of the search tree, times the options in it
+#: limit on the nodes of the search tree, times the candidates in it
 _NODES = 100_000
 _GAP = 0.003
 
@@ -33,27 +33,28 @@ _GAP = 0.003
 class LatencyOptimizer:
     """Choices of about the least latency within a budget.
 
-    A frame's last beat waits for a chain of events, each of which lasts a pixel, a latency or a
-    pixel's way into a buffer of some stage (:class:`~.schedule.Path`). So the latency is the
-    longest of many sums, each of which is linear in which option a stage takes, and convex as a
-    whole. The program starts with no sums, and each round adds the longest one under its own answer
-    (Kelley's cutting planes), first for mixtures of options, which gives the bound, then for whole
-    ones. What the program leaves out (rows that a buffer has no room for, widths that do not match)
-    is made good by changing one stage at a time.
+    A frame's last beat waits for a chain of events (:class:`~.schedule.Path`). Each of them lasts
+    as long as a pixel, a latency, or the writing of a pixel into a line buffer. The latency is the
+    maximum of many such sums. Each is linear in the choice of candidates, so the maximum is convex.
+    The program starts without sums, and each round adds the longest one under its current solution
+    (Kelley's cutting planes): first for mixtures of candidates, which give the bound, then for one
+    candidate a stage. The program ignores rows that a line buffer has no room for and widths that
+    do not match; a local search over single stages accounts for them.
 
-    ``slowest``: cycles a frame that no stage and no width converter goes beyond.
+    ``slowest``: the most cycles a frame that a stage or a width converter may take.
     """
 
-    def __init__(self, chooser: FoldingSolver, budget: Budget, slowest: int):
-        self.chooser, self.budget, self.slowest = chooser, budget, slowest
-        self.schedule = Schedule(chooser.template)
+    def __init__(self, solver: FoldingSolver, budget: Budget, slowest: int):
+        self.solver, self.budget, self.slowest = solver, budget, slowest
+        self.schedule = Schedule(solver.template)
         self.lists = [
-            menu.speeds(
-                slowest, budget.blocks * max(1, menu.per_block) + budget.cells // (1 + menu.soft[0])
+            stage.by_speed(
+                slowest,
+                budget.blocks * max(1, stage.per_block) + budget.cells // (1 + stage.soft[0]),
             )
-            for menu in chooser.menus
+            for stage in solver.stages
         ]
-        self._paces: dict[Candidate, StageTiming] = {}
+        self._timings: dict[Candidate, StageTiming] = {}
 
     @cached_property
     def bound(self) -> int:
@@ -61,15 +62,15 @@ class LatencyOptimizer:
         return ceil(self._mixture[0])
 
     def choices(self, left: Budget) -> Iterator[list[Candidate]]:
-        """Shorter and shorter ones, about, within ``left``: the budget without what queues and
-        converters take.
+        """Choices of decreasing latency, roughly, within ``left``: the budget without queues and
+        converters.
         """
         length, means, known = self._mixture
         if not means:
             return
-        paces = self.paces(self.lists)
+        timings = self.timings(self.lists)
         for factor in _NEAR:
-            near = [_near(*stage, factor) for stage in zip(self.lists, paces, means, strict=True)]
+            near = [_near(*stage, factor) for stage in zip(self.lists, timings, means, strict=True)]
             found = False
             for chosen in self._whole(near, left, known, length):
                 found = True
@@ -79,8 +80,8 @@ class LatencyOptimizer:
 
     @cached_property
     def _mixture(self) -> tuple[float, list[StageTiming], list[Path]]:
-        """The least latency of mixtures within the whole budget, their paces, and the longest
-        paths; no paces: nothing keeps the budget.
+        """The least latency of mixtures within the whole budget, their timings, and the longest
+        paths; without timings when nothing keeps the budget.
         """
         model, paths = _Model(self, self.lists, self.budget), list[Path]()
         length, means = 0.0, list[StageTiming]()
@@ -88,23 +89,23 @@ class LatencyOptimizer:
             found = model.solve()
             if found is None:
                 return 0.0, [], []
-            length, means = found.length, found.paces
+            length, means = found.length, found.timings
             if not self._longer(found, model, paths):
                 break
         return length, means, paths
 
-    def pace(self, option: Candidate) -> StageTiming:
-        """An option's pace by itself."""
-        if option not in self._paces:
-            self._paces[option] = option.design.timing
-        return self._paces[option]
+    def timing(self, candidate: Candidate) -> StageTiming:
+        """The timing of a candidate's design, computed once."""
+        if candidate not in self._timings:
+            self._timings[candidate] = candidate.design.timing
+        return self._timings[candidate]
 
-    def paces(self, lists: Sequence[Sequence[Candidate]]) -> list[list[StageTiming]]:
-        """The least pace of each option: with the widest input, and room for all rows, for what
-        buffers and widths add is not linear, and little.
+    def timings(self, lists: Sequence[Sequence[Candidate]]) -> list[list[StageTiming]]:
+        """The least timing of each candidate: with the widest input and room for all rows. What
+        full buffers and narrow inputs add is small, and not linear.
         """
-        found = [[replace(self.pace(o), room=inf) for o in options] for options in lists]
-        for source, sink, edge in self.chooser.joints:
+        found = [[replace(self.timing(o), room=inf) for o in candidates] for candidates in lists]
+        for source, sink, edge in self.solver.streams:
             window = self.schedule.windows[sink]
             if source is None and window is not None:
                 found[sink] = [
@@ -113,42 +114,42 @@ class LatencyOptimizer:
                 ]
         return found
 
-    def _common(self, edge: Edge, option: Candidate) -> int:
-        """The most elements of the network's input that come together to an option."""
-        return max(gcd(n, option.lanes_in[edge.index]) for n in self.chooser.inputs)
+    def _common(self, edge: Edge, candidate: Candidate) -> int:
+        """The most elements of the network's input that reach a candidate at once."""
+        return max(gcd(n, candidate.lanes_in[edge.index]) for n in self.solver.inputs)
 
     def latency(self, chosen: Sequence[Candidate]) -> float:
-        """The latency of a choice as :func:`~.schedule.latency` has it; infinite where no width of
-        the network's input suits.
+        """The latency of a choice, as :func:`~.schedule.latency` computes it; infinite where no
+        width of the network's input keeps ``slowest``.
         """
-        lanes_in = self.chooser.lanes_in(chosen, self.slowest, eager=True)
+        lanes_in = self.solver.lanes_in(chosen, self.slowest, eager=True)
         if lanes_in is None:
             return inf
-        paces = [self.pace(o) for o in chosen]
+        timings = [self.timing(o) for o in chosen]
         late = {}
-        for joint, (source, sink, edge) in enumerate(self.chooser.joints):
-            lanes = lanes_in if source is None else self.chooser.lanes_from(joint, chosen[source])
-            lanes_there = self.chooser.lanes_at(joint, chosen[sink])
-            cycles = self.chooser.converting(joint, lanes, lanes_there)
+        for stream, (source, sink, edge) in enumerate(self.solver.streams):
+            lanes = lanes_in if source is None else self.solver.lanes_from(stream, chosen[source])
+            lanes_there = self.solver.lanes_at(stream, chosen[sink])
+            cycles = self.solver.converting(stream, lanes, lanes_there)
             if cycles > self.slowest:
                 return inf
-            late[edge] = self.chooser.passing(joint, lanes, lanes_there)
+            late[edge] = self.solver.passing(stream, lanes, lanes_there)
             window = self.schedule.windows[sink]
             if window is not None:
-                paces[sink] = replace(
-                    paces[sink], writing=max(paces[sink].writing, cycles // edge.pixels_in)
+                timings[sink] = replace(
+                    timings[sink], writing=max(timings[sink].writing, cycles // edge.pixels_in)
                 )
-        return self.schedule.run(paces, lanes_in, late).last
+        return self.schedule.run(timings, lanes_in, late).last
 
     def improved(self, chosen: list[Candidate], left: Budget) -> list[Candidate]:
-        """The choice after every change of one stage that makes it shorter within ``left``."""
+        """The choice after all changes of single stages that lower its latency within ``left``."""
         best = self.latency(chosen)
         for _ in range(_SWEEPS):
             before = best
-            for n, options in enumerate(self.lists):
-                for option in options:
-                    other = [*chosen[:n], option, *chosen[n + 1 :]]
-                    if self.chooser.keeps(other, left):
+            for n, candidates in enumerate(self.lists):
+                for candidate in candidates:
+                    other = [*chosen[:n], candidate, *chosen[n + 1 :]]
+                    if self.solver.keeps(other, left):
                         length = self.latency(other)
                         if length < best:
                             best, chosen = length, other
@@ -163,7 +164,7 @@ class LatencyOptimizer:
         known: Sequence[Path],
         length: float,
     ) -> Iterator[list[Candidate]]:
-        """Choices of one option a stage from ``lists``, from the paths that are known so far."""
+        """Choices of one candidate a stage from ``lists``; ``known``: paths to start with."""
         model, paths = _Model(self, lists, left, length), [*known]
         for path in paths:
             model.add(path)
@@ -172,14 +173,14 @@ class LatencyOptimizer:
             if found is None:
                 return
             yield self.improved(
-                [options[n] for options, n in zip(lists, found.places, strict=True)], left
+                [candidates[n] for candidates, n in zip(lists, found.places, strict=True)], left
             )
             if not self._longer(found, model, paths):
                 return
 
     def _longer(self, found: "_Found", model: "_Model", paths: list[Path]) -> bool:
-        """Add the longest path at the paces found, if it is longer than those the model knows."""
-        run = self.schedule.run(found.paces, max(self.chooser.inputs))
+        """Add the longest path under the solution, if it is longer than those of the model."""
+        run = self.schedule.run(found.timings, max(self.solver.inputs))
         if run.last <= found.length * (1 + _CLOSE):
             return False
         paths.append(run.path())
@@ -189,18 +190,18 @@ class LatencyOptimizer:
 
 @dataclass(frozen=True)
 class _Found:
-    """The longest path known at its least, each stage's pace, its option of the most weight."""
+    """A solution: the length of the longest path, each stage's timing and main candidate."""
 
     length: float
-    paces: list[StageTiming]
+    timings: list[StageTiming]
     places: list[int]
 
 
 class _Model:
-    """The program: weights of options, and the length of the longest path.
+    """The program: weights of candidates, and the length of the longest path.
 
-    With the length of the longest path, each stage takes one option, and its size costs a little;
-    without, options mix.
+    With ``length``, that of the longest path, each stage takes one candidate, and size has a small
+    weight; without it candidates mix.
     """
 
     def __init__(
@@ -212,24 +213,26 @@ class _Model:
     ):
         self.search, self.whole = search, length is not None
         self.program = program = Program()
-        chooser = search.chooser
+        solver = search.solver
         scale = _SIZE_SHARE * (length or 0) / budget.cells
         (self.longest,) = program.reals([1.0])
-        self.taken = [program.binaries([scale * o.size for o in options]) for options in lists]
+        self.taken = [
+            program.binaries([scale * o.size for o in candidates]) for candidates in lists
+        ]
         for variables in self.taken:
             program.row(dict.fromkeys(variables, 1.0), 1, 1)
-        chooser.budget_rows(program, lists, self.taken, budget, scale)
+        solver.budget_rows(program, lists, self.taken, budget, scale)
         if self.whole:
-            chooser.width_rows(program, lists, self.taken, search.slowest)
-        self.paces = search.paces(lists)
+            solver.width_rows(program, lists, self.taken, search.slowest)
+        self.timings = search.timings(lists)
 
     def add(self, path: Path) -> None:
-        """The longest path is at least this one."""
+        """Add a path: the longest one is at least as long."""
         row = {self.longest: 1.0}
-        for variables, paces, counts in zip(self.taken, self.paces, path.counts, strict=True):
+        for variables, timings, counts in zip(self.taken, self.timings, path.counts, strict=True):
             row |= {
                 v: -sum(n * x for n, x in zip(counts, (p.pixel, p.latency, p.writing), strict=True))
-                for v, p in zip(variables, paces, strict=True)
+                for v, p in zip(variables, timings, strict=True)
             }
         self.program.row(row, path.rest, float("inf"))
 
@@ -239,13 +242,13 @@ class _Model:
         if values is None:
             return None
         means, places = [], []
-        for variables, paces in zip(self.taken, self.paces, strict=True):
+        for variables, timings in zip(self.taken, self.timings, strict=True):
             weights = values[variables]
             means.append(
                 StageTiming(
-                    float(weights @ [p.pixel for p in paces]),
-                    float(weights @ [p.latency for p in paces]),
-                    float(weights @ [p.writing for p in paces]),
+                    float(weights @ [p.pixel for p in timings]),
+                    float(weights @ [p.latency for p in timings]),
+                    float(weights @ [p.writing for p in timings]),
                 )
             )
             places.append(int(weights.argmax()))
@@ -253,11 +256,14 @@ class _Model:
 
 
 def _near(
-    options: Sequence[Candidate], paces: Sequence[StageTiming], mean: StageTiming, factor: float
+    candidates: Sequence[Candidate],
+    timings: Sequence[StageTiming],
+    mean: StageTiming,
+    factor: float,
 ) -> list[Candidate]:
-    """Those as fast as the mean but for ``factor``, and the next ones either way."""
-    pixels = [p.pixel for p in paces]
+    """Those within ``factor`` of the mean's speed, and the next faster and slower ones."""
+    pixels = [p.pixel for p in timings]
     slower = min((n for n in pixels if n >= mean.pixel), default=inf)
     faster = max((n for n in pixels if n <= mean.pixel), default=0)
     low, high = min(mean.pixel / factor, faster), max(mean.pixel * factor, slower)
-    return [o for o, n in zip(options, pixels, strict=True) if low <= n <= high]
+    return [o for o, n in zip(candidates, pixels, strict=True) if low <= n <= high]

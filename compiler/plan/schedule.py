@@ -1,4 +1,4 @@
-"""When each pixel passes: the latency of one frame through an idle network."""
+"""The cycle of each pixel at each stage: the latency of one frame through an idle network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..stages import StageTiming
-from .dataflow import Edge, Network
+from .dataflow import Dataflow, Edge
 
 __all__ = ["Path", "Run", "Schedule", "latency"]
 
@@ -24,41 +24,42 @@ _Places = NDArray[np.int64]
 class Path:
     """A chain of events, each the last that the next one waits for.
 
-    ``counts``: how often each stage's pixel, latency and writing lie on it; ``rest``: what does not
-    depend on any stage. ``length`` is the sum of it all.
+    ``counts``: how often each stage's pixel, latency and writing are on it; ``rest``: the cycles
+    that do not depend on any stage. ``length`` is the sum.
     """
 
     counts: tuple[tuple[int, int, int], ...]
     rest: float
 
-    def length(self, paces: Sequence[StageTiming]) -> float:
+    def length(self, timings: Sequence[StageTiming]) -> float:
         return self.rest + sum(
             a * p.pixel + b * p.latency + c * p.writing
-            for (a, b, c), p in zip(self.counts, paces, strict=True)
+            for (a, b, c), p in zip(self.counts, timings, strict=True)
         )
 
 
-def latency(network: Network) -> int:
+def latency(network: Dataflow) -> int:
     """Cycles from the first beat in to the last beat out, both counted."""
     schedule = Schedule(network)
-    paces = [network.designs[stage.name].timing for stage in network.plan.stages]
+    timings = [network.designs[stage.name].timing for stage in network.plan.stages]
     late = {edge: edge.latency for edge in network.edges}
     for n, window in enumerate(schedule.windows):
         for edge in schedule.inputs[n]:
             if window is not None and edge.converts:
-                paces[n] = replace(
-                    paces[n], writing=max(paces[n].writing, edge.cycles() // edge.pixels_in)
+                timings[n] = replace(
+                    timings[n], writing=max(timings[n].writing, edge.cycles() // edge.pixels_in)
                 )
-    return int(schedule.run(paces, network.plan.lanes_in, late).last) + network.edges[-1].latency
+    return int(schedule.run(timings, network.plan.lanes_in, late).last) + network.edges[-1].latency
 
 
 class Schedule:
-    """The pixels of a network, from which stages to which, for any pace of each stage.
+    """Which pixels of a network each pixel waits for; it holds for any timing of the stages.
 
-    ``inputs`` and ``windows`` (None for a stage without) are in the order of the stages.
+    ``inputs`` and ``windows`` are in the order of the stages; a stage without a line buffer has the
+    window None.
     """
 
-    def __init__(self, network: Network):
+    def __init__(self, network: Dataflow):
         graph, stages = network.graph, network.plan.stages
         self.shape = graph.values[graph.inputs[0].value].shape
         place = {stage.name: n for n, stage in enumerate(stages)}
@@ -84,14 +85,14 @@ class Schedule:
 
     def run(
         self,
-        paces: Sequence[StageTiming],
+        timings: Sequence[StageTiming],
         lanes_in: int,
         through: Mapping[Edge, int] = MappingProxyType({}),
     ) -> "Run":
-        """When everything happens at these paces, with these cycles on the streams."""
-        run = Run(self, paces, ceil(self.shape.channels / lanes_in))
-        for step, pace in zip(self.steps, paces, strict=True):
-            run.add(step, pace, through)
+        """The cycles of all events, with these timings of stages and latencies of streams."""
+        run = Run(self, timings, ceil(self.shape.channels / lanes_in))
+        for step, timing in zip(self.steps, timings, strict=True):
+            run.add(step, timing, through)
         return run
 
 
@@ -108,8 +109,8 @@ class _Step:
     width: int
 
     def fits(self, room: int, begins: _Times, finish: _Times) -> bool:
-        """Whether a buffer of so many rows has a free place for each row when its first pixel
-        begins to come.
+        """Whether a line buffer of ``room`` rows has a free one for each row of input when the
+        first pixel of that row begins to arrive.
         """
         assert self.needed is not None
         rows = -(-int(self.needed[-1, -1]) // self.width)
@@ -123,8 +124,8 @@ class _Step:
 
 
 def _follow(ready: _Times, each: float, before: float) -> _Times:
-    """When things end that take ``each`` cycles, one after the other and after ``before``, none
-    earlier than it is ``ready``.
+    """The ends of actions of ``each`` cycles, in sequence, the first not before ``before``, each
+    not before it is ``ready``.
     """
     steps = each * np.arange(len(ready))
     began: _Times = np.maximum(np.maximum.accumulate(ready - steps), before) + steps
@@ -132,24 +133,24 @@ def _follow(ready: _Times, each: float, before: float) -> _Times:
 
 
 def _together(needed: _Places, unit: int) -> _Places:
-    """The last pixel that each waits for which needs so many, as they are counted."""
+    """The last pixel to wait for when ``needed`` pixels are needed and they count in units."""
     return -(-needed // unit) * unit - 1
 
 
 def _waited(ready: _Times, each: float, before: float, last: int) -> int:
-    """The thing up to the ``last`` whose being ready all after it waited for; -1: ``before``."""
+    """The last action up to ``last`` that started when it was ready; -1: none since ``before``."""
     slack = (ready - each * np.arange(len(ready)))[last::-1]
     latest = int(slack.argmax())
     return last - latest if slack[latest] >= before else -1
 
 
 class Run:
-    """One frame: of each stage the cycles in which its pixels of input come and are written, and
+    """One frame: for each stage the cycles in which its pixels of input arrive and are written, and
     in which its pixels of output leave.
     """
 
-    def __init__(self, schedule: Schedule, paces: Sequence[StageTiming], a_pixel: int):
-        self.schedule, self.paces, self.a_pixel = schedule, paces, a_pixel
+    def __init__(self, schedule: Schedule, timings: Sequence[StageTiming], a_pixel: int):
+        self.schedule, self.timings, self.a_pixel = schedule, timings, a_pixel
         self.arrivals: list[list[_Times]] = []
         self.written: list[_Times | None] = []
         self.leaves: list[_Times] = []
@@ -159,8 +160,8 @@ class Run:
         """The latency: from the first beat in to the last one out, both counted."""
         return float(self.leaves[self.schedule.last_stage][-1]) + 1
 
-    def add(self, step: "_Step", pace: StageTiming, through: Mapping[Edge, int]) -> None:
-        """The next stage in flow order."""
+    def add(self, step: "_Step", timing: StageTiming, through: Mapping[Edge, int]) -> None:
+        """Compute the next stage in flow order."""
         arrivals: list[_Times] = []
         for source, places, edge in step.inputs:
             there: _Times = (
@@ -173,21 +174,21 @@ class Run:
         if step.needed is None:
             # a pixel leaves when its last beat has come through, and after the pixel before it
             self.written.append(None)
-            self.leaves.append(_follow(self._through(arrivals, pace), pace.pixel, -inf))
+            self.leaves.append(_follow(self._through(arrivals, timing), timing.pixel, -inf))
             return
-        written, finish = _written(step, pace, arrivals[0])
+        written, finish = _written(step, timing, arrivals[0])
         self.written.append(written)
-        self.leaves.append(finish + pace.latency)
+        self.leaves.append(finish + timing.latency)
 
     @staticmethod
-    def _through(arrivals: list[_Times], pace: StageTiming) -> _Times:
-        """When the pixels of a stage without a window are ready to leave."""
-        there: _Times = np.maximum.reduce(arrivals) + (pace.latency - pace.pixel)
+    def _through(arrivals: list[_Times], timing: StageTiming) -> _Times:
+        """The cycles in which the pixels of a stage without a line buffer can leave."""
+        there: _Times = np.maximum.reduce(arrivals) + (timing.latency - timing.pixel)
         return there
 
     def path(self) -> Path:
-        """The chain of events that the last beat out waited for; with room in all buffers."""
-        counts = [[0, 0, 0] for _ in self.paces]
+        """The chain of events that the last beat out waited for, if no line buffer was full."""
+        counts = [[0, 0, 0] for _ in self.timings]
         stage: int | None = self.schedule.last_stage
         pixel = len(self.leaves[self.schedule.last_stage]) - 1
         rest = 1.0
@@ -209,46 +210,47 @@ class Run:
 
     def _back_plain(self, stage: int, pixel: int, count: list[int]) -> tuple[int, int]:
         """The input pixel that an output pixel waited for: its number, and which input."""
-        arrivals, pace = self.arrivals[stage], self.paces[stage]
-        first = _waited(self._through(arrivals, pace), pace.pixel, -inf, pixel)
+        arrivals, timing = self.arrivals[stage], self.timings[stage]
+        first = _waited(self._through(arrivals, timing), timing.pixel, -inf, pixel)
         count[0] += pixel - first
         count[1] += 1
         return first, max(range(len(arrivals)), key=lambda n: float(arrivals[n][first]))
 
     def _back_window(self, stage: int, needed: _Places, pixel: int, count: list[int]) -> int:
-        """From a pixel of output to the pixel of input it waited for; below 0: none."""
-        written, pace = self.written[stage], self.paces[stage]
+        """The pixel of input that a pixel of output waited for; below 0: none."""
+        written, timing = self.written[stage], self.timings[stage]
         assert written is not None
-        wanted = _together(needed, pace.unit).reshape(-1)
-        first = _waited(written[wanted], pace.pixel, -inf, pixel)
+        wanted = _together(needed, timing.unit).reshape(-1)
+        first = _waited(written[wanted], timing.pixel, -inf, pixel)
         count[0] += pixel - first + 1
         count[1] += 1
         last = int(wanted[first])
-        came = _waited(self.arrivals[stage][0] - pace.writing, pace.writing, 0.0, last)
+        came = _waited(self.arrivals[stage][0] - timing.writing, timing.writing, 0.0, last)
         count[2] += last - came
         return came
 
 
-def _written(step: "_Step", pace: StageTiming, arrivals: _Times) -> tuple[_Times, _Times]:
-    """Pixels are written as they come, if there is room, and read as they are there: when each of
-    the input is written, and each of the output has been read for.
+def _written(step: "_Step", timing: StageTiming, arrivals: _Times) -> tuple[_Times, _Times]:
+    """The cycles in which each pixel of input is written and each pixel of output is computed.
+
+    A pixel is written when it arrives and a row is free, and computed when its input is written.
     """
     assert step.needed is not None
-    ready, wanted = arrivals - pace.writing, _together(step.needed, pace.unit)
-    written = _follow(ready, pace.writing, 0.0)
-    finish = _follow(written[wanted.reshape(-1)] + _ARRIVAL, pace.pixel, 0.0)
-    if pace.room == inf or step.fits(int(pace.room), written - pace.writing, finish):
+    ready, wanted = arrivals - timing.writing, _together(step.needed, timing.unit)
+    written = _follow(ready, timing.writing, 0.0)
+    finish = _follow(written[wanted.reshape(-1)] + _ARRIVAL, timing.pixel, 0.0)
+    if timing.room == inf or step.fits(int(timing.room), written - timing.writing, finish):
         return written, finish
     # row after row: a row is written when its place is free
-    free, came, done = [0.0] * int(pace.room), 0, 0.0
+    free, came, done = [0.0] * int(timing.room), 0, 0.0
     rows = []
     for row, released in zip(wanted, step.released, strict=True):
         while came <= row[-1]:
             end = (came // step.width + 1) * step.width
             before = max(written[came - 1] if came else 0.0, free[came // step.width])
-            written[came:end] = _follow(ready[came:end], pace.writing, before)
+            written[came:end] = _follow(ready[came:end], timing.writing, before)
             came = end
-        rows.append(_follow(written[row] + _ARRIVAL, pace.pixel, done))
+        rows.append(_follow(written[row] + _ARRIVAL, timing.pixel, done))
         done = float(rows[-1][-1])
         free += [done] * released
     return written, np.concatenate(rows)

@@ -8,8 +8,8 @@ from ...hw.target.device import Device
 from .. import ir
 from ..errors import FitError
 from ..stages import Design, StagePlan
-from .candidates import Candidate, menus
-from .dataflow import Network, Plan
+from .candidates import Candidate, stage_candidates
+from .dataflow import Dataflow, Plan
 from .fifo import with_queues
 from .folding_solver import Budget, FoldingSolver, grant
 from .resources import Resources, cells, link, total
@@ -58,7 +58,7 @@ def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) 
         if plan is not None:
             return plan
         least = search.smallest()
-        lacks = shortfall(Network(graph, least, device).resources, device)
+        lacks = shortfall(Dataflow(graph, least, device).resources, device)
         if not lacks:
             return least
     raise FitError(
@@ -111,10 +111,10 @@ class _Search:
 
     def __init__(self, graph: ir.Graph, device: Device, board: str, lean: bool = False):
         self.graph, self.device, self.board = graph, device, board
-        self.menus = menus(graph, device, lean)
-        stages = tuple(menu.smallest for menu in self.menus)
-        self.chooser = FoldingSolver(self.menus, Network(graph, Plan(board, stages, {}), device))
-        self.intervals = self.chooser.intervals()
+        self.stages = stage_candidates(graph, device, lean)
+        stages = tuple(stage.smallest for stage in self.stages)
+        self.solver = FoldingSolver(self.stages, Dataflow(graph, Plan(board, stages, {}), device))
+        self.intervals = self.solver.intervals()
 
     def best(self, goal: Goal) -> Plan | None:
         """The plan for ``goal``; None when nothing fits."""
@@ -143,19 +143,19 @@ class _Search:
 
     def _hard(self) -> Budget:
         """Without soft multipliers, or only as many as the smallest plan needs."""
-        wanted = [menu.fewest(self.intervals[-1]) or 0 for menu in self.menus]
-        return self._budget(_LOGIC_SHARE, sum(self.chooser.soft(wanted, self.device.dsp)))
+        wanted = [stage.fewest(self.intervals[-1]) or 0 for stage in self.stages]
+        return self._budget(_LOGIC_SHARE, sum(self.solver.soft(wanted, self.device.dsp)))
 
     def _first(self, interval: int, budgets: Sequence[Budget]) -> Plan | None:
         return next((plan for budget in budgets if (plan := self.plan(interval, budget))), None)
 
     def fastest(self, budget: Budget) -> Plan | None:
         """The plan of the least interval, with the bound on it."""
-        chooser, intervals = self.chooser, self.intervals
-        enough = _least(intervals, lambda i: chooser.enough(i, budget))
+        solver, intervals = self.solver, self.intervals
+        enough = _least(intervals, lambda i: solver.enough(i, budget))
         if enough == len(intervals):
             return None
-        bound = enough + _least(intervals[enough:], lambda i: chooser.choose(i, budget) is not None)
+        bound = enough + _least(intervals[enough:], lambda i: solver.choose(i, budget) is not None)
         if bound == len(intervals):
             return None
         plans: dict[int, Plan | None] = {}
@@ -180,7 +180,7 @@ class _Search:
         """
         left = budget
         for _ in range(_ROUNDS):
-            chosen = self.chooser.choose(interval, left)
+            chosen = self.solver.choose(interval, left)
             if chosen is None:
                 return None
             network = self._network(chosen, interval)
@@ -196,12 +196,12 @@ class _Search:
         fastest = self.fastest(budget)
         if fastest is None:
             return None
-        least = network = Network(self.graph, fastest, self.device)
+        least = network = Dataflow(self.graph, fastest, self.device)
         slowest = int(_SLOWER * least.interval)
-        shortener = LatencyOptimizer(self.chooser, budget, slowest)
+        optimizer = LatencyOptimizer(self.solver, budget, slowest)
         for _ in range(_ROUNDS):
             before, fitting = network, []
-            for chosen in shortener.choices(self._beside(network, budget)):
+            for chosen in optimizer.choices(self._beside(network, budget)):
                 network = self._network(chosen, slowest, eager=True)
                 if self._within(network, budget):
                     fitting.append(network)
@@ -210,10 +210,10 @@ class _Search:
             least = min([least, *fitting], key=latency)
             if fitting or network is before:
                 break
-        bound = min(shortener.bound, latency(least))
+        bound = min(optimizer.bound, latency(least))
         return replace(least.plan, bound_interval=None, bound_latency=bound)
 
-    def _within(self, network: Network, budget: Budget) -> bool:
+    def _within(self, network: Dataflow, budget: Budget) -> bool:
         need = network.resources
         return (
             cells(need, self.device) <= budget.cells
@@ -221,7 +221,7 @@ class _Search:
             and need.bram <= budget.bram
         )
 
-    def _beside(self, network: Network, budget: Budget) -> Budget:
+    def _beside(self, network: Dataflow, budget: Budget) -> Budget:
         """What queues and converters as in ``network`` leave for the stages."""
         rest = total(
             [
@@ -234,17 +234,17 @@ class _Search:
     def smallest(self) -> Plan:
         """The plan of the fewest multipliers, whether it fits or not."""
         interval = self.intervals[-1]
-        chosen = [menu.options(interval)[0] for menu in self.menus]
+        chosen = [stage.within(interval)[0] for stage in self.stages]
         return self._network(chosen, interval).plan
 
     def _network(
         self, chosen: Sequence[Candidate], interval: int, *, eager: bool = False
-    ) -> Network:
-        stages = assign_blocks([option.design for option in chosen], self.device)
-        lanes = self.chooser.lanes_in(chosen, interval, eager=eager) or 1
+    ) -> Dataflow:
+        stages = assign_blocks([candidate.design for candidate in chosen], self.device)
+        lanes = self.solver.lanes_in(chosen, interval, eager=eager) or 1
         plan = Plan(self.board, stages, {}, lanes)
-        network = Network(self.graph, plan, self.device)
-        return Network(self.graph, with_queues(plan, network), self.device)
+        network = Dataflow(self.graph, plan, self.device)
+        return Dataflow(self.graph, with_queues(plan, network), self.device)
 
 
 def _least(values: Sequence[int], suffices: Callable[[int], bool]) -> int:

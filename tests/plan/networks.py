@@ -7,7 +7,7 @@ from amaranth import signed, unsigned
 from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.lower import accelerator
-from gatewright.compiler.plan import Device, Network, Plan, StagePlan
+from gatewright.compiler.plan import Dataflow, Device, Plan, StagePlan
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.stages import kind_of, stage_ops
 from gatewright.sim import golden
@@ -250,8 +250,8 @@ def fold(graph, folds=None, device=GENERIC, *, lanes_in=1, queues=True, **stage)
         if op in stage_ops(graph)
     )
     plan = Plan("test", stages, {}, lanes_in)
-    network = Network(graph, plan, device)
-    return Network(graph, with_queues(plan, network), device) if queues else network
+    network = Dataflow(graph, plan, device)
+    return Dataflow(graph, with_queues(plan, network), device) if queues else network
 
 
 def random_folding(graph, rng, most=600, device=GENERIC):
@@ -265,7 +265,7 @@ def random_folding(graph, rng, most=600, device=GENERIC):
             stages.append(_random_stage(op, n, graph, rng, most, device))
     channels = graph.shape(graph.inputs[0].value).channels
     plan = Plan("test", tuple(stages), {}, int(rng.integers(1, channels + 1)))
-    return Network(graph, with_queues(plan, Network(graph, plan, device)), device)
+    return Dataflow(graph, with_queues(plan, Dataflow(graph, plan, device)), device)
 
 
 def _random_stage(op, number, graph, rng, most, device):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 from gatewright.compiler.errors import PlanError
-from gatewright.compiler.plan import Network, check_queues
+from gatewright.compiler.plan import Dataflow, check_queues
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
@@ -133,7 +133,7 @@ def test_a_longer_queue_may_want_longer_ones_beyond():
 
 def with_queue(network, at, depth):
     plan = replace(network.plan, queues=network.plan.queues | {at: depth})
-    return Network(network.graph, plan, network.device)
+    return Dataflow(network.graph, plan, network.device)
 
 
 def test_a_chain_has_no_queues():

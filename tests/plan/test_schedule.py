@@ -56,18 +56,18 @@ def test_a_border_has_a_latency():
     assert latency(network) == pytest.approx(measure(network, builder.frames(1)).latency, rel=0.2)
 
 
-def pixel_by_pixel(step, pace, arrivals):
+def pixel_by_pixel(step, timing, arrivals):
     """When each pixel is written and read for, told one after the other."""
-    written, finish, free = [], [], [0.0] * int(min(pace.room, len(arrivals)))
+    written, finish, free = [], [], [0.0] * int(min(timing.room, len(arrivals)))
     for row, released in zip(step.needed, step.released, strict=True):
         for need in row:
-            need = min(len(arrivals), -(-int(need) // pace.unit) * pace.unit)
+            need = min(len(arrivals), -(-int(need) // timing.unit) * timing.unit)
             while len(written) < need:
                 n = len(written)
                 before = max(written[-1] if written else 0.0, free[n // step.width])
-                written.append(max(arrivals[n] - pace.writing, before) + pace.writing)
+                written.append(max(arrivals[n] - timing.writing, before) + timing.writing)
             before = max(finish[-1] if finish else 0.0, written[need - 1] + schedule._ARRIVAL)
-            finish.append(before + pace.pixel)
+            finish.append(before + timing.pixel)
         free += [finish[-1]] * released
     return written, finish
 
@@ -98,9 +98,11 @@ def test_a_running_maximum_is_the_same_as_one_pixel_after_the_other(seed):
         + stride
     )
     for room in (np.inf, window.rows, minimal_rows):
-        pace = StageTiming(int(rng.integers(1, 20)), 5, int(rng.integers(1, 4)), room, window.unit)
+        timing = StageTiming(
+            int(rng.integers(1, 20)), 5, int(rng.integers(1, 4)), room, window.unit
+        )
         arrivals = np.cumsum(rng.integers(1, 12, height * width)).astype(float)
-        written, finish = schedule._written(step, pace, arrivals)
-        wanted, ends = pixel_by_pixel(step, pace, arrivals)
+        written, finish = schedule._written(step, timing, arrivals)
+        wanted, ends = pixel_by_pixel(step, timing, arrivals)
         assert_array_equal(written[: len(wanted)], wanted)
         assert_array_equal(finish, ends)

@@ -9,8 +9,8 @@ import pytest
 from amaranth import signed
 from gatewright.compiler import ir
 from gatewright.compiler.errors import FitError, PlanError
-from gatewright.compiler.plan import Goal, Network, Plan, latency, make_plan, shortfall
-from gatewright.compiler.plan.candidates import menus
+from gatewright.compiler.plan import Dataflow, Goal, Plan, latency, make_plan, shortfall
+from gatewright.compiler.plan.candidates import stage_candidates
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
 from gatewright.compiler.plan.latency_optimizer import LatencyOptimizer
@@ -47,7 +47,7 @@ def graph_of(name):
 
 
 def planned(graph, device, goal):
-    return Network(graph, make_plan(graph, device, "board", goal), device)
+    return Dataflow(graph, make_plan(graph, device, "board", goal), device)
 
 
 def fits(network):
@@ -111,7 +111,7 @@ def random_plan(graph, device, rng):
         stage = replace(stage, dsp_multipliers=shape.multipliers)
         designs.append(design(op, graph, stage, device))
     plan = Plan("board", assign_blocks(designs, device), {}, graph.shape("x").channels)
-    return Network(graph, with_queues(plan, Network(graph, plan, device)), device)
+    return Dataflow(graph, with_queues(plan, Dataflow(graph, plan, device)), device)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -238,7 +238,7 @@ def every_network(graph, device, most):
             ]
             stages = assign_blocks(designs, device)
             for lanes_in in (1, 3):
-                yield Network(graph, Plan("board", stages, {}, lanes_in), device)
+                yield Dataflow(graph, Plan("board", stages, {}, lanes_in), device)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -316,10 +316,10 @@ def test_more_layers_than_blocks_have_no_more_soft_multipliers_than_they_need():
 # Where the budget couples the stages.
 
 
-def chooser_of(graph, device):
-    every = menus(graph, device)
-    plan = Plan("board", tuple(menu.smallest for menu in every), {})
-    return FoldingSolver(every, Network(graph, plan, device))
+def solver_of(graph, device):
+    every = stage_candidates(graph, device)
+    plan = Plan("board", tuple(stage.smallest for stage in every), {})
+    return FoldingSolver(every, Dataflow(graph, plan, device))
 
 
 @pytest.mark.parametrize("blocks", [16, 28])
@@ -327,52 +327,52 @@ def chooser_of(graph, device):
 def test_the_search_knows_the_latency_of_a_choice(name, blocks):
     """That of the network it becomes, streams and widths included, but for the last stream."""
     graph = graph_of(name)
-    chooser = chooser_of(graph, ECP5)
-    shortener = LatencyOptimizer(chooser, Budget(10**6, 10**6, blocks, 10**3, 0), 4000)
-    chosen = next(shortener.choices(shortener.budget))
-    stages = assign_blocks([option.design for option in chosen], ECP5)
-    lanes_in = chooser.lanes_in(chosen, shortener.slowest, eager=True)
-    network = Network(graph, Plan("board", stages, {}, lanes_in), ECP5)
+    solver = solver_of(graph, ECP5)
+    optimizer = LatencyOptimizer(solver, Budget(10**6, 10**6, blocks, 10**3, 0), 4000)
+    chosen = next(optimizer.choices(optimizer.budget))
+    stages = assign_blocks([candidate.design for candidate in chosen], ECP5)
+    lanes_in = solver.lanes_in(chosen, optimizer.slowest, eager=True)
+    network = Dataflow(graph, Plan("board", stages, {}, lanes_in), ECP5)
     assert any(edge.converts for edge in network.edges)
-    assert shortener.latency(chosen) == latency(network) - network.edges[-1].latency
+    assert optimizer.latency(chosen) == latency(network) - network.edges[-1].latency
 
 
 @pytest.mark.parametrize("minimal_rows", ["cells", "soft"])
 def test_the_choice_is_the_least_of_all_that_keep_the_budget(minimal_rows):
     """Cut to the middle of what the first choice and the leanest take."""
     graph = small("pair")
-    chooser = chooser_of(graph, ECP5)
+    solver = solver_of(graph, ECP5)
     budget = Budget(10**6, 10**6, 28, 10**3, None)
-    for interval in chooser.intervals()[::-1]:
-        first = chooser.choose(interval, budget)
-        lists = [menu.options(interval) for menu in chooser.menus]
+    for interval in solver.intervals()[::-1]:
+        first = solver.choose(interval, budget)
+        lists = [stage.within(interval) for stage in solver.stages]
         most = sum(o.cells for o in first)
-        least = sum(min(o.cells for o in options) for options in lists)
+        least = sum(min(o.cells for o in candidates) for candidates in lists)
         if least < most:
             break
     assert least < most, "no case is minimal_rows"
     budget = replace(budget, cells=(least + most) // 2)
     if minimal_rows == "soft":
-        soft = max(menu.soft[0] for menu in chooser.menus)
+        soft = max(stage.soft[0] for stage in solver.stages)
         budget = replace(budget, blocks=sum(o.multipliers for o in first) - 1, cells=most + soft)
     suits = [
         choice
         for choice in product(*lists)
-        if chooser.keeps(choice, budget)
+        if solver.keeps(choice, budget)
         and all(
-            chooser.converting(
-                joint,
-                chooser.lanes_from(joint, choice[source]),
-                chooser.lanes_at(joint, choice[sink]),
+            solver.converting(
+                stream,
+                solver.lanes_from(stream, choice[source]),
+                solver.lanes_at(stream, choice[sink]),
             )
             <= interval
-            for joint, (source, sink, _) in enumerate(chooser.joints)
+            for stream, (source, sink, _) in enumerate(solver.streams)
             if source is not None
         )
     ]
-    found = chooser.choose(interval, budget)
+    found = solver.choose(interval, budget)
     assert suits, "the case is too minimal_rows"
-    assert chooser.keeps(found, budget)
+    assert solver.keeps(found, budget)
     assert sum(o.multipliers for o in found) == min(
         sum(o.multipliers for o in choice) for choice in suits
     )
@@ -393,7 +393,7 @@ def test_a_folding_that_divides_nothing_is_found_and_runs_as_planned(dsp):
     odd(builder)
     graph = builder.graph()
     fast = planned(graph, replace(ECP5, dsp=dsp), Goal())
-    network = Network(graph, fast.plan, GENERIC)
+    network = Dataflow(graph, fast.plan, GENERIC)
     arrays = [d for d in network.designs.values() if isinstance(d, WindowMatmulDesign)]
     assert any(not d.feed.direct for d in arrays), "no replay is used"
     frames = builder.frames(4)
@@ -441,6 +441,6 @@ def test_a_frame_is_buffered_while_block_ram_is_left_for_it():
     assert network.buffered
     assert whole > network.resources.bram
     for there, buffered in ((whole, False), (ceil(whole / 0.985), True)):
-        device = Network(network.graph, network.plan, replace(ECP5, bram=there))
+        device = Dataflow(network.graph, network.plan, replace(ECP5, bram=there))
         assert device.buffered == buffered
         assert device.linked.bram == (whole if buffered else network.resources.bram)

@@ -13,7 +13,7 @@ from gatewright.boards.flow.synthesis import synthesize
 from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.lower import accelerator
-from gatewright.compiler.plan import Network, Plan, StagePlan
+from gatewright.compiler.plan import Dataflow, Plan, StagePlan
 from gatewright.compiler.stages.pool import pool_window
 from gatewright.sim import golden
 
@@ -298,28 +298,30 @@ def test_a_plan_must_cover_the_network():
     graph = conv()
     output = graph.ops[0].output
     with pytest.raises(PlanError) as error:
-        Network(graph, Plan("test", (StagePlan("a", "window_matmul", ("other",)),), {}), GENERIC)
+        Dataflow(graph, Plan("test", (StagePlan("a", "window_matmul", ("other",)),), {}), GENERIC)
     assert str(error.value) == (
         f"the plan is not of this network: no stage computes {output}, the "
         "network has no other; compile without --plan to make a new one"
     )
     with pytest.raises(PlanError, match="two stages of the plan have one name"):
-        Network(graph, Plan("test", (StagePlan("a", "window_matmul", (output,)),) * 2, {}), GENERIC)
+        Dataflow(
+            graph, Plan("test", (StagePlan("a", "window_matmul", (output,)),) * 2, {}), GENERIC
+        )
 
 
 def test_a_plan_must_fit_the_borders():
     stage = StagePlan("a", "window_matmul", ("conv0_out",))
     with pytest.raises(PlanError, match="lanes_in=5, but the input has 4 channels; choose 1 to 4"):
-        Network(conv(), Plan("test", (stage,), {}, 5), GENERIC)
+        Dataflow(conv(), Plan("test", (stage,), {}, 5), GENERIC)
     with pytest.raises(
         PlanError, match="a queue stands before input 1 of stage a, which the network"
     ):
-        Network(conv(), Plan("test", (stage,), {("a", 1): 3}), GENERIC)
+        Dataflow(conv(), Plan("test", (stage,), {("a", 1): 3}), GENERIC)
 
 
 def test_a_kind_that_is_not_known_is_refused():
     with pytest.raises(PlanError) as error:
-        Network(conv(), Plan("test", (StagePlan("a", "abacus", ("conv0_out",)),), {}), GENERIC)
+        Dataflow(conv(), Plan("test", (StagePlan("a", "abacus", ("conv0_out",)),), {}), GENERIC)
     assert str(error.value) == (
         "stage a: no kind of stage is named 'abacus'; choose one of window_matmul, pool, "
         "elementwise, lookup, concat, argmax"
@@ -331,7 +333,7 @@ def test_a_kind_that_runs_other_operators_is_refused():
         PlanError,
         match=r"stage a: a stage of kind lookup can not run conv0 \(Conv\); choose another",
     ):
-        Network(conv(), Plan("test", (StagePlan("a", "lookup", ("conv0_out",)),), {}), GENERIC)
+        Dataflow(conv(), Plan("test", (StagePlan("a", "lookup", ("conv0_out",)),), {}), GENERIC)
 
 
 def test_a_stage_of_two_operators_is_refused_by_a_kind_that_runs_one():
@@ -340,7 +342,7 @@ def test_a_stage_of_two_operators_is_refused_by_a_kind_that_runs_one():
     second = builder.unary(first)
     both = StagePlan("both", "lookup", (first, second))
     with pytest.raises(PlanError) as error:
-        Network(builder.graph(), Plan("test", (both,), {}), GENERIC)
+        Dataflow(builder.graph(), Plan("test", (both,), {}), GENERIC)
     assert str(error.value) == (
         "stage both: a stage of kind lookup can not run unary0 (Unary), unary1 (Unary); choose "
         "another kind, or give each operator a stage of its own"
