@@ -12,7 +12,7 @@ from .arithmetic.lookup import Lookup, LookupConfig
 from .arithmetic.packed_multiplier import packed_products
 from .arithmetic.piecewise import Piecewise, PiecewiseConfig
 from .arithmetic.reduce import ReduceConfig
-from .arithmetic.requantize import Requantize, RequantizeConfig, Rounding
+from .arithmetic.requantize import MULT_BITS, Requantize, RequantizeConfig, Rounding, Timing
 from .arithmetic.rescale import Rescale, RescaleConfig
 from .arithmetic.soft_multiplier import SoftMultiplier
 from .array.config import ArrayConfig
@@ -39,6 +39,7 @@ from .window.stage import FeedConfig, WindowStage
 
 __all__ = [
     "KEPT",
+    "MULT_BITS",
     "Accelerator",
     "Add",
     "AddConfig",
@@ -83,6 +84,7 @@ __all__ = [
     "SlidingWindow",
     "SoftMultiplier",
     "SystolicArray",
+    "Timing",
     "WidthConfig",
     "WidthConverter",
     "WindowConfig",

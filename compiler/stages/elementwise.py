@@ -37,21 +37,23 @@ class AddDesign(StreamDesign):
         return 17 if hw.AddConfig.waits(self.family) else 13
 
     def resources(self, device: Device) -> hw.Resources:
-        return hw.AddConfig.estimate(self.stage.pe, device.family)
+        return hw.AddConfig.estimate(self.stage.pe, *self._shapes, device.family)
+
+    @property
+    def _shapes(self) -> tuple[hw.Shape, hw.Shape, hw.Shape]:
+        """The types of both operands and of the sum."""
+        a, b = self.op.inputs
+        shapes = (hw_shape(self.graph.quant(name).dtype) for name in (a, b, self.op.output))
+        return next(shapes), next(shapes), next(shapes)
 
     def constants(self) -> Adder:
         return for_add(self.graph, self.op)
 
     def build(self, constants: Adder) -> hw.Component:
-        a, b, out = (
-            hw_shape(self.graph.quant(name).dtype) for name in (*self.op.inputs, self.op.output)
-        )
         return hw.Add(
             hw.AddConfig(
                 self.stage.pe,
-                a,
-                b,
-                out,
+                *self._shapes,
                 constants.mult_a,
                 constants.mult_b,
                 constants.offset,

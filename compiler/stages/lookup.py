@@ -1,4 +1,4 @@
-"""Functions of one integer, by table."""
+"""Functions of one integer, by table, and the choice of what computes those of wide integers."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,8 +11,12 @@ from .. import ir
 from ..quantize.proofs.requantizer import for_unary
 from .base import StageKind, StagePlan, hw_shape
 from .streaming import StreamDesign, beats, even_widths
+from .wide_function import PiecewiseDesign, RescaleDesign
 
 __all__ = ["Lookup"]
+
+#: bits of an integer up to which a table of all its values serves a function: one block RAM
+_TABLE_BITS = 10
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class LookupDesign(StreamDesign):
 
 
 class Lookup(StageKind):
-    """One function of one stream."""
+    """One function of one stream: a table of all inputs, or of wide inputs something smaller."""
 
     name = "lookup"
 
@@ -73,5 +77,10 @@ class Lookup(StageKind):
 
     def design(
         self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
-    ) -> LookupDesign:
-        return LookupDesign(stage, ops, graph, beats(ops[0], graph, stage.pe), device.family)
+    ) -> LookupDesign | RescaleDesign | PiecewiseDesign:
+        (op,) = ops
+        assert isinstance(op, ir.Unary)
+        kind: type[LookupDesign | RescaleDesign | PiecewiseDesign] = LookupDesign
+        if graph.quant(op.inputs[0]).dtype.bits > _TABLE_BITS:
+            kind = RescaleDesign if op.function == ir.Identity() else PiecewiseDesign
+        return kind(stage, ops, graph, beats(op, graph, stage.pe), device.family)

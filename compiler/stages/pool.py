@@ -11,12 +11,11 @@ from .. import ir
 from ..errors import PlanError
 from ..quantize.proofs.requantizer import (
     average_counts,
-    for_average_pool,
     round_half_even,
     taps_inside,
 )
 from .base import Port, Ports, StageKind, StagePlan, check_range, hw_shape
-from .rounding import rounding
+from .rounding import multiplier_bits, proven, rounding
 from .windowed import (
     WindowDesign,
     accumulator,
@@ -51,8 +50,19 @@ class PoolDesign(WindowDesign):
 
     @property
     def latency(self) -> int:
-        rounds = hw.RequantizeConfig.usual(1, self.initiation_interval).latency if self.acc else 0
+        rounds = self._rounds.latency if self.acc else 0
         return self.feed.latency + self._reduce.latency + rounds + hw.Queue.latency
+
+    @property
+    def _rounds(self) -> hw.Timing:
+        """The requantizer of an average."""
+        return hw.RequantizeConfig.usual(1, self.initiation_interval, self._mult_bits)
+
+    @property
+    def _mult_bits(self) -> int:
+        (op,) = self.ops
+        assert isinstance(op, ir.AveragePool)
+        return multiplier_bits(op, self.graph)
 
     @property
     def _reduce(self) -> hw.ReduceConfig:
@@ -62,8 +72,15 @@ class PoolDesign(WindowDesign):
 
     def resources(self, device: Device) -> hw.Resources:
         lanes, reduce = self.stage.pe, self._reduce
+        out = self.graph.quant(self.ops[-1].output).dtype
         rounds = (
-            hw.RequantizeConfig.estimate(lanes, reduce.out.width, 1, self.initiation_interval)
+            hw.RequantizeConfig.estimate(
+                lanes,
+                reduce.out.width,
+                1,
+                self.initiation_interval,
+                mult=self._mult_bits,
+            )
             if self.acc
             else hw.Resources()
         )
@@ -71,7 +88,7 @@ class PoolDesign(WindowDesign):
             feed_resources(self.feed)
             + reduce.resources()
             + rounds
-            + hw.Queue.estimate(8 * lanes, device.family)
+            + hw.Queue.estimate(out.bits * lanes, device.family)
         )
 
     def constants(self) -> hw.RequantizeConfig | None:
@@ -80,7 +97,7 @@ class PoolDesign(WindowDesign):
         if not isinstance(op, ir.AveragePool):
             return None
         assert self.acc is not None, f"{op.name}: an average without an accumulator"
-        exact = for_average_pool(graph, op)
+        exact = proven(op, graph)
         shape = graph.shape(op.inputs[0])
         counts = average_counts(op, shape)
         if len(counts) == 1:

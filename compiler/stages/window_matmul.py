@@ -12,7 +12,6 @@ from ... import hw
 from ...hw.target.device import Device
 from .. import ir
 from ..errors import PlanError
-from ..quantize.proofs.requantizer import for_conv
 from .base import (
     Design,
     Foldings,
@@ -24,7 +23,7 @@ from .base import (
     check_range,
     hw_shape,
 )
-from .rounding import rounding
+from .rounding import multiplier_bits, proven, rounding
 from .windowed import (
     WindowDesign,
     accumulator,
@@ -89,7 +88,9 @@ class WindowMatmulDesign(WindowDesign):
 
     @property
     def latency(self) -> int:
-        rounds = hw.RequantizeConfig.usual(self.entries, self.array.initiation_interval)
+        rounds = hw.RequantizeConfig.usual(
+            self.entries, self.array.initiation_interval, multiplier_bits(self.op, self.graph)
+        )
         return (
             self.feed.latency
             + self.array.latency
@@ -101,13 +102,19 @@ class WindowMatmulDesign(WindowDesign):
     def resources(self, device: Device) -> hw.Resources:
         lanes = self.array.lanes
         rounds = hw.RequantizeConfig.estimate(
-            lanes, self.array.acc.width, self.entries, self.array.initiation_interval, device.family
+            lanes,
+            self.array.acc.width,
+            self.entries,
+            self.array.initiation_interval,
+            device.family,
+            multiplier_bits(self.op, self.graph),
         )
+        out = self.graph.quant(self.op.output).dtype
         return (
             feed_resources(self.feed)
             + self.array.resources()
             + rounds
-            + hw.Queue.estimate(8 * lanes, device.family)
+            + hw.Queue.estimate(out.bits * lanes, device.family)
         )
 
     def alternatives(self, device: Device, lean: bool) -> Iterator[Design]:
@@ -129,7 +136,7 @@ class WindowMatmulDesign(WindowDesign):
 
     def constants(self) -> Constants:
         op, graph, array = self.op, self.graph, self.array
-        exact = for_conv(graph, op)
+        exact = proven(op, graph)
         channels = self._channels()
         kept = [channel if channel is not None else 0 for channel in channels]
         lanes = array.lanes

@@ -42,15 +42,15 @@ class AddConfig:
         return self.beats
 
     @staticmethod
-    def estimate(lanes: int, family: str) -> Resources:
+    def estimate(lanes: int, a: Shape, b: Shape, out: Shape, family: str) -> Resources:
         """Two constant multiplications and a rounding for each lane, and queues for the sums and
         the operands that wait.
         """
-        queues = 3 if AddConfig.waits(family) else 1
-        return (
-            Resources(60, 40)
-            + Resources(420, 300) * lanes
-            + Queue.estimate(8 * lanes, family) * queues
+        bits = a.width + b.width
+        queued = [out, a, b] if AddConfig.waits(family) else [out]
+        return sum(
+            (Queue.estimate(shape.width * lanes, family) for shape in queued),
+            Resources(60, 40) + Resources(105 * bits // 4, 75 * bits // 4) * lanes,
         )
 
     @staticmethod

@@ -17,7 +17,7 @@ from ..target.resources import Resources
 from .serial_multiplier import SerialMultiplier
 from .soft_multiplier import SoftMultiplier
 
-__all__ = ["Rounding", "RequantizeConfig", "Requantize", "Timing", "Narrower"]
+__all__ = ["MULT_BITS", "Rounding", "RequantizeConfig", "Requantize", "Timing", "Narrower"]
 
 
 #: bits of a multiplier, as estimated: enough for almost every network that we quantize
@@ -88,9 +88,9 @@ class RequantizeConfig:
         return Timing(self.mult_shape.width, entries, self.initiation_interval)
 
     @staticmethod
-    def usual(entries: int, initiation_interval: int) -> "Timing":
+    def usual(entries: int, initiation_interval: int, mult: int = MULT_BITS) -> "Timing":
         """:attr:`timing` before the constants are known."""
-        return Timing(MULT_BITS, entries, initiation_interval)
+        return Timing(mult, entries, initiation_interval)
 
     @property
     def latency(self) -> int:
