@@ -30,14 +30,18 @@ def check(network, frames, *, stall=0.0, seed=0):
     return seen
 
 
-def random_network(rng):
-    """A builder that has appended one to four operators of any kind, and at times a head."""
+def random_network(rng, widths=None):
+    """A builder that has appended one to four operators of any kind, and at times a head.
+
+    ``widths``: bits of activations and weights to choose from.
+    """
     builder = Builder(
         int(rng.integers(2, 6)),
         int(rng.integers(1, 6)),
         int(rng.integers(1, 6)),
         seed=int(rng.integers(1 << 30)),
         simple=False,
+        widths=widths,
     )
     x = builder.input
     for _ in range(int(rng.integers(1, 4))):
@@ -69,7 +73,8 @@ def random_layer(builder, x, rng):
     channels = int(rng.integers(1, 7))
 
     def conv():
-        return builder.conv(x, channels, weight_bits=int(rng.integers(2, 9)), **window)
+        most = 8 if builder.widths is None else max(builder.widths)
+        return builder.conv(x, channels, weight_bits=int(rng.integers(2, most + 1)), **window)
 
     def grouped():
         groups = int(rng.choice([g for g in (1, 2, 3) if shape.channels % g == 0]))
@@ -117,6 +122,34 @@ def test_random_networks_under_random_foldings(seed):
     check(
         network, builder.frames(FRAMES, seed), stall=float(rng.choice([0.0, 0.2, 0.6])), seed=seed
     )
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_random_networks_of_random_widths_under_random_foldings(seed):
+    """Every activation has 1 to 16 bits of its own, every convolution weights of 2 to 16."""
+    rng = np.random.default_rng([16, seed])
+    builder = random_network(rng, widths=range(1, 17))
+    network = random_folding(builder.graph(), rng, most=100)
+    stall = float(rng.choice([0.0, 0.0, 0.5]))
+    seen = check(network, builder.frames(FRAMES, seed), stall=stall, seed=seed)
+    if not stall:
+        assert seen.intervals[1:] == [network.interval]
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("out", [4, 16])
+@pytest.mark.parametrize("bits", [11, 16])
+@pytest.mark.parametrize("function", [ir.Identity(), ir.Tanh(), ir.HardSwish()], ids=str)
+def test_a_function_of_a_wide_integer(function, bits, out, stall):
+    builder = image(4, 8, 8, dtype=ir.Int(bits, True), widths=[out])
+    output = builder.unary(builder.input, function)
+    network = fold(builder.graph(), {output: (1, 2)}, lanes_in=2)
+    (design,) = network.designs.values()
+    table = design.stage.pe * out << bits
+    assert design.memory_bits < (table >> 3 if bits == 16 else table), "as large as a table"
+    seen = check(network, builder.frames(3), stall=stall)
+    if not stall:
+        assert seen.intervals[1:] == [network.interval]
 
 
 # One operator at a time, under named foldings.

@@ -42,12 +42,14 @@ class Builder:
     """Grows a quantized graph; every method appends an operator and returns its output's name.
 
     Weights, types, scales and zero points are drawn from ``seed``; each output's scale is such that
-    the values of a trial run use its range. ``simple`` keeps all types 8 bits and signed.
+    the values of a trial run use its range. ``simple`` keeps all types 8 bits and signed. With
+    ``widths`` every value has one of those widths; without, half of them have 8 bits, the others 3
+    to 8.
     """
 
-    def __init__(self, height, width, channels, seed=0, *, dtype=None, simple=True):
+    def __init__(self, height, width, channels, seed=0, *, dtype=None, simple=True, widths=None):
         self.rng = np.random.default_rng(seed)
-        self.simple = simple
+        self.simple, self.widths = simple, widths
         self.ops, self.values, self.trial = [], {}, {}
         shape = ir.Shape(height, width, channels)
         quant = self._quant(1.0, dtype)
@@ -60,6 +62,8 @@ class Builder:
         return name
 
     def _dtype(self):
+        if self.widths is not None:
+            return ir.Int(int(self.rng.choice(self.widths)), bool(self.rng.random() < 0.6))
         if self.simple or self.rng.random() < 0.5:
             return INT8
         return ir.Int(int(self.rng.integers(3, 9)), bool(self.rng.random() < 0.6))
@@ -119,7 +123,14 @@ class Builder:
         bias = self.rng.integers(-500, 500, channels).astype(np.int32)
         window = ir.Window(kernel, **window)
         op = ir.Conv(
-            *name, weight.astype(np.int8), scale, bias, bias_scale, window, groups, self._clamp()
+            *name,
+            weight.astype(ir.Int(weight_bits, True).numpy),
+            scale,
+            bias,
+            bias_scale,
+            window,
+            groups,
+            self._clamp(),
         )
         return self._append(op, window.output(self.shape(x), channels))
 

@@ -20,11 +20,14 @@ from .rounding import limits, narrow, round_half_even, roundest
 
 __all__ = ["Adder", "for_add"]
 
-# Multipliers of sums of narrow inputs, and of wide ones, need no more; scales that do are refused.
+# Multipliers of narrow inputs are searched up to the first; scales that need more than the second
+# are refused.
 MULT_BITS = 26
 WIDEST_MULT_BITS = 72
 # Bits of both inputs together up to which all pairs are computed to prove an adder.
 PAIR_BITS = 16
+# Bits of their sum up to which the computation fits 64-bit integers.
+SUM_BITS = 8
 
 
 @dataclass(frozen=True)
@@ -65,36 +68,38 @@ def for_add(graph: ir.Graph, op: ir.Add) -> Adder:
     """The adder of two raw inputs, proven over every pair of them."""
     a, b = (graph.quant(name) for name in op.inputs)
     y = graph.quant(op.output)
-    if a.dtype.bits + b.dtype.bits > PAIR_BITS:
-        adder = _WideSums.of(a, b, y, limits(y, op.clamp)).solve()
-        if adder is None:
-            raise QuantizeError(_no_proof(op.name, a, b, y, WIDEST_MULT_BITS))
-        return adder
-    wanted = _exact_sums(a, b, y, limits(y, op.clamp))
+    if a.dtype.bits + b.dtype.bits <= PAIR_BITS and y.dtype.bits <= SUM_BITS:
+        found = _by_enumeration(a, b, y, limits(y, op.clamp))
+        if found is not None:
+            return found
+    found = _WideSums.of(a, b, y, limits(y, op.clamp)).solve()
+    if found is None:
+        raise QuantizeError(
+            f"{op.name}: no adder with multipliers of up to {WIDEST_MULT_BITS} bits is exact for "
+            f"the scales {a.scale:g} and {b.scale:g} to {y.scale:g}; change the output scale "
+            "slightly"
+        )
+    return found
+
+
+def _by_enumeration(a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int]) -> Adder | None:
+    """The narrowest adder that equals the table of all sums; None: none of usual width does."""
+    wanted = _exact_sums(a, b, y, clip)
     sums = _Sums(
         a.step / y.step,
         b.step / y.step,
         wanted,
         np.arange(a.dtype.low, a.dtype.high + 1)[:, None],
         np.arange(b.dtype.low, b.dtype.high + 1)[None, :],
-        limits(y, op.clamp),
+        clip,
         y.zero,
     )
     for shift, tie_bits in sums.attempts():
         if (found := sums.solve(shift, tie_bits)) is not None:
-            low, high = limits(y, op.clamp)
-            adder = Adder(*found, shift, tie_bits, low, high, a.dtype, b.dtype, 1 - y.zero % 2)
+            adder = Adder(*found, shift, tie_bits, *clip, a.dtype, b.dtype, 1 - y.zero % 2)
             assert np.array_equal(adder.apply(sums.a, sums.b), wanted)
             return adder
-    raise QuantizeError(_no_proof(op.name, a, b, y, MULT_BITS))
-
-
-def _no_proof(name: str, a: ir.Quant, b: ir.Quant, y: ir.Quant, bits: int) -> str:
-    return (
-        f"{name}: no adder with multipliers of up to {bits} bits is exact "
-        f"for the scales {a.scale:g} and {b.scale:g} to {y.scale:g}; change the "
-        "output scale slightly"
-    )
+    return None
 
 
 def _exact_sums(a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int]) -> NDArray[np.int64]:
