@@ -148,6 +148,10 @@ class Dataflow:
         names = [stage.name for stage in self.plan.stages]
         if len(set(names)) != len(names):
             raise PlanError("two stages of the plan have one name; give each its own")
+        values = [value for stage in self.plan.stages for value in stage.ops]
+        if len(set(values)) != len(values):
+            twice = next(value for value in values if values.count(value) > 1)
+            raise PlanError(f"two stages of the plan compute {twice}; list each value once")
         missing = [value for value in wanted if value not in self.stage_of]
         extra = [value for value in self.stage_of if value not in wanted]
         if missing or extra:

@@ -1,17 +1,62 @@
 """``plan.json``: a plan as people read and edit it."""
 
 import json
-from dataclasses import asdict, fields
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+from .. import limits
 from ..errors import PlanError
+from ..json_file import Key, Keys, read_json, shortened, take
 from ..stages import StagePlan
 from .dataflow import Plan
 
-__all__ = ["read_plan", "write_plan"]
+__all__ = ["FORMAT", "read_plan", "write_plan"]
 
-_T = TypeVar("_T")
+#: the version of the format; a file without one is of version 1
+FORMAT = 2
+#: what version 2 calls otherwise than version 1
+_RENAMED = (
+    '"hard" is "dsp_multipliers" now, "tight" is "minimal_rows", the weights "block" and "dense" '
+    'are "block_ram" and "packed_rows", and a stage has a "kind"'
+)
+_REMEDY = "give a plan.json that `gatewright compile` wrote"
+
+_FOLDING = 1 << 20
+_BLOCKS = 1 << 16
+
+_PLAN: Keys = {
+    "format": Key(int, FORMAT, FORMAT),
+    "board": Key(str),
+    "lanes_in": Key(int, 1, _FOLDING),
+    "argmax": Key(bool, default=False),
+    "stages": Key(list),
+    "queues": Key(list, default=()),
+}
+_STAGE: Keys = {
+    "name": Key(str),
+    "kind": Key(str),
+    "ops": Key(list, 1, of=str),
+    "simd": Key(int, 1, _FOLDING),
+    "pe": Key(int, 1, _FOLDING),
+    "dsp_multipliers": Key(int, 0, _BLOCKS),
+    "weights": Key(str, choices=("block_ram", "packed_rows", "logic")),
+    "minimal_rows": Key(bool, default=False),
+    "site": Key(int, 0, _BLOCKS, default=None, null=True),
+}
+_QUEUE: Keys = {
+    "stage": Key(str),
+    "input": Key(int, 0, _FOLDING),
+    "pixels": Key(int, 1, limits.MAP_ELEMENTS),
+}
+
+# A stage's name is a module, a clock domain and the prefix of signals in the RTL. What the
+# accelerator itself has there are ``comb`` and ``sync``, parts called after an input, and parts
+# called after a stage with one of these endings.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
+_OWN = re.compile(r"comb|sync|(input|[sm]_axis).*|.*_(slice|queue|width_\d+|reset|source|sink)")
 
 
 def write_plan(plan: Plan, path: Path) -> None:
@@ -22,84 +67,53 @@ def write_plan(plan: Plan, path: Path) -> None:
         for (stage, index), depth in plan.queues.items()
     )
     path.write_text(
-        f'{{"board": {json.dumps(plan.board)},\n "lanes_in": {plan.lanes_in},\n'
-        f' "argmax": {json.dumps(plan.argmax)},\n'
+        f'{{"format": {FORMAT},\n "board": {json.dumps(plan.board)},\n'
+        f' "lanes_in": {plan.lanes_in},\n "argmax": {json.dumps(plan.argmax)},\n'
         f' "stages": [\n{stages}],\n "queues": [{queues and chr(10)}{queues}]}}\n'
     )
 
 
 def read_plan(path: Path) -> Plan:
     """The plan in ``path``; :class:`PlanError` says which part of the file is not one."""
-    try:
-        text = path.read_text()
-    except OSError as error:
-        raise PlanError(
-            f"{path}: can not be read ({error.strerror}); name a plan.json that "
-            "`gatewright compile` wrote"
-        ) from error
-    try:
-        table = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise PlanError(f"{path}:{error.lineno}: not JSON ({error.msg})") from error
-    if not isinstance(table, dict) or not isinstance(table.get("stages"), list):
-        raise PlanError(
-            f'{path}: a plan is an object with "board", "lanes_in", "stages" and "queues"'
-        )
-    stages = tuple(_stage(path, n, entry) for n, entry in enumerate(table["stages"]))
-    queues = {}
-    for n, entry in enumerate(table.get("queues", [])):
-        where = f"{path}: queue {n}"
-        queues[_take(where, entry, "stage", str), _take(where, entry, "input", int)] = _number(
-            where, entry, "pixels", 1
-        )
-    return Plan(
-        _take(str(path), table, "board", str),
-        stages,
-        queues,
-        _number(str(path), table, "lanes_in", 1),
-        bool(table.get("argmax", False)),
+    content = read_json(path, _REMEDY, PlanError)
+    if isinstance(content, dict):
+        _check_format(path, content.get("format", 1))
+    table = take(str(path), content, _PLAN, PlanError)
+    stages = tuple(
+        _stage(f"{path}: stage {number}", entry) for number, entry in enumerate(table["stages"])
     )
+    queues: dict[tuple[str, int], int] = {}
+    for number, entry in enumerate(table["queues"]):
+        where = f"{path}: queue {number}"
+        queue = take(where, entry, _QUEUE, PlanError)
+        place = queue["stage"], queue["input"]
+        if place in queues:
+            raise PlanError(
+                f"{where}: a second queue before input {place[1]} of stage {place[0]}; give one"
+            )
+        queues[place] = queue["pixels"]
+    return Plan(table["board"], stages, queues, table["lanes_in"], table["argmax"])
 
 
-def _stage(path: Path, number: int, entry: Any) -> StagePlan:
-    where = f"{path}: stage {number}"
-    known = {field.name for field in fields(StagePlan)}
-    unknown = set(entry) - known if isinstance(entry, dict) else set()
-    if unknown:
+def _check_format(path: Path, found: Any) -> None:
+    if found == 1:
         raise PlanError(
-            f"{where}: unknown {', '.join(sorted(unknown))}; a stage has {', '.join(sorted(known))}"
+            f'{path}: a plan of an older gatewright, without a "format"; accepted: format '
+            f"{FORMAT}, in which {_RENAMED}; compile the model again, and fold the new plan alike"
         )
-    ops = _take(where, entry, "ops", list)
-    weights = _take(where, entry, "weights", str)
-    if weights not in ("block_ram", "packed_rows", "logic"):
+    if isinstance(found, bool) or found != FORMAT:
         raise PlanError(
-            f'{where}: weights={weights!r}; choose "block_ram" (block RAM), "packed_rows" (in as '
-            'little of it as can be) or "logic"'
+            f'{path}: "format" is {shortened(found)}; accepted: {FORMAT}; compile the model again '
+            "with this gatewright"
         )
-    return StagePlan(
-        _take(where, entry, "name", str),
-        _take(where, entry, "kind", str),
-        tuple(str(op) for op in ops),
-        _number(where, entry, "simd", 1),
-        _number(where, entry, "pe", 1),
-        _number(where, entry, "dsp_multipliers", 0),
-        weights,
-        "minimal_rows" in entry and _take(where, entry, "minimal_rows", bool),
-        None if entry.get("site") is None else _number(where, entry, "site", 0),
-    )
 
 
-def _number(where: str, entry: Any, key: str, least: int) -> int:
-    value = _take(where, entry, key, int)
-    if value < least:
-        raise PlanError(f'{where}: "{key}" is {value}; it must be at least {least}')
-    return value
-
-
-def _take(where: str, entry: Any, key: str, kind: type[_T]) -> _T:
-    if not isinstance(entry, dict) or key not in entry:
-        raise PlanError(f'{where}: lacks "{key}"')
-    value = entry[key]
-    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise PlanError(f'{where}: "{key}" is {value!r}; it must be of type {kind.__name__}')
-    return value
+def _stage(where: str, entry: Mapping[str, Any]) -> StagePlan:
+    table = take(where, entry, _STAGE, PlanError)
+    name = table["name"]
+    if not _NAME.fullmatch(name) or _OWN.fullmatch(name.lower()):
+        raise PlanError(
+            f'{where}: "name" is {shortened(name)}; accepted: a letter, then at most 63 letters, '
+            "digits and underscores, and no name of the accelerator's own parts, as s00_conv"
+        )
+    return StagePlan(**{**table, "ops": tuple(table["ops"])})
