@@ -288,8 +288,11 @@ def plan(compiled, tmp_path):
         ),
         (lambda p: p["stages"][0].update(pe="two"), "\"pe\" is 'two'; it must be of type int"),
         (lambda p: p["stages"][0].update(ops=["nothing"]), "the network has no nothing"),
-        (lambda p: p["stages"][0].update(weights="tape"), "weights='tape'; choose"),
-        (lambda p: p["stages"][0].update(colour="red"), "unknown colour; a stage has"),
+        (lambda p: p["stages"][0].update(weights="tape"), "\"weights\" is 'tape'; choose one of"),
+        (
+            lambda p: p["stages"][0].update(colour="red"),
+            "unknown colour; accepted: dsp_multipliers",
+        ),
         (lambda p: p["stages"][0].pop("simd"), 'stage 0: lacks "simd"'),
         (lambda p: p.update(stages=[]), "the plan is not of this network: no stage computes"),
         (
@@ -332,7 +335,7 @@ def test_a_plan_that_is_not_json(qdq, tmp_path, out):
     path.write_text('{"board": "icebreaker",\n "stages": [}')
     assert f"{path}:2: not JSON" in compiling(qdq, out, "--plan", path)
     path.write_text("[1, 2]")
-    assert f"{path}: a plan is an object with" in compiling(qdq, out, "--plan", path)
+    assert f"{path}: is [1, 2]; accepted: an object with" in compiling(qdq, out, "--plan", path)
     assert "can not be read (No such file" in compiling(qdq, out, "--plan", tmp_path / "none.json")
 
 
