@@ -11,7 +11,7 @@ from .boards.flow.build import build as _build
 from .compiler import ir
 from .compiler.driver import Compiled, compile_model
 from .compiler.frontend import load as _load
-from .compiler.plan import Dataflow, Goal, make_plan
+from .compiler.plan import Dataflow, Goal, make_dataflow
 from .compiler.quantize import DEFAULT_BITS, Policy
 from .compiler.quantize import quantize as _quantize
 from .sim.simulate import Simulated
@@ -52,7 +52,7 @@ def plan(
     ``goal``: "balanced", "latency", "area", or "fps" with the ``interval`` in cycles that suffices.
     """
     device = boards.get(board).device
-    return Dataflow(graph, make_plan(graph, device, board, Goal(goal, interval)), device)
+    return make_dataflow(graph, device, board, Goal(goal, interval))
 
 
 def compile(

@@ -185,7 +185,7 @@ def _open(directory: Path) -> Any:
 
 
 @contextmanager
-def _smallest_board(model: Path, goal: Any, tried: Any, policy: Any) -> Iterator[None]:
+def _smallest_board(graph: Any, goal: Any, tried: Any, policy: Any) -> Iterator[None]:
     """Add to a :class:`FitError` for the board ``tried`` which larger one would do."""
     from . import boards
     from .compiler.driver import fit
@@ -196,7 +196,7 @@ def _smallest_board(model: Path, goal: Any, tried: Any, policy: Any) -> Iterator
         larger = [b for b in boards.all_boards() if b.device.lut > tried.device.lut]
         for board in sorted(larger, key=lambda b: b.device.lut):
             try:
-                fit(model, board.device, board.name, goal, policy)
+                fit(graph, board.device, board.name, goal, policy)
             except FitError:
                 continue
             raise FitError(f"{error}; the smallest board that fits is {board.name}") from error
@@ -213,12 +213,14 @@ def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json
     """Is MODEL legal, and does it fit? Before any work."""
     from . import boards
     from .compiler.driver import describe, fit
+    from .compiler.frontend import load
     from .compiler.report import tables
 
     chosen = _board(board) if board else max(boards.all_boards(), key=lambda b: b.device.lut)
     wanted = _goal(goal, chosen.target_mhz)
-    with _smallest_board(model, wanted, chosen, policy):
-        network = fit(model, chosen.device, chosen.name, wanted, policy)
+    graph = load(model)
+    with _smallest_board(graph, wanted, chosen, policy):
+        network = fit(graph, chosen.device, chosen.name, wanted, policy)
     summary = describe(network, model.name)
     _show(as_json, summary, *tables.compile(summary))
     return 0 if summary["fits"] else 1
@@ -260,7 +262,7 @@ def compile_(
 ) -> None:
     """Quantize MODEL, plan it for a board and write its RTL."""
     from .compiler.data import read_samples
-    from .compiler.driver import compile_model, describe
+    from .compiler.driver import compile_model
     from .compiler.frontend import load
     from .compiler.quantize import DEFAULT_BITS
     from .compiler.report import tables
@@ -283,8 +285,8 @@ def compile_(
             )
     elif calibration is not None:
         samples = read_samples(calibration, graph.inputs[0]).x
-    with _steps() as step, _smallest_board(model, wanted, chosen, policy):
-        compiled = compile_model(
+    with _steps() as step, _smallest_board(graph, wanted, chosen, policy):
+        compile_model(
             model,
             output,
             chosen.device,
@@ -295,10 +297,11 @@ def compile_(
             method=method,
             policy=policy,
             argmax=argmax,
+            graph=graph,
             progress=step,
         )
     _report(output)
-    summary = describe(compiled.network, model.name)
+    summary = _summary(output, "compile")
     _show(as_json, summary, *tables.compile(summary))
 
 

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import emit, ir, lower
-from .errors import DataError, FitError, PlanError
+from .errors import DataError, FitError
 from .frontend import load, write_qdq
 from .passes.argmax_in_hardware import argmax_in_hardware
 from .plan import (
@@ -23,7 +23,7 @@ from .plan import (
     Plan,
     check_queues,
     latency,
-    make_plan,
+    make_dataflow,
     read_plan,
     shortfall,
     write_plan,
@@ -51,32 +51,32 @@ class Compiled:
         return self.network.plan
 
 
-def fit(model: Path, device: Device, board: str, goal: Goal, policy: Policy = DEFAULT) -> Dataflow:
-    """A plan for a model before any work: a float model's types are assumed as ``policy`` gives
-    them.
+def fit(
+    graph: ir.Graph, device: Device, board: str, goal: Goal, policy: Policy = DEFAULT
+) -> Dataflow:
+    """A plan for a network before any work: a float network's types are assumed as ``policy``
+    gives them.
     """
-    graph = load(model)
     if not graph.quantized:
         graph = assume_types(graph, policy)
-    return Dataflow(graph, _planned(graph, device, board, goal), device)
+    return _planned(graph, device, board, goal)
 
 
-def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Plan:
+def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Dataflow:
     """A plan for ``goal``; the error says how fast the board is where that is not enough."""
     if goal.interval is None:
-        return make_plan(graph, device, board, goal)
+        return make_dataflow(graph, device, board, goal)
     try:
-        plan = make_plan(graph, device, board, goal)
-        if Dataflow(graph, plan, device).interval <= goal.interval:
-            return plan
+        found = make_dataflow(graph, device, board, goal)
+        if found.interval <= goal.interval:
+            return found
     except FitError:
         pass
-    fastest = make_plan(graph, device, board, Goal("fps"))
-    least = Dataflow(graph, fastest, device).interval
-    if least > goal.interval:
+    fastest = make_dataflow(graph, device, board, Goal("fps"))
+    if fastest.interval > goal.interval:
         raise FitError(
             f"the goal allows {goal.interval} cycles a frame, but the fastest plan that fits "
-            f"{board} takes {least}; ask for fewer frames a second, or for --goal fps"
+            f"{board} takes {fastest.interval}; ask for fewer frames a second, or for --goal fps"
         )
     return fastest
 
@@ -93,18 +93,21 @@ def compile_model(
     method: str = "mse",
     policy: Policy = DEFAULT,
     argmax: bool = False,
+    graph: ir.Graph | None = None,
     progress: Progress = lambda _: None,
 ) -> Compiled:
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 
     ``samples`` [n, *input shape] calibrate a float model, whose tensors get the widths of
-    ``policy``; ``plan`` is a plan file to use in place of the search for ``goal``. Raises a
+    ``policy``; ``plan`` is a plan file to use in place of the search for ``goal``; ``graph`` is
+    what ``load(model)`` returned, if the file has been read already. Raises a
     :class:`~.errors.GatewrightError` that says what to do.
     """
     check_output(out)
     given = _given(plan, board) if plan else None
-    progress("reading the model")
-    graph = load(model)
+    if graph is None:
+        progress("reading the model")
+        graph = load(model)
     quantized = graph.quantized
     if not quantized:
         if samples is None:
@@ -122,15 +125,16 @@ def compile_model(
         else:
             shutil.copyfile(model, directory / "model.float.onnx")
             write_qdq(graph, target)
-        graph = load(target)
+            graph = load(target)  # the file is what the hardware computes
         if argmax or (given and given.argmax):
             graph = argmax_in_hardware(graph)
         progress("planning")
-        chosen = given or replace(_planned(graph, device, board, goal or Goal()), argmax=argmax)
-        network = _network(graph, chosen, device)
         if given:
+            network = Dataflow(graph, given, device)
             check_queues(network)
-        write_plan(chosen, directory / "plan.json")
+        else:
+            network = _planned(graph, device, board, goal or Goal()).replanned(argmax=argmax)
+        write_plan(network.plan, directory / "plan.json")
         progress("proving the requantizers")
         accelerator = lower.accelerator(network)
         progress("writing RTL")
@@ -151,24 +155,6 @@ def _given(file: Path, board: str) -> Plan:
     return plan
 
 
-def _network(graph: ir.Graph, plan: Plan, device: Device) -> Dataflow:
-    """A network whose stages stand in flow order, as an edited plan may not have them."""
-    network, seen = Dataflow(graph, plan, device), set[str | None]([None])
-    for stage in plan.stages:
-        late = [
-            edge.source
-            for edge in network.edges
-            if edge.sink == stage.name and edge.source not in seen
-        ]
-        if late:
-            raise PlanError(
-                f"stage {stage.name} stands before {late[0]}, whose output it takes; list the "
-                "stages of the plan in the order in which data passes them"
-            )
-        seen.add(stage.name)
-    return network
-
-
 def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compiled:
     """What :func:`compile_model` left in ``directory``; ``device_of`` gives a board's device."""
     if not (directory / "compile.json").exists():
@@ -180,38 +166,40 @@ def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compil
     graph = load(directory / "model.int8.onnx")
     if plan.argmax:
         graph = argmax_in_hardware(graph)
-    return Compiled(directory, graph, _network(graph, plan, device_of(plan.board)))
+    return Compiled(directory, graph, Dataflow(graph, plan, device_of(plan.board)))
 
 
 def layers(network: Dataflow) -> list[dict[str, Any]]:
-    """A row a stage, in flow order: the keys of ``compile.json``."""
+    """A row an operator, in flow order: the keys of ``compile.json``.
+
+    Several operators may share a stage. Their cycles add up to the stage's; its hardware is in the
+    row of the first one, and None in the others.
+    """
     rows = []
     for stage in network.plan.stages:
         design = network.designs[stage.name]
-        (op,) = design.ops
-        rows.append(
-            {
-                "name": op.name,
-                "op": type(op).__name__,
-                "output": op.output,
-                "stage": stage.name,
-                "macs": _macs(op, network.graph),
-                "simd": stage.simd,
-                "pe": stage.pe,
-                "cycles": design.cycles(),
-                "multipliers": design.multipliers,
-                "memory_bits": design.memory_bits,
-                "block_rams": design.resources(network.device).bram,
-            }
-        )
+        hardware: dict[str, int | None] = {
+            "multipliers": design.multipliers,
+            "memory_bits": design.memory_bits,
+            "block_rams": design.resources(network.device).bram,
+        }
+        for op in design.ops:
+            rows.append(
+                {
+                    "name": op.name,
+                    "op": type(op).__name__,
+                    "output": op.output,
+                    "stage": stage.name,
+                    "kind": stage.kind,
+                    "macs": design.products_of(op),
+                    "simd": stage.simd,
+                    "pe": stage.pe,
+                    "cycles": design.cycles_of(op),
+                    **hardware,
+                }
+            )
+            hardware = dict.fromkeys(hardware)
     return rows
-
-
-def _macs(op: ir.Op, graph: ir.Graph) -> int:
-    """Products of a frame."""
-    if not isinstance(op, ir.Conv):
-        return 0
-    return graph.shape(op.output).pixels * op.channels * op.reduction
 
 
 def describe(network: Dataflow, model: str) -> dict[str, Any]:

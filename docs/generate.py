@@ -20,7 +20,7 @@ from gatewright.compiler import ir
 from gatewright.compiler.frontend import elementwise, linear, load, pooling, qdq, shapes
 from gatewright.compiler.frontend import io_layout as border
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
-from gatewright.compiler.plan import Dataflow, Goal, make_plan
+from gatewright.compiler.plan import Goal, make_dataflow
 from gatewright.compiler.quantize.assume import assume_types
 from gatewright.compiler.stages import StageKind, kind_of
 from onnx import helper, numpy_helper
@@ -182,7 +182,7 @@ def _kind(op: ir.Op) -> str:
 def _stage(graph: ir.Graph, op: ir.Op) -> tuple[str, Any, StageKind]:
     """The hardware component of ``op``: its name, its config's type, its kind of stage."""
     device = boards.get(BOARD).device
-    network = Dataflow(graph, make_plan(graph, device, BOARD, Goal("area")), device)
+    network = make_dataflow(graph, device, BOARD, Goal("area"))
     design = network.designs[network.stage_of[op.output].name]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)

@@ -7,7 +7,7 @@ from .fifo import check_queues
 from .plan_file import read_plan, write_plan
 from .resources import Resources
 from .schedule import latency
-from .search import Goal, make_plan, shortfall
+from .search import Goal, make_dataflow, shortfall
 
 __all__ = [
     "Design",
@@ -20,7 +20,7 @@ __all__ = [
     "check_queues",
     "shortfall",
     "latency",
-    "make_plan",
+    "make_dataflow",
     "read_plan",
     "write_plan",
 ]

@@ -1,8 +1,11 @@
-"""The dataflow of a plan: stages, the edges between them, and when each row passes."""
+"""The dataflow of a plan: stages, the streams and queues between them, and their cost."""
 
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import ceil, gcd
+from typing import Any
 
 from ... import hw
 from ...hw.target.device import Device
@@ -13,20 +16,20 @@ from .resources import Resources, link, total
 
 __all__ = ["Plan", "Edge", "NetworkPort", "Dataflow"]
 
-#: share of a device's block RAMs that a frame's buffers may fill up to: with 206 of an 85F's 208
-#: the last ones lay far from their logic, and it lost a seventh of its clock
+#: share of a device's block RAMs that may be used when the link buffers whole frames: with 206 of
+#: an 85F's 208 the last ones are placed far from their logic, which costs a seventh of the clock
 _BUFFERED_SHARE = 0.985
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Which stages a network becomes, and how long the queues between them are.
+    """The stages of a network, in flow order, and the depths of the queues between them.
 
-    ``lanes_in`` is how many elements the host sends a beat. ``queues`` maps (stage, input index) to
-    the depth in pixels of the queue before that input; inputs without one are not listed.
-    ``argmax``: the hardware gives the winning class instead of all scores. No plan of the
-    network for this board has an interval below ``bound_interval`` or a latency below
-    ``bound_latency``, as far as the search can tell (cycles; None: it did not look).
+    ``lanes_in`` is the number of elements that the host sends a beat. ``queues`` maps (stage, input
+    index) to the depth in pixels of the queue before that input; inputs without one are not listed.
+    ``argmax``: the hardware gives the winning class instead of all scores. ``bound_interval`` and
+    ``bound_latency`` are the search's lower bounds for any plan of the network on this board
+    (cycles; None: not computed).
     """
 
     board: str
@@ -65,7 +68,7 @@ class Edge:
 
     @property
     def common(self) -> int:
-        """Lanes that both ends can be cut to without splitting a beat across pixels."""
+        """Lanes that divide the width of both ends so that no beat has elements of two pixels."""
         if self.channels_out == self.channels_in:
             return gcd(self.lanes_out, self.lanes_in)
         straight = self.channels_out % self.lanes_out == self.channels_in % self.lanes_out == 0
@@ -79,7 +82,7 @@ class Edge:
         return not self.lanes_out == self.lanes_in == self.common
 
     def conversions(self, element: hw.Shape) -> tuple[hw.WidthConfig, ...]:
-        """The changes of width on the way: to what both ends can be cut to, and from there."""
+        """The width converters of the stream: to the common width, and from there to the sink's."""
         steps = (
             (self.channels_out, self.lanes_out, self.common),
             (self.channels_in, self.common, self.lanes_in),
@@ -92,9 +95,9 @@ class Edge:
 
     @property
     def sliced(self) -> bool:
-        """Whether a register slice stands behind a fork or a queue. (One stands at every source,
-        behind every conversion and before a join, whose inputs come from far apart and look at each
-        other's handshake.)
+        """Whether there is a register slice after a fork or a queue. Every source and every width
+        converter has one after it, and every input of a join one before it: a join's inputs come
+        from distant parts of the chip, and their handshakes depend on each other.
         """
         return self.forked or self.depth > 0
 
@@ -123,35 +126,53 @@ class NetworkPort:
 
 
 class Dataflow:
-    """A graph under a plan: the designs of all stages, the edges, the cost and the schedule.
+    """A graph under a plan: the designs of all stages, the streams between them, and their cost.
 
-    Raises :class:`PlanError` when the plan does not cover the graph or breaks a rule of a stage.
+    Raises :class:`PlanError` when the plan does not cover the graph, breaks a rule of a stage, or
+    lists the stages in another order than that of the flow. ``designs``: those of the stages, if
+    they are known already.
     """
 
-    def __init__(self, graph: ir.Graph, plan: Plan, device: Device):
+    def __init__(
+        self,
+        graph: ir.Graph,
+        plan: Plan,
+        device: Device,
+        designs: Mapping[str, Design] | None = None,
+    ):
         self.graph, self.plan, self.device = graph, plan, device
-        self.ops = {op.output: op for op in graph}
         self._alias = reshaped(graph)
         self.stage_of = {value: stage for stage in plan.stages for value in stage.ops}
         self._check_cover()
         self._check_borders()
-        self.designs: dict[str, Design] = {stage.name: self._design(stage) for stage in plan.stages}
+        self.designs: Mapping[str, Design] = designs or self._designed()
+        self._check_streams()
         self._check_queues()
         self._check_sites()
 
-    def _design(self, stage: StagePlan) -> Design:
-        ops = tuple(self.ops[value] for value in stage.ops)
-        return kind_named(stage, ops).design(stage, ops, self.graph, self.device)
+    def replanned(self, **changes: Any) -> "Dataflow":
+        """The same stages under a plan with ``changes`` to its other fields."""
+        assert "stages" not in changes
+        return Dataflow(self.graph, replace(self.plan, **changes), self.device, self.designs)
+
+    def _designed(self) -> dict[str, Design]:
+        producers = {op.output: op for op in self.graph}
+        designs = {}
+        for stage in self.plan.stages:
+            ops = tuple(producers[value] for value in stage.ops)
+            kind = kind_named(stage, ops)
+            designs[stage.name] = kind.design(stage, ops, self.graph, self.device)
+        return designs
 
     def _check_cover(self) -> None:
         wanted = [op.output for op in stage_ops(self.graph)]
         names = [stage.name for stage in self.plan.stages]
         if len(set(names)) != len(names):
             raise PlanError("two stages of the plan have one name; give each its own")
-        values = [value for stage in self.plan.stages for value in stage.ops]
-        if len(set(values)) != len(values):
-            twice = next(value for value in values if values.count(value) > 1)
-            raise PlanError(f"two stages of the plan compute {twice}; list each value once")
+        counts = Counter(value for stage in self.plan.stages for value in stage.ops)
+        twice = [value for value, count in counts.items() if count > 1]
+        if twice:
+            raise PlanError(f"the plan computes {twice[0]} twice; list each value once")
         missing = [value for value in wanted if value not in self.stage_of]
         extra = [value for value in self.stage_of if value not in wanted]
         if missing or extra:
@@ -173,6 +194,30 @@ class Dataflow:
                 f"lanes_in={self.plan.lanes_in}, but the input has {channels} channels; "
                 f"choose 1 to {channels}"
             )
+
+    def _check_streams(self) -> None:
+        """Each stage takes what earlier stages give."""
+        known = {port.value for port in self.graph.inputs}
+        for name, design in self.designs.items():
+            for port in design.ports.inputs:
+                self._check_known(self.root(port.value), known, f"stage {name}")
+            known |= {port.value for port in design.ports.outputs}
+        for output in self.graph.outputs:
+            self._check_known(self.root(output.value), known, "the network's output")
+
+    def _check_known(self, value: str, known: set[str], taker: str) -> None:
+        if value in known:
+            return
+        source = self.stage_of[value]
+        if any(port.value == value for port in self.designs[source.name].ports.outputs):
+            raise PlanError(
+                f"{taker} stands before {source.name}, whose output it takes; list the "
+                "stages of the plan in the order in which data passes them"
+            )
+        raise PlanError(
+            f"{taker} takes {value}, which stage {source.name} uses only within; give its "
+            "operators stages of their own"
+        )
 
     def _check_queues(self) -> None:
         inputs = {
@@ -242,7 +287,7 @@ class Dataflow:
             there.channels,
             there.pixels,
             depth,
-            self._taken.count(value) > 1,
+            self._takers[value] > 1,
             joined,
         )
 
@@ -262,10 +307,18 @@ class Dataflow:
         return found
 
     @cached_property
-    def _taken(self) -> list[str]:
-        """The value that each stage input, and the output, takes from its stream."""
-        inputs = (port.value for d in self.designs.values() for port in d.ports.inputs)
-        return [self.root(value) for value in (*inputs, self.graph.outputs[0].value)]
+    def _takers(self) -> Counter[str]:
+        """How many stage inputs and network outputs take each stream."""
+        inputs = [port.value for d in self.designs.values() for port in d.ports.inputs]
+        return Counter(self.root(value) for value in (*inputs, self.graph.outputs[0].value))
+
+    @cached_property
+    def edges_into(self) -> Mapping[str | None, list[Edge]]:
+        """The streams into each stage (None: into the network's outputs), by input."""
+        found: dict[str | None, list[Edge]] = {name: [] for name in (*self.designs, None)}
+        for edge in self.edges:
+            found[edge.sink].append(edge)
+        return found
 
     @cached_property
     def inputs(self) -> tuple[NetworkPort, ...]:

@@ -20,9 +20,8 @@ from .. import ir, plan, stages
 from ..errors import FitError, ToolError
 from ..quantize.assume import assume_types
 from ..quantize.policy import DEFAULT, Policy
-from .dataflow import Dataflow
 from .schedule import latency
-from .search import Goal, make_plan
+from .search import Goal, make_dataflow
 
 __all__ = ["Point", "explore", "pareto"]
 
@@ -159,9 +158,7 @@ class _Task:
             return Point(target, target, 0, 0, 0, 0, 0, 0, fits=False)
 
     def _point(self, target: int | None, goal: Goal) -> Point:
-        network = Dataflow(
-            self.graph, make_plan(self.graph, self.device, self.board, goal), self.device
-        )
+        network = make_dataflow(self.graph, self.device, self.board, goal)
         need = network.resources
         return Point(
             target or network.interval,

@@ -1,32 +1,31 @@
 """Queue depths where paths fork and join: computed so that no path deadlocks or slows down."""
 
-from dataclasses import replace
 from math import ceil, floor
 
 from ..errors import PlanError
-from .dataflow import Dataflow, Edge, Plan
+from .dataflow import Dataflow, Edge
 
 __all__ = ["check_queues", "with_queues"]
 
-#: pixels of slack for what is on its way in pipelines and small queues
+#: pixels of slack for those in pipelines and small queues
 _SLACK = 4
 
 
-def with_queues(plan: Plan, network: Dataflow) -> Plan:
-    """The plan with a queue before each input of a join that needs one; longer ones stay.
+def with_queues(network: Dataflow) -> Dataflow:
+    """The dataflow with a queue before each input of a join that needs one; longer ones stay.
 
-    Two paths part at a fork and meet at a join. With its output blocked a path takes in at most
-    ``high`` pixels (counted at the fork) and surely ``low``: what its line buffers hold. If the
-    shorter path with its queue takes in surely as much as the longer one at most, then the fork
-    never waits for the shorter path: so the longer one runs as if it were alone, whatever the
-    stalls. The last stage that all paths to the join lead through is the first fork that counts:
-    up to there they are one. Depths are in pixels of the queued value.
+    Two paths leave a fork and meet at a join. With its output blocked a path takes at least ``low``
+    and at most ``high`` pixels (counted at the fork): what its line buffers and queues hold. If
+    ``low`` of the shorter path with its queue is not below ``high`` of the longer path, the fork
+    never waits for the shorter path, whatever the stalls. The last stage that is on all paths to
+    the join is the first fork that counts. Depths are in pixels of the queued value.
     """
+    plan = network.plan
     queues: dict[tuple[str, int], int] = {}
     inside: dict[str | None, _Reach] = {None: {}}
     passed: dict[str | None, tuple[str | None, ...]] = {None: (None,)}  # by all paths to a stage
     for stage in plan.stages:
-        edges = [edge for edge in network.edges if edge.sink == stage.name]
+        edges = network.edges_into[stage.name]
         reaches = [_reach(network, edge, 0, inside[edge.source]) for edge in edges]
         common = [s for s in passed[edges[0].source] if all(s in passed[e.source] for e in edges)]
         passed[stage.name] = (*common, stage.name)
@@ -57,28 +56,28 @@ def with_queues(plan: Plan, network: Dataflow) -> Plan:
                 for edge in edges
             ],
         )
-    return replace(plan, queues=queues)
+    return network.replanned(queues=queues)
 
 
 def check_queues(network: Dataflow) -> None:
-    """Raise :class:`PlanError` where a queue of the plan is shorter than its paths want."""
-    for (stage, index), depth in with_queues(network.plan, network).queues.items():
+    """Raise :class:`PlanError` where a queue of the plan is shorter than its paths need."""
+    for (stage, index), depth in with_queues(network).plan.queues.items():
         held = network.plan.queues.get((stage, index), 0)
         if held < depth:
             raise PlanError(
                 f"the queue before input {index} of stage {stage} holds {held} pixels, "
-                f"but {depth} are needed lest the paths that meet there wait for each "
-                "other for good; give it so many pixels"
+                f"but {depth} are needed, or the paths that meet there may deadlock; give it "
+                "so many pixels"
             )
 
 
-#: for each stage upstream (None: the network's input) the least and most of its pixels that fit on
-#: the way
+#: for each stage upstream (None: the network's input) the least and the most of its pixels that the
+#: path from there holds
 _Reach = dict[str | None, tuple[int, int]]
 
 
 def _missing(network: Dataflow, edge: Edge, fork: str | None, reach: _Reach, other: _Reach) -> int:
-    """Pixels of the edge's value that its path takes in too few of."""
+    """Pixels of the edge's value that its path holds too few."""
     pixels = _pixels(network, fork)
     shortfall = other[fork][1] - reach[fork][0]
     here = network.graph.shape(edge.value).pixels
@@ -95,7 +94,7 @@ def _pixels(network: Dataflow, stage: str | None) -> int:
 
 
 def _reach(network: Dataflow, edge: Edge, depth: int, inside: _Reach) -> _Reach:
-    """Up to the end of ``edge`` with a queue of ``depth`` pixels; ``inside``: up to its start."""
+    """The reach at the end of ``edge`` with a queue of ``depth`` pixels; ``inside``: before it."""
     here = network.graph.shape(edge.value).pixels
     found: _Reach = {edge.source: (depth, depth + _SLACK)}
     for stage, (low, high) in inside.items():
@@ -108,7 +107,7 @@ def _reach(network: Dataflow, edge: Edge, depth: int, inside: _Reach) -> _Reach:
 
 
 def _through(network: Dataflow, stage: str, inputs: list[tuple[Edge, _Reach]]) -> _Reach:
-    """Up to the output of ``stage``, which holds some of each input."""
+    """The reach at the output of ``stage``, which holds some of each input."""
     held_low, held_high = _holds(network, stage)
     found: _Reach = {}
     for edge, reach in inputs:
@@ -122,6 +121,6 @@ def _through(network: Dataflow, stage: str, inputs: list[tuple[Edge, _Reach]]) -
 
 
 def _holds(network: Dataflow, stage: str) -> tuple[int, int]:
-    """Pixels of its input that a stage surely and at most holds."""
+    """The least and the most pixels of input that a stage holds."""
     buffering = network.designs[stage].buffering
     return buffering.least, buffering.most + _SLACK

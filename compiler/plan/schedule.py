@@ -63,9 +63,7 @@ class Schedule:
         graph, stages = network.graph, network.plan.stages
         self.shape = graph.values[graph.inputs[0].value].shape
         place = {stage.name: n for n, stage in enumerate(stages)}
-        self.inputs = [
-            [edge for edge in network.edges if edge.sink == stage.name] for stage in stages
-        ]
+        self.inputs = [network.edges_into[stage.name] for stage in stages]
         designs = [network.designs[stage.name] for stage in stages]
         self.windows = [design.buffering.lines for design in designs]
         self.last_stage = place[str(network.edges[-1].source)]

@@ -1,4 +1,4 @@
-"""Choosing the folding: as fast as the board allows, or as small as the goal allows."""
+"""The search for a plan: as fast as the board allows, or as small as the goal allows."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from .folding_solver import Budget, FoldingSolver, grant
 from .resources import Resources, cells, link, total
 from .schedule import latency
 
-__all__ = ["Goal", "SOFT_SHARE", "make_plan", "assign_blocks", "shortfall"]
+__all__ = ["Goal", "SOFT_SHARE", "make_dataflow", "assign_blocks", "shortfall"]
 
 #: share of a device's logic that a plan may count on: placement needs air
 _LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.93}
@@ -32,33 +32,33 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class Goal:
-    """What the plan is for.
+    """The objective of a plan.
 
     ``"balanced"``: the least interval that the DSP blocks allow. ``"latency"``: the least latency,
-    with multipliers in soft logic too. ``"fps"``: the smallest whose ``interval`` (cycles a frame)
-    suffices; without one the least interval, with soft multipliers too. ``"area"``: the smallest.
+    with multipliers in soft logic too. ``"fps"``: the smallest plan that keeps ``interval`` (cycles
+    a frame); without one the least interval, with soft multipliers too. ``"area"``: the smallest.
     """
 
     kind: str = "balanced"
     interval: int | None = None
 
 
-def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Plan:
-    """A plan for ``graph`` on ``device``.
+def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Dataflow:
+    """``graph`` under a plan for ``device``.
 
     The frame interval is the slowest stage's, so for an interval each stage needs only the fewest
     multipliers that keep it; the least interval whose stages together fit is found by bisection.
-    Where block RAM is left over it is used freely: for words as they are wanted, and for lines that
-    neighbours need not hurry for. Only where nothing fits, or for the smallest, is it saved.
-    Raises :class:`FitError` when even the smallest plan is too large.
+    Block RAM is saved only if no plan fits otherwise, or for the smallest plan: otherwise weights
+    are stored as they are read, and line buffers have spare rows. Raises :class:`FitError` when
+    even the smallest plan is too large.
     """
     for lean in (True,) if goal.kind == "area" else (False, True):
         search = _Search(graph, device, board, lean)
-        plan = search.best(goal)
-        if plan is not None:
-            return plan
+        found = search.best(goal)
+        if found is not None:
+            return found
         least = search.smallest()
-        lacks = shortfall(Dataflow(graph, least, device).resources, device)
+        lacks = shortfall(least.resources, device)
         if not lacks:
             return least
     raise FitError(
@@ -68,7 +68,7 @@ def make_plan(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) 
 
 
 def shortfall(need: Resources, device: Device) -> list[tuple[str, int, int]]:
-    """What is too much for the device: name, needed, available to a plan."""
+    """The resources that the device lacks: name, needed, available to a plan."""
     table = [
         (
             "LUTs" if device.family == "ecp5" else "logic cells",
@@ -88,21 +88,21 @@ def _room(device: Device, share: dict[str, float]) -> int:
 
 
 def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan, ...]:
-    """DSP blocks to the largest arrays first; what is left over multiplies in soft logic.
+    """The stages with DSP blocks granted to the largest arrays first, the other multipliers in soft
+    logic.
 
-    On the chip they lie in dataflow order, so that neighbours in the network are neighbours
-    there.
+    The blocks are placed in dataflow order, so that consecutive stages are neighbours on the chip.
     """
-    hard = grant(
+    granted = grant(
         [shape.stage.dsp_multipliers if shape.products_per_block else 0 for shape in designs],
         [shape.blocks for shape in designs],
         device.dsp,
     )
     placed, site = [], 0
-    for shape, granted in zip(designs, hard, strict=True):
-        place = site if granted and device.dsp_sites else None
-        placed.append(replace(shape.stage, dsp_multipliers=granted, site=place))
-        site += shape.blocks(granted)
+    for shape, count in zip(designs, granted, strict=True):
+        place = site if count and device.dsp_sites else None
+        placed.append(replace(shape.stage, dsp_multipliers=count, site=place))
+        site += shape.blocks(count)
     return tuple(placed)
 
 
@@ -116,19 +116,19 @@ class _Search:
         self.solver = FoldingSolver(self.stages, Dataflow(graph, Plan(board, stages, {}), device))
         self.intervals = self.solver.intervals()
 
-    def best(self, goal: Goal) -> Plan | None:
-        """The plan for ``goal``; None when nothing fits."""
+    def best(self, goal: Goal) -> Dataflow | None:
+        """The dataflow for ``goal``; None when nothing fits."""
         soft = [self._budget(SOFT_SHARE), self._budget(_LOGIC_SHARE)]
         if goal.kind == "area":
             return self._first(self.intervals[-1], [self._budget(_LOGIC_SHARE)])
         if goal.interval is not None:
             within = self.intervals[: max(1, bisect_right(self.intervals, goal.interval))]
-            return self._first(within[-1], [self._hard(), *soft])
+            return self._first(within[-1], [self._dsp_only(), *soft])
         find = self.shortest if goal.kind == "latency" else self.fastest
-        for budget in [self._hard()] if goal.kind == "balanced" else soft:
-            plan = find(budget)
-            if plan is not None:
-                return plan
+        for budget in [self._dsp_only()] if goal.kind == "balanced" else soft:
+            found = find(budget)
+            if found is not None:
+                return found
         return None
 
     def _budget(self, share: dict[str, float], soft: int | None = None) -> Budget:
@@ -141,16 +141,16 @@ class _Search:
             soft,
         )
 
-    def _hard(self) -> Budget:
-        """Without soft multipliers, or only as many as the smallest plan needs."""
+    def _dsp_only(self) -> Budget:
+        """A budget without soft multipliers, or with only as many as the smallest plan needs."""
         wanted = [stage.fewest(self.intervals[-1]) or 0 for stage in self.stages]
         return self._budget(_LOGIC_SHARE, sum(self.solver.soft(wanted, self.device.dsp)))
 
-    def _first(self, interval: int, budgets: Sequence[Budget]) -> Plan | None:
-        return next((plan for budget in budgets if (plan := self.plan(interval, budget))), None)
+    def _first(self, interval: int, budgets: Sequence[Budget]) -> Dataflow | None:
+        return next((found for budget in budgets if (found := self.plan(interval, budget))), None)
 
-    def fastest(self, budget: Budget) -> Plan | None:
-        """The plan of the least interval, with the bound on it."""
+    def fastest(self, budget: Budget) -> Dataflow | None:
+        """The dataflow of the least interval, with the bound on it."""
         solver, intervals = self.solver, self.intervals
         enough = _least(intervals, lambda i: solver.enough(i, budget))
         if enough == len(intervals):
@@ -158,7 +158,7 @@ class _Search:
         bound = enough + _least(intervals[enough:], lambda i: solver.choose(i, budget) is not None)
         if bound == len(intervals):
             return None
-        plans: dict[int, Plan | None] = {}
+        plans: dict[int, Dataflow | None] = {}
 
         def planned(interval: int) -> bool:
             plans[interval] = self.plan(interval, budget)
@@ -169,14 +169,14 @@ class _Search:
             if planned(intervals[bound])
             else (bound + 1 + _least(intervals[bound + 1 :], planned))
         )
-        plan = plans.get(intervals[found]) if found < len(intervals) else None
-        return replace(plan, bound_interval=intervals[bound]) if plan else None
+        fastest = plans.get(intervals[found]) if found < len(intervals) else None
+        return fastest.replanned(bound_interval=intervals[bound]) if fastest else None
 
-    def plan(self, interval: int, budget: Budget) -> Plan | None:
-        """The plan of the fewest multipliers that keeps ``interval`` and ``budget``.
+    def plan(self, interval: int, budget: Budget) -> Dataflow | None:
+        """The dataflow of the fewest multipliers that keeps ``interval`` and ``budget``.
 
-        What queues and converters take is known only for a plan; it is taken off the budget, and
-        the choice is made again, until all is kept.
+        The cost of queues and converters is known only for a plan. It is subtracted from the
+        budget, and the choice is repeated, until the whole plan keeps the budget.
         """
         left = budget
         for _ in range(_ROUNDS):
@@ -185,23 +185,23 @@ class _Search:
                 return None
             network = self._network(chosen, interval)
             if self._within(network, budget):
-                return network.plan
-            left = self._beside(network, budget)
+                return network
+            left = self._remaining(network, budget)
         return None
 
-    def shortest(self, budget: Budget) -> Plan | None:
-        """The plan of about the least latency, with the bound on it, from the fastest one on."""
+    def shortest(self, budget: Budget) -> Dataflow | None:
+        """A dataflow of about the least latency, with the bound on it."""
         from .latency_optimizer import LatencyOptimizer
 
         fastest = self.fastest(budget)
         if fastest is None:
             return None
-        least = network = Dataflow(self.graph, fastest, self.device)
+        least = network = fastest
         slowest = int(_SLOWER * least.interval)
         optimizer = LatencyOptimizer(self.solver, budget, slowest)
         for _ in range(_ROUNDS):
             before, fitting = network, []
-            for chosen in optimizer.choices(self._beside(network, budget)):
+            for chosen in optimizer.choices(self._remaining(network, budget)):
                 network = self._network(chosen, slowest, eager=True)
                 if self._within(network, budget):
                     fitting.append(network)
@@ -211,7 +211,7 @@ class _Search:
             if fitting or network is before:
                 break
         bound = min(optimizer.bound, latency(least))
-        return replace(least.plan, bound_interval=None, bound_latency=bound)
+        return least.replanned(bound_interval=None, bound_latency=bound)
 
     def _within(self, network: Dataflow, budget: Budget) -> bool:
         need = network.resources
@@ -221,8 +221,8 @@ class _Search:
             and need.bram <= budget.bram
         )
 
-    def _beside(self, network: Dataflow, budget: Budget) -> Budget:
-        """What queues and converters as in ``network`` leave for the stages."""
+    def _remaining(self, network: Dataflow, budget: Budget) -> Budget:
+        """The budget of the stages: the whole without queues and converters as in ``network``."""
         rest = total(
             [
                 network.resources,
@@ -231,11 +231,11 @@ class _Search:
         )
         return budget.less(cells(rest, self.device), rest.ff, rest.bram)
 
-    def smallest(self) -> Plan:
-        """The plan of the fewest multipliers, whether it fits or not."""
+    def smallest(self) -> Dataflow:
+        """The dataflow of the fewest multipliers, whether it fits or not."""
         interval = self.intervals[-1]
         chosen = [stage.within(interval)[0] for stage in self.stages]
-        return self._network(chosen, interval).plan
+        return self._network(chosen, interval)
 
     def _network(
         self, chosen: Sequence[Candidate], interval: int, *, eager: bool = False
@@ -243,10 +243,9 @@ class _Search:
         stages = assign_blocks([candidate.design for candidate in chosen], self.device)
         lanes = self.solver.lanes_in(chosen, interval, eager=eager) or 1
         plan = Plan(self.board, stages, {}, lanes)
-        network = Dataflow(self.graph, plan, self.device)
-        return Dataflow(self.graph, with_queues(plan, network), self.device)
+        return with_queues(Dataflow(self.graph, plan, self.device))
 
 
 def _least(values: Sequence[int], suffices: Callable[[int], bool]) -> int:
-    """The place of the first value that ``suffices``, of rising values; their number if none."""
+    """The index of the first of rising values that ``suffices``; their number if none does."""
     return bisect_left(values, True, key=suffices)

@@ -190,6 +190,10 @@ class Design(ABC):
         """Cycles a frame that one of the stage's operators takes."""
         return self.cycles()
 
+    def products_of(self, op: ir.Op) -> int:
+        """Products of weights and activations a frame in one of the stage's operators."""
+        return 0
+
     @property
     @abstractmethod
     def latency(self) -> int:

@@ -82,6 +82,9 @@ class WindowMatmulDesign(WindowDesign):
     def blocks(self, dsp_multipliers: int) -> int:
         return self.array.blocks(dsp_multipliers)
 
+    def products_of(self, op: ir.Op) -> int:
+        return self.pixels_out * self.op.channels * self.op.reduction
+
     @property
     def memory_bits(self) -> int:
         return self.feed.memory_bits + self.array.memory_bits

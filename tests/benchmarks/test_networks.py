@@ -9,6 +9,7 @@ from gatewright import boards
 from gatewright.benchmarks.networks import NETWORKS, Builder, count, same
 from gatewright.benchmarks.run import ENTRIES, VARIANTS
 from gatewright.compiler.driver import describe, fit
+from gatewright.compiler.frontend import load
 from gatewright.compiler.frontend.reference_runtime import Runtime
 
 DRAWN = ("resnet8", "ds_cnn", "mobilenet", "autoencoder")
@@ -103,6 +104,6 @@ def test_every_entry_has_a_plan_that_fits(entry, tmp_path):
     path = tmp_path / f"{entry.network}.onnx"
     onnx.save(NETWORKS[entry.network].model(), path)
     device = boards.get(entry.board).device
-    found = describe(fit(path, device, entry.board, VARIANTS[entry.variant].goal), path.name)
+    found = describe(fit(load(path), device, entry.board, VARIANTS[entry.variant].goal), path.name)
     assert found["fits"], found["shortfall"]
     assert found["macs"] == NETWORKS[entry.network].macs

@@ -262,7 +262,7 @@ def fold(graph, folds=None, device=GENERIC, *, lanes_in=1, queues=True, **stage)
     )
     plan = Plan("test", stages, {}, lanes_in)
     network = Dataflow(graph, plan, device)
-    return Dataflow(graph, with_queues(plan, network), device) if queues else network
+    return with_queues(network) if queues else network
 
 
 def random_folding(graph, rng, most=600, device=GENERIC):
@@ -276,7 +276,7 @@ def random_folding(graph, rng, most=600, device=GENERIC):
             stages.append(_random_stage(op, n, graph, rng, most, device))
     channels = graph.shape(graph.inputs[0].value).channels
     plan = Plan("test", tuple(stages), {}, int(rng.integers(1, channels + 1)))
-    return Dataflow(graph, with_queues(plan, Dataflow(graph, plan, device)), device)
+    return with_queues(Dataflow(graph, plan, device))
 
 
 def _random_stage(op, number, graph, rng, most, device):

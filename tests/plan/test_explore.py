@@ -87,8 +87,8 @@ def test_an_interrupted_exploration_goes_on(tmp_path, monkeypatch):
     # As if it had ended while the fourth line was being written.
     cache.write_text("\n".join(lines[:3]) + "\n" + lines[3][:20])
     made = []
-    make_plan = explore.make_plan
-    monkeypatch.setattr(explore, "make_plan", lambda *a: made.append(a) or make_plan(*a))
+    make_dataflow = explore.make_dataflow
+    monkeypatch.setattr(explore, "make_dataflow", lambda *a: made.append(a) or make_dataflow(*a))
     assert explored(cache=cache) == whole
     assert len(made) == len(lines) - 3
     assert explored(cache=cache) == whole

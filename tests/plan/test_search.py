@@ -9,7 +9,7 @@ import pytest
 from amaranth import signed
 from gatewright.compiler import ir
 from gatewright.compiler.errors import FitError, PlanError
-from gatewright.compiler.plan import Dataflow, Goal, Plan, latency, make_plan, shortfall
+from gatewright.compiler.plan import Dataflow, Goal, Plan, latency, make_dataflow, shortfall
 from gatewright.compiler.plan.candidates import stage_candidates
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
@@ -47,7 +47,7 @@ def graph_of(name):
 
 
 def planned(graph, device, goal):
-    return Dataflow(graph, make_plan(graph, device, "board", goal), device)
+    return make_dataflow(graph, device, "board", goal)
 
 
 def fits(network):
@@ -111,7 +111,7 @@ def random_plan(graph, device, rng):
         stage = replace(stage, dsp_multipliers=shape.multipliers)
         designs.append(design(op, graph, stage, device))
     plan = Plan("board", assign_blocks(designs, device), {}, graph.shape("x").channels)
-    return Dataflow(graph, with_queues(plan, Dataflow(graph, plan, device)), device)
+    return with_queues(Dataflow(graph, plan, device))
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -182,7 +182,7 @@ def test_the_smallest_plan_has_the_fewest_multipliers(name):
 def test_what_does_not_fit_is_told_with_its_numbers():
     graph = graph_of("chain")
     with pytest.raises(FitError) as error:
-        make_plan(graph, replace(TINY, lut=1000), "board")
+        make_dataflow(graph, replace(TINY, lut=1000), "board")
     assert str(error.value).startswith("the network does not fit tiny: at its smallest it needs ")
     assert " LUTs of 150" in str(error.value)
 
