@@ -21,6 +21,7 @@ from gatewright.boards.flow.build import build
 from gatewright.boards.flow.cache import digest
 from gatewright.compiler.data import Samples
 from gatewright.compiler.driver import Compiled, compile_model, open_compiled
+from gatewright.compiler.emit import without_locations
 from gatewright.compiler.errors import GatewrightError, TimingError
 from gatewright.compiler.plan import Goal
 from gatewright.sim.bench import bench
@@ -220,9 +221,11 @@ class _Run:
 
     def _made(self, directory: Path) -> str:
         """Of the hardware and the network that a compile left, and of the code that runs them."""
-        files = directory / "rtl" / "accelerator.il", directory / "model.int8.onnx"
+        rtl, network = directory / "rtl" / "accelerator.il", directory / "model.int8.onnx"
         return digest(
-            source_hash("boards", "sim"), *(path.read_bytes() for path in files if path.exists())
+            source_hash("boards", "sim"),
+            *([without_locations(rtl.read_text())] if rtl.exists() else []),
+            *([network.read_bytes()] if network.exists() else []),
         )
 
     def _simulate(self, compiled: Compiled) -> None:
@@ -306,7 +309,7 @@ class _Run:
 
     def _design(self) -> str:
         rtl = self.directory / "rtl" / "accelerator.il"
-        return digest(rtl.read_bytes(), str(self.entry.target_mhz))
+        return digest(without_locations(rtl.read_text()), str(self.entry.target_mhz))
 
 
 def _state(out: Path, entry: Entry) -> Path:

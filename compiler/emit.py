@@ -1,10 +1,11 @@
-"""Writing the hardware down: RTLIL for synthesis, Verilog for simulation and for people."""
+"""Write the hardware to files: RTLIL for synthesis, Verilog for simulation and for reading."""
 
 import gc
 import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,25 @@ from amaranth.back import rtlil
 from .. import hw
 from . import tools
 
-__all__ = ["emit"]
+__all__ = ["emit", "relative_locations", "without_locations"]
+
+_PACKAGE = Path(__file__).parents[1]
+_LOCATION = re.compile(r'attribute \\src "([^"]*)(:\d+)"')
+_LOCATION_LINE = re.compile(r'^ *attribute \\src "[^"]*"\n', re.MULTILINE)
 
 
 def emit(accelerator: hw.Accelerator, directory: Path) -> None:
     """Write ``accelerator.il``, ``accelerator.v`` and ``interface.json`` into ``directory``.
 
     The module is ``accelerator``, with ``clk``, ``rst`` and the AXI4-Stream ports, which
-    ``interface.json`` lists. Verilog is made from the RTLIL by yosys, hierarchy kept. Raises
+    ``interface.json`` lists. The RTLIL says where in the source each signal is (``attribute
+    \\src``). Verilog is made from it by yosys, hierarchy kept. Raises
     :class:`~.errors.ToolError` when yosys is missing or fails.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with _no_collector():
-        text = rtlil.convert(accelerator, name="accelerator", emit_src=False)
-    (directory / "accelerator.il").write_text(_relax_collisions(text))
+        text = rtlil.convert(accelerator, name="accelerator")
+    (directory / "accelerator.il").write_text(_relax_collisions(relative_locations(text)))
     tools.find("yosys").run(
         [
             "-q",
@@ -60,10 +66,33 @@ def _ports(
     ]
 
 
+def relative_locations(rtlil_text: str) -> str:
+    """RTLIL whose source locations are ``gatewright/hw/...`` and ``amaranth/...``, so that equal
+    hardware is equal text on every machine.
+    """
+
+    @cache
+    def relative(file: str) -> str:
+        path = Path(file)
+        if path.is_relative_to(_PACKAGE):
+            return f"gatewright/{path.relative_to(_PACKAGE).as_posix()}"
+        _, found, rest = path.as_posix().rpartition("/site-packages/")
+        return rest if found else path.name
+
+    return _LOCATION.sub(lambda m: f'attribute \\src "{relative(m[1])}{m[2]}"', rtlil_text)
+
+
+def without_locations(rtlil_text: str) -> str:
+    """RTLIL without source locations: what a result is kept by, for a line of source that moved is
+    no other hardware.
+    """
+    return _LOCATION_LINE.sub("", rtlil_text)
+
+
 @contextmanager
 def _no_collector() -> Iterator[None]:
-    """Leave cyclic garbage for later: of millions of small objects nearly all stay to the end, and
-    to look through them again and again would take a third of the time.
+    """Turn the cyclic garbage collector off: nearly all of the millions of small objects live to
+    the end, and scanning them again and again takes a third of the time.
     """
     on = gc.isenabled()
     gc.disable()
@@ -74,7 +103,7 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-#: a read port with a clock, around the bit that says whether a collision may give anything
+#: a synchronous read port, around the bit that makes a collision with a write undefined
 _CLOCKED_READ = re.compile(
     r"(cell \$memrd_v2 [^\n]*\n(?:    parameter [^\n]*\n)*?"
     r"    parameter \\COLLISION_X_MASK 1')0"
@@ -83,9 +112,9 @@ _CLOCKED_READ = re.compile(
 
 
 def _relax_collisions(text: str) -> str:
-    """Let a read of an address that is just being written give anything.
+    """Make a read of the address that is being written undefined.
 
-    No stage uses such a word (rows are read when they are complete, queues when they hold
-    something), and a block RAM that need not return the old one takes no logic around it.
+    No stage uses such a word (rows are read when they are complete, queues when they are not
+    empty), and a block RAM that may return anything needs no logic around it.
     """
     return _CLOCKED_READ.sub(r"\g<1>1\g<2>", text)

@@ -18,7 +18,7 @@ from .arithmetic.soft_multiplier import SoftMultiplier
 from .array.config import ArrayConfig
 from .array.matmul import MatMul, MatMulConfig
 from .array.systolic import SystolicArray
-from .control.delay import KEPT
+from .control.delay import KEEP
 from .memory.ram import Ram, RamConfig
 from .memory.rom import Rom
 from .memory.tiles import cover
@@ -38,7 +38,7 @@ from .window.sliding_window import SlidingWindow
 from .window.stage import FeedConfig, WindowStage
 
 __all__ = [
-    "KEPT",
+    "KEEP",
     "MULT_BITS",
     "Accelerator",
     "Add",

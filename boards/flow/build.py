@@ -21,6 +21,7 @@ from pathlib import Path
 from amaranth.back import rtlil
 
 from ...compiler import tools
+from ...compiler.emit import without_locations
 from ...compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ...hw.target.device import Device
 from ..board import Board
@@ -269,7 +270,8 @@ class _Build:
         return bool(self._compiled("compile.json", "frame_buffer")["frame_buffer"])
 
     def _link(self, *, buffered: bool) -> LinkConfig:
-        identity = hashlib.sha256(self._accelerator().read_bytes()).digest()[:8]
+        text = without_locations(self._accelerator().read_text())
+        identity = hashlib.sha256(text.encode()).digest()[:8]
         source, sink = self._interface()
         return LinkConfig(
             beats_in=source["beats"],
@@ -323,7 +325,9 @@ class _Build:
     def _synthesized(self, link: LinkConfig) -> tuple[Path, Mapping[str, int]]:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
-        key = synthesis.key(self.board.family, text, self._accelerator().read_bytes())
+        key = synthesis.key(
+            self.board.family, text, without_locations(self._accelerator().read_text())
+        )
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "top.il").write_text(text)

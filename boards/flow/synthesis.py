@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...compiler import tools
+from ...compiler.emit import without_locations
 from . import absorb_gates, localize_constants, pack_registers
 from .cache import digest, read_json, write_json
 
@@ -105,7 +106,8 @@ def synthesize(
     out.mkdir(parents=True, exist_ok=True)
     progress("synthesis", None)
     for source in sources:
-        (out / source.name).write_text(_told_apart(source.read_text()))
+        text = without_locations(source.read_text())
+        (out / source.name).write_text(_told_apart(text))
     reads = [f'read_rtlil "{source.name}"' for source in sources]
     command = recipe.command.format(top=top, dsp=recipe.inference[infer_dsp])
     script = [*reads, ANY_START, APART, command, "tee -q -o stat.json stat -json"]

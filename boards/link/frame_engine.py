@@ -10,7 +10,7 @@ from amaranth import Cat, DomainRenamer, Module, Mux, ResetSignal, Signal, unsig
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
-from ...hw import KEPT, Fifo, RegisterSlice
+from ...hw import KEEP, Fifo, RegisterSlice
 from .mailbox import CommandKind, ReplyKind, command_words, reply_words
 from .protocol import CYCLES_BYTES, LinkConfig
 
@@ -244,7 +244,7 @@ class FrameEngine(wiring.Component):
         m = Module()
         feed, collect = (part(self.config, self.family) for part in (Feed, Collect))
         for name, part in ((FEED, feed), (COLLECT, collect)):
-            reset = Signal(init=1, reset_less=True, name=f"{name}_reset", attrs=KEPT)
+            reset = Signal(init=1, reset_less=True, name=f"{name}_reset", attrs=KEEP)
             m.d.sync += reset.eq(self.clear | ResetSignal())
             m.d.comb += ResetSignal(name).eq(reset)
             m.submodules[name] = DomainRenamer(name)(part)

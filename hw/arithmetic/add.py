@@ -6,7 +6,7 @@ from amaranth import Cat, Module, Shape, Signal, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
-from ..control.credits import occupied
+from ..control.credits import counter_nonzero
 from ..control.delay import delay
 from ..stream.fifo import CreditFifo, Queue
 from ..stream.signature import beats
@@ -104,7 +104,7 @@ class Add(Pipeline):
         m.submodules[f"inlet_{name}"] = inlet = CreditFifo(len(word), _WAITING, self.config.family)
         m.d.comb += [
             stream.ready.eq(
-                occupied(m, f"space_{name}", inlet.freed, inlet.write, _WAITING, _WAITING)
+                counter_nonzero(m, f"space_{name}", inlet.freed, inlet.write, _WAITING, _WAITING)
             ),
             inlet.write.eq(stream.valid & stream.ready),
             inlet.data.eq(word),

@@ -3,7 +3,7 @@
 from amaranth import Module, Signal
 from amaranth.lib import wiring
 
-from ..control.credits import occupied
+from ..control.credits import counter_nonzero
 from ..control.delay import delay_flags
 from ..sizes import ceil_div
 from ..stream.fifo import Queue
@@ -34,7 +34,7 @@ class Pipeline(wiring.Component):
         depth = 16 * ceil_div(latency + 7, 16)
         m.submodules.queue = queue = Queue(len(result), depth, self.config.family)
         start = Signal()
-        free = occupied(m, "free", queue.freed, start, depth, depth)
+        free = counter_nonzero(m, "free", queue.freed, start, depth, depth)
         m.d.comb += [
             start.eq(valid & free),
             *[ready.eq(start) for ready in readys],

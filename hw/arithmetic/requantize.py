@@ -6,7 +6,7 @@ from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, Value, signed, u
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..control.delay import delay, delay_flags, duplicate, parts
+from ..control.delay import delay, delay_flags, duplicate, fanout_slices
 from ..control.loops import Loops
 from ..memory.rom import Rom, table
 from ..memory.tiles import TABLE, estimate
@@ -375,7 +375,7 @@ class Requantize(wiring.Component):
                     [word >> part.start & ((1 << (part.stop - part.start)) - 1) for word in words],
                     part.stop - part.start,
                 )
-                for part in parts(width)
+                for part in fanout_slices(width)
             )
         else:
             m.submodules.constants = rom = Rom(words, width, c.family)

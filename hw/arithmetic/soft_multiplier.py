@@ -4,7 +4,7 @@ from amaranth import Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..control.delay import KEPT, delay
+from ..control.delay import KEEP, delay
 from ..target.dsp import MultiplierConfig
 
 __all__ = ["SoftMultiplier"]
@@ -83,7 +83,7 @@ class SoftMultiplier(wiring.Component):
         whole = Signal(
             Shape(min(shape.width, self.result.width), shape.signed),
             name="sum",
-            attrs={} if registered else KEPT,
+            attrs={} if registered else KEEP,
         )
         m.d.comb += whole.eq(value)
         return delay(m, whole, 1) if registered else whole

@@ -1,53 +1,55 @@
-"""Counts of what waits and of the room there is, each told by a register."""
+"""Occupancy and credit counters whose outputs are registers."""
 
 from amaranth import Cat, Module, Mux, Signal, Value, signed
 
 from .delay import delay_flags
 
-__all__ = ["credit_available", "occupied"]
+__all__ = ["counter_nonzero", "credit_available"]
 
 
-def occupied(
+def counter_nonzero(
     m: Module,
     name: str,
-    more: Value,
-    less: Value,
-    most: int,
-    first: int = 0,
+    increment: Value,
+    decrement: Value,
+    limit: int,
+    init: int = 0,
     *,
     reset_less: bool = False,
 ) -> Value:
-    """Whether there are any: ``first`` at the start, one more and one less as those are up, never
-    beyond ``most``. ``less`` may come later in a cycle than ``more``.
+    """A register that is high while a counter from 0 to ``limit`` is not 0.
+
+    It changes in the cycle after ``increment`` or ``decrement``. ``decrement`` may arrive late in
+    its cycle: it drives a few gates only.
     """
-    # Beside the flag, how many there are beyond one: changes are counted a cycle late, so that all
-    # that ``less`` decides is a flag.
-    there = Signal(name=name, init=first > 0, reset_less=reset_less)
+    # The counter itself is updated a cycle late. It holds the count less 2, so that its sign says
+    # whether a decrement leaves something.
+    nonzero = Signal(name=name, init=init > 0, reset_less=reset_less)
     beyond = Signal(
-        signed(most.bit_length() + 1), name=f"{name}_beyond", init=first - 2, reset_less=reset_less
+        signed(limit.bit_length() + 1), name=f"{name}_less_2", init=init - 2, reset_less=reset_less
     )
     change = Signal(signed(2), name=f"{name}_change", reset_less=reset_less)
-    later = beyond + change
-    several = ~later[len(beyond) - 1]
+    updated = beyond + change
+    several = ~updated[len(beyond) - 1]
     m.d.sync += [
-        beyond.eq(later),
-        change.eq(Cat(more ^ less, less & ~more)),
-        there.eq(more | (there & (several | ~less))),
+        beyond.eq(updated),
+        change.eq(Cat(increment ^ decrement, decrement & ~increment)),
+        nonzero.eq(increment | (nonzero & (several | ~decrement))),
     ]
-    return there
+    return nonzero
 
 
 def credit_available(
     m: Module, size: int, share: int, returned: Value, taken: Value, *, apart: int, late: int = 0
 ) -> Value:
-    """Whether a share of a room of ``size`` is free, ``share`` being given away with each ``taken``
-    and as much coming back as ``returned`` tells.
+    """Whether ``share`` of ``size`` credits are left: a register.
 
-    Both count a cycle late, and it is told ``late`` cycles after that; one is taken ``apart``
-    cycles after the other at the earliest.
+    ``taken`` takes a share, and ``returned`` is the number of credits that come back in a cycle.
+    Both are counted a cycle late, and the result is delayed by ``late`` more cycles; the shares
+    that may be taken meanwhile, one every ``apart`` cycles, are held in reserve.
     """
-    kept = share * -(-(2 + late) // apart)
-    beyond = Signal(signed((size + kept).bit_length() + 1), name="room", init=size - kept)
-    change = Signal(signed((share + 2).bit_length() + 1))
-    m.d.sync += [change.eq(returned - Mux(taken, share, 0)), beyond.eq(beyond + change)]
-    return delay_flags(m, ~beyond[-1], late)
+    reserve = share * -(-(2 + late) // apart)
+    credits = Signal(signed((size + reserve).bit_length() + 1), name="credits", init=size - reserve)
+    change = Signal(signed((share + 2).bit_length() + 1), name="credits_change")
+    m.d.sync += [change.eq(returned - Mux(taken, share, 0)), credits.eq(credits + change)]
+    return delay_flags(m, ~credits[-1], late, name="credit_available")

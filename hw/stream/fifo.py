@@ -7,8 +7,8 @@ from amaranth import Cat, Module, Mux, ResetSignal, Shape, Signal
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from ..control.credits import occupied
-from ..control.delay import KEPT, delay, delay_flags, duplicate, parts
+from ..control.credits import counter_nonzero
+from ..control.delay import KEEP, delay, delay_flags, duplicate, fanout_slices
 from ..control.loops import Loops
 from ..memory.ram import SHALLOW, Ram, RamConfig
 from ..target.resources import Resources, block_rams
@@ -52,11 +52,11 @@ class Queue(wiring.Component):
         m = Module()
         # Three registers tell whether a word is offered: the reader, what moves the words, and what
         # counts them, whose counters are so behind one gate of their own.
-        offered = [Signal(attrs=KEPT, reset_less=True) for _ in range(3)]
+        offered = [Signal(attrs=KEEP, reset_less=True) for _ in range(3)]
         runs_out = duplicate(m, ResetSignal(allow_reset_less=True))
         moves, may_leave = (self.o.ready | ~told | runs_out for told in offered[1:])
         leaves = Signal()
-        stored = occupied(m, "stored", self.write, leaves, self.depth, reset_less=True)
+        stored = counter_nonzero(m, "stored", self.write, leaves, self.depth, reset_less=True)
         m.d.comb += [
             leaves.eq(may_leave & stored),
             self.o.valid.eq(offered[0]),
@@ -67,7 +67,7 @@ class Queue(wiring.Component):
         # of a deeper memory's words one is chosen behind the registers
         rows = min(self.depth, SHALLOW) if self.family == "ecp5" else self.depth
         low = (rows - 1).bit_length()
-        for bits in parts(self.width):
+        for bits in fanout_slices(self.width):
             into, out_of = (
                 _pointer(m, self.depth, steps, reset_less=True) for steps in (self.write, leaves)
             )
@@ -136,10 +136,10 @@ class CreditFifo(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         written = delay_flags(m, self.write, 1)
-        m.d.comb += self.any.eq(occupied(m, "stored", written, self.take, self.depth))
+        m.d.comb += self.any.eq(counter_nonzero(m, "stored", written, self.take, self.depth))
         m.d.sync += self.freed.eq(self.take)
         data = delay(m, self.data, 1)
-        for bits in parts(self.width, self.depth):
+        for bits in fanout_slices(self.width, self.depth):
             write, read = _store(m, bits, self.depth, self.family)
             writes, takes = duplicate(m, self.write), duplicate(m, self.take)
             m.d.comb += [
@@ -154,7 +154,9 @@ class CreditFifo(wiring.Component):
 
 def _ice40_rams(width, depth):
     """Block RAMs for so many words, which iCE40 stores nowhere else."""
-    return sum(block_rams("ice40", depth, bits.stop - bits.start) for bits in parts(width, depth))
+    return sum(
+        block_rams("ice40", depth, bits.stop - bits.start) for bits in fanout_slices(width, depth)
+    )
 
 
 def _store(m, bits, depth, family, first=0):
@@ -172,7 +174,7 @@ def _pointer(m, depth, steps, *, reset_less=False):
     """The places in turn. It counts in gates: a chain of carries is no faster for so few bits, and
     its wires are longer.
     """
-    pointer = Signal(range(depth), attrs=KEPT, reset_less=reset_less)
+    pointer = Signal(range(depth), attrs=KEEP, reset_less=reset_less)
     following = Cat(bit ^ pointer[:place].all() for place, bit in enumerate(pointer))
     ends = pointer == depth - 1 if depth & (depth - 1) else 0
     with m.If(steps):
@@ -224,10 +226,10 @@ class Fifo(wiring.Component):
         m.submodules.ahead = ahead = Queue(self.ram.width, self._AHEAD, self.ram.family)
 
         accept, issue = Signal(), Signal()
-        stored = occupied(m, "stored", delay_flags(m, accept, 1), issue, depth)
-        free = occupied(m, "free", ahead.freed, issue, self._AHEAD, self._AHEAD)
+        stored = counter_nonzero(m, "stored", delay_flags(m, accept, 1), issue, depth)
+        free = counter_nonzero(m, "free", ahead.freed, issue, self._AHEAD, self._AHEAD)
         m.d.comb += [
-            self.i.ready.eq(occupied(m, "space", issue, accept, depth, depth)),
+            self.i.ready.eq(counter_nonzero(m, "space", issue, accept, depth, depth)),
             accept.eq(self.i.valid & self.i.ready),
             issue.eq(stored & free),
         ]

@@ -4,7 +4,7 @@ from amaranth import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..control.delay import KEPT, parts
+from ..control.delay import KEEP, fanout_slices
 from ..target.resources import Resources
 from .signature import beats
 
@@ -33,7 +33,7 @@ class RegisterSlice(wiring.Component):
         """Of ``width`` bits."""
         if family == "ice40":
             return Resources(width + 2, width + 1)
-        flags = 1 + len(list(parts(width)))
+        flags = 1 + len(list(fanout_slices(width)))
         return Resources(width + 3 * flags, 2 * width + 3 * flags)
 
     def elaborate(self, platform):
@@ -47,11 +47,11 @@ class RegisterSlice(wiring.Component):
         ready, valid, _ = self._flags(m)
         m.d.comb += [self.i.ready.eq(ready), self.o.valid.eq(valid)]
         words = []
-        for bits in parts(width):
+        for bits in fanout_slices(width):
             ready, _, following = self._flags(m)
             # what enables them, lest it be a LUT before the other flags; inverted, lest yosys make
             # one reset of both, in logic
-            vacant = Signal(init=1, attrs=KEPT)
+            vacant = Signal(init=1, attrs=KEEP)
             m.d.sync += vacant.eq(~following)
             data = self.i.payload.as_value()[bits]
             first, second = Signal(len(data), reset_less=True), Signal(len(data), reset_less=True)
@@ -71,7 +71,7 @@ class RegisterSlice(wiring.Component):
         near what it serves. Each is a LUT; written as choices, synthesis would take wires to
         enables and resets.
         """
-        ready, valid = Signal(init=1, attrs=KEPT), Signal(attrs=KEPT)
+        ready, valid = Signal(init=1, attrs=KEEP), Signal(attrs=KEEP)
         held = valid & ~self.o.ready
         following = held | self.i.valid | ~ready
         m.d.sync += [valid.eq(following), ready.eq(~held | (ready & ~self.i.valid))]

@@ -11,8 +11,8 @@ from amaranth import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..control.credits import credit_available, occupied
-from ..control.delay import delay, delay_flags, duplicate, parts
+from ..control.credits import counter_nonzero, credit_available
+from ..control.delay import delay, delay_flags, duplicate, fanout_slices
 from ..control.loops import Loops
 from ..memory.ram import Ram, RamConfig
 from ..sizes import ceil_div
@@ -66,7 +66,7 @@ class ReuseBufferConfig:
         """The two banks, cut to parts of a word."""
         return [
             (part, RamConfig(2 * self.folds, part.stop - part.start, self.family))
-            for part in parts(self.width_out * self.element.width)
+            for part in fanout_slices(self.width_out * self.element.width)
         ]
 
     @property
@@ -153,8 +153,8 @@ class ReuseBuffer(wiring.Component):
         # two banks are in use without a pause.
         filled, drained = Signal(), Signal()
         stored = delay_flags(m, filled, max(0, self._CUT - 1 - c.folds))
-        stores = self._cut(m, queue, occupied(m, "empty", drained, filled, 2, 2), filled)
-        self._repeat(m, stores, occupied(m, "full", stored, drained, 2), drained)
+        stores = self._cut(m, queue, counter_nonzero(m, "empty", drained, filled, 2, 2), filled)
+        self._repeat(m, stores, counter_nonzero(m, "full", stored, drained, 2), drained)
         return m
 
     #: cycles from the decision on a word to its place in the store
@@ -199,7 +199,7 @@ class ReuseBuffer(wiring.Component):
         # Cycles later each part of the word decides for itself whether to take what was first.
         before = Signal(c.width_in * bits, reset_less=True)
         takes = delay_flags(m, go & take, queue.latency - 1)
-        for part in parts(len(before)):
+        for part in fanout_slices(len(before)):
             with m.If(duplicate(m, takes)):
                 m.d.sync += before[part].eq(queue.word[part])
         window, place = Cat(before, queue.word), delay(m, phase, queue.latency - 1)

@@ -12,7 +12,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
-from ..control.delay import KEPT, delay, delay_flags
+from ..control.delay import KEEP, delay, delay_flags
 from ..control.loops import Loops
 from ..memory.ram import Ram
 from ..memory.rom import table
@@ -143,7 +143,7 @@ class _Writer(wiring.Component):
         c = self.config
         # ``closed`` is the opposite of ``ready``, near the counters
         accept, finished = Signal(), Signal()
-        ready, closed = Signal(init=1), Signal(attrs=KEPT)
+        ready, closed = Signal(init=1), Signal(attrs=KEEP)
         loops = Loops(m, accept, {"word": c.words, "column": c.width})
         m.d.comb += [
             self.i.ready.eq(ready),

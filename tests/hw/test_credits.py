@@ -5,7 +5,7 @@ from math import ceil
 
 import pytest
 from amaranth import Elaboratable, Module, Signal
-from gatewright.hw.control.credits import credit_available, occupied
+from gatewright.hw.control.credits import counter_nonzero, credit_available
 
 from .bench import simulate
 
@@ -19,7 +19,9 @@ class Counts(Elaboratable):
 
     def elaborate(self, platform):
         m = Module()
-        m.d.comb += self.any.eq(occupied(m, "count", self.more, self.less, self.most, self.first))
+        m.d.comb += self.any.eq(
+            counter_nonzero(m, "count", self.more, self.less, self.most, self.first)
+        )
         return m
 
 
