@@ -24,14 +24,16 @@ from amaranth.back import rtlil
 from amaranth.lib.wiring import In, Out
 from gatewright.benchmarks.networks import NETWORKS
 from gatewright.boards import get
+from gatewright.boards.flow import ecp5
 from gatewright.boards.flow.absorb_gates import absorb
 from gatewright.boards.flow.cache import digest
 from gatewright.boards.flow.localize_constants import localize
 from gatewright.boards.flow.pack_registers import pack
-from gatewright.boards.flow.synthesis import ANY_START, APART, SHARED, synth_ecp5
+from gatewright.boards.flow.synthesis import ANY_START, APART
 from gatewright.compiler import tools
 from gatewright.compiler.driver import compile_model
 from gatewright.hw import ArrayConfig, SystolicArray
+from gatewright.hw.target import ECP5
 from rich.progress import track
 
 __all__ = ["MEASURES", "SUBJECTS", "Between", "main"]
@@ -112,7 +114,7 @@ def _array(_out: Path) -> tuple[str, str]:
         x=signed(8),
         w=signed(8),
         acc=signed(24),
-        family="ecp5",
+        target=ECP5,
         memory="block_ram",
         sites=BOARD.device.dsp_sites,
     )
@@ -156,7 +158,7 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
             "-p",
             f"read_rtlil subject.il; {ANY_START if measures.constants else ''}; "
             f"{APART if measures.keep else ''}; "
-            f"{synth_ecp5(options, SHARED if measures.shared else '')}",
+            f"{ecp5.synth(options, ecp5.SHARED if measures.shared else '')}",
         ],
         out,
         out / "yosys.log",

@@ -10,7 +10,7 @@ import numpy as np
 from gatewright.compiler.driver import Compiled
 from gatewright.sim import golden
 from gatewright.sim.agents import write_beats
-from gatewright.sim.simulate import MODELS, streams
+from gatewright.sim.simulate import streams
 from gatewright.sim.simulators import Testbench, built, simulator
 from numpy.typing import NDArray
 
@@ -33,7 +33,8 @@ def pace(compiled: Compiled, frame: NDArray[np.generic]) -> dict[str, Any]:
     """
     source, sink, _ = streams(compiled)
     verilog, work = compiled.directory / "rtl" / "accelerator.v", compiled.directory / "sim"
-    icarus = simulator("icarus", Testbench(verilog, source, sink, (), (MODELS,), {}), None)
+    models = compiled.network.device.target.simulation_models
+    icarus = simulator("icarus", Testbench(verilog, source, sink, (), models, {}), None)
     binary = built(icarus, work)
     arguments = {
         "source_beats": max(1, round(PART * source.frame_beats)),

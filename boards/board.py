@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..hw.target.device import Device
+from ..hw.target.base import Device
 
 __all__ = ["Board"]
 
@@ -36,8 +36,3 @@ class Board:
     target_mhz: float
     programmer: str
     clock_on_pll_pad: bool = False
-
-    @property
-    def family(self) -> str:
-        """The chip's family, which picks tools and primitives."""
-        return self.device.family

@@ -1,13 +1,9 @@
 """1BitSquared iCEBreaker, with an iCE40 UP5K. Pins: the project's ``icebreaker.pcf``."""
 
-from ..hw.target.device import Device
+from ..hw.target.ice40 import ICE40UP5K
 from .board import Board
 
 __all__ = ["BOARDS", "ICEBREAKER"]
-
-ICE40UP5K = Device(
-    "iCE40UP5K", "ice40", lut=5280, ff=5280, dsp=8, bram=30, bram_bits=4096, products_per_dsp=2
-)
 
 ICEBREAKER = Board(
     name="icebreaker",

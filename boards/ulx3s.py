@@ -1,47 +1,10 @@
 """Radiona ULX3S, with any of its four ECP5 chips. Pins: the project's ``ulx3s_v20.lpf``."""
 
-from dataclasses import replace
-
-from ..hw.target import ecp5_sites
-from ..hw.target.device import Device
+from ..hw.target import Device
+from ..hw.target.ecp5 import LFE5U_12F, LFE5U_25F, LFE5U_45F, LFE5U_85F
 from .board import Board
 
 __all__ = ["BOARDS", "ULX3S_12F", "ULX3S_25F", "ULX3S_45F", "ULX3S_85F"]
-
-EBR_BITS = 18432
-
-LFE5U_25F = Device(
-    "LFE5U-25F",
-    "ecp5",
-    lut=24288,
-    ff=24288,
-    dsp=28,
-    bram=56,
-    bram_bits=EBR_BITS,
-    dsp_sites=ecp5_sites.LFE5U_25F,
-)
-LFE5U_45F = Device(
-    "LFE5U-45F",
-    "ecp5",
-    lut=43848,
-    ff=43848,
-    dsp=72,
-    bram=108,
-    bram_bits=EBR_BITS,
-    dsp_sites=ecp5_sites.LFE5U_45F,
-)
-LFE5U_85F = Device(
-    "LFE5U-85F",
-    "ecp5",
-    lut=83640,
-    ff=83640,
-    dsp=156,
-    bram=208,
-    bram_bits=EBR_BITS,
-    dsp_sites=ecp5_sites.LFE5U_85F,
-)
-# The same die as the 25F, under another identity code.
-LFE5U_12F = replace(LFE5U_25F, name="LFE5U-12F")
 
 
 def _ulx3s(size: str, device: Device, chip: str, target_mhz: float) -> Board:

@@ -53,7 +53,7 @@ def _connect(network: Dataflow, stages: dict[str, Elaboratable]) -> list[hw.Conn
             outputs = network.designs[source].ports.outputs
             port = (source, *outputs[output].path)
             name = source if len(outputs) == 1 else f"{source}_{output}"
-        path = _Path(stages, connections, port, element, network.device.family)
+        path = _Path(stages, connections, port, element, network.device.target)
         path.slice(f"{name}_slice", takers[0].lanes_out)
         if len(takers) > 1:
             path.insert(f"{name}_fork", hw.Fork(takers[0].lanes_out, element, len(takers)))
@@ -71,7 +71,7 @@ class _Path:
     connections: list[hw.Connection]
     port: _Port
     element: hw.Shape
-    family: str
+    target: hw.Target
 
     def insert(self, name: str, part: Elaboratable) -> None:
         self.stages[name] = part
@@ -79,7 +79,7 @@ class _Path:
         self.port = (name, "o")
 
     def slice(self, name: str, lanes: int) -> None:
-        self.insert(name, hw.RegisterSlice(lanes, self.element, self.family))
+        self.insert(name, hw.RegisterSlice(lanes, self.element, self.target))
 
     def end(self, port: _Port) -> None:
         self.connections.append(hw.Connection(self.port, port))
@@ -92,7 +92,7 @@ def _edge(network: Dataflow, edge: Edge, path: _Path) -> None:
     before = f"{edge.sink or 'output'}_{edge.index}"
     if edge.depth:
         path.insert(
-            f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth, path.family)
+            f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth, path.target)
         )
     if edge.sliced:
         path.slice(f"{before}_slice", edge.lanes_out)

@@ -28,9 +28,9 @@ from .stream.fork import Fork
 from .stream.register_slice import RegisterSlice
 from .stream.signature import Flow, beats, integer
 from .stream.width import WidthConfig, WidthConverter
-from .target import block_of
+from .target import ECP5, GENERIC, ICE40, Device, Target
 from .target.dsp import Multiplier, MultiplierConfig
-from .target.resources import Resources, block_rams
+from .target.resources import Resources
 from .window.config import WindowConfig
 from .window.pool import AveragePool, MaxPool, PoolConfig
 from .window.reuse_buffer import ReuseBufferConfig
@@ -38,7 +38,12 @@ from .window.sliding_window import SlidingWindow
 from .window.stage import FeedConfig, WindowStage
 
 __all__ = [
+    "ECP5",
+    "GENERIC",
+    "ICE40",
     "KEEP",
+    "Device",
+    "Target",
     "MULT_BITS",
     "Accelerator",
     "Add",
@@ -90,8 +95,6 @@ __all__ = [
     "WindowConfig",
     "WindowStage",
     "beats",
-    "block_of",
-    "block_rams",
     "cover",
     "integer",
     "packed_products",

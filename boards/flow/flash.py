@@ -6,6 +6,7 @@ from pathlib import Path
 from ...compiler import tools
 from ...compiler.errors import ToolError
 from ..board import Board
+from . import flow_of
 
 __all__ = ["flash"]
 
@@ -26,7 +27,9 @@ def flash(
     """
     if not bitstream.is_file():
         raise ToolError(f"there is no bitstream at {bitstream}: run `gatewright build` first")
-    where = "--write-flash" if permanent or board.family == "ice40" else "--write-sram"
+    where = (
+        "--write-flash" if permanent or flow_of(board.device.target).flash_only else "--write-sram"
+    )
     tools.find("openFPGALoader").run(
         ["--board", board.programmer, where, bitstream.name],
         bitstream.parent,

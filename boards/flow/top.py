@@ -10,7 +10,8 @@ from ..link.frame_engine import DOMAINS, axis
 from ..link.gateware import Link
 from ..link.mailbox import LINK
 from ..link.protocol import LinkConfig
-from .pll import ClockGenerator, Pll
+from .base import Pll
+from .clock import ClockGenerator
 
 __all__ = ["AcceleratorInstance", "Top"]
 
@@ -90,7 +91,7 @@ class Top(Elaboratable):
         m.submodules.clock = ClockGenerator(
             self.board, self.pll, self.clk, beside=LINK if self.config.link_hz else None
         )
-        m.submodules.link = link = Link(self.config, self.board.family)
+        m.submodules.link = link = Link(self.config, self.board.device.target)
         m.submodules.accelerator = self.accelerator
         wiring.connect(m, link.s_axis, self.accelerator.s_axis)
         wiring.connect(m, self.accelerator.m_axis, link.m_axis)

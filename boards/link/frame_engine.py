@@ -11,6 +11,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out, connect
 
 from ...hw import KEEP, Fifo, RegisterSlice
+from ...hw.target import Target
 from .mailbox import CommandKind, ReplyKind, command_words, reply_words
 from .protocol import CYCLES_BYTES, LinkConfig
 
@@ -51,8 +52,8 @@ class Feed(wiring.Component):
     overrun : Out(1), high a cycle after a beat was lost
     """
 
-    def __init__(self, config: LinkConfig, family: str) -> None:
-        self.config, self.family = config, family
+    def __init__(self, config: LinkConfig, target: Target) -> None:
+        self.config, self.target = config, target
         super().__init__(
             {
                 "beats": In(stream.Signature(8 * config.bytes_in, always_ready=True)),
@@ -67,8 +68,8 @@ class Feed(wiring.Component):
         m = Module()
         config = self.config
         depth, width = _buffers(config)[0]
-        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
-        m.submodules.slice = piece = RegisterSlice(1, unsigned(width + 2), self.family)
+        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.target)
+        m.submodules.slice = piece = RegisterSlice(1, unsigned(width + 2), self.target)
 
         playing = Signal(init=not config.buffered)
         left = Signal(range(-1, max(1, config.beats_in - 1)), init=config.beats_in - 2)
@@ -115,8 +116,8 @@ class Collect(wiring.Component):
     o : Out(reply_words(config)), a word in three cycles
     """
 
-    def __init__(self, config: LinkConfig, family: str) -> None:
-        self.config, self.family = config, family
+    def __init__(self, config: LinkConfig, target: Target) -> None:
+        self.config, self.target = config, target
         super().__init__(
             {
                 "m_axis": In(axis(config.bytes_out)),
@@ -178,8 +179,8 @@ class Collect(wiring.Component):
         """``m_axis``, a register or two, and room for a frame."""
         config = self.config
         depth, width = _buffers(config)[1]
-        m.submodules.slice = piece = RegisterSlice(1, unsigned(width), self.family)
-        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.family)
+        m.submodules.slice = piece = RegisterSlice(1, unsigned(width), self.target)
+        m.submodules.buffer = buffer = Fifo(1, unsigned(width), depth, self.target)
         m.d.comb += [
             piece.i.payload.as_value().eq(self.m_axis.payload.data),
             piece.i.valid.eq(self.m_axis.valid),
@@ -228,8 +229,8 @@ class FrameEngine(wiring.Component):
     clear : Out(1), a register
     """
 
-    def __init__(self, config: LinkConfig, family: str) -> None:
-        self.config, self.family = config, family
+    def __init__(self, config: LinkConfig, target: Target) -> None:
+        self.config, self.target = config, target
         super().__init__(
             {
                 "i": In(command_words(config)),
@@ -242,7 +243,7 @@ class FrameEngine(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        feed, collect = (part(self.config, self.family) for part in (Feed, Collect))
+        feed, collect = (part(self.config, self.target) for part in (Feed, Collect))
         for name, part in ((FEED, feed), (COLLECT, collect)):
             reset = Signal(init=1, reset_less=True, name=f"{name}_reset", attrs=KEEP)
             m.d.sync += reset.eq(self.clear | ResetSignal())

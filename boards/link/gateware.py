@@ -13,6 +13,7 @@ from amaranth import DomainRenamer, Module
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ...hw.target import Target
 from .frame_engine import FrameEngine, axis
 from .mailbox import LINK, Mailbox, command_words, reply_words
 from .protocol import LinkConfig
@@ -49,9 +50,9 @@ class Link(wiring.Component):
     running : Out(1), high while a frame is on its way
     """
 
-    def __init__(self, config: LinkConfig, family: str = "generic") -> None:
+    def __init__(self, config: LinkConfig, target: Target) -> None:
         _check_clock(config)
-        self.config, self.family = config, family
+        self.config, self.target = config, target
         super().__init__(
             {
                 "rx": In(1, init=1),
@@ -66,7 +67,7 @@ class Link(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         uart_protocol = UartProtocol(self.config)
-        m.submodules.frame_engine = frame_engine = FrameEngine(self.config, self.family)
+        m.submodules.frame_engine = frame_engine = FrameEngine(self.config, self.target)
         if self.config.link_hz:
             m.submodules.uart_protocol = DomainRenamer(LINK)(uart_protocol)
             m.submodules.to_frame_engine = to_frame_engine = Mailbox(

@@ -1,6 +1,6 @@
 """From the integer graph to hardware: folding, cost, queues and schedule."""
 
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from ..stages import Design, StagePlan
 from .dataflow import Dataflow, Plan
 from .fifo import check_queues

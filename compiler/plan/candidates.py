@@ -7,7 +7,7 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 from ..stages import Design, StagePlan, kind_of, stage_ops

@@ -8,7 +8,7 @@ from math import ceil, gcd
 from typing import Any
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
@@ -356,20 +356,20 @@ class Dataflow:
     def resources(self) -> Resources:
         """An estimate of everything, queues and converters included."""
         parts = [d.resources(self.device) for d in self.designs.values()]
-        family = self.device.family
+        target = self.device.target
         for edge in self.edges:
             element = hw_shape(self.graph.quant(edge.value).dtype)
             width = edge.lanes_out * element.width
-            parts.append(hw.RegisterSlice.estimate(width, family) * (1 + edge.sliced))
+            parts.append(hw.RegisterSlice.estimate(width, target) * (1 + edge.sliced))
             if edge.joined:
-                parts.append(hw.RegisterSlice.estimate(edge.lanes_in * element.width, family))
+                parts.append(hw.RegisterSlice.estimate(edge.lanes_in * element.width, target))
             for conversion in edge.conversions(element):
                 parts += [
                     conversion.resources(),
-                    hw.RegisterSlice.estimate(conversion.lanes_out * element.width, family),
+                    hw.RegisterSlice.estimate(conversion.lanes_out * element.width, target),
                 ]
             if edge.depth:
-                parts.append(hw.Fifo.estimate(edge.depth, width, family))
+                parts.append(hw.Fifo.estimate(edge.depth, width, target))
         return total(parts)
 
     @property
@@ -395,7 +395,7 @@ class Dataflow:
             hw.Fifo.estimate(
                 port.beats,
                 port.lanes * self.graph.quant(port.value).dtype.bits,
-                self.device.family,
+                self.device.target,
             )
             for port in (*self.inputs, *self.outputs)
         ]
@@ -411,5 +411,8 @@ class Dataflow:
         fewest_block_rams stage.
         """
         return self.device.dsp * max(
-            [self.device.products_per_dsp, *(d.products_per_block for d in self.designs.values())]
+            [
+                self.device.target.dsp.products(hw.integer(8, True), hw.integer(8, True)),
+                *(d.products_per_block for d in self.designs.values()),
+            ]
         )

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir, plan, stages
 from ..errors import FitError, ToolError
 from ..quantize.assume import assume_types

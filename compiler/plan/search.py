@@ -4,7 +4,7 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..errors import FitError
 from ..stages import Design, StagePlan
@@ -15,15 +15,8 @@ from .folding_solver import Budget, FoldingSolver, grant
 from .resources import Resources, cells, link, total
 from .schedule import latency
 
-__all__ = ["Goal", "SOFT_SHARE", "make_dataflow", "assign_blocks", "shortfall"]
+__all__ = ["Goal", "make_dataflow", "assign_blocks", "shortfall"]
 
-#: share of a device's logic that a plan may count on: placement needs air
-_LOGIC_SHARE = {"ecp5": 0.8, "ice40": 0.93}
-#: the same where multipliers in soft logic fill it: they are many short carry chains, of which each
-#: begins a tile (with 79 % as placed an 85F found no place for them, with 54 % it did)
-SOFT_SHARE = {"ecp5": 0.57, "ice40": 0.93}
-#: share of a device's flip-flops; the one that an iCE40 cell has comes with its LUT
-_FF_SHARE = {"ecp5": 0.785, "ice40": 1.0}
 #: intervals of plans for latency, in units of the least one: frames may follow one another
 _SLOWER = 1.2
 #: times that queues and converters are counted and the choice is made again
@@ -71,9 +64,9 @@ def shortfall(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     """The resources that the device lacks: name, needed, available to a plan."""
     table = [
         (
-            "LUTs" if device.family == "ecp5" else "logic cells",
+            device.target.logic_unit,
             cells(need, device),
-            _room(device, _LOGIC_SHARE),
+            _room(device, device.target.logic_share),
         ),
         ("flip-flops", need.ff, device.ff),
         ("DSP blocks", need.dsp, device.dsp),
@@ -82,9 +75,9 @@ def shortfall(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     return [row for row in table if row[1] > row[2]]
 
 
-def _room(device: Device, share: dict[str, float]) -> int:
+def _room(device: Device, share: float) -> int:
     """Logic cells for a plan."""
-    return int(device.lut * share[device.family]) - cells(link(device), device)
+    return int(device.lut * share) - cells(link(device), device)
 
 
 def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan, ...]:
@@ -118,9 +111,10 @@ class _Search:
 
     def best(self, goal: Goal) -> Dataflow | None:
         """The dataflow for ``goal``; None when nothing fits."""
-        soft = [self._budget(SOFT_SHARE), self._budget(_LOGIC_SHARE)]
+        target = self.device.target
+        soft = [self._budget(target.soft_logic_share), self._budget(target.logic_share)]
         if goal.kind == "area":
-            return self._first(self.intervals[-1], [self._budget(_LOGIC_SHARE)])
+            return self._first(self.intervals[-1], [self._budget(target.logic_share)])
         if goal.interval is not None:
             within = self.intervals[: max(1, bisect_right(self.intervals, goal.interval))]
             return self._first(within[-1], [self._dsp_only(), *soft])
@@ -131,11 +125,11 @@ class _Search:
                 return found
         return None
 
-    def _budget(self, share: dict[str, float], soft: int | None = None) -> Budget:
+    def _budget(self, share: float, soft: int | None = None) -> Budget:
         device = self.device
         return Budget(
             _room(device, share),
-            int(device.ff * _FF_SHARE[device.family]),
+            int(device.ff * device.target.register_share),
             device.dsp,
             device.bram - link(device).bram,
             soft,
@@ -144,7 +138,9 @@ class _Search:
     def _dsp_only(self) -> Budget:
         """A budget without soft multipliers, or with only as many as the smallest plan needs."""
         wanted = [stage.fewest(self.intervals[-1]) or 0 for stage in self.stages]
-        return self._budget(_LOGIC_SHARE, sum(self.solver.soft(wanted, self.device.dsp)))
+        return self._budget(
+            self.device.target.logic_share, sum(self.solver.soft(wanted, self.device.dsp))
+        )
 
     def _first(self, interval: int, budgets: Sequence[Budget]) -> Dataflow | None:
         return next((found for budget in budgets if (found := self.plan(interval, budget))), None)

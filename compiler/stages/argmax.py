@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from .base import StageKind, StagePlan, check_range, hw_shape
 from .streaming import StreamDesign, even_widths

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 

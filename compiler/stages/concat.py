@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 from .base import Port, Ports, StageKind, StagePlan, hw_shape

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.requantizer import Adder, for_add
 from .base import Port, Ports, StageKind, StagePlan, hw_shape
@@ -18,7 +18,7 @@ __all__ = ["Elementwise"]
 class AddDesign(StreamDesign):
     """Two streams that wait for each other, and their sum."""
 
-    family: str
+    target: hw.Target
 
     @property
     def op(self) -> ir.Add:
@@ -34,10 +34,10 @@ class AddDesign(StreamDesign):
 
     @property
     def latency(self) -> int:
-        return 17 if hw.AddConfig.waits(self.family) else 13
+        return 17 if hw.AddConfig.waits(self.target) else 13
 
     def resources(self, device: Device) -> hw.Resources:
-        return hw.AddConfig.estimate(self.stage.pe, *self._shapes, device.family)
+        return hw.AddConfig.estimate(self.stage.pe, *self._shapes, device.target)
 
     @property
     def _shapes(self) -> tuple[hw.Shape, hw.Shape, hw.Shape]:
@@ -59,7 +59,7 @@ class AddDesign(StreamDesign):
                 constants.offset,
                 rounding(constants),
                 self.beats,
-                self.family,
+                target=self.target,
             )
         )
 
@@ -78,4 +78,4 @@ class Elementwise(StageKind):
     def design(
         self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
     ) -> AddDesign:
-        return AddDesign(stage, ops, graph, beats(ops[0], graph, stage.pe), device.family)
+        return AddDesign(stage, ops, graph, beats(ops[0], graph, stage.pe), device.target)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.requantizer import for_unary
 from .base import StageKind, StagePlan, hw_shape
@@ -23,7 +23,7 @@ _TABLE_BITS = 10
 class LookupDesign(StreamDesign):
     """A table a lane."""
 
-    family: str
+    target: hw.Target
 
     @property
     def op(self) -> ir.Unary:
@@ -48,7 +48,7 @@ class LookupDesign(StreamDesign):
 
     def resources(self, device: Device) -> hw.Resources:
         words, width = self._words
-        return hw.LookupConfig.estimate(self.stage.pe, words, width, device.family)
+        return hw.LookupConfig.estimate(self.stage.pe, words, width, device.target)
 
     def constants(self) -> tuple[int, ...]:
         """The table: it is looked up by the integer's bits, so negative integers come last."""
@@ -59,7 +59,7 @@ class LookupDesign(StreamDesign):
         x, y = (self.graph.quant(name).dtype for name in (self.op.inputs[0], self.op.output))
         return hw.Lookup(
             hw.LookupConfig(
-                self.stage.pe, hw_shape(x), hw_shape(y), constants, self.beats, self.family
+                self.stage.pe, hw_shape(x), hw_shape(y), constants, self.beats, target=self.target
             )
         )
 
@@ -83,4 +83,4 @@ class Lookup(StageKind):
         kind: type[LookupDesign | RescaleDesign | PiecewiseDesign] = LookupDesign
         if graph.quant(op.inputs[0]).dtype.bits > _TABLE_BITS:
             kind = RescaleDesign if op.function == ir.Identity() else PiecewiseDesign
-        return kind(stage, ops, graph, beats(op, graph, stage.pe), device.family)
+        return kind(stage, ops, graph, beats(op, graph, stage.pe), device.target)

@@ -6,7 +6,7 @@ from fractions import Fraction
 from math import ceil
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 from ..quantize.proofs.requantizer import (
@@ -79,6 +79,7 @@ class PoolDesign(WindowDesign):
                 reduce.out.width,
                 1,
                 self.initiation_interval,
+                device.target,
                 mult=self._mult_bits,
             )
             if self.acc
@@ -88,7 +89,7 @@ class PoolDesign(WindowDesign):
             feed_resources(self.feed)
             + reduce.resources()
             + rounds
-            + hw.Queue.estimate(out.bits * lanes, device.family)
+            + hw.Queue.estimate(out.bits * lanes, device.target)
         )
 
     def constants(self) -> hw.RequantizeConfig | None:
@@ -116,7 +117,7 @@ class PoolDesign(WindowDesign):
             rounding(exact),
             repeat,
             self.initiation_interval,
-            self.feed.window.family,
+            target=self.feed.window.target,
         )
 
     def build(self, constants: hw.RequantizeConfig | None) -> hw.Component:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.piecewise import for_wide_unary
 from ..quantize.proofs.requantizer import Requantizer, for_identity
@@ -19,7 +19,7 @@ __all__ = ["PiecewiseDesign", "RescaleDesign"]
 class _WideFunctionDesign(StreamDesign):
     """A stage whose size depends on its constants, which are therefore known before it is built."""
 
-    family: str
+    target: hw.Target
 
     @property
     def op(self) -> ir.Unary:
@@ -48,7 +48,7 @@ class RescaleDesign(_WideFunctionDesign):
             exact.offset[0],
             rounding(exact),
             self.beats,
-            self.family,
+            target=self.target,
         )
 
     @property
@@ -79,7 +79,7 @@ class PiecewiseDesign(_WideFunctionDesign):
             tuple(zip(exact.slope.tolist(), exact.offset.tolist(), strict=True)),
             exact.shift,
             self.beats,
-            self.family,
+            target=self.target,
         )
 
     @property

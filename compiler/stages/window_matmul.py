@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 from .base import (
@@ -109,7 +109,7 @@ class WindowMatmulDesign(WindowDesign):
             self.array.acc.width,
             self.entries,
             self.array.initiation_interval,
-            device.family,
+            device.target,
             multiplier_bits(self.op, self.graph),
         )
         out = self.graph.quant(self.op.output).dtype
@@ -117,7 +117,7 @@ class WindowMatmulDesign(WindowDesign):
             feed_resources(self.feed)
             + self.array.resources()
             + rounds
-            + hw.Queue.estimate(out.bits * lanes, device.family)
+            + hw.Queue.estimate(out.bits * lanes, device.target)
         )
 
     def alternatives(self, device: Device, lean: bool) -> Iterator[Design]:
@@ -125,7 +125,7 @@ class WindowMatmulDesign(WindowDesign):
             return
         stored = self._in_memory("block_ram")
         yield stored
-        filled = ceil(self.array.memory_bits / device.bram_bits)
+        filled = ceil(self.array.memory_bits / device.target.block_ram_bits)
         if lean and stored.resources(device).bram - self.resources(device).bram > filled:
             yield self._in_memory("packed_rows")
 
@@ -155,7 +155,7 @@ class WindowMatmulDesign(WindowDesign):
             ),
             rounding(exact),
             initiation_interval=array.initiation_interval,
-            family=array.family,
+            target=array.target,
         )
         return Constants(requantize, self._weights(channels))
 
@@ -287,7 +287,7 @@ class WindowMatmul(StageKind):
             x=x,
             w=hw_shape(w),
             acc=hw_shape(accumulator(op, graph)),
-            family=device.family,
+            target=device.target,
             shared=not depthwise,
             dsp_multipliers=min(stage.dsp_multipliers, stage.simd * stage.pe),
             memory=stage.weights,
@@ -320,7 +320,7 @@ def _packed_type(
     w, most = _weight_type(op)
     if op.depthwise or not stage.dsp_multipliers:
         return w, most, 1
-    pack = hw.packed_products(hw.block_of(device.family), x, most)
+    pack = hw.packed_products(device.target.dsp, x, most)
     if pack > 1 and most > w.high:  # weights that share a block borrow from one another
         w = ir.Int(w.bits + 1, True)
     return w, most, pack

@@ -6,7 +6,7 @@ from functools import lru_cache
 from math import ceil
 
 from ... import hw
-from ...hw.target.device import Device
+from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.requantizer import accumulator_type
 from .base import Buffering, Design, LineBuffer, StagePlan, StageTiming, hw_shape
@@ -118,7 +118,7 @@ def window_config(
         groups=groups,
         passes=passes,
         minimal_rows=stage.minimal_rows,
-        family=device.family,
+        target=device.target,
     )
 
 

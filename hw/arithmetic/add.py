@@ -1,6 +1,6 @@
 """Element by element: addition of two streams, and the fork that makes two of one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amaranth import Cat, Module, Shape, Signal, signed, unsigned
 from amaranth.lib import data
@@ -10,6 +10,7 @@ from ..control.credits import counter_nonzero
 from ..control.delay import delay
 from ..stream.fifo import CreditFifo, Queue
 from ..stream.signature import beats
+from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
 from .pipeline import Pipeline
@@ -35,30 +36,30 @@ class AddConfig:
     offset: int
     rounding: Rounding
     beats: int
-    family: str = "generic"
+    target: Target = field(kw_only=True)
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""
         return self.beats
 
     @staticmethod
-    def estimate(lanes: int, a: Shape, b: Shape, out: Shape, family: str) -> Resources:
+    def estimate(lanes: int, a: Shape, b: Shape, out: Shape, target: Target) -> Resources:
         """Two constant multiplications and a rounding for each lane, and queues for the sums and
         the operands that wait.
         """
         bits = a.width + b.width
-        queued = [out, a, b] if AddConfig.waits(family) else [out]
+        queued = [out, a, b] if AddConfig.waits(target) else [out]
         return sum(
-            (Queue.estimate(shape.width * lanes, family) for shape in queued),
+            (Queue.estimate(shape.width * lanes, target) for shape in queued),
             Resources(60, 40) + Resources(105 * bits // 4, 75 * bits // 4) * lanes,
         )
 
     @staticmethod
-    def waits(family: str) -> bool:
+    def waits(target: Target) -> bool:
         """Whether operands wait in queues of their own: not on iCE40, where chips are small and
         memories large.
         """
-        return family != "ice40"
+        return target.register_rich
 
 
 class Add(Pipeline):
@@ -86,7 +87,7 @@ class Add(Pipeline):
         )
 
     def join(self, m: Module):
-        if not self.config.waits(self.config.family):
+        if not self.config.waits(self.config.target):
             return (
                 self.a.valid & self.b.valid,
                 [self.a.ready, self.b.ready],
@@ -101,7 +102,7 @@ class Add(Pipeline):
 
     def _inlet(self, m, name, stream):
         word = stream.payload.as_value()
-        m.submodules[f"inlet_{name}"] = inlet = CreditFifo(len(word), _WAITING, self.config.family)
+        m.submodules[f"inlet_{name}"] = inlet = CreditFifo(len(word), _WAITING, self.config.target)
         m.d.comb += [
             stream.ready.eq(
                 counter_nonzero(m, f"space_{name}", inlet.freed, inlet.write, _WAITING, _WAITING)
@@ -136,5 +137,5 @@ class Add(Pipeline):
             m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
             m.d.comb += narrow.i.eq(scaled)
             results.append(narrow.o)
-        waits = CreditFifo.latency if c.waits(c.family) else 0
+        waits = CreditFifo.latency if c.waits(c.target) else 0
         return Cat(results), waits + longest + 2 + Narrower.latency

@@ -1,6 +1,6 @@
 """A function of one integer, by table."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amaranth import Cat, Module, Shape, Signal
 from amaranth.lib import memory
@@ -9,7 +9,8 @@ from amaranth.lib.wiring import In, Out
 from ..control.delay import delay
 from ..stream.fifo import Queue
 from ..stream.signature import beats
-from ..target.resources import Resources, block_rams
+from ..target.base import Target
+from ..target.resources import Resources
 from .pipeline import Pipeline
 
 __all__ = ["LookupConfig", "Lookup"]
@@ -24,7 +25,7 @@ class LookupConfig:
     out: Shape
     table: tuple[int, ...]
     beats: int
-    family: str = "generic"
+    target: Target = field(kw_only=True)
 
     def __post_init__(self):
         assert len(self.table) == 1 << self.element.width
@@ -34,10 +35,10 @@ class LookupConfig:
         return self.beats
 
     @staticmethod
-    def estimate(lanes: int, words: int, width: int, family: str) -> Resources:
+    def estimate(lanes: int, words: int, width: int, target: Target) -> Resources:
         """A table of ``words`` of ``width`` bits for each lane, and a queue."""
-        table = Resources(10, 20, 0, block_rams(family, words, width))
-        return Resources(60, 40) + table * lanes + Queue.estimate(width * lanes, family)
+        table = Resources(10, 20, 0, target.block_rams(words, width))
+        return Resources(60, 40) + table * lanes + Queue.estimate(width * lanes, target)
 
 
 class Lookup(Pipeline):

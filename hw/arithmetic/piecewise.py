@@ -1,6 +1,6 @@
 """A function of one wide integer, by straight pieces."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amaranth import Array, C, Cat, Module, Shape, Signal, signed, unsigned
 from amaranth.lib.wiring import In, Out
@@ -10,6 +10,7 @@ from ..memory.rom import Rom
 from ..memory.tiles import estimate
 from ..stream.fifo import Queue
 from ..stream.signature import beats
+from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
 from .pipeline import Pipeline
@@ -35,7 +36,7 @@ class PiecewiseConfig:
     segments: tuple[tuple[int, int], ...]
     shift: int
     beats: int
-    family: str = "generic"
+    target: Target = field(kw_only=True)
 
     def __post_init__(self):
         if len(self.blocks) & (len(self.blocks) - 1):
@@ -91,17 +92,17 @@ class PiecewiseConfig:
         """An estimate: two memories, a shift, a product for each lane, and a queue."""
         segment = self.multiplier.x.width + self.addend.width
         memories = estimate(
-            len(self.blocks), sum(self.block_word), self.family, Rom.latency, logic=True
-        ) + estimate(len(self.segments), segment, self.family, Rom.latency, logic=True)
+            len(self.blocks), sum(self.block_word), self.target, Rom.latency, logic=True
+        ) + estimate(len(self.segments), segment, self.target, Rom.latency, logic=True)
         choose = Resources(self.rest_bits * 2 * len(self.lengths), 3 * self.rest_bits)
         product = Resources(
-            self.multiplier.soft_lut + self.addend.width,
+            self.multiplier.soft_lut(self.target.carry_luts) + self.addend.width,
             self.multiplier.soft_ff() + 2 * self.addend.width,
         )
         return (
             Resources(60, 40)
             + (memories + choose + product) * self.lanes
-            + Queue.estimate(self.out.width * self.lanes, self.family)
+            + Queue.estimate(self.out.width * self.lanes, self.target)
         )
 
 
@@ -154,7 +155,7 @@ class Piecewise(Pipeline):
             (slope % (1 << slope_bits)) | (offset % (1 << c.addend.width)) << slope_bits
             for slope, offset in c.segments
         ]
-        m.submodules[f"segments_{lane}"] = segments = Rom(stored, width, c.family)
+        m.submodules[f"segments_{lane}"] = segments = Rom(stored, width, c.target)
         m.submodules[f"multiply_{lane}"] = multiply = SoftMultiplier(c.multiplier, c.addend)
         m.d.comb += [
             segments.address.eq(segment),
@@ -171,7 +172,7 @@ class Piecewise(Pipeline):
         c = self.config
         first_bits, length_bits = c.block_word
         stored = [first | c.lengths.index(length) << first_bits for first, length in c.blocks]
-        m.submodules[f"blocks_{lane}"] = blocks = Rom(stored, first_bits + length_bits, c.family)
+        m.submodules[f"blocks_{lane}"] = blocks = Rom(stored, first_bits + length_bits, c.target)
         rest = Signal(c.rest_bits, name=f"rest_{lane}")
         m.d.comb += [
             blocks.address.eq(position[c.rest_bits :]),

@@ -16,7 +16,7 @@ class Pipeline(wiring.Component):
     is reserved before a beat enters.
 
     Takes a beat a cycle while ``o`` is ready. Latency: that of the arithmetic and
-    :attr:`.Queue.latency`. A subclass has a ``config`` with a ``family``, and a stream ``o``.
+    :attr:`.Queue.latency`. A subclass has a ``config`` with a ``target``, and a stream ``o``.
     """
 
     def join(self, m: Module) -> tuple:
@@ -32,7 +32,7 @@ class Pipeline(wiring.Component):
         valid, readys, words = self.join(m)
         result, latency = self.arithmetic(m, words)
         depth = 16 * ceil_div(latency + 7, 16)
-        m.submodules.queue = queue = Queue(len(result), depth, self.config.family)
+        m.submodules.queue = queue = Queue(len(result), depth, self.config.target)
         start = Signal()
         free = counter_nonzero(m, "free", queue.freed, start, depth, depth)
         m.d.comb += [

@@ -1,6 +1,6 @@
 """The requantizer: from accumulators back to narrow integers, exactly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import memory, wiring
@@ -12,6 +12,7 @@ from ..memory.rom import Rom, table
 from ..memory.tiles import TABLE, estimate
 from ..sizes import ceil_div
 from ..stream.signature import Flow
+from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
 from .serial_multiplier import SerialMultiplier
@@ -63,7 +64,7 @@ class RequantizeConfig:
     rounding: Rounding
     repeat: int = 1
     initiation_interval: int = 1
-    family: str = "generic"
+    target: Target = field(kw_only=True)
 
     def __post_init__(self):
         assert len(self.mult) == len(self.offset) == self.lanes * len(self.keep)
@@ -104,7 +105,7 @@ class RequantizeConfig:
             self.acc.width,
             len(self.keep),
             self.initiation_interval,
-            self.family,
+            self.target,
             self.mult_shape.width,
         )
 
@@ -113,14 +114,18 @@ class RequantizeConfig:
         lanes: int,
         acc: int,
         beats: int,
-        initiation_interval: int = 1,
-        family: str = "generic",
+        initiation_interval: int,
+        target: Target,
         mult: int = MULT_BITS,
     ) -> Resources:
         """Before the constants are known: ``acc`` and ``mult`` bits, ``beats`` a period."""
         t = Timing(mult, beats, initiation_interval)
         rows = ceil_div(t.digit, 2)
-        multiply = MultiplierConfig(signed(acc), unsigned(t.digit)).soft_lut if t.digit > 1 else 0
+        multiply = (
+            MultiplierConfig(signed(acc), unsigned(t.digit)).soft_lut(target.carry_luts)
+            if t.digit > 1
+            else 0
+        )
         tree = (acc + 2) * (2 * rows - 1)
         constants = mult + _OFFSET_BITS if beats > 1 else 0
         narrow = Resources(25, 32)
@@ -136,7 +141,7 @@ class RequantizeConfig:
             )
         )
         if beats > _MANY:
-            stored = estimate(beats, 1 + lanes * constants, family, Rom.latency, logic=True)
+            stored = estimate(beats, 1 + lanes * constants, target, Rom.latency, logic=True)
         else:
             stored = (
                 Resources(
@@ -378,7 +383,7 @@ class Requantize(wiring.Component):
                 for part in fanout_slices(width)
             )
         else:
-            m.submodules.constants = rom = Rom(words, width, c.family)
+            m.submodules.constants = rom = Rom(words, width, c.target)
             m.d.comb += rom.address.eq(duplicate(m, beat))
             word = rom.data
         pairs = [word[1:].word_select(lane, pair) for lane in range(c.lanes)]

@@ -1,12 +1,13 @@
 """A change of quantization, element by element: one multiplication by a constant and a rounding."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from amaranth import C, Cat, Module, Shape, signed, unsigned
 from amaranth.lib.wiring import In, Out
 
 from ..stream.fifo import Queue
 from ..stream.signature import beats
+from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
 from .pipeline import Pipeline
@@ -27,7 +28,7 @@ class RescaleConfig:
     offset: int
     rounding: Rounding
     beats: int
-    family: str = "generic"
+    target: Target = field(kw_only=True)
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""
@@ -55,12 +56,12 @@ class RescaleConfig:
         """An estimate: a constant multiplication and a rounding for each lane, and a queue."""
         product = self.element.width + self.multiplier.w.width
         # a constant's zero bits take no adder: half of the rows are left
-        multiply = self.multiplier.soft_lut // 2
+        multiply = self.multiplier.soft_lut(self.target.carry_luts) // 2
         lane = Resources(multiply + product + 25, multiply + product + 32)
         return (
             Resources(60, 40)
             + lane * self.lanes
-            + Queue.estimate(self.out.width * self.lanes, self.family)
+            + Queue.estimate(self.out.width * self.lanes, self.target)
         )
 
 

@@ -1,6 +1,6 @@
 """What a systolic array is, takes and costs; :mod:`.systolic` builds it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain, product
 
@@ -9,11 +9,11 @@ from amaranth import Shape
 from ..arithmetic.packed_multiplier import packed_products
 from ..memory.packed_rows import PackedRows, PackedRowsRom, fewest_block_rams
 from ..memory.rom import Rom
-from ..memory.tiles import TABLE, cover, estimate, table_estimate, widest
+from ..memory.tiles import TABLE, cover, estimate, table_estimate
 from ..sizes import ceil_div
-from ..target import block_of
+from ..target.base import Target
 from ..target.dsp import MultiplierConfig
-from ..target.resources import CHAIN, Resources
+from ..target.resources import Resources
 
 __all__ = ["BAND", "REACH", "SOFT_ADDERS", "ArrayConfig"]
 
@@ -36,7 +36,7 @@ class ArrayConfig:
     of weights, used in turn. Results leave ``lanes`` columns at a time (``lanes`` divides ``pe``).
     ``shared``: one word of activations for all columns (a matrix product); otherwise each column
     has activations of its own (a depthwise convolution). ``dsp_multipliers`` of the products are
-    made in DSP blocks of the ``family``, the rest in soft logic; ``sites`` are the blocks'
+    made in DSP blocks of the ``target``, the rest in soft logic; ``sites`` are the blocks'
     places, down the rows of one column (or of the columns that share blocks) after the other, or
     along the rows where an operand could not reach all ``lanes`` columns. ``max_abs_weight`` is
     the largest absolute weight: where it is small, columns of one group share blocks (None: only
@@ -53,7 +53,7 @@ class ArrayConfig:
     x: Shape
     w: Shape
     acc: Shape
-    family: str = "generic"
+    target: Target = field(kw_only=True)
     shared: bool = True
     dsp_multipliers: int | None = None
     memory: str = "logic"
@@ -85,12 +85,12 @@ class ArrayConfig:
             and self.max_abs_weight < 1 << (self.w.width - 1)
         ):
             return 1
-        return min(self.lanes, packed_products(block_of(self.family), self.x, self.max_abs_weight))
+        return min(self.lanes, packed_products(self.target.dsp, self.x, self.max_abs_weight))
 
     @property
     def products_per_block(self) -> int:
         """Products that a DSP block gives, at most; 0: the operands are too wide for it."""
-        return self.pack if self.pack > 1 else block_of(self.family).products(self.x, self.w)
+        return self.pack if self.pack > 1 else self.target.dsp.products(self.x, self.w)
 
     def blocks(self, hard: int) -> int:
         """DSP blocks that make ``dsp_multipliers`` of the products."""
@@ -115,7 +115,7 @@ class ArrayConfig:
         """How the pieces of a word of all weights are stored densely; none where they are not."""
         if self.memory != "packed_rows" or self.depth == 1:
             return ()
-        return fewest_block_rams(self.depth, self.multipliers * self.w.width, self.family)
+        return fewest_block_rams(self.depth, self.multipliers * self.w.width, self.target)
 
     @property
     def pieces(self) -> list[int]:
@@ -125,7 +125,7 @@ class ArrayConfig:
         return [
             piece.width
             for piece in self.packed_rows
-            or cover(self.depth, self.multipliers * self.w.width, self.family, logic=True)
+            or cover(self.depth, self.multipliers * self.w.width, self.target, logic=True)
         ]
 
     def order(self) -> list[tuple[int, int]]:
@@ -176,7 +176,8 @@ class ArrayConfig:
         psum = min(acc, product + 2)
         soft = n - self.multipliers_in_dsp
         multiplier = MultiplierConfig(self.x, self.w)
-        lut = n * (psum + CHAIN) + self.pe * 2 * (acc + CHAIN) + soft * multiplier.soft_lut
+        carry = self.target.carry_luts
+        lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * multiplier.soft_lut(carry)
         # an operand waits for its row, and passes the groups or (of one column) waits for its own
         rows = self.weight_latency + self.simd // 2
         waits = self.simd * (rows + self.groups) if self.shared else n * (rows + self.groups // 2)
@@ -201,8 +202,8 @@ class ArrayConfig:
             stored = sum((piece.resources() for piece in self.packed_rows), Resources())
             strips = len(self.packed_rows)
         else:
-            stored = estimate(self.depth, n * w, self.family, Rom.latency, True)
-            strips = ceil_div(n * w, widest(self.family))
+            stored = estimate(self.depth, n * w, self.target, Rom.latency, True)
+            strips = ceil_div(n * w, self.target.widest_memory)
         together = ceil_div(n, strips)
         waiting = n * w * (together - 1) // (2 * self.lanes * min(self.simd, BAND))
         chains = ceil_div(self.simd, BAND) * (self.groups + BAND)
@@ -211,7 +212,7 @@ class ArrayConfig:
     @property
     def multipliers_in_dsp(self) -> int:
         """Products in DSP blocks: none where the operands are too wide for one."""
-        if not block_of(self.family).products(self.x, self.w):
+        if not self.target.dsp.products(self.x, self.w):
             return 0
         return self.multipliers if self.dsp_multipliers is None else self.dsp_multipliers
 
@@ -245,7 +246,7 @@ class ArrayConfig:
     def multiplier_latency(self) -> int:
         kinds = []
         if self.multipliers_in_dsp:
-            kinds.append(block_of(self.family).latency)
+            kinds.append(self.target.dsp.latency)
         if self.multipliers_in_dsp < self.multipliers:
             kinds.append(MultiplierConfig(self.x, self.w).soft_latency(SOFT_ADDERS))
         return max(kinds)

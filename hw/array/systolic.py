@@ -13,7 +13,6 @@ from ..arithmetic.packed_multiplier import PackedConfig, PackedMultiplier, add_w
 from ..arithmetic.soft_multiplier import SoftMultiplier
 from ..control.delay import delay, delay_flags, delays, duplicate
 from ..stream.signature import Flow
-from ..target import block_of
 from ..target.dsp import MultiplierConfig
 from .config import SOFT_ADDERS, ArrayConfig
 from .drain import drain, drain_spaced
@@ -53,7 +52,7 @@ class SystolicArray(wiring.Component):
         assert config.max_abs_weight is None or np.abs(weights).max() <= config.max_abs_weight
         self.config = config
         self.weights = self._packable(weights)
-        self.block = block_of(config.family)
+        self.block = config.target.dsp
         super().__init__(
             {
                 "i": In(Flow(config.simd * (1 if config.shared else config.pe), config.x)),

@@ -12,9 +12,10 @@ from amaranth.lib.wiring import In, Out
 from ..control.delay import delay
 from ..control.loops import Loops
 from ..sizes import ceil_div
-from ..target.resources import Resources, shapes
+from ..target.base import Target
+from ..target.resources import Resources
 from .rom import Rom
-from .tiles import best_strip, estimate, widest
+from .tiles import best_strip, estimate
 
 __all__ = ["PackedRows", "PackedRowsRom", "fewest_block_rams"]
 
@@ -44,7 +45,7 @@ class PackedRows:
     depth: int
     width: int
     run: int
-    family: str
+    target: Target
 
     @property
     def rows(self) -> int:
@@ -62,7 +63,7 @@ class PackedRows:
 
     def resources(self) -> Resources:
         """An estimate; block RAMs are exact."""
-        stored = estimate(self.rows, self.width + self.part, self.family, Rom.latency, True)
+        stored = estimate(self.rows, self.width + self.part, self.target, Rom.latency, True)
         turns = self.run + 1
         return stored + Resources(self.width + turns, 2 * self.width + Rom.latency * turns)
 
@@ -93,25 +94,27 @@ class PackedRows:
 
 
 @lru_cache(maxsize=1 << 16)
-def fewest_block_rams(depth: int, width: int, family: str) -> tuple[PackedRows, ...]:
+def fewest_block_rams(depth: int, width: int, target: Target) -> tuple[PackedRows, ...]:
     """How words of ``width`` bits are cut and stored side by side in little block RAM and not much
     logic: into pieces whose rows fill block RAMs, with the same run for all.
     """
-    size = max(words * bits for words, bits in shapes(family))
+    size = target.block_ram_bits
 
     def price(rows: int, row: int, bits: int) -> int:
         """Of ``rows`` of ``row`` bits, in bits of block RAM, cut to strips of ``bits``."""
         many, rest = divmod(row, bits)
         parts = [
-            best_strip(rows, n, family, True).resources(Rom.latency, family) * count
+            best_strip(rows, n, target, True).resources(Rom.latency, target) * count
             for n, count in ((bits, many), (rest, 1))
             if n and count
         ]
         return sum(size * need.bram + _BITS * (need.lut + need.ff // 4) for need in parts)
 
-    full = [bits for words, bits in shapes(family) if words * bits == size]
+    full = [shape.bits for shape in target.memory_shapes if shape.size == size]
     filled = [
-        (bits, row) for bits in full for row in range(bits, _TOGETHER * widest(family) + 1, bits)
+        (bits, row)
+        for bits in full
+        for row in range(bits, _TOGETHER * target.widest_memory + 1, bits)
     ]
     ways = []
     for run, (bits, row) in product(range(1, min(_MOST, width, depth - 1) + 1), filled):
@@ -130,7 +133,7 @@ def fewest_block_rams(depth: int, width: int, family: str) -> tuple[PackedRows, 
     _, run, piece = min(ways)
     many, rest = divmod(width, piece)
     return tuple(
-        PackedRows(depth, bits, run, family) for bits in [piece] * many + [rest] * (rest > 0)
+        PackedRows(depth, bits, run, target) for bits in [piece] * many + [rest] * (rest > 0)
     )
 
 
@@ -153,7 +156,7 @@ class PackedRowsRom(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        m.submodules.store = store = Rom(c.stored(self.words), c.width + c.part, c.family)
+        m.submodules.store = store = Rom(c.stored(self.words), c.width + c.part, c.target)
         row, turn = self.address[: -c.run.bit_length()], self.address[-c.run.bit_length() :]
         m.d.comb += store.address.eq(row)
         turns = [delay(m, turn == n, store.latency) for n in range(c.run + 1)]

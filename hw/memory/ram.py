@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..control.delay import delay, delay_flags
 from ..sizes import ceil_div
+from ..target.base import Target
 from ..target.resources import Resources
 from .tiles import Strip, choice_luts, chosen, cover, estimate, in_tiles, tile
 
@@ -22,20 +23,24 @@ _NEAR = 4
 
 @dataclass(frozen=True)
 class RamConfig:
-    """``depth`` words of ``width`` bits; small ones in the ``family``'s distributed RAM, if any."""
+    """``depth`` words of ``width`` bits; small ones in LUT RAM if the ``target`` has any."""
 
     depth: int
     width: int
-    family: str
+    target: Target
 
     @property
     def distributed(self) -> bool:
-        return self.family == "ecp5" and self.depth <= SHALLOW and self.depth * self.width <= _SMALL
+        return (
+            self.target.lut_ram is not None
+            and self.depth <= SHALLOW
+            and self.depth * self.width <= _SMALL
+        )
 
     @property
     def strips(self) -> tuple[Strip, ...]:
         """How block RAMs hold it."""
-        return cover(self.depth, self.width, self.family)
+        return cover(self.depth, self.width, self.target)
 
     @property
     def latency(self) -> int:
@@ -44,18 +49,19 @@ class RamConfig:
         on iCE40, where registers are dear and clocks slow).
         """
         most = 1 if self.distributed else max(len(strip.segments) for strip in self.strips)
-        return 2 + (most > 1) + (most > _NEAR and self.family != "ice40")
+        return 2 + (most > 1) + (most > _NEAR and self.target.register_rich)
 
     def resources(self) -> Resources:
         """An estimate; block RAMs are exact."""
         written = self.width + (self.depth - 1).bit_length() + 1
-        if not self.distributed:
-            return estimate(self.depth, self.width, self.family, self.latency) + Resources(
+        cell = self.target.lut_ram
+        if cell is None or not self.distributed:
+            return estimate(self.depth, self.width, self.target, self.latency) + Resources(
                 ff=written
             )
-        rows = ceil_div(self.depth, 16)
-        lut = rows * (6 * ceil_div(self.width, 4) + 2) + self.width * choice_luts(rows)
-        return Resources(lut, written + 2 * self.width)
+        rows = ceil_div(self.depth, cell.words)
+        across = cell.luts * ceil_div(self.width, cell.bits) + cell.row_luts
+        return Resources(rows * across + self.width * choice_luts(rows), written + 2 * self.width)
 
 
 class Ram(wiring.Component):
@@ -94,7 +100,7 @@ class Ram(wiring.Component):
         data, address = delay(m, self.write_data, 1), delay(m, self.write_address, 1)
         if c.distributed:
             store = memory.Memory(
-                shape=c.width, depth=c.depth, init=[], attrs={"ram_style": "distributed"}
+                shape=c.width, depth=c.depth, init=[], attrs={"ram_style": c.target.lut_ram.style}
             )
             m.submodules.store = store
             word = self._port(m, store, address, data, delay_flags(m, self.write_enable, 1))

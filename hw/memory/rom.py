@@ -9,6 +9,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..control.delay import delay
+from ..target.base import Target
 from ..target.resources import Resources
 from .tiles import TABLE, chosen, cover, estimate, in_tiles, tile
 
@@ -33,15 +34,15 @@ class Rom(wiring.Component):
     #: the block RAM, its output register, the choice
     latency = 3
 
-    def __init__(self, words: Sequence[int], width: int, family: str):
+    def __init__(self, words: Sequence[int], width: int, target: Target):
         self.words = words
-        self.family = family
-        self.strips = cover(len(words), width, family, logic=True)
+        self.target = target
+        self.strips = cover(len(words), width, target, logic=True)
         super().__init__({"address": In(range(max(2, len(words)))), "data": Out(width)})
 
     def resources(self) -> Resources:
         """An estimate; block RAMs are exact."""
-        return estimate(len(self.words), len(self.data), self.family, self.latency, True)
+        return estimate(len(self.words), len(self.data), self.target, self.latency, True)
 
     def elaborate(self, platform):
         m = Module()

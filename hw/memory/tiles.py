@@ -9,7 +9,8 @@ from amaranth.lib import memory
 
 from ..control.delay import delay
 from ..sizes import ceil_div
-from ..target.resources import Resources, shapes
+from ..target.base import Target
+from ..target.resources import Resources
 
 __all__ = [
     "Segment",
@@ -22,7 +23,6 @@ __all__ = [
     "in_tiles",
     "table_estimate",
     "tile",
-    "widest",
 ]
 
 
@@ -55,12 +55,14 @@ class Segment:
         """Whether ``address`` is in this segment."""
         return address[self.address_bits :] == self.start >> self.address_bits
 
-    def resources(self, width: int, family: str) -> Resources:
+    def resources(self, width: int, target: Target) -> Resources:
         """Of ``width`` bits of each word and the register after them, which ECP5's block RAMs have
         themselves.
         """
         if self.bits:
-            return Resources(0, 0 if family == "ecp5" else width, 0, ceil_div(width, self.bits))
+            return Resources(
+                0, 0 if target.block_ram_register else width, 0, ceil_div(width, self.bits)
+            )
         return table_estimate(self.words, width)
 
 
@@ -78,7 +80,7 @@ class Strip:
         """Whether a word may come from several block RAMs."""
         return len(self.segments) > 1
 
-    def resources(self, latency: int, family: str) -> Resources:
+    def resources(self, latency: int, target: Target) -> Resources:
         """An estimate, with a register after each segment and, at a ``latency`` of three cycles,
         another after the choice, of four, before it too; block RAMs are exact.
         """
@@ -88,16 +90,16 @@ class Strip:
             self.width * choice_luts(count) + count * self.has_choice,
             self.width * registers + 2 * count * self.has_choice,
         )
-        return sum((segment.resources(self.width, family) for segment in self.segments), choice)
+        return sum((segment.resources(self.width, target) for segment in self.segments), choice)
 
-    def price(self, family: str) -> tuple[int, int, int]:
+    def price(self, target: Target) -> tuple[int, int, int]:
         """What to save, first things first: bits, where a block RAM counts as some in logic;
         choices; strips.
         """
-        words, bits = shapes(family)[0]
+        shape = target.memory_shapes[0]
         rams = sum(ceil_div(self.width, s.bits) for s in self.segments if s.bits)
         logic = sum(self.width * s.words for s in self.segments if not s.bits)
-        return rams * (words * bits // _LOGIC_SHARE) + logic, len(self.segments) - 1, 1
+        return rams * (shape.size // _LOGIC_SHARE) + logic, len(self.segments) - 1, 1
 
 
 def table_estimate(words: int, width: int) -> Resources:
@@ -112,53 +114,55 @@ def choice_luts(count: int) -> int:
     return ceil_div(2 * count - 1, 3) if count > 1 else 0
 
 
-def cover(depth: int, width: int, family: str, logic: bool = False) -> tuple[Strip, ...]:
+def cover(depth: int, width: int, target: Target, logic: bool = False) -> tuple[Strip, ...]:
     """Strips that hold ``depth`` words of ``width`` bits in the fewest block RAMs; among those, in
     the fewest segments, then in the fewest strips.
 
     With ``logic``, what is small enough is not in block RAM.
     """
-    whole = best_strip(depth, widest(family), family, logic)
+    whole = best_strip(depth, target.widest_memory, target, logic)
     many, rest = _split(width, whole.width)
-    return (whole,) * many + _last(depth, rest, family, logic)
+    return (whole,) * many + _last(depth, rest, target, logic)
 
 
 @lru_cache(maxsize=1 << 16)
-def estimate(depth: int, width: int, family: str, latency: int, logic: bool = False) -> Resources:
+def estimate(
+    depth: int, width: int, target: Target, latency: int, logic: bool = False
+) -> Resources:
     """What :func:`cover` costs, with ``latency`` cycles from the address to the word."""
-    whole = best_strip(depth, widest(family), family, logic)
+    whole = best_strip(depth, target.widest_memory, target, logic)
     many, rest = _split(width, whole.width)
     return sum(
-        (strip.resources(latency, family) for strip in _last(depth, rest, family, logic)),
-        whole.resources(latency, family) * many,
+        (strip.resources(latency, target) for strip in _last(depth, rest, target, logic)),
+        whole.resources(latency, target) * many,
     )
 
 
 def _split(width: int, most: int) -> tuple[int, int]:
     """How many strips of the widest shape, ``most``, and how many bits are left for the search.
 
-    The widest shape is also the fewest_block_rams; so only the last few strips may gain by another.
+    The widest shape is also the densest; so only the last few strips may gain by another.
     """
     many = max(0, width // most - 1)
     return many, width - many * most
 
 
 @lru_cache(maxsize=1 << 14)
-def _last(depth: int, width: int, family: str, logic: bool) -> tuple[Strip, ...]:
+def _last(depth: int, width: int, target: Target, logic: bool) -> tuple[Strip, ...]:
     """The best strips for a width of a few of them, by dynamic programming over the width: any last
     one, after those that are worthwhile.
     """
-    worthwhile = _worthwhile(depth, family, logic)
+    worthwhile = _worthwhile(depth, target, logic)
     best: list[tuple[tuple[int, int, int], tuple[int, ...]]] = [((0, 0, 0), ())]
     for covered in range(1, width):
         ways = [_join(best[covered - n], n, price) for n, price in worthwhile if n <= covered]
         best.append(min(ways))
     prices = [
-        best_strip(depth, n, family, logic).price(family)
-        for n in range(1, min(width, widest(family)) + 1)
+        best_strip(depth, n, target, logic).price(target)
+        for n in range(1, min(width, target.widest_memory) + 1)
     ]
     _, widths = min(_join(best[width - n], n, price) for n, price in enumerate(prices, 1))
-    return tuple(best_strip(depth, n, family, logic) for n in sorted(widths, reverse=True))
+    return tuple(best_strip(depth, n, target, logic) for n in sorted(widths, reverse=True))
 
 
 def _join(before: tuple, width: int, price: tuple[int, int, int]) -> tuple:
@@ -168,30 +172,27 @@ def _join(before: tuple, width: int, price: tuple[int, int, int]) -> tuple:
 
 @lru_cache(maxsize=1 << 12)
 def _worthwhile(
-    depth: int, family: str, logic: bool
+    depth: int, target: Target, logic: bool
 ) -> tuple[tuple[int, tuple[int, int, int]], ...]:
     """Width and price of those strips that are cheaper, by the bit, than all narrower ones; and of
     the narrowest.
     """
     found: list[tuple[int, tuple[int, int, int]]] = []
-    for width in range(1, widest(family) + 1):
-        price = best_strip(depth, width, family, logic).price(family)
+    for width in range(1, target.widest_memory + 1):
+        price = best_strip(depth, width, target, logic).price(target)
         if not found or price[0] * found[-1][0] < found[-1][1][0] * width:
             found.append((width, price))
     return tuple(found)
 
 
-def widest(family: str) -> int:
-    """Bits of a word in the widest shape."""
-    return max(bits for _, bits in shapes(family))
-
-
 @lru_cache(maxsize=1 << 16)
-def best_strip(depth: int, width: int, family: str, logic: bool) -> Strip:
+def best_strip(depth: int, width: int, target: Target, logic: bool) -> Strip:
     """The best strip for ``width`` bits, no more than the widest shape has."""
-    deepest_first = tuple(sorted(shapes(family), reverse=True))
+    deepest_first = tuple(
+        sorted(((shape.words, shape.bits) for shape in target.memory_shapes), reverse=True)
+    )
     stacks = [_segments(depth, stack) for stack in _stacks(depth, deepest_first, logic)]
-    return min((Strip(width, stack) for stack in stacks), key=lambda strip: strip.price(family))
+    return min((Strip(width, stack) for stack in stacks), key=lambda strip: strip.price(target))
 
 
 def _segments(depth: int, stack: tuple[tuple[int, int], ...]) -> tuple[Segment, ...]:

@@ -11,7 +11,8 @@ from ..control.credits import counter_nonzero
 from ..control.delay import KEEP, delay, delay_flags, duplicate, fanout_slices
 from ..control.loops import Loops
 from ..memory.ram import SHALLOW, Ram, RamConfig
-from ..target.resources import Resources, block_rams
+from ..target.base import Target
+from ..target.resources import Resources
 from .signature import beats
 
 __all__ = ["Fifo", "CreditFifo", "Queue"]
@@ -35,17 +36,17 @@ class Queue(wiring.Component):
     #: cycles from a word written to the word offered
     latency = 2
 
-    def __init__(self, width: int, depth: int, family: str = "generic"):
-        self.width, self.depth, self.family = width, depth, family
+    def __init__(self, width: int, depth: int, target: Target):
+        self.width, self.depth, self.target = width, depth, target
         super().__init__(
             {"write": In(1), "data": In(width), "o": Out(stream.Signature(width)), "freed": Out(1)}
         )
 
     @staticmethod
-    def estimate(width: int, family: str) -> Resources:
+    def estimate(width: int, target: Target) -> Resources:
         """Of 16 words of ``width`` bits, or a few more."""
-        if family == "ice40":
-            return Resources(30 + width, 30 + 2 * width, 0, _ice40_rams(width, 16))
+        if target.lut_ram is None:
+            return Resources(30 + width, 30 + 2 * width, 0, _block_rams(width, 16, target))
         return Resources(40 + 6 * width, 30 + 2 * width)
 
     def elaborate(self, platform):
@@ -65,7 +66,7 @@ class Queue(wiring.Component):
         with m.If(moves):
             m.d.sync += [told.eq(stored) for told in offered]
         # of a deeper memory's words one is chosen behind the registers
-        rows = min(self.depth, SHALLOW) if self.family == "ecp5" else self.depth
+        rows = min(self.depth, SHALLOW) if self.target.lut_ram else self.depth
         low = (rows - 1).bit_length()
         for bits in fanout_slices(self.width):
             into, out_of = (
@@ -73,7 +74,7 @@ class Queue(wiring.Component):
             )
             reads, words = [], []
             for first in range(0, self.depth, rows):
-                write, read = _store(m, bits, min(rows, self.depth - first), self.family, first)
+                write, read = _store(m, bits, min(rows, self.depth - first), self.target, first)
                 writes, word = self.write, read.data
                 if self.depth > rows:
                     chosen = Signal(reset_less=True)
@@ -115,8 +116,8 @@ class CreditFifo(wiring.Component):
     #: cycles from a word taken to the word
     latency = 2
 
-    def __init__(self, width: int, depth: int, family: str):
-        self.width, self.depth, self.family = width, depth, family
+    def __init__(self, width: int, depth: int, target: Target):
+        self.width, self.depth, self.target = width, depth, target
         super().__init__(
             {
                 "write": In(1),
@@ -129,9 +130,9 @@ class CreditFifo(wiring.Component):
         )
 
     @staticmethod
-    def block_rams(width: int, depth: int, family: str) -> int:
+    def block_rams(width: int, depth: int, target: Target) -> int:
         """That its words fill: none on ECP5, which has memories in logic."""
-        return _ice40_rams(width, depth) if family == "ice40" else 0
+        return 0 if target.lut_ram else _block_rams(width, depth, target)
 
     def elaborate(self, platform):
         m = Module()
@@ -140,7 +141,7 @@ class CreditFifo(wiring.Component):
         m.d.sync += self.freed.eq(self.take)
         data = delay(m, self.data, 1)
         for bits in fanout_slices(self.width, self.depth):
-            write, read = _store(m, bits, self.depth, self.family)
+            write, read = _store(m, bits, self.depth, self.target)
             writes, takes = duplicate(m, self.write), duplicate(m, self.take)
             m.d.comb += [
                 write.en.eq(writes),
@@ -152,19 +153,19 @@ class CreditFifo(wiring.Component):
         return m
 
 
-def _ice40_rams(width, depth):
+def _block_rams(width, depth, target):
     """Block RAMs for so many words, which iCE40 stores nowhere else."""
     return sum(
-        block_rams("ice40", depth, bits.stop - bits.start) for bits in fanout_slices(width, depth)
+        target.block_rams(depth, bits.stop - bits.start) for bits in fanout_slices(width, depth)
     )
 
 
-def _store(m, bits, depth, family, first=0):
+def _store(m, bits, depth, target, first=0):
     """The write and the read port of a queue's memory for some bits of its words, from the
     ``first`` on.
     """
     # A block RAM would take most of a cycle to answer.
-    attrs = {"ram_style": "distributed"} if family == "ecp5" else {}
+    attrs = {"ram_style": target.lut_ram.style} if target.lut_ram else {}
     store = memory.Memory(shape=bits.stop - bits.start, depth=depth, init=[], attrs=attrs)
     m.submodules[f"store_{bits.start}" + (f"_{first}" if first else "")] = store
     return store.write_port(), store.read_port()
@@ -202,28 +203,28 @@ class Fifo(wiring.Component):
     #: beats of the memory for one to pass each cycle: as many as are between in and out of it
     _LEAST = 8
 
-    def __init__(self, lanes: int, element: Shape, depth: int, family: str = "generic"):
-        self.ram = self._ram(depth, lanes * Shape.cast(element).width, family)
+    def __init__(self, lanes: int, element: Shape, depth: int, target: Target):
+        self.ram = self._ram(depth, lanes * Shape.cast(element).width, target)
         super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
 
     @classmethod
-    def _ram(cls, depth: int, width: int, family: str) -> RamConfig:
-        return RamConfig(max(depth, cls._LEAST), width, family)
+    def _ram(cls, depth: int, width: int, target: Target) -> RamConfig:
+        return RamConfig(max(depth, cls._LEAST), width, target)
 
     @classmethod
-    def estimate(cls, depth: int, width: int, family: str) -> Resources:
+    def estimate(cls, depth: int, width: int, target: Target) -> Resources:
         """``depth`` beats of ``width`` bits."""
         return (
-            Queue.estimate(width, family)
+            Queue.estimate(width, target)
             + Resources(50, 50)
-            + cls._ram(depth, width, family).resources()
+            + cls._ram(depth, width, target).resources()
         )
 
     def elaborate(self, platform):
         m = Module()
         depth = self.ram.depth
         m.submodules.store = store = Ram(self.ram)
-        m.submodules.ahead = ahead = Queue(self.ram.width, self._AHEAD, self.ram.family)
+        m.submodules.ahead = ahead = Queue(self.ram.width, self._AHEAD, self.ram.target)
 
         accept, issue = Signal(), Signal()
         stored = counter_nonzero(m, "stored", delay_flags(m, accept, 1), issue, depth)

@@ -5,6 +5,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..control.delay import KEEP, fanout_slices
+from ..target.base import Target
 from ..target.resources import Resources
 from .signature import beats
 
@@ -24,14 +25,14 @@ class RegisterSlice(wiring.Component):
 
     latency = 1
 
-    def __init__(self, lanes: int, element: Shape, family: str = "generic"):
-        self.family = family
+    def __init__(self, lanes: int, element: Shape, target: Target):
+        self.target = target
         super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, element))})
 
     @staticmethod
-    def estimate(width: int, family: str) -> Resources:
+    def estimate(width: int, target: Target) -> Resources:
         """Of ``width`` bits."""
-        if family == "ice40":
+        if not target.register_rich:
             return Resources(width + 2, width + 1)
         flags = 1 + len(list(fanout_slices(width)))
         return Resources(width + 3 * flags, 2 * width + 3 * flags)
@@ -39,7 +40,7 @@ class RegisterSlice(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         width = len(self.i.payload.as_value())
-        if self.family == "ice40":
+        if not self.target.register_rich:
             m.d.comb += self.i.ready.eq(self.o.ready | ~self.o.valid)
             with m.If(self.i.ready):
                 m.d.sync += [self.o.valid.eq(self.i.valid), self.o.payload.eq(self.i.payload)]

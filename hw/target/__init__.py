@@ -1,16 +1,21 @@
-"""The chip families: their primitives, and what those cost."""
+"""The chip families: their primitives, what those cost, and their chips; one file a family."""
 
-from .device import Device
+from .base import Device, LutRam, MemoryShape, Target
 from .dsp import Multiplier, MultiplierConfig
-from .ecp5 import Mult18x18
-from .ice40 import Mac16
-from .resources import Resources, block_rams
+from .ecp5 import ECP5
+from .generic import GENERIC
+from .ice40 import ICE40
+from .resources import Resources
 
-__all__ = ["Device", "Multiplier", "MultiplierConfig", "Resources", "block_of", "block_rams"]
-
-_BLOCKS = {"generic": Multiplier, "ecp5": Mult18x18, "ice40": Mac16}
-
-
-def block_of(family: str) -> type[Multiplier]:
-    """The hard multiplier of a family; the generic twin for ``"generic"``."""
-    return _BLOCKS[family]
+__all__ = [
+    "ECP5",
+    "GENERIC",
+    "ICE40",
+    "Device",
+    "LutRam",
+    "MemoryShape",
+    "Multiplier",
+    "MultiplierConfig",
+    "Resources",
+    "Target",
+]

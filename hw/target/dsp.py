@@ -9,7 +9,6 @@ from amaranth.utils import ceil_log2
 
 from ..control.delay import delay
 from ..sizes import ceil_div
-from .resources import CHAIN
 
 __all__ = ["MultiplierConfig", "Multiplier"]
 
@@ -42,12 +41,11 @@ class MultiplierConfig:
         """Adders of :class:`SoftMultiplier` one after the other: a row's and those of the tree."""
         return 1 + ceil_log2(self._rows + addend)
 
-    @property
-    def soft_lut(self) -> int:
+    def soft_lut(self, carry_luts: int) -> int:
         """LUTs of :class:`SoftMultiplier`, roughly: a bit of an adder for each bit of each row, and
         of each sum of two, which is wider.
         """
-        return (2 * self._rows - 1) * (self.x.width + 3 + CHAIN)
+        return (2 * self._rows - 1) * (self.x.width + 3 + carry_luts)
 
     def soft_ff(self, adders: int = 1) -> int:
         """Flip-flops of :class:`SoftMultiplier`, roughly: the bits of what is registered."""

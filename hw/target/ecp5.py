@@ -1,10 +1,15 @@
-"""ECP5: MULT18X18D with all its registers."""
+"""Lattice ECP5: the multiplier block MULT18X18D, memories, and the chips."""
+
+from dataclasses import replace
+from pathlib import Path
 
 from amaranth import C, Cat, ClockSignal, Instance, Module, Shape, Signal
 
+from . import ecp5_sites
+from .base import Device, LutRam, MemoryShape, Target
 from .dsp import Multiplier
 
-__all__ = ["Mult18x18"]
+__all__ = ["ECP5", "LFE5U_12F", "LFE5U_25F", "LFE5U_45F", "LFE5U_85F", "Mult18x18"]
 
 _REGISTERS = {
     f"p_REG_{place}_{pin}": f"{pin}0"
@@ -55,3 +60,44 @@ class Mult18x18(Multiplier):
             **{f"o_P{i}": product[i] for i in range(36)},
         )
         return m
+
+
+_HERE = Path(__file__).parent
+
+ECP5 = Target(
+    name="ecp5",
+    dsp=Mult18x18,
+    memory_shapes=(
+        MemoryShape(512, 36),
+        MemoryShape(1024, 18),
+        MemoryShape(2048, 9),
+        MemoryShape(4096, 4),
+        MemoryShape(8192, 2),
+        MemoryShape(16384, 1),
+    ),
+    block_ram_register=True,
+    # TRELLIS_DPR16X4: four LUTs of memory and two of the write port
+    lut_ram=LutRam(words=16, bits=4, luts=6, row_luts=2, style="distributed"),
+    carry_luts=2,
+    register_rich=True,
+    lone_register_cells=0.0,
+    logic_unit="LUTs",
+    logic_share=0.8,
+    # Soft multipliers are many short carry chains, and each starts a new tile: a design that filled
+    # 79 % of an 85F could not be placed, one that filled 54 % could.
+    soft_logic_share=0.57,
+    register_share=0.785,
+    simulation_models=(_HERE / "ecp5_models.v",),
+)
+
+LFE5U_25F = Device(
+    "LFE5U-25F", ECP5, lut=24288, ff=24288, dsp=28, bram=56, dsp_sites=ecp5_sites.LFE5U_25F
+)
+LFE5U_45F = Device(
+    "LFE5U-45F", ECP5, lut=43848, ff=43848, dsp=72, bram=108, dsp_sites=ecp5_sites.LFE5U_45F
+)
+LFE5U_85F = Device(
+    "LFE5U-85F", ECP5, lut=83640, ff=83640, dsp=156, bram=208, dsp_sites=ecp5_sites.LFE5U_85F
+)
+# The same die as the 25F, with another identity code.
+LFE5U_12F = replace(LFE5U_25F, name="LFE5U-12F")

@@ -1,7 +1,6 @@
-"""Where the MULT18X18D of each ECP5 lie: rows of the chip, in blocks of four.
+"""Sites of the MULT18X18D on each ECP5: rows of the chip, in blocks of four.
 
-The tables are what nextpnr reports for a netlist of bare multipliers (:mod:`.find_sites` asks it
-again).
+The tables are what nextpnr reports for a netlist of multipliers alone (``boards.flow.ecp5_sites``).
 """
 
 __all__ = ["LFE5U_25F", "LFE5U_45F", "LFE5U_85F", "path"]

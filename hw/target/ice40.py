@@ -1,10 +1,13 @@
-"""iCE40 UltraPlus: SB_MAC16 as two 8 x 8 multipliers, or as one of 16 x 16."""
+"""Lattice iCE40 UltraPlus: SB_MAC16, memories, and the chip."""
+
+from pathlib import Path
 
 from amaranth import C, Cat, ClockSignal, Instance, Module, Shape, Signal
 
+from .base import Device, MemoryShape, Target
 from .dsp import Multiplier
 
-__all__ = ["Mac16"]
+__all__ = ["ICE40", "ICE40UP5K", "Mac16"]
 
 
 class Mac16(Multiplier):
@@ -91,3 +94,28 @@ class Mac16(Multiplier):
             o_O=product,
         )
         return m
+
+
+ICE40 = Target(
+    name="ice40",
+    dsp=Mac16,
+    memory_shapes=(
+        MemoryShape(256, 16),
+        MemoryShape(512, 8),
+        MemoryShape(1024, 4),
+        MemoryShape(2048, 2),
+    ),
+    block_ram_register=False,
+    lut_ram=None,
+    carry_luts=2,
+    register_rich=False,
+    # A LUT and a flip-flop share a cell only if the LUT drives the flip-flop.
+    lone_register_cells=0.55,
+    logic_unit="logic cells",
+    logic_share=0.93,
+    soft_logic_share=0.93,
+    register_share=1.0,
+    simulation_models=(Path(__file__).parent / "ice40_models.v",),
+)
+
+ICE40UP5K = Device("iCE40UP5K", ICE40, lut=5280, ff=5280, dsp=8, bram=30)

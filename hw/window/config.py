@@ -1,6 +1,6 @@
 """What a sliding window is, takes and costs; :mod:`.sliding` builds it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import gcd
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..memory.ram import RamConfig
 from ..memory.tiles import choice_luts
 from ..sizes import ceil_div
+from ..target.base import Target
 from ..target.resources import Resources
 
 __all__ = ["WindowConfig"]
@@ -45,7 +46,7 @@ class WindowConfig:
     groups: int = 1
     passes: int = 1
     minimal_rows: bool = False
-    family: str = "generic"
+    target: Target = field(kw_only=True)
 
     def __post_init__(self):
         assert all(p in (1, k) for p, k in zip(self.parallel, self.kernel, strict=True))
@@ -258,7 +259,7 @@ class WindowConfig:
     @property
     def ram(self) -> RamConfig:
         """One bank."""
-        return RamConfig(self.depth, self.chunk * self.element.width, self.family)
+        return RamConfig(self.depth, self.chunk * self.element.width, self.target)
 
     @property
     def latency(self) -> int:

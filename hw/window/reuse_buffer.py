@@ -2,7 +2,7 @@
 wants.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from math import gcd
 from operator import or_
@@ -18,6 +18,7 @@ from ..memory.ram import Ram, RamConfig
 from ..sizes import ceil_div
 from ..stream.fifo import CreditFifo
 from ..stream.signature import Flow
+from ..target.base import Target
 from ..target.resources import Resources
 
 __all__ = ["ReuseBufferConfig", "ReuseBuffer"]
@@ -39,7 +40,7 @@ class ReuseBufferConfig:
     width_out: int
     passes: int
     element: Shape
-    family: str = "generic"
+    target: Target = field(kw_only=True)
 
     def __post_init__(self):
         assert self.width_in >= self.width_out
@@ -65,7 +66,7 @@ class ReuseBufferConfig:
     def stores(self) -> list[tuple[slice, RamConfig]]:
         """The two banks, cut to parts of a word."""
         return [
-            (part, RamConfig(2 * self.folds, part.stop - part.start, self.family))
+            (part, RamConfig(2 * self.folds, part.stop - part.start, self.target))
             for part in fanout_slices(self.width_out * self.element.width)
         ]
 
@@ -91,7 +92,7 @@ class ReuseBufferConfig:
                 4 * into + out * choice + 80,
                 5 * into + 2 * out + 60,
                 0,
-                CreditFifo.block_rams(into, self.waiting, self.family),
+                CreditFifo.block_rams(into, self.waiting, self.target),
             ),
         )
 
@@ -137,7 +138,7 @@ class ReuseBuffer(wiring.Component):
         c = self.config
         bits = c.element.width
 
-        m.submodules.queue = queue = CreditFifo(c.width_in * bits, c.waiting, c.family)
+        m.submodules.queue = queue = CreditFifo(c.width_in * bits, c.waiting, c.target)
         m.d.comb += [
             queue.data.eq(self.i.payload.as_value()),
             queue.write.eq(self.i.valid),

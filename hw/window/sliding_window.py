@@ -337,7 +337,7 @@ class _Reader(wiring.Component):
         """``value``, which stays for at least so many ``cycles``, by the last of them: from a
         register where there is time for one (iCE40 has none to spare).
         """
-        return delay(m, value, 1) if cycles > 1 and self.config.family != "ice40" else value
+        return delay(m, value, 1) if cycles > 1 and self.config.target.register_rich else value
 
     def _inside(self, m, loops, go, axis):
         """Which of the taps read at once lie within the map on that axis; two cycles late."""

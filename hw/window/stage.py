@@ -57,7 +57,7 @@ class FeedConfig:
             self.width,
             self.passes,
             Shape(element.width * self.word, element.signed),
-            self.window.family,
+            target=self.window.target,
         )
 
     @property
@@ -151,7 +151,7 @@ class WindowStage(wiring.Component):
 
         depth = self.feed.queue_depth(latency, self.results)
         m.submodules.queue = queue = Queue(
-            len(flow.payload.as_value()), depth, self.feed.window.family
+            len(flow.payload.as_value()), depth, self.feed.window.target
         )
         free = credit_available(
             m,

@@ -4,8 +4,10 @@ import importlib
 
 import pytest
 from gatewright import boards
-from gatewright.boards.flow.clock_limits import Cell, lowest
+from gatewright.boards.flow import flow_of
+from gatewright.boards.flow.base import Cell
 from gatewright.compiler.errors import PlanError
+from gatewright.hw.target import ECP5, ICE40
 
 PLATFORMS = {
     "ulx3s-12f": ("ulx3s", "ULX3S_12F_Platform"),
@@ -41,7 +43,7 @@ def test_pins_are_those_of_amaranth_boards(board):
 def test_numbers_are_plausible(board):
     device = board.device
     assert boards.get(board.name) is board
-    assert device.family in ("ecp5", "ice40")
+    assert device.target in (ECP5, ICE40)
     assert device.lut == device.ff > 5000
     assert device.multipliers >= 16
     assert board.target_mhz >= board.clock_mhz
@@ -54,15 +56,15 @@ def test_an_unknown_board_names_the_nearest():
 
 
 @pytest.mark.parametrize(
-    ("family", "speed", "cells", "mhz"),
+    ("target", "speed", "cells", "mhz"),
     [
-        ("ecp5", "6", [], 257),
-        ("ecp5", "8", [], 370),
-        ("ecp5", "8", [Cell("MULT18X18D", {"REG_PIPELINE_CLK": "NONE"})], 287),
-        ("ecp5", "8", [Cell("MULT18X18D", {"REG_PIPELINE_CLK": "CLK0"})], 370),
-        ("ice40", "", [], 185),
-        ("ice40", "", [Cell("SB_LUT4"), Cell("SB_MAC16")], 50),
+        (ECP5, "6", [], 257),
+        (ECP5, "8", [], 370),
+        (ECP5, "8", [Cell("MULT18X18D", {"REG_PIPELINE_CLK": "NONE"})], 287),
+        (ECP5, "8", [Cell("MULT18X18D", {"REG_PIPELINE_CLK": "CLK0"})], 370),
+        (ICE40, "", [], 185),
+        (ICE40, "", [Cell("SB_LUT4"), Cell("SB_MAC16")], 50),
     ],
 )
-def test_the_lowest_documented_limit_counts(family, speed, cells, mhz):
-    assert lowest(family, speed, cells).mhz == mhz
+def test_the_lowest_documented_limit_counts(target, speed, cells, mhz):
+    assert flow_of(target).lowest_limit(speed, cells).mhz == mhz

@@ -8,6 +8,7 @@ from amaranth import Cat, Elaboratable, Module, Signal, signed
 from amaranth.back import rtlil
 from gatewright import boards
 from gatewright.boards.flow import build as build_module
+from gatewright.boards.flow import flow_of
 from gatewright.boards.flow.build import build
 from gatewright.boards.flow.flash import flash
 from gatewright.boards.flow.synthesis import synthesize
@@ -15,6 +16,7 @@ from gatewright.compiler import tools
 from gatewright.compiler.errors import DataError, FitError, TimingError, ToolError
 from gatewright.hw import RegisterSlice
 from gatewright.hw.control.delay import delay, duplicate
+from gatewright.hw.target import ECP5, ICE40
 
 WIDTHS = {
     "s_axis_tdata": 8,
@@ -165,8 +167,8 @@ def test_a_router_without_end_is_given_other_places_and_then_given_up(
 
 def test_resources_are_counted(directory):
     il = directory / "rtl" / "accelerator.il"
-    for family in ("ecp5", "ice40"):
-        counts = synthesize([il], family, directory / family, "accelerator")
+    for target in (ECP5, ICE40):
+        counts = synthesize([il], flow_of(target).synthesis, directory / target.name, "accelerator")
         assert counts["ff"] == 10
         assert 8 <= counts["lut"] <= 24
         assert counts["dsp"] == counts["bram"] == 0
@@ -192,31 +194,31 @@ class Delayed(Elaboratable):
         return m
 
 
-@pytest.mark.parametrize("family", ["ecp5", "ice40"])
+@pytest.mark.parametrize("target", [ECP5, ICE40])
 @pytest.mark.parametrize("value", [0, 0x5A, 0xFF])
-def test_a_delayed_constant_is_a_constant(family, value, tmp_path):
+def test_a_delayed_constant_is_a_constant(target, value, tmp_path):
     part = Delayed(value)
     il = tmp_path / "top.il"
     il.write_text(rtlil.convert(part, name="top", ports=[part.i, part.o], emit_src=False))
-    counts = synthesize([il], family, tmp_path / "out", "top")
+    counts = synthesize([il], flow_of(target).synthesis, tmp_path / "out", "top")
     assert counts["ff"] == counts["lut"] == 0
 
 
-@pytest.mark.parametrize("family", ["ecp5", "ice40"])
-def test_copies_of_a_register_stay_apart(family, tmp_path):
+@pytest.mark.parametrize("target", [ECP5, ICE40])
+def test_copies_of_a_register_stay_apart(target, tmp_path):
     m, i, o = Module(), Signal(8), Signal(24)
     m.d.comb += o.eq(Cat(duplicate(m, i) for _ in range(3)))
     il = tmp_path / "design.il"
     il.write_text(rtlil.convert(m, name="top", ports=[i, o], emit_src=False))
-    assert synthesize([il], family, tmp_path / "netlist", "top")["ff"] == 24
+    assert synthesize([il], flow_of(target).synthesis, tmp_path / "netlist", "top")["ff"] == 24
 
 
 def test_ports_with_elements_are_no_bits_of_each_other(tmp_path):
     # `x[1]` beside a bit 1 of `x`: yosys made one of both, and failed
-    part, il = RegisterSlice(2, signed(8), "ecp5"), tmp_path / "top.il"
+    part, il = RegisterSlice(2, signed(8), ECP5), tmp_path / "top.il"
     il.write_text(rtlil.convert(part, name="top", emit_src=False))
     assert "\\i__payload[1]" in il.read_text()
-    assert synthesize([il], "ecp5", tmp_path / "out", "top")["ff"] > 2 * 8 * 2
+    assert synthesize([il], flow_of(ECP5).synthesis, tmp_path / "out", "top")["ff"] > 2 * 8 * 2
 
 
 def test_a_design_too_large_says_what_is_short():

@@ -6,6 +6,7 @@ from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.sim import Simulator
+from gatewright.boards.flow import flow_of
 from gatewright.boards.flow.synthesis import synthesize
 from gatewright.boards.link import gateware as link_module
 from gatewright.boards.link import uart
@@ -24,7 +25,7 @@ from gatewright.boards.link.protocol import (
 from gatewright.boards.link.uart import UartReceiver, UartTransmitter
 from gatewright.compiler.plan.resources import link as least_link
 
-from ..plan.networks import ECP5, ICE40
+from ..plan.networks import ICE40UP5K, LFE5U_25F
 
 CLOCK_HZ, BAUD = 25_000_000, 3_125_000
 BIT = CLOCK_HZ // BAUD
@@ -314,18 +315,18 @@ def test_an_accelerator_slower_than_the_wire_overruns_an_unbuffered_link(clocks)
     assert ping[10] == Fault.OVERRUN
 
 
-@pytest.mark.parametrize("device", [ECP5, ICE40], ids=lambda device: device.family)
+@pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.target)
 def test_an_unbuffered_link_takes_the_block_rams_that_a_plan_leaves_it(device, tmp_path):
     cfg = config(bits_in=8, bits_out=8, buffered=False)
     m = Module()
     for name in DOMAINS:
         m.domains += (domain := ClockDomain(name))
         m.d.comb += domain.clk.eq(ClockSignal())
-    m.submodules.link = link = Link(cfg, device.family)
+    m.submodules.link = link = Link(cfg, device.target)
     m.submodules.accelerator = accelerator = AddOne(cfg)
     wiring.connect(m, link.s_axis, accelerator.s_axis)
     wiring.connect(m, accelerator.m_axis, link.m_axis)
     il = tmp_path / "link.il"
     il.write_text(rtlil.convert(m, name="top", ports=[link.rx, link.tx], emit_src=False))
-    counts = synthesize([il], device.family, tmp_path, "top")
+    counts = synthesize([il], flow_of(device.target).synthesis, tmp_path, "top")
     assert counts["bram"] == least_link(device).bram

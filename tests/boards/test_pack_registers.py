@@ -7,8 +7,10 @@ import pytest
 from amaranth import Elaboratable, Module, Signal
 from amaranth.back import rtlil
 from amaranth.lib import memory
+from gatewright.boards.flow import flow_of
 from gatewright.boards.flow.pack_registers import pack
 from gatewright.boards.flow.synthesis import synthesize
+from gatewright.hw.target import ECP5
 
 CLOCK, OTHER_CLOCK, ENABLE, DATA, Q = 2, 3, 4, (10, 11), (20, 21)
 
@@ -214,7 +216,7 @@ def test_a_rom_of_two_block_rams_loses_all_its_registers(tmp_path):
     (tmp_path / "rom.il").write_text(
         rtlil.convert(rom, name="top", ports=[rom.address, rom.data], emit_src=False)
     )
-    counts = synthesize([tmp_path / "rom.il"], "ecp5", tmp_path / "out", "top")
+    counts = synthesize([tmp_path / "rom.il"], flow_of(ECP5).synthesis, tmp_path / "out", "top")
     assert (counts["bram"], counts["ff"]) == (2, 0)
     cells = json.loads((tmp_path / "out" / "netlist.json").read_text())["modules"]["top"]["cells"]
     assert {cell["type"] for cell in cells.values()} == {"DP16KD"}

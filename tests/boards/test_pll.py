@@ -2,7 +2,10 @@
 
 import pytest
 from gatewright import boards
-from gatewright.boards.flow.pll import Bypass, Ecp5Pll, Ice40Pll, choose
+from gatewright.boards.flow.base import Bypass
+from gatewright.boards.flow.clock import choose
+from gatewright.boards.flow.ecp5 import Ecp5Pll
+from gatewright.boards.flow.ice40 import Ice40Pll
 from gatewright.compiler.errors import PlanError
 
 TARGETS = [12, 16, 24, 25, 33.3, 48, 50, 62.5, 100, 133, 150, 199.9, 231, 249, 275, 300, 399, 400]

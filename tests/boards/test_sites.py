@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from gatewright.boards.flow.find_sites import multipliers
+from gatewright.boards.flow.ecp5_sites import multipliers
 from gatewright.hw.target import ecp5_sites
 
 CHIPS = {

@@ -8,6 +8,7 @@ import pytest
 from gatewright import boards
 from gatewright.boards.flow.build import build
 from gatewright.compiler.driver import compile_model
+from gatewright.hw.target import ICE40
 from gatewright.sim import golden
 from gatewright.sim.simulate import simulate
 
@@ -54,7 +55,7 @@ def test_the_rtl_equals_the_golden_model(compiled, samples, stall):
 
 def test_the_small_network_reaches_a_bitstream(compiled):
     board = boards.get(compiled.plan.board)
-    if board.family != "ice40":
+    if board.device.target != ICE40:
         pytest.skip("minutes of place and route: `make demo` does it")
     result = build(compiled.directory, board)
     assert result.timing_met

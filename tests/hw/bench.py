@@ -11,6 +11,7 @@ from amaranth.back import rtlil
 from amaranth.hdl import Elaboratable
 from amaranth.sim import Simulator
 from gatewright.benchmarks.ablation import Between
+from gatewright.boards.flow import flow_of
 from gatewright.boards.flow.synthesis import synthesize
 
 __all__ = [
@@ -320,12 +321,14 @@ def flow(dut, reductions, *, gap=0.0, seed=0, also=(), initiation_interval=1):
     return out, ends, counts
 
 
-def synthesized(part, family, folder):
+def synthesized(part, target, folder):
     """What synthesis makes of a component between registers, and how many registers those are."""
     dut = Between(part)
     il = folder / "part.il"
     il.write_text(rtlil.convert(dut, name="top", ports=[dut.i, dut.o], emit_src=False))
-    return synthesize([il], family, folder / "out", "top"), len(dut.i) + len(dut.o)
+    return synthesize([il], flow_of(target).synthesis, folder / "out", "top"), len(dut.i) + len(
+        dut.o
+    )
 
 
 def queue_memories(part, streams):

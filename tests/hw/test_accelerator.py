@@ -18,6 +18,7 @@ from gatewright.hw import (
     WidthConverter,
     port_prefixes,
 )
+from gatewright.hw.target import GENERIC
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, Port, exchange, random_elements
@@ -50,7 +51,7 @@ def queue(lanes, element, beats):
     config = AxiStreamConfig(lanes, element, beats)
     connections = [Connection(("", "x"), ("queue", "i")), Connection(("queue", "o"), ("", "y"))]
     return Accelerator(
-        {"queue": Fifo(lanes, element, 4)}, connections, {"x": config}, {"y": config}
+        {"queue": Fifo(lanes, element, 4, GENERIC)}, connections, {"x": config}, {"y": config}
     )
 
 
@@ -86,7 +87,7 @@ def test_connections_join_stages_by_name(stall):
     element = unsigned(8)
     stages = {
         "fork": Fork(2, element, 2),
-        "spare": Fifo(2, element, 64),
+        "spare": Fifo(2, element, 64, GENERIC),
         "narrow": WidthConverter(WidthConfig(4, 2, 1, element)),
     }
     connections = [

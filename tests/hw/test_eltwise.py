@@ -6,6 +6,7 @@ from amaranth import signed
 from gatewright.compiler import ir
 from gatewright.compiler.quantize import for_add
 from gatewright.hw import Add, AddConfig, Fork, Rounding, integer
+from gatewright.hw.target import ECP5, GENERIC, ICE40
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, exchange, port, queue_memories, random_elements, simulate
@@ -28,7 +29,7 @@ def shape(dtype):
     return integer(dtype.bits, dtype.signed)
 
 
-def rtl(exact, out, a, b, stall=0.0, family="generic"):
+def rtl(exact, out, a, b, stall=0.0, target=GENERIC):
     config = AddConfig(
         a.shape[1],
         shape(exact.a),
@@ -39,7 +40,7 @@ def rtl(exact, out, a, b, stall=0.0, family="generic"):
         exact.offset,
         Rounding(exact.shift, exact.tie_bits, exact.low, exact.high, exact.tie_parity),
         len(a),
-        family,
+        target=target,
     )
     dut = Add(config)
     (seen,), _ = exchange(
@@ -80,7 +81,7 @@ def test_adds_exactly_where_operands_do_not_wait(stall):
     exact = adder(a, b, y, ir.Clamp())
     left = random_elements(shape(a.dtype), (60, 3), seed=1)
     right = random_elements(shape(b.dtype), (60, 3), seed=2)
-    seen = rtl(exact, y.dtype, left, right, stall, "ice40")
+    seen = rtl(exact, y.dtype, left, right, stall, ICE40)
     assert_array_equal(seen, exact.apply(left, right))
 
 
@@ -95,11 +96,13 @@ def test_rounds_every_tie_to_even(name):
     assert_array_equal(rtl(exact, y.dtype, left, right), exact.apply(left, right))
 
 
-@pytest.mark.parametrize("family", ["ecp5", "ice40"])
-def test_sums_wait_in_the_memories_of_the_family(family):
+@pytest.mark.parametrize("target", [ECP5, ICE40])
+def test_sums_wait_in_the_memories_of_the_family(target):
     """Of which ECP5 has small ones in logic."""
-    c = AddConfig(2, signed(8), signed(8), signed(8), 3, 5, 7, Rounding(2, 0, -128, 127), 1, family)
-    assert queue_memories(Add(c), ["a", "b", "o"]) == {family == "ecp5"}
+    c = AddConfig(
+        2, signed(8), signed(8), signed(8), 3, 5, 7, Rounding(2, 0, -128, 127), 1, target=target
+    )
+    assert queue_memories(Add(c), ["a", "b", "o"]) == {target == ECP5}
 
 
 @pytest.mark.parametrize("stall", STALLS)

@@ -14,22 +14,24 @@ from amaranth import (
     signed,
 )
 from amaranth.back import rtlil
+from gatewright.boards.flow import flow_of
 from gatewright.boards.flow.synthesis import synthesize
 from gatewright.hw import Fifo, RegisterSlice, ReuseBufferConfig
 from gatewright.hw.stream.fifo import CreditFifo, Queue
+from gatewright.hw.target import ECP5, GENERIC, ICE40
 from gatewright.hw.window.reuse_buffer import ReuseBuffer
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, port, random_elements, run, simulate, synthesized
 
-REPLAY = ReuseBufferConfig(72, 8, 3, 4, signed(8), "ice40")
+REPLAY = ReuseBufferConfig(72, 8, 3, 4, signed(8), target=ICE40)
 
 
 @pytest.mark.parametrize("stall", STALLS)
 @pytest.mark.parametrize("depth", [1, 2, 3, 16, 50])
 def test_keeps_the_order(depth, stall):
     beats = random_elements(signed(8), (100, 3))
-    seen = run(Fifo(3, signed(8), depth), beats, len(beats), stall=stall)
+    seen = run(Fifo(3, signed(8), depth, GENERIC), beats, len(beats), stall=stall)
     assert_array_equal(seen.values, beats)
     if not stall:
         late = seen.cycles[50:]
@@ -38,7 +40,7 @@ def test_keeps_the_order(depth, stall):
 
 @pytest.mark.parametrize("depth", [1, 2, 5, 16, 40])
 def test_holds_at_least_its_depth_while_nobody_takes(depth):
-    assert depth <= beats_taken(Fifo(1, signed(8), depth), depth + 50) < depth + 32
+    assert depth <= beats_taken(Fifo(1, signed(8), depth, GENERIC), depth + 50) < depth + 32
 
 
 def beats_taken(dut, cycles):
@@ -58,7 +60,7 @@ def beats_taken(dut, cycles):
 
 @pytest.mark.parametrize(("width", "depth"), [(8, 16), (50, 16), (40, 48)])
 def test_an_inlets_words_come_two_cycles_after_they_were_taken(width, depth):
-    dut, rng = CreditFifo(width, depth, "generic"), random.Random(width)
+    dut, rng = CreditFifo(width, depth, GENERIC), random.Random(width)
     words = [rng.getrandbits(width) for _ in range(200)]
     seen = []
 
@@ -84,11 +86,11 @@ def test_an_inlets_words_come_two_cycles_after_they_were_taken(width, depth):
 
 @pytest.mark.parametrize("taken", [1.0, 0.5])
 @pytest.mark.parametrize(
-    ("width", "depth", "family"),
-    [(8, 16, "generic"), (8, 144, "generic"), (8, 64, "ecp5"), (50, 65, "ecp5"), (8, 144, "ecp5")],
+    ("width", "depth", "target"),
+    [(8, 16, GENERIC), (8, 144, GENERIC), (8, 64, ECP5), (50, 65, ECP5), (8, 144, ECP5)],
 )
-def test_a_queue_is_full_and_empty_and_keeps_the_order(width, depth, family, taken):
-    dut, rng = Queue(width, depth, family), random.Random(depth)
+def test_a_queue_is_full_and_empty_and_keeps_the_order(width, depth, target, taken):
+    dut, rng = Queue(width, depth, target), random.Random(depth)
     words = [rng.getrandbits(width) for _ in range(5 * depth)]
     seen = []
 
@@ -128,7 +130,7 @@ class Resettable(Elaboratable):
 @pytest.mark.parametrize("waiting", [1, 5, 32])
 def test_a_queue_runs_out_while_a_reset_is_held(waiting):
     depth, words = 32, [7, 8, 9]
-    queue = Queue(8, depth)
+    queue = Queue(8, depth, GENERIC)
     dut, seen = Resettable(queue), []
 
     async def bench(ctx):
@@ -155,25 +157,25 @@ def test_a_queue_runs_out_while_a_reset_is_held(waiting):
     assert seen == words
 
 
-@pytest.mark.parametrize("family", ["generic", "ice40"])
+@pytest.mark.parametrize("target", [GENERIC, ICE40])
 @pytest.mark.parametrize("stall", STALLS)
-def test_a_register_slice_keeps_the_order_and_passes_a_beat_a_cycle(stall, family):
+def test_a_register_slice_keeps_the_order_and_passes_a_beat_a_cycle(stall, target):
     beats = random_elements(signed(8), (100, 12))
-    seen = run(RegisterSlice(12, signed(8), family), beats, len(beats), stall=stall)
+    seen = run(RegisterSlice(12, signed(8), target), beats, len(beats), stall=stall)
     assert_array_equal(seen.values, beats)
     if not stall:
         assert seen.cycles == list(range(seen.cycles[0], seen.cycles[0] + len(beats)))
 
 
-@pytest.mark.parametrize(("family", "beats"), [("generic", 2), ("ecp5", 2), ("ice40", 1)])
-def test_a_register_slice_holds_two_or_one(family, beats):
-    assert beats_taken(RegisterSlice(1, signed(8), family), 10) == beats
+@pytest.mark.parametrize(("target", "beats"), [(GENERIC, 2), (ECP5, 2), (ICE40, 1)])
+def test_a_register_slice_holds_two_or_one(target, beats):
+    assert beats_taken(RegisterSlice(1, signed(8), target), 10) == beats
 
 
 def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
     """Its neighbours may be far away: their wires and one LUT fill a cycle."""
     m, width = Module(), 14 * 8
-    m.submodules.dut = dut = RegisterSlice(14, signed(8), "ecp5")
+    m.submodules.dut = dut = RegisterSlice(14, signed(8), ECP5)
     i, o = Signal(width), Signal(width)
     i_valid, i_ready, o_valid, o_ready = Signal(), Signal(), Signal(), Signal()
     m.d.comb += [
@@ -190,12 +192,12 @@ def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
             m, name="top", ports=[i, i_valid, i_ready, o, o_valid, o_ready], emit_src=False
         )
     )
-    counts = synthesize([il], "ecp5", tmp_path, "top")
+    counts = synthesize([il], flow_of(ECP5).synthesis, tmp_path, "top")
     cells = json.loads((tmp_path / "netlist.json").read_text())["modules"]["top"]["cells"].values()
     luts = [cell["connections"] for cell in cells if cell["type"] == "LUT4"]
     made = {lut["Z"][0] for lut in luts}
     assert not [lut for lut in luts for pin in "ABCD" if lut[pin][0] in made]
-    estimate = RegisterSlice.estimate(width, "ecp5")
+    estimate = RegisterSlice.estimate(width, ECP5)
     assert counts["lut"] <= estimate.lut + 4
     assert counts["ff"] <= estimate.ff
 
@@ -203,12 +205,12 @@ def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
 @pytest.mark.parametrize(
     ("part", "resources"),
     [
-        (Queue(40, 32, "ice40"), Queue.estimate(40, "ice40")),
-        (Fifo(3, signed(8), 300, "ice40"), Fifo.estimate(300, 24, "ice40")),
+        (Queue(40, 32, ICE40), Queue.estimate(40, ICE40)),
+        (Fifo(3, signed(8), 300, ICE40), Fifo.estimate(300, 24, ICE40)),
         (ReuseBuffer(REPLAY), REPLAY.resources()),
     ],
     ids=["queue", "fifo", "replay"],
 )
 def test_queues_are_block_rams_on_ice40(part, resources, tmp_path):
-    counts, _ = synthesized(part, "ice40", tmp_path)
+    counts, _ = synthesized(part, ICE40, tmp_path)
     assert counts["bram"] == resources.bram

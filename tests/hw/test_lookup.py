@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from amaranth import Shape, signed, unsigned
 from gatewright.hw import Lookup, LookupConfig
+from gatewright.hw.target import ECP5, GENERIC, ICE40
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, queue_memories, run
@@ -36,22 +37,29 @@ def test_every_entry(element, out, lanes, stall):
     low = -(1 << (out.width - 1)) if out.signed else 0
     table = rng.integers(low, low + (1 << out.width), 1 << element.width)
     beats = all_elements(element, lanes)
-    c = LookupConfig(lanes, Shape.cast(element), Shape.cast(out), tuple(table.tolist()), len(beats))
+    c = LookupConfig(
+        lanes,
+        Shape.cast(element),
+        Shape.cast(out),
+        tuple(table.tolist()),
+        len(beats),
+        target=GENERIC,
+    )
     assert_array_equal(rtl(c, beats, stall), golden(c, beats))
 
 
 def test_negative_elements_take_the_upper_half_of_the_table():
-    c = LookupConfig(1, signed(2), signed(8), (0, 1, -2, -1), 4)
+    c = LookupConfig(1, signed(2), signed(8), (0, 1, -2, -1), 4, target=GENERIC)
     assert rtl(c, [[-2], [-1], [0], [1]]).reshape(-1).tolist() == [-2, -1, 0, 1]
 
 
 def test_a_table_covers_all_elements():
     with pytest.raises(AssertionError):
-        LookupConfig(1, signed(8), signed(8), (0,) * 255, 1)
+        LookupConfig(1, signed(8), signed(8), (0,) * 255, 1, target=GENERIC)
 
 
-@pytest.mark.parametrize("family", ["ecp5", "ice40"])
-def test_results_wait_in_the_memories_of_the_family(family):
+@pytest.mark.parametrize("target", [ECP5, ICE40])
+def test_results_wait_in_the_memories_of_the_family(target):
     """Of which ECP5 has small ones in logic."""
-    c = LookupConfig(4, signed(2), signed(8), (0, 1, -2, -1), 4, family)
-    assert queue_memories(Lookup(c), ["i", "o"]) == {family == "ecp5"}
+    c = LookupConfig(4, signed(2), signed(8), (0, 1, -2, -1), 4, target=target)
+    assert queue_memories(Lookup(c), ["i", "o"]) == {target == ECP5}

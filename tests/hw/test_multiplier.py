@@ -16,7 +16,7 @@ from gatewright.compiler.emit import emit
 from gatewright.hw.arithmetic.pipeline import Pipeline
 from gatewright.hw.arithmetic.soft_multiplier import SoftMultiplier
 from gatewright.hw.control.delay import delay
-from gatewright.hw.target import block_of
+from gatewright.hw.target import ECP5, GENERIC, ICE40
 from gatewright.hw.target.dsp import Multiplier, MultiplierConfig
 from gatewright.sim.agents import StreamFormat
 from gatewright.sim.runner import simulate as simulate_verilog
@@ -24,7 +24,7 @@ from numpy.testing import assert_array_equal
 
 from .bench import simulate
 
-MODELS = Path(hw.__file__).parent / "target" / "models.v"
+MODELS = (*ECP5.simulation_models, *ICE40.simulation_models)
 SIGNS = list(product([signed, unsigned], repeat=2))
 
 
@@ -90,22 +90,22 @@ def test_corner_values(kind, x, w, widths):
 
 
 @pytest.mark.parametrize(
-    ("family", "x", "w", "products"),
+    ("target", "x", "w", "products"),
     [
-        ("generic", signed(30), signed(30), 1),
-        ("ecp5", signed(18), signed(18), 1),
-        ("ecp5", signed(8), unsigned(8), 1),
-        ("ecp5", signed(19), signed(8), 0),
-        ("ecp5", signed(8), signed(19), 0),
-        ("ice40", signed(8), signed(8), 2),
-        ("ice40", unsigned(8), signed(3), 2),
-        ("ice40", signed(9), signed(8), 1),
-        ("ice40", unsigned(3), signed(16), 1),
-        ("ice40", signed(17), signed(8), 0),
+        (GENERIC, signed(30), signed(30), 1),
+        (ECP5, signed(18), signed(18), 1),
+        (ECP5, signed(8), unsigned(8), 1),
+        (ECP5, signed(19), signed(8), 0),
+        (ECP5, signed(8), signed(19), 0),
+        (ICE40, signed(8), signed(8), 2),
+        (ICE40, unsigned(8), signed(3), 2),
+        (ICE40, signed(9), signed(8), 1),
+        (ICE40, unsigned(3), signed(16), 1),
+        (ICE40, signed(17), signed(8), 0),
     ],
 )
-def test_what_a_block_can_multiply(family, x, w, products):
-    assert block_of(family).products(x, w) == products
+def test_what_a_block_can_multiply(target, x, w, products):
+    assert target.dsp.products(x, w) == products
 
 
 @pytest.mark.parametrize(("adders", "latency"), [(1, 3), (2, 2), (3, 1), (9, 1)])
@@ -118,10 +118,10 @@ def test_registers_of_a_soft_product(adders, latency):
 
 BLOCKS = [
     (
-        block_of(family),
-        MultiplierConfig(x(bits), w(bits), block_of(family).products(x(bits), w(bits))),
+        target.dsp,
+        MultiplierConfig(x(bits), w(bits), target.dsp.products(x(bits), w(bits))),
     )
-    for family, sizes in (("ice40", (8, 5, 16, 9)), ("ecp5", (8, 18)))
+    for target, sizes in ((ICE40, (8, 5, 16, 9)), (ECP5, (8, 18)))
     for bits in sizes
     for x, w in SIGNS
 ]
@@ -138,7 +138,7 @@ class Products(Pipeline):
 
     def __init__(self, blocks):
         self.blocks = blocks
-        self.config = SimpleNamespace(family="generic")
+        self.config = SimpleNamespace(target=GENERIC)
         self.results = sum(config.products for _, config in blocks)
         super().__init__({"i": In(hw.beats(2, WORD)), "o": Out(hw.beats(self.results, PRODUCT))})
 
@@ -186,7 +186,7 @@ def in_verilog(blocks, models, pairs, work, kind=Products):
         sink=sink,
         frames=frames,
         work=work,
-        extra_sources=[models],
+        extra_sources=models,
         timeout_cycles=500,
     ).outputs[0, :, 0]
 
@@ -232,8 +232,8 @@ def test_the_ice40_block_agrees_with_the_model_of_the_synthesis_tool(tmp_path):
     module = re.search(r"^module SB_MAC16 .*?^endmodule", cells.read_text(), re.S | re.M)[0]
     models = tmp_path / "mac16.v"
     models.write_text("/* verilator lint_off WIDTH */\n" + module + "\n")
-    blocks = [block for block in BLOCKS if block[0] is block_of("ice40")]
+    blocks = [block for block in BLOCKS if block[0] is ICE40.dsp]
     pairs = pairs_of_words()
     assert_array_equal(
-        in_verilog(blocks, models, pairs, tmp_path / "rtl"), products_of(blocks, pairs)
+        in_verilog(blocks, (models,), pairs, tmp_path / "rtl"), products_of(blocks, pairs)
     )

@@ -12,14 +12,14 @@ from gatewright.hw.arithmetic.packed_multiplier import (
     borrow,
     packed_products,
 )
-from gatewright.hw.target import block_of
+from gatewright.hw.target import ECP5, ICE40
 from gatewright.hw.target.dsp import Multiplier
 from numpy.testing import assert_array_equal
 
 from .bench import simulate
 from .test_multiplier import MODELS, PRODUCT, Products, corners, everything, in_verilog
 
-ECP5 = block_of("ecp5")
+BLOCK = ECP5.dsp
 
 #: operand, largest weight, products a block and their distance
 CASES = {
@@ -55,7 +55,7 @@ def extremes(config):
 @pytest.mark.parametrize("name", CASES)
 def test_how_many_products_a_block_gives(name):
     x, most, products, shift = CASES[name]
-    assert packed_products(ECP5, x, most) == packed_products(Multiplier, x, most) == products
+    assert packed_products(BLOCK, x, most) == packed_products(Multiplier, x, most) == products
     assert config_of(name).shift == shift
 
 
@@ -70,11 +70,11 @@ def test_how_many_products_a_block_gives(name):
     ],
 )
 def test_weights_too_wide_to_pack(x, most):
-    assert packed_products(ECP5, x, most) == 1
+    assert packed_products(BLOCK, x, most) == 1
 
 
 def test_an_ice40_block_packs_nothing():
-    assert packed_products(block_of("ice40"), signed(4), 1) == 1
+    assert packed_products(ICE40.dsp, signed(4), 1) == 1
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -167,13 +167,13 @@ class PackedProducts(Products):
         x, w = words
         results = []
         for n, (_, config) in enumerate(self.blocks):
-            m.submodules[f"block_{n}"] = block = PackedMultiplier(config, ECP5)
+            m.submodules[f"block_{n}"] = block = PackedMultiplier(config, BLOCK)
             m.d.comb += [block.x.eq(x), Cat(block.w).eq(w)]
             for k in range(config.products):
                 whole = Signal(signed(36), name=f"product_{n}_{k}")
                 m.d.comb += whole.eq(add_with_carry(block.p[k], C(0, signed(1)), block.carry[k]))
                 results.append(whole)
-        return Cat(results), ECP5.latency
+        return Cat(results), BLOCK.latency
 
 
 def words_of(config, digits):

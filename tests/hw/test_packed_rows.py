@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In, Out
 from gatewright.hw import Resources
 from gatewright.hw.memory.packed_rows import PackedRows, PackedRowsRom, fewest_block_rams
 from gatewright.hw.memory.tiles import cover, estimate
+from gatewright.hw.target import ECP5, GENERIC, ICE40
 
 from .bench import STALLS, simulate, synthesized
 
@@ -49,7 +50,7 @@ def drawn(depth, width):
 @pytest.mark.parametrize(("depth", "width", "run"), SHAPES)
 def test_words_come_in_order_however_they_are_asked_for(depth, width, run, stall):
     words = drawn(depth, width)
-    rom = InTurn(words, PackedRows(depth, width, run, "generic"))
+    rom = InTurn(words, PackedRows(depth, width, run, GENERIC))
     rng = random.Random(run)
     wanted, seen = [], []
 
@@ -69,7 +70,7 @@ def test_words_come_in_order_however_they_are_asked_for(depth, width, run, stall
 
 @pytest.mark.parametrize(("depth", "width", "run"), SHAPES)
 def test_every_bit_has_one_place(depth, width, run):
-    c = PackedRows(depth, width, run, "ecp5")
+    c = PackedRows(depth, width, run, ECP5)
     rows = c.stored(drawn(depth, width))
     assert len(rows) == c.rows == depth - depth // (run + 1)
     assert max(rows) < 1 << c.width + c.part
@@ -77,31 +78,31 @@ def test_every_bit_has_one_place(depth, width, run):
 
 
 @pytest.mark.parametrize(
-    ("depth", "width", "family", "count"),
+    ("depth", "width", "target", "count"),
     [
-        (36864, 8, "ecp5", 16),  # the ninth bits of 8 bytes are another one
-        (9216, 32, "ecp5", 16),
-        (1328, 224, "ecp5", 17),  # 16.1 by its bits
-        (1792, 368, "ecp5", 37),
-        (300, 128, "ice40", 10),
+        (36864, 8, ECP5, 16),  # the ninth bits of 8 bytes are another one
+        (9216, 32, ECP5, 16),
+        (1328, 224, ECP5, 17),  # 16.1 by its bits
+        (1792, 368, ECP5, 37),
+        (300, 128, ICE40, 10),
     ],
 )
-def test_fills_block_rams_whatever_the_shape(depth, width, family, count):
-    pieces = fewest_block_rams(depth, width, family)
+def test_fills_block_rams_whatever_the_shape(depth, width, target, count):
+    pieces = fewest_block_rams(depth, width, target)
     assert sum(piece.width for piece in pieces) == width
     assert len({piece.run for piece in pieces}) == 1
     assert sum((piece.resources() for piece in pieces), Resources()).bram == count
-    assert count < estimate(depth, width, family, 3, True).bram
+    assert count < estimate(depth, width, target, 3, True).bram
 
 
 @pytest.mark.parametrize(
-    ("depth", "width", "family"),
-    [(2304, 8, "ecp5"), (1328, 54, "ecp5"), (4700, 32, "ecp5"), (600, 26, "ice40")],
+    ("depth", "width", "target"),
+    [(2304, 8, ECP5), (1328, 54, ECP5), (4700, 32, ECP5), (600, 26, ICE40)],
 )
-def test_the_estimate_is_near_what_synthesis_makes(depth, width, family, tmp_path):
-    (c, *_) = fewest_block_rams(depth, width, family)
+def test_the_estimate_is_near_what_synthesis_makes(depth, width, target, tmp_path):
+    (c, *_) = fewest_block_rams(depth, width, target)
     rom = InTurn(drawn(depth, c.width), c)
-    counts, around = synthesized(rom, family, tmp_path)
+    counts, around = synthesized(rom, target, tmp_path)
     need = c.resources()
     assert counts["bram"] == need.bram
     counter = 3 * c.address
@@ -111,8 +112,8 @@ def test_the_estimate_is_near_what_synthesis_makes(depth, width, family, tmp_pat
 def test_pieces_are_cut_as_their_memories_are():
     """A piece's own cover is what its estimate counts."""
     for depth, width in [(1328, 224), (300, 128), (5504, 48)]:
-        for piece in fewest_block_rams(depth, width, "ecp5"):
-            strips = cover(piece.rows, piece.width + piece.part, "ecp5", logic=True)
+        for piece in fewest_block_rams(depth, width, ECP5):
+            strips = cover(piece.rows, piece.width + piece.part, ECP5, logic=True)
             assert sum(strip.width for strip in strips) == piece.width + piece.part
-            counted = sum(strip.resources(3, "ecp5").bram for strip in strips)
+            counted = sum(strip.resources(3, ECP5).bram for strip in strips)
             assert counted == piece.resources().bram

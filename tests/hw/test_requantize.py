@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from amaranth import signed, unsigned
 from gatewright.hw import Requantize, RequantizeConfig, Rounding
+from gatewright.hw.target import GENERIC
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, flow, random_elements
@@ -70,7 +71,7 @@ BYTE, ACC = signed(8), signed(20)
 def config(mult, offset, rounding, *, lanes=1, keep=None, repeat=1, acc=ACC, out=BYTE):
     keep = keep or (True,) * (len(mult) // lanes)
     return RequantizeConfig(
-        lanes, acc, out, tuple(mult), tuple(offset), tuple(keep), rounding, repeat
+        lanes, acc, out, tuple(mult), tuple(offset), tuple(keep), rounding, repeat, target=GENERIC
     )
 
 

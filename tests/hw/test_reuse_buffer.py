@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 from amaranth import signed
+from gatewright.hw.target import GENERIC
 from gatewright.hw.window.reuse_buffer import ReuseBuffer, ReuseBufferConfig
 from numpy.testing import assert_array_equal
 
@@ -13,24 +14,26 @@ from .bench import STALLS, Port, _Pauses, random_elements, simulate
 REDUCTIONS = 6
 
 CASES = {
-    "same width": ReuseBufferConfig(12, 4, 4, 2, signed(8)),
-    "half": ReuseBufferConfig(12, 4, 2, 1, signed(8)),
-    "half, three passes": ReuseBufferConfig(12, 4, 2, 3, signed(8)),
-    "one element a word": ReuseBufferConfig(10, 5, 1, 2, signed(8)),
-    "neither divides": ReuseBufferConfig(27, 9, 5, 2, signed(8)),
-    "neither divides, one pass": ReuseBufferConfig(27, 9, 5, 1, signed(8)),
-    "just less": ReuseBufferConfig(36, 9, 8, 1, signed(6)),
-    "two thirds": ReuseBufferConfig(18, 6, 4, 1, signed(8)),
-    "one word in": ReuseBufferConfig(9, 9, 4, 1, signed(8)),
-    "one word out": ReuseBufferConfig(3, 3, 3, 4, signed(8)),
-    "last word in is short": ReuseBufferConfig(7, 3, 2, 2, signed(8)),
-    "last word in is one element": ReuseBufferConfig(10, 3, 3, 1, signed(8)),
-    "two words out": ReuseBufferConfig(9, 9, 5, 1, signed(8)),
-    "two words out of one, the second short": ReuseBufferConfig(9, 9, 8, 1, signed(8)),
-    "two words out, two passes": ReuseBufferConfig(9, 9, 5, 2, signed(8)),
-    "two words out of a wide one": ReuseBufferConfig(25, 25, 13, 1, signed(4)),
-    "three words out": ReuseBufferConfig(25, 25, 9, 1, signed(4)),
-    "one-bit elements": ReuseBufferConfig(11, 4, 3, 2, signed(1)),
+    "same width": ReuseBufferConfig(12, 4, 4, 2, signed(8), target=GENERIC),
+    "half": ReuseBufferConfig(12, 4, 2, 1, signed(8), target=GENERIC),
+    "half, three passes": ReuseBufferConfig(12, 4, 2, 3, signed(8), target=GENERIC),
+    "one element a word": ReuseBufferConfig(10, 5, 1, 2, signed(8), target=GENERIC),
+    "neither divides": ReuseBufferConfig(27, 9, 5, 2, signed(8), target=GENERIC),
+    "neither divides, one pass": ReuseBufferConfig(27, 9, 5, 1, signed(8), target=GENERIC),
+    "just less": ReuseBufferConfig(36, 9, 8, 1, signed(6), target=GENERIC),
+    "two thirds": ReuseBufferConfig(18, 6, 4, 1, signed(8), target=GENERIC),
+    "one word in": ReuseBufferConfig(9, 9, 4, 1, signed(8), target=GENERIC),
+    "one word out": ReuseBufferConfig(3, 3, 3, 4, signed(8), target=GENERIC),
+    "last word in is short": ReuseBufferConfig(7, 3, 2, 2, signed(8), target=GENERIC),
+    "last word in is one element": ReuseBufferConfig(10, 3, 3, 1, signed(8), target=GENERIC),
+    "two words out": ReuseBufferConfig(9, 9, 5, 1, signed(8), target=GENERIC),
+    "two words out of one, the second short": ReuseBufferConfig(
+        9, 9, 8, 1, signed(8), target=GENERIC
+    ),
+    "two words out, two passes": ReuseBufferConfig(9, 9, 5, 2, signed(8), target=GENERIC),
+    "two words out of a wide one": ReuseBufferConfig(25, 25, 13, 1, signed(4), target=GENERIC),
+    "three words out": ReuseBufferConfig(25, 25, 9, 1, signed(4), target=GENERIC),
+    "one-bit elements": ReuseBufferConfig(11, 4, 3, 2, signed(1), target=GENERIC),
 }
 
 
@@ -119,7 +122,9 @@ def test_few_words_a_reduction_leave_every_cycle(folds, reads, passes):
     """The banks change hands most often when a reduction has few words."""
     widths = ((i, o) for i in range(1, 12) for o in range(1, i) if -(-reads * i // o) == folds)
     for width_in, width_out in list(widths)[:1]:
-        c = ReuseBufferConfig(reads * width_in, width_in, width_out, passes, signed(3))
+        c = ReuseBufferConfig(
+            reads * width_in, width_in, width_out, passes, signed(3), target=GENERIC
+        )
         assert_no_pause(check(c, 0.0, count=8))
 
 
@@ -128,11 +133,16 @@ def test_random_widths(seed):
     rng = random.Random(seed)
     width_in = rng.randint(1, 9)
     c = ReuseBufferConfig(
-        rng.randint(width_in, 30), width_in, rng.randint(1, width_in), rng.randint(1, 3), signed(5)
+        rng.randint(width_in, 30),
+        width_in,
+        rng.randint(1, width_in),
+        rng.randint(1, 3),
+        signed(5),
+        target=GENERIC,
     )
     check(c, rng.choice([0.0, 0.3, 0.7]), seed)
 
 
 def test_the_words_in_may_not_be_narrower_than_the_words_out():
     with pytest.raises(AssertionError):
-        ReuseBufferConfig(12, 3, 4, 1, signed(8))
+        ReuseBufferConfig(12, 3, 4, 1, signed(8), target=GENERIC)

@@ -7,35 +7,37 @@ from math import ceil
 
 import pytest
 from amaranth.back import rtlil
+from gatewright.boards.flow import flow_of
 from gatewright.boards.flow.synthesis import synthesize
-from gatewright.hw import Ram, RamConfig, Rom, block_rams, cover
+from gatewright.hw import Ram, RamConfig, Rom, cover
+from gatewright.hw.target import ECP5, GENERIC, ICE40
 
 from .bench import simulate
 
 SHAPES = {
-    "ecp5": ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
-    "ice40": ((256, 16), (512, 8), (1024, 4), (2048, 2)),
+    ECP5: ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1)),
+    ICE40: ((256, 16), (512, 8), (1024, 4), (2048, 2)),
 }
 
 ODD = [
-    ("ecp5", 1, 8),
-    ("ecp5", 2, 1),
-    ("ecp5", 37, 45),
-    ("ecp5", 512, 36),
-    ("ecp5", 513, 36),
-    ("ecp5", 1440, 40),
-    ("ecp5", 2049, 9),
-    ("ecp5", 2600, 31),
-    ("ecp5", 360, 41),
-    ("ecp5", 2100, 45),
-    ("ecp5", 20000, 9),
-    ("ecp5", 150, 9),
-    ("ice40", 300, 17),
-    ("ice40", 1801, 5),
-    ("generic", 700, 20),
+    (ECP5, 1, 8),
+    (ECP5, 2, 1),
+    (ECP5, 37, 45),
+    (ECP5, 512, 36),
+    (ECP5, 513, 36),
+    (ECP5, 1440, 40),
+    (ECP5, 2049, 9),
+    (ECP5, 2600, 31),
+    (ECP5, 360, 41),
+    (ECP5, 2100, 45),
+    (ECP5, 20000, 9),
+    (ECP5, 150, 9),
+    (ICE40, 300, 17),
+    (ICE40, 1801, 5),
+    (GENERIC, 700, 20),
 ]
 
-SYNTHESIZED = [("ecp5", 720, 72), ("ecp5", 1500, 64), ("ecp5", 360, 41), ("ice40", 700, 24)]
+SYNTHESIZED = [(ECP5, 720, 72), (ECP5, 1500, 64), (ECP5, 360, 41), (ICE40, 700, 24)]
 
 
 def random_words(depth, width):
@@ -47,29 +49,29 @@ def random_words(depth, width):
 
 
 @pytest.mark.parametrize("logic", [False, True])
-@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("target", SHAPES)
 @pytest.mark.parametrize("seed", range(40))
-def test_every_bit_is_covered_once_by_native_shapes(family, seed, logic):
+def test_every_bit_is_covered_once_by_native_shapes(target, seed, logic):
     rng = random.Random(seed)
     depth, width = rng.randint(1, 20000), rng.randint(1, 200)
-    strips = cover(depth, width, family, logic)
+    strips = cover(depth, width, target, logic)
     assert sum(strip.width for strip in strips) == width
     for strip in strips:
         held = [n for s in strip.segments for n in range(s.start, s.start + s.words)]
         assert held == list(range(depth))
         for segment in strip.segments:
-            assert (segment.depth, segment.bits) in SHAPES[family] or (logic and not segment.bits)
+            assert (segment.depth, segment.bits) in SHAPES[target] or (logic and not segment.bits)
             assert 0 < segment.words <= segment.depth
             assert segment.start % segment.depth == 0
 
 
 @pytest.mark.parametrize("logic", [False, True])
-@pytest.mark.parametrize("family", SHAPES)
+@pytest.mark.parametrize("target", SHAPES)
 @pytest.mark.parametrize("seed", range(40))
-def test_never_more_block_rams_than_one_shape_needs(family, seed, logic):
+def test_never_more_block_rams_than_one_shape_needs(target, seed, logic):
     rng = random.Random(seed)
     depth, width = rng.randint(1, 20000), rng.randint(1, 200)
-    assert _count(cover(depth, width, family, logic)) <= block_rams(family, depth, width)
+    assert _count(cover(depth, width, target, logic)) <= target.block_rams(depth, width)
 
 
 @pytest.mark.parametrize("logic", [False, True])
@@ -78,8 +80,8 @@ def test_a_strip_is_its_own_cover(seed, logic):
     """So a part of a memory may be built alone."""
     rng = random.Random(seed)
     depth, width = rng.randint(1, 20000 if seed % 2 else 700), rng.randint(1, 200)
-    for strip in cover(depth, width, "ecp5", logic):
-        assert cover(depth, strip.width, "ecp5", logic) == (strip,)
+    for strip in cover(depth, width, ECP5, logic):
+        assert cover(depth, strip.width, ECP5, logic) == (strip,)
 
 
 @pytest.mark.parametrize(
@@ -93,16 +95,16 @@ def test_a_strip_is_its_own_cover(seed, logic):
     ],
 )
 def test_what_is_small_is_in_logic(depth, width, count):
-    strips = cover(depth, width, "ecp5", logic=True)
+    strips = cover(depth, width, ECP5, logic=True)
     assert _count(strips) == count
     in_logic = sum(s.width * g.words for s in strips for g in s.segments if not g.bits)
-    saved = _count(cover(depth, width, "ecp5")) - count
+    saved = _count(cover(depth, width, ECP5)) - count
     assert in_logic <= saved * 512 * 36 // 8
 
 
 @pytest.mark.parametrize(("depth", "width"), [(512, 36), (1024, 90), (2048, 45), (1536, 72)])
 def test_whole_shapes_are_filled(depth, width):
-    assert _count(cover(depth, width, "ecp5")) * 512 * 36 == depth * width
+    assert _count(cover(depth, width, ECP5)) * 512 * 36 == depth * width
 
 
 @pytest.mark.parametrize(
@@ -117,12 +119,12 @@ def test_whole_shapes_are_filled(depth, width):
     ],
 )
 def test_the_fewest_block_rams(depth, width, count):
-    assert _count(cover(depth, width, "ecp5")) == count
+    assert _count(cover(depth, width, ECP5)) == count
 
 
 @pytest.mark.parametrize(("depth", "width"), [(720, 72), (1024, 8), (2048, 20), (16384, 8)])
 def test_no_choice_where_it_saves_nothing(depth, width):
-    assert not any(strip.has_choice for strip in cover(depth, width, "ecp5"))
+    assert not any(strip.has_choice for strip in cover(depth, width, ECP5))
 
 
 def _count(strips):
@@ -132,10 +134,10 @@ def _count(strips):
 # What they hold.
 
 
-@pytest.mark.parametrize(("family", "depth", "width"), ODD)
-def test_every_word_of_a_rom_comes_out(family, depth, width):
+@pytest.mark.parametrize(("target", "depth", "width"), ODD)
+def test_every_word_of_a_rom_comes_out(target, depth, width):
     words = random_words(depth, width)
-    rom = Rom(words, width, family)
+    rom = Rom(words, width, target)
     order = [*random.Random(1).choices(range(depth), k=200), 0, depth - 1]
     seen = []
 
@@ -149,10 +151,10 @@ def test_every_word_of_a_rom_comes_out(family, depth, width):
     assert seen[rom.latency :] == [words[n] for n in order]
 
 
-@pytest.mark.parametrize(("family", "depth", "width"), ODD)
-def test_a_ram_gives_back_what_was_written(family, depth, width):
+@pytest.mark.parametrize(("target", "depth", "width"), ODD)
+def test_a_ram_gives_back_what_was_written(target, depth, width):
     """From the second cycle after a write on; in the first one the word may be anything."""
-    ram = Ram(RamConfig(depth, width, family))
+    ram = Ram(RamConfig(depth, width, target))
     rng = random.Random(depth)
     places = [0, depth - 1, *rng.choices(range(depth), k=6)]
     writes = [(rng.choice(places), rng.getrandbits(width), rng.random() < 0.7) for _ in range(400)]
@@ -185,18 +187,18 @@ def test_a_ram_gives_back_what_was_written(family, depth, width):
     [(128, 16, 2), (512, 80, 2), (2048, 8, 2), (1440, 40, 3), (20000, 9, 4)],
 )
 def test_the_latency_of_a_ram(depth, width, latency):
-    assert RamConfig(depth, width, "ecp5").latency == latency
+    assert RamConfig(depth, width, ECP5).latency == latency
 
 
 # What synthesis makes of them.
 
 
-def _netlist(component, ports, family, folder):
+def _netlist(component, ports, target, folder):
     """Counts of the synthesized cells, and the cells."""
     il = folder / "memory.il"
     il.write_text(rtlil.convert(component, name="top", ports=ports, emit_src=False))
-    counts = synthesize([il], family, folder / family, "top")
-    netlist = json.loads((folder / family / "netlist.json").read_text())
+    counts = synthesize([il], flow_of(target).synthesis, folder / target.name, "top")
+    netlist = json.loads((folder / target.name / "netlist.json").read_text())
     return counts, netlist["modules"]["top"]["cells"].values()
 
 
@@ -223,35 +225,35 @@ def _after_block_rams(cells):
     return {taker for bit in outputs for taker in takers[bit]}
 
 
-def _assert_registered(family, cells, folder):
+def _assert_registered(target, cells, folder):
     """Every block RAM is followed by a register: packed into it, or nothing but a register."""
-    if family == "ecp5":
-        assert "not packed" not in (folder / family / "packing.log").read_text()
+    if target == ECP5:
+        assert "not packed" not in (folder / target.name / "packing.log").read_text()
     else:
         assert _after_block_rams(cells) <= {("SB_DFF", "D"), ("SB_DFFSR", "D")}
 
 
-@pytest.mark.parametrize(("family", "depth", "width"), SYNTHESIZED)
-def test_each_tile_of_a_rom_is_one_block_ram_before_a_register(family, depth, width, tmp_path):
-    rom = Rom(random_words(depth, width), width, family)
-    counts, cells = _netlist(rom, [rom.address, rom.data], family, tmp_path)
+@pytest.mark.parametrize(("target", "depth", "width"), SYNTHESIZED)
+def test_each_tile_of_a_rom_is_one_block_ram_before_a_register(target, depth, width, tmp_path):
+    rom = Rom(random_words(depth, width), width, target)
+    counts, cells = _netlist(rom, [rom.address, rom.data], target, tmp_path)
     assert counts["bram"] == rom.resources().bram == _count(rom.strips)
-    _assert_registered(family, cells, tmp_path)
+    _assert_registered(target, cells, tmp_path)
 
 
-@pytest.mark.parametrize(("family", "depth", "width"), SYNTHESIZED)
-def test_each_tile_of_a_ram_is_one_block_ram_before_a_register(family, depth, width, tmp_path):
-    ram = Ram(RamConfig(depth, width, family))
+@pytest.mark.parametrize(("target", "depth", "width"), SYNTHESIZED)
+def test_each_tile_of_a_ram_is_one_block_ram_before_a_register(target, depth, width, tmp_path):
+    ram = Ram(RamConfig(depth, width, target))
     ports = [ram.address, ram.data, ram.write_address, ram.write_data, ram.write_enable]
-    counts, cells = _netlist(ram, ports, family, tmp_path)
+    counts, cells = _netlist(ram, ports, target, tmp_path)
     assert counts["bram"] == ram.config.resources().bram
-    _assert_registered(family, cells, tmp_path)
+    _assert_registered(target, cells, tmp_path)
 
 
 @pytest.mark.parametrize(("depth", "width", "bram"), [(64, 32, 0), (128, 16, 1), (64, 33, 1)])
 def test_small_rams_are_in_logic(depth, width, bram, tmp_path):
-    ram = Ram(RamConfig(depth, width, "ecp5"))
+    ram = Ram(RamConfig(depth, width, ECP5))
     ports = [ram.address, ram.data, ram.write_address, ram.write_data, ram.write_enable]
-    counts, cells = _netlist(ram, ports, "ecp5", tmp_path)
+    counts, cells = _netlist(ram, ports, ECP5, tmp_path)
     assert counts["bram"] == ram.config.resources().bram == bram
     assert any(cell["type"] == "TRELLIS_DPR16X4" for cell in cells) == (bram == 0)

@@ -8,6 +8,7 @@ import pytest
 from amaranth import signed, unsigned
 from gatewright.hw import ArrayConfig, SystolicArray
 from gatewright.hw.array.config import REACH
+from gatewright.hw.target import ECP5, GENERIC, ICE40
 from numpy.testing import assert_array_equal
 
 from .bench import STALLS, flow, random_elements, synthesized
@@ -21,7 +22,9 @@ BYTE, ACC = signed(8), signed(26)
 def array(simd, pe, folds, *, lanes=None, turns=1, x=BYTE, w=BYTE, acc=ACC, **more):
     """``turns`` words of each weight follow one another before the first comes again."""
     lanes = lanes or next(q for q in range(1, pe + 1) if pe % q == 0 and pe // q <= folds)
-    return ArrayConfig(simd, pe, folds, folds * turns, lanes, x, w, acc, **more)
+    return ArrayConfig(
+        simd, pe, folds, folds * turns, lanes, x, w, acc, **{"target": GENERIC, **more}
+    )
 
 
 CASES = {
@@ -183,28 +186,28 @@ def test_each_weight_is_in_its_place(memory):
 
 
 @pytest.mark.parametrize(
-    ("family", "depth", "bits", "count"),
+    ("target", "depth", "bits", "count"),
     [
-        ("ecp5", 512, 8, 4),  # 128 bits by 36
-        ("ecp5", 1024, 8, 7),  # and two bits of each word in logic
-        ("ecp5", 2048, 8, 15),
-        ("ecp5", 512, 4, 2),
-        ("ecp5", 512, 36, 16),
-        ("ice40", 256, 8, 8),
-        ("ice40", 512, 8, 16),
-        ("ice40", 256, 3, 3),
+        (ECP5, 512, 8, 4),  # 128 bits by 36
+        (ECP5, 1024, 8, 7),  # and two bits of each word in logic
+        (ECP5, 2048, 8, 15),
+        (ECP5, 512, 4, 2),
+        (ECP5, 512, 36, 16),
+        (ICE40, 256, 8, 8),
+        (ICE40, 512, 8, 16),
+        (ICE40, 256, 3, 3),
     ],
 )
-def test_weights_fill_the_familys_block_rams(family, depth, bits, count):
+def test_weights_fill_the_familys_block_rams(target, depth, bits, count):
     c = ArrayConfig(
-        4, 4, 4, depth, 2, signed(8), signed(bits), signed(30), family=family, memory="block_ram"
+        4, 4, 4, depth, 2, signed(8), signed(bits), signed(30), target=target, memory="block_ram"
     )
     assert c.resources().bram == count
 
 
 @pytest.mark.parametrize(("simd", "pe", "lanes"), [(1, 7, 1), (9, 1, 1), (5, 6, 2), (4, 4, 4)])
 def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
-    c = ArrayConfig(simd, pe, 8, 16, lanes, BYTE, BYTE, ACC, memory="block_ram")
+    c = ArrayConfig(simd, pe, 8, 16, lanes, BYTE, BYTE, ACC, memory="block_ram", target=GENERIC)
     order = c.order()
     assert sorted(order) == [(row, column) for row in range(simd) for column in range(pe)]
     for (row, column), (row_, column_) in pairwise(order):
@@ -214,39 +217,35 @@ def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
 @pytest.mark.parametrize(
     "c",
     [
-        array(4, 4, 9, turns=64, family="ecp5", memory="block_ram", dsp_multipliers=16),
-        array(3, 7, 12, turns=120, family="ecp5", memory="block_ram", dsp_multipliers=21),
-        array(3, 7, 12, turns=120, family="ecp5", memory="packed_rows", dsp_multipliers=21),
-        array(
-            2, 5, 5, turns=30, family="ecp5", memory="block_ram", dsp_multipliers=10, shared=False
-        ),
-        array(
-            3, 3, 3, turns=90, w=signed(5), family="ice40", memory="block_ram", dsp_multipliers=0
-        ),
+        array(4, 4, 9, turns=64, target=ECP5, memory="block_ram", dsp_multipliers=16),
+        array(3, 7, 12, turns=120, target=ECP5, memory="block_ram", dsp_multipliers=21),
+        array(3, 7, 12, turns=120, target=ECP5, memory="packed_rows", dsp_multipliers=21),
+        array(2, 5, 5, turns=30, target=ECP5, memory="block_ram", dsp_multipliers=10, shared=False),
+        array(3, 3, 3, turns=90, w=signed(5), target=ICE40, memory="block_ram", dsp_multipliers=0),
     ],
 )
 def test_the_estimate_of_block_rams_is_what_synthesis_makes(c, tmp_path):
-    counts, _ = synthesized(SystolicArray(c, stimuli(c)[0]), c.family, tmp_path)
+    counts, _ = synthesized(SystolicArray(c, stimuli(c)[0]), c.target, tmp_path)
     assert counts["bram"] == c.resources().bram
     assert 0.75 < counts["ff"] / c.resources().ff < 1.33
 
 
 @pytest.mark.parametrize(
-    ("family", "bits", "simd"),
+    ("target", "bits", "simd"),
     [
-        ("ecp5", 8, 5),
-        ("ecp5", 4, 3),
-        ("ecp5", 12, 4),
-        ("ice40", 8, 3),
-        ("ice40", 4, 3),
-        ("ice40", 2, 2),
-        ("ice40", 3, 7),
+        (ECP5, 8, 5),
+        (ECP5, 4, 3),
+        (ECP5, 12, 4),
+        (ICE40, 8, 3),
+        (ICE40, 4, 3),
+        (ICE40, 2, 2),
+        (ICE40, 3, 7),
     ],
 )
-def test_packed_weights_compute_the_same(family, bits, simd):
+def test_packed_weights_compute_the_same(target, bits, simd):
     """The shapes of a family's memories, around soft multipliers, which need no family's block."""
     c = array(
-        simd, 4, 4, w=signed(bits), turns=2, family=family, memory="block_ram", dsp_multipliers=0
+        simd, 4, 4, w=signed(bits), turns=2, target=target, memory="block_ram", dsp_multipliers=0
     )
     weights, reductions = stimuli(c)
     assert_array_equal(rtl(c, weights, reductions), golden(c, weights, reductions))
@@ -289,7 +288,7 @@ def test_narrow_weights_share_blocks(name):
     ("simd", "pe", "lanes", "dsp_multipliers"), [(16, 4, 1, 64), (25, 2, 2, 50), (25, 8, 8, 156)]
 )
 def test_an_operand_reaches_all_blocks_that_take_it_at_once(simd, pe, lanes, dsp_multipliers):
-    c = array(simd, pe, pe, lanes=lanes, dsp_multipliers=dsp_multipliers, family="ecp5")
+    c = array(simd, pe, pe, lanes=lanes, dsp_multipliers=dsp_multipliers, target=ECP5)
     at = {place: n for n, places in enumerate(c.places()[0]) for place in places}
     assert len(at) == dsp_multipliers
     for row, first in product(range(simd), range(0, pe, lanes)):
@@ -315,13 +314,13 @@ def test_blocks_are_counted_for_any_share_in_them(name):
         ({"max_abs_weight": None}, 1, 12),
         ({"max_abs_weight": 15, "lanes": 1}, 1, 12),
         ({"max_abs_weight": 15, "shared": False}, 1, 12),
-        ({"max_abs_weight": 15, "family": "ice40"}, 2, 6),
-        ({"max_abs_weight": 15, "family": "ice40", "x": signed(9)}, 0, 0),
+        ({"max_abs_weight": 15, "target": ICE40}, 2, 6),
+        ({"max_abs_weight": 15, "target": ICE40, "x": signed(9)}, 0, 0),
     ],
     ids=str,
 )
 def test_products_a_block(change, each, blocks):
-    c = replace(array(3, 4, 4, lanes=2, w=signed(5), family="ecp5"), **change)
+    c = replace(array(3, 4, 4, lanes=2, w=signed(5), target=ECP5), **change)
     assert (c.products_per_block, c.blocks(c.multipliers_in_dsp)) == (each, blocks)
 
 
@@ -339,7 +338,7 @@ def test_a_weight_beyond_what_was_said_is_refused():
 
 
 def test_operands_too_wide_for_a_block_are_multiplied_in_soft_logic():
-    c = replace(CASES["wide"], x=signed(20), family="ecp5", dsp_multipliers=4)
+    c = replace(CASES["wide"], x=signed(20), target=ECP5, dsp_multipliers=4)
     assert c.multipliers_in_dsp == 0
 
 

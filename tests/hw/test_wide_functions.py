@@ -14,6 +14,7 @@ from gatewright.hw import (
     Rounding,
     integer,
 )
+from gatewright.hw.target import GENERIC
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
@@ -50,6 +51,7 @@ def pieces(graph, op, lanes, beats):
         tuple(zip(exact.slope.tolist(), exact.offset.tolist(), strict=True)),
         exact.shift,
         beats,
+        target=GENERIC,
     )
 
 
@@ -64,6 +66,7 @@ def scaling(graph, op, lanes, beats):
         exact.offset[0],
         rounding,
         beats,
+        target=GENERIC,
     )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from amaranth import signed, unsigned
 from gatewright.hw import SlidingWindow, WindowConfig
+from gatewright.hw.target import ECP5, GENERIC, ICE40
 from numpy.testing import assert_array_equal
 
 from .bench import _Pauses, _Source, beats_of, port, random_elements, simulate, synthesized
@@ -40,7 +41,7 @@ def window(
         dilation,
         pads,
         FILL,
-        **more,
+        **{"target": GENERIC, **more},
     )
 
 
@@ -299,16 +300,16 @@ def test_the_line_buffer_holds_little_more_than_the_kernel():
 @pytest.mark.parametrize(
     "c",
     [
-        window(1, 1, 128, (1, 1), chunk=16, passes=16, family="ecp5"),
-        window(16, 16, 32, (1, 1), chunk=8, passes=4, family="ecp5"),
-        window(16, 16, 32, (3, 3), chunk=16, pads=SAME, passes=4, family="ecp5"),
-        window(16, 16, 32, (3, 3), chunk=4, pads=SAME, parallel=(3, 1), family="ecp5"),
-        window(13, 13, 4, (3, 3), chunk=1, parallel=(3, 1), passes=4, family="ice40"),
+        window(1, 1, 128, (1, 1), chunk=16, passes=16, target=ECP5),
+        window(16, 16, 32, (1, 1), chunk=8, passes=4, target=ECP5),
+        window(16, 16, 32, (3, 3), chunk=16, pads=SAME, passes=4, target=ECP5),
+        window(16, 16, 32, (3, 3), chunk=4, pads=SAME, parallel=(3, 1), target=ECP5),
+        window(13, 13, 4, (3, 3), chunk=1, parallel=(3, 1), passes=4, target=ICE40),
     ],
     ids=["one pixel", "pointwise", "padded", "three rows", "three rows on iCE40"],
 )
 def test_the_estimate_is_near_what_synthesis_makes(c, tmp_path):
-    counts, around = synthesized(SlidingWindow(c), c.family, tmp_path)
+    counts, around = synthesized(SlidingWindow(c), c.target, tmp_path)
     registers = counts["ff"] - around
     need = c.resources()
     assert counts["bram"] == need.bram

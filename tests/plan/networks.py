@@ -7,17 +7,20 @@ from amaranth import signed, unsigned
 from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.lower import accelerator
-from gatewright.compiler.plan import Dataflow, Device, Plan, StagePlan
+from gatewright.compiler.plan import Dataflow, Plan, StagePlan
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.stages import kind_of, stage_ops
+from gatewright.hw.target import GENERIC
+from gatewright.hw.target.ecp5 import LFE5U_25F
+from gatewright.hw.target.ice40 import ICE40UP5K
 from gatewright.sim import golden
 
 from ..hw.bench import Port, beats_of, exchange, pixels_of
 
 __all__ = [
-    "ECP5",
-    "GENERIC",
-    "ICE40",
+    "LFE5U_25F",
+    "GENERIC_DEVICE",
+    "ICE40UP5K",
     "Builder",
     "Measured",
     "design",
@@ -28,12 +31,9 @@ __all__ = [
     "stage_plan",
 ]
 
-ECP5 = Device("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56, bram_bits=18432)
-ICE40 = Device(
-    "iCE40UP5K", "ice40", lut=5280, ff=5280, dsp=8, bram=30, bram_bits=4096, products_per_dsp=2
-)
 #: builds from the generic twins, which Amaranth's simulator can run
-GENERIC = replace(ECP5, name="generic", family="generic")
+GENERIC_DEVICE = replace(LFE5U_25F, name="generic", target=GENERIC, dsp_sites=())
+LFE5U_25F = replace(LFE5U_25F, dsp_sites=())
 
 INT8 = ir.Int(8, True)
 
@@ -250,7 +250,7 @@ def foldings(op, graph):
     return kind_of((op,)).foldings((op,), graph)
 
 
-def fold(graph, folds=None, device=GENERIC, *, lanes_in=1, queues=True, **stage):
+def fold(graph, folds=None, device=GENERIC_DEVICE, *, lanes_in=1, queues=True, **stage):
     """The network of ``graph`` with the given (simd, pe) of each output's stage; else 1, 1."""
     folds = folds or {}
     stages = tuple(
@@ -265,7 +265,7 @@ def fold(graph, folds=None, device=GENERIC, *, lanes_in=1, queues=True, **stage)
     return with_queues(network) if queues else network
 
 
-def random_folding(graph, rng, most=600, device=GENERIC):
+def random_folding(graph, rng, most=600, device=GENERIC_DEVICE):
     """A network whose stages have any legal (simd, pe), of at most ``most`` cycles if they can.
 
     No array has more than 24 multipliers, so that the simulation is quick.

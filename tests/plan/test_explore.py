@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import FitError, ToolError
-from gatewright.compiler.plan import Device, explore
+from gatewright.compiler.plan import explore
+from gatewright.hw.target.ecp5 import LFE5U_25F
 
-DEVICE = Device("LFE5U-25F", "ecp5", lut=24288, ff=24288, dsp=28, bram=56, bram_bits=18432)
+DEVICE = replace(LFE5U_25F, dsp_sites=())
 
 
 def graph():

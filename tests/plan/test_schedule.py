@@ -6,6 +6,7 @@ from amaranth import signed
 from gatewright.compiler.plan import latency, schedule
 from gatewright.compiler.stages import StageTiming
 from gatewright.hw import WindowConfig
+from gatewright.hw.target import GENERIC
 from numpy.testing import assert_array_equal
 
 from .networks import Builder, fold, measure
@@ -88,6 +89,7 @@ def test_a_running_maximum_is_the_same_as_one_pixel_after_the_other(seed):
         tuple(int(n) for n in rng.integers(0, 2, 4)),
         0,
         passes=int(rng.integers(1, 3)),
+        target=GENERIC,
     )
     step = schedule._Step([], window.looks_at(), window.releases(), window.width)
     minimal_rows = (

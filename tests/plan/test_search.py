@@ -15,14 +15,23 @@ from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
 from gatewright.compiler.plan.latency_optimizer import LatencyOptimizer
 from gatewright.compiler.plan.resources import link
-from gatewright.compiler.plan.search import SOFT_SHARE, assign_blocks
+from gatewright.compiler.plan.search import assign_blocks
 from gatewright.compiler.stages.window_matmul import WindowMatmulDesign
 from gatewright.hw import MultiplierConfig
 from gatewright.sim import golden
 
-from .networks import ECP5, GENERIC, ICE40, Builder, design, foldings, measure, stage_plan
+from .networks import (
+    GENERIC_DEVICE,
+    ICE40UP5K,
+    LFE5U_25F,
+    Builder,
+    design,
+    foldings,
+    measure,
+    stage_plan,
+)
 
-TINY = replace(ECP5, name="tiny", lut=12000, ff=12000, dsp=6, bram=12)
+TINY = replace(LFE5U_25F, name="tiny", lut=12000, ff=12000, dsp=6, bram=12)
 
 
 def chain(b):
@@ -59,12 +68,12 @@ def has_air(network, spare=0):
     ``spare`` LUTs.
     """
     device = network.device
-    share = int(SOFT_SHARE[device.family] * device.lut)
+    share = int(device.target.soft_logic_share * device.lut)
     return network.resources.lut <= share - link(device).lut - spare
 
 
 @pytest.mark.parametrize("kind", ["balanced", "latency", "fps", "area"])
-@pytest.mark.parametrize("device", [ECP5, TINY], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", [LFE5U_25F, TINY], ids=lambda device: device.name)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_keeps_the_budgets(name, device, kind):
     network = planned(graph_of(name), device, Goal(kind))
@@ -75,7 +84,7 @@ def test_keeps_the_budgets(name, device, kind):
     assert sum(blocks) == network.resources.dsp <= device.dsp
 
 
-@pytest.mark.parametrize("device", [ECP5, TINY], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", [LFE5U_25F, TINY], ids=lambda device: device.name)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_no_random_folding_that_fits_is_faster(name, device):
     """Foldings drawn uniformly from those of at most the device's multipliers."""
@@ -117,7 +126,10 @@ def random_plan(graph, device, rng):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_larger_device_is_not_slower(name):
     graph = graph_of(name)
-    assert planned(graph, ECP5, Goal("fps")).interval <= planned(graph, TINY, Goal("fps")).interval
+    assert (
+        planned(graph, LFE5U_25F, Goal("fps")).interval
+        <= planned(graph, TINY, Goal("fps")).interval
+    )
 
 
 def less_and_less_block_ram(graph, device):
@@ -139,7 +151,7 @@ def test_block_ram_is_saved_where_nothing_fits_otherwise():
     x = builder.conv(x, 32, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1))
     builder.dense(builder.conv(x, 64, (3, 3)), 10)
     graph = builder.graph()
-    found = list(less_and_less_block_ram(graph, ECP5))
+    found = list(less_and_less_block_ram(graph, LFE5U_25F))
     assert all(map(fits, found))
     saves = [any(stage.minimal_rows for stage in network.plan.stages) for network in found]
     assert not saves[0]
@@ -151,13 +163,15 @@ def test_block_ram_is_saved_where_nothing_fits_otherwise():
         if isinstance(shape, WindowMatmulDesign) and shape.array.in_memory
     ]
     filled = sum(array.memory_bits for array in arrays)
-    assert filled > 0.9 * ECP5.bram_bits * sum(array.resources().bram for array in arrays)
+    assert filled > 0.9 * LFE5U_25F.target.block_ram_bits * sum(
+        array.resources().bram for array in arrays
+    )
 
 
 def test_the_link_has_block_rams_where_its_queues_need_them():
-    found = list(less_and_less_block_ram(graph_of("chain"), ICE40))
+    found = list(less_and_less_block_ram(graph_of("chain"), ICE40UP5K))
     assert len(found) > 1
-    assert link(ICE40).bram > 0
+    assert link(ICE40UP5K).bram > 0
     assert all(network.linked.bram <= network.device.bram for network in found)
 
 
@@ -165,8 +179,8 @@ def test_the_link_has_block_rams_where_its_queues_need_them():
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_goal_in_frames_is_met_with_the_least(name, interval):
     graph = graph_of(name)
-    enough = planned(graph, ECP5, Goal("fps", interval))
-    fastest = planned(graph, ECP5, Goal("fps"))
+    enough = planned(graph, LFE5U_25F, Goal("fps", interval))
+    fastest = planned(graph, LFE5U_25F, Goal("fps"))
     assert enough.interval <= interval
     assert enough.multipliers <= fastest.multipliers
     assert enough.resources.lut <= fastest.resources.lut
@@ -175,8 +189,8 @@ def test_a_goal_in_frames_is_met_with_the_least(name, interval):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_smallest_plan_has_the_fewest_multipliers(name):
     graph = graph_of(name)
-    smallest = planned(graph, ECP5, Goal("area"))
-    assert smallest.multipliers <= planned(graph, ECP5, Goal("fps", 20000)).multipliers
+    smallest = planned(graph, LFE5U_25F, Goal("area"))
+    assert smallest.multipliers <= planned(graph, LFE5U_25F, Goal("fps", 20000)).multipliers
 
 
 def test_what_does_not_fit_is_told_with_its_numbers():
@@ -189,7 +203,7 @@ def test_what_does_not_fit_is_told_with_its_numbers():
 
 # Against all foldings there are, on networks so small that they can be listed.
 
-FEW = replace(ECP5, name="few", dsp=7)
+FEW = replace(LFE5U_25F, name="few", dsp=7)
 
 
 def pair(b):
@@ -257,9 +271,9 @@ def test_no_folding_is_much_sooner_done(name):
     """
     graph = small(name)
     more = 3
-    soft = MultiplierConfig(signed(8), signed(8)).soft_lut
+    soft = MultiplierConfig(signed(8), signed(8)).soft_lut(FEW.target.carry_luts)
     logic = planned(graph, FEW, Goal()).resources.lut + more * soft + link(FEW).lut
-    device = replace(FEW, lut=int(logic / SOFT_SHARE["ecp5"]))
+    device = replace(FEW, lut=int(logic / FEW.target.soft_logic_share))
     fastest, found = (planned(graph, device, Goal(kind)) for kind in ("fps", "latency"))
     others = [
         n
@@ -275,7 +289,7 @@ def test_no_folding_is_much_sooner_done(name):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_bound_is_not_above_the_plan(name, kind):
     """And not far below: by one of a small network's intervals, which are half as long again."""
-    network = planned(graph_of(name), ECP5, Goal(kind))
+    network = planned(graph_of(name), LFE5U_25F, Goal(kind))
     if kind == "latency":
         assert 0.8 * latency(network) <= network.plan.bound_latency <= latency(network)
     else:
@@ -285,8 +299,8 @@ def test_the_bound_is_not_above_the_plan(name, kind):
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_plan_for_latency_is_sooner_done_than_the_fastest(name):
     graph = graph_of(name)
-    fastest = planned(graph, ECP5, Goal("fps"))
-    soonest = planned(graph, ECP5, Goal("latency"))
+    fastest = planned(graph, LFE5U_25F, Goal("fps"))
+    soonest = planned(graph, LFE5U_25F, Goal("latency"))
     assert latency(soonest) < latency(fastest)
     assert soonest.interval <= 1.5 * fastest.interval
 
@@ -294,7 +308,7 @@ def test_the_plan_for_latency_is_sooner_done_than_the_fastest(name):
 @pytest.mark.parametrize("kind", ["balanced", "latency", "fps"])
 def test_the_same_plan_is_found_again(kind):
     graph = graph_of("residual")
-    assert planned(graph, ECP5, Goal(kind)).plan == planned(graph, ECP5, Goal(kind)).plan
+    assert planned(graph, LFE5U_25F, Goal(kind)).plan == planned(graph, LFE5U_25F, Goal(kind)).plan
 
 
 def test_without_a_goal_no_multiplier_is_soft():
@@ -327,12 +341,12 @@ def solver_of(graph, device):
 def test_the_search_knows_the_latency_of_a_choice(name, blocks):
     """That of the network it becomes, streams and widths included, but for the last stream."""
     graph = graph_of(name)
-    solver = solver_of(graph, ECP5)
+    solver = solver_of(graph, LFE5U_25F)
     optimizer = LatencyOptimizer(solver, Budget(10**6, 10**6, blocks, 10**3, 0), 4000)
     chosen = next(optimizer.choices(optimizer.budget))
-    stages = assign_blocks([candidate.design for candidate in chosen], ECP5)
+    stages = assign_blocks([candidate.design for candidate in chosen], LFE5U_25F)
     lanes_in = solver.lanes_in(chosen, optimizer.slowest, eager=True)
-    network = Dataflow(graph, Plan("board", stages, {}, lanes_in), ECP5)
+    network = Dataflow(graph, Plan("board", stages, {}, lanes_in), LFE5U_25F)
     assert any(edge.converts for edge in network.edges)
     assert optimizer.latency(chosen) == latency(network) - network.edges[-1].latency
 
@@ -341,7 +355,7 @@ def test_the_search_knows_the_latency_of_a_choice(name, blocks):
 def test_the_choice_is_the_least_of_all_that_keep_the_budget(minimal_rows):
     """Cut to the middle of what the first choice and the leanest take."""
     graph = small("pair")
-    solver = solver_of(graph, ECP5)
+    solver = solver_of(graph, LFE5U_25F)
     budget = Budget(10**6, 10**6, 28, 10**3, None)
     for interval in solver.intervals()[::-1]:
         first = solver.choose(interval, budget)
@@ -392,8 +406,8 @@ def test_a_folding_that_divides_nothing_is_found_and_runs_as_planned(dsp):
     builder = Builder(6, 6, 4, seed=3)
     odd(builder)
     graph = builder.graph()
-    fast = planned(graph, replace(ECP5, dsp=dsp), Goal())
-    network = Dataflow(graph, fast.plan, GENERIC)
+    fast = planned(graph, replace(LFE5U_25F, dsp=dsp), Goal())
+    network = Dataflow(graph, fast.plan, GENERIC_DEVICE)
     arrays = [d for d in network.designs.values() if isinstance(d, WindowMatmulDesign)]
     assert any(not d.feed.direct for d in arrays), "no replay is used"
     frames = builder.frames(4)
@@ -436,11 +450,11 @@ def test_blocks_are_granted_whole():
 def test_a_frame_is_buffered_while_block_ram_is_left_for_it():
     builder = Builder(64, 64, 3, seed=6)
     chain(builder)
-    network = planned(builder.graph(), ECP5, Goal())
+    network = planned(builder.graph(), LFE5U_25F, Goal())
     whole = network.linked.bram
     assert network.buffered
     assert whole > network.resources.bram
     for there, buffered in ((whole, False), (ceil(whole / 0.985), True)):
-        device = Dataflow(network.graph, network.plan, replace(ECP5, bram=there))
+        device = Dataflow(network.graph, network.plan, replace(LFE5U_25F, bram=there))
         assert device.buffered == buffered
         assert device.linked.bram == (whole if buffered else network.resources.bram)

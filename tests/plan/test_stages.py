@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from amaranth.back import rtlil
 from gatewright import hw
+from gatewright.boards.flow.ecp5 import ECP5_FLOW
 from gatewright.boards.flow.synthesis import synthesize
 from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
@@ -17,7 +18,16 @@ from gatewright.compiler.plan import Dataflow, Plan, StagePlan
 from gatewright.compiler.stages.pool import pool_window
 from gatewright.sim import golden
 
-from .networks import ECP5, GENERIC, ICE40, Builder, design, fold, foldings, stage_plan
+from .networks import (
+    GENERIC_DEVICE,
+    ICE40UP5K,
+    LFE5U_25F,
+    Builder,
+    design,
+    fold,
+    foldings,
+    stage_plan,
+)
 
 
 def conv(channels=4, columns=6, kernel=(3, 3), **more):
@@ -26,7 +36,7 @@ def conv(channels=4, columns=6, kernel=(3, 3), **more):
     return builder.graph()
 
 
-def designed(graph, simd, pe, device=GENERIC, **more):
+def designed(graph, simd, pe, device=GENERIC_DEVICE, **more):
     (op,) = graph
     return design(op, graph, stage_plan("stage", op, simd, pe, **more), device)
 
@@ -85,7 +95,7 @@ def test_a_concatenation_says_what_it_accepts():
     graph = builder.graph()
     op = graph.ops[-1]
     with pytest.raises(PlanError) as error:
-        design(op, graph, stage_plan("stage", op, 1, 3), GENERIC)
+        design(op, graph, stage_plan("stage", op, 1, 3), GENERIC_DEVICE)
     assert str(error.value) == (
         f"{op.name}: pe=3, but the inputs have [4, 4] channels; choose a number "
         "that divides all but the last"
@@ -122,7 +132,7 @@ def test_a_dense_layer_takes_the_cycles_of_the_contract():
     graph = builder.graph()
     op = graph.ops[-1]
     for simd, pe in product(range(1, 21), range(1, 8)):
-        shape = design(op, graph, stage_plan("stage", op, simd, pe), GENERIC)
+        shape = design(op, graph, stage_plan("stage", op, simd, pe), GENERIC_DEVICE)
         assert shape.cycles() == ceil(20 / simd) * ceil(7 / pe)
 
 
@@ -165,7 +175,7 @@ def test_a_pool_takes_the_cycles_of_the_contract(kernel, stride):
         assert shape.cycles() == max(pixels * ceil(taps / simd) * ceil(5 / pe), 36 * ceil(5 / pe))
 
 
-@pytest.mark.parametrize("device", [ECP5, ICE40], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)
 def test_every_folding_worth_trying_is_legal_and_costs_something(device):
     builder = Builder(6, 6, 4)
     x = builder.conv(builder.input, 6, (3, 3), pads=(1, 1, 1, 1))
@@ -208,12 +218,12 @@ def test_a_single_pixels_results_do_not_wait_for_each_other():
     builder.dense(builder.input, 10)
     graph = builder.graph()
     op = graph.ops[-1]
-    shape = design(op, graph, stage_plan("stage", op, 1, 10), GENERIC)
+    shape = design(op, graph, stage_plan("stage", op, 1, 10), GENERIC_DEVICE)
     assert shape.array.groups == 10
     assert shape.array.drain_cycles <= shape.cycles() / 8 or shape.array.initiation_interval == 1
 
 
-@pytest.mark.parametrize("device", [ECP5, ICE40], ids=lambda device: device.name)
+@pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)
 def test_rare_results_take_less_logic(device):
     rare, often = (designed(conv(), simd, 2, device, dsp_multipliers=2) for simd in (1, 18))
     requantizers = [
@@ -254,22 +264,26 @@ def test_a_border_is_rounded_exactly(scale, fill):
     ],
 )
 def test_narrow_weights_share_dsp_blocks(bits, simd, pe, lanes, blocks):
-    shape = designed(conv(weight_bits=bits), simd, pe, ECP5, dsp_multipliers=simd * pe)
+    shape = designed(conv(weight_bits=bits), simd, pe, LFE5U_25F, dsp_multipliers=simd * pe)
     assert shape.ports.outputs[0].lanes == lanes
-    assert shape.blocks(simd * pe) == shape.resources(ECP5).dsp == blocks
+    assert shape.blocks(simd * pe) == shape.resources(LFE5U_25F).dsp == blocks
     assert shape.products_per_block == (2 if blocks < simd * pe else 1)
 
 
 def test_only_dsp_blocks_are_worth_wider_beats():
-    assert designed(conv(weight_bits=5), 3, 6, ECP5, dsp_multipliers=0).ports.outputs[0].lanes == 1
     assert (
-        designed(conv(weight_bits=5), 3, 6, ICE40, dsp_multipliers=18).ports.outputs[0].lanes == 1
+        designed(conv(weight_bits=5), 3, 6, LFE5U_25F, dsp_multipliers=0).ports.outputs[0].lanes
+        == 1
+    )
+    assert (
+        designed(conv(weight_bits=5), 3, 6, ICE40UP5K, dsp_multipliers=18).ports.outputs[0].lanes
+        == 1
     )
 
 
 def test_a_depthwise_convolution_shares_no_activation():
-    shape = designed(conv(4, 4, groups=4, weight_bits=5), 9, 4, ECP5, dsp_multipliers=36)
-    assert shape.resources(ECP5).dsp == 36
+    shape = designed(conv(4, 4, groups=4, weight_bits=5), 9, 4, LFE5U_25F, dsp_multipliers=36)
+    assert shape.resources(LFE5U_25F).dsp == 36
 
 
 def test_the_least_weight_of_a_type_makes_room_for_a_borrow():
@@ -278,13 +292,13 @@ def test_the_least_weight_of_a_type_makes_room_for_a_borrow():
     op.weight[:] = np.clip(op.weight, -7, 7)
     op.weight[0] = -8
     graph = graph.replace([op])
-    shape = designed(graph, 3, 6, ECP5, dsp_multipliers=18)
-    assert (shape.array.w.width, shape.resources(ECP5).dsp) == (5, 9)
-    assert designed(graph, 3, 6, ECP5, dsp_multipliers=0).array.w.width == 4
+    shape = designed(graph, 3, 6, LFE5U_25F, dsp_multipliers=18)
+    assert (shape.array.w.width, shape.resources(LFE5U_25F).dsp) == (5, 9)
+    assert designed(graph, 3, 6, LFE5U_25F, dsp_multipliers=0).array.w.width == 4
 
 
 def test_a_stage_takes_the_sites_of_its_blocks():
-    device = replace(ECP5, dsp_sites=tuple(f"site{n}" for n in range(ECP5.dsp)))
+    device = replace(LFE5U_25F, dsp_sites=tuple(f"site{n}" for n in range(LFE5U_25F.dsp)))
     shape = designed(conv(weight_bits=5), 3, 6, device, dsp_multipliers=17, site=10)
     assert shape.array.sites == device.dsp_sites[10:19]
     with pytest.raises(PlanError, match="9 DSP blocks from site 20 on, but LFE5U-25F has 28"):
@@ -298,30 +312,36 @@ def test_a_plan_must_cover_the_network():
     graph = conv()
     output = graph.ops[0].output
     with pytest.raises(PlanError) as error:
-        Dataflow(graph, Plan("test", (StagePlan("a", "window_matmul", ("other",)),), {}), GENERIC)
+        Dataflow(
+            graph, Plan("test", (StagePlan("a", "window_matmul", ("other",)),), {}), GENERIC_DEVICE
+        )
     assert str(error.value) == (
         f"the plan is not of this network: no stage computes {output}, the "
         "network has no other; compile without --plan to make a new one"
     )
     with pytest.raises(PlanError, match="two stages of the plan have one name"):
         Dataflow(
-            graph, Plan("test", (StagePlan("a", "window_matmul", (output,)),) * 2, {}), GENERIC
+            graph,
+            Plan("test", (StagePlan("a", "window_matmul", (output,)),) * 2, {}),
+            GENERIC_DEVICE,
         )
 
 
 def test_a_plan_must_fit_the_borders():
     stage = StagePlan("a", "window_matmul", ("conv0_out",))
     with pytest.raises(PlanError, match="lanes_in=5, but the input has 4 channels; choose 1 to 4"):
-        Dataflow(conv(), Plan("test", (stage,), {}, 5), GENERIC)
+        Dataflow(conv(), Plan("test", (stage,), {}, 5), GENERIC_DEVICE)
     with pytest.raises(
         PlanError, match="a queue stands before input 1 of stage a, which the network"
     ):
-        Dataflow(conv(), Plan("test", (stage,), {("a", 1): 3}), GENERIC)
+        Dataflow(conv(), Plan("test", (stage,), {("a", 1): 3}), GENERIC_DEVICE)
 
 
 def test_a_kind_that_is_not_known_is_refused():
     with pytest.raises(PlanError) as error:
-        Dataflow(conv(), Plan("test", (StagePlan("a", "abacus", ("conv0_out",)),), {}), GENERIC)
+        Dataflow(
+            conv(), Plan("test", (StagePlan("a", "abacus", ("conv0_out",)),), {}), GENERIC_DEVICE
+        )
     assert str(error.value) == (
         "stage a: no kind of stage is named 'abacus'; choose one of window_matmul, pool, "
         "elementwise, lookup, concat, argmax"
@@ -333,7 +353,9 @@ def test_a_kind_that_runs_other_operators_is_refused():
         PlanError,
         match=r"stage a: a stage of kind lookup can not run conv0 \(Conv\); choose another",
     ):
-        Dataflow(conv(), Plan("test", (StagePlan("a", "lookup", ("conv0_out",)),), {}), GENERIC)
+        Dataflow(
+            conv(), Plan("test", (StagePlan("a", "lookup", ("conv0_out",)),), {}), GENERIC_DEVICE
+        )
 
 
 def test_a_stage_of_two_operators_is_refused_by_a_kind_that_runs_one():
@@ -342,7 +364,7 @@ def test_a_stage_of_two_operators_is_refused_by_a_kind_that_runs_one():
     second = builder.unary(first)
     both = StagePlan("both", "lookup", (first, second))
     with pytest.raises(PlanError) as error:
-        Dataflow(builder.graph(), Plan("test", (both,), {}), GENERIC)
+        Dataflow(builder.graph(), Plan("test", (both,), {}), GENERIC_DEVICE)
     assert str(error.value) == (
         "stage both: a stage of kind lookup can not run unary0 (Unary), unary1 (Unary); choose "
         "another kind, or give each operator a stage of its own"
@@ -373,7 +395,7 @@ def test_dense_layers_cost_the_block_rams_that_they_take(tmp_path):
     network = fold(
         builder.graph(),
         {"conv0_out": (8, 4), x: (16, 2)},
-        ECP5,
+        LFE5U_25F,
         lanes_in=8,
         weights="block_ram",
         dsp_multipliers=0,
@@ -381,5 +403,5 @@ def test_dense_layers_cost_the_block_rams_that_they_take(tmp_path):
     (il := tmp_path / "accelerator.il").write_text(
         rtlil.convert(accelerator(network), name="accelerator", emit_src=False)
     )
-    counts = synthesize([il], "ecp5", tmp_path / "out", "accelerator")
+    counts = synthesize([il], ECP5_FLOW.synthesis, tmp_path / "out", "accelerator")
     assert counts["bram"] == network.resources.bram

@@ -1,4 +1,4 @@
-"""Ask nextpnr where a chip's multipliers lie: the source of the tables in :mod:`.sites`."""
+"""Ask nextpnr for the sites of a chip's multipliers: the source of the site tables of ECP5."""
 
 import json
 import re

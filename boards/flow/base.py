@@ -1,0 +1,151 @@
+"""What differs between families on the way from RTLIL to a bitstream."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+from amaranth import Instance, Signal
+from amaranth.hdl import ClockSignal
+
+from ...hw.target import Target
+from ..board import Board
+
+__all__ = ["Bypass", "Cell", "CellModels", "Flow", "Limit", "LoopPll", "Pll", "Synthesis"]
+
+
+# --- clocks -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pll(ABC):
+    """A way to make the accelerator's clock from the board's clock of ``input_mhz``."""
+
+    input_mhz: float
+
+    @property
+    @abstractmethod
+    def output_mhz(self) -> float:
+        """The accelerator's clock."""
+
+    @property
+    def beside_mhz(self) -> float | None:
+        """The board's own clock if other logic can use it as well; None if it cannot."""
+        return None
+
+    @property
+    def jitter(self) -> tuple[float, float]:
+        """Orders settings of one clock: the smallest has the least jitter."""
+        return (float("-inf"), 0.0)
+
+
+@dataclass(frozen=True)
+class Bypass(Pll):
+    """No PLL: the board's own clock."""
+
+    @property
+    def output_mhz(self) -> float:
+        return self.input_mhz
+
+
+class LoopPll(Pll):
+    """A phase-locked loop; ``output_mhz`` is a division of its oscillator."""
+
+    @property
+    @abstractmethod
+    def detector_mhz(self) -> float:
+        """The clock at the phase detector."""
+
+    @property
+    @abstractmethod
+    def vco_mhz(self) -> float:
+        """The clock of the oscillator."""
+
+    @property
+    def jitter(self) -> tuple[float, float]:
+        return (-self.detector_mhz, -self.vco_mhz)
+
+    @abstractmethod
+    def instance(self, board: Board, clk: Signal, clock: ClockSignal, locked: Signal) -> Instance:
+        """The primitive: ``clk`` is the board's clock pin, ``clock`` the clock that it drives."""
+
+
+# --- the netlist ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the synthesized netlist: its type and parameters."""
+
+    type: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Limit:
+    """No clock above ``mhz``, because of ``reason``."""
+
+    mhz: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Synthesis:
+    """yosys' synthesis of a family.
+
+    ``command`` takes ``{top}`` and ``{dsp}``; the latter is ``inference[infer]``, the option that
+    makes multiplications DSP blocks or not. ``cells`` is what each cell counts as. ``improve``
+    rewrites ``netlist.json`` in a folder and returns the cells that this saved; ``sources`` are the
+    modules that it depends on.
+    """
+
+    command: str
+    inference: Mapping[bool, str]
+    cells: Mapping[str, Mapping[str, int]]
+    improve: Callable[[Path], Mapping[str, int]] | None = None
+    sources: tuple[ModuleType, ...] = ()
+
+
+@dataclass(frozen=True)
+class CellModels:
+    """Verilog models of a family's cells: files of yosys' share folder, then own ``files``.
+
+    ``renamed`` maps cells to the models that replace them.
+    """
+
+    share: tuple[str, ...]
+    files: tuple[Path, ...] = ()
+    defines: Mapping[str, str] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """Everything that the flow from RTLIL to a bitstream needs to know of a family.
+
+    ``place`` and ``pack`` are tools. ``sites`` maps what nextpnr counts to our names. ``routers``:
+    the one that gives the better clock, and the one that always ends. ``limits`` yields documented
+    clock limits that nextpnr does not know. ``flash_only``: a bitstream is always loaded into the
+    board's flash memory, not into the chip.
+    """
+
+    target: Target
+    synthesis: Synthesis
+    place: str
+    pack: str
+    routed_option: str
+    pack_options: tuple[str, ...]
+    bitstream_suffix: str
+    constraints_option: str
+    constraints: Callable[[Board], str]
+    sites: Mapping[str, str]
+    pll_settings: Callable[[float], Iterator[Pll]]
+    limits: Callable[[str, Iterable[Cell]], Iterable[Limit]]
+    cell_models: CellModels
+    routers: tuple[str, str] = ("router1", "router2")
+    flash_only: bool = False
+
+    def lowest_limit(self, speed: str, cells: Iterable[Cell]) -> Limit:
+        """The lowest documented limit of the clock tree at a speed grade, and of ``cells``."""
+        return min(self.limits(speed, cells), key=lambda limit: limit.mhz)

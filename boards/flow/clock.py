@@ -1,0 +1,95 @@
+"""The clock of the accelerator: PLL settings for a requested frequency, and the clock domains."""
+
+from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth.lib.cdc import ResetSynchronizer
+
+from ...compiler.errors import PlanError
+from ..board import Board
+from . import flow_of
+from .base import Bypass, LoopPll, Pll
+
+__all__ = ["ClockGenerator", "choose"]
+
+CLOSE_ENOUGH = 0.005
+
+
+def choose(board: Board, target_mhz: float) -> Pll:
+    """The settings whose clock is nearest to ``target_mhz``.
+
+    A clock up to 0.5 % above the target counts as the target; failing that, the highest below it
+    is taken. Timing is to be checked against the result's ``output_mhz``. Raises ``PlanError`` when
+    the board can not make a clock that low.
+    """
+    legal: list[Pll] = [
+        Bypass(board.clock_mhz),
+        *flow_of(board.device.target).pll_settings(board.clock_mhz),
+    ]
+    above = [
+        pll for pll in legal if target_mhz <= pll.output_mhz <= target_mhz * (1 + CLOSE_ENOUGH)
+    ]
+    if above:
+        return min(above, key=lambda pll: (pll.output_mhz, *pll.jitter))
+    below = [pll for pll in legal if pll.output_mhz < target_mhz]
+    if below:
+        return min(below, key=lambda pll: (-pll.output_mhz, *pll.jitter))
+    lowest = min(pll.output_mhz for pll in legal)
+    raise PlanError(
+        f"{board.name} can not be clocked at {target_mhz:g} MHz: from its "
+        f"{board.clock_mhz:g} MHz the lowest clock is {lowest:.3f} MHz"
+    )
+
+
+class ClockGenerator(Elaboratable):
+    """Drives the domain ``sync`` from the board's clock, in reset until the clock is steady.
+
+    Parameters
+    ----------
+    board : whether the clock pin is a PLL pad is taken from here
+    pll : from ``choose``
+    clk : the board's clock pin, one bit
+    beside : name of a domain to run on the board's own clock, in reset as long as ``sync`` is; for
+        a ``pll`` with ``beside_mhz``
+    """
+
+    # iCE40's block RAMs read zero for about 3 us after configuration.
+    POWER_ON_CYCLES = 1023
+
+    def __init__(self, board: Board, pll: Pll, clk: Signal, beside: str | None = None) -> None:
+        self.board, self.pll, self.clk, self.beside = board, pll, clk, beside
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        steady, clock = Signal(), ClockSignal()
+        if isinstance(self.pll, LoopPll):
+            m.submodules.pll = self.pll.instance(self.board, self.clk, clock, steady)
+        else:
+            m.d.comb += clock.eq(self.clk)
+            self._wait(m, steady)
+        self._reset(m, "sync", steady)
+        if self.beside is not None:
+            m.d.comb += ClockSignal(self.beside).eq(self.clk)
+            self._reset(m, self.beside, steady)
+        return m
+
+    def _reset(self, m: Module, domain: str, steady: Signal) -> None:
+        name = f"{domain}_waking"
+        waking = ClockDomain(name, local=True)
+        m.domains += waking
+        m.d.comb += waking.clk.eq(ClockSignal(domain))
+        m.submodules[f"{domain}_reset"] = ResetSynchronizer(~steady, domain=name, stages=3)
+        # Plain registers after it, which may lie on the way to what they reset.
+        near, nearer = (
+            Signal(init=1, reset_less=True, name=f"{domain}_{register}")
+            for register in ("near", "nearer")
+        )
+        m.d[name] += [near.eq(waking.rst), nearer.eq(near)]
+        m.d.comb += ResetSignal(domain).eq(nearer)
+
+    def _wait(self, m: Module, steady: Signal) -> None:
+        m.domains.por = power_on = ClockDomain("por", reset_less=True, local=True)
+        m.d.comb += power_on.clk.eq(self.clk)
+        left = Signal(range(self.POWER_ON_CYCLES + 1), init=self.POWER_ON_CYCLES)
+        with m.If(left == 0):
+            m.d.por += steady.eq(1)
+        with m.Else():
+            m.d.por += left.eq(left - 1)

@@ -1,0 +1,127 @@
+"""What a chip family is to the compiler, and what one of its chips offers."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import ceil
+from pathlib import Path
+
+from amaranth import signed
+
+from .dsp import Multiplier
+
+__all__ = ["Device", "LutRam", "MemoryShape", "Target"]
+
+
+@dataclass(frozen=True)
+class MemoryShape:
+    """A configuration of a block RAM: ``words`` words of ``bits`` bits."""
+
+    words: int
+    bits: int
+
+    @property
+    def size(self) -> int:
+        """Bits in all."""
+        return self.words * self.bits
+
+
+@dataclass(frozen=True)
+class LutRam:
+    """Memory in LUTs: a cell stores ``words`` words of ``bits`` bits and costs ``luts`` LUTs.
+
+    The write port of each row of cells costs ``row_luts`` more. ``style`` is the synthesis
+    attribute ``ram_style`` that selects it.
+    """
+
+    words: int
+    bits: int
+    luts: int
+    row_luts: int
+    style: str
+
+
+@dataclass(frozen=True)
+class Target:
+    """A chip family: its primitives, and what the compiler may assume of them.
+
+    Parameters
+    ----------
+    name : of the family, for messages and reports
+    dsp : the multiplier block; :meth:`.Multiplier.products` gives its products of two widths
+    memory_shapes : of a block RAM, the widest first
+    block_ram_register : whether a block RAM has an output register of its own
+    lut_ram : memory in LUTs; None: every small memory is a block RAM
+    carry_luts : LUTs that drive the carry into a chain of adders
+    register_rich : whether registers may be spent on speed: register slices of two beats, a queue
+        for each operand of an addition, registers before selections
+    lone_register_cells : share of the flip-flops that take a logic cell of their own
+    logic_unit : what a unit of logic is called in messages
+    logic_share : share of the logic that a plan may fill
+    soft_logic_share : the same with multipliers in soft logic
+    register_share : share of the flip-flops that a plan may use
+    simulation_models : Verilog models of the primitives that the RTL instantiates
+    """
+
+    name: str
+    dsp: type[Multiplier]
+    memory_shapes: tuple[MemoryShape, ...]
+    block_ram_register: bool
+    lut_ram: LutRam | None
+    carry_luts: int
+    register_rich: bool
+    lone_register_cells: float
+    logic_unit: str
+    logic_share: float
+    soft_logic_share: float
+    register_share: float
+    simulation_models: tuple[Path, ...] = ()
+
+    def __post_init__(self) -> None:
+        widths = [shape.bits for shape in self.memory_shapes]
+        if not widths or widths != sorted(widths, reverse=True):
+            raise ValueError(
+                f"{self.name}: memory_shapes of {widths} bits; accepted: at least one, the widest "
+                "first"
+            )
+
+    def __hash__(self) -> int:
+        """By name alone: a target is part of every config, and configs are keys of caches."""
+        return hash(self.name)
+
+    @cached_property
+    def widest_memory(self) -> int:
+        """Bits of a word in the widest shape of a block RAM."""
+        return self.memory_shapes[0].bits
+
+    @cached_property
+    def block_ram_bits(self) -> int:
+        """Bits of a block RAM in the shape that uses most of them."""
+        return max(shape.size for shape in self.memory_shapes)
+
+    def block_rams(self, depth: int, width: int) -> int:
+        """The fewest block RAMs of one shape that hold ``depth`` words of ``width`` bits."""
+        return min(
+            ceil(depth / shape.words) * ceil(width / shape.bits) for shape in self.memory_shapes
+        )
+
+
+@dataclass(frozen=True)
+class Device:
+    """One chip of the family ``target``: the budgets that a plan must keep.
+
+    ``dsp`` counts multiplier blocks. ``dsp_sites`` are their locations along a path on which
+    consecutive blocks are close together; empty if the placer may choose.
+    """
+
+    name: str
+    target: Target
+    lut: int
+    ff: int
+    dsp: int
+    bram: int
+    dsp_sites: tuple[str, ...] = ()
+
+    @property
+    def multipliers(self) -> int:
+        """Products of 8 by 8 bits that the DSP blocks compute in one cycle."""
+        return self.dsp * self.target.dsp.products(signed(8), signed(8))

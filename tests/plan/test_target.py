@@ -1,0 +1,161 @@
+"""A chip family is one object: a family that only these tests know takes the whole way."""
+
+import ast
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import gatewright
+import pytest
+from amaranth import Module, signed, unsigned
+from gatewright.boards.flow import FLOWS, flow_of
+from gatewright.compiler.errors import PlanError
+from gatewright.compiler.plan import Dataflow, Goal, make_plan
+from gatewright.hw.control.delay import delay
+from gatewright.hw.target import ECP5, GENERIC, ICE40, Device, MemoryShape, Target
+from gatewright.hw.target.dsp import Multiplier
+from gatewright.sim import golden
+from numpy.testing import assert_array_equal
+
+from ..hw.bench import STALLS
+from .networks import Builder, measure
+
+
+class Multiplier12x9(Multiplier):
+    """One product of up to 12 x 9 bits, two cycles later."""
+
+    latency = 2
+    port = 12
+
+    @classmethod
+    def products(cls, x, w):
+        return int(min(x.width, w.width) <= 9 and max(x.width, w.width) <= 12)
+
+    def elaborate(self, platform):
+        m = Module()
+        (x,), (w,), (p,) = self.x, self.w, self.p
+        m.d.comb += p.eq(delay(m, delay(m, x, 1) * delay(m, w, 1), 1))
+        return m
+
+
+#: other memories, another multiplier, no memory in LUTs, few registers
+MADE_UP = Target(
+    name="made up",
+    dsp=Multiplier12x9,
+    memory_shapes=(MemoryShape(1024, 20), MemoryShape(2048, 10), MemoryShape(16384, 1)),
+    block_ram_register=False,
+    lut_ram=None,
+    carry_luts=1,
+    register_rich=False,
+    lone_register_cells=0.25,
+    logic_unit="logic elements",
+    logic_share=0.7,
+    soft_logic_share=0.5,
+    register_share=0.9,
+)
+CHIP = Device("MU-8", MADE_UP, lut=8000, ff=8000, dsp=12, bram=40)
+
+
+def network(**more):
+    """A residual block with padding, a depthwise layer, a table, pools and a dense layer."""
+    builder = Builder(6, 6, 2, seed=5, **more)
+    x = builder.conv(builder.input, 4, (3, 3), pads=(1, 1, 1, 1))
+    y = builder.conv(x, 4, (3, 3), pads=(1, 1, 1, 1), groups=4)
+    x = builder.add(x, builder.conv(y, 4, (1, 1)))
+    x = builder.unary(builder.max_pool(x))
+    builder.dense(builder.average_pool(x, (3, 3)), 3)
+    return builder
+
+
+BALANCED = Goal()
+
+
+def planned(graph, device=CHIP, goal=BALANCED):
+    return Dataflow(graph, make_plan(graph, device, "a board", goal), device)
+
+
+@pytest.mark.parametrize("kind", ["balanced", "fps", "area", "latency"])
+def test_a_plan_keeps_the_budget_of_the_family(kind):
+    found = planned(network().graph(), goal=Goal(kind))
+    need = found.resources
+    assert 0 < need.dsp <= CHIP.dsp
+    assert 0 < need.bram <= CHIP.bram
+    assert need.lut + 0.25 * need.ff <= MADE_UP.logic_share * CHIP.lut
+    assert need.ff <= MADE_UP.register_share * CHIP.ff
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("kind", ["balanced", "area"])
+def test_the_rtl_of_the_family_equals_golden_at_the_planned_interval(kind, stall):
+    builder = network()
+    graph, frames = builder.graph(), builder.frames(3)
+    found = planned(graph, goal=Goal(kind))
+    seen = measure(found, frames, stall=stall)
+    assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])
+    if not stall:
+        assert seen.intervals[-1] == found.interval
+
+
+def test_memories_have_the_shapes_of_the_family():
+    assert MADE_UP.widest_memory == 20
+    assert MADE_UP.block_ram_bits == 20480
+    assert MADE_UP.block_rams(1024, 40) == 2
+    assert MADE_UP.block_rams(2048, 10) == 1
+    graph = network().graph()
+    ours, ecp5 = (planned(graph, replace(CHIP, target=t)).resources for t in (MADE_UP, ECP5))
+    assert ours.bram > ecp5.bram, "without memory in LUTs the queues are block RAMs"
+
+
+def test_products_follow_from_both_widths():
+    products = MADE_UP.dsp.products
+    assert [products(signed(8), signed(n)) for n in (8, 9, 12, 13)] == [1, 1, 1, 0]
+    assert products(unsigned(10), signed(10)) == 0
+    assert CHIP.multipliers == 12
+
+
+def test_a_plan_that_does_not_fit_names_the_familys_logic():
+    with pytest.raises(gatewright.GatewrightError, match="logic elements"):
+        make_plan(network().graph(), replace(CHIP, lut=1500), "a board", Goal())
+
+
+def test_a_family_without_a_flow_is_an_error():
+    with pytest.raises(
+        PlanError, match="no flow to a bitstream for made up; families: ecp5, ice40"
+    ):
+        flow_of(MADE_UP)
+    with pytest.raises(PlanError):
+        flow_of(GENERIC)
+    assert [flow.target for flow in FLOWS] == [ECP5, ICE40]
+
+
+def test_a_target_is_the_same_in_another_process():
+    for target in (ECP5, ICE40, GENERIC, MADE_UP):
+        copy = pickle.loads(pickle.dumps(target))
+        assert copy == target
+        assert hash(copy) == hash(target)
+    assert replace(ECP5, carry_luts=1) != ECP5
+
+
+@pytest.mark.parametrize("shapes", [(), (MemoryShape(1024, 8), MemoryShape(512, 16))])
+def test_memory_shapes_are_there_and_the_widest_is_first(shapes):
+    with pytest.raises(ValueError, match="the widest first"):
+        replace(MADE_UP, memory_shapes=shapes)
+
+
+def test_no_familys_name_stands_outside_its_own_files():
+    """Families are objects; a string that names one is a comparison in the making."""
+    root = Path(gatewright.__file__).parent
+    names = {target.name for target in (ECP5, ICE40)}
+    found = []
+    for folder in ("hw", "compiler", "boards", "sim"):
+        for path in (root / folder).rglob("*.py"):
+            place = path.relative_to(root)
+            if place.parts[:2] in (("hw", "target"), ("boards", "flow")):
+                continue
+            tree = ast.parse(path.read_text())
+            found += [
+                f"{place}:{node.lineno}"
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Constant) and node.value in names
+            ]
+    assert not found
