@@ -114,7 +114,7 @@ def side_by_side():
     stages = {
         "fork": Fork(1, element, 2),
         "concat": Concat(ConcatConfig((2, 3), 1, element, 4)),
-        "queue": Fifo(1, element, 16),
+        "queue": Fifo(1, element, 16, GENERIC),
     }
     connections = [
         Connection(("", "left eye"), ("fork", "i")),
