@@ -24,6 +24,7 @@ from gatewright.boards.link.protocol import (
 )
 from gatewright.boards.link.uart import UartReceiver, UartTransmitter
 from gatewright.compiler.plan.resources import link as least_link
+from gatewright.hw.target import GENERIC
 
 from ..plan.networks import ICE40UP5K, LFE5U_25F
 
@@ -105,7 +106,7 @@ def rtl(cfg, conversation, **behaviour):
     domain = "link" if cfg.link_hz else "sync"
     m = Module()
     m.domains += [ClockDomain(name) for name in DOMAINS]
-    m.submodules.link = link = Link(cfg)
+    m.submodules.link = link = Link(cfg, GENERIC)
     m.submodules.accelerator = accelerator = AddOne(cfg, **behaviour)
     ear = UartReceiver(cfg.uart_hz, BAUD)
     m.submodules.ear = DomainRenamer(domain)(ear)

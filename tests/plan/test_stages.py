@@ -227,7 +227,7 @@ def test_a_single_pixels_results_do_not_wait_for_each_other():
 def test_rare_results_take_less_logic(device):
     rare, often = (designed(conv(), simd, 2, device, dsp_multipliers=2) for simd in (1, 18))
     requantizers = [
-        hw.RequantizeConfig.estimate(1, 20, 6, shape.array.initiation_interval)
+        hw.RequantizeConfig.estimate(1, 20, 6, shape.array.initiation_interval, device.target)
         for shape in (rare, often)
     ]
     assert 2 * requantizers[0].lut < requantizers[1].lut
