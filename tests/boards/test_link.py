@@ -316,7 +316,7 @@ def test_an_accelerator_slower_than_the_wire_overruns_an_unbuffered_link(clocks)
     assert ping[10] == Fault.OVERRUN
 
 
-@pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.target)
+@pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)
 def test_an_unbuffered_link_takes_the_block_rams_that_a_plan_leaves_it(device, tmp_path):
     cfg = config(bits_in=8, bits_out=8, buffered=False)
     m = Module()
