@@ -99,8 +99,8 @@ def _check_format(path: Path, found: Any) -> None:
     if found == 1:
         raise PlanError(
             f'{path}: a plan of an older gatewright, without a "format"; accepted: format '
-            f"{FORMAT}, in which {_RENAMED}; compile the model again, and set the same folding in its new "
-            "plan"
+            f"{FORMAT}, in which {_RENAMED}; compile the model again, and set the same folding "
+            "in its new plan"
         )
     if isinstance(found, bool) or found != FORMAT:
         raise PlanError(

@@ -10,7 +10,7 @@ import pytest
 from amaranth import Module, signed, unsigned
 from gatewright.boards.flow import FLOWS, flow_of
 from gatewright.compiler.errors import PlanError
-from gatewright.compiler.plan import Dataflow, Goal, make_plan
+from gatewright.compiler.plan import Goal, make_dataflow
 from gatewright.hw.control.delay import delay
 from gatewright.hw.target import ECP5, GENERIC, ICE40, Device, MemoryShape, Target
 from gatewright.hw.target.dsp import Multiplier
@@ -71,7 +71,7 @@ BALANCED = Goal()
 
 
 def planned(graph, device=CHIP, goal=BALANCED):
-    return Dataflow(graph, make_plan(graph, device, "a board", goal), device)
+    return make_dataflow(graph, device, "a board", goal)
 
 
 @pytest.mark.parametrize("kind", ["balanced", "fps", "area", "latency"])
@@ -115,7 +115,7 @@ def test_products_follow_from_both_widths():
 
 def test_a_plan_that_does_not_fit_names_the_familys_logic():
     with pytest.raises(gatewright.GatewrightError, match="logic elements"):
-        make_plan(network().graph(), replace(CHIP, lut=1500), "a board", Goal())
+        make_dataflow(network().graph(), replace(CHIP, lut=1500), "a board", Goal())
 
 
 def test_a_family_without_a_flow_is_an_error():
