@@ -26,6 +26,7 @@ class PendingValue:
     shape: ir.Shape
     quant: ir.Quant | None = None
     named: bool = False
+    integer: ir.Int | None = None  # the type of an integer input of the network
 
 
 class Builder:
@@ -78,15 +79,32 @@ class Builder:
                     self.streams[name] = replace(stream, quant=quants.pop())
         return self.streams[handle].quant
 
+    def integer(self, handle: str) -> ir.Int | None:
+        """The type of a stream of integers: what it was rounded to, or the network input's own."""
+        quant = self.quant(handle)
+        while quant is None and isinstance(op := self.ops.get(handle), Moving):
+            handle = op.inputs[0]
+            quant = self.streams[handle].quant
+        return quant.dtype if quant else self.streams[handle].integer
+
     def input(
-        self, name: str, shape: ir.Shape, order: NDArray[np.int64], model_shape: tuple[int, ...]
+        self,
+        name: str,
+        shape: ir.Shape,
+        order: NDArray[np.int64],
+        model_shape: tuple[int, ...],
+        integer: ir.Int | None = None,
     ) -> Tensor:
-        """The network's input: ``order[i]`` is the model's index of the stream's i-th element."""
-        self.streams[name] = PendingValue(name, shape)
+        """The network's input: ``order[i]`` is the model's index of the stream's i-th element.
+
+        ``integer``: its type, unless it is float.
+        """
+        self.streams[name] = PendingValue(name, shape, integer=integer)
         position = np.empty(order.size, np.int64)
         position[order] = np.arange(order.size)
         labels = np.arange(self.batch)[:, None] * order.size + position
-        return Tensor(name, labels.reshape(self.batch, *model_shape), name)
+        labels = labels.reshape(self.batch, *model_shape)
+        return Tensor(name, labels, name, real=integer is None)
 
     def saturates(self, node: Node) -> bool:
         """Whether the QuantizeLinear before ``node`` does its work: a Clip or Cast of integers."""

@@ -8,8 +8,23 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from .. import ir
+from ..errors import ModelError
+from .source import DTYPES, Node
 
-__all__ = ["IR_VERSIONS", "OPSETS", "Carrier", "array_of", "carrier", "element_type", "whole_bytes"]
+__all__ = [
+    "IR_VERSIONS",
+    "OPSETS",
+    "QUANTIZED",
+    "Carrier",
+    "array_of",
+    "carrier",
+    "element_type",
+    "quantized_type",
+    "whole_bytes",
+]
+
+#: integer types that QuantizeLinear writes
+QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
 
 #: the opset whose QuantizeLinear knows integers of so many bits
 OPSETS = {8: 17, 16: 21, 4: 21, 2: 25}
@@ -65,3 +80,29 @@ def element_type(dtype: str) -> int:
 def array_of(values: NDArray[np.integer] | int, dtype: ir.Int) -> NDArray[np.generic]:
     """Integers as an array of that ONNX type."""
     return np.asarray(values).astype(helper.tensor_dtype_to_np_dtype(element_type(dtype.name)))
+
+
+def quantized_type(node: Node, zero: str | None) -> ir.Int:
+    """The type that a QuantizeLinear writes.
+
+    ``zero`` is the type of its zero point; without one ``output_dtype`` decides, and without that
+    it is uint8. Raises ModelError when the two differ, or when the type is no integer of up to 16
+    bits.
+    """
+    number = int(node.get("output_dtype", 0))
+    names = onnx.TensorProto.DataType
+    declared = names.Name(number).lower() if number in names.values() else str(number)
+    declared = DTYPES.get(number, declared)
+    if number and zero is not None and declared != zero:
+        raise ModelError(
+            f"{node}: output_dtype is {declared}, but its zero point is {zero}; accepted: the same "
+            "type, or one of the two; check the model with onnx.checker"
+        )
+    name = zero or (declared if number else "uint8")
+    dtype = ir.Int.named(name)
+    if dtype is None or name not in QUANTIZED:
+        raise ModelError(
+            f"{node}: quantizes to {name}; accepted: {', '.join(QUANTIZED)}; quantize to one of "
+            "those"
+        )
+    return dtype

@@ -98,9 +98,8 @@ def _walk(source: Source) -> ir.Graph:
     fold = Folding()
     order, shape = io_layout.input_layout(source, fold)
     build = Builder(source.batch, saturations(source))
-    start = build.input(source.input.name, shape, order, source.input.shape or ())
-    if source.input.dtype != "float32":
-        start = Tensor(start.handle, start.order, start.label, real=False)
+    integer = ir.Int.named(source.input.dtype)
+    start = build.input(source.input.name, shape, order, source.input.shape or (), integer)
     known: dict[str, Operand] = {
         name: Constant.of(name, array) for name, array in source.constants.items()
     }

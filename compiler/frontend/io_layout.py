@@ -156,6 +156,7 @@ def output_port(build: Builder, source: Source, x: Tensor, value: str) -> ir.Out
         quant = build.quant(x.handle)
         tail = (ir.Dequantize(quant),) if quant else ()
     tail = tuple(_resolved(step, x, order, source) for step in tail)
+    _check_type(build, source, x)
     return ir.OutputPort(
         source.output.name,
         _sample(x.order, build.batch).shape,
@@ -164,6 +165,28 @@ def output_port(build: Builder, source: Source, x: Tensor, value: str) -> ir.Out
         labels.reshape(-1),
         tail,
     )
+
+
+def _check_type(build: Builder, source: Source, x: Tensor) -> None:
+    """Refuse a declared type that is not the one that the nodes compute."""
+    if any(isinstance(step, ir.HostArgMax) for step in x.tail):
+        return
+    declared = ir.Int.named(source.output.dtype)
+    found = None if x.real else _integer(build, x)
+    # Integers that were clipped to fewer bits are stored in a wider type.
+    if (declared is None) != (found is None) or (
+        declared and found and not declared.low <= found.low <= found.high <= declared.high
+    ):
+        raise ModelError(
+            f"{source.output.name}: the output is declared as {source.output.dtype}, but the "
+            f"network computes {found.name if found else 'float32'}; accepted: the same type; "
+            "check the model with onnx.checker(full_check=True)"
+        )
+
+
+def _integer(build: Builder, x: Tensor) -> ir.Int | None:
+    last = x.tail[-1] if x.tail else None
+    return last.quant.dtype if isinstance(last, ir.Quantize) else build.integer(x.handle)
 
 
 def _sample(order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:

@@ -9,14 +9,12 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
+from .element_types import QUANTIZED, quantized_type
 from .operands import Handler, Operand, axis_of, constant, finite
-from .source import Node
+from .source import DTYPES, Node
 from .tensors import Constant, Tensor
 
 __all__ = ["HANDLERS", "fold_dequantize", "fold_quantize"]
-
-#: types that activations may have in the file
-TYPES = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
 
 
 def quantize_linear(
@@ -24,7 +22,9 @@ def quantize_linear(
 ) -> Tensor:
     """The value is rounded here and takes the name of this node's output."""
     x = _quantized(x, node)
-    quant = _quant(node, scale, zero)
+    _check_precision(node, "precision")
+    dtype = quantized_type(node, _type_name(zero, node))
+    quant = _quant(node, scale, zero, dtype)
     if not x.real:
         raise ModelError(
             f"{node}: quantizes integers; accepted: float32; put DequantizeLinear before it"
@@ -54,9 +54,20 @@ def quantize_linear(
 def dequantize_linear(
     build: Builder, node: Node, x: Operand, scale: Operand, zero: Operand = None
 ) -> Tensor:
-    """Back to the real numbers the integers stand for, with the scale they were rounded to."""
+    """Back to the real numbers that the integers stand for, with the scale they were rounded to.
+
+    Without a zero point it is 0 of the type that the integers have.
+    """
     x = _quantized(x, node)
-    quant = _quant(node, scale, zero)
+    _check_precision(node, "output_dtype")
+    stored = _stored(build, node, x)
+    name = _type_name(zero, node)
+    if name is not None and name not in QUANTIZED:
+        raise ModelError(
+            f"{node}: has a zero point of type {name} for an activation; accepted: "
+            f"{', '.join(QUANTIZED)}"
+        )
+    quant = _quant(node, scale, zero, (name and ir.Int.named(name)) or stored)
     if x.tail:
         last = x.tail[-1]
         if isinstance(last, ir.Quantize) and _reads_as(last.quant, quant):
@@ -64,6 +75,11 @@ def dequantize_linear(
         return replace(x, tail=(*x.tail, ir.Dequantize(quant)), real=True)
     found = build.quant(x.handle)
     if found is None:
+        if quant.dtype != stored:
+            raise ModelError(
+                f"{node}: reads integers as {quant}, but they are {stored.name}; accepted: a zero "
+                "point of their type; check the model with onnx.checker"
+            )
         handle = build.quantize(x.handle, quant, build.streams[x.handle].name, node, True)
         return replace(x, handle=handle, real=True, raw=False)
     if not _reads_as(found, quant):
@@ -84,6 +100,30 @@ def _quantized(x: Operand, node: Node) -> Tensor:
     return x
 
 
+def _check_precision(node: Node, attribute: str) -> None:
+    """Refuse arithmetic in another type than float32."""
+    number = int(node.get(attribute, 0))
+    if DTYPES.get(number, "float32" if not number else "") != "float32":
+        raise ModelError(
+            f"{node}: {attribute} is {number}; accepted: 1 (float32), or none; export the network "
+            "in float32"
+        )
+
+
+def _stored(build: Builder, node: Node, x: Tensor) -> ir.Int:
+    """The type of the integers that a DequantizeLinear reads."""
+    if x.tail:
+        last = x.tail[-1]
+        return last.quant.dtype if isinstance(last, ir.Quantize) else ir.Int(32, True)
+    dtype = None if x.real else build.integer(x.handle)
+    if dtype is None:
+        raise ModelError(
+            f"{node}: dequantizes real numbers; accepted: the integers of QuantizeLinear or of the "
+            "network's input"
+        )
+    return dtype
+
+
 def _reads_as(stored: ir.Quant, quant: ir.Quant) -> bool:
     """Whether ``quant`` reads integers of ``stored``: a Clip may have left fewer of its type."""
     same = (stored.scale, stored.zero) == (quant.scale, quant.zero)
@@ -91,10 +131,20 @@ def _reads_as(stored: ir.Quant, quant: ir.Quant) -> bool:
     return same and held
 
 
-def _quant(node: Node, scale: Operand, zero: Operand) -> ir.Quant:
+def _type_name(zero: Operand, node: Node) -> str | None:
+    """The type of a zero point; None when there is none."""
+    if zero is None:
+        return None
+    point = constant(zero, node, "zero point")
+    return point.integer.name if point.integer else point.array.dtype.name
+
+
+def _quant(node: Node, scale: Operand, zero: Operand, dtype: ir.Int) -> ir.Quant:
     """The quantization of an activation: one scale, one zero point."""
     step = constant(scale, node, "scale").real()
-    point = Constant("", np.zeros(1, np.uint8)) if zero is None else _zero_point(zero, node)
+    point = np.zeros(1, np.int64) if zero is None else constant(zero, node, "zero point").array
+    if node.get("block_size", 0):
+        raise ModelError(f"{node}: quantizes in blocks; accepted: one scale for an activation")
     if step.size != 1:
         raise ModelError(
             f"{node}: has {step.size} scales for an activation; accepted: one; quantize "
@@ -106,31 +156,24 @@ def _quant(node: Node, scale: Operand, zero: Operand) -> ir.Quant:
             f"{node}: has the scale {value:g}; accepted: a finite number above 0; calibrate with "
             "data that reaches this tensor"
         )
-    if point.array.size != 1:
-        raise ModelError(
-            f"{node}: has {point.array.size} zero points for an activation; accepted: one"
-        )
-    dtype = point.integer
-    if dtype is None or dtype.name not in TYPES:
-        raise ModelError(
-            f"{node}: quantizes an activation to {dtype.name if dtype else point.array.dtype}; "
-            f"accepted: {', '.join(TYPES)}"
-        )
-    return ir.Quant(dtype, value, int(point.array.reshape(-1)[0]))
-
-
-def _zero_point(zero: Operand, node: Node) -> Constant:
-    return constant(zero, node, "zero point")
+    if point.size != 1:
+        raise ModelError(f"{node}: has {point.size} zero points for an activation; accepted: one")
+    return ir.Quant(dtype, value, int(point.reshape(-1)[0]))
 
 
 def fold_dequantize(node: Node, x: Constant, scale: Operand, zero: Operand = None) -> Constant:
     """Integer weights and their scales, less the zero point (they may then need one bit more)."""
-    if x.scale is not None or x.array.dtype.kind not in "iu":
+    if x.scale is not None or x.integer is None:
         raise ModelError(f"{node}: dequantizes {x.array.dtype} constants; accepted: integers")
+    _check_precision(node, "output_dtype")
     step = _steps(node, scale, x)
+    name = _type_name(zero, node)
+    if name not in (None, x.integer.name):
+        raise ModelError(
+            f"{node}: {x.name} is {x.integer.name}, but its zero point is {name}; accepted: a zero "
+            "point of the same type; check the model with onnx.checker"
+        )
     point = np.zeros((), np.int64) if zero is None else constant(zero, node, "zero point").array
-    if point.dtype.kind not in "iu":
-        raise ModelError(f"{node}: has a zero point of type {point.dtype}; accepted: integers")
     steps, points = (_along(node, part, x.array) for part in (step, point))
     return Constant(
         x.name, x.array.astype(np.int64) - points.astype(np.int64), steps.astype(np.float32)
@@ -139,16 +182,15 @@ def fold_dequantize(node: Node, x: Constant, scale: Operand, zero: Operand = Non
 
 def fold_quantize(node: Node, x: Constant, scale: Operand, zero: Operand = None) -> Constant:
     """Float constants rounded as QuantizeLinear does."""
+    _check_precision(node, "precision")
     step = _along(node, _steps(node, scale, x), x.array)
-    point = Constant("", np.zeros((), np.uint8)) if zero is None else _zero_point(zero, node)
-    dtype = point.integer
-    if dtype is None:
-        raise ModelError(f"{node}: quantizes to {point.array.dtype}; accepted: integers")
+    dtype = quantized_type(node, _type_name(zero, node))
+    point = np.zeros((), np.int64) if zero is None else constant(zero, node, "zero point").array
     values = np.rint(finite(x.real(), x.name, node).astype(np.float32) / step) + _along(
-        node, point.array, x.array
+        node, point, x.array
     )
     stored = np.clip(values, dtype.low, dtype.high).astype(dtype.numpy)
-    return Constant(x.name, stored, dtype=point.dtype)
+    return Constant(x.name, stored, dtype=None if dtype.name == stored.dtype.name else dtype)
 
 
 def _steps(node: Node, scale: Operand, x: Constant) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import onnx
 from numpy.typing import NDArray
 
 from .. import ir
+from .element_types import quantized_type
 from .source import DTYPES, Node, Source, array
 
 __all__ = ["Saturation", "saturations"]
@@ -100,14 +101,12 @@ def _chain(
 
 
 def _stored(node: Node, constants: Mapping[str, NDArray[np.generic]]) -> tuple[int, int] | None:
-    """The limits of the type that a QuantizeLinear writes."""
+    """The limits of the type that a QuantizeLinear writes; None when its zero point is computed."""
     zero = node.inputs[2] if len(node.inputs) > 2 else ""
-    if zero in constants:
-        dtype = ir.Int.named(constants[zero].dtype.name)
-    else:
-        element = int(node.attributes.get("output_dtype", 0)) or onnx.TensorProto.UINT8
-        dtype = ir.Int.named(DTYPES.get(element, ""))
-    return (dtype.low, dtype.high) if dtype else None
+    if zero and zero not in constants:
+        return None
+    dtype = quantized_type(node, constants[zero].dtype.name if zero else None)
+    return dtype.low, dtype.high
 
 
 def _bounds(node: Node, constants: Mapping[str, NDArray[np.generic]]) -> tuple[int, int] | None:

@@ -46,13 +46,17 @@ def _names(graph: Graph) -> Iterator[str]:
 
 
 def _ports(graph: Graph) -> Iterator[str]:
-    """Orders are permutations of the streams they belong to."""
+    """Orders are permutations of the streams they belong to; integer inputs enter as they are."""
     ports: list[InputPort | OutputPort] = [*graph.inputs, *graph.outputs]
     for port in ports:
         if port.value in graph.values:
             size = graph.shape(port.value).size
             if not np.array_equal(np.sort(port.order), np.arange(size)):
                 yield f"the order of {port.name} is no permutation of {size} elements"
+    for port in graph.inputs:
+        value = graph.values.get(port.value)
+        if value and value.quant and port.integer not in (None, value.quant.dtype):
+            yield f"input {port.name} is {port.dtype}, but {port.value} is {value.quant}"
 
 
 def _operator(graph: Graph, op: Op) -> Iterator[str]:

@@ -313,6 +313,215 @@ def test_weights_alone_quantized_is_a_float_network(model, agrees):
     assert not graph.quantized
 
 
+# Types of integers: output_dtype, else the zero point's, else uint8; a DequantizeLinear's input's.
+
+QUANTIZED = ["int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2"]
+#: the opset that introduced output_dtype
+OUTPUT_DTYPE = 21
+
+
+def quantize_dequantize(kind, typed_by):
+    """The two nodes, and the initializers of their zero points.
+
+    ``typed_by``: the names of the two zero points, absent ones "", and "output_dtype" where that
+    gives the type.
+    """
+    first, second, attribute = typed_by
+    more = {"output_dtype": getattr(TensorProto, kind.upper())} if attribute else {}
+    nodes = [
+        N("QuantizeLinear", ["x", "s", first], ["xq"], **more),
+        N("DequantizeLinear", ["xq", "s", second], ["xr"]),
+        N("MaxPool", ["xr"], ["p"], kernel_shape=[2, 2]),
+        N("QuantizeLinear", ["p", "s", first], ["pq"], **more),
+        N("DequantizeLinear", ["pq", "s", second], ["y"]),
+    ]
+    return nodes, {"s": np.float32(0.02), "z": array_of(0, ir.Int.named(kind))}
+
+
+TYPED_BY = {
+    "both zero points": ("z", "z", ""),
+    "the first zero point": ("z", "", ""),
+    "output_dtype": ("", "", "output_dtype"),
+    "output_dtype and the second zero point": ("", "z", "output_dtype"),
+    "all": ("z", "z", "output_dtype"),
+}
+
+
+@pytest.mark.parametrize("typed_by", TYPED_BY.values(), ids=TYPED_BY)
+@pytest.mark.parametrize("kind", QUANTIZED)
+def test_activations_have_the_type_that_the_file_gives(kind, typed_by, model, agrees):
+    nodes, constants = quantize_dequantize(kind, typed_by)
+    graph = agrees(model(nodes, [1, 3, 4, 4], opset=25, **constants))
+    assert {value.quant for value in graph.values.values()} == {
+        ir.Quant(ir.Int.named(kind), scale(0.02), 0)
+    }
+
+
+@pytest.mark.parametrize("opset", [10, 13, 19, 21, 23, 24, 25])
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_activations_have_the_type_that_the_file_gives_in_every_opset(kind, opset, model, agrees):
+    ways = [("z", "z", ""), ("z", "", "")] + [("", "", "")] * (kind == "uint8")
+    ways += [("", "", "output_dtype")] * (opset >= OUTPUT_DTYPE)
+    for number, typed_by in enumerate(ways):
+        nodes, constants = quantize_dequantize(kind, typed_by)
+        path = model(nodes, [1, 3, 4, 4], opset=opset, name=f"{number}.onnx", **constants)
+        assert agrees(path).quant("xq").dtype == ir.Int.named(kind), typed_by
+
+
+@pytest.mark.parametrize("typed_by", ["zero point", "output_dtype"])
+@pytest.mark.parametrize("kind", QUANTIZED)
+def test_weights_have_the_type_that_the_file_gives(kind, typed_by, model, agrees):
+    """Some weights are out of the range of every type, and saturate."""
+    attribute = {"output_dtype": getattr(TensorProto, kind.upper())}
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        N("QuantizeLinear", ["w", "ws", "wz"], ["wq"], axis=0)
+        if typed_by == "zero point"
+        else N("QuantizeLinear", ["w", "ws"], ["wq"], axis=0, **attribute),
+        N("DequantizeLinear", ["wq", "ws"], ["wr"], axis=0),
+        N("Conv", ["xr", "wr"], ["c"]),
+        q("c", "y", 1),
+    ]
+    dtype = ir.Int.named(kind)
+    w = np.random.default_rng(1).normal(0, dtype.high, (4, 3, 2, 2)).astype(np.float32)
+    ws = np.float32([0.25, 0.5, 0.5, 1])
+    constants = {"w": w, "ws": ws, "wz": array_of(np.zeros(4, int), dtype)}
+    constants |= TWO | {"s1": np.float32(dtype.high / 10)}
+    path = model(nodes, [1, 3, 4, 4], opset=25, out_dtype=TensorProto.INT8, **constants)
+    (op,) = agrees(path)
+    wanted = np.clip(np.rint(w / ws.reshape(-1, 1, 1, 1)), dtype.low, dtype.high)
+    np.testing.assert_array_equal(op.weight.transpose(0, 3, 1, 2), wanted)
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16"])
+@pytest.mark.parametrize("moved", [False, True], ids=["at once", "behind MaxPool"])
+def test_an_integer_input_without_zero_point_has_its_own_type(kind, moved, model, agrees):
+    nodes = [
+        *[N("MaxPool", ["x"], ["p"], kernel_shape=[2, 2])] * moved,
+        N("DequantizeLinear", ["p" if moved else "x", "s0"], ["xr"]),
+        W,
+        N("Conv", ["xr", "wr"], ["c"]),
+        q("c", "cq", 1),
+        dq("cq", "y", 1),
+    ]
+    # ONNX Runtime pools integers of 8 bits only.
+    dtype = "int8" if moved and kind == "int16" else "uint8" if moved and kind[0] == "u" else kind
+    number = getattr(TensorProto, dtype.upper())
+    path = model(
+        nodes,
+        [1, 3, 5, 5],
+        opset=21,
+        dtype=number,
+        out_dtype=TensorProto.FLOAT,
+        w=weights(4, 3, 2, 2),
+        **WEIGHT,
+        **TWO,
+    )
+    graph = agrees(path)
+    (port,) = graph.inputs
+    assert graph.quant(port.value) == ir.Quant(ir.Int.named(dtype), scale(0.02), 0)
+
+
+@pytest.mark.parametrize("kind", ["int8", "int16"])
+def test_softmax_rounded_to_output_dtype_on_the_host(kind, model, agrees):
+    attribute = {"output_dtype": getattr(TensorProto, kind.upper())}
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        N("MaxPool", ["xr"], ["p"], kernel_shape=[2, 2]),
+        q("p", "pq", 0),
+        dq("pq", "pr", 0),
+        N("Softmax", ["pr"], ["s"], axis=1),
+        N("QuantizeLinear", ["s", "s1"], ["sq"], **attribute),
+        N("DequantizeLinear", ["sq", "s1"], ["y"]),
+    ]
+    graph = agrees(model(nodes, [1, 3, 4, 4], opset=21, **TWO))
+    quant = ir.Quant(ir.Int.named(kind), scale(0.05), 0)
+    assert graph.outputs[0].tail[-2:] == (ir.Quantize(quant), ir.Dequantize(quant))
+
+
+MISTYPED = {
+    "output_dtype and zero point differ": (
+        [N("QuantizeLinear", ["x", "s0", "z0"], ["y"], output_dtype=TensorProto.UINT8)],
+        "int8",
+        "y (QuantizeLinear): output_dtype is uint8, but its zero point is int8; accepted: the same",
+    ),
+    "a type that is no integer": (
+        [N("QuantizeLinear", ["x", "s0"], ["y"], output_dtype=TensorProto.FLOAT8E4M3FN)],
+        "int8",
+        "y (QuantizeLinear): quantizes to float8e4m3fn; accepted: int8, uint8, int16, uint16, int4",
+    ),
+    "a type that does not exist": (
+        [N("QuantizeLinear", ["x", "s0"], ["y"], output_dtype=99)],
+        "int8",
+        "y (QuantizeLinear): quantizes to 99; accepted: int8, uint8, int16, uint16, int4",
+    ),
+    "the input has another type than the zero point": (
+        [N("DequantizeLinear", ["x", "s0", "u"], ["y"])],
+        "int8",
+        "y (DequantizeLinear): reads integers as u8 * 0.02 @ 1, but they are int8; accepted: a",
+    ),
+    "real numbers": (
+        [N("DequantizeLinear", ["x", "s0"], ["y"])],
+        "float",
+        "y (DequantizeLinear): dequantizes real numbers; accepted: the integers of QuantizeLinear",
+    ),
+    "in half precision": (
+        [N("QuantizeLinear", ["x", "s0", "z0"], ["y"], precision=TensorProto.FLOAT16)],
+        "float",
+        "y (QuantizeLinear): precision is 10; accepted: 1 (float32), or none; export the network",
+    ),
+    "to half precision": (
+        [N("DequantizeLinear", ["x", "s0", "z0"], ["y"], output_dtype=TensorProto.FLOAT16)],
+        "int8",
+        "y (DequantizeLinear): output_dtype is 10; accepted: 1 (float32), or none; export the",
+    ),
+    "in blocks": (
+        [N("QuantizeLinear", ["x", "s0", "z0"], ["y"], block_size=2)],
+        "float",
+        "y (QuantizeLinear): quantizes in blocks; accepted: one scale for an activation",
+    ),
+    "weights of another type than their zero point": (
+        [
+            N("DequantizeLinear", ["x", "s0"], ["xr"]),
+            N("DequantizeLinear", ["w", "ws", "wu"], ["wr"], axis=0),
+            N("Conv", ["xr", "wr"], ["c"]),
+            q("c", "y", 1),
+        ],
+        "int8",
+        "wr (DequantizeLinear): w is int8, but its zero point is uint8; accepted: a zero point of",
+    ),
+    "the output is declared as another type": (
+        [
+            N("DequantizeLinear", ["x", "s0"], ["xr"]),
+            N("MaxPool", ["xr"], ["p"], kernel_shape=[2, 2]),
+            N("QuantizeLinear", ["p", "s0"], ["y"]),
+        ],
+        "int8",
+        "y: the output is declared as int8, but the network computes uint8; accepted: the same",
+    ),
+}
+
+
+@pytest.mark.parametrize(("nodes", "kind", "message"), MISTYPED.values(), ids=MISTYPED)
+def test_types_that_contradict_each_other_are_rejected(nodes, kind, message, model):
+    path = model(
+        nodes,
+        [1, 3, 4, 4],
+        opset=25,
+        dtype=getattr(TensorProto, kind.upper()),
+        u=np.uint8(1),
+        w=weights(4, 3, 1, 1),
+        wu=np.zeros(4, np.uint8),
+        **WEIGHT,
+        **TWO,
+    )
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert message in str(caught.value)
+
+
 REJECTED = {
     "output not quantized": (
         [
