@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from .compiler.errors import DataError, FitError, GatewrightError
+from .compiler.errors import DataError, FitError, GatewrightError, printable
 
 __all__ = ["main"]
 
@@ -89,6 +89,8 @@ def _command(function: Callable[..., int | None]) -> Any:
                 traceback.print_exc()
             sys.exit(_failed(str(error)))
         except OSError as error:
+            if click.get_current_context().obj:
+                traceback.print_exc()
             where = f"{error.filename}: " if error.filename else ""
             sys.exit(
                 _failed(
@@ -96,6 +98,10 @@ def _command(function: Callable[..., int | None]) -> Any:
                     "written and that the disk is not full"
                 )
             )
+        except Exception as error:
+            if click.get_current_context().obj:
+                traceback.print_exc()
+            sys.exit(_failed(_fault(error)))
         except KeyboardInterrupt:
             err.print("interrupted; what was there before is unchanged")
             sys.exit(130)
@@ -103,8 +109,17 @@ def _command(function: Callable[..., int | None]) -> Any:
     return main.command(function.__name__.rstrip("_"))(run)
 
 
+def _fault(error: Exception) -> str:
+    """The message for an exception that no part of the program expects."""
+    what = (str(error).splitlines() or [""])[0]
+    return (
+        f"gatewright has a fault ({type(error).__name__}: {what}); please report the command, its "
+        "files, and what the command prints with --debug: gatewright --debug COMMAND"
+    )
+
+
 def _failed(why: str) -> int:
-    err.print(Text.assemble(("error: ", "bold red"), why))
+    err.print(Text.assemble(("error: ", "bold red"), printable(why)))
     return 1
 
 
@@ -129,6 +144,7 @@ def _steps() -> Iterator[Callable[..., None]]:
         task = progress.add_task("", total=None)
 
         def step(what: str, fraction: float | None = None) -> None:
+            what = printable(what)
             if fraction is None:
                 progress.reset(task, total=None, description=what)
             else:
@@ -557,12 +573,9 @@ def _built(directory: Path) -> dict[str, Any]:
 
 def _summary(directory: Path, step: str) -> dict[str, Any]:
     """What a step left in its JSON file; nothing when it has not run."""
-    file = directory / f"{step}.json"
-    try:
-        found: dict[str, Any] = json.loads(file.read_text()) if file.exists() else {}
-    except ValueError as error:
-        raise DataError(f"{file}: not JSON ({error}); run `gatewright {step}` again") from error
-    return found
+    from .compiler.report.summary import read_summary
+
+    return read_summary(directory, step) if (directory / f"{step}.json").exists() else {}
 
 
 def _listing(title: str, rows: list[dict[str, Any]]) -> Table:

@@ -1,5 +1,7 @@
 """Errors that speak to the user: what was found, what is accepted, what to do."""
 
+import re
+
 __all__ = [
     "GatewrightError",
     "ModelError",
@@ -10,7 +12,11 @@ __all__ = [
     "TimingError",
     "DataError",
     "SimulationError",
+    "printable",
 ]
+
+#: characters of a word, and of a text, that a terminal shows
+_WORD, _TEXT = 400, 8000
 
 
 class GatewrightError(Exception):
@@ -47,3 +53,17 @@ class TimingError(ToolError):
 
 class SimulationError(GatewrightError):
     """The simulation could not run, or did not end."""
+
+
+def printable(text: str) -> str:
+    """``text`` as a terminal may show it: names come from files, and may hold anything.
+
+    Control characters, marks of writing direction and halves of surrogate pairs are escaped; long
+    words, and what is beyond some pages, are cut.
+    """
+    plain = "".join(
+        c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode()
+        for c in text[:_TEXT]
+    )
+    plain = re.sub(rf"(\S{{{_WORD}}})\S+", r"\1...", plain)
+    return plain if len(text) <= _TEXT else f"{plain}..."

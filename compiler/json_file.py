@@ -113,7 +113,7 @@ def _is_huge(value: Any) -> bool:
 class Key:
     """What a key of an object may hold.
 
-    ``kind``: the type, ``of`` that of a list's elements. ``least`` and ``most`` bound an integer,
+    ``kind``: the type, ``of`` that of a list's elements. ``least`` and ``most`` bound a number,
     ``least`` also the length of a list; ``choices`` are all that a string may be. A key with a
     ``default`` may be left out; ``null``: it may be null.
     """
@@ -157,9 +157,9 @@ def _taken(
     if not _is(value, key.kind):
         kind = key.kind.__name__
         raise error(f'{where}: "{name}" is {shortened(value)}; it must be of type {kind}')
-    if key.kind is int and value < key.least:
+    if key.kind in (int, float) and value < key.least:
         raise error(f'{where}: "{name}" is {shortened(value)}; it must be at least {key.least}')
-    if key.kind is int and value > key.most:
+    if key.kind in (int, float) and value > key.most:
         raise error(f'{where}: "{name}" is {shortened(value)}; it must be at most {key.most}')
     if key.choices and value not in key.choices:
         raise error(

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from ..compiler.data import Samples
 from ..compiler.driver import Compiled
 from ..compiler.frontend.reference_runtime import Runtime
+from ..compiler.json_file import read_json
 from ..compiler.plan import latency
+from ..compiler.report.summary import consistent
 from . import golden
 
 __all__ = ["BenchmarkResult", "bench", "measured"]
@@ -58,7 +60,8 @@ def bench(
     seed.
     """
     x = _random(compiled) if samples is None else samples.x
-    fpga = _fpga(compiled, target_mhz)
+    with consistent(f"{compiled.directory}/*.json", "run the steps again"):
+        fpga = _fpga(compiled, target_mhz)
     cpu = _references(compiled, x, seconds, progress)
     summary = {
         "fpga": fpga,
@@ -261,5 +264,5 @@ def _read(path: Path) -> dict[str, Any]:
     """A step's summary; empty when the step was not taken."""
     if not path.exists():
         return {}
-    content: dict[str, Any] = json.loads(path.read_text())
+    content: dict[str, Any] = read_json(path, f"run `gatewright {path.stem}` again")
     return content

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from amaranth.back import rtlil
 
-from ...compiler import tools
+from ...compiler import json_file, tools
 from ...compiler.emit import without_locations
 from ...compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ...hw.target.base import Device
@@ -279,7 +279,7 @@ class _Build:
         """Beats of a frame and bits of a beat of the accelerator's two ports."""
         path = self.directory / "rtl" / "interface.json"
         try:
-            found = read_json(path)
+            found = json_file.read_json(path, "run `gatewright compile` again")
             (source,), (sink,) = found["inputs"], found["outputs"]
             return (
                 {key: int(source[key]) for key in ("beats", "bits")},
@@ -295,7 +295,7 @@ class _Build:
         """Numbers from a file that the compiler wrote."""
         path = self.directory / file
         try:
-            found = read_json(path)
+            found = json_file.read_json(path, "run `gatewright compile` again")
             return {key: int(found[key]) for key in keys}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(

@@ -1,7 +1,8 @@
 """The driver: runs frames on a board over its serial port."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
@@ -16,6 +17,7 @@ from .protocol import (
     ID_BYTES,
     PING,
     STATUS_BAD_CRC,
+    STATUS_DONE,
     SYNC,
     Fault,
     LinkConfig,
@@ -47,7 +49,6 @@ class Port(Protocol):
 
     def read(self, size: int = 1) -> bytes: ...
     def write(self, data: bytes, /) -> int | None: ...
-    def flush(self) -> None: ...
     def reset_input_buffer(self) -> None: ...
     def close(self) -> None: ...
 
@@ -64,7 +65,7 @@ def open_port(name: str, baud: int) -> Port:
     """The serial port ``name``; raises ``LinkError`` saying why it can not be opened."""
     try:
         port: Port = serial.Serial(name, baud, timeout=1.0, write_timeout=10.0)
-    except (OSError, ValueError, serial.SerialException) as error:
+    except Exception as error:  # pyserial lets termios.error and OverflowError through
         raise LinkError(
             f"the serial port {name} can not be opened: {error}. Is the board plugged "
             "in, and may you use the port (group dialout)?"
@@ -74,6 +75,9 @@ def open_port(name: str, baud: int) -> Port:
 
 class Host:
     """A board that runs one accelerator.
+
+    Every request ends within the time that its bytes take and ``patience``, whatever the port
+    receives meanwhile. A port that fails, or is closed, is a :class:`LinkError`.
 
     Parameters
     ----------
@@ -93,14 +97,14 @@ class Host:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.port.close()
+        with suppress(Exception):  # a vanished port can not be closed, and need not be
+            self.port.close()
 
     def ping(self) -> Fault:
         """Why the last frame was given up, if it was.
 
         Raises ``LinkError`` when nothing answers, or when the board runs another design.
         """
-        self.port.reset_input_buffer()
         self._write(ping_request())
         body = self._receive(PING, ID_BYTES + 1)
         if body is None:
@@ -114,18 +118,28 @@ class Host:
                 f"the board runs design {found:016x}, not "
                 f"{self.config.design_id:016x}: program it first (gatewright flash)"
             )
-        return Fault(body[ID_BYTES])
+        fault = body[ID_BYTES]
+        if fault not in tuple(Fault):
+            raise LinkError(
+                f"the board reports the fault {fault}, which this gatewright does not know: "
+                "program it again (gatewright build, gatewright flash)"
+            )
+        return Fault(fault)
 
     def run(self, beats: Sequence[int]) -> FrameResult:
         """One frame through the accelerator; raises ``DataError`` or ``LinkError``."""
         self._check(beats)
-        self.port.reset_input_buffer()
         self._write(frame_request(self.config, beats))
         size = self.config.beats_out * self.config.bytes_out
         body = self._receive(FRAME, size + CYCLES_BYTES + 1)
         if body is None:
             raise LinkError(f"no answer to a frame: {self._diagnosis()}")
-        if body[-1] & STATUS_BAD_CRC:
+        if body[-1] not in (STATUS_DONE, STATUS_BAD_CRC):
+            raise LinkError(
+                f"the board answers with the status {body[-1]}, which this gatewright does not "
+                "know: program it again (gatewright build, gatewright flash)"
+            )
+        if body[-1] == STATUS_BAD_CRC:
             raise LinkError(
                 "the frame reached the board with errors: check the cable, or build "
                 "with a lower baud rate"
@@ -149,11 +163,10 @@ class Host:
         return _WHY[self.ping()]
 
     def _write(self, data: bytes) -> None:
-        try:
+        """Send a request; what has come before it is no answer to it."""
+        with _port_errors():
+            self.port.reset_input_buffer()
             self.port.write(data)
-            self.port.flush()
-        except serial.SerialException as error:
-            raise LinkError(f"the serial port failed: {error}") from error
 
     def _receive(self, command: int, size: int) -> bytes | None:
         """The body of a reply, ``None`` if none came in time; raises when its CRC is wrong."""
@@ -175,7 +188,7 @@ class Host:
     def _find(self, head: bytes, deadline: float) -> bool:
         """Skip to just behind ``head``."""
         window = b""
-        while byte := self._read(1, deadline):
+        while time.monotonic() < deadline and (byte := self._read(1, deadline)):
             window = (window + byte)[-len(head) :]
             if window == head:
                 return True
@@ -183,8 +196,17 @@ class Host:
 
     def _read(self, size: int, deadline: float) -> bytes:
         """Up to ``size`` bytes: fewer only when ``deadline`` has passed."""
-        self.port.timeout = max(0.0, deadline - time.monotonic())
-        try:
+        with _port_errors():
+            self.port.timeout = max(0.0, deadline - time.monotonic())
             return self.port.read(size)
-        except serial.SerialException as error:
-            raise LinkError(f"the serial port failed: {error}") from error
+
+
+@contextmanager
+def _port_errors() -> Iterator[None]:
+    """Raise :class:`LinkError` for whatever a failing port raises."""
+    try:
+        yield
+    except Exception as error:  # a closed port raises TypeError, a vanished one termios.error
+        raise LinkError(
+            f"the serial port failed: {error}; is the board still plugged in?"
+        ) from error

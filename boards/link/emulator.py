@@ -115,9 +115,6 @@ class MemoryPort:
             self.board.pause()
         return taken
 
-    def flush(self) -> None:
-        pass
-
     def reset_input_buffer(self) -> None:
         self._arrived.clear()
 

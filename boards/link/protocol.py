@@ -15,12 +15,18 @@ from binascii import crc_hqx
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+from ...compiler.errors import DataError
+from ...compiler.json_file import Key, Keys, take
 
 __all__ = [
     "FRAME",
     "ID_BYTES",
     "PING",
     "STATUS_BAD_CRC",
+    "STATUS_DONE",
     "SYNC",
     "Fault",
     "LinkConfig",
@@ -28,6 +34,7 @@ __all__ = [
     "beats_to_bytes",
     "checksum",
     "frame_request",
+    "link_config",
     "ping_request",
 ]
 
@@ -37,6 +44,7 @@ FRAME = ord("F")
 ID_BYTES = 8
 CYCLES_BYTES = 4
 CRC_BYTES = 2
+STATUS_DONE = 0
 STATUS_BAD_CRC = 1
 
 
@@ -98,6 +106,27 @@ class LinkConfig:
     def reply_bytes(self) -> int:
         """Bytes of a whole frame reply."""
         return 2 + self.beats_out * self.bytes_out + CYCLES_BYTES + 1 + CRC_BYTES
+
+
+_LINK: Keys = {
+    "beats_in": Key(int, 1, 1 << 24),
+    "bits_in": Key(int, 1, 1 << 20),
+    "beats_out": Key(int, 1, 1 << 24),
+    "bits_out": Key(int, 1, 1 << 20),
+    "clock_hz": Key(int, 1, 1 << 32),
+    "baud": Key(int, 1, 1 << 32),
+    "design_id": Key(int, 0, (1 << 8 * ID_BYTES) - 1),
+    "buffered": Key(bool),
+    "pause_seconds": Key(float, 0, 60),
+    "link_hz": Key(int, 0, 1 << 32),
+}
+
+
+def link_config(file: Path, built: Any) -> LinkConfig:
+    """The link that a bitstream was built with: ``built`` is the content of ``file``,
+    ``build.json``. Raises DataError when a value is of another type or out of bounds.
+    """
+    return LinkConfig(**take(f"{file}: link", built["link"], _LINK, DataError))
 
 
 def checksum(data: bytes) -> bytes:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from ...compiler import ir
 from ...compiler.driver import Compiled
 from .driver import Host, open_port
-from .protocol import LinkConfig
+from .protocol import link_config
 
 __all__ = ["run_on_board"]
 
@@ -30,7 +30,7 @@ def run_on_board(
     graph, network = compiled.graph, compiled.network
     source, last = graph.quant(graph.inputs[0].value).dtype, network.edges[-1]
     outputs, cycles = [], []
-    config = LinkConfig(**built["link"])
+    config = link_config(compiled.directory / "build.json", built)
     with Host(open_port(port, config.baud), config) as host:
         host.ping()
         for n, frame in enumerate(frames):

@@ -1,6 +1,5 @@
 """One page over all that was done in a directory: ``report.html``, which needs no other file."""
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -9,11 +8,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..errors import DataError
 from . import views
+from .summary import STEPS, consistent, read_summary
 from .views import Share, View
 
 __all__ = ["render", "write_report"]
-
-STEPS = ("compile", "simulate", "build", "bench", "accuracy")
 
 Summaries = dict[str, dict[str, Any]]
 
@@ -21,15 +19,18 @@ Summaries = dict[str, dict[str, Any]]
 def write_report(directory: Path) -> Path:
     """Write ``report.html`` over the steps' summaries in ``directory``; returns its path."""
     summaries = {
-        step: json.loads(path.read_text())
+        step: read_summary(directory, step)
         for step in STEPS
-        if (path := directory / f"{step}.json").exists()
+        if (directory / f"{step}.json").exists()
     }
     if "compile" not in summaries:
         raise DataError(f"{directory}: holds no compile.json; compile a model with -o first")
     page = directory / "report.html"
     partial = directory / ".report.html"
-    partial.write_text(render(summaries), encoding="utf-8")
+    files = ", ".join(str(directory / f"{step}.json") for step in summaries)
+    with consistent(files, "run the steps again"):
+        text = render(summaries)
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, page)
     return page
 

@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from ..errors import printable
 from . import views
 from .views import Share, View
 
@@ -19,7 +20,7 @@ _BAR = 12
 
 def table(view: View) -> Table:
     """A view as the terminal shows it."""
-    caption = "\n".join(view.notes) or None
+    caption = Text(printable("\n".join(view.notes))) if view.notes else None
     found = Table(
         title=view.title,
         title_justify="left",
@@ -40,7 +41,9 @@ def table(view: View) -> Table:
             max_width=40 if column == "layer" else None,
         )
     for row in view.rows:
-        found.add_row(*(_bar(cell) if isinstance(cell, Share) else Text(cell) for cell in row))
+        found.add_row(
+            *(_bar(cell) if isinstance(cell, Share) else Text(printable(cell)) for cell in row)
+        )
     return found
 
 

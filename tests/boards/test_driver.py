@@ -1,10 +1,13 @@
 """The driver against the board's Python model, over memory and over a pseudo-terminal."""
 
+import os
+import time
+
 import pytest
 from gatewright.boards.link.driver import Host, LinkError, open_port
 from gatewright.boards.link.emulator import BoardModel, MemoryPort, PtyBoard
 from gatewright.boards.link.gateware import LinkConfig
-from gatewright.boards.link.protocol import Fault
+from gatewright.boards.link.protocol import Fault, checksum, link_config
 from gatewright.compiler.errors import DataError
 
 CONFIG = LinkConfig(
@@ -100,3 +103,99 @@ def test_a_frame_runs_through_a_terminal():
 def test_a_port_that_is_not_there_is_reported(tmp_path):
     with pytest.raises(LinkError, match="can not be opened"):
         open_port(str(tmp_path / "ttyUSB9"), 115200)
+
+
+class Babble:
+    """A port that never falls silent."""
+
+    timeout = None
+
+    def __init__(self, byte=b"\x55"):
+        self.byte = byte
+
+    def write(self, data):
+        return len(data)
+
+    def read(self, size=1):
+        return self.byte * size
+
+    def reset_input_buffer(self):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("byte", [b"\x00", b"\x55", b"\xa5"])
+def test_endless_bytes_end_with_the_deadline(byte):
+    start = time.monotonic()
+    with pytest.raises(LinkError, match=r"no answer|does not answer"):
+        Host(Babble(byte), CONFIG, patience=0.1).run(FRAME)
+    assert time.monotonic() - start < 2
+
+
+class Answer(MemoryPort):
+    """A port at which every request gets one answer: a body under its command, with its CRC."""
+
+    def __init__(self, command, body):
+        super().__init__(BoardModel(CONFIG, compute))
+        self.answer = b"\xa5" + command + body + checksum(body)
+
+    def write(self, data):
+        self._arrived += self.answer
+        return len(data)
+
+
+@pytest.mark.parametrize("status", [2, 3, 0x80, 0xFF])
+def test_an_unknown_status_is_refused(status):
+    body = bytes([10, 4]) + (77).to_bytes(4, "little") + bytes([status])
+    with pytest.raises(LinkError, match=f"the status {status}, which this gatewright does not"):
+        Host(Answer(b"F", body), CONFIG, patience=0.05).run(FRAME)
+
+
+@pytest.mark.parametrize("fault", [4, 0xFF])
+def test_an_unknown_fault_is_refused(fault):
+    body = CONFIG.design_id.to_bytes(8, "little") + bytes([fault])
+    with pytest.raises(LinkError, match=f"the fault {fault}, which this gatewright does not"):
+        Host(Answer(b"P", body), CONFIG, patience=0.05).ping()
+
+
+def test_an_answer_whose_crc_is_wrong_is_refused():
+    port = Answer(b"F", bytes(7))
+    port.answer = port.answer[:-1] + bytes([port.answer[-1] ^ 1])
+    with pytest.raises(LinkError, match="the board's answer arrived with errors"):
+        Host(port, CONFIG, patience=0.05).run(FRAME)
+
+
+def test_a_closed_port_is_reported():
+    with PtyBoard(BoardModel(CONFIG, compute)) as board:
+        port = open_port(board.port, CONFIG.baud)
+        port.close()
+        with pytest.raises(LinkError, match="the serial port failed"):
+            Host(port, CONFIG).ping()
+
+
+def test_a_port_that_vanishes_is_reported():
+    ours, theirs = os.openpty()
+    with Host(open_port(os.ttyname(theirs), CONFIG.baud), CONFIG, patience=0.1) as driver:
+        os.close(ours)
+        os.close(theirs)
+        with pytest.raises(LinkError, match="the serial port failed"):
+            driver.ping()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("beats_in", 0),
+        ("beats_in", "4"),
+        ("baud", 1 << 70),
+        ("buffered", 1),
+        ("pause_seconds", 9e9),
+    ],
+)
+def test_a_link_of_wrong_values_is_refused(key, value, tmp_path):
+    file = tmp_path / "build.json"
+    assert link_config(file, {"link": vars(CONFIG)}) == CONFIG
+    with pytest.raises(DataError, match=f'build.json: link: "{key}" is '):
+        link_config(file, {"link": vars(CONFIG) | {key: value}})

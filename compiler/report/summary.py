@@ -1,0 +1,49 @@
+"""The JSON summaries that the steps leave in a directory, read back."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError, GatewrightError
+from ..json_file import read_json
+from . import views
+
+__all__ = ["STEPS", "consistent", "read_summary"]
+
+#: the steps, and the views that show what each of them left
+STEPS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], ...]] = {
+    "compile": (views.plan, views.layers, views.resources, views.shortfall),
+    "simulate": (views.simulation,),
+    "build": (views.timing, views.versions),
+    "bench": (views.benchmark, views.machine),
+    "accuracy": (views.accuracy, views.accuracy_layers),
+}
+
+
+def read_summary(directory: Path, step: str) -> dict[str, Any]:
+    """The content of ``step``'s JSON file in ``directory``.
+
+    Raises DataError when a value that a report shows is missing, or is of another type.
+    """
+    file, remedy = directory / f"{step}.json", f"run `gatewright {step}` again"
+    found = read_json(file, remedy)
+    if not isinstance(found, dict):
+        raise DataError(f"{file}: holds no object; {remedy}")
+    with consistent(str(file), remedy):
+        for view in STEPS[step]:
+            view(found)
+    return found
+
+
+@contextmanager
+def consistent(files: str, remedy: str) -> Iterator[None]:
+    """Raise DataError for what a view of edited ``files`` raises."""
+    try:
+        yield
+    except GatewrightError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{files}: holds a value that can not be shown ({error}); {remedy}"
+        ) from error
