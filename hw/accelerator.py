@@ -141,11 +141,7 @@ class Accelerator(wiring.Component):
         sinks = {name: self._sink(m, name, running) for name in self.sinks}
         for connection in self.connections:
             a, b = self._port(connection.source, sources), self._port(connection.sink, sinks)
-            m.d.comb += [
-                b.valid.eq(a.valid),
-                b.payload.as_value().eq(a.payload.as_value()),
-                a.ready.eq(b.ready),
-            ]
+            wiring.connect(m, a, b)
         return m
 
     def _source(self, m, name, running):

@@ -185,11 +185,16 @@ class Collect(wiring.Component):
             piece.i.payload.as_value().eq(self.m_axis.payload.data),
             piece.i.valid.eq(self.m_axis.valid),
             self.m_axis.ready.eq(piece.i.ready),
-            buffer.i.payload.eq(piece.o.payload),
-            buffer.i.valid.eq(piece.o.valid),
-            # A whole frame's buffer is never full: nobody has to wait to hear so.
-            piece.o.ready.eq(1 if config.buffered else buffer.i.ready),
         ]
+        if config.buffered:
+            # The buffer holds a whole frame and is never full, so ``ready`` is a constant.
+            m.d.comb += [
+                buffer.i.payload.eq(piece.o.payload),
+                buffer.i.valid.eq(piece.o.valid),
+                piece.o.ready.eq(1),
+            ]
+        else:
+            connect(m, piece.o, buffer.i)
         return buffer
 
     def _cycles(self, m: Module) -> Signal:

@@ -32,16 +32,14 @@ class Pipeline(wiring.Component):
         valid, readys, words = self.join(m)
         result, latency = self.arithmetic(m, words)
         depth = 16 * ceil_div(latency + 7, 16)
-        m.submodules.queue = queue = Queue(len(result), depth, self.config.target)
+        m.submodules.queue = queue = Queue(self.o.payload.shape(), depth, self.config.target)
         start = Signal()
         free = counter_nonzero(m, "free", queue.freed, start, depth, depth)
         m.d.comb += [
             start.eq(valid & free),
             *[ready.eq(start) for ready in readys],
             queue.write.eq(delay_flags(m, start, latency)),
-            queue.data.eq(result),
-            self.o.valid.eq(queue.o.valid),
-            self.o.payload.as_value().eq(queue.o.payload),
-            queue.o.ready.eq(self.o.ready),
+            queue.data.as_value().eq(result),
         ]
+        wiring.connect(m, queue.o, wiring.flipped(self.o))
         return m

@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from numpy.typing import NDArray
 
 from ..arithmetic.requantize import Requantize, RequantizeConfig
+from ..stream.signature import connect_flow
 from ..window.stage import FeedConfig, WindowStage
 from .config import ArrayConfig
 from .systolic import SystolicArray
@@ -65,12 +66,7 @@ class MatMul(WindowStage):
         config = self.config
         m.submodules.array = array = SystolicArray(config.array, self.weights)
         m.submodules.requantize = requantize = Requantize(config.requantize)
-        m.d.comb += [
-            array.i.valid.eq(flow.valid),
-            array.i.first.eq(flow.first),
-            array.i.last.eq(flow.last),
-            array.i.payload.as_value().eq(flow.payload.as_value()),
-        ]
+        connect_flow(m, flow, array.i)
         wiring.connect(m, array.o, requantize.i)
         # the stage counts on a result a cycle
         waits = config.array.drain_cycles - (config.array.groups - 1)

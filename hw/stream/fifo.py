@@ -3,7 +3,8 @@
 from functools import reduce
 from operator import or_
 
-from amaranth import Cat, Module, Mux, ResetSignal, Shape, Signal
+from amaranth import Cat, Module, Mux, ResetSignal, Shape, Signal, Value
+from amaranth.hdl import ShapeLike
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -19,27 +20,27 @@ __all__ = ["Fifo", "CreditFifo", "Queue"]
 
 
 class Queue(wiring.Component):
-    """``depth`` words; whoever writes has reserved the room. A word a cycle.
+    """A FIFO without backpressure on its input: the writer holds a credit for each word.
 
-    ``freed`` tells, a cycle late, that a word has left the memory (for the register before ``o``).
-    A reset reaches one register, for the queue may lie far from what writes it: while it is held, a
-    word leaves each cycle, wanted or not.
+    ``freed`` returns a credit, a cycle after a word has moved from the memory to the register at
+    ``o``. Throughput: a word a cycle. The reset reaches a single register, because the queue may be
+    far from its writer: while it is held, a word is discarded each cycle.
 
     Members
     -------
     write : In(1)
-    data : In(width)
-    o : Out(stream.Signature(width))
+    data : In(shape)
+    o : Out(stream.Signature(shape))
     freed : Out(1)
     """
 
     #: cycles from a word written to the word offered
     latency = 2
 
-    def __init__(self, width: int, depth: int, target: Target):
-        self.width, self.depth, self.target = width, depth, target
+    def __init__(self, shape: ShapeLike, depth: int, target: Target):
+        self.width, self.depth, self.target = Shape.cast(shape).width, depth, target
         super().__init__(
-            {"write": In(1), "data": In(width), "o": Out(stream.Signature(width)), "freed": Out(1)}
+            {"write": In(1), "data": In(shape), "o": Out(stream.Signature(shape)), "freed": Out(1)}
         )
 
     @staticmethod
@@ -51,11 +52,11 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        # Three registers tell whether a word is offered: the reader, what moves the words, and what
-        # counts them, whose counters are so behind one gate of their own.
+        # Three copies of ``valid``: for the reader, for the registers' enables, and for the counter
+        # of stored words, which is one gate behind its copy.
         offered = [Signal(attrs=KEEP, reset_less=True) for _ in range(3)]
         runs_out = duplicate(m, ResetSignal(allow_reset_less=True))
-        moves, may_leave = (self.o.ready | ~told | runs_out for told in offered[1:])
+        moves, may_leave = (self.o.ready | ~valid | runs_out for valid in offered[1:])
         leaves = Signal()
         stored = counter_nonzero(m, "stored", self.write, leaves, self.depth, reset_less=True)
         m.d.comb += [
@@ -64,8 +65,8 @@ class Queue(wiring.Component):
             self.freed.eq(delay_flags(m, leaves, 1)),
         ]
         with m.If(moves):
-            m.d.sync += [told.eq(stored) for told in offered]
-        # of a deeper memory's words one is chosen behind the registers
+            m.d.sync += [valid.eq(stored) for valid in offered]
+        # a queue deeper than one memory selects among the words of several, after their registers
         rows = min(self.depth, SHALLOW) if self.target.lut_ram else self.depth
         low = (rows - 1).bit_length()
         for bits in fanout_slices(self.width):
@@ -84,14 +85,14 @@ class Queue(wiring.Component):
                     word = Mux(chosen, word, 0)
                 m.d.comb += [
                     write.en.eq(writes),
-                    write.data.eq(self.data[bits]),
+                    write.data.eq(Value.cast(self.data)[bits]),
                     write.addr.eq(into[:low]),
                     read.en.eq(moves),
                 ]
                 reads.append(read)
                 words.append(word)
             m.d.comb += [
-                self.o.payload[bits].eq(reduce(or_, words)),
+                Value.cast(self.o.payload)[bits].eq(reduce(or_, words)),
                 *(read.addr.eq(out_of[:low]) for read in reads),
             ]
         return m
@@ -224,7 +225,7 @@ class Fifo(wiring.Component):
         m = Module()
         depth = self.ram.depth
         m.submodules.store = store = Ram(self.ram)
-        m.submodules.ahead = ahead = Queue(self.ram.width, self._AHEAD, self.ram.target)
+        m.submodules.ahead = ahead = Queue(self.o.payload.shape(), self._AHEAD, self.ram.target)
 
         accept, issue = Signal(), Signal()
         stored = counter_nonzero(m, "stored", delay_flags(m, accept, 1), issue, depth)
@@ -241,10 +242,8 @@ class Fifo(wiring.Component):
             store.write_address.eq(into),
             store.write_data.eq(self.i.payload.as_value()),
             store.address.eq(delay(m, out_of, 1)),
-            ahead.data.eq(store.data),
+            ahead.data.as_value().eq(store.data),
             ahead.write.eq(delay_flags(m, issue, 1 + self.ram.latency)),
-            self.o.payload.as_value().eq(ahead.o.payload),
-            self.o.valid.eq(ahead.o.valid),
-            ahead.o.ready.eq(self.o.ready),
         ]
+        wiring.connect(m, ahead.o, wiring.flipped(self.o))
         return m

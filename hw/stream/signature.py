@@ -1,11 +1,11 @@
 """The shapes of what flows: beats of lanes on streams, and the flow inside a stage."""
 
-from amaranth import Shape
+from amaranth import Module, Shape
 from amaranth.hdl import ShapeLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out
 
-__all__ = ["integer", "beats", "Flow"]
+__all__ = ["integer", "beats", "connect_flow", "Flow"]
 
 
 def integer(bits: int, is_signed: bool) -> Shape:
@@ -41,3 +41,13 @@ class Flow(wiring.Signature):
                 "payload": Out(data.ArrayLayout(self.element, elements)),
             }
         )
+
+
+def connect_flow(m: Module, source, sink) -> None:
+    """Join two flows whose payloads are the same bits in elements of another size."""
+    m.d.comb += [
+        sink.valid.eq(source.valid),
+        sink.first.eq(source.first),
+        sink.last.eq(source.last),
+        sink.payload.as_value().eq(source.payload.as_value()),
+    ]

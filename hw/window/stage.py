@@ -12,7 +12,7 @@ from ..control.credits import credit_available
 from ..control.delay import delay_flags
 from ..sizes import ceil_div
 from ..stream.fifo import Queue
-from ..stream.signature import Flow, beats
+from ..stream.signature import Flow, beats, connect_flow
 from ..target.resources import Resources
 from .config import WindowConfig
 from .reuse_buffer import ReuseBuffer, ReuseBufferConfig
@@ -139,20 +139,12 @@ class WindowStage(wiring.Component):
         source = window
         if not self.feed.direct:
             m.submodules.replay = source = ReuseBuffer(self.feed.replay)
-            words = window.o.payload.as_value()
-            m.d.comb += [
-                source.i.valid.eq(window.o.valid),
-                source.i.first.eq(window.o.first),
-                source.i.last.eq(window.o.last),
-                source.i.payload.as_value().eq(words),
-            ]
+            connect_flow(m, window.o, source.i)
             m.d.comb += [window.grant.eq(source.room), source.taken.eq(window.start)]
         flow, dropped, latency = self.arithmetic(m, source.o)
 
         depth = self.feed.queue_depth(latency, self.results)
-        m.submodules.queue = queue = Queue(
-            len(flow.payload.as_value()), depth, self.feed.window.target
-        )
+        m.submodules.queue = queue = Queue(self.o.payload.shape(), depth, self.feed.window.target)
         free = credit_available(
             m,
             depth,
@@ -163,12 +155,10 @@ class WindowStage(wiring.Component):
             late=1,
         )
         m.d.comb += [
-            # a cycle late both ways, for the queue may lie far from what starts
+            # registered in both directions: the queue may be far from the window
             source.grant.eq(free),
-            queue.data.eq(flow.payload.as_value()),
+            queue.data.eq(flow.payload),
             queue.write.eq(flow.valid),
-            self.o.valid.eq(queue.o.valid),
-            self.o.payload.as_value().eq(queue.o.payload),
-            queue.o.ready.eq(self.o.ready),
         ]
+        wiring.connect(m, queue.o, wiring.flipped(self.o))
         return m

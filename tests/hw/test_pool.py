@@ -31,7 +31,7 @@ def test_reduces_each_channel(name, part, function, gap):
     dut = part(c)
     out, ends, _ = flow(dut, words.reshape(12, c.folds, -1), gap=gap)
     assert_array_equal([elements for _, elements in out], function(words, axis=(1, 2)))
-    assert [cycle for cycle, _ in out] == [end + dut.latency for end in ends]
+    assert [cycle for cycle, _ in out] == [end + c.latency for end in ends]
 
 
 def check(graph, builder, folds, stall=0.0, frames=3):
