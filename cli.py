@@ -420,7 +420,7 @@ def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_j
 @click.option("--input", "samples", type=click.Path(path_type=Path), default=None)
 @_JSON
 def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
-    """The FPGA (simulated cycles, routed clock) against the CPU, on the same inputs."""
+    """The FPGA (simulated cycles, the bitstream's clock) against the CPU, on the same inputs."""
     from .compiler.data import read_samples
     from .compiler.report import tables
     from .sim.bench import bench as run

@@ -53,11 +53,11 @@ def bench(
 ) -> BenchmarkResult:
     """Compare the compiled network with CPU runtimes on the same frames, and write ``bench.json``.
 
-    Cycles are those of ``simulate.json`` (if it ran without stalls, and all values were right),
-    else the plan's; the clock is that of ``build.json``, else ``target_mhz``. CPU latencies are
-    medians of one frame at a time, the rate the better of one frame at a time and batches of 32,
-    each repeated for ``seconds`` after a warm-up. Without samples the frames are random, of a fixed
-    seed.
+    Cycles are those of ``simulate.json`` (if it ran without stalls and all values were right), else
+    the plan's. The clock is that of the bitstream in ``build.json``, else ``target_mhz``. CPU
+    latencies are medians of one frame at a time. The rate is the better of one frame at a time and
+    batches of 32, each repeated for ``seconds`` after a warm-up. Without samples the frames are
+    random, with a fixed seed.
     """
     x = _random(compiled) if samples is None else samples.x
     with consistent(f"{compiled.directory}/*.json", "run the steps again"):
@@ -95,7 +95,7 @@ def _random(compiled: Compiled) -> Array:
 
 def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
     network = compiled.network
-    clock, clock_source = _clock(compiled.directory, target_mhz)
+    clock, clock_source, routed = _clock(compiled.directory, target_mhz)
     cycles, cycles_source = _cycles(compiled)
     macs = int(_read(compiled.directory / "compile.json").get("macs", 0))
     interval, rate = cycles["interval_cycles"], clock * 1e6 / cycles["interval_cycles"]
@@ -109,17 +109,26 @@ def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
         "device_multipliers": network.device_multipliers,
         "clock_mhz": clock,
         "clock_source": clock_source,
+        "routed_mhz": routed,
+        "routed_fps": routed and routed * 1e6 / interval,
         **cycles,
         "cycles_source": cycles_source,
         "how": "simulated" if cycles_source == "simulated" else "estimated",
     }
 
 
-def _clock(directory: Path, target_mhz: float) -> tuple[float, str]:
+def _clock(directory: Path, target_mhz: float) -> tuple[float, str, float | None]:
+    """The clock of the bitstream that exists, its source, and the clock that routing allows.
+
+    Without a bitstream the first is the clock that was requested.
+    """
     built = _read(directory / "build.json")
     if not built:
-        return target_mhz, "board target (not built)"
-    return float(built["fmax_mhz"]), "routed"
+        return target_mhz, "board target (not built)", None
+    routed = float(built["fmax_mhz"])
+    if not built["timing_met"]:
+        return float(built["clock_mhz"]), "requested (timing not met, no bitstream)", routed
+    return float(built["clock_mhz"]), "the bitstream's PLL", routed
 
 
 def _cycles(compiled: Compiled) -> tuple[dict[str, int], str]:

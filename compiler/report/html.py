@@ -77,19 +77,21 @@ def _views(summaries: Summaries) -> list[View]:
 
 
 def _headline(summaries: Summaries) -> list[tuple[str, str, str]]:
-    """What one looks at first: number, what it is, and where it comes from."""
+    """The figures at the top of the page: number, what it is, and its source."""
     compiled = summaries["compile"]
     found = [(f"{compiled['interval_cycles']:,}", "cycles a frame", "plan")]
     if "bench" in summaries:
         fpga = summaries["bench"]["fpga"]
-        source = f"{fpga['how']}, {fpga['clock_mhz']:.0f} MHz {fpga['clock_source']}"
+        source = f"{fpga['how']}, {fpga['clock_mhz']:.0f} MHz ({fpga['clock_source']})"
         found = [
             (f"{fpga['fps']:,.0f}", "frames a second", source),
             (f"{fpga['latency_us']:,.0f} µs", "latency", source),
         ]
     if "build" in summaries:
-        met = "timing met" if summaries["build"]["timing_met"] else "timing NOT met"
-        found.append((f"{summaries['build']['fmax_mhz']:.0f} MHz", "clock", f"routed, {met}"))
+        built = summaries["build"]
+        met = "timing met" if built["timing_met"] else "timing NOT met"
+        source = f"PLL, {met}; routed {built['fmax_mhz']:.0f} MHz"
+        found.append((f"{built['clock_mhz']:.0f} MHz", "clock", source))
     if "simulate" in summaries:
         wrong = summaries["simulate"]["mismatches"]
         values = f"{summaries['simulate']['values']:,} values simulated"

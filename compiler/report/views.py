@@ -339,7 +339,7 @@ def benchmark(measured: Summary) -> View:
         )
     notes = (
         f"FPGA: cycles {fpga['cycles_source']}, {fpga['clock_mhz']:.1f} MHz "
-        f"{fpga['clock_source']}; {fpga['gmacs']:.3g} GMAC/s; multipliers busy "
+        f"({fpga['clock_source']}){_routed(fpga)}; {fpga['gmacs']:.3g} GMAC/s; multipliers busy "
         f"{_percent(fpga['mac_utilization'])} of the time, {_percent(fpga['device_utilization'])} "
         "counting all the device has.",
         "CPU: latency is the median of one frame at a time, frames a second the better of that and "
@@ -351,6 +351,16 @@ def benchmark(measured: Summary) -> View:
         tuple(rows),
         frozenset({"", "how"}),
         notes,
+    )
+
+
+def _routed(fpga: Summary) -> str:
+    """What the routed design would allow, if it was routed."""
+    if fpga.get("routed_mhz") is None:
+        return ""
+    return (
+        f"; the routed design would allow {fpga['routed_mhz']:.1f} MHz, "
+        f"{_count(fpga['routed_fps'])} frames/s"
     )
 
 
