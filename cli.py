@@ -443,7 +443,7 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
     help="Samples x and labels y.",
 )
 @_JSON
-def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
+def accuracy(directory: Path, samples: Path, as_json: bool) -> int:
     """Float against integers, layer by layer, and ONNX Runtime as the reference runtime."""
     from .compiler.data import read_samples
     from .compiler.report import tables
@@ -455,6 +455,12 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> None:
         result = run(compiled, data, progress=step)
     _report(directory)
     _show(as_json, result.summary, *tables.accuracy(result.summary))
+    if result.violations:
+        return _failed(
+            "ONNX Runtime contradicts the golden model on model.int8.onnx: "
+            f"{'; '.join(result.violations)}. Please report this network"
+        )
+    return 0
 
 
 @_command

@@ -80,6 +80,32 @@ def test_a_wrong_golden_rule_is_seen_by_the_witness(compiled, images, monkeypatc
     assert found["largest"] >= 2
 
 
+def test_right_layers_are_within_the_contract(compiled, images):
+    assert accuracy(compiled, Samples(images)).violations == []
+
+
+@pytest.mark.parametrize(
+    ("share", "step", "message"),
+    [(1.0, 2, "differs by 2 steps"), (0.5, 1, "values differ; the contract allows")],
+)
+def test_a_layer_beyond_the_contract_is_a_violation(
+    compiled, images, monkeypatch, share, step, message
+):
+    right, name = golden.run, compiled.graph.ops[2].output
+
+    def wrong(graph, x):
+        values = dict(right(graph, x))
+        changed = values[name].copy()
+        flat = changed.reshape(-1)
+        some = flat[: int(share * flat.size)]
+        some += np.where(some > 100, -step, step).astype(some.dtype)
+        return values | {name: changed}
+
+    monkeypatch.setattr(golden, "run", wrong)
+    found = accuracy(compiled, Samples(images[:8])).violations
+    assert any(message in violation for violation in found)
+
+
 def test_without_the_float_model_nothing_is_said_about_floats(compiled, images):
     (compiled.directory / "model.float.onnx").unlink()
     found = accuracy(compiled, Samples(images[:8], classes(compiled, images[:8]))).summary
