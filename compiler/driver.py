@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from . import emit, ir, lower
 from .errors import DataError, FitError
-from .frontend import load, write_qdq
+from .frontend import copy_model, load, write_qdq
 from .passes.argmax_in_hardware import argmax_in_hardware
 from .plan import (
     Dataflow,
@@ -121,9 +121,9 @@ def compile_model(
         directory.joinpath("rtl").mkdir()
         target = directory / "model.int8.onnx"
         if quantized:
-            shutil.copyfile(model, target)
+            copy_model(model, target)
         else:
-            shutil.copyfile(model, directory / "model.float.onnx")
+            copy_model(model, directory / "model.float.onnx")
             write_qdq(graph, target)
             graph = load(target)  # the file is what the hardware computes
         if argmax or (given and given.argmax):

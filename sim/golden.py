@@ -80,8 +80,7 @@ def host_output(
     for port in graph.outputs:
         raw = values[port.value].astype(graph.quant(port.value).dtype.numpy)
         result: NDArray[np.generic] = raw.reshape(len(raw), -1)[:, port.order]
-        if port.order.size == int(np.prod(port.shape)):
-            result = result.reshape(len(raw), *port.shape)
+        result = result.reshape(len(raw), *port.tail_shape)
         for host in port.tail:
             result = host(result)
         outputs[port.name] = result.reshape(len(raw), *port.shape).astype(port.array_type)

@@ -193,6 +193,30 @@ def test_a_quantized_network_needs_no_calibration(qdq, samples, tmp_path):
     assert "is quantized already; --weight-bits is ignored" in result.output
 
 
+@pytest.mark.parametrize("quantized", [False, True], ids=["float", "QDQ"])
+def test_external_weights_are_in_the_directory_s_model(
+    quantized, floats, qdq, samples, vectors, tmp_path
+):
+    """PyTorch writes the weights beside the model."""
+    model, x = (qdq, vectors) if quantized else (floats, samples)
+    beside = tmp_path / "model.onnx"
+    onnx.save(
+        onnx.load(model),
+        beside,
+        save_as_external_data=True,
+        location="model.onnx.data",
+        size_threshold=0,
+    )
+    assert (tmp_path / "model.onnx.data").stat().st_size
+    results = []
+    for path in (model, beside):
+        out = tmp_path / f"{path.stem}_out"
+        more = [] if quantized else ["--calibration", x]
+        run(*compiling(path, out, *more))
+        results.append(as_json("accuracy", out, "--data", x))
+    assert results[0] == results[1]
+
+
 def test_npy_and_folders_of_images_calibrate_too(floats, samples, tmp_path):
     from PIL import Image
 

@@ -49,9 +49,9 @@ class Builder:
     def shape(self, tensor: Tensor) -> ir.Shape:
         return self.streams[tensor.handle].shape
 
-    def frame(self, tensor: Tensor) -> NDArray[np.int64]:
-        """Labels of one frame of ``tensor``."""
-        return frame(tensor.order, self.batch)
+    def frame(self, tensor: Tensor, node: Node) -> NDArray[np.int64]:
+        """Labels of one frame of ``tensor``, which ``node`` reads."""
+        return frame(tensor.order, self.batch, node)
 
     def quant(self, handle: str, visited: set[str] | None = None) -> ir.Quant | None:
         """Quantization of a stream; moving operators pass on what all their inputs have.
@@ -148,7 +148,7 @@ class Builder:
             ):
                 return handle
         names = {stream.name for stream in self.streams.values()}
-        labels = self.frame(tensor).reshape(-1)
+        labels = self.frame(tensor, node).reshape(-1)
         permuted = tensor.order.ndim < 3 and not np.array_equal(labels, np.arange(labels.size))
         name = self._unused(tensor.label + "/reshape" * permuted, names, "/reshape")
         return self.add(ir.Reshape(node.name, (tensor.handle,), name), shape, [tensor])
@@ -167,6 +167,7 @@ class Builder:
 
     def _map_labels(self, tensor: Tensor, node: Node) -> NDArray[np.int64]:
         order = tensor.order
+        self.frame(tensor, node)
         if order.ndim not in (3, 4) or order.shape[0] != self.batch:
             raise ModelError(
                 f"{node}: its input has shape {list(order.shape)}; accepted: [batch, channels, "

@@ -253,8 +253,9 @@ def _check_pads(graph: ir.Graph) -> None:
     for op in graph.ops:
         if isinstance(op, ir.Pad) and not isfinite(op.fill):
             raise ModelError(
-                f"{op.name}: pads with {op.fill}; accepted: a finite number; pad in the MaxPool or "
-                "Conv after it instead"
+                f"{op.name}: pads with {op.fill}; accepted: a finite number, or -inf before a "
+                "MaxPool that alone reads the border, and in each window some of the map; pad in "
+                "the MaxPool or Conv after it instead"
             )
 
 

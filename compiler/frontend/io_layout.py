@@ -70,8 +70,8 @@ def input_layout(source: Source, fold: Fold) -> tuple[NDArray[np.int64], ir.Shap
         elif node.op in ELEMENTWISE | SAME:
             labels[node.outputs[0]] = latest
         else:
-            return _layout(node, frame(latest, batch))
-    return _layout(None, frame(latest, batch))
+            return _layout(node, frame(latest, batch, node))
+    return _layout(None, frame(latest, batch, source.output.name))
 
 
 def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ir.Shape]:
@@ -149,22 +149,42 @@ def _leaving(build: Builder, node: Node, x: Operand) -> Tensor:
 
 def output_port(build: Builder, source: Source, x: Tensor, value: str) -> ir.OutputPort:
     """The port for the network's last tensor."""
-    order = x.order if x.source is None else x.source
-    labels = _sample(order, build.batch)
-    tail = x.tail
+    name = source.output.name
+    order, tail = _before_argmax(x)
     if not tail and x.real and not x.raw:
         quant = build.quant(x.handle)
         tail = (ir.Dequantize(quant),) if quant else ()
-    tail = tuple(_resolved(step, x, order, source) for step in tail)
+    tail = tuple(_resolved(step, x, order, name) for step in tail)
     _check_type(build, source, x)
     return ir.OutputPort(
-        source.output.name,
-        _sample(x.order, build.batch).shape,
+        name,
+        frame(x.order, build.batch, name).shape,
         source.output.dtype,
         value,
-        labels.reshape(-1),
+        frame(order, build.batch, name).reshape(-1),
         tail,
     )
+
+
+def _before_argmax(x: Tensor) -> tuple[NDArray[np.int64], tuple[ir.HostOp, ...]]:
+    """The arrangement in which the tail starts, and the tail, such that its result is arranged as
+    ``x`` is.
+
+    Where the result of an ArgMax was rearranged, its classes become the last axis.
+    """
+    if x.source is None:
+        return x.order, x.tail
+    (step,) = (step for step in x.tail if isinstance(step, ir.HostArgMax))
+    plain = np.array_equal(x.order.reshape(-1), np.arange(x.order.size))
+    for keepdims in (True, False):
+        shape = np.min(x.source, axis=step.axis, keepdims=keepdims).shape
+        if plain and shape == x.order.shape:
+            own = replace(step, keepdims=keepdims)
+            return x.source, tuple(own if one is step else one for one in x.tail)
+    classes = np.moveaxis(x.source, step.axis, -1)
+    order = classes.reshape(-1, classes.shape[-1])[x.order]
+    last = ir.HostArgMax(-1, keepdims=False)
+    return order, tuple(last if one is step else one for one in x.tail)
 
 
 def _check_type(build: Builder, source: Source, x: Tensor) -> None:
@@ -189,16 +209,8 @@ def _integer(build: Builder, x: Tensor) -> ir.Int | None:
     return last.quant.dtype if isinstance(last, ir.Quantize) else build.integer(x.handle)
 
 
-def _sample(order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
-    return order[0] if order.ndim and order.shape[0] == batch else frame(order, batch)
-
-
-def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], source: Source) -> ir.HostOp:
-    """A Softmax with its axis in the final arrangement; ArgMax with its keepdims."""
-    if isinstance(step, ir.HostArgMax):
-        for keepdims in (True, False):
-            if np.min(order, axis=step.axis, keepdims=keepdims).shape == x.order.shape:
-                return replace(step, keepdims=keepdims)
+def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], name: str) -> ir.HostOp:
+    """A Softmax with its axis in the final arrangement."""
     if not isinstance(step, ir.Softmax):
         return step
     groups = x.groups[order] if x.groups is not None else order
@@ -207,7 +219,7 @@ def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], source: Sour
         if order.shape[axis] == size and (groups.min(axis=axis) == groups.max(axis=axis)).all():
             return replace(step, axis=axis - order.ndim)
     raise ModelError(
-        f"{source.output.name}: is reshaped after Softmax so that the classes are on no axis of "
+        f"{name}: is reshaped after Softmax so that the classes are on no axis of "
         "their own; accepted: reshapes that keep the class axis"
     )
 

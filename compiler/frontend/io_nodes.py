@@ -2,7 +2,6 @@
 
 from functools import singledispatch
 from itertools import permutations
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -52,7 +51,7 @@ def leave(nodes: Nodes, port: ir.OutputPort) -> None:
     quant, tail = nodes.graph.quant(port.value), port.tail
     moves = nodes.held(port.value).moves
     tensor = nodes.names[port.value] if moves else nodes.real(port.value)
-    tensor = _arranged(nodes, tensor, source, place[port.order], _before_tail(port), port.name)
+    tensor = _arranged(nodes, tensor, source, place[port.order], port.tail_shape, port.name)
     if not moves and tail[:1] == (ir.Dequantize(quant),):
         tail = tail[1:]
     elif not moves:
@@ -72,19 +71,6 @@ def _rename(nodes: Nodes, tensor: str, name: str) -> None:
         nodes.add("Identity", [tensor], f"{name}/copy", name)
     else:
         node.output[0] = name
-
-
-def _before_tail(port: ir.OutputPort) -> tuple[int, ...]:
-    """The model's shape before an ArgMax in the tail took an axis away."""
-    for step in port.tail:
-        if isinstance(step, ir.HostArgMax):
-            shape, classes = list(port.shape), port.order.size // prod(port.shape)
-            if step.keepdims:
-                shape[step.axis] = classes
-            else:
-                shape.insert(len(shape) + 1 + step.axis, classes)
-            return tuple(shape)
-    return port.shape
 
 
 def _arranged(

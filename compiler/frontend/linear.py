@@ -100,7 +100,7 @@ def matmul(build: Builder, node: Node, x: Operand, w: Operand) -> Tensor:
 
 def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant | None) -> Tensor:
     """``x @ kernel.T + b`` over the last axis of ``x``, whatever the order of its channels."""
-    labels = build.frame(x)
+    labels = build.frame(x, node)
     features = labels.shape[-1] if labels.ndim else 0
     if kernel.array.ndim != 2 or kernel.array.shape[1] != features or not kernel.array.size:
         raise ModelError(

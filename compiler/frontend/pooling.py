@@ -1,6 +1,7 @@
 """MaxPool, AveragePool, the reductions over space, Pad, and Concat."""
 
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +123,7 @@ def _reduce(
             f"{node}: pools a tensor of {x.order.ndim} axes; accepted: 3 or 4, [batch, channels, "
             "rows, columns]"
         )
+    build.frame(x, node)
     if 0 in axes or x.order.shape[0] != build.batch:
         raise ModelError(f"{node}: reduces over the batch; accepted: rows and columns")
     shape, labels = build.shape(x), x.order[0]
@@ -184,6 +186,8 @@ def pad(
             f"{node}: pads {amounts.tolist()}; accepted: none below 0, none on the batch"
         )
     fill = optional(value, float(node.get("value", 0.0)), node, "pad value")
+    if fill <= -float(np.finfo(np.float32).max):
+        fill = -inf
     if not x.real:
         quant = build.quant(x.handle)
         if quant is None:

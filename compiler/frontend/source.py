@@ -1,5 +1,6 @@
 """Read an ONNX file into a checked :class:`Source` of one input and one output."""
 
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from .. import limits
 from ..errors import ModelError
 from . import schema
 
-__all__ = ["NUMBERS", "Node", "Port", "Source", "array", "read"]
+__all__ = ["NUMBERS", "Node", "Port", "Source", "array", "copy_model", "read"]
 
 OLDEST_OPSET = 7
 KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (list, tuple)}
@@ -124,7 +125,19 @@ def read(path: str | Path) -> Source:
     )
 
 
-def _parse(path: Path) -> onnx.ModelProto:
+def copy_model(path: str | Path, target: Path) -> None:
+    """Copy a model to the file ``target``, which then holds its external weights too."""
+    path = Path(path)
+    model = _parse(path, external=False)
+    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+        _load_external(model, path)
+        target.write_bytes(model.SerializeToString())
+    else:
+        shutil.copyfile(path, target)
+
+
+def _parse(path: Path, external: bool = True) -> onnx.ModelProto:
+    """The content of a file, with its external weights where they are asked for."""
     if path.is_dir():
         raise ModelError(f"{path}: is a folder; give the .onnx file inside it")
     if not path.exists():
@@ -146,7 +159,8 @@ def _parse(path: Path) -> onnx.ModelProto:
         ) from None
     if not model.graph.node:
         raise ModelError(f"{path}: is not an ONNX model, or one without nodes ({len(data)} bytes)")
-    _load_external(model, path)
+    if external:
+        _load_external(model, path)
     return model
 
 

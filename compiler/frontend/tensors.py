@@ -80,12 +80,33 @@ def raster(shape: tuple[int, ...], batch: int) -> NDArray[np.int64]:
     )
 
 
-def frame(order: NDArray[np.int64], batch: int) -> NDArray[np.int64]:
-    """Labels of the first frame; a batch axis of one frame is dropped, a merged one is cut."""
+def frame(order: NDArray[np.int64], batch: int, reader: object) -> NDArray[np.int64]:
+    """Labels of the first frame; a batch axis of one frame is dropped, a merged one is cut.
+
+    Raises ModelError, which names the ``reader`` of the tensor, when its first axis does not keep
+    the frames apart.
+    """
     if order.ndim == 0:
         return order
     rows = order.shape[0] // batch
+    if batch > 1 and not _apart(order, batch):
+        raise ModelError(
+            f"{reader}: its input has shape {list(order.shape)} and mixes elements of the {batch} "
+            f"samples: the first axis of the network's input, of size {batch}, is taken as the "
+            "batch; accepted: an input whose first axis is the batch, which every node keeps "
+            "first; export the network with a batch axis of 1, or a symbolic one"
+        )
     return order[0] if rows == 1 else order[:rows]
+
+
+def _apart(order: NDArray[np.int64], batch: int) -> bool:
+    """Whether the first axis lists one frame after the other, all in the same arrangement."""
+    if order.shape[0] % batch:
+        return False
+    frames = order.reshape(batch, -1)
+    first, size = frames[0], frames.shape[1]
+    starts = size * np.arange(batch)[:, None]
+    return bool((first < size).all()) and np.array_equal(frames, first + starts)
 
 
 def channelwise(

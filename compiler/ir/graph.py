@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,10 @@ class HostOp:
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
         raise NotImplementedError
+
+    def shape_before(self, shape: tuple[int, ...], elements: int) -> tuple[int, ...]:
+        """The shape of a frame of ``elements`` that the step turns into ``shape``."""
+        return shape
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,14 @@ class HostArgMax(HostOp):
         index: NDArray[np.int64] = np.argmax(x, axis=self.axis, keepdims=self.keepdims)
         return index
 
+    def shape_before(self, shape: tuple[int, ...], elements: int) -> tuple[int, ...]:
+        classes, axes = elements // prod(shape), list(shape)
+        if self.keepdims:
+            axes[self.axis] = classes
+        else:
+            axes.insert(len(axes) + 1 + self.axis, classes)
+        return tuple(axes)
+
 
 @dataclass(frozen=True, eq=False)
 class InputPort:
@@ -108,9 +121,9 @@ class InputPort:
 class OutputPort:
     """How the last stream becomes the model's output.
 
-    ``order[i]`` is the stream position of the i-th element of the model's layout ``hw_shape``; then
-    ``tail`` runs on the host, and the result has the model's own ``shape`` (without batch) and
-    ``dtype``.
+    ``order[i]`` is the stream position of the i-th element of the model's layout, whose shape is
+    ``tail_shape``; then ``tail`` runs on the host, and the result has the model's own ``shape``
+    (without batch) and ``dtype``.
     """
 
     name: str
@@ -119,6 +132,14 @@ class OutputPort:
     value: str
     order: NDArray[np.int64]
     tail: tuple[HostOp, ...] = ()
+
+    @property
+    def tail_shape(self) -> tuple[int, ...]:
+        """The shape of a frame before the tail."""
+        shape = self.shape
+        for step in reversed(self.tail):
+            shape = step.shape_before(shape, self.order.size)
+        return shape
 
     @property
     def array_type(self) -> np.dtype[np.generic]:

@@ -1,6 +1,7 @@
 """Fold a zero border into the window that slides over it."""
 
 from dataclasses import replace
+from math import inf
 
 from .. import ir
 from .sole import sole_reader
@@ -9,18 +10,18 @@ __all__ = ["fold_pad"]
 
 
 def fold_pad(graph: ir.Graph) -> ir.Graph:
-    """An explicit Pad becomes the padding of the Conv or AveragePool that reads it.
+    """An explicit Pad becomes the padding of the Conv, AveragePool or MaxPool that reads it.
 
-    Before: ``a = pad x, zero;  y = conv a, window``
+    Before: ``a = pad x, 0;  y = conv a, window``
     After:  ``y = conv x, window with the pads added``
     Exact:  both pad with the real number 0, and ``a`` has the quantization of ``x``. AveragePool
             then counts the padding, which is the same when it did so, or had none of its own.
+            MaxPool's padding never wins, as -infinity does in windows that see some of ``x``.
     """
     for pad in graph.ops:
         reader = sole_reader(graph, pad.output)
         if (
             isinstance(pad, ir.Pad)
-            and pad.fill == 0
             and reader is not None
             and graph.values[pad.output].quant == graph.values[pad.inputs[0]].quant
         ):
@@ -35,12 +36,20 @@ def fold_pad(graph: ir.Graph) -> ir.Graph:
 
 
 def _merged(pad: ir.Pad, reader: ir.Op) -> ir.Op | None:
-    if not isinstance(reader, ir.Conv | ir.AveragePool):
+    fills = {ir.Conv: 0.0, ir.AveragePool: 0.0, ir.MaxPool: -inf}
+    if (
+        not isinstance(reader, ir.Conv | ir.AveragePool | ir.MaxPool)
+        or pad.fill != fills[type(reader)]
+    ):
         return None
     own = reader.window.pads
     top, left, bottom, right = (a + b for a, b in zip(own, pad.pads, strict=True))
     window = replace(reader.window, pads=(top, left, bottom, right))
-    if isinstance(reader, ir.Conv):
+    if isinstance(reader, ir.MaxPool) and any(
+        amount >= window.span[side % 2] for side, amount in enumerate(window.pads)
+    ):
+        return None
+    if not isinstance(reader, ir.AveragePool):
         return replace(reader, inputs=pad.inputs, window=window)
     if any(own) and not reader.count_padding:
         return None

@@ -81,11 +81,7 @@ def one_step(graph, op, inputs):
 def leave(port, values):
     """The stream as the model's output, through the host's tail."""
     y = values[port.value].reshape(len(values[port.value]), -1)[:, port.order]
-    shape = port.shape
-    for host in port.tail:
-        if isinstance(host, ir.HostArgMax):
-            shape = before(port, host)
-    y = y.reshape(len(y), *shape)
+    y = y.reshape(len(y), *port.tail_shape)
     for host in port.tail:
         y = host(y)
     return y.reshape(len(y), *port.shape).astype(storage(port))
@@ -95,17 +91,6 @@ def storage(port):
     """The NumPy type that holds a port's numbers."""
     dtype = ir.Int.named(port.dtype)
     return dtype.numpy if dtype else np.dtype(port.dtype)
-
-
-def before(port, host):
-    """The shape before ArgMax took its axis away."""
-    shape = list(port.shape)
-    classes = port.order.size // max(1, int(np.prod(shape)))
-    if host.keepdims:
-        shape[host.axis] = classes
-    else:
-        shape.insert(len(shape) + 1 + host.axis, classes)
-    return tuple(shape)
 
 
 def witness(path, x, extra=()):

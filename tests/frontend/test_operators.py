@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.frontend import load
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 N = helper.make_node
 
@@ -271,6 +271,29 @@ def test_pad_with_another_number_stays(model, agrees):
     assert kinds(agrees(path)) == [ir.Pad, ir.Conv]
 
 
+LOWEST = float(np.finfo(np.float32).min)
+
+
+@pytest.mark.parametrize("fill", [-np.inf, LOWEST])
+@pytest.mark.parametrize("reader", ["MaxPool", "padded MaxPool", "ReduceMax"])
+def test_padding_that_never_wins_is_the_pool_s(model, agrees, reader, fill):
+    readers = {
+        "MaxPool": N("MaxPool", ["p"], ["y"], kernel_shape=[3, 3], strides=[2, 2]),
+        "padded MaxPool": N("MaxPool", ["p"], ["y"], kernel_shape=[3, 3], pads=[1, 0, 0, 1]),
+        "ReduceMax": N("ReduceMax", ["p"], ["y"], axes=[2, 3]),
+    }
+    path = model(
+        [N("Conv", ["x", "w"], ["c"]), N("Pad", ["c", "pads", "fill"], ["p"]), readers[reader]],
+        [1, 3, 6, 7],
+        w=floats(4, 3, 3, 3),
+        pads=np.array([0, 0, 1, 0, 0, 0, 1, 1]),
+        fill=np.float32(fill),
+    )
+    graph = agrees(path)
+    assert kinds(graph) == [ir.Conv, ir.MaxPool]
+    assert graph.ops[1].window.pads == ((2, 0, 1, 2) if "padded" in reader else (1, 0, 1, 1))
+
+
 def test_concat_over_channels(model, agrees):
     nodes = [
         N("Conv", ["x", "w"], ["a"]),
@@ -336,6 +359,47 @@ def test_argmax_is_the_host_s(model, agrees, keepdims):
     ]
     graph = agrees(model(nodes, [1, 2, 3, 3], out_dtype=7, w=floats(18, 5)))
     assert graph.outputs[0].tail == (ir.HostArgMax(-1, bool(keepdims)),)
+
+
+AFTER_ARGMAX = {
+    "nothing": ([], [1, 4, 5]),
+    "a cast": ([N("Cast", ["a"], ["y"], to=TensorProto.FLOAT)], [1, 4, 5]),
+    "a squeeze": ([N("Squeeze", ["a", "first"], ["y"])], [4, 5]),
+    "a transpose": ([N("Transpose", ["a"], ["y"], perm=[0, 2, 1])], [1, 5, 4]),
+    "a reshape": ([N("Flatten", ["a"], ["y"])], [1, 20]),
+    "both": ([N("Transpose", ["a"], ["t"], perm=[0, 2, 1]), N("Flatten", ["t"], ["y"])], [1, 20]),
+}
+
+
+@pytest.mark.parametrize("after", AFTER_ARGMAX)
+@pytest.mark.parametrize("softmax", [False, True], ids=["scores", "shares"])
+def test_a_map_of_classes(model, agrees, run, after, softmax):
+    nodes, shape = AFTER_ARGMAX[after]
+    scores = "s" if softmax else "c"
+    path = model(
+        [
+            N("Conv", ["x", "w"], ["c"]),
+            *[N("Softmax", ["c"], ["s"], axis=1)] * softmax,
+            N("ArgMax", [scores], ["a" if nodes else "y"], axis=1, keepdims=0),
+            *nodes,
+        ],
+        [1, 3, 6, 7],
+        out_dtype=TensorProto.FLOAT if after == "a cast" else TensorProto.INT64,
+        w=floats(6, 3, 3, 3),
+        first=np.array([0]),
+    )
+    graph = agrees(path, frames=3)
+    assert graph.outputs[0].shape == tuple(shape[1:] if shape[0] == 1 else shape)
+
+
+@pytest.mark.parametrize("keepdims", [0, 1])
+@pytest.mark.parametrize("axis", [1, 2, 3, -1])
+def test_the_largest_along_any_axis_of_a_map(model, agrees, axis, keepdims):
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("ArgMax", ["c"], ["y"], axis=axis, keepdims=keepdims),
+    ]
+    agrees(model(nodes, [2, 3, 6, 7], out_dtype=TensorProto.INT64, w=floats(6, 3, 3, 3)))
 
 
 def test_constant_nodes_and_dead_nodes(model, agrees):

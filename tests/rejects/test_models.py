@@ -72,6 +72,96 @@ def test_truncated_file(save, fraction):
     assert "is cut short or damaged" in message(path)
 
 
+MIXED = {
+    "transposed": (
+        (8, 16),
+        [N("Transpose", ["x"], ["t"], perm=[1, 0]), N("MatMul", ["t", "g"], ["y"], name="n")],
+        "n (MatMul): its input has shape [16, 8] and mixes elements of the 8 samples",
+    ),
+    "transposed at the end": (
+        (2, 8),
+        [N("MatMul", ["x", "g"], ["m"]), N("Transpose", ["m"], ["y"], perm=[1, 0])],
+        "y: its input has shape [5, 2] and mixes elements of the 2 samples",
+    ),
+    "transposed alone": (
+        (2, 8),
+        [N("Relu", ["x"], ["r"]), N("Transpose", ["r"], ["y"], perm=[1, 0])],
+        "y: its input has shape [8, 2] and mixes elements of the 2 samples",
+    ),
+    "flattened": (
+        (2, 4),
+        [N("Flatten", ["x"], ["f"], axis=0), N("MatMul", ["f", "g"], ["y"], name="n")],
+        "n (MatMul): its input has shape [1, 8] and mixes elements of the 2 samples",
+    ),
+    "flattened inside": (
+        (2, 8),
+        [
+            N("MatMul", ["x", "g"], ["m"]),
+            N("Flatten", ["m"], ["f"], axis=0),
+            N("MatMul", ["f", "h"], ["y"], name="n"),
+        ],
+        "n (MatMul): its input has shape [1, 10] and mixes elements of the 2 samples",
+    ),
+    "an image without a batch axis": (
+        (3, 6, 6),
+        [
+            N("Unsqueeze", ["x", "zero"], ["u"]),
+            N("Conv", ["u", "w"], ["y"], name="n"),
+        ],
+        "n (Conv): its input has shape [1, 3, 6, 6] and mixes elements of the 3 samples: the first "
+        "axis of the network's input, of size 3, is taken as the batch; accepted: an input whose "
+        "first axis is the batch, which every node keeps first; export the network with a batch",
+    ),
+    "a vector without a batch axis": (
+        (8, 8),
+        [N("Reshape", ["x", "flat"], ["f"]), N("MatMul", ["f", "long"], ["y"], name="n")],
+        "n (MatMul): its input has shape [1, 64] and mixes elements of the 8 samples",
+    ),
+    "pooled": (
+        (2, 3, 4, 4),
+        [
+            N("Transpose", ["x"], ["t"], perm=[1, 0, 2, 3]),
+            N("GlobalAveragePool", ["t"], ["y"], name="n"),
+        ],
+        "n (GlobalAveragePool): its input has shape [3, 2, 4, 4] and mixes elements of the 2",
+    ),
+    "the classes are the samples": (
+        (2, 3, 4, 4),
+        [
+            N("Conv", ["x", "w"], ["c"]),
+            N("Transpose", ["c"], ["t"], perm=[1, 0, 2, 3]),
+            N("ArgMax", ["t"], ["y"], axis=1),
+        ],
+        "y: its input has shape [2, 2, 4, 4] and mixes elements of the 2 samples",
+    ),
+    "concatenated": (
+        (2, 4),
+        [
+            N("Transpose", ["x"], ["t"], perm=[1, 0]),
+            N("Concat", ["t", "t"], ["c"], axis=1, name="n"),
+            N("Relu", ["c"], ["y"]),
+        ],
+        "n (Concat): its input has shape [4, 2] and mixes elements of the 2 samples",
+    ),
+}
+
+
+@pytest.mark.parametrize(("shape", "nodes", "expected"), MIXED.values(), ids=MIXED)
+def test_samples_of_a_batch_stay_apart(shape, nodes, expected, save):
+    path = save(
+        nodes,
+        [info("x", shape)],
+        [info("y", None, TensorProto.INT64 if nodes[-1].op_type == "ArgMax" else FLOAT)],
+        g=np.ones((8, 5), np.float32),
+        h=np.ones((10, 5), np.float32),
+        long=np.ones((64, 5), np.float32),
+        w=W,
+        zero=np.array([0]),
+        flat=np.array([-1, 64]),
+    )
+    assert expected in message(path)
+
+
 def test_missing_external_weights(save, tmp_path):
     path = save([N("Conv", ["x", "w"], ["y"])], w=np.ones((64, 3, 3, 3), np.float32))
     onnx.save(
@@ -204,6 +294,17 @@ OPERATORS = {
         [N("Pad", ["x", "crop"], ["y"], name="n")],
         "n (Pad): pads [[0, 0, -1, 0], [0, 0, 0, 0]]; accepted: none below 0, none on the batch",
     ),
+    "a pad that is no number": (
+        [N("Pad", ["x", "border", "never"], ["p"], name="n"), N("Relu", ["p"], ["y"])],
+        "n: pads with -inf; accepted: a finite number, or -inf before a MaxPool that alone reads",
+    ),
+    "a window of nothing but padding": (
+        [
+            N("Pad", ["x", "border", "never"], ["p"], name="n"),
+            N("MaxPool", ["p"], ["y"], kernel_shape=[1, 1]),
+        ],
+        "n: pads with -inf; accepted: a finite number, or -inf before a MaxPool that alone reads",
+    ),
     "softmax inside": (
         [N("Softmax", ["x"], ["s"], axis=1), N("Conv", ["s", "w"], ["y"], name="n")],
         "n (Conv): follows Softmax or ArgMax; accepted: those only as the network's last operators",
@@ -258,6 +359,8 @@ CONSTANTS = {
     "square": np.ones((4, 4), np.float32),
     "map": np.arange(16, dtype=np.float32).reshape(4, 4),
     "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "border": np.array([0, 0, 1, 1, 0, 0, 1, 1]),
+    "never": np.float32(-np.inf),
     "crop": np.array([0, 0, -1, 0, 0, 0, 0, 0]),
     "two": np.array([0, 1]),
     "w4": np.ones((1, 1, 4, 4), np.float32),
