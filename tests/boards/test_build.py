@@ -9,6 +9,7 @@ from amaranth.back import rtlil
 from gatewright import boards
 from gatewright.boards.flow import build as build_module
 from gatewright.boards.flow import flow_of
+from gatewright.boards.flow.base import Limit
 from gatewright.boards.flow.build import build
 from gatewright.boards.flow.flash import flash
 from gatewright.boards.flow.synthesis import synthesize
@@ -242,3 +243,25 @@ def test_a_missing_tool_says_how_to_get_it(directory, monkeypatch):
 def test_flashing_needs_a_bitstream(tmp_path):
     with pytest.raises(ToolError, match=r"no bitstream at .*: run `gatewright build` first"):
         flash(boards.get("icebreaker"), tmp_path / "none.bin", tmp_path / "log")
+
+
+def test_a_documented_limit_below_the_clock_leaves_no_bitstream(directory, monkeypatch):
+    """Whatever nextpnr reports: it does not know the limits of the data sheets."""
+    board = boards.get("icebreaker")
+    flow = replace(
+        flow_of(board.device.target), limits=lambda speed, cells: [Limit(20.0, "a data sheet")]
+    )
+    monkeypatch.setattr(build_module, "flow_of", lambda target: flow)
+    with pytest.raises(TimingError, match=r"20.0 MHz was reached \(a data sheet allows no more\)"):
+        build(directory, board, 24)
+    written = json.loads((directory / "build.json").read_text())
+    assert written["fmax_mhz"] == 20.0
+    assert written["seeds"]["1"] > 24
+    assert written["bitstream"] is None
+
+
+@pytest.mark.parametrize("resource", ["lut", "ff", "dsp", "bram"])
+def test_a_netlist_too_large_in_any_resource_does_not_fit(resource):
+    counts = {"lut": 1, "ff": 1, "dsp": 1, "bram": 1} | {resource: 10**6}
+    with pytest.raises(FitError, match=f"1000000 {resource.upper()} of"):
+        build_module._check_fit(counts, boards.get("ulx3s-25f"))

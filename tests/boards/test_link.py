@@ -13,6 +13,7 @@ from gatewright.boards.link import uart
 from gatewright.boards.link.emulator import BoardModel
 from gatewright.boards.link.frame_engine import DOMAINS
 from gatewright.boards.link.gateware import Link, LinkConfig, axis
+from gatewright.boards.link.mailbox import Mailbox, command_words
 from gatewright.boards.link.protocol import (
     FRAME,
     PING,
@@ -331,3 +332,62 @@ def test_an_unbuffered_link_takes_the_block_rams_that_a_plan_leaves_it(device, t
     il.write_text(rtlil.convert(m, name="top", ports=[link.rx, link.tx], emit_src=False))
     counts = synthesize([il], flow_of(device.target).synthesis, tmp_path, "top")
     assert counts["bram"] == least_link(device).bram
+
+
+@pytest.mark.parametrize("stop", [0, 1])
+def test_a_byte_without_its_stop_bit_is_dropped(stop):
+    """The next byte, after the line was idle, is heard again."""
+    receiver, heard = UartReceiver(CLOCK_HZ, BAUD), []
+
+    async def line(ctx):
+        for bits in ([0, *(1, 0, 1, 0, 0, 1, 0, 1), stop], [0, *(0, 1, 1, 0, 0, 0, 1, 0), 1]):
+            for bit in (*bits, *[1] * 12):
+                ctx.set(receiver.rx, bit)
+                await ctx.tick().repeat(BIT)
+
+    async def listen(ctx):
+        async for _, _, valid, byte in ctx.tick().sample(receiver.o.valid, receiver.o.payload):
+            if valid:
+                heard.append(byte)
+
+    simulator = Simulator(receiver)
+    simulator.add_clock(1 / CLOCK_HZ)
+    simulator.add_testbench(line)
+    simulator.add_testbench(listen, background=True)
+    simulator.run()
+    assert heard == [0b10100101] * stop + [0b01000110]
+
+
+def test_a_mailbox_takes_a_word_only_when_the_last_one_was_read():
+    """Words that are offered all the time arrive in order, each once, with a slow reader."""
+    mailbox = Mailbox(command_words(config()), "fast", "slow")
+    sent, seen = [], []
+
+    async def write(ctx):
+        for word in range(40):
+            ctx.set(mailbox.i.payload.data, word)
+            ctx.set(mailbox.i.valid, 1)
+            await ctx.tick("fast").until(mailbox.i.ready)
+            sent.append(word)
+            ctx.set(mailbox.i.payload.data, 0xEE)  # what a word that is taken early would be
+
+    async def read(ctx):
+        while len(seen) < 40:
+            ctx.set(mailbox.o.ready, len(seen) % 3 != 1)
+            _, _, valid, ready, word = await ctx.tick("slow").sample(
+                mailbox.o.valid, mailbox.o.ready, mailbox.o.payload.data
+            )
+            if valid and ready:
+                seen.append(word)
+            elif valid:
+                ctx.set(mailbox.o.ready, 1)
+                _, _, word = await ctx.tick("slow").sample(mailbox.o.payload.data)
+                seen.append(word)
+
+    simulator = Simulator(mailbox)
+    simulator.add_clock(1e-8, domain="fast")
+    simulator.add_clock(3.7e-8, domain="slow")
+    simulator.add_testbench(write)
+    simulator.add_testbench(read)
+    simulator.run_until(1e-3)
+    assert seen == sent == list(range(40))

@@ -421,3 +421,19 @@ def test_value_names_are_the_tensors_of_the_file(model):
     graph = load(model(nodes, [1, 3, 4, 4], w=floats(4, 3, 1, 1)))
     assert [op.output for op in graph] == ["r", "y"]
     assert graph.ops[0].name == "first"
+
+
+def test_the_epsilon_of_batch_normalization_counts(model, agrees):
+    """Variances as small as epsilon: without it the output is nearly half as large again."""
+    node = N("BatchNormalization", ["x", "s", "b", "m", "v"], ["y"], epsilon=1e-2)
+    one = np.ones(3, np.float32)
+    agrees(model([node], [1, 3, 4, 4], s=one, b=0 * one, m=0 * one, v=0.01 * one))
+
+
+@pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
+def test_ceil_mode_makes_no_window_that_starts_in_the_end_padding(kind, model, agrees):
+    """A map of 4 with padding 1, kernel 2 and stride 3: the third window would start behind it."""
+    node = N(
+        kind, ["x"], ["y"], kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1
+    )
+    agrees(model([node], [1, 2, 4, 4], opset=22))

@@ -9,7 +9,15 @@ import pytest
 from amaranth import signed
 from gatewright.compiler import ir
 from gatewright.compiler.errors import FitError, PlanError
-from gatewright.compiler.plan import Dataflow, Goal, Plan, latency, make_dataflow, shortfall
+from gatewright.compiler.plan import (
+    Dataflow,
+    Goal,
+    Plan,
+    Resources,
+    latency,
+    make_dataflow,
+    shortfall,
+)
 from gatewright.compiler.plan.candidates import stage_candidates
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
@@ -458,3 +466,19 @@ def test_a_frame_is_buffered_while_block_ram_is_left_for_it():
         device = Dataflow(network.graph, network.plan, replace(LFE5U_25F, bram=there))
         assert device.buffered == buffered
         assert device.linked.bram == (whole if buffered else network.resources.bram)
+
+
+@pytest.mark.parametrize(
+    ("need", "name"),
+    [
+        (Resources(lut=10**6), "LUTs"),
+        (Resources(ff=10**6), "flip-flops"),
+        (Resources(dsp=10**3), "DSP blocks"),
+        (Resources(bram=10**3), "block RAMs"),
+    ],
+)
+def test_every_resource_is_held_against_the_device(need, name):
+    ((what, needed, available),) = shortfall(need, LFE5U_25F)
+    assert what == name
+    assert needed > available
+    assert shortfall(Resources(1, 1, 1, 1), LFE5U_25F) == []

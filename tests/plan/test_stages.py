@@ -405,3 +405,18 @@ def test_dense_layers_cost_the_block_rams_that_they_take(tmp_path):
     )
     counts = synthesize([il], ECP5_FLOW.synthesis, tmp_path / "out", "accelerator")
     assert counts["bram"] == network.resources.bram
+
+
+def test_two_stages_may_not_share_a_dsp_site():
+    builder = Builder(4, 4, 4, seed=2)
+    first = builder.conv(builder.input, 4)
+    second = builder.conv(first, 4)
+    stages = tuple(
+        StagePlan(name, "window_matmul", (output,), 2, 2, 4, site=site)
+        for name, output, site in (("a", first, 3), ("b", second, 6))
+    )
+    device = replace(LFE5U_25F, dsp_sites=tuple(f"site{n}" for n in range(LFE5U_25F.dsp)))
+    with pytest.raises(PlanError, match=r"stage b: .* site 6 is taken by stage a"):
+        Dataflow(builder.graph(), Plan("test", stages, {}), device)
+    apart = (stages[0], replace(stages[1], site=7))
+    assert Dataflow(builder.graph(), Plan("test", apart, {}), device)

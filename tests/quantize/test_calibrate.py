@@ -93,3 +93,10 @@ def test_an_outlier_does_not_spoil_the_range():
     assert percentile(seen, 256)[1] < 5
     assert mean_square(seen, 256)[1] < 100
     assert METHODS["minmax"](seen, 256)[1] == 100
+
+
+def test_percentiles_leave_out_a_ten_thousandth_on_either_side():
+    elements = np.arange(100_001) / 1000.0
+    low, high = percentile(Statistics(0.0, 100.0, elements, np.zeros((1, 1, 1))), 256)
+    assert low == pytest.approx(0.01)
+    assert high == pytest.approx(99.99)

@@ -3,7 +3,7 @@
 import io
 
 import pytest
-from gatewright.compiler.report import tables
+from gatewright.compiler.report import tables, views
 from rich.console import Console
 
 from .summaries import ALL, POINTS
@@ -102,3 +102,9 @@ def test_the_front_is_marked():
     text = shown(*tables.explore(POINTS))
     assert row(text, "*")[:2] == ["*", "4,000"]
     assert row(text, "8,000")[0] == "8,000"
+
+
+def test_a_missed_timing_is_shown_as_missed():
+    met, missed = (views.timing(BUILD | {"timing_met": met}) for met in (True, False))
+    assert dict(met.rows)["timing"] == "met"
+    assert dict(missed.rows)["timing"] == "NOT met"
