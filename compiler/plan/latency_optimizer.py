@@ -231,7 +231,7 @@ class _Model:
         row = {self.longest: 1.0}
         for variables, timings, counts in zip(self.taken, self.timings, path.counts, strict=True):
             row |= {
-                v: -sum(n * x for n, x in zip(counts, (p.pixel, p.latency, p.writing), strict=True))
+                v: -sum(n * x for n, x in zip(counts, p.durations, strict=True))
                 for v, p in zip(variables, timings, strict=True)
             }
         self.program.row(row, path.rest, float("inf"))
@@ -249,6 +249,7 @@ class _Model:
                     float(weights @ [p.pixel for p in timings]),
                     float(weights @ [p.latency for p in timings]),
                     float(weights @ [p.writing for p in timings]),
+                    float(weights @ [p.arrival for p in timings]),
                 )
             )
             places.append(int(weights.argmax()))

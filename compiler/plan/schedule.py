@@ -13,9 +13,6 @@ from .dataflow import Dataflow, Edge
 
 __all__ = ["Path", "Run", "Schedule", "latency"]
 
-#: a pixel's last beat accepted, written, counted and seen by the reader
-_ARRIVAL = 3
-
 _Times = NDArray[np.float64]
 _Places = NDArray[np.int64]
 
@@ -24,8 +21,8 @@ _Places = NDArray[np.int64]
 class Path:
     """A chain of events, each the last that the next one waits for.
 
-    ``counts``: how often each stage's pixel, latency and writing are on it; ``rest``: the cycles
-    that do not depend on any stage. ``length`` is the sum.
+    ``counts``: how often each stage's :attr:`~.StageTiming.durations` are on it; ``rest``: the
+    cycles that do not depend on any stage. ``length`` is the sum.
     """
 
     counts: tuple[tuple[int, int, int], ...]
@@ -33,8 +30,9 @@ class Path:
 
     def length(self, timings: Sequence[StageTiming]) -> float:
         return self.rest + sum(
-            a * p.pixel + b * p.latency + c * p.writing
-            for (a, b, c), p in zip(self.counts, timings, strict=True)
+            count * duration
+            for counts, timing in zip(self.counts, timings, strict=True)
+            for count, duration in zip(counts, timing.durations, strict=True)
         )
 
 
@@ -196,7 +194,6 @@ class Run:
                 pixel, which = self._back_plain(stage, pixel, counts[stage])
             else:
                 pixel, which = self._back_window(stage, step.needed, pixel, counts[stage]), 0
-                rest += _ARRIVAL
             if pixel < 0:
                 break
             source, places, _ = step.inputs[which]
@@ -236,7 +233,7 @@ def _written(step: "_Step", timing: StageTiming, arrivals: _Times) -> tuple[_Tim
     assert step.needed is not None
     ready, wanted = arrivals - timing.writing, _together(step.needed, timing.unit)
     written = _follow(ready, timing.writing, 0.0)
-    finish = _follow(written[wanted.reshape(-1)] + _ARRIVAL, timing.pixel, 0.0)
+    finish = _follow(written[wanted.reshape(-1)] + timing.arrival, timing.pixel, 0.0)
     if timing.room == inf or step.fits(int(timing.room), written - timing.writing, finish):
         return written, finish
     # row after row: a row is written when its place is free
@@ -248,7 +245,7 @@ def _written(step: "_Step", timing: StageTiming, arrivals: _Times) -> tuple[_Tim
             before = max(written[came - 1] if came else 0.0, free[came // step.width])
             written[came:end] = _follow(ready[came:end], timing.writing, before)
             came = end
-        rows.append(_follow(written[row] + _ARRIVAL, timing.pixel, done))
+        rows.append(_follow(written[row] + timing.arrival, timing.pixel, done))
         done = float(rows[-1][-1])
         free += [done] * released
     return written, np.concatenate(rows)

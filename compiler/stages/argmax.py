@@ -18,7 +18,7 @@ class ArgMaxDesign(StreamDesign):
 
     @property
     def latency(self) -> int:
-        return 1
+        return hw.ArgMaxConfig.latency
 
     def resources(self, device: Device) -> hw.Resources:
         return hw.ArgMaxConfig.estimate()

@@ -28,7 +28,7 @@ class ConcatDesign(StreamDesign):
 
     @property
     def latency(self) -> int:
-        return 0
+        return hw.ConcatConfig.latency
 
     def resources(self, device: Device) -> hw.Resources:
         return hw.ConcatConfig.estimate(len(self.ops[0].inputs), self.stage.pe)

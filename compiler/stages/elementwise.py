@@ -34,7 +34,7 @@ class AddDesign(StreamDesign):
 
     @property
     def latency(self) -> int:
-        return 17 if hw.AddConfig.waits(self.target) else 13
+        return hw.AddConfig.usual_latency(self.target)
 
     def resources(self, device: Device) -> hw.Resources:
         return hw.AddConfig.estimate(self.stage.pe, *self._shapes, device.target)

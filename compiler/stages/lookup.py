@@ -39,7 +39,7 @@ class LookupDesign(StreamDesign):
 
     @property
     def latency(self) -> int:
-        return 4
+        return hw.LookupConfig.latency
 
     @property
     def memory_bits(self) -> int:

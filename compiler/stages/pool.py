@@ -50,8 +50,8 @@ class PoolDesign(WindowDesign):
 
     @property
     def latency(self) -> int:
-        rounds = self._rounds.latency if self.acc else 0
-        return self.feed.latency + self._reduce.latency + rounds + hw.Queue.latency
+        rounds = self._rounds if self.acc else None
+        return hw.PoolConfig.latency_of(self.feed, self._reduce, rounds)
 
     @property
     def _rounds(self) -> hw.Timing:

@@ -94,13 +94,7 @@ class WindowMatmulDesign(WindowDesign):
         rounds = hw.RequantizeConfig.usual(
             self.entries, self.array.initiation_interval, multiplier_bits(self.op, self.graph)
         )
-        return (
-            self.feed.latency
-            + self.array.latency
-            + self.array.drain_cycles
-            + rounds.latency
-            + hw.Queue.latency
-        )
+        return hw.MatMulConfig.latency_of(self.feed, self.array, rounds)
 
     def resources(self, device: Device) -> hw.Resources:
         lanes = self.array.lanes

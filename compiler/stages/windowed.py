@@ -47,6 +47,7 @@ class WindowDesign(Design):
             window.groups * self.feed.passes * self.feed.folds,
             self.latency,
             window.words,
+            window.arrival,
             window.rows,
             window.unit,
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from amaranth import Cat, Module, Shape, Signal, signed, unsigned
+from amaranth import Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
 
@@ -19,6 +19,8 @@ from .soft_multiplier import SoftMultiplier
 
 __all__ = ["AddConfig", "Add"]
 
+#: bits of an operand's multiplier, usually: proven ones have 17 to 23
+_USUAL_MULT_BITS = 20
 #: beats of an operand that may wait: more than pass while one that was taken makes room for another
 _WAITING = 16
 
@@ -41,6 +43,39 @@ class AddConfig:
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""
         return self.beats
+
+    @property
+    def products(self) -> tuple[MultiplierConfig, MultiplierConfig]:
+        """The multiplications of both operands."""
+        return (
+            MultiplierConfig(self.a, unsigned(max(1, self.mult_a.bit_length()))),
+            MultiplierConfig(self.b, unsigned(max(1, self.mult_b.bit_length()))),
+        )
+
+    @property
+    def pipeline(self) -> int:
+        """Cycles from operands taken to the sum: queues, products, two additions, rounding."""
+        return self._pipeline(self.target, *self.products)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the later operand in to the sum out."""
+        return self._latency(self.target, *self.products)
+
+    @classmethod
+    def usual_latency(cls, target: Target) -> int:
+        """:attr:`latency` before the constants are known."""
+        return cls._latency(target, MultiplierConfig(signed(8), unsigned(_USUAL_MULT_BITS)))
+
+    @classmethod
+    def _latency(cls, target: Target, *products: MultiplierConfig) -> int:
+        queued = CreditFifo.arrival if cls.waits(target) else 0
+        return queued + cls._pipeline(target, *products) + Queue.latency
+
+    @classmethod
+    def _pipeline(cls, target: Target, *products: MultiplierConfig) -> int:
+        queues = CreditFifo.latency if cls.waits(target) else 0
+        return queues + max(p.soft_latency() for p in products) + 2 + Narrower.latency
 
     @staticmethod
     def estimate(lanes: int, a: Shape, b: Shape, out: Shape, target: Target) -> Resources:
@@ -65,9 +100,9 @@ class AddConfig:
 class Add(Pipeline):
     """``o = round(a * mult_a + b * mult_b + offset)``, beat by beat.
 
-    Its operands come from far apart: each waits in a :class:`.CreditFifo`, so that what decides
-    looks at its own registers, and no handshake waits for the other's, where the family has them
-    wait.
+    Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``. Its operands come from
+    distant parts of the chip. Where the family allows it each waits in a :class:`.CreditFifo`, so
+    that each handshake depends on local registers only.
 
     Members
     -------
@@ -112,12 +147,9 @@ class Add(Pipeline):
         ]
         return inlet
 
-    def arithmetic(self, m: Module, words) -> tuple:
+    def arithmetic(self, m: Module, words) -> Value:
         c = self.config
-        products = [
-            MultiplierConfig(shape, unsigned(max(1, mult.bit_length())))
-            for shape, mult in ((c.a, c.mult_a), (c.b, c.mult_b))
-        ]
+        products = c.products
         width = 2 + max(max(p.p.width for p in products), abs(c.offset).bit_length() + 1)
         results = []
         for lane in range(c.lanes):
@@ -137,5 +169,4 @@ class Add(Pipeline):
             m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
             m.d.comb += narrow.i.eq(scaled)
             results.append(narrow.o)
-        waits = CreditFifo.latency if c.waits(c.target) else 0
-        return Cat(results), waits + longest + 2 + Narrower.latency
+        return Cat(results)

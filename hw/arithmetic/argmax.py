@@ -1,6 +1,7 @@
 """The winning class."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from amaranth import Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import wiring
@@ -19,6 +20,9 @@ class ArgMaxConfig:
     count: int
     element: Shape
 
+    #: cycles from a frame's last beat in to the index out
+    latency: ClassVar[int] = 1
+
     @property
     def out(self) -> Shape:
         return unsigned(max(1, (self.count - 1).bit_length()))
@@ -36,7 +40,7 @@ class ArgMaxConfig:
 class ArgMax(wiring.Component):
     """Index of the largest of ``count`` elements, the first of equals.
 
-    Takes a beat a cycle while ``o`` is ready; latency: one cycle after the last beat.
+    Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``.
 
     Members
     -------

@@ -1,8 +1,9 @@
 """A function of one integer, by table."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-from amaranth import Cat, Module, Shape, Signal
+from amaranth import Cat, Module, Shape, Signal, Value
 from amaranth.lib import memory
 from amaranth.lib.wiring import In, Out
 
@@ -27,6 +28,11 @@ class LookupConfig:
     beats: int
     target: Target = field(kw_only=True)
 
+    #: cycles of the arithmetic: the memory, and a register
+    pipeline: ClassVar[int] = 2
+    #: cycles from a beat in to the beat out
+    latency: ClassVar[int] = pipeline + Queue.latency
+
     def __post_init__(self):
         assert len(self.table) == 1 << self.element.width
 
@@ -43,6 +49,8 @@ class LookupConfig:
 
 class Lookup(Pipeline):
     """``o = table[i]``, lane by lane.
+
+    Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``.
 
     Members
     -------
@@ -62,7 +70,7 @@ class Lookup(Pipeline):
     def join(self, m: Module):
         return self.i.valid, [self.i.ready], self.i.payload
 
-    def arithmetic(self, m: Module, words) -> tuple:
+    def arithmetic(self, m: Module, words) -> Value:
         c = self.config
         mask = (1 << c.out.width) - 1
         results = []
@@ -75,5 +83,5 @@ class Lookup(Pipeline):
             m.d.comb += read.addr.eq(words[lane])
             word = Signal(c.out.width, name=f"word_{lane}")
             m.d.comb += word.eq(read.data)
-            results.append(delay(m, word, 1))
-        return Cat(results), 2
+            results.append(delay(m, word, c.pipeline - 1))
+        return Cat(results)

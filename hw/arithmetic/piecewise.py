@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from amaranth import Array, C, Cat, Module, Shape, Signal, signed, unsigned
+from amaranth import Array, C, Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib.wiring import In, Out
 
 from ..control.delay import delay
@@ -137,10 +137,10 @@ class Piecewise(Pipeline):
     def join(self, m: Module):
         return self.i.valid, [self.i.ready], self.i.payload
 
-    def arithmetic(self, m: Module, words) -> tuple:
+    def arithmetic(self, m: Module, words) -> Value:
         c = self.config
         results = [self._lane(m, lane, words[lane]) for lane in range(c.lanes)]
-        return Cat(results), c.pipeline
+        return Cat(results)
 
     def _lane(self, m, lane, word):
         c = self.config

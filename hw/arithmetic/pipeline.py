@@ -1,6 +1,6 @@
 """Arithmetic of fixed latency between two streams."""
 
-from amaranth import Module, Signal
+from amaranth import Module, Signal, Value
 from amaranth.lib import wiring
 
 from ..control.credits import counter_nonzero
@@ -16,21 +16,22 @@ class Pipeline(wiring.Component):
     is reserved before a beat enters.
 
     Takes a beat a cycle while ``o`` is ready. Latency: that of the arithmetic and
-    :attr:`.Queue.latency`. A subclass has a ``config`` with a ``target``, and a stream ``o``.
+    :attr:`.Queue.latency`. A subclass has a stream ``o``, and a ``config`` with a ``target`` and
+    ``pipeline``, the latency of the arithmetic in cycles.
     """
 
     def join(self, m: Module) -> tuple:
         """Join the operand streams: ``(valid, readys, words)``, ``readys`` for all of them."""
         raise NotImplementedError
 
-    def arithmetic(self, m: Module, words) -> tuple:
-        """Add the arithmetic; return the result's bits and its latency in cycles."""
+    def arithmetic(self, m: Module, words) -> Value:
+        """Add the arithmetic; return the result's bits, ``config.pipeline`` cycles later."""
         raise NotImplementedError
 
     def elaborate(self, platform):
         m = Module()
         valid, readys, words = self.join(m)
-        result, latency = self.arithmetic(m, words)
+        result, latency = self.arithmetic(m, words), self.config.pipeline
         depth = 16 * ceil_div(latency + 7, 16)
         m.submodules.queue = queue = Queue(self.o.payload.shape(), depth, self.config.target)
         start = Signal()

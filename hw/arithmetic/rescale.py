@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from amaranth import C, Cat, Module, Shape, signed, unsigned
+from amaranth import C, Cat, Module, Shape, Value, signed, unsigned
 from amaranth.lib.wiring import In, Out
 
 from ..stream.fifo import Queue
@@ -88,7 +88,7 @@ class Rescale(Pipeline):
     def join(self, m: Module):
         return self.i.valid, [self.i.ready], self.i.payload
 
-    def arithmetic(self, m: Module, words) -> tuple:
+    def arithmetic(self, m: Module, words) -> Value:
         c = self.config
         results = []
         for lane in range(c.lanes):
@@ -103,4 +103,4 @@ class Rescale(Pipeline):
                 narrow.i.eq(multiply.p),
             ]
             results.append(narrow.o)
-        return Cat(results), c.pipeline
+        return Cat(results)

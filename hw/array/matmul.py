@@ -7,7 +7,7 @@ from amaranth import Module
 from amaranth.lib import wiring
 from numpy.typing import NDArray
 
-from ..arithmetic.requantize import Requantize, RequantizeConfig
+from ..arithmetic.requantize import Requantize, RequantizeConfig, Timing
 from ..stream.signature import connect_flow
 from ..window.stage import FeedConfig, WindowStage
 from .config import ArrayConfig
@@ -30,6 +30,16 @@ class MatMulConfig:
     def cycles(self) -> int:
         """Cycles a frame: ``pixels * folds * passes * groups``, no bubbles."""
         return self.feed.cycles()
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the last read of a reduction to its last beat out."""
+        return self.latency_of(self.feed, self.array, self.requantize.timing)
+
+    @staticmethod
+    def latency_of(feed: FeedConfig, array: ArrayConfig, requantize: Timing) -> int:
+        """:attr:`latency`, of which the constants need not be known."""
+        return feed.stage_latency(array.latency + array.drain_cycles + requantize.latency)
 
     @property
     def lanes_in(self) -> int:

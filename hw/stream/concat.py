@@ -1,6 +1,7 @@
 """Channels of several streams side by side."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from amaranth import Module, Mux, Shape, Signal
 from amaranth.lib import wiring
@@ -20,6 +21,9 @@ class ConcatConfig:
     lanes: int
     element: Shape
     pixels: int
+
+    #: cycles from a beat in to the beat out
+    latency: ClassVar[int] = 0
 
     def __post_init__(self):
         assert all(channels % self.lanes == 0 for channels in self.channels[:-1])

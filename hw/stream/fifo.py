@@ -114,6 +114,8 @@ class CreditFifo(wiring.Component):
     freed : Out(1), there is room for one more
     """
 
+    #: cycles from a word written until ``any`` counts it
+    arrival = 2
     #: cycles from a word taken to the word
     latency = 2
 

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from math import gcd
+from typing import ClassVar
 
 import numpy as np
 from amaranth import Shape
@@ -47,6 +48,10 @@ class WindowConfig:
     passes: int = 1
     minimal_rows: bool = False
     target: Target = field(kw_only=True)
+
+    #: cycles from the last beat in that a pixel of output needs to the first read for it: the beat
+    #: is written, then counted; one cycle less where rows are counted, not pixels
+    arrival: ClassVar[int] = 2
 
     def __post_init__(self):
         assert all(p in (1, k) for p, k in zip(self.parallel, self.kernel, strict=True))

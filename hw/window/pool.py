@@ -6,7 +6,7 @@ from amaranth import C, Module, Shape
 from amaranth.lib import wiring
 
 from ..arithmetic.reduce import Maximum, ReduceConfig, Sum
-from ..arithmetic.requantize import Requantize, RequantizeConfig
+from ..arithmetic.requantize import Requantize, RequantizeConfig, Timing
 from .stage import FeedConfig, WindowStage
 
 __all__ = ["PoolConfig", "MaxPool", "AveragePool"]
@@ -35,8 +35,23 @@ class PoolConfig:
     def lanes_out(self) -> int:
         return self.lanes
 
-    def reduce(self, out: Shape) -> ReduceConfig:
-        return ReduceConfig(self.feed.width, self.lanes, self.feed.folds, self.feed.element, out)
+    @property
+    def reduce(self) -> ReduceConfig:
+        """The tree and accumulator of each channel."""
+        acc = self.requantize.acc if self.requantize else self.out
+        return ReduceConfig(self.feed.width, self.lanes, self.feed.folds, self.feed.element, acc)
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the last read of a reduction to the beat out."""
+        return self.latency_of(
+            self.feed, self.reduce, self.requantize.timing if self.requantize else None
+        )
+
+    @staticmethod
+    def latency_of(feed: FeedConfig, reduce: ReduceConfig, requantize: Timing | None) -> int:
+        """:attr:`latency`, of which the constants need not be known."""
+        return feed.stage_latency(reduce.latency + (requantize.latency if requantize else 0))
 
 
 class _Pool(WindowStage):
@@ -56,7 +71,7 @@ class MaxPool(_Pool):
     """
 
     def arithmetic(self, m: Module, flow) -> tuple:
-        m.submodules.maximum = maximum = Maximum(self.config.reduce(self.config.out))
+        m.submodules.maximum = maximum = Maximum(self.config.reduce)
         wiring.connect(m, flow, maximum.i)
         return maximum.o, C(0), maximum.config.latency
 
@@ -72,7 +87,7 @@ class AveragePool(_Pool):
 
     def arithmetic(self, m: Module, flow) -> tuple:
         config = self.config.requantize
-        m.submodules.sum = total = Sum(self.config.reduce(config.acc))
+        m.submodules.sum = total = Sum(self.config.reduce)
         m.submodules.requantize = requantize = Requantize(config)
         wiring.connect(m, flow, total.i)
         wiring.connect(m, total.o, requantize.i)

@@ -90,6 +90,12 @@ class FeedConfig:
         """Cycles from the start of a reduction to its first word."""
         return (self.window if self.direct else self.replay).latency
 
+    def stage_latency(self, arithmetic: int) -> int:
+        """Cycles from the last read of a reduction to its last beat out of a stage whose arithmetic
+        has the latency ``arithmetic``; of a reuse buffer the reads are counted, not the window's.
+        """
+        return self.latency + arithmetic + Queue.latency
+
     def resources(self) -> Resources:
         """An estimate of window and replay."""
         window = self.window.resources()

@@ -67,7 +67,7 @@ def pixel_by_pixel(step, timing, arrivals):
                 n = len(written)
                 before = max(written[-1] if written else 0.0, free[n // step.width])
                 written.append(max(arrivals[n] - timing.writing, before) + timing.writing)
-            before = max(finish[-1] if finish else 0.0, written[need - 1] + schedule._ARRIVAL)
+            before = max(finish[-1] if finish else 0.0, written[need - 1] + timing.arrival)
             finish.append(before + timing.pixel)
         free += [finish[-1]] * released
     return written, finish
@@ -101,7 +101,7 @@ def test_a_running_maximum_is_the_same_as_one_pixel_after_the_other(seed):
     )
     for room in (np.inf, window.rows, minimal_rows):
         timing = StageTiming(
-            int(rng.integers(1, 20)), 5, int(rng.integers(1, 4)), room, window.unit
+            int(rng.integers(1, 20)), 5, int(rng.integers(1, 4)), 2, room, window.unit
         )
         arrivals = np.cumsum(rng.integers(1, 12, height * width)).astype(float)
         written, finish = schedule._written(step, timing, arrivals)

@@ -1,0 +1,140 @@
+"""A stage's latency is the one that the component has, for every kind."""
+
+import pytest
+from gatewright.compiler.stages import KINDS, kind_of
+
+from ..hw.bench import beats_of, exchange, port
+from ..plan.networks import ECP5, GENERIC, ICE40, Builder, design, stage_plan
+
+
+def dense(b):
+    return b.dense(b.input, 6)
+
+
+def depthwise(b):
+    return b.depthwise(b.input, (2, 2))
+
+
+def convolution(b):
+    return b.conv(b.input, 6, (2, 2))
+
+
+def max_pool(b):
+    return b.max_pool(b.input)
+
+
+def average_pool(b):
+    return b.average_pool(b.input)
+
+
+def pad(b):
+    return b.pad(b.reshape(b.input, 1, 1), (0, 0, 0, 0))
+
+
+def add(b):
+    return b.add(b.input, b.input)
+
+
+def unary(b):
+    return b.unary(b.input)
+
+
+def concat(b):
+    return b.concat(b.input, b.input)
+
+
+def argmax(b):
+    return b.argmax(b.input)
+
+
+#: networks that end in an operator of one pixel of output (any number for kinds without a line
+#: buffer), and foldings of that operator
+CASES = {
+    dense: [
+        (1, 1, {}),
+        (1, 3, {}),
+        (2, 6, {}),
+        (3, 2, {"weights": "block_ram"}),
+        (3, 2, {"weights": "packed_rows"}),
+        (12, 3, {}),
+        (12, 3, {"dsp_multipliers": 99}),
+        (5, 2, {"dsp_multipliers": 3}),
+    ],
+    convolution: [(1, 1, {}), (12, 2, {}), (7, 2, {"minimal_rows": True})],
+    depthwise: [(1, 1, {}), (2, 3, {}), (3, 1, {}), (4, 3, {})],
+    max_pool: [(1, 1, {}), (2, 3, {}), (4, 1, {})],
+    average_pool: [(1, 1, {}), (2, 3, {}), (4, 1, {})],
+    pad: [(1, 1, {}), (1, 5, {})],
+    add: [(1, 1, {}), (1, 2, {})],
+    unary: [(1, 1, {}), (1, 2, {})],
+    concat: [(1, 1, {}), (1, 3, {})],
+    argmax: [(1, 1, {})],
+}
+
+
+def measured(design, builder):
+    """Cycles from the last beat in to the last beat out of a stage that is otherwise idle; and the
+    component's latency.
+    """
+    graph, frames = design.graph, builder.trial
+    dut = design.build(design.constants())
+
+    def end(named):
+        stream = getattr(dut, named.member)
+        return port(stream if named.index is None else stream[named.index])
+
+    sources = [(end(p), beats_of(frames[p.value][:1], p.lanes)) for p in design.ports.inputs]
+    (out,) = design.ports.outputs
+    shape = graph.shape(out.value)
+    count = shape.pixels * -(-shape.channels // out.lanes)
+    (seen,), went = exchange(dut, sources, [(end(out), count)])
+    return seen.cycles[-1] - max(cycles[-1] for cycles in went), dut.config.latency
+
+
+CASE = [
+    pytest.param(build, *case, id=f"{build.__name__}-{'-'.join(map(str, case))}")
+    for build, cases in CASES.items()
+    for case in cases
+]
+
+
+@pytest.mark.parametrize(("build", "simd", "pe", "more"), CASE)
+def test_the_latency_is_that_of_the_component(build, simd, pe, more):
+    """Measured: exactly that of the component. Planned: up to two levels of a multiplier, for the
+    constants are not known yet. A reuse buffer reads a window whole before it is used; these
+    cycles overlap with the pixel before, so the timing leaves them out.
+    """
+    builder = Builder(2, 2, 3, seed=7)
+    build(builder)
+    graph = builder.graph()
+    op = graph.ops[-1]
+    found = design(op, graph, stage_plan("stage", op, simd, pe, **more), GENERIC)
+    timing, (cycles, component) = found.timing, measured(found, builder)
+    assert abs(timing.latency - component) <= 2
+    feed = getattr(found, "feed", None)
+    if feed is None:
+        assert cycles == component
+        return
+    early = not feed.window.by_pixel
+    planned = timing.arrival - early + timing.pixel + component
+    assert planned <= cycles <= planned + (0 if feed.direct else feed.window.latency + 5)
+
+
+@pytest.mark.parametrize("device", [GENERIC, ECP5, ICE40], ids=lambda device: device.name)
+def test_an_addition_is_as_late_as_its_family_queues_operands(device):
+    builder = Builder(2, 2, 3, seed=7)
+    add(builder)
+    (op,) = graph = builder.graph()
+    found = design(op, graph, stage_plan("stage", op), device)
+    cycles, component = measured(found, builder)
+    assert cycles == component
+    assert abs(found.latency - component) <= 2
+
+
+def test_every_kind_is_measured():
+    seen = set()
+    for build in CASES:
+        builder = Builder(2, 2, 3, seed=7)
+        build(builder)
+        seen.add(kind_of((builder.graph().ops[-1],)).name)
+    assert seen == set(KINDS)
