@@ -4,7 +4,7 @@ import pytest
 from gatewright.compiler.stages import KINDS, kind_of
 
 from ..hw.bench import beats_of, exchange, port
-from ..plan.networks import ECP5, GENERIC, ICE40, Builder, design, stage_plan
+from ..plan.networks import GENERIC_DEVICE, ICE40UP5K, LFE5U_25F, Builder, design, stage_plan
 
 
 def dense(b):
@@ -108,7 +108,7 @@ def test_the_latency_is_that_of_the_component(build, simd, pe, more):
     build(builder)
     graph = builder.graph()
     op = graph.ops[-1]
-    found = design(op, graph, stage_plan("stage", op, simd, pe, **more), GENERIC)
+    found = design(op, graph, stage_plan("stage", op, simd, pe, **more), GENERIC_DEVICE)
     timing, (cycles, component) = found.timing, measured(found, builder)
     assert abs(timing.latency - component) <= 2
     feed = getattr(found, "feed", None)
@@ -120,7 +120,9 @@ def test_the_latency_is_that_of_the_component(build, simd, pe, more):
     assert planned <= cycles <= planned + (0 if feed.direct else feed.window.latency + 5)
 
 
-@pytest.mark.parametrize("device", [GENERIC, ECP5, ICE40], ids=lambda device: device.name)
+@pytest.mark.parametrize(
+    "device", [GENERIC_DEVICE, LFE5U_25F, ICE40UP5K], ids=lambda device: device.name
+)
 def test_an_addition_is_as_late_as_its_family_queues_operands(device):
     builder = Builder(2, 2, 3, seed=7)
     add(builder)

@@ -19,7 +19,7 @@ from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
 
 from ..hw.bench import STALLS
-from ..plan.networks import GENERIC, Builder, measure
+from ..plan.networks import GENERIC_DEVICE, Builder, measure
 from .in_turn import InTurn
 
 BOARD = boards.get("ulx3s-85f")
@@ -34,9 +34,9 @@ def _known():
 # The network alone.
 
 
-def branches(pe, queues=True):
+def branches(pe, queues=True, height=4):
     """Two functions in turn beside their input, under a plan with a stage for both."""
-    b = Builder(4, 3, 5, seed=3)
+    b = Builder(height, 3, 5, seed=3)
     x = b.conv(b.input, 5)
     first = b.unary(x)
     second = b.unary(first)
@@ -48,7 +48,7 @@ def branches(pe, queues=True):
         StagePlan("both", "in_turn", (first, second), pe=pe),
         StagePlan("add", kind_of((add,)).name, (add.output,), pe=5),
     )
-    network = Dataflow(graph, Plan("test", stages, {}, 5), GENERIC)
+    network = Dataflow(graph, Plan("test", stages, {}, 5), GENERIC_DEVICE)
     return b, with_queues(network) if queues else network
 
 
@@ -74,7 +74,7 @@ def test_its_queue_holds_the_frame_that_it_waits_for():
 
 
 def test_without_that_queue_the_network_stands_still():
-    b, network = branches(1, queues=False)
+    b, network = branches(5, queues=False, height=12)
     with pytest.raises(AssertionError, match="no beat moved"):
         measure(network, b.frames(2))
 
@@ -90,7 +90,7 @@ def test_a_value_that_others_take_may_not_stay_inside():
         StagePlan("add", "elementwise", (graph.ops[-1].output,)),
     )
     with pytest.raises(PlanError, match=f"stage add takes {first}, which stage both uses only"):
-        Dataflow(graph, Plan("test", stages, {}), GENERIC)
+        Dataflow(graph, Plan("test", stages, {}), GENERIC_DEVICE)
 
 
 # From the model's file to the report.
@@ -128,7 +128,7 @@ def merged(table):
     first |= {"name": "both", "kind": "in_turn", "ops": [*first["ops"], *second["ops"]]}
     stages.remove(second)
     (add,) = (stage["name"] for stage in stages if stage["kind"] == "elementwise")
-    table["queues"] = [{"stage": add, "input": n, "pixels": 80} for n in range(2)]
+    table["queues"] = [{"stage": add, "input": n, "pixels": 100} for n in range(2)]
     return table
 
 
