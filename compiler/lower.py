@@ -1,6 +1,4 @@
-"""From a plan to hardware: every stage's component with its constants, and the streams between
-them.
-"""
+"""From a plan to hardware: the components of all stages, and the streams between them."""
 
 from dataclasses import dataclass, replace
 
@@ -12,7 +10,7 @@ from .stages import hw_shape
 
 __all__ = ["accelerator"]
 
-#: cycles that something is on its way beyond a stage's latency: in converters and their queues
+#: cycles that beats are in flight beyond a stage's latency: in converters and their queues
 _MORE = 32
 
 #: a stage's name ("" for the accelerator itself), its port, and which one of several

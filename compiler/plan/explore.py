@@ -32,9 +32,9 @@ Progress = Callable[[str], None]
 class Point:
     """One plan: for ``target`` cycles a frame it takes ``interval``; costs are estimates.
 
-    ``dsp`` counts blocks. ``pareto``: no other plan is at least as good in everything and better in
-    something. A target that no plan reaches on the device does not fit, and only its ``target`` and
-    ``interval`` (the target again) mean anything.
+    ``dsp`` counts blocks. ``pareto``: the point is not dominated by another one. A target that no
+    plan reaches on the device does not fit; then only ``target`` and ``interval``, which are equal,
+    have a meaning.
     """
 
     target: int
@@ -63,11 +63,12 @@ def explore(
 ) -> list[Point]:
     """Plans for ``points`` intervals, evenly spaced in their logarithm, the fastest first.
 
-    They lie between the fastest plan that fits ``device`` and the smallest one. Equal plans are one
-    point; those on the front are marked. ``jobs`` local processes share the work, or the workers of
-    the Dask ``scheduler`` (an address) do. Every point is added to the file ``cache`` as soon as it
-    is known, a line of JSON each; what the file already knows of this network is not computed
-    again, so an interrupted exploration goes on. ``policy`` gives the widths of a float network.
+    The intervals lie between those of the fastest plan that fits ``device`` and of the smallest
+    plan. Equal plans are one point; those on the Pareto front are marked. ``jobs`` local processes
+    share the work, or the workers of the Dask ``scheduler`` (an address). Each point is appended to
+    the file ``cache`` as a line of JSON when it is computed. Points of this network that the file
+    already has are not computed again, so an interrupted exploration can be continued. ``policy``
+    gives the widths of a float network.
 
     Raises :class:`FitError` when nothing fits, :class:`ToolError` when the scheduler can not be
     used.
@@ -92,7 +93,7 @@ def explore(
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
-    """The points by interval, those marked that no other beats: as good in all, better in one."""
+    """The points by interval, with those marked that are not dominated."""
     points = sorted(points, key=lambda point: (point.interval, _goodness(point)))
     return [
         replace(point, pareto=point.fits and not any(_beats(other, point) for other in points))
@@ -101,7 +102,7 @@ def pareto(points: Iterable[Point]) -> list[Point]:
 
 
 def _goodness(point: Point) -> tuple[int, ...]:
-    """What should be small."""
+    """The figures to minimize."""
     return (point.interval, point.latency, point.lut, point.ff, point.dsp, point.bram)
 
 
@@ -128,7 +129,7 @@ def _spaced(first: int, last: int, count: int) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Everything that a worker needs to make a point."""
+    """The input of a worker that computes points."""
 
     graph: ir.Graph
     device: Device
@@ -136,12 +137,13 @@ class _Task:
 
     @property
     def key(self) -> str:
-        """Changes with the network, the device and the planner itself."""
+        """A hash of the network, the device and the planner's own source."""
         digest = hashlib.sha256(repr(self.device).encode() + self.board.encode())
         digest.update(ir.to_text(self.graph).encode())
         for op in self.graph:
-            if isinstance(op, ir.Conv):
-                digest.update(np.ascontiguousarray(op.weight).tobytes())
+            for value in vars(op).values():
+                if isinstance(value, np.ndarray):
+                    digest.update(np.ascontiguousarray(value).tobytes())
         folders = [Path(module.__file__ or "").parent for module in (plan, stages, hw)]
         for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
             digest.update(path.read_bytes())
@@ -172,7 +174,7 @@ class _Task:
         )
 
 
-# Who computes.
+# Execution: in this process, in local ones, or on a Dask cluster.
 
 
 def _computed(
@@ -246,11 +248,11 @@ def _apply(task: _Task, target: int) -> Point:
     return task(target)
 
 
-# What is known already.
+# Points computed earlier.
 
 
 class _Store:
-    """Points of one network in a file of JSON lines that may hold others' too."""
+    """Points of one network in a file of JSON lines, which may hold those of other networks."""
 
     def __init__(self, path: Path | None, key: str) -> None:
         self.path, self.key = path, key

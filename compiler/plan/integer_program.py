@@ -52,9 +52,9 @@ class Program:
     def solve(
         self, nodes: int, *, relaxed: bool = False, gap: float = 1e-4
     ) -> NDArray[np.float64] | None:
-        """The values of a solution, of the least cost but for a share of ``gap``; None: there is
-        none, or none was found on ``nodes`` nodes of the search tree. ``relaxed``: all variables
-        real.
+        """The values of a solution whose cost is within a share ``gap`` of the least; None if there
+        is none, or none was found within ``nodes`` nodes of the search tree. ``relaxed``: all
+        variables are real.
         """
         count = [len(factors) for factors, _, _ in self._rows]
         where = np.repeat(np.arange(len(self._rows)), count)
@@ -79,8 +79,8 @@ class Program:
 
 @contextmanager
 def _nothing_printed() -> Iterator[None]:
-    """HiGHS, however quiet, prints a line of its debugging now and then: to standard error with it,
-    for standard output, unless it is closed, may be a report (``--json``).
+    """Redirect standard output to standard error: HiGHS prints debugging lines even when it is
+    configured to print nothing, and standard output may be a report (``--json``).
     """
     if sys.stdout is None:
         yield

@@ -1,4 +1,4 @@
-"""What a plan needs of a device."""
+"""Resources that a plan needs of a device."""
 
 from collections.abc import Iterable
 from math import ceil
@@ -8,13 +8,13 @@ from ...hw.target.base import Device
 
 __all__ = ["Resources", "cells", "link", "total"]
 
-#: beats of the network's ends that the link to the host holds at least
+#: beats of each network port that the link to the host holds at least
 _BEATS = 4
 
 
 def link(device: Device) -> Resources:
-    """What the serial link to the host takes beside the network, its frame buffers apart. Its
-    queues of some bytes, one either way, are block RAMs on iCE40.
+    """The serial link to the host without its frame buffers. Its two queues of a few bytes, one in
+    each direction, are in the target's memory for queues.
     """
     return Resources(650, 400, 0, 2 * Fifo.estimate(_BEATS, 8, device.target).bram)
 

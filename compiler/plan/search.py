@@ -17,9 +17,9 @@ from .schedule import latency
 
 __all__ = ["Goal", "make_dataflow", "assign_blocks", "shortfall"]
 
-#: intervals of plans for latency, in units of the least one: frames may follow one another
+#: longest interval of a plan for latency, in units of the least interval
 _SLOWER = 1.2
-#: times that queues and converters are counted and the choice is made again
+#: limit on the rounds of counting queues and converters and choosing again
 _ROUNDS = 5
 
 
