@@ -1,166 +1,60 @@
-// One accelerator between a source that reads beats from a file and a sink that writes them to one.
+// One accelerator between sources that read beats from files and sinks that write them to files.
 //
-// The simulator runs in a folder that holds `source.hex`, one beat a line; it leaves there
+// The simulator runs in a folder that holds `source_N.hex` for each input, one beat a line; it
+// leaves there
 //
-//   sink.hex    every beat taken from m_axis, one a line
-//   tap_N.hex   every beat that moved at tap N (`taps.svh` holds the taps; it may be empty)
-//   frames.txt  `i CYCLE` for the first beat in of a frame, `o CYCLE` for its last beat out
+//   sink_N.hex         every beat taken from output N, one a line
+//   tap_N.hex          every beat that moved at tap N
+//   source_N.cycles    the cycle of the first beat in of each frame, one a line
+//   sink_N.cycles      the cycle of the last beat out of each frame, one a line
 //
-// Plusargs: source_beats, sink_beats (of the whole run); source_frame, sink_frame (beats of one
-// frame); stall (of 2^32: the chance that a stream stalls), hold (a power of two: a stall or a run
-// is held for 1 to that many cycles); source_seed, sink_seed (not 0); watchdog (quiet cycles).
+// `ports.svh` holds the accelerator with its sources and sinks, `taps.svh` the taps (it may be
+// empty). Plusargs: for each port source_N_beats, sink_N_beats (of the whole run), source_N_frame,
+// sink_N_frame (beats of one frame), source_N_seed, sink_N_seed (not 0); for all: stall (of 2^32:
+// the chance that a port stalls), hold (a power of two: a stall or a run lasts 1 to that many
+// cycles), watchdog (quiet cycles until the run is given up). Every port stalls on its own.
 //
-// Python raises `start` and waits for `done`. Between the two it has nothing to do: that is what
-// makes the simulation fast.
+// Python raises `start` and waits for `done`. It is not called in between, which makes the
+// simulation fast.
 
 `timescale 1ns / 1ns
 
 module bench #(
-    parameter SOURCE_WIDTH = 8,
-    parameter SINK_WIDTH = 8,
+    parameter SOURCES = 1,
+    parameter SINKS = 1,
     parameter TAPS = 0
 );
-    // Long enough for a surplus beat behind the last one to show itself.
+    // Long enough for a surplus beat behind the last one to appear.
     localparam DRAIN = 64;
-    // Python starts the run within a few cycles, or it is not there.
+    // Python starts the run within a few cycles; a run that is not started ends by itself.
     localparam PATIENCE = 10000;
 
     reg clk = 0, rst = 1, start = 0, done = 0;
     always #1 clk = !clk;
 
-    // --- the run, as told by the plusargs --------------------------------------------------------
-
-    reg [63:0] source_beats = 0, sink_beats = 0, source_frame = 1, sink_frame = 1, watchdog = 1000;
-    reg [31:0] stall = 0, hold = 1, source_random = 1, sink_random = 2;
-    integer source_file, sink_file, frame_file, found;
+    reg [63:0] watchdog = 1000, cycle = 0, quiet = 0;
+    reg [31:0] stall = 0, hold = 1;
+    integer found;
 
     initial begin
-        found = $value$plusargs("source_beats=%d", source_beats);
-        found = $value$plusargs("sink_beats=%d", sink_beats);
-        found = $value$plusargs("source_frame=%d", source_frame);
-        found = $value$plusargs("sink_frame=%d", sink_frame);
         found = $value$plusargs("stall=%d", stall);
         found = $value$plusargs("hold=%d", hold);
-        found = $value$plusargs("source_seed=%d", source_random);
-        found = $value$plusargs("sink_seed=%d", sink_random);
         found = $value$plusargs("watchdog=%d", watchdog);
-        source_file = $fopen("source.hex", "r");
-        sink_file = $fopen("sink.hex", "w");
-        frame_file = $fopen("frames.txt", "w");
 `ifdef WAVES
         $dumpfile("waves");
         $dumpvars(0, bench);
 `endif
     end
 
-    function [31:0] xorshift(input [31:0] x);
-        begin
-            xorshift = x ^ (x << 13);
-            xorshift = xorshift ^ (xorshift >> 17);
-            xorshift = xorshift ^ (xorshift << 5);
-        end
-    endfunction
-
-    // How many cycles more to hold what is drawn: short ones are likelier than long ones.
-    function [31:0] held(input [31:0] x);
-        held = ((x >> 3) & (x >> 17)) & (hold - 1);
-    endfunction
-
-    // --- the accelerator -------------------------------------------------------------------------
-
-    reg [SOURCE_WIDTH-1:0] s_data = 0, next_beat;
-    reg s_valid = 0, s_last = 0, m_ready = 0;
-    wire [SINK_WIDTH-1:0] m_data;
-    wire s_ready, m_valid, m_last;
-
-    accelerator dut (
-        .clk(clk), .rst(rst),
-        .s_axis_tdata(s_data), .s_axis_tvalid(s_valid), .s_axis_tready(s_ready), .s_axis_tlast(s_last),
-        .m_axis_tdata(m_data), .m_axis_tvalid(m_valid), .m_axis_tready(m_ready), .m_axis_tlast(m_last)
-    );
-
     wire running = start && !done;
-    wire s_move = running && s_valid && s_ready;
-    wire m_move = running && m_valid && m_ready;
 
-    reg [63:0] cycle = 0, quiet = 0;
-    reg [63:0] beats_read = 0, beats_in = 0, beats_out = 0, stalls_in = 0, stalls_out = 0;
-    reg [63:0] read_position = 0, in_position = 0, out_position = 0;
-    reg [63:0] bad_lasts = 0, bad_last = 0;
-    reg broken_valid = 0, waiting = 0;
-    reg [SINK_WIDTH-1:0] waiting_data = 0;
-    reg [31:0] source_hold = 0, sink_hold = 0;
-    reg source_stalls = 0, sink_stalls = 0;
-
-    // --- the source: presents a beat until it is taken, and garbage while it presents none -------
-
-    always @(posedge clk) if (running) begin
-        source_random <= xorshift(source_random);
-        if (source_hold == 0) begin
-            source_stalls <= source_random < stall;
-            source_hold <= held(source_random);
-        end else
-            source_hold <= source_hold - 1;
-
-        if (!s_valid || s_ready) begin
-            if (beats_read == source_beats || source_stalls) begin
-                s_valid <= 0;
-                s_data <= ~s_data;
-                s_last <= !s_last;
-                if (beats_read != source_beats) stalls_in <= stalls_in + 1;
-            end else begin
-                found = $fscanf(source_file, "%h", next_beat);
-                s_valid <= 1;
-                s_data <= next_beat;
-                s_last <= read_position == source_frame - 1;
-                read_position <= read_position == source_frame - 1 ? 0 : read_position + 1;
-                beats_read <= beats_read + 1;
-            end
-        end
-
-        if (s_move) begin
-            if (in_position == 0) $fwrite(frame_file, "i %0d\n", cycle);
-            in_position <= in_position == source_frame - 1 ? 0 : in_position + 1;
-            beats_in <= beats_in + 1;
-        end
-    end
-
-    // --- the sink: also checks that a beat, once presented, stays as it is until it is taken -----
-
-    always @(posedge clk) if (running) begin
-        sink_random <= xorshift(sink_random);
-        if (sink_hold == 0) begin
-            m_ready <= !(sink_random < stall);
-            sink_hold <= held(sink_random);
-        end else
-            sink_hold <= sink_hold - 1;
-        if (m_valid && !m_ready) stalls_out <= stalls_out + 1;
-
-        if (waiting && !(m_valid && m_data === waiting_data)) broken_valid <= 1;
-        waiting <= m_valid && !m_ready;
-        waiting_data <= m_data;
-
-        if (m_move) begin
-            $fwrite(sink_file, "%h\n", m_data);
-            if (m_last !== (out_position == sink_frame - 1)) begin
-                if (bad_lasts == 0) bad_last <= beats_out;
-                bad_lasts <= bad_lasts + 1;
-            end
-            if (out_position == sink_frame - 1) begin
-                $fwrite(frame_file, "o %0d\n", cycle);
-                $fflush(frame_file);
-            end
-            out_position <= out_position == sink_frame - 1 ? 0 : out_position + 1;
-            beats_out <= beats_out + 1;
-        end
-    end
-
-    // --- the taps, and the end -------------------------------------------------------------------
-
+    wire [SOURCES-1:0] source_moves, source_complete;
+    wire [SINKS-1:0] sink_moves, sink_complete, sink_surplus;
     wire [TAPS:0] tap_moves, tap_complete;
-    assign tap_moves[TAPS] = s_move | m_move;
-    assign tap_complete[TAPS] = beats_in == source_beats && beats_out >= sink_beats;
+    assign tap_moves[TAPS] = |source_moves || |sink_moves;
+    assign tap_complete[TAPS] = &source_complete && &sink_complete;
 
+`include "ports.svh"
 `include "taps.svh"
 
     reg [31:0] unstarted = 0;
@@ -170,15 +64,206 @@ module bench #(
     end
 
     always @(posedge clk) if (running) begin
-        if (quiet >= watchdog || (&tap_complete && quiet >= DRAIN)
-                || beats_out > sink_beats + DRAIN) begin
-            $fclose(sink_file);
-            $fclose(frame_file);
+        if (quiet >= watchdog || (&tap_complete && quiet >= DRAIN) || |sink_surplus)
             done <= 1;
-        end else begin
+        else begin
             cycle <= cycle + 1;
             quiet <= |tap_moves ? 0 : quiet + 1;
         end
+    end
+endmodule
+
+// Whether a port stalls: drawn with the chance `stall`, and held for 1 to `hold` cycles.
+module pauses #(
+    parameter FIRST = 0
+) (
+    input clk,
+    input running,
+    input [31:0] seed,
+    input [31:0] stall,
+    input [31:0] hold,
+    output reg pause
+);
+    reg [31:0] random = 1, left = 0;
+
+    function [31:0] xorshift(input [31:0] x);
+        begin
+            xorshift = x ^ (x << 13);
+            xorshift = xorshift ^ (xorshift >> 17);
+            xorshift = xorshift ^ (xorshift << 5);
+        end
+    endfunction
+
+    initial pause = FIRST;
+
+    always @(posedge clk) if (running) begin
+        random <= xorshift(random);
+        if (left == 0) begin
+            pause <= random < stall;
+            // Short ones are likelier than long ones.
+            left <= ((random >> 3) & (random >> 17)) & (hold - 1);
+        end else
+            left <= left - 1;
+    end else
+        random <= seed;
+endmodule
+
+// Presents a beat until it is taken, and garbage while it presents none.
+module source #(
+    parameter WIDTH = 8,
+    parameter INDEX = 0
+) (
+    input clk,
+    input running,
+    input [63:0] cycle,
+    input [63:0] beats,
+    input [63:0] frame,
+    input [31:0] seed,
+    input [31:0] stall,
+    input [31:0] hold,
+    output reg valid,
+    input ready,
+    output reg [WIDTH-1:0] data,
+    output reg last,
+    output moves,
+    output complete,
+    output reg [63:0] moved,
+    output reg [63:0] stalls
+);
+    reg [63:0] read = 0, read_position = 0, position = 0;
+    reg [WIDTH-1:0] next;
+    reg [8*32-1:0] name;
+    integer file, cycles, found;
+    wire pause;
+
+    pauses #(.FIRST(0)) pauses (
+        .clk(clk), .running(running), .seed(seed), .stall(stall), .hold(hold), .pause(pause)
+    );
+
+    assign moves = running && valid && ready;
+    assign complete = moved == beats;
+
+    initial begin
+        valid = 0;
+        data = 0;
+        last = 0;
+        moved = 0;
+        stalls = 0;
+        $sformat(name, "source_%0d.hex", INDEX);
+        file = $fopen(name, "r");
+        $sformat(name, "source_%0d.cycles", INDEX);
+        cycles = $fopen(name, "w");
+    end
+
+    always @(posedge clk) if (running) begin
+        if (!valid || ready) begin
+            if (read == beats || pause) begin
+                valid <= 0;
+                data <= ~data;
+                last <= !last;
+                if (read != beats) stalls <= stalls + 1;
+            end else begin
+                found = $fscanf(file, "%h", next);
+                valid <= 1;
+                data <= next;
+                last <= read_position == frame - 1;
+                read_position <= read_position == frame - 1 ? 0 : read_position + 1;
+                read <= read + 1;
+            end
+        end
+
+        if (moves) begin
+            if (position == 0) begin
+                $fwrite(cycles, "%0d\n", cycle);
+                $fflush(cycles);
+            end
+            position <= position == frame - 1 ? 0 : position + 1;
+            moved <= moved + 1;
+        end
+    end
+endmodule
+
+// Takes beats, and checks that a beat, once presented, stays as it is until it is taken.
+module sink #(
+    parameter WIDTH = 8,
+    parameter INDEX = 0,
+    parameter DRAIN = 64
+) (
+    input clk,
+    input running,
+    input done,
+    input [63:0] cycle,
+    input [63:0] beats,
+    input [63:0] frame,
+    input [31:0] seed,
+    input [31:0] stall,
+    input [31:0] hold,
+    input valid,
+    output ready,
+    input [WIDTH-1:0] data,
+    input last,
+    output moves,
+    output complete,
+    output surplus,
+    output reg [63:0] moved,
+    output reg [63:0] stalls,
+    output reg [63:0] bad_lasts,
+    output reg [63:0] bad_last,
+    output reg [63:0] broken_valid
+);
+    reg [63:0] position = 0;
+    reg waiting = 0;
+    reg [WIDTH-1:0] waiting_data = 0;
+    reg [8*32-1:0] name;
+    integer file, cycles;
+    wire pause;
+
+    pauses #(.FIRST(1)) pauses (
+        .clk(clk), .running(running), .seed(seed), .stall(stall), .hold(hold), .pause(pause)
+    );
+
+    assign ready = !pause;
+    assign moves = running && valid && ready;
+    assign complete = moved >= beats;
+    assign surplus = moved > beats + DRAIN;
+
+    initial begin
+        moved = 0;
+        stalls = 0;
+        bad_lasts = 0;
+        bad_last = 0;
+        broken_valid = 0;
+        $sformat(name, "sink_%0d.hex", INDEX);
+        file = $fopen(name, "w");
+        $sformat(name, "sink_%0d.cycles", INDEX);
+        cycles = $fopen(name, "w");
+    end
+
+    always @(posedge clk) if (running) begin
+        if (valid && !ready) stalls <= stalls + 1;
+
+        if (waiting && !(valid && data === waiting_data)) broken_valid <= 1;
+        waiting <= valid && !ready;
+        waiting_data <= data;
+
+        if (moves) begin
+            $fwrite(file, "%h\n", data);
+            if (last !== (position == frame - 1)) begin
+                if (bad_lasts == 0) bad_last <= moved;
+                bad_lasts <= bad_lasts + 1;
+            end
+            if (position == frame - 1) begin
+                $fwrite(cycles, "%0d\n", cycle);
+                $fflush(cycles);
+            end
+            position <= position == frame - 1 ? 0 : position + 1;
+            moved <= moved + 1;
+        end
+    end
+
+    always @(posedge done) begin
+        $fclose(file);
+        $fclose(cycles);
     end
 endmodule
 

@@ -34,34 +34,45 @@ FAR = 1 << 40
 EXACT = 1 << 53
 
 
-def run(graph: ir.Graph, x: NDArray[np.integer]) -> dict[str, Ints]:
-    """All values of the network for raw inputs ``[frames, height, width, channels]``.
+def run(graph: ir.Graph, x: Array | ir.Feeds) -> dict[str, Ints]:
+    """All values of the network for raw inputs ``[frames, height, width, channels]`` by name.
 
-    Raises DataError when ``x`` has another shape, or values outside the input's type.
+    The array of a lone input may be given by itself. Raises DataError when an array has another
+    shape, or values outside the input's type.
     """
-    (port,) = graph.inputs
-    value = graph.values[port.value]
-    dtype = graph.quant(port.value).dtype
-    if x.shape[1:] != value.shape.array:
+    given = ir.feeds(graph, x)
+    values = {port.value: _raw(graph, port, given[port.name]) for port in graph.inputs}
+    for op in graph:
+        values[op.output] = step(op, graph, *(values[name] for name in op.inputs))
+    return values
+
+
+def _raw(graph: ir.Graph, port: ir.InputPort, x: Array) -> Ints:
+    """The checked raw frames of one input."""
+    shape, dtype = graph.shape(port.value), graph.quant(port.value).dtype
+    if x.shape[1:] != shape.array:
         raise DataError(
-            f"{port.name}: raw frames of shape {x.shape[1:]}, but the network's first "
-            f"stream is {value.shape.array}; use host_input to arrange model inputs"
+            f"{port.name}: raw frames of shape {x.shape[1:]}, but the stream of this input is "
+            f"{shape.array}; use host_input to arrange model inputs"
         )
     if x.size and not dtype.low <= x.min() <= x.max() <= dtype.high:
         raise DataError(
             f"{port.name}: raw inputs from {x.min()} to {x.max()}, but {dtype} holds "
             f"{dtype.low} to {dtype.high}"
         )
-    values: dict[str, Ints] = {port.value: np.asarray(x, np.int64)}
-    for op in graph:
-        values[op.output] = step(op, graph, *(values[name] for name in op.inputs))
-    return values
+    return np.asarray(x, np.int64)
 
 
-def host_input(graph: ir.Graph, x: Array) -> Ints:
-    """Raw stream order frames ``[frames, height, width, channels]`` of model inputs
-    ``[frames, *port.shape]``; float inputs are quantized."""
-    (port,) = graph.inputs
+def host_input(graph: ir.Graph, x: Array | ir.Feeds) -> dict[str, Ints]:
+    """Raw frames ``[frames, height, width, channels]`` in stream order, by input, of model inputs
+    ``[frames, *port.shape]``; float inputs are quantized. The array of a lone input may be given
+    by itself.
+    """
+    given = ir.feeds(graph, x)
+    return {port.name: _streamed(graph, port, given[port.name]) for port in graph.inputs}
+
+
+def _streamed(graph: ir.Graph, port: ir.InputPort, x: Array) -> Ints:
     if x.shape[1:] != port.shape:
         raise DataError(
             f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "

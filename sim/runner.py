@@ -41,17 +41,18 @@ class Deadlock(SimulationError):
 class Run:
     """What a simulation showed. Cycles are counted from the end of the reset.
 
-    ``outputs`` and each of ``taps`` (by the name of its stream) are [n, h, w, c]; a tap whose
+    Each of ``outputs`` and of ``taps`` (by the name of its stream) is [n, h, w, c]; a tap whose
     stream ended within a frame is [pixels, c]. ``frame_cycles`` holds, for every frame, the cycle
-    in which its first beat was taken and the one in which its last left. Of these,
-    ``latency_cycles`` is the difference in the first frame, and ``interval_cycles`` lies between
-    the last beats of the last two frames: the steady state, once enough frames were run for the
-    pipeline to be full; ``None`` with a single frame. ``stalled_cycles`` counts those in which the
-    source withheld a beat that could have been taken, and those in which the sink left a beat
-    waiting. ``wall_seconds`` is the simulation alone, without building and starting it.
+    in which the first beat at any input was taken and the one in which the last beat of any output
+    left. Of these, ``latency_cycles`` is the difference in the first frame, and ``interval_cycles``
+    lies between the last beats of the last two frames: the steady state, once enough frames were
+    run for the pipeline to be full; ``None`` with a single frame. ``stalled_cycles`` counts, over
+    all ports, those in which a source withheld a beat that could have been taken, and those in
+    which a sink left a beat waiting. ``wall_seconds`` is the simulation alone, without building and
+    starting it.
     """
 
-    outputs: NDArray[np.integer]
+    outputs: Mapping[str, NDArray[np.integer]]
     taps: Mapping[str, NDArray[np.integer]]
     latency_cycles: int
     interval_cycles: int | None
@@ -69,7 +70,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Report:
-    """A run held against the golden model: ``mismatches`` of the output's ``values`` differ.
+    """A run compared with the golden model: ``mismatches`` of the outputs' ``values`` differ.
 
     ``first_mismatch`` is that of the first layer in flow order that is wrong; ``waves``, if any
     could be written, end just after the first wrong frame.
@@ -98,9 +99,9 @@ class Report:
 def simulate(
     verilog: Path,
     *,
-    source: StreamFormat,
-    sink: StreamFormat,
-    frames: NDArray[np.integer],
+    sources: Mapping[str, StreamFormat],
+    sinks: Mapping[str, StreamFormat],
+    frames: Mapping[str, NDArray[np.integer]],
     work: Path,
     timeout_cycles: int,
     taps: Sequence[Tap] = (),
@@ -113,12 +114,15 @@ def simulate(
     defines: Mapping[str, str] = _NO_DEFINES,
     progress: Progress | None = None,
 ) -> Run:
-    """Run ``frames`` [n, h, w, c] back to back through the module ``accelerator``.
+    """Run frames back to back through the module ``accelerator``.
 
-    With a chance of ``stall`` in each cycle the source withholds its beat, and the sink is not
-    ready; ``hold`` (a power of two) lets each such draw last up to that many cycles, so that
-    back-pressure reaches stages that take long. ``seed`` decides both. The simulation ends when
-    all beats have moved, or with ``Deadlock`` when none did for ``timeout_cycles`` unstalled ones.
+    ``sources`` and ``sinks`` are the streams of its ports by the prefix of their signals; no two of
+    either have one name. ``frames`` [n, h, w, c] are those of each source, by its stream's name.
+    With a chance of ``stall`` in each cycle a source withholds its beat, and a sink is not ready,
+    each port by itself; ``hold`` (a power of two) lets each such draw last up to that many cycles,
+    so that back-pressure reaches stages that take long. ``seed`` decides them all. The simulation
+    ends when all beats have moved, or with ``Deadlock`` when none did for ``timeout_cycles``
+    unstalled ones.
 
     ``extra_sources`` are compiled in front of ``verilog`` (a netlist's cells), with ``defines``;
     ``*.vh`` files beside them can be included. ``waves`` is an ``.fst`` or ``.vcd`` file. The built
@@ -126,9 +130,11 @@ def simulate(
     ``progress`` is told the frames done and their number, from another thread.
 
     Raises ``SimulationError`` when the accelerator breaks the stream's rules, ``DataError`` when
-    the source can not carry the samples, ``ToolError`` when a tool is missing or fails.
+    a source can not carry its samples, ``ToolError`` when a tool is missing or fails.
     """
-    bench = Testbench(verilog, source, sink, tuple(taps), tuple(extra_sources), dict(defines))
+    bench = Testbench(
+        verilog, dict(sources), dict(sinks), tuple(taps), tuple(extra_sources), dict(defines)
+    )
     session = _Session(simulator, work, _Stimulus(stall, hold, seed, timeout_cycles))
     trace = session.run(bench, frames, waves, progress)
     trace.check()
@@ -138,9 +144,9 @@ def simulate(
 def verify(
     verilog: Path,
     *,
-    source: StreamFormat,
-    sink: StreamFormat,
-    frames: NDArray[np.integer],
+    sources: Mapping[str, StreamFormat],
+    sinks: Mapping[str, StreamFormat],
+    frames: Mapping[str, NDArray[np.integer]],
     golden: Mapping[str, NDArray[np.integer]],
     work: Path,
     timeout_cycles: int,
@@ -155,7 +161,7 @@ def verify(
     defines: Mapping[str, str] = _NO_DEFINES,
     progress: Progress | None = None,
 ) -> Report:
-    """Simulate, and compare with ``golden``: the right values of ``sink`` and of each tap, by name.
+    """Simulate, and compare with ``golden``: the right values of each sink and tap, by name.
 
     The first run has no taps (unless ``probe`` asks that every layer be compared): it is the
     fastest to build and to run. When its output is wrong, or it stands still, a second one, up to
@@ -165,8 +171,11 @@ def verify(
     Raises what :func:`simulate` does; a ``Deadlock`` then also tells where the beats ended.
     """
     session = _Session(simulator, work, _Stimulus(stall, hold, seed, timeout_cycles))
-    probed = Testbench(verilog, source, sink, tuple(taps), tuple(extra_sources), dict(defines))
-    layers = dict.fromkeys([*(tap.stream.name for tap in taps), sink.name])
+    probed = Testbench(
+        verilog, dict(sources), dict(sinks), tuple(taps), tuple(extra_sources), dict(defines)
+    )
+    outputs = [stream.name for stream in sinks.values()]
+    layers = dict.fromkeys([*(tap.stream.name for tap in taps), *outputs])
     expected = {name: np.asarray(golden[name]) for name in layers}
 
     trace = session.run(probed if probe else replace(probed, taps=()), frames, waves, progress)
@@ -174,11 +183,12 @@ def verify(
         raise Deadlock(_explain_deadlock(session, trace, probed, expected, frames, waves))
     trace.check()
     run = trace.result()
-    mismatches = count(expected[sink.name], run.outputs)
+    mismatches = sum(count(expected[name], run.outputs[name]) for name in outputs)
+    values = sum(expected[name].size for name in outputs)
     first = compare(expected, trace.values)
     if first is not None:
         first, waves = _locate(session, probed, expected, first, frames, waves)
-    return Report(run, expected[sink.name].size, mismatches, first, waves)
+    return Report(run, values, mismatches, first, waves)
 
 
 # --- the second look ---------------------------------------------------------------------------
@@ -189,15 +199,14 @@ def _locate(
     bench: Testbench,
     expected: Mapping[str, NDArray[np.integer]],
     known: Mismatch,
-    frames: NDArray[np.integer],
+    frames: Mapping[str, NDArray[np.integer]],
     waves: Path | None,
 ) -> tuple[Mismatch, Path | None]:
     """The first layer that differs, and waves that end with the frame known to be wrong."""
-    frames = frames[: known.frame + 1]
+    last = known.frame + 1
+    frames = {name: each[:last] for name, each in frames.items()}
     trace, waves = session.run_again(bench, frames, waves)
-    found = compare(
-        {name: values[: len(frames)] for name, values in expected.items()}, trace.values
-    )
+    found = compare({name: values[:last] for name, values in expected.items()}, trace.values)
     # If no tap is wrong earlier, what is known counts all frames: it says more.
     return (known if found is None or found.layer == known.layer else found), waves
 
@@ -207,7 +216,7 @@ def _explain_deadlock(
     trace: "_Trace",
     bench: Testbench,
     expected: Mapping[str, NDArray[np.integer]],
-    frames: NDArray[np.integer],
+    frames: Mapping[str, NDArray[np.integer]],
     waves: Path | None,
 ) -> str:
     again, waves = session.run_again(bench, frames, waves)
@@ -216,7 +225,7 @@ def _explain_deadlock(
         trace.deadlock(),
         *(
             f"    {tap.stream.name}: {again.tap_beats[tap]} of "
-            f"{len(frames) * tap.stream.frame_beats} beats"
+            f"{again.frames * tap.stream.frame_beats} beats"
             for tap in bench.taps
         ),
         *([f"the first wrong value: {wrong}"] if wrong else []),
@@ -247,27 +256,69 @@ class _Stimulus:
             raise SimulationError(f"timeout_cycles must be at least 1, not {self.timeout_cycles}")
 
     def plusargs(self, bench: Testbench, frames: int) -> list[str]:
-        seeds = np.random.SeedSequence(self.seed).generate_state(2) | 1
+        ports = [
+            *((f"source_{at}", stream) for at, stream in enumerate(bench.sources.values())),
+            *((f"sink_{at}", stream) for at, stream in enumerate(bench.sinks.values())),
+        ]
+        seeds = np.random.SeedSequence(self.seed).generate_state(len(ports)) | 1
         # In a stalled cycle the accelerator has no chance to show that it is alive.
         longest = 8 * self.hold if self.stall else 0
-        watchdog = ceil(self.timeout_cycles / (1 - self.stall)) + longest
-        source, sink = bench.source.frame_beats, bench.sink.frame_beats
         values = {
-            "source_beats": frames * source,
-            "source_frame": source,
-            "sink_beats": frames * sink,
-            "sink_frame": sink,
             "stall": min(round(self.stall * 2**32), 2**32 - 1),
             "hold": self.hold,
-            "source_seed": seeds[0],
-            "sink_seed": seeds[1],
-            "watchdog": watchdog,
-            **{
-                f"tap_beats_{at}": frames * tap.stream.frame_beats
-                for at, tap in enumerate(bench.taps)
-            },
+            "watchdog": ceil(self.timeout_cycles / (1 - self.stall)) + longest,
         }
+        for (name, stream), seed in zip(ports, seeds, strict=True):
+            values[f"{name}_beats"] = frames * stream.frame_beats
+            values[f"{name}_frame"] = stream.frame_beats
+            values[f"{name}_seed"] = int(seed)
+        for at, tap in enumerate(bench.taps):
+            values[f"tap_beats_{at}"] = frames * tap.stream.frame_beats
         return [f"+{name}={value}" for name, value in values.items()]
+
+
+@dataclass(frozen=True)
+class _PortTrace:
+    """What one port of the accelerator did: ``moved`` of ``due`` beats, and ``cycles`` of each
+    frame's first beat in or last beat out.
+    """
+
+    prefix: str
+    moved: int
+    due: int
+    stalls: int
+    cycles: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.prefix}: {self.moved} of {self.due} beats"
+
+
+@dataclass(frozen=True)
+class _SinkTrace(_PortTrace):
+    """The same of an output, with how it broke the rules of the stream."""
+
+    frame: int
+    bad_lasts: int
+    bad_last: int
+    broken_valid: bool
+
+    def check(self) -> None:
+        """Raise ``SimulationError`` unless all beats came out, no more, and by the rules."""
+        if self.moved > self.due:
+            raise SimulationError(
+                f"{self.prefix} repeats beats: {self.due} were due, and more came out"
+            )
+        if self.broken_valid:
+            raise SimulationError(
+                f"{self.prefix} took back or changed a beat that waited for "
+                f"{self.prefix}_tready: a stage drops {self.prefix}_tvalid, or lets its data "
+                "move, before the handshake"
+            )
+        if self.bad_lasts:
+            raise SimulationError(
+                f"{self.prefix}_tlast is wrong in {self.bad_lasts} beats, first in beat "
+                f"{self.bad_last}; a frame ends every {self.frame} beats"
+            )
 
 
 @dataclass(frozen=True)
@@ -277,74 +328,59 @@ class _Trace:
     bench: Testbench
     frames: int
     counters: Mapping[str, int | float]
-    outputs: NDArray[np.integer]
+    sources: tuple[_PortTrace, ...]
+    sinks: tuple[_SinkTrace, ...]
+    outputs: Mapping[str, NDArray[np.integer]]
     taps: Mapping[str, NDArray[np.integer]]
     tap_beats: Mapping[Tap, int]
-    events: Mapping[str, tuple[int, ...]]
     build_seconds: float
     simulator: str
 
     @property
     def values(self) -> Mapping[str, NDArray[np.integer]]:
         """What each layer that can be seen said, in flow order."""
-        return {**self.taps, self.bench.sink.name: self.outputs}
-
-    @property
-    def beats(self) -> tuple[int, int, int, int]:
-        """Beats in, of how many, beats out, of how many."""
-        return (
-            int(self.counters["beats_in"]),
-            self.frames * self.bench.source.frame_beats,
-            int(self.counters["beats_out"]),
-            self.frames * self.bench.sink.frame_beats,
-        )
+        return {**self.taps, **self.outputs}
 
     @property
     def stands_still(self) -> bool:
-        done_in, all_in, done_out, all_out = self.beats
-        return done_in < all_in or done_out < all_out
+        return any(port.moved < port.due for port in (*self.sources, *self.sinks))
 
     def deadlock(self) -> str:
-        done_in, all_in, done_out, all_out = self.beats
         quiet = int(self.counters["quiet"])
+        ports = [
+            *(f"{port.moved} of {port.due} beats had gone in" for port in self.sources),
+            *(f"{port.moved} of {port.due} had come out" for port in self.sinks),
+        ]
+        if len(ports) > 2:
+            ports = [str(port) for port in (*self.sources, *self.sinks)]
+        joined = " and ".join(ports) if len(ports) == 2 else ", ".join(ports)
         return (
             f"the accelerator stands still: no beat moved for {quiet} cycles, since cycle "
-            f"{int(self.counters['cycle']) - quiet}; {done_in} of {all_in} beats had gone in "
-            f"and {done_out} of {all_out} had come out"
+            f"{int(self.counters['cycle']) - quiet}; {joined}"
         )
 
     def check(self) -> None:
         """Raise ``SimulationError`` unless all beats came out, no more, and by the rules."""
-        _, _, done_out, all_out = self.beats
         if self.stands_still:
             raise Deadlock(self.deadlock())
-        if done_out > all_out:
-            raise SimulationError(
-                f"the accelerator repeats beats: {all_out} were due, and more came out"
-            )
-        if self.counters["broken_valid"]:
-            raise SimulationError(
-                "m_axis took back or changed a beat that waited for "
-                "m_axis_tready: a stage drops m_axis_tvalid, or lets its data "
-                "move, before the handshake"
-            )
-        if self.counters["bad_lasts"]:
-            raise SimulationError(
-                f"m_axis_tlast is wrong in {self.counters['bad_lasts']} beats, "
-                f"first in beat {self.counters['bad_last']}; a frame ends every "
-                f"{self.bench.sink.frame_beats} beats"
-            )
+        for sink in self.sinks:
+            sink.check()
 
     def result(self) -> Run:
-        first, last = self.events["i"], self.events["o"]
-        stalls = int(self.counters["stalls_in"]), int(self.counters["stalls_out"])
+        first = [
+            min(cycles) for cycles in zip(*(port.cycles for port in self.sources), strict=True)
+        ]
+        last = [max(cycles) for cycles in zip(*(port.cycles for port in self.sinks), strict=True)]
         return Run(
             outputs=self.outputs,
             taps=self.taps,
             latency_cycles=last[0] - first[0],
             interval_cycles=last[-1] - last[-2] if len(last) > 1 else None,
             frame_cycles=tuple(zip(first, last, strict=True)),
-            stalled_cycles=stalls,
+            stalled_cycles=(
+                sum(port.stalls for port in self.sources),
+                sum(port.stalls for port in self.sinks),
+            ),
             cycles=int(self.counters["cycle"]),
             wall_seconds=float(self.counters["seconds"]),
             build_seconds=self.build_seconds,
@@ -363,11 +399,12 @@ class _Session:
     def run(
         self,
         bench: Testbench,
-        frames: NDArray[np.integer],
+        frames: Mapping[str, NDArray[np.integer]],
         waves: Path | None,
         progress: Progress | None = None,
     ) -> _Trace:
-        if len(frames) == 0:
+        number = min(len(each) for each in frames.values())
+        if number == 0:
             raise SimulationError("there is no frame to simulate")
         work = self.work.resolve()
         simulator = simulator_called(self.simulator, bench, waves)
@@ -377,15 +414,18 @@ class _Session:
         log = work / "simulation.log"
         with tempfile.TemporaryDirectory(prefix=".run-", dir=work) as folder:
             here = Path(folder)
-            write_beats(here / "source.hex", bench.source, frames)
-            with _watched(here / "frames.txt", len(frames), progress):
-                simulator.start(binary, self.stimulus.plusargs(bench, len(frames)), here, log)
+            for at, stream in enumerate(bench.sources.values()):
+                write_beats(here / f"source_{at}.hex", stream, frames[stream.name])
+            (here / "counters.txt").write_text("\n".join(bench.counters()))
+            ends = [here / f"sink_{at}.cycles" for at, _ in enumerate(bench.sinks)]
+            with _watched(ends, number, progress):
+                simulator.start(binary, self.stimulus.plusargs(bench, number), here, log)
             if waves is not None:
                 _keep_waves(here / "waves", waves)
-            return _read_trace(bench, here, log, len(frames), build_seconds, simulator.description)
+            return _read_trace(bench, here, log, number, build_seconds, simulator.description)
 
     def run_again(
-        self, bench: Testbench, frames: NDArray[np.integer], waves: Path | None
+        self, bench: Testbench, frames: Mapping[str, NDArray[np.integer]], waves: Path | None
     ) -> tuple[_Trace, Path | None]:
         """The same beats in the same cycles, with waves where they can be written."""
         waves = waves or self.work / "mismatch.fst"
@@ -402,24 +442,45 @@ def _read_trace(
         raise SimulationError(
             f"the simulator ended before the run did:\n{_tail(log)}\nThe whole log: {log}"
         )
-    recorded = [(tap, here / f"tap_{at}.hex") for at, tap in enumerate(bench.taps)]
-    lines = [line.split() for line in (here / "frames.txt").read_text().splitlines()]
+    counters = json.loads((here / "counters.json").read_text())
+    taps = [(tap, here / f"tap_{at}.hex") for at, tap in enumerate(bench.taps)]
+    sinks = [(stream, here / f"sink_{at}.hex") for at, stream in enumerate(bench.sinks.values())]
     return _Trace(
         bench=bench,
         frames=frames,
-        counters=json.loads((here / "counters.json").read_text()),
-        outputs=_frames(bench.sink, read_beats(here / "sink.hex", bench.sink), frames),
+        counters=counters,
+        sources=tuple(
+            _PortTrace(*_port(here, f"source_{at}", prefix, frames * stream.frame_beats, counters))
+            for at, (prefix, stream) in enumerate(bench.sources.items())
+        ),
+        sinks=tuple(
+            _SinkTrace(
+                *_port(here, f"sink_{at}", prefix, frames * stream.frame_beats, counters),
+                stream.frame_beats,
+                counters[f"sink_{at}_bad_lasts"],
+                counters[f"sink_{at}_bad_last"],
+                bool(counters[f"sink_{at}_broken_valid"]),
+            )
+            for at, (prefix, stream) in enumerate(bench.sinks.items())
+        ),
+        outputs={
+            stream.name: _frames(stream, read_beats(file, stream), frames) for stream, file in sinks
+        },
         taps={
             tap.stream.name: _frames(tap.stream, read_beats(file, tap.stream), frames)
-            for tap, file in recorded
+            for tap, file in taps
         },
-        tap_beats={tap: beats_of(file, tap.stream) for tap, file in recorded},
-        events={
-            kind: tuple(int(cycle) for which, cycle in lines if which == kind) for kind in "io"
-        },
+        tap_beats={tap: beats_of(file, tap.stream) for tap, file in taps},
         build_seconds=build_seconds,
         simulator=simulator,
     )
+
+
+def _port(
+    here: Path, name: str, prefix: str, due: int, counters: Mapping[str, int]
+) -> tuple[str, int, int, int, tuple[int, ...]]:
+    cycles = tuple(int(line) for line in (here / f"{name}.cycles").read_text().split())
+    return prefix, counters[f"{name}_moved"], due, counters[f"{name}_stalls"], cycles
 
 
 def _frames(stream: StreamFormat, pixels: NDArray[np.integer], frames: int) -> NDArray[np.integer]:
@@ -440,8 +501,8 @@ def _keep_waves(written: Path, waves: Path) -> None:
 
 
 @contextmanager
-def _watched(events: Path, frames: int, progress: Progress | None) -> Iterator[None]:
-    """Tell ``progress`` how many frames have ended while the body runs."""
+def _watched(ends: Sequence[Path], frames: int, progress: Progress | None) -> Iterator[None]:
+    """Tell ``progress`` how many frames have ended at all outputs while the body runs."""
     if progress is None:
         yield
         return
@@ -449,8 +510,8 @@ def _watched(events: Path, frames: int, progress: Progress | None) -> Iterator[N
 
     def tell() -> None:
         while not stop.wait(_POLL_SECONDS):
-            if events.exists():
-                progress(events.read_bytes().count(b"o"), frames)
+            done = [file.read_bytes().count(b"\n") if file.exists() else 0 for file in ends]
+            progress(min(done), frames)
 
     watcher = threading.Thread(target=tell, daemon=True)
     watcher.start()

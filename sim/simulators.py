@@ -29,41 +29,45 @@ _WAVES = frozenset({".fst", ".vcd"})
 # What Python sees of the bench. Everything else stays private: a signal that can be written from
 # outside can not be optimized, and with all of them public the C++ compiles ten times as long.
 _WRITTEN = ("rst", "start")
-_READ = (
-    "done",
-    "cycle",
-    "quiet",
-    "beats_in",
-    "beats_out",
-    "stalls_in",
-    "stalls_out",
-    "bad_lasts",
-    "bad_last",
-    "broken_valid",
-)
+_COUNTERS = ("cycle", "quiet")
+_SOURCE_COUNTERS = ("moved", "stalls")
+_SINK_COUNTERS = ("moved", "stalls", "bad_lasts", "bad_last", "broken_valid")
 
 
 @dataclass(frozen=True)
 class Testbench:
-    """What is simulated, and how it is looked at."""
+    """What is simulated, and how it is looked at.
+
+    ``sources`` and ``sinks``: the stream of each of the accelerator's ports, by the prefix of its
+    signals.
+    """
 
     verilog: Path
-    source: StreamFormat
-    sink: StreamFormat
+    sources: Mapping[str, StreamFormat]
+    sinks: Mapping[str, StreamFormat]
     taps: tuple[Tap, ...]
     extra_sources: tuple[Path, ...]
     defines: Mapping[str, str]
 
     def parameters(self) -> dict[str, int]:
-        return {
-            "SOURCE_WIDTH": self.source.width,
-            "SINK_WIDTH": self.sink.width,
-            "TAPS": len(self.taps),
-        }
+        return {"SOURCES": len(self.sources), "SINKS": len(self.sinks), "TAPS": len(self.taps)}
+
+    def counters(self) -> tuple[str, ...]:
+        """The counters of the bench that are read after a run."""
+        return (
+            *_COUNTERS,
+            *(
+                f"source_{at}_{name}"
+                for at in range(len(self.sources))
+                for name in _SOURCE_COUNTERS
+            ),
+            *(f"sink_{at}_{name}" for at in range(len(self.sinks)) for name in _SINK_COUNTERS),
+        )
 
     def write(self, folder: Path) -> tuple[list[str], list[str]]:
         """Put every source into ``folder``; return them in order, and where to include from."""
         shutil.copyfile(_HERE / "bench.sv", folder / "bench.sv")
+        (folder / "ports.svh").write_text(_port_instances(self.sources, self.sinks))
         taps = (_tap_instance(at, tap) for at, tap in enumerate(self.taps))
         (folder / "taps.svh").write_text("".join(taps))
         sources, includes = [], ["."]
@@ -78,6 +82,59 @@ class Testbench:
             sources.append(f"{beside.name}/{source.name}")
             includes.append(beside.name)
         return [*sources, "bench.sv"], includes
+
+
+def _port_instances(sources: Mapping[str, StreamFormat], sinks: Mapping[str, StreamFormat]) -> str:
+    """The accelerator, a source for each of its inputs and a sink for each of its outputs."""
+    connections = [".clk(clk), .rst(rst)"]
+    parts = []
+    for kind, ports in (("source", sources), ("sink", sinks)):
+        for at, (prefix, stream) in enumerate(ports.items()):
+            parts.append(_agent(kind, at, stream))
+            connections.append(
+                ", ".join(
+                    f".{prefix}_t{signal}({kind}_{at}_{signal})"
+                    for signal in ("data", "valid", "ready", "last")
+                )
+            )
+    joined = ",\n        ".join(connections)
+    return "".join(parts) + f"    accelerator dut (\n        {joined}\n    );\n"
+
+
+#: ports of the bench's modules ``source`` and ``sink`` that are signals of the bench
+_SHARED = {
+    "source": ("clk", "running", "cycle", "stall", "hold"),
+    "sink": ("clk", "running", "done", "cycle", "stall", "hold"),
+}
+_MOMENTS = {"source": ("moves", "complete"), "sink": ("moves", "complete", "surplus")}
+_SETTINGS = ("beats", "frame", "seed")
+
+
+def _agent(kind: str, at: int, stream: StreamFormat) -> str:
+    """A source or a sink with its own signals, and the settings that its plusargs give it."""
+    name = f"{kind}_{at}"
+    counters = _SOURCE_COUNTERS if kind == "source" else _SINK_COUNTERS
+    stated = ("valid", "ready", "data", "last", *_SETTINGS, *counters)
+    connections = [
+        *(f".{port}({port})" for port in _SHARED[kind]),
+        *(f".{port}({name}_{port})" for port in stated),
+        *(f".{port}({kind}_{port}[{at}])" for port in _MOMENTS[kind]),
+    ]
+    return (
+        f"    wire [{stream.width - 1}:0] {name}_data;\n"
+        f"    wire {name}_valid, {name}_ready, {name}_last;\n"
+        f"    wire [63:0] {', '.join(f'{name}_{counter}' for counter in counters)};\n"
+        f"    reg [63:0] {', '.join(f'{name}_{setting} = 1' for setting in _SETTINGS)};\n"
+        "    initial begin\n"
+        + "".join(
+            f'        found = $value$plusargs("{name}_{setting}=%d", {name}_{setting});\n'
+            for setting in _SETTINGS
+        )
+        + "    end\n"
+        f"    {kind} #(.WIDTH({stream.width}), .INDEX({at})) {name} (\n        "
+        + ",\n        ".join(connections)
+        + "\n    );\n"
+    )
 
 
 def _tap_instance(at: int, tap: Tap) -> str:
@@ -264,7 +321,10 @@ class _Verilator(Simulator):
             "`verilator_config\n"
             + "".join(
                 f'public_flat_{access} -module "bench" -var "{name}"\n'
-                for access, names in (("rw", _WRITTEN), ("rd", _READ))
+                for access, names in (
+                    ("rw", _WRITTEN),
+                    ("rd", ("done", *self.bench.counters())),
+                )
                 for name in names
             )
         )

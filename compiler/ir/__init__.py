@@ -1,5 +1,6 @@
 """The intermediate representation: one graph language for the float and the integer network."""
 
+from .feeds import Feeds, feeds
 from .graph import Dequantize, Graph, HostArgMax, HostOp, InputPort, OutputPort, Quantize, Softmax
 from .ops import (
     Add,
@@ -55,6 +56,8 @@ __all__ = [
     "Quantize",
     "Softmax",
     "HostArgMax",
+    "Feeds",
+    "feeds",
     "InputPort",
     "OutputPort",
     "Graph",

@@ -25,31 +25,34 @@ _BUFFERED_SHARE = 0.985
 class Plan:
     """The stages of a network, in flow order, and the depths of the queues between them.
 
-    ``lanes_in`` is the number of elements that the host sends a beat. ``queues`` maps (stage, input
-    index) to the depth in pixels of the queue before that input; inputs without one are not listed.
-    ``argmax``: the hardware gives the winning class instead of all scores. ``bound_interval`` and
-    ``bound_latency`` are the search's lower bounds for any plan of the network on this board
-    (cycles; None: not computed).
+    ``lanes_in`` is the number of elements a beat of each of the network's inputs, by name; one where
+    none is given. ``queues`` maps (stage, input index) to the depth in pixels of the queue before
+    that input; inputs without one are not listed. ``output_queues``: the same before the network's
+    outputs, by name. ``argmax``: the hardware gives the winning class instead of all scores.
+    ``bound_interval`` and ``bound_latency`` are the search's lower bounds for any plan of the
+    network on this board (cycles; None: not computed).
     """
 
     board: str
     stages: tuple[StagePlan, ...]
     queues: dict[tuple[str, int], int]
-    lanes_in: int = 1
+    lanes_in: dict[str, int] = field(default_factory=dict)
     argmax: bool = False
+    output_queues: dict[str, int] = field(default_factory=dict)
     bound_interval: int | None = field(default=None, compare=False)
     bound_latency: int | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Edge:
-    """A stream from a stage (or the network's input, ``None``) to input ``index`` of another (or
-    the output).
+    """A stream from output ``output`` of a stage to input ``index`` of another.
+
+    Without a ``source`` it comes from the network's input of that number, without a ``sink`` it
+    goes to the network's output of that number.
 
     A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they
     differ where a reshape lies between. ``depth`` beats of queue stand at the source's width.
-    ``forked``: others take the value too; ``joined``: the sink waits for others too. ``output``
-    counts the source's outputs.
+    ``forked``: others take the value too; ``joined``: the sink waits for others too.
     """
 
     source: str | None
@@ -188,12 +191,18 @@ class Dataflow:
             )
 
     def _check_borders(self) -> None:
-        channels = self.graph.shape(self.graph.inputs[0].value).channels
-        if self.plan.lanes_in > channels:
-            raise PlanError(
-                f"lanes_in={self.plan.lanes_in}, but the input has {channels} channels; "
-                f"choose 1 to {channels}"
-            )
+        channels = {port.name: self.graph.shape(port.value).channels for port in self.graph.inputs}
+        for name, lanes in self.plan.lanes_in.items():
+            if name not in channels:
+                raise PlanError(
+                    f"the plan has an input {name}, which the network does not have; its inputs "
+                    f"are {', '.join(channels)}"
+                )
+            if lanes > channels[name]:
+                raise PlanError(
+                    f"input {name}: {lanes} elements a beat, but it has {channels[name]} channels; "
+                    f"choose 1 to {channels[name]}"
+                )
 
     def _check_streams(self) -> None:
         """Each stage takes what earlier stages give."""
@@ -203,7 +212,7 @@ class Dataflow:
                 self._check_known(self.root(port.value), known, f"stage {name}")
             known |= {port.value for port in design.ports.outputs}
         for output in self.graph.outputs:
-            self._check_known(self.root(output.value), known, "the network's output")
+            self._check_known(self.root(output.value), known, f"the output {output.name}")
 
     def _check_known(self, value: str, known: set[str], taker: str) -> None:
         if value in known:
@@ -231,6 +240,13 @@ class Dataflow:
                     f"a queue stands before input {index} of stage {name}, which the "
                     "network does not have"
                 )
+        outputs = {port.name for port in self.graph.outputs}
+        for name in self.plan.output_queues:
+            if name not in outputs:
+                raise PlanError(
+                    f"a queue stands before the output {name}, which the network does not have; "
+                    f"its outputs are {', '.join(sorted(outputs))}"
+                )
 
     def _check_sites(self) -> None:
         taken: dict[int, str] = {}
@@ -255,26 +271,46 @@ class Dataflow:
 
     @cached_property
     def edges(self) -> tuple[Edge, ...]:
-        """All streams, in the order of the stages that take them; the output's last."""
-        found = [
-            self._edge(port.value, index, name, joined=len(design.ports.inputs) > 1)
+        """All streams, in the order of the stages that take them; the outputs' last."""
+        between = [
+            self._edge(
+                port.value,
+                name,
+                index,
+                port.lanes,
+                self.plan.queues.get((name, index), 0),
+                joined=len(design.ports.inputs) > 1,
+            )
             for name, design in self.designs.items()
             for index, port in enumerate(design.ports.inputs)
         ]
-        return (*found, self._edge(self.graph.outputs[0].value, 0, None))
+        leaving = [
+            self._edge(
+                self.root(port.value),
+                None,
+                index,
+                self._lanes(self.root(port.value)),
+                self.plan.output_queues.get(port.name, 0),
+            )
+            for index, port in enumerate(self.graph.outputs)
+        ]
+        return (*between, *leaving)
 
-    def _edge(self, name: str, index: int, sink: str | None, *, joined: bool = False) -> Edge:
+    def _edge(
+        self,
+        name: str,
+        sink: str | None,
+        index: int,
+        lanes_in: int,
+        pixels: int,
+        *,
+        joined: bool = False,
+    ) -> Edge:
+        """The stream that carries value ``name`` to a sink, through a queue of ``pixels``."""
         value = self.root(name)
         stage, output = self._sources[value]
-        lanes_out = (
-            self.plan.lanes_in if stage is None else self.designs[stage].ports.outputs[output].lanes
-        )
+        lanes_out = self._lanes(value)
         source, there = self.graph.shape(value), self.graph.shape(name)
-        if sink is None:
-            there, lanes_in = source, lanes_out
-        else:
-            lanes_in = self.designs[sink].ports.inputs[index].lanes
-        depth = self.plan.queues.get((sink or "", index), 0) * ceil(source.channels / lanes_out)
         return Edge(
             stage,
             output,
@@ -286,22 +322,35 @@ class Dataflow:
             source.channels,
             there.channels,
             there.pixels,
-            depth,
+            pixels * ceil(source.channels / lanes_out),
             self._takers[value] > 1,
             joined,
         )
 
+    def _lanes(self, value: str) -> int:
+        """Elements a beat of the stream of a value."""
+        stage, output = self._sources[value]
+        if stage is None:
+            return self.plan.lanes_in.get(self.graph.inputs[output].name, 1)
+        return self.designs[stage].ports.outputs[output].lanes
+
     @property
     def sources(self) -> list[tuple[str | None, int]]:
-        """Where streams begin, in flow order: a stage (None: the network's input) and which of its
-        outputs.
+        """Where streams begin, in flow order: a stage and which of its outputs; for the network's
+        inputs None and their number.
         """
         return list(self._sources.values())
+
+    def producer(self, value: str) -> str | None:
+        """The stage that the stream of a value leaves; None for an input of the network."""
+        return self._sources[value][0]
 
     @cached_property
     def _sources(self) -> dict[str, tuple[str | None, int]]:
         """The source of the stream of each value."""
-        found: dict[str, tuple[str | None, int]] = {self.graph.inputs[0].value: (None, 0)}
+        found: dict[str, tuple[str | None, int]] = {
+            port.value: (None, n) for n, port in enumerate(self.graph.inputs)
+        }
         for name, design in self.designs.items():
             found |= {port.value: (name, n) for n, port in enumerate(design.ports.outputs)}
         return found
@@ -309,8 +358,9 @@ class Dataflow:
     @cached_property
     def _takers(self) -> Counter[str]:
         """How many stage inputs and network outputs take each stream."""
-        inputs = [port.value for d in self.designs.values() for port in d.ports.inputs]
-        return Counter(self.root(value) for value in (*inputs, self.graph.outputs[0].value))
+        inputs = (port.value for d in self.designs.values() for port in d.ports.inputs)
+        outputs = (port.value for port in self.graph.outputs)
+        return Counter(self.root(value) for value in (*inputs, *outputs))
 
     @cached_property
     def edges_into(self) -> Mapping[str | None, list[Edge]]:
@@ -324,7 +374,7 @@ class Dataflow:
     def inputs(self) -> tuple[NetworkPort, ...]:
         """The network's inputs, in the model's order."""
         return tuple(
-            self._network_port(port.name, port.value, self.plan.lanes_in)
+            self._network_port(port.name, port.value, self._lanes(port.value))
             for port in self.graph.inputs
         )
 

@@ -1,5 +1,6 @@
 """Queue depths where paths fork and join: computed so that no path deadlocks or slows down."""
 
+from itertools import combinations
 from math import ceil, floor
 
 from ..errors import PlanError
@@ -9,6 +10,8 @@ __all__ = ["check_queues", "with_queues"]
 
 #: pixels of slack for those in pipelines and small queues
 _SLACK = 4
+#: stands for the host, from which all inputs of the network come
+_HOST = None
 
 
 def with_queues(network: Dataflow) -> Dataflow:
@@ -17,50 +20,60 @@ def with_queues(network: Dataflow) -> Dataflow:
     Two paths leave a fork and meet at a join. With its output blocked a path takes at least ``low``
     and at most ``high`` pixels (counted at the fork): what its line buffers and queues hold. If
     ``low`` of the shorter path with its queue is not below ``high`` of the longer path, the fork
-    never waits for the shorter path, whatever the stalls. The last stage that is on all paths to
+    never waits for the shorter path, whatever the stalls. The last value that is on all paths to
     the join is the first fork that counts. Depths are in pixels of the queued value.
+
+    Paths from two inputs of the network have no fork in common. They may deadlock all the same
+    where they meet twice: one join waits for the first input, another join for the second. There
+    the host counts as the fork of all inputs: the input of which the smaller share was taken never
+    waits for another, so one input always moves.
+
+    An output of the network needs no queue: it is taken whatever the other outputs do, and while it
+    stalls it delays the stages before it, but blocks nothing for ever. A consumer that waits for
+    one output before it takes another must hold what it leaves, or the plan gives that output a
+    queue (``output_queues``).
     """
     plan = network.plan
     queues: dict[tuple[str, int], int] = {}
-    inside: dict[str | None, _Reach] = {None: {}}
-    passed: dict[str | None, tuple[str | None, ...]] = {None: (None,)}  # by all paths to a stage
+    inside: dict[str | None, _Reach] = {_HOST: {}}
+    passed: dict[str | None, tuple[str | None, ...]] = {_HOST: (_HOST,)}  # by all paths to a value
+    for port in network.graph.inputs:
+        inside[port.value] = {_HOST: (0, 0)}
+        passed[port.value] = (_HOST, port.value)
+    meetings = _Meetings(network)
     for stage in plan.stages:
         edges = network.edges_into[stage.name]
-        reaches = [_reach(network, edge, 0, inside[edge.source]) for edge in edges]
-        common = [s for s in passed[edges[0].source] if all(s in passed[e.source] for e in edges)]
-        passed[stage.name] = (*common, stage.name)
-        for index, (edge, reach) in enumerate(zip(edges, reaches, strict=True)):
-            depth = max(
-                (
-                    _missing(network, edge, fork, reach, other)
-                    for n, other in enumerate(reaches)
-                    if n != index
-                    for fork in set(reach) & set(other)
-                    if common[-1] in passed[fork]
-                ),
-                default=0,
-            )
-            depth = max(depth, plan.queues.get((stage.name, index), 0))
-            if depth > 0:
-                queues[stage.name, index] = depth
-        inside[stage.name] = _through(
-            network,
-            stage.name,
-            [
-                (
-                    edge,
-                    _reach(
-                        network, edge, queues.get((stage.name, edge.index), 0), inside[edge.source]
-                    ),
-                )
-                for edge in edges
-            ],
-        )
+        reaches = [_reach(network, edge, 0, inside[edge.value]) for edge in edges]
+        common = [s for s in passed[edges[0].value] if all(s in passed[e.value] for e in edges)]
+        depths = [plan.queues.get((stage.name, index), 0) for index, _ in enumerate(edges)]
+        for one, other in combinations(range(len(edges)), 2):
+            forks = {
+                fork
+                for fork in set(reaches[one]) & set(reaches[other])
+                if fork is not _HOST and common[-1] in passed[fork]
+            }
+            if meetings.elsewhere(edges[one], edges[other]):
+                forks.add(_HOST)
+            for here, there in ((one, other), (other, one)):
+                missing = [
+                    _missing(network, edges[here], fork, reaches[here], reaches[there])
+                    for fork in forks
+                ]
+                depths[here] = max([depths[here], *missing])
+        queues |= {(stage.name, index): depth for index, depth in enumerate(depths) if depth > 0}
+        paths = [
+            (edge, _reach(network, edge, depth, inside[edge.value]))
+            for edge, depth in zip(edges, depths, strict=True)
+        ]
+        reach = _through(network, stage.name, paths)
+        for port in network.designs[stage.name].ports.outputs:
+            passed[port.value] = (*common, port.value)
+            inside[port.value] = reach
     return network.replanned(queues=queues)
 
 
 def check_queues(network: Dataflow) -> None:
-    """Raise :class:`PlanError` where a queue of the plan is shorter than its paths need."""
+    """Raise :class:`PlanError` where a queue of the plan is too short for its paths."""
     for (stage, index), depth in with_queues(network).plan.queues.items():
         held = network.plan.queues.get((stage, index), 0)
         if held < depth:
@@ -71,8 +84,45 @@ def check_queues(network: Dataflow) -> None:
             )
 
 
-#: for each stage upstream (None: the network's input) the least and the most of its pixels that the
-#: path from there holds
+class _Meetings:
+    """Where streams of different inputs of the network meet."""
+
+    def __init__(self, network: Dataflow):
+        self.network = network
+        #: the network's inputs that a value depends on
+        self.inputs = {port.value: frozenset({port.value}) for port in network.graph.inputs}
+        for name, design in network.designs.items():
+            joint: frozenset[str] = frozenset()
+            for edge in network.edges_into[name]:
+                joint |= self.inputs[edge.value]
+            self.inputs |= {port.value: joint for port in design.ports.outputs}
+
+    def elsewhere(self, one: Edge, other: Edge) -> bool:
+        """Whether two edges into one join carry different inputs of the network that are connected
+        without that join too.
+        """
+        if len(self.inputs[one.value] | self.inputs[other.value]) == 1:
+            return False
+        return other.value in self._connected(one.value, str(one.sink))
+
+    def _connected(self, start: str, without: str) -> set[str]:
+        """The values that streams and stages, all but one, connect with ``start`` either way."""
+        network = self.network
+        found, pending = {start}, [start]
+        while pending:
+            value = pending.pop()
+            touching = {edge.sink for edge in network.edges if edge.value == value}
+            touching.add(network.producer(value))
+            for stage in touching - {None, without}:
+                near = {edge.value for edge in network.edges_into[stage]}
+                near |= {port.value for port in network.designs[str(stage)].ports.outputs}
+                pending += near - found
+                found |= near
+        return found
+
+
+#: for each value upstream, and the host, the least and the most of its pixels that the path from
+#: there holds
 _Reach = dict[str | None, tuple[int, int]]
 
 
@@ -84,22 +134,20 @@ def _missing(network: Dataflow, edge: Edge, fork: str | None, reach: _Reach, oth
     return ceil(shortfall * here / pixels) if shortfall > 0 else 0
 
 
-def _pixels(network: Dataflow, stage: str | None) -> int:
-    value = (
-        network.graph.inputs[0].value
-        if stage is None
-        else network.designs[stage].ports.outputs[0].value
-    )
-    return network.graph.shape(value).pixels
+def _pixels(network: Dataflow, value: str | None) -> int:
+    """Pixels of a frame; the host's are counted like those of the largest input."""
+    graph = network.graph
+    values = [port.value for port in graph.inputs] if value is _HOST else [value]
+    return max(graph.shape(str(each)).pixels for each in values)
 
 
 def _reach(network: Dataflow, edge: Edge, depth: int, inside: _Reach) -> _Reach:
     """The reach at the end of ``edge`` with a queue of ``depth`` pixels; ``inside``: before it."""
     here = network.graph.shape(edge.value).pixels
-    found: _Reach = {edge.source: (depth, depth + _SLACK)}
-    for stage, (low, high) in inside.items():
-        pixels = _pixels(network, stage)
-        found[stage] = (
+    found: _Reach = {edge.value: (depth, depth + _SLACK)}
+    for before, (low, high) in inside.items():
+        pixels = _pixels(network, before)
+        found[before] = (
             low + floor(depth * pixels / here),
             high + ceil((depth + _SLACK) * pixels / here),
         )

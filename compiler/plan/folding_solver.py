@@ -1,13 +1,14 @@
 """The candidates of the fewest multipliers that keep an interval within a budget."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .. import ir
 from .candidates import Candidate, Candidates
 from .dataflow import Dataflow, Edge
 
@@ -54,25 +55,29 @@ def grant(wanted: Sequence[int], takes: Sequence[Callable[[int], int]], blocks: 
     return granted
 
 
+def _widths(shape: ir.Shape) -> dict[int, int]:
+    """The numbers of lanes that divide the channels, and a frame's beats with each."""
+    return {
+        n: shape.pixels * (shape.channels // n)
+        for n in range(1, shape.channels + 1)
+        if shape.channels % n == 0
+    }
+
+
 class FoldingSolver:
     """Chooses a candidate for each stage; ``template``: a dataflow of these stages."""
 
     def __init__(self, stages: Sequence[Candidates], template: Dataflow):
         self.stages, self.template = stages, template
         place = {stage.name: n for n, stage in enumerate(template.plan.stages)}
-        #: streams between stages: source (None: the network's input), sink, edge
+        #: streams between stages: source (None: an input of the network), sink, edge
         self.streams = [
             (None if edge.source is None else place[edge.source], place[edge.sink], edge)
             for edge in template.edges
             if edge.sink is not None
         ]
-        shape = template.graph.values[template.graph.inputs[0].value].shape
-        #: widths of the input that fill their beats, and the cycles that it then takes
-        self.inputs = {
-            n: shape.pixels * (shape.channels // n)
-            for n in range(1, shape.channels + 1)
-            if shape.channels % n == 0
-        }
+        #: of each input of the network the widths that fill its beats, and the cycles a frame then
+        self.inputs = [_widths(template.graph.shape(port.value)) for port in template.graph.inputs]
         self._conversions: dict[tuple[int, int, int], tuple[int, int]] = {}
 
     def intervals(self) -> list[int]:
@@ -83,9 +88,8 @@ class FoldingSolver:
             for _, _, edge in self.streams
             for n in range(1, edge.channels_in + 1)
         ]
-        both = np.unique(
-            np.concatenate([*cycles, np.array(streams), np.array(list(self.inputs.values()))])
-        )
+        inputs = [n for widths in self.inputs for n in widths.values()]
+        both = np.unique(np.concatenate([*cycles, np.array(streams), np.array(inputs)]))
         least = max(int(c[0]) for c in cycles)
         most = max(int(c[-1]) for c in cycles)
         found: list[int] = both[(both >= least) & (both <= most)].tolist()
@@ -130,21 +134,38 @@ class FoldingSolver:
 
     def lanes_in(
         self, chosen: Sequence[Candidate], interval: int, *, eager: bool = False
-    ) -> int | None:
-        """Elements a beat of the network's input: the width of the first stage, or the least width
-        that keeps the interval (``eager``: the least width of the fastest ones).
+    ) -> list[int] | None:
+        """Elements a beat of each of the network's inputs: the width of the first stage, or the
+        least width that keeps the interval (``eager``: the least width of the fastest ones). None
+        where no width of an input keeps it.
         """
-        takers = [n for n, (source, _, _) in enumerate(self.streams) if source is None]
-        wanted = {self.lanes_at(n, chosen[self.streams[n][1]]) for n in takers}
+        found = []
+        for number, widths in enumerate(self.inputs):
+            lanes = self._input_lanes(number, widths, chosen, interval, eager)
+            if lanes is None:
+                return None
+            found.append(lanes)
+        return found
+
+    def _input_lanes(
+        self,
+        number: int,
+        widths: Mapping[int, int],
+        chosen: Sequence[Candidate],
+        interval: int,
+        eager: bool,
+    ) -> int | None:
+        """Elements a beat of one input of the network."""
+        takers = [
+            (n, self.lanes_at(n, chosen[sink]))
+            for n, (source, sink, edge) in enumerate(self.streams)
+            if source is None and edge.output == number
+        ]
+        wanted = {lanes for _, lanes in takers}
         suits = []
-        for lanes, cycles in self.inputs.items():
-            slowest = max(
-                cycles,
-                *(
-                    self.converting(n, lanes, self.lanes_at(n, chosen[self.streams[n][1]]))
-                    for n in takers
-                ),
-            )
+        for lanes, cycles in widths.items():
+            conversions = (self.converting(n, lanes, there) for n, there in takers)
+            slowest = max([cycles, *conversions])
             if slowest <= interval:
                 suits.append((wanted != {lanes}, slowest if eager else 0, lanes))
         return min(suits)[-1] if suits else None
@@ -288,12 +309,15 @@ class FoldingSolver:
 
     def width_rows(self, program: "Program", lists: _Lists, taken: _Taken, interval: int) -> None:
         """Rows that exclude pairs of candidates between which a width conversion is too slow."""
-        inputs = [n for n, cycles in self.inputs.items() if cycles <= interval]
-        widths = program.binaries([1.0] * len(inputs))
-        program.row(dict.fromkeys(widths, 1.0), 1, 1)
-        for stream, (source, sink, _) in enumerate(self.streams):
+        widths = []
+        for cycles in self.inputs:
+            suiting = [n for n, frame in cycles.items() if frame <= interval]
+            variables = program.binaries([1.0] * len(suiting))
+            program.row(dict.fromkeys(variables, 1.0), 1, 1)
+            widths.append(list(zip(variables, suiting, strict=True)))
+        for stream, (source, sink, edge) in enumerate(self.streams):
             outs = (
-                [(v, n) for v, n in zip(widths, inputs, strict=True)]
+                widths[edge.output]
                 if source is None
                 else [
                     (v, self.lanes_from(stream, o))

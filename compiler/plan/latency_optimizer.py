@@ -115,12 +115,13 @@ class LatencyOptimizer:
         return found
 
     def _common(self, edge: Edge, candidate: Candidate) -> int:
-        """The most elements of the network's input that reach a candidate at once."""
-        return max(gcd(n, candidate.lanes_in[edge.index]) for n in self.solver.inputs)
+        """The most elements of the edge's input of the network that reach a candidate at once."""
+        widths = self.solver.inputs[edge.output]
+        return max(gcd(n, candidate.lanes_in[edge.index]) for n in widths)
 
     def latency(self, chosen: Sequence[Candidate]) -> float:
         """The latency of a choice, as :func:`~.schedule.latency` computes it; infinite where no
-        width of the network's input keeps ``slowest``.
+        width of an input of the network keeps ``slowest``.
         """
         lanes_in = self.solver.lanes_in(chosen, self.slowest, eager=True)
         if lanes_in is None:
@@ -128,7 +129,11 @@ class LatencyOptimizer:
         timings = [self.timing(o) for o in chosen]
         late = {}
         for stream, (source, sink, edge) in enumerate(self.solver.streams):
-            lanes = lanes_in if source is None else self.solver.lanes_from(stream, chosen[source])
+            lanes = (
+                lanes_in[edge.output]
+                if source is None
+                else self.solver.lanes_from(stream, chosen[source])
+            )
             lanes_there = self.solver.lanes_at(stream, chosen[sink])
             cycles = self.solver.converting(stream, lanes, lanes_there)
             if cycles > self.slowest:
@@ -180,7 +185,7 @@ class LatencyOptimizer:
 
     def _longer(self, found: "_Found", model: "_Model", paths: list[Path]) -> bool:
         """Add the longest path under the solution, if it is longer than those of the model."""
-        run = self.schedule.run(found.timings, max(self.solver.inputs))
+        run = self.schedule.run(found.timings, [max(n) for n in self.solver.inputs])
         if run.last <= found.length * (1 + _CLOSE):
             return False
         paths.append(run.path())

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from .. import limits
@@ -20,7 +21,8 @@ FORMAT = 2
 #: what version 2 calls otherwise than version 1
 _RENAMED = (
     '"hard" is "dsp_multipliers" now, "tight" is "minimal_rows", the weights "block" and "dense" '
-    'are "block_ram" and "packed_rows", and a stage has a "kind"'
+    'are "block_ram" and "packed_rows", a stage has a "kind", and "inputs" give each input\'s '
+    "elements a beat"
 )
 _REMEDY = "give a plan.json that `gatewright compile` wrote"
 
@@ -30,10 +32,11 @@ _BLOCKS = 1 << 16
 _PLAN: Keys = {
     "format": Key(int, FORMAT, FORMAT),
     "board": Key(str),
-    "lanes_in": Key(int, 1, _FOLDING),
+    "inputs": Key(dict),
     "argmax": Key(bool, default=False),
     "stages": Key(list),
     "queues": Key(list, default=()),
+    "output_queues": Key(dict, default=MappingProxyType({})),
 }
 _STAGE: Keys = {
     "name": Key(str),
@@ -66,9 +69,11 @@ def write_plan(plan: Plan, path: Path) -> None:
         "  " + json.dumps({"stage": stage, "input": index, "pixels": depth})
         for (stage, index), depth in plan.queues.items()
     )
+    outputs = plan.output_queues and f' "output_queues": {json.dumps(plan.output_queues)},\n'
     path.write_text(
         f'{{"format": {FORMAT},\n "board": {json.dumps(plan.board)},\n'
-        f' "lanes_in": {plan.lanes_in},\n "argmax": {json.dumps(plan.argmax)},\n'
+        f' "inputs": {json.dumps(plan.lanes_in)},\n "argmax": {json.dumps(plan.argmax)},\n'
+        f"{outputs or ''}"
         f' "stages": [\n{stages}],\n "queues": [{queues and chr(10)}{queues}]}}\n'
     )
 
@@ -92,7 +97,19 @@ def read_plan(path: Path) -> Plan:
                 f"{where}: a second queue before input {place[1]} of stage {place[0]}; give one"
             )
         queues[place] = queue["pixels"]
-    return Plan(table["board"], stages, queues, table["lanes_in"], table["argmax"])
+    return Plan(
+        table["board"],
+        stages,
+        queues,
+        _numbers(f"{path}: inputs", table["inputs"], _FOLDING),
+        table["argmax"],
+        _numbers(f"{path}: output_queues", table["output_queues"], limits.MAP_ELEMENTS),
+    )
+
+
+def _numbers(where: str, table: Mapping[str, Any], most: int) -> dict[str, int]:
+    """An object of a number from 1 to ``most`` for each name."""
+    return take(where, table, dict.fromkeys(table, Key(int, 1, most)), PlanError)
 
 
 def _check_format(path: Path, found: Any) -> None:

@@ -47,7 +47,7 @@ def latency(network: Dataflow) -> int:
                 timings[n] = replace(
                     timings[n], writing=max(timings[n].writing, edge.cycles() // edge.pixels_in)
                 )
-    return int(schedule.run(timings, network.plan.lanes_in, late).last) + network.edges[-1].latency
+    return int(schedule.run(timings, [port.lanes for port in network.inputs], late).last)
 
 
 class Schedule:
@@ -59,12 +59,18 @@ class Schedule:
 
     def __init__(self, network: Dataflow):
         graph, stages = network.graph, network.plan.stages
-        self.shape = graph.values[graph.inputs[0].value].shape
+        self.channels = [graph.shape(port.value).channels for port in graph.inputs]
         place = {stage.name: n for n, stage in enumerate(stages)}
         self.inputs = [network.edges_into[stage.name] for stage in stages]
         designs = [network.designs[stage.name] for stage in stages]
         self.windows = [design.buffering.lines for design in designs]
-        self.last_stage = place[str(network.edges[-1].source)]
+        #: of each output of the network the stage before it (None: an input of the network), the
+        #: pixels of a frame and the edge
+        self.leaving = [
+            (None if edge.source is None else place[edge.source], edge.pixels_in, edge)
+            for edge in network.edges
+            if edge.sink is None
+        ]
         self.steps: list[_Step] = []
         for window, edges in zip(self.windows, self.inputs, strict=True):
             inputs = []
@@ -82,13 +88,16 @@ class Schedule:
     def run(
         self,
         timings: Sequence[StageTiming],
-        lanes_in: int,
+        lanes_in: Sequence[int],
         through: Mapping[Edge, int] = MappingProxyType({}),
     ) -> "Run":
-        """The cycles of all events, with these timings of stages and latencies of streams."""
-        run = Run(self, timings, ceil(self.shape.channels / lanes_in))
+        """The cycles of all events, with these timings of stages, elements a beat of the network's
+        inputs and latencies of streams. All inputs begin in one cycle.
+        """
+        beats = [ceil(n / lanes) for n, lanes in zip(self.channels, lanes_in, strict=True)]
+        run = Run(self, timings, beats, through)
         for step, timing in zip(self.steps, timings, strict=True):
-            run.add(step, timing, through)
+            run.add(step, timing)
         return run
 
 
@@ -145,8 +154,16 @@ class Run:
     in which its pixels of output leave.
     """
 
-    def __init__(self, schedule: Schedule, timings: Sequence[StageTiming], a_pixel: int):
-        self.schedule, self.timings, self.a_pixel = schedule, timings, a_pixel
+    def __init__(
+        self,
+        schedule: Schedule,
+        timings: Sequence[StageTiming],
+        beats: Sequence[int],
+        through: Mapping[Edge, int],
+    ):
+        """``beats``: those of a pixel of each input of the network."""
+        self.schedule, self.timings, self.beats = schedule, timings, beats
+        self.through = through
         self.arrivals: list[list[_Times]] = []
         self.written: list[_Times | None] = []
         self.leaves: list[_Times] = []
@@ -154,18 +171,27 @@ class Run:
     @property
     def last(self) -> float:
         """The latency: from the first beat in to the last one out, both counted."""
-        return float(self.leaves[self.schedule.last_stage][-1]) + 1
+        return max(self._ends()) + 1
 
-    def add(self, step: "_Step", timing: StageTiming, through: Mapping[Edge, int]) -> None:
+    def _ends(self) -> list[float]:
+        """The cycle of each output's last beat."""
+        return [
+            float(self._leaves(source, np.array([pixels - 1]), edge)[0])
+            for source, pixels, edge in self.schedule.leaving
+        ]
+
+    def _leaves(self, source: int | None, places: _Places, edge: Edge) -> _Times:
+        """The cycles in which these pixels of a source come to the end of an edge."""
+        there: _Times = (
+            self.beats[edge.output] * (places + 1).astype(np.float64) - 1
+            if source is None
+            else self.leaves[source][places]
+        )
+        return there + self.through.get(edge, 0)
+
+    def add(self, step: "_Step", timing: StageTiming) -> None:
         """Compute the next stage in flow order."""
-        arrivals: list[_Times] = []
-        for source, places, edge in step.inputs:
-            there: _Times = (
-                self.a_pixel * (places + 1).astype(np.float64) - 1
-                if source is None
-                else self.leaves[source][places]
-            )
-            arrivals.append(there + through.get(edge, 0))
+        arrivals = [self._leaves(source, places, edge) for source, places, edge in step.inputs]
         self.arrivals.append(arrivals)
         if step.needed is None:
             # a pixel leaves when its last beat has come through, and after the pixel before it
@@ -185,9 +211,10 @@ class Run:
     def path(self) -> Path:
         """The chain of events that the last beat out waited for, if no line buffer was full."""
         counts = [[0, 0, 0] for _ in self.timings]
-        stage: int | None = self.schedule.last_stage
-        pixel = len(self.leaves[self.schedule.last_stage]) - 1
-        rest = 1.0
+        ends = self._ends()
+        stage, pixels, edge = self.schedule.leaving[ends.index(max(ends))]
+        pixel = pixels - 1
+        rest = 1.0 if stage is not None else (pixel + 1.0) * self.beats[edge.output]
         while stage is not None:
             step = self.schedule.steps[stage]
             if step.needed is None:
@@ -196,10 +223,10 @@ class Run:
                 pixel, which = self._back_window(stage, step.needed, pixel, counts[stage]), 0
             if pixel < 0:
                 break
-            source, places, _ = step.inputs[which]
+            source, places, edge = step.inputs[which]
             pixel = int(places[pixel])
             if source is None:
-                rest += (pixel + 1) * self.a_pixel - 1
+                rest += (pixel + 1) * self.beats[edge.output] - 1
             stage = source
         return Path(tuple((a, b, c) for a, b, c in counts), rest)
 

@@ -237,8 +237,9 @@ class _Search:
         self, chosen: Sequence[Candidate], interval: int, *, eager: bool = False
     ) -> Dataflow:
         stages = assign_blocks([candidate.design for candidate in chosen], self.device)
-        lanes = self.solver.lanes_in(chosen, interval, eager=eager) or 1
-        plan = Plan(self.board, stages, {}, lanes)
+        lanes = self.solver.lanes_in(chosen, interval, eager=eager) or [1] * len(self.graph.inputs)
+        names = [port.name for port in self.graph.inputs]
+        plan = Plan(self.board, stages, {}, dict(zip(names, lanes, strict=True)))
         return with_queues(Dataflow(self.graph, plan, self.device))
 
 

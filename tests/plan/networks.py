@@ -50,12 +50,17 @@ class Builder:
     def __init__(self, height, width, channels, seed=0, *, dtype=None, simple=True, widths=None):
         self.rng = np.random.default_rng(seed)
         self.simple, self.widths = simple, widths
-        self.ops, self.values, self.trial = [], {}, {}
+        self.ops, self.values, self.trial, self.inputs = [], {}, {}, []
+        self.input = self.add_input("x", height, width, channels, dtype=dtype)
+
+    def add_input(self, name, height, width, channels, *, dtype=None):
+        """Another input of the network."""
         shape = ir.Shape(height, width, channels)
         quant = self._quant(1.0, dtype)
-        self.input = self._value("x", shape, quant)
         low, high = quant.dtype.low, quant.dtype.high
-        self.trial["x"] = self.rng.integers(low, high, (2, *shape.array), endpoint=True)
+        self.trial[name] = self.rng.integers(low, high, (2, *shape.array), endpoint=True)
+        self.inputs.append(name)
+        return self._value(name, shape, quant)
 
     def _value(self, name, shape, quant):
         self.values[name] = ir.Value(name, shape, quant)
@@ -209,30 +214,44 @@ class Builder:
             ir.Quant(ir.Int(bits, False), 1.0, 0),
         )
 
-    def _graph(self, output):
-        x, y = self.values["x"], self.values[output]
+    def _graph(self, *outputs):
+        names = ["y"] if len(outputs) == 1 else [f"y{n}" for n, _ in enumerate(outputs)]
         return ir.Graph(
             "net",
-            (ir.InputPort("x", x.shape.array, "int8", "x", np.arange(x.shape.size)),),
-            (ir.OutputPort("y", y.shape.array, "int8", output, np.arange(y.shape.size)),),
+            tuple(
+                ir.InputPort(name, shape.array, "int8", name, np.arange(shape.size))
+                for name, shape in ((name, self.shape(name)) for name in self.inputs)
+            ),
+            tuple(
+                ir.OutputPort(name, shape.array, "int8", value, np.arange(shape.size))
+                for name, value, shape in (
+                    (n, v, self.shape(v)) for n, v in zip(names, outputs, strict=True)
+                )
+            ),
             tuple(self.ops),
             dict(self.values),
         )
 
-    def graph(self, output=None):
-        """The network up to here, verified."""
-        graph = self._graph(output or self.ops[-1].output)
+    def graph(self, *outputs):
+        """The network up to here, verified; its outputs are called y, or y0, y1 and so on."""
+        graph = self._graph(*(outputs or [self.ops[-1].output]))
         graph = graph.replace(graph.ops)
         ir.verify(graph, after="the test's builder")
         return graph
 
     def frames(self, count, seed=0):
-        """Random input frames; a third of all elements are ends of their range."""
-        dtype = self.values["x"].quant.dtype
+        """Random frames of each input, by name; of a lone input its array. A third of all elements
+        are ends of their range.
+        """
         rng = np.random.default_rng(seed)
-        size = (count, *self.shape("x").array)
-        values = rng.integers(dtype.low, dtype.high, size, endpoint=True)
-        return np.where(rng.random(size) < 1 / 3, rng.choice([dtype.low, dtype.high], size), values)
+        found = {}
+        for name in self.inputs:
+            dtype = self.values[name].quant.dtype
+            size = (count, *self.shape(name).array)
+            values = rng.integers(dtype.low, dtype.high, size, endpoint=True)
+            ends = rng.choice([dtype.low, dtype.high], size)
+            found[name] = np.where(rng.random(size) < 1 / 3, ends, values)
+        return found if len(found) > 1 else found["x"]
 
 
 def stage_plan(name, op, *folding, **more):
@@ -260,6 +279,8 @@ def fold(graph, folds=None, device=GENERIC_DEVICE, *, lanes_in=1, queues=True, *
         for n, op in enumerate(graph)
         if op in stage_ops(graph)
     )
+    if isinstance(lanes_in, int):
+        lanes_in = {port.name: lanes_in for port in graph.inputs}
     plan = Plan("test", stages, {}, lanes_in)
     network = Dataflow(graph, plan, device)
     return with_queues(network) if queues else network
@@ -274,8 +295,11 @@ def random_folding(graph, rng, most=600, device=GENERIC_DEVICE):
     for n, op in enumerate(graph):
         if not isinstance(op, ir.Reshape):
             stages.append(_random_stage(op, n, graph, rng, most, device))
-    channels = graph.shape(graph.inputs[0].value).channels
-    plan = Plan("test", tuple(stages), {}, int(rng.integers(1, channels + 1)))
+    lanes = {
+        port.name: int(rng.integers(1, graph.shape(port.value).channels + 1))
+        for port in graph.inputs
+    }
+    plan = Plan("test", tuple(stages), {}, lanes)
     return with_queues(Dataflow(graph, plan, device))
 
 
@@ -328,19 +352,18 @@ class Measured:
 def measure(network, frames, *, stall=0.0, seed=0, around=lambda dut: dut):
     """Run ``frames`` through the accelerator, or what is ``around`` it, in Amaranth's simulator.
 
-    ``frames`` of several inputs are a mapping by value. The latency is from the first beat in to
+    ``frames`` of several inputs are a mapping by name. The latency is from the first beat in to
     the last beat out, the intervals lie between the last beats of frames, over all ports.
     """
     accelerated = accelerator(network)
     dut = around(accelerated)
     graph = network.graph
-    if not isinstance(frames, dict):
-        frames = {source.value: frames for source in network.inputs}
+    frames = ir.feeds(graph, frames)
     (count,) = {len(each) for each in frames.values()}
     sources = [
         (
             _port(dut, accelerated.source_prefixes[source.name], graph, source),
-            beats_of(frames[source.value], source.lanes),
+            beats_of(frames[source.name], source.lanes),
         )
         for source in network.inputs
     ]

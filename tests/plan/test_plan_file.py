@@ -13,8 +13,9 @@ PLAN = Plan(
         StagePlan("s01_add", "elementwise", ("c",), pe=3),
     ),
     {("s01_add", 0): 12, ("s01_add", 1): 1},
-    lanes_in=3,
+    lanes_in={"left": 3, "right": 1},
     argmax=True,
+    output_queues={"scores": 7},
 )
 
 
@@ -54,7 +55,7 @@ def table(**changes):
         "weights": "logic",
     }
     queue = {"stage": "s", "input": 0, "pixels": 4}
-    whole = {"format": 2, "board": "b", "lanes_in": 1, "stages": [stage], "queues": [queue]}
+    whole = {"format": 2, "board": "b", "inputs": {"x": 1}, "stages": [stage], "queues": [queue]}
     for path, value in changes.items():
         *way, key = path.split("__")
         at = whole
@@ -72,8 +73,11 @@ def table(**changes):
     [
         ({"board": None}, ': lacks "board"'),
         ({"board": 3}, ': "board" is 3; it must be of type str'),
-        ({"lanes_in": 0}, ': "lanes_in" is 0; it must be at least 1'),
-        ({"lanes_in": True}, ': "lanes_in" is True; it must be of type int'),
+        ({"inputs": 1}, ': "inputs" is 1; it must be of type dict'),
+        ({"inputs": {"x": 0}}, ': inputs: "x" is 0; it must be at least 1'),
+        ({"inputs": {"x": True}}, ': inputs: "x" is True; it must be of type int'),
+        ({"inputs": {"x": 1 << 21}}, ': inputs: "x" is 2097152; it must be at most 1048576'),
+        ({"output_queues": {"y": 0}}, ': output_queues: "y" is 0; it must be at least 1'),
         ({"board": ["b"]}, ": \"board\" is ['b']; it must be of type str"),
         ({"stages": None}, ': lacks "stages"'),
         ({"stages": {}}, ': "stages" is {}; it must be of type list'),
@@ -121,7 +125,8 @@ def table(**changes):
         ),
         (
             {"speed": 9},
-            ": unknown speed; accepted: argmax, board, format, lanes_in, queues, stages",
+            ": unknown speed; accepted: argmax, board, format, inputs, output_queues, queues, "
+            "stages",
         ),
         ({"queues__pixels": 0}, ': queue 0: "pixels" is 0; it must be at least 1'),
         ({"queues__stage": None}, ': queue 0: lacks "stage"'),
@@ -168,7 +173,7 @@ def test_a_name_that_no_stage_may_have(name, tmp_path):
 def test_an_old_plan_is_refused_with_what_changed(tmp_path):
     path = tmp_path / "plan.json"
     stage = {"name": "s", "ops": ["x"], "simd": 1, "pe": 1, "hard": 0, "weights": "logic"}
-    path.write_text(json.dumps({"board": "b", "lanes_in": 1, "stages": [stage], "queues": []}))
+    path.write_text(json.dumps({"board": "b", "inputs": {"x": 1}, "stages": [stage], "queues": []}))
     with pytest.raises(PlanError) as error:
         read_plan(path)
     assert str(error.value).startswith(f"{path}: a plan of an older gatewright")
@@ -185,9 +190,9 @@ TEXT = json.dumps(table())
         (b"\xff" + TEXT.encode(), "not text in UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b"[" * 40 + b"]" * 40, "nested deeper than 32 levels"),
-        (TEXT.replace('"lanes_in": 1', '"lanes_in": NaN').encode(), "holds NaN"),
-        (TEXT.replace('"lanes_in": 1', '"lanes_in": 1e999').encode(), "is too large"),
-        (TEXT.replace('"lanes_in": 1', '"lanes_in": ' + "9" * 5000).encode(), "Exceeds the limit"),
+        (TEXT.replace('{"x": 1}', '{"x": NaN}').encode(), "holds NaN"),
+        (TEXT.replace('{"x": 1}', '{"x": 1e999}').encode(), "is too large"),
+        (TEXT.replace('{"x": 1}', '{"x": ' + "9" * 5000 + "}").encode(), "Exceeds the limit"),
         (TEXT.replace("{", '{"board": "a", ', 1).encode(), "has 'board' twice in one object"),
         (b"7", "is 7; accepted: an object with argmax, board"),
         (b"", "not JSON"),

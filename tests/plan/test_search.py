@@ -260,7 +260,7 @@ def every_network(graph, device, most):
             ]
             stages = assign_blocks(designs, device)
             for lanes_in in (1, 3):
-                yield Dataflow(graph, Plan("board", stages, {}, lanes_in), device)
+                yield Dataflow(graph, Plan("board", stages, {}, {"x": lanes_in}), device)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -353,8 +353,8 @@ def test_the_search_knows_the_latency_of_a_choice(name, blocks):
     optimizer = LatencyOptimizer(solver, Budget(10**6, 10**6, blocks, 10**3, 0), 4000)
     chosen = next(optimizer.choices(optimizer.budget))
     stages = assign_blocks([candidate.design for candidate in chosen], LFE5U_25F)
-    lanes_in = solver.lanes_in(chosen, optimizer.slowest, eager=True)
-    network = Dataflow(graph, Plan("board", stages, {}, lanes_in), LFE5U_25F)
+    (lanes,) = solver.lanes_in(chosen, optimizer.slowest, eager=True)
+    network = Dataflow(graph, Plan("board", stages, {}, {"x": lanes}), LFE5U_25F)
     assert any(edge.converts for edge in network.edges)
     assert optimizer.latency(chosen) == latency(network) - network.edges[-1].latency
 

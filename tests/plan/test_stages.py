@@ -329,8 +329,10 @@ def test_a_plan_must_cover_the_network():
 
 def test_a_plan_must_fit_the_borders():
     stage = StagePlan("a", "window_matmul", ("conv0_out",))
-    with pytest.raises(PlanError, match="lanes_in=5, but the input has 4 channels; choose 1 to 4"):
-        Dataflow(conv(), Plan("test", (stage,), {}, 5), GENERIC_DEVICE)
+    with pytest.raises(
+        PlanError, match="input x: 5 elements a beat, but it has 4 channels; choose 1 to 4"
+    ):
+        Dataflow(conv(), Plan("test", (stage,), {}, {"x": 5}), GENERIC_DEVICE)
     with pytest.raises(
         PlanError, match="a queue stands before input 1 of stage a, which the network"
     ):

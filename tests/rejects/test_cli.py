@@ -299,8 +299,13 @@ def plan(compiled, tmp_path):
             lambda p: p["stages"].append(dict(p["stages"][0])),
             "two stages of the plan have one name",
         ),
-        (lambda p: p.update(lanes_in=0), '"lanes_in" is 0; it must be at least 1'),
-        (lambda p: p.update(lanes_in=64), "lanes_in=64, but the input has 12 channels"),
+        (lambda p: p["inputs"].update(x=0), 'inputs: "x" is 0; it must be at least 1'),
+        (lambda p: p["inputs"].update(x=64), "input x: 64 elements a beat, but it has 12 channels"),
+        (lambda p: p["inputs"].update(z=1), "the plan has an input z, which the network does not"),
+        (
+            lambda p: p.update(output_queues={"z": 1}),
+            "a queue stands before the output z, which the network does not have",
+        ),
         (
             lambda p: p.update(queues=[{"stage": "s9", "input": 0, "pixels": 4}]),
             "a queue stands before input 0 of stage s9, which the network does not have",

@@ -265,7 +265,7 @@ def identity_graph(dtype, tail=()):
 def test_float_inputs_are_quantized_and_arranged_and_back():
     graph = identity_graph("float32", (ir.Dequantize(quant(0.5, 3)),))
     image = np.arange(24, dtype=np.float32).reshape(2, 2, 2, 3) / 2
-    stream = golden.host_input(graph, image)
+    stream = golden.host_input(graph, image)["image"]
     assert_array_equal(stream[0, 1, 2], [5 + 3, 11 + 3])
     assert_array_equal(golden.host_output(graph, golden.run(graph, stream))["out"], image)
 
