@@ -555,10 +555,12 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
         compiled.graph, read_samples(samples, compiled.graph.inputs[0]).x[:frames]
     )
     with _steps() as step:
-        seen, cycles = run_on_board(compiled, built, port, raw, progress=step)
-    expected = golden.run(compiled.graph, raw)[compiled.network.edges[-1].value]
+        (frames_in,) = raw.values()
+        seen, cycles = run_on_board(compiled, built, port, frames_in, progress=step)
+    (last,) = compiled.network.outputs
+    expected = golden.run(compiled.graph, raw)[last.value]
     summary = {
-        "frames": len(raw),
+        "frames": len(frames_in),
         "values": int(expected.size),
         "mismatches": int((expected != seen).sum()),
         "latency_cycles": cycles,

@@ -31,21 +31,25 @@ def pace(compiled: Compiled, frame: NDArray[np.generic]) -> dict[str, Any]:
     bench as in :func:`.simulate`; returns ``cycles``, ``seconds``, ``cycles_per_second`` and what
     ran. Stages far from the input are idle for much of it, which is to the interpreter's advantage.
     """
-    source, sink, _ = streams(compiled)
+    found = streams(compiled)
     verilog, work = compiled.directory / "rtl" / "accelerator.v", compiled.directory / "sim"
     models = compiled.network.device.target.simulation_models
-    icarus = simulator("icarus", Testbench(verilog, source, sink, (), models, {}), None)
+    bench = Testbench(verilog, found.sources, found.sinks, (), models, {})
+    icarus = simulator("icarus", bench, None)
     binary = built(icarus, work)
-    arguments = {
-        "source_beats": max(1, round(PART * source.frame_beats)),
-        "sink_beats": 0,
-        "source_frame": source.frame_beats,
-        "sink_frame": sink.frame_beats,
-        "watchdog": _WATCHDOG,
-    }
+    arguments = {"watchdog": _WATCHDOG}
+    for at, stream in enumerate(found.sources.values()):
+        arguments[f"source_{at}_beats"] = max(1, round(PART * stream.frame_beats))
+        arguments[f"source_{at}_frame"] = stream.frame_beats
+    for at, stream in enumerate(found.sinks.values()):
+        arguments[f"sink_{at}_beats"] = 0
+        arguments[f"sink_{at}_frame"] = stream.frame_beats
+    raw = golden.host_input(compiled.graph, frame)
     with TemporaryDirectory(prefix=".run-", dir=work) as folder:
         here = Path(folder)
-        write_beats(here / "source.hex", source, golden.host_input(compiled.graph, frame))
+        for at, stream in enumerate(found.sources.values()):
+            write_beats(here / f"source_{at}.hex", stream, raw[stream.name])
+        (here / "counters.txt").write_text("\n".join(bench.counters()))
         icarus.start(
             binary,
             [f"+{name}={value}" for name, value in arguments.items()],
@@ -55,7 +59,7 @@ def pace(compiled: Compiled, frame: NDArray[np.generic]) -> dict[str, Any]:
         counters = json.loads((here / "counters.json").read_text())
     return {
         "simulator": icarus.description,
-        "beats_in": counters["beats_in"],
+        "beats_in": sum(counters[f"source_{at}_moved"] for at, _ in enumerate(found.sources)),
         "cycles": counters["cycle"],
         "seconds": counters["seconds"],
         "cycles_per_second": counters["cycle"] / counters["seconds"],

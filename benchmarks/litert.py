@@ -61,7 +61,8 @@ def references(
     """``cpu``: a row for each number of threads, and the ``version``; ``x`` [n, *input shape] as
     the model has it.
     """
-    model, frames = write(graph), _int8(graph, golden.host_input(graph, x))
+    (raw,) = golden.host_input(graph, x).values()
+    model, frames = write(graph), _int8(graph, raw)
     return {
         "version": version("ai-edge-litert"),
         "cpu": [measured("LiteRT int8", n, _runner(model, n), frames, 1, seconds) for n in threads],
@@ -70,7 +71,8 @@ def references(
 
 def run(graph: ir.Graph, raw: Array) -> Array:
     """The output [n, height, width, channels] for integers ``raw``, by LiteRT."""
-    name = graph.outputs[0].value
+    (port,) = graph.outputs
+    name = port.value
     call = _runner(write(graph), 1)
     seen = np.concatenate([call(frame[None]) for frame in _int8(graph, raw)])
     back = seen.astype(np.int64) - _moved(graph.quant(name))[1] + graph.quant(name).zero
@@ -93,7 +95,8 @@ def _runner(model: bytes, threads: int) -> Callable[[Array], Array]:
 
 
 def _int8(graph: ir.Graph, raw: Array) -> Array:
-    quant = graph.quant(graph.inputs[0].value)
+    (port,) = graph.inputs
+    quant = graph.quant(port.value)
     return (raw.astype(np.int64) - quant.zero + _moved(quant)[1]).astype(np.int8)
 
 

@@ -2,8 +2,9 @@
 allocated.
 """
 
+import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from . import limits
 from .errors import DataError
 
-__all__ = ["read_arrays"]
+__all__ = ["read_arrays", "write_arrays"]
 
 Array = NDArray[Any]
 
@@ -55,6 +56,19 @@ def read_arrays(path: Path, wanted: Collection[str]) -> dict[str, Array | None]:
             f"({str(error) or type(error).__name__}); give an .npz with an array x, an .npy, or a "
             "folder of images"
         ) from error
+
+
+def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write an ``.npz`` of ``arrays``, whatever their names are; ``path`` is replaced at once.
+
+    ``numpy.savez`` takes the names as keywords, and so no arrays ``file`` and ``allow_pickle``.
+    """
+    partial = path.with_name(f".{path.name}")
+    with ZipFile(partial, "w", ZIP_DEFLATED) as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                npy.write_array(member, np.asanyarray(array), allow_pickle=False)
+    os.replace(partial, path)
 
 
 def _archive(file: IO[bytes], wanted: Collection[str]) -> dict[str, Array | None]:

@@ -1,7 +1,6 @@
 """The simulate step: a compiled network's RTL against the golden model."""
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
@@ -11,14 +10,18 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..compiler import ir
 from ..compiler.driver import Compiled
 from ..compiler.errors import DataError
+from ..compiler.ir.feeds import count, take
+from ..compiler.numpy_file import write_arrays
 from ..compiler.plan import latency
+from ..hw import port_prefixes
 from . import golden
 from .agents import StreamFormat, Tap
 from .runner import Report, verify
 
-__all__ = ["Simulated", "simulate", "streams"]
+__all__ = ["Simulated", "Streams", "simulate", "streams"]
 
 
 class CellNetlist(Protocol):
@@ -48,33 +51,54 @@ class Simulated:
         return self.report.passed
 
 
-def streams(compiled: Compiled) -> tuple[StreamFormat, StreamFormat, tuple[Tap, ...]]:
-    """The network's input, its output, and the stream that leaves each stage."""
+@dataclass(frozen=True, eq=False)
+class Streams:
+    """The streams of a compiled network: those of its inputs and outputs, by the prefix of their
+    ports' signals, and that which leaves each stage.
+
+    A source is called after its input, a sink after its value; an output of a value that another
+    one carries too is called after both.
+    """
+
+    sources: Mapping[str, StreamFormat]
+    sinks: Mapping[str, StreamFormat]
+    taps: tuple[Tap, ...]
+
+
+def streams(compiled: Compiled) -> Streams:
+    """How values move at the ports of a compiled network and between its stages."""
     graph, network = compiled.graph, compiled.network
 
-    def stream(value: str, lanes: int) -> StreamFormat:
+    def stream(name: str, value: str, lanes: int) -> StreamFormat:
         dtype = graph.quant(value).dtype
-        return StreamFormat(value, graph.shape(value).array, lanes, dtype.bits, dtype.signed)
+        return StreamFormat(name, graph.shape(value).array, lanes, dtype.bits, dtype.signed)
 
-    last = network.edges[-1]
     taps = tuple(
         Tap(
-            stream(port.value, port.lanes),
+            stream(port.value, port.value, port.lanes),
             *(f"{stage}.{port.signal(name)}" for name in ("valid", "ready", "payload")),
         )
         for stage, design in network.designs.items()
         for port in design.ports.outputs
     )
-    return (
-        stream(graph.inputs[0].value, network.plan.lanes_in),
-        stream(last.value, last.lanes_out),
+    inputs = port_prefixes([port.name for port in network.inputs], "s_axis")
+    outputs = port_prefixes([port.name for port in network.outputs], "m_axis")
+    carried: set[str] = set()
+    sinks = {}
+    for port in network.outputs:
+        name = f"{port.value} ({port.name})" if port.value in carried else port.value
+        carried.add(name)
+        sinks[outputs[port.name]] = stream(name, port.value, port.lanes)
+    return Streams(
+        {inputs[port.name]: stream(port.name, port.value, port.lanes) for port in network.inputs},
+        sinks,
         taps,
     )
 
 
 def simulate(
     compiled: Compiled,
-    x: NDArray[np.generic],
+    x: NDArray[np.generic] | ir.Feeds,
     frames: int | None = None,
     *,
     stall: float = 0.0,
@@ -85,8 +109,9 @@ def simulate(
     progress: Callable[[int, int], None] | None = None,
     record: bool = True,
 ) -> Simulated:
-    """Run samples ``x`` [n, *input shape] back to back, without reset, and compare every value.
+    """Run samples back to back, without reset, and compare every value.
 
+    ``x``: for each input, by name, an array [n, *input shape]; a lone input's by itself.
     ``frames`` (default: all of ``x``) of them are used, from the first on, again if there are
     fewer. Enough more are run to fill the pipeline, so that the interval is the steady one. Writes
     ``simulate.json`` and ``outputs.npz`` into the directory, unless it is not to ``record``.
@@ -94,7 +119,8 @@ def simulate(
     """
     if stall < 0 or stall >= 1:
         raise DataError(f"--stall {stall}: a probability from 0 up to, not including, 1")
-    frames = len(x) if frames is None else frames
+    samples = ir.feeds(compiled.graph, x)
+    frames = count(samples) if frames is None else frames
     if frames < 1:
         raise DataError(f"--frames {frames}: at least 1")
     network = compiled.network
@@ -102,20 +128,22 @@ def simulate(
     wanted = max(
         frames, 3, 3 + ceil(2 * depth / network.interval) if network.interval * 20 < depth else 3
     )
-    raw = golden.host_input(compiled.graph, x[:frames])
-    raw = raw[np.arange(wanted) % len(raw)]
+    raw = golden.host_input(compiled.graph, take(samples, slice(frames)))
+    raw = take(raw, np.arange(wanted) % count(raw))
     values = golden.run(compiled.graph, raw)
-    source, sink, taps = streams(compiled)
+    found = streams(compiled)
+    outputs_of = dict(zip(compiled.graph.outputs, found.sinks.values(), strict=True))
+    expected = {port.name: values[compiled.network.root(port.value)] for port in outputs_of}
     rtl = compiled.directory / "rtl" / "accelerator.v"
     report = verify(
         netlist.verilog if netlist else rtl,
-        source=source,
-        sink=sink,
+        sources=found.sources,
+        sinks=found.sinks,
         frames=raw,
-        golden={**values},
+        golden={**values} | {sink.name: expected[port.name] for port, sink in outputs_of.items()},
         work=compiled.directory / "sim",
         timeout_cycles=10 * depth + 10_000,
-        taps=() if netlist else taps,
+        taps=() if netlist else found.taps,
         stall=stall,
         seed=seed,
         waves=waves,
@@ -124,7 +152,10 @@ def simulate(
         defines=netlist.defines if netlist else {},
         progress=progress,
     )
-    seen = {**values, sink.name: report.run.outputs}
+    seen = {**values}
+    for port, sink in outputs_of.items():
+        shape = compiled.graph.shape(port.value).array
+        seen[port.value] = report.run.outputs[sink.name].reshape(wanted, *shape)
     outputs = {
         name: array[:frames] for name, array in golden.host_output(compiled.graph, seen).items()
     }
@@ -141,7 +172,7 @@ def _summary(
     run, first = report.run, report.first_mismatch
     return {
         "frames": frames,
-        "frames_run": len(run.outputs),
+        "frames_run": len(run.frame_cycles),
         "values": report.values,
         "mismatches": report.mismatches,
         "first_mismatch": None
@@ -172,7 +203,5 @@ def _summary(
 def _write(
     directory: Path, outputs: dict[str, NDArray[np.generic]], summary: dict[str, Any]
 ) -> None:
-    partial = directory / ".outputs.npz"
-    np.savez_compressed(partial, **outputs)  # type: ignore[arg-type]
-    os.replace(partial, directory / "outputs.npz")
+    write_arrays(directory / "outputs.npz", outputs)
     (directory / "simulate.json").write_text(json.dumps(summary, indent=1) + "\n")

@@ -28,19 +28,20 @@ def run_on_board(
     :class:`.host.LinkError`.
     """
     graph, network = compiled.graph, compiled.network
-    source, last = graph.quant(graph.inputs[0].value).dtype, network.edges[-1]
+    (source,), (last,) = network.inputs, network.outputs
+    bits = graph.quant(source.value).dtype.bits
     outputs, cycles = [], []
     config = link_config(compiled.directory / "build.json", built)
     with Host(open_port(port, config.baud), config) as host:
         host.ping()
         for n, frame in enumerate(frames):
             progress(f"frame {n + 1} of {len(frames)}", n / len(frames))
-            answer = host.run(_to_beats(frame, compiled.plan.lanes_in, source.bits))
+            answer = host.run(_to_beats(frame, source.lanes, bits))
             outputs.append(
                 _from_beats(
                     answer.beats,
                     graph.shape(last.value),
-                    last.lanes_out,
+                    last.lanes,
                     graph.quant(last.value).dtype,
                 )
             )

@@ -25,12 +25,12 @@ _BUFFERED_SHARE = 0.985
 class Plan:
     """The stages of a network, in flow order, and the depths of the queues between them.
 
-    ``lanes_in`` is the number of elements a beat of each of the network's inputs, by name; one where
-    none is given. ``queues`` maps (stage, input index) to the depth in pixels of the queue before
-    that input; inputs without one are not listed. ``output_queues``: the same before the network's
-    outputs, by name. ``argmax``: the hardware gives the winning class instead of all scores.
-    ``bound_interval`` and ``bound_latency`` are the search's lower bounds for any plan of the
-    network on this board (cycles; None: not computed).
+    ``lanes_in`` is the number of elements a beat of each of the network's inputs, by name; one
+    where none is given. ``queues`` maps (stage, input index) to the depth in pixels of the queue
+    before that input; inputs without one are not listed. ``output_queues``: the same before the
+    network's outputs, by name. ``argmax``: the hardware gives the winning class instead of all
+    scores. ``bound_interval`` and ``bound_latency`` are the search's lower bounds for any plan of
+    the network on this board (cycles; None: not computed).
     """
 
     board: str

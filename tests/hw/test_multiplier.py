@@ -182,13 +182,13 @@ def in_verilog(blocks, models, pairs, work, kind=Products):
     frames = np.array(pairs).reshape(1, *shape, 2)
     return simulate_verilog(
         work / "accelerator.v",
-        source=source,
-        sink=sink,
-        frames=frames,
+        sources={"s_axis": source},
+        sinks={"m_axis": sink},
+        frames={source.name: frames},
         work=work,
         extra_sources=models,
         timeout_cycles=500,
-    ).outputs[0, :, 0]
+    ).outputs["products"][0, :, 0]
 
 
 def products_of(blocks, pairs):

@@ -6,8 +6,9 @@ from math import ceil
 import numpy as np
 import pytest
 from gatewright.compiler.errors import PlanError
-from gatewright.compiler.plan import Goal, check_queues, latency, make_plan
+from gatewright.compiler.plan import Goal, check_queues, latency
 from gatewright.compiler.plan.dataflow import Dataflow
+from gatewright.compiler.plan.search import make_dataflow
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
@@ -109,10 +110,9 @@ def test_the_latency_is_that_of_the_last_output(name):
 @pytest.mark.parametrize("goal", ["balanced", "latency", "fps", "area"])
 def test_the_search_plans_them(name, goal):
     _, graph = NETWORKS[name]()
-    plan = make_plan(graph, LFE5U_25F, "ulx3s-25f", Goal(goal))
-    network = Dataflow(graph, plan, LFE5U_25F)
+    network = make_dataflow(graph, LFE5U_25F, "ulx3s-25f", Goal(goal))
     check_queues(network)
-    assert set(plan.lanes_in) == {port.name for port in graph.inputs}
+    assert set(network.plan.lanes_in) == {port.name for port in graph.inputs}
     assert [port.name for port in network.outputs] == [port.name for port in graph.outputs]
 
 

@@ -33,13 +33,13 @@ def test_a_netlist_computes_what_the_rtl_does(tmp_path, family):
     x = np.random.default_rng(1).integers(-8, 8, (3, *SMALL.shape))
     run = simulate(
         synthesized(family, tmp_path),
-        source=SMALL,
-        sink=SMALL,
-        frames=x,
+        sources={"s_axis": SMALL},
+        sinks={"m_axis": SMALL},
+        frames={SMALL.name: x},
         work=tmp_path / "work",
         stall=0.4,
         timeout_cycles=200,
         extra_sources=[SHARE / family / "cells_sim.v"],
         defines=CELLS[family],
     )
-    assert_array_equal(run.outputs, (x + 2 + 8) % 16 - 8)
+    assert_array_equal(run.outputs[SMALL.name], (x + 2 + 8) % 16 - 8)

@@ -53,9 +53,9 @@ def arguments(work, frames, stream=SIGNED, broken=(), **more):
     }
     return {
         "verilog": TWO_STAGES,
-        "source": stream,
-        "sink": stream,
-        "frames": frames,
+        "sources": {"s_axis": stream},
+        "sinks": {"m_axis": stream},
+        "frames": {stream.name: frames},
         "work": work,
         "defines": defines,
         "timeout_cycles": 200,
@@ -91,19 +91,19 @@ def check(work, frames, **more):
 def test_outputs_are_bit_exact(work, simulator, stall, hold):
     x = samples(7)
     seen = run(work, x, stall=stall, hold=hold, simulator=simulator, timeout_cycles=2000)
-    assert_array_equal(seen.outputs, plus(x, 2))
-    assert seen.outputs.dtype == np.int8
+    assert_array_equal(seen.outputs["output"], plus(x, 2))
+    assert seen.outputs["output"].dtype == np.int8
 
 
 def test_the_same_beats_are_unsigned_in_an_unsigned_stream(work):
     x = samples(2, UNSIGNED)
-    assert_array_equal(run(work, x, UNSIGNED).outputs, plus(x, 2, UNSIGNED))
+    assert_array_equal(run(work, x, UNSIGNED).outputs["output"], plus(x, 2, UNSIGNED))
 
 
 def test_a_beat_may_be_wider_than_a_machine_word(work):
     wide = StreamFormat("wide", (3, 3, 150), lanes=100, bits=9, signed=True)
     x = samples(2, wide)
-    assert_array_equal(run(work, x, wide).outputs, plus(x, 2, wide))
+    assert_array_equal(run(work, x, wide).outputs["wide"], plus(x, 2, wide))
 
 
 def test_taps_show_the_layers(work):
@@ -178,7 +178,7 @@ def test_a_deadlock_is_found_and_located(work):
 
 def test_a_dropped_beat_shows_under_stall_only(work):
     x = samples(20)
-    assert_array_equal(run(work, x, broken=["DROPS"]).outputs, plus(x, 2))
+    assert_array_equal(run(work, x, broken=["DROPS"]).outputs["output"], plus(x, 2))
     with pytest.raises(SimulationError):
         run(work, x, broken=["DROPS"], stall=0.5)
 
@@ -235,8 +235,10 @@ def test_a_changed_source_is_built_anew(work, tmp_path):
     changed = tmp_path / "changed.v"
     changed.write_text(TWO_STAGES.read_text().replace("+ 1'b1;", "+ 2'd2;"))
     x = samples(2)
-    assert_array_equal(run(work, x).outputs, plus(x, 2))
-    assert_array_equal(simulate(**{**arguments(work, x), "verilog": changed}).outputs, plus(x, 4))
+    assert_array_equal(run(work, x).outputs["output"], plus(x, 2))
+    assert_array_equal(
+        simulate(**{**arguments(work, x), "verilog": changed}).outputs["output"], plus(x, 4)
+    )
 
 
 def test_waves_are_written(work, tmp_path):
