@@ -29,12 +29,13 @@ def load(path: str | Path) -> ir.Graph:
 
 def quantize(
     graph: ir.Graph,
-    samples: NDArray[np.generic],
+    samples: NDArray[np.generic] | ir.Feeds,
     method: str = "mse",
     activation_bits: int = DEFAULT_BITS,
     weight_bits: int = DEFAULT_BITS,
 ) -> ir.Graph:
-    """The integer network of a float one, calibrated on ``samples`` [n, *input shape].
+    """The integer network of a float one, calibrated on ``samples``: an array
+    [n, *input shape] for each input, by name, or that of a lone input.
 
     Activations have 1 to 16 bits, weights 2 to 16.
     """
@@ -60,7 +61,7 @@ def compile(
     out: str | Path,
     *,
     board: str,
-    samples: NDArray[np.generic] | None = None,
+    samples: NDArray[np.generic] | ir.Feeds | None = None,
     goal: str = "balanced",
     interval: int | None = None,
     method: str = "mse",
@@ -84,12 +85,14 @@ def compile(
 
 def simulate(
     compiled: Compiled,
-    samples: NDArray[np.generic],
+    samples: NDArray[np.generic] | ir.Feeds,
     frames: int | None = None,
     *,
     stall: float = 0.0,
 ) -> Simulated:
-    """Run the RTL on ``samples`` [n, *input shape] and compare all values with the golden model."""
+    """Run the RTL on ``samples`` (an array [n, *input shape] for each input, by name, or that of a
+    lone input) and compare all values with the golden model.
+    """
     return _simulate(compiled, samples, frames, stall=stall)
 
 

@@ -249,7 +249,8 @@ def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json
     "--calibration",
     type=click.Path(path_type=Path),
     default=None,
-    help="Samples for quantizing: .npz with x, .npy, or a folder of images.",
+    help="Samples for quantizing: .npz with x (or an array for each input, by name), .npy, or a "
+    "folder of images.",
 )
 @click.option(
     "--method",
@@ -300,7 +301,7 @@ def compile_(
                 markup=False,
             )
     elif calibration is not None:
-        samples = read_samples(calibration, graph.inputs[0]).x
+        samples = read_samples(calibration, graph).x
     with _steps() as step, _smallest_board(graph, wanted, chosen, policy):
         compile_model(
             model,
@@ -328,7 +329,7 @@ def compile_(
     "samples",
     type=click.Path(path_type=Path),
     required=True,
-    help="Samples: .npz with x, .npy, or a folder of images.",
+    help="Samples: .npz with x (or an array for each input, by name), .npy, or a folder of images.",
 )
 @click.option("--frames", type=int, default=None, help="How many of them (default: all).")
 @click.option(
@@ -365,7 +366,7 @@ def simulate(
     from .sim.simulate import simulate as run
 
     compiled = _open(directory)
-    x = read_samples(samples, compiled.graph.inputs[0]).x
+    x = read_samples(samples, compiled.graph).x
     with _steps() as step:
         netlist = None
         if level == "netlist":
@@ -426,7 +427,7 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
     from .sim.bench import bench as run
 
     compiled = _open(directory)
-    x = read_samples(samples, compiled.graph.inputs[0]) if samples else None
+    x = read_samples(samples, compiled.graph) if samples else None
     with _steps() as step:
         result = run(compiled, x, _board(compiled.plan.board).target_mhz, progress=step)
     _report(directory)
@@ -450,7 +451,7 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> int:
     from .sim.accuracy import accuracy as run
 
     compiled = _open(directory)
-    data = read_samples(samples, compiled.graph.inputs[0])
+    data = read_samples(samples, compiled.graph)
     with _steps() as step:
         result = run(compiled, data, progress=step)
     _report(directory)
@@ -546,14 +547,15 @@ def flash(directory: Path) -> None:
 def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: bool) -> int:
     """Run samples on the board, compare with the golden model."""
     from .boards.link.run import run_on_board
+    from .compiler import ir
     from .compiler.data import read_samples
+    from .compiler.ir.feeds import take
     from .sim import golden
 
     _at_least(1, frames=frames)
     compiled, built = _open(directory), _built(directory)
-    raw = golden.host_input(
-        compiled.graph, read_samples(samples, compiled.graph.inputs[0]).x[:frames]
-    )
+    given = ir.feeds(compiled.graph, read_samples(samples, compiled.graph).x)
+    raw = golden.host_input(compiled.graph, take(given, slice(frames)))
     with _steps() as step:
         (frames_in,) = raw.values()
         seen, cycles = run_on_board(compiled, built, port, frames_in, progress=step)

@@ -9,7 +9,7 @@ XNNPACK scales in float32, so single steps may differ, as with any runtime: the 
 layer to one step on fewer than one value in a thousand.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import singledispatchmethod
 from importlib.metadata import version
 from math import inf
@@ -65,7 +65,10 @@ def references(
     model, frames = write(graph), _int8(graph, raw)
     return {
         "version": version("ai-edge-litert"),
-        "cpu": [measured("LiteRT int8", n, _runner(model, n), frames, 1, seconds) for n in threads],
+        "cpu": [
+            measured("LiteRT int8", n, _fed(_runner(model, n)), {"x": frames}, 1, seconds)
+            for n in threads
+        ],
     }
 
 
@@ -92,6 +95,11 @@ def _runner(model: bytes, threads: int) -> Callable[[Array], Array]:
         return result
 
     return call
+
+
+def _fed(call: Callable[[Array], Array]) -> Callable[[Mapping[str, Array]], Array]:
+    """``call`` on the array of a lone input."""
+    return lambda feeds: call(*feeds.values())
 
 
 def _int8(graph: ir.Graph, raw: Array) -> Array:
@@ -125,7 +133,9 @@ class _Writer:
 
     def content(self) -> bytes:
         graph = self.graph
-        source, sink = graph.inputs[0].value, graph.outputs[0].value
+        (source,), (sink,) = (
+            [port.value for port in ports] for ports in (graph.inputs, graph.outputs)
+        )
         self._value(source)
         for op in graph:
             self._add(op)

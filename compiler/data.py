@@ -18,58 +18,106 @@ _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm"}
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """``x`` [n, *the model's input shape], in the model's type; ``y`` [n], labels, or None."""
+    """``x``: for each input of the model, by name, an array [n, *its shape] in the model's type; a
+    lone input's may stand by itself. ``y`` [n]: labels, or None.
+    """
 
-    x: NDArray[np.generic]
+    x: NDArray[np.generic] | ir.Feeds
     y: NDArray[np.generic] | None = None
 
 
-def read_samples(path: Path, port: ir.InputPort) -> Samples:
-    """The samples in ``path``, checked against the model's input.
+def read_samples(path: Path, graph: ir.Graph) -> Samples:
+    """The samples in ``path`` for every input, checked against the model.
 
-    ``.npz``: arrays ``x`` and, if there, ``y``. ``.npy``: the samples. A folder: its images in the
-    order of their names, scaled to the input's size; where they lie in subfolders, these are the
-    classes. Integer samples for a float input are taken as numbers. Raises :class:`DataError`.
+    ``.npz``: for each input an array of its name (of a lone input also ``x``) and, if it is there,
+    ``y``, the labels. A model of one input takes two more forms: ``.npy``, the samples; a folder,
+    its images in the order of their names, scaled to the input's size; where they lie in
+    subfolders, these are the classes. Integer samples for a float input are taken as numbers.
+    Raises :class:`DataError`.
     """
     if path.is_dir():
-        samples = _images(path, port)
+        samples = _folder(path, graph)
     elif not path.exists():
-        raise DataError(
-            f"{path}: no such file; give an .npz with an array x, an .npy, or a folder of images"
-        )
+        raise DataError(f"{path}: no such file; give {_accepted(graph)}")
     else:
-        samples = _arrays(path)
-    return Samples(_checked(path, samples.x, port), samples.y)
+        samples = _arrays(path, graph)
+    given, lone = ir.feeds(graph, samples.x), len(graph.inputs) == 1
+    checked = {
+        port.name: _checked(path, given[port.name], port, "x" if lone else port.name)
+        for port in graph.inputs
+    }
+    return Samples(checked, samples.y)
 
 
-def _arrays(path: Path) -> Samples:
-    arrays = read_arrays(path, ("x", "y"))
-    x = arrays.get("", arrays.get("x"))
-    if x is None:
+def _accepted(graph: ir.Graph) -> str:
+    """What a file of samples for the model is."""
+    names = [port.name for port in graph.inputs]
+    if len(names) == 1:
+        return "an .npz with an array x, an .npy, or a folder of images"
+    return f"an .npz with an array for each input: {', '.join(names)}"
+
+
+def _folder(path: Path, graph: ir.Graph) -> Samples:
+    if len(graph.inputs) > 1:
         raise DataError(
-            f"{path}: holds {', '.join(arrays) or 'nothing'}, but the samples must be called x"
+            f"{path}: is a folder, but the model has {len(graph.inputs)} inputs; give "
+            f"{_accepted(graph)}"
         )
-    return Samples(x, arrays.get("y"))
+    (port,) = graph.inputs
+    return _images(path, port)
 
 
-def _checked(path: Path, x: NDArray[np.generic], port: ir.InputPort) -> NDArray[np.generic]:
+def _arrays(path: Path, graph: ir.Graph) -> Samples:
+    names = [port.name for port in graph.inputs]
+    found = read_arrays(path, {"x", "y", *names})
+    held = ", ".join(found) or "nothing"
+    labels = None if "y" in names else found.get("y")
+    if len(names) == 1:
+        x = next((found[key] for key in ("", "x", names[0]) if key in found), None)
+        if x is None:
+            own = "" if names[0] == "x" else f" (or {names[0]}, as the input)"
+            raise DataError(f"{path}: holds {held}, but the samples must be called x{own}")
+        return Samples({names[0]: x}, labels)
+    if "" in found:
+        raise DataError(
+            f"{path}: is one array, but the model has {len(names)} inputs; give {_accepted(graph)}"
+        )
+    given = {name: array for name in names if (array := found.get(name)) is not None}
+    if missing := [name for name in names if name not in given]:
+        raise DataError(
+            f"{path}: holds {held}, but no array for the input {missing[0]}; give "
+            f"{_accepted(graph)}"
+        )
+    sizes = {name: len(array) for name, array in given.items() if array.ndim}
+    if len(set(sizes.values())) > 1:
+        counts = ", ".join(f"{name} has {size}" for name, size in sizes.items())
+        raise DataError(f"{path}: {counts} samples; give every input the same number of them")
+    return Samples(given, labels)
+
+
+def _checked(
+    path: Path, x: NDArray[np.generic], port: ir.InputPort, array: str
+) -> NDArray[np.generic]:
+    """The samples for one input, from the array of that name."""
     wanted = " x ".join(str(n) for n in ("samples", *port.shape))
     if x.ndim == 0 or x.shape[1:] != port.shape:
         raise DataError(
-            f"{path}: x is {' x '.join(map(str, x.shape)) or 'a single number'}, but "
+            f"{path}: {array} is {' x '.join(map(str, x.shape)) or 'a single number'}, but "
             f"{port.name} takes {wanted}; put the samples on the first axis"
         )
     if not len(x):
-        raise DataError(f"{path}: x holds no samples")
+        raise DataError(f"{path}: {array} holds no samples")
     if x.dtype.kind not in "fiub":
-        raise DataError(f"{path}: x is of type {x.dtype}, but {port.name} takes {port.dtype}")
+        raise DataError(f"{path}: {array} is of type {x.dtype}, but {port.name} takes {port.dtype}")
     if x.dtype.kind == "f" and not np.isfinite(x).all():
         bad = int(np.argmax(~np.isfinite(x).reshape(len(x), -1).all(1)))
-        raise DataError(f"{path}: sample {bad} of x holds NaN or infinity; remove it or fix it")
+        raise DataError(
+            f"{path}: sample {bad} of {array} holds NaN or infinity; remove it or fix it"
+        )
     dtype = port.integer
     if dtype and (x.min() < dtype.low or x.max() > dtype.high or (x != np.rint(x)).any()):
         raise DataError(
-            f"{path}: x holds numbers that are not {port.dtype} ({x.min()} to {x.max()}); "
+            f"{path}: {array} holds numbers that are not {port.dtype} ({x.min()} to {x.max()}); "
             f"{port.name} takes integers from {dtype.low} to {dtype.high}"
         )
     return x.astype(port.array_type, copy=False)

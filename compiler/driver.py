@@ -87,7 +87,7 @@ def compile_model(
     device: Device,
     board: str,
     *,
-    samples: NDArray[np.generic] | None = None,
+    samples: NDArray[np.generic] | ir.Feeds | None = None,
     goal: Goal | None = None,
     plan: Path | None = None,
     method: str = "mse",
@@ -98,10 +98,10 @@ def compile_model(
 ) -> Compiled:
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 
-    ``samples`` [n, *input shape] calibrate a float model, whose tensors get the widths of
-    ``policy``; ``plan`` is a plan file to use in place of the search for ``goal``; ``graph`` is
-    what ``load(model)`` returned, if the file has been read already. Raises a
-    :class:`~.errors.GatewrightError` that says what to do.
+    ``samples`` (an array [n, *input shape] for each input, by name, or that of a lone input)
+    calibrate a float model, whose tensors get the widths of ``policy``; ``plan`` is a plan file to
+    use in place of the search for ``goal``; ``graph`` is what ``load(model)`` returned, if the file
+    has been read already. Raises a :class:`~.errors.GatewrightError` that says what to do.
     """
     check_output(out)
     given = _given(plan, board) if plan else None

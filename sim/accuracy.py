@@ -18,6 +18,7 @@ from ..compiler.driver import Compiled
 from ..compiler.errors import DataError
 from ..compiler.frontend import load, tensor_names
 from ..compiler.frontend.reference_runtime import Difference, ReferenceRuntime, Runtime
+from ..compiler.ir.feeds import count, take
 from ..compiler.quantize import evaluate, model_input
 from . import golden
 
@@ -40,11 +41,11 @@ LAYER_FRAMES = 128
 class Accuracy:
     """What the comparison came to; ``summary`` is the content of ``accuracy.json``.
 
-    ``outputs`` are the integer network's, [samples, *shape]. ``top1`` is its share of right
-    classes, None without labels.
+    ``outputs`` are the integer network's, [samples, *shape], by name. ``top1`` is its share of
+    right classes, None without labels.
     """
 
-    outputs: Array
+    outputs: dict[str, Array]
     summary: dict[str, Any]
 
     @property
@@ -69,50 +70,76 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
     layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
     """
     directory, graph = compiled.directory, compiled.graph
-    x = samples.x
+    x = ir.feeds(graph, samples.x)
+    total = count(x)
     runtime = ReferenceRuntime(directory / "model.int8.onnx", graph)
     reference = _Float.of(directory / "model.float.onnx", graph, x)
     layers: dict[str, Difference] = {}
-    ours, theirs, floats = [], [], []
+    ours, theirs, floats = _Outputs(), _Outputs(), _Outputs()
     labels = None
     for start, part in _batches(x):
-        progress(f"comparing: {start} of {len(x)} samples")
+        progress(f"comparing: {start} of {total} samples")
         values = golden.run(graph, golden.host_input(graph, part))
-        ours.append(golden.host_output(graph, {**values})[graph.outputs[0].name])
-        theirs.append(runtime.outputs(part))
+        ours.add(golden.host_output(graph, {**values}))
+        theirs.add(runtime.outputs(part))
         if start == 0:
-            labels = _labels(samples, theirs[0], ours[0])
+            labels = _labels(samples, total, theirs.whole(), ours.whole())
         if start < LAYER_FRAMES:
             for name, difference in runtime.layers(part, values).items():
                 layers[name] = layers.get(name, Difference()) + difference
         if reference is not None:
-            floats.append(reference.outputs(part))
+            floats.add(reference.outputs(part))
             if start < LAYER_FRAMES:
                 reference.listen(part, values)
-    outputs, seen = np.concatenate(ours), np.concatenate(theirs)
-    classes = _winners(outputs)
-    wanted = _winners(np.concatenate(floats)) if floats else None
+    outputs, seen, real = ours.whole(), theirs.whole(), floats.whole()
+    scored = _scored(outputs)
+    classes = _winners(outputs[scored]) if scored else None
+    wanted = _winners(real[scored]) if scored and real else None
     summary = {
-        "samples": len(x),
+        "samples": total,
         "labelled": labels is not None,
         "float": _score(wanted, labels, f"ONNX Runtime {onnxruntime.__version__}"),
         "integer": _score(classes, labels, "golden model"),
         "agreement": _agreement(wanted, classes),
-        "sqnr": reference.summary(min(len(x), LAYER_FRAMES)) if reference else None,
+        "sqnr": reference.summary(min(total, LAYER_FRAMES)) if reference else None,
         "reference_runtime": {
             "runtime": f"ONNX Runtime {onnxruntime.__version__}, optimizations off",
-            "end_to_end": _end_to_end(seen, outputs),
-            "layer_by_layer": _by_layer(graph, layers, runtime.missing, min(len(x), LAYER_FRAMES)),
+            "end_to_end": _end_to_end(seen, outputs, scored),
+            "layer_by_layer": _by_layer(graph, layers, runtime.missing, min(total, LAYER_FRAMES)),
         },
+        "outputs": [
+            {
+                "name": name,
+                "agreement": _agreement(_winners(real[name]), _winners(outputs[name]))
+                if real
+                else None,
+                "end_to_end": _compared(seen[name], outputs[name]),
+            }
+            for name in outputs
+        ],
         "how": "measured",
     }
     _write(directory / "accuracy.json", summary)
     return Accuracy(outputs, summary)
 
 
-def _batches(x: Array) -> Iterator[tuple[int, Array]]:
-    for start in range(0, len(x), BATCH):
-        yield start, x[start : start + BATCH]
+class _Outputs:
+    """Outputs by name, batch after batch."""
+
+    def __init__(self) -> None:
+        self.parts: dict[str, list[Array]] = {}
+
+    def add(self, part: Mapping[str, Array]) -> None:
+        for name, array in part.items():
+            self.parts.setdefault(name, []).append(array)
+
+    def whole(self) -> dict[str, Array]:
+        return {name: np.concatenate(parts) for name, parts in self.parts.items()}
+
+
+def _batches(x: ir.Feeds) -> Iterator[tuple[int, dict[str, Array]]]:
+    for start in range(0, count(x), BATCH):
+        yield start, take(x, slice(start, start + BATCH))
 
 
 # Classes.
@@ -129,18 +156,36 @@ def _winners(outputs: Array) -> NDArray[np.int64] | None:
     return best
 
 
-def _labels(samples: Samples, scores: Array, outputs: Array) -> NDArray[np.int64] | None:
-    """The classes in ``samples.y``, one-hot rows or numbers, checked."""
+def _scored(outputs: Mapping[str, Array]) -> str | None:
+    """The only output that gives classes; None when there is none, or several do."""
+    names = [name for name, output in outputs.items() if _winners(output) is not None]
+    return names[0] if len(names) == 1 else None
+
+
+def _labels(
+    samples: Samples, total: int, seen: Mapping[str, Array], outputs: Mapping[str, Array]
+) -> NDArray[np.int64] | None:
+    """The classes in ``samples.y``, one-hot rows or numbers, checked against the output that gives
+    classes.
+    """
     if samples.y is None:
         return None
     y = samples.y.reshape(len(samples.y), -1) if samples.y.ndim else samples.y.reshape(1, 1)
-    if len(y) != len(samples.x):
-        raise DataError(f"y holds {len(y)} labels for {len(samples.x)} samples; give one a sample")
-    if _winners(outputs) is None:
+    if len(y) != total:
+        raise DataError(f"y holds {len(y)} labels for {total} samples; give one a sample")
+    name = _scored(outputs)
+    if name is None and len(outputs) > 1:
         raise DataError(
-            f"y holds labels, but the network's output is {outputs.shape[1:]}, which is "
+            f"y holds labels, but of the outputs {', '.join(outputs)} not exactly one gives a "
+            "score for each class; leave y out to compare values only"
+        )
+    if name is None:
+        (shape,) = (output.shape[1:] for output in outputs.values())
+        raise DataError(
+            f"y holds labels, but the network's output is {shape}, which is "
             "not one score a class; leave y out to compare values only"
         )
+    scores = seen[name]
     numbers: Array = y[:, 0] if y.shape[1] == 1 else np.argmax(y, axis=1)
     if numbers.dtype.kind not in "iubf" or (numbers != np.rint(numbers)).any():
         raise DataError(
@@ -148,11 +193,11 @@ def _labels(samples: Samples, scores: Array, outputs: Array) -> NDArray[np.int64
             "sample's class, from 0"
         )
     labels = numbers.astype(np.int64)
-    count = scores[0].size
-    if labels.size and (labels.min() < 0 or (count > 1 and labels.max() >= count)):
+    number = scores[0].size
+    if labels.size and (labels.min() < 0 or (number > 1 and labels.max() >= number)):
         raise DataError(
             f"y holds classes {labels.min()} to {labels.max()}, but the network knows 0 "
-            f"to {count - 1}; number the labels as the network does"
+            f"to {number - 1}; number the labels as the network does"
         )
     return labels
 
@@ -179,7 +224,7 @@ def _agreement(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -
 class _Float:
     """The float network: outputs of ONNX Runtime, values of the compiler's float model."""
 
-    def __init__(self, path: Path, graph: ir.Graph, x: Array) -> None:
+    def __init__(self, path: Path, graph: ir.Graph, x: ir.Feeds) -> None:
         self.integer, self.graph = graph, load(path)
         self.runtime = Runtime(path)
         self.runtime.takes_batches(x)
@@ -193,7 +238,7 @@ class _Float:
         self.noise = dict.fromkeys(self.pairs, 0.0)
 
     @classmethod
-    def of(cls, path: Path, graph: ir.Graph, x: Array) -> "_Float | None":
+    def of(cls, path: Path, graph: ir.Graph, x: ir.Feeds) -> "_Float | None":
         return cls(path, graph, x) if path.exists() else None
 
     def _same(self, quantized: str, real: str) -> bool:
@@ -201,10 +246,10 @@ class _Float:
             quantized
         ) == self.graph.shape(real)
 
-    def outputs(self, x: Array) -> Array:
-        return self.runtime.run(x)[0]
+    def outputs(self, x: ir.Feeds) -> dict[str, Array]:
+        return self.runtime.run(x)
 
-    def listen(self, x: Array, values: Mapping[str, Array]) -> None:
+    def listen(self, x: ir.Feeds, values: Mapping[str, Array]) -> None:
         """Add up signal and noise of every value that both networks have."""
         exact = evaluate(self.graph, model_input(self.graph, x))
         for quantized, real in self.pairs.items():
@@ -235,13 +280,30 @@ def _decibels(signal: float, noise: float) -> float | None:
 # The reference runtime.
 
 
-def _end_to_end(seen: Array, outputs: Array) -> dict[str, Any]:
-    """How far ONNX Runtime's outputs are from ours; differences only where both are of one kind."""
-    alike = seen.shape == outputs.shape
-    apart = np.abs(seen.astype(np.float64) - outputs.astype(np.float64)) if alike else None
+def _end_to_end(
+    seen: Mapping[str, Array], outputs: Mapping[str, Array], scored: str | None
+) -> dict[str, Any]:
+    """How far ONNX Runtime's outputs are from ours, all together; the agreement of the winning
+    classes is that of the output ``scored``.
+    """
+    rows = {name: _compared(seen[name], output) for name, output in outputs.items()}
+    known = {name: row for name, row in rows.items() if row["fraction"] is not None}
+    sizes = {name: outputs[name].size for name in known}
+    differing = sum(row["fraction"] * sizes[name] for name, row in known.items())
     return {
-        "frames": len(outputs),
-        "agreement": _agreement(_winners(seen), _winners(outputs)),
+        "frames": min(len(output) for output in outputs.values()),
+        "agreement": rows[scored]["agreement"] if scored else None,
+        "fraction": differing / sum(sizes.values()) if known else None,
+        "largest": max(row["largest"] for row in known.values()) if known else None,
+    }
+
+
+def _compared(seen: Array, output: Array) -> dict[str, Any]:
+    """The same of one output; differences only where both are of one kind."""
+    alike = seen.shape == output.shape
+    apart = np.abs(seen.astype(np.float64) - output.astype(np.float64)) if alike else None
+    return {
+        "agreement": _agreement(_winners(seen), _winners(output)),
         "fraction": None if apart is None else float((apart > _noise(seen)).mean()),
         "largest": None if apart is None else float(apart.max(initial=0)),
     }

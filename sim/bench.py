@@ -3,7 +3,7 @@
 import json
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,9 +15,11 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from ..compiler import ir
 from ..compiler.data import Samples
 from ..compiler.driver import Compiled
 from ..compiler.frontend.reference_runtime import Runtime
+from ..compiler.ir.feeds import count, take
 from ..compiler.json_file import read_json
 from ..compiler.plan import latency
 from ..compiler.report.summary import consistent
@@ -59,7 +61,7 @@ def bench(
     batches of 32, each repeated for ``seconds`` after a warm-up. Without samples the frames are
     random, with a fixed seed.
     """
-    x = _random(compiled) if samples is None else samples.x
+    x = _random(compiled) if samples is None else ir.feeds(compiled.graph, samples.x)
     with consistent(f"{compiled.directory}/*.json", "run the steps again"):
         fpga = _fpga(compiled, target_mhz)
     cpu = _references(compiled, x, seconds, progress)
@@ -70,7 +72,7 @@ def bench(
         "inputs": (
             "random frames, seed 0 (no samples were given)"
             if samples is None
-            else f"{len(x)} samples"
+            else f"{count(x)} samples"
         ),
         "machine": _machine(),
     }
@@ -81,8 +83,12 @@ def bench(
     return BenchmarkResult(summary)
 
 
-def _random(compiled: Compiled) -> Array:
-    port, rng = compiled.graph.inputs[0], np.random.default_rng(0)
+def _random(compiled: Compiled) -> dict[str, Array]:
+    rng = np.random.default_rng(0)
+    return {port.name: _random_frames(port, rng) for port in compiled.graph.inputs}
+
+
+def _random_frames(port: ir.InputPort, rng: np.random.Generator) -> Array:
     shape = (FRAMES, *port.shape)
     if port.integer is None:
         return rng.normal(size=shape).astype(np.float32)
@@ -167,7 +173,7 @@ def _speedup(fpga: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str,
 
 
 def _references(
-    compiled: Compiled, x: Array, seconds: float, progress: Progress
+    compiled: Compiled, x: ir.Feeds, seconds: float, progress: Progress
 ) -> list[dict[str, Any]]:
     files = {
         "ONNX Runtime float32": compiled.directory / "model.float.onnx",
@@ -189,18 +195,24 @@ def _references(
     return found
 
 
-def _golden(compiled: Compiled, x: Array) -> object:
+def _golden(compiled: Compiled, x: ir.Feeds) -> object:
     graph = compiled.graph
     return golden.host_output(graph, {**golden.run(graph, golden.host_input(graph, x))})
 
 
 def measured(
-    name: str, threads: int, run: Callable[[Array], object], x: Array, batch: int, seconds: float
+    name: str,
+    threads: int,
+    run: Callable[[ir.Feeds], object],
+    x: ir.Feeds,
+    batch: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """One reference, a row of ``cpu``: microseconds a frame alone, and the better rate of that and
     a batch.
 
-    ``run`` takes frames [n, *shape] of ``x``; it is repeated for ``seconds`` after a warm-up.
+    ``run`` takes frames of ``x``, an array [n, *shape] for each input, by name; it is repeated for
+    ``seconds`` after a warm-up.
     """
     alone = median(_times(run, x, 1, seconds))
     rates = {1: 1 / alone}
@@ -217,18 +229,20 @@ def measured(
     }
 
 
-def _times(run: Callable[[Array], object], x: Array, batch: int, seconds: float) -> list[float]:
+def _times(
+    run: Callable[[ir.Feeds], object], x: ir.Feeds, batch: int, seconds: float
+) -> list[float]:
     """Seconds of every call, each on the next frames of ``x``."""
     chunks = [
-        np.ascontiguousarray(x[(np.arange(batch) + start) % len(x)])
-        for start in range(0, max(len(x), 1), batch)
+        take(x, (np.arange(batch) + start) % count(x))
+        for start in range(0, max(count(x), 1), batch)
     ]
     _repeat(run, chunks, min(WARM_UP_SECONDS, seconds), 1)
     return _repeat(run, chunks, seconds, LEAST)
 
 
 def _repeat(
-    run: Callable[[Array], object], chunks: list[Array], seconds: float, least: int
+    run: Callable[[ir.Feeds], object], chunks: Sequence[ir.Feeds], seconds: float, least: int
 ) -> list[float]:
     found: list[float] = []
     end = perf_counter() + seconds

@@ -152,7 +152,7 @@ def simulate(
         defines=netlist.defines if netlist else {},
         progress=progress,
     )
-    seen = {**values}
+    seen: dict[str, NDArray[np.integer]] = {**values}
     for port, sink in outputs_of.items():
         shape = compiled.graph.shape(port.value).array
         seen[port.value] = report.run.outputs[sink.name].reshape(wanted, *shape)

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from .. import ir
 from ..errors import DataError
+from ..ir.feeds import count, take
 
 __all__ = ["Difference", "ReferenceRuntime", "Runtime", "byte_ports"]
 
@@ -58,34 +59,48 @@ class Runtime:
                 f"{name}: ONNX Runtime {onnxruntime.__version__} can not load it "
                 f"({error}); check the model with onnx.checker"
             ) from error
-        self._inputs = self._session.get_inputs()
-        declared = self._inputs[0].shape[0] if self._inputs[0].shape else None
+        self._inputs = [port.name for port in self._session.get_inputs()]
+        self._outputs = [port.name for port in self._session.get_outputs()]
+        declared = {port.shape[0] for port in self._session.get_inputs() if port.shape}
+        fixed = [size for size in declared if isinstance(size, int)]
         #: frames a call takes; None when it takes any number
-        self.batch: int | None = declared if isinstance(declared, int) else None
+        self.batch: int | None = fixed[0] if fixed else None
 
-    def takes_batches(self, x: Array) -> bool:
-        """Whether one call may hold more than one of the frames ``x``."""
+    def takes_batches(self, x: Array | ir.Feeds) -> bool:
+        """Whether one call may hold more than one of the frames of ``x``."""
         if self.batch is None:
             try:
-                whole = self._call([np.concatenate([x[:1], x[:1]])])
-                if any(not y.ndim or y.shape[0] != 2 for y in whole):
+                whole = self._call(take(self._feeds(x), np.zeros(2, np.int64)))
+                if any(not y.ndim or y.shape[0] != 2 for y in whole.values()):
                     self.batch = 1
             except Exception:  # a Reshape deep inside may want a batch of one
                 self.batch = 1
         return self.batch != 1
 
-    def run(self, *inputs: Array) -> list[Array]:
-        """Every output, [frames, ...], for inputs [frames, ...]."""
-        frames, size = len(inputs[0]), self.batch or len(inputs[0])
+    def run(self, x: Array | ir.Feeds) -> dict[str, Array]:
+        """Every output, [frames, ...], by name, for each input's [frames, ...], by name; that of a
+        lone input may be given by itself.
+        """
+        feeds = self._feeds(x)
+        frames = count(feeds)
+        size = self.batch or frames
         parts = []
         for start in range(0, frames, size):
-            chunk = [x[np.minimum(np.arange(start, start + size), frames - 1)] for x in inputs]
-            parts.append(self._call(chunk))
-        return [np.concatenate(part)[:frames] for part in zip(*parts, strict=True)]
+            which = np.minimum(np.arange(start, start + size), frames - 1)
+            parts.append(self._call(take(feeds, which)))
+        return {
+            name: np.concatenate([part[name] for part in parts])[:frames] for name in self._outputs
+        }
 
-    def _call(self, inputs: Sequence[Array]) -> list[Array]:
-        feeds = {port.name: x for port, x in zip(self._inputs, inputs, strict=True)}
-        return list(self._session.run(None, feeds))
+    def _feeds(self, x: Array | ir.Feeds) -> ir.Feeds:
+        if isinstance(x, Mapping):
+            return x
+        (name,) = self._inputs
+        return {name: x}
+
+    def _call(self, feeds: ir.Feeds) -> dict[str, Array]:
+        found = self._session.run(None, {name: feeds[name] for name in self._inputs})
+        return dict(zip(self._outputs, found, strict=True))
 
 
 def byte_ports(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -195,10 +210,10 @@ class ReferenceRuntime:
         self._tensors: dict[str, _Tensor] = {}
         self._elements: dict[str, int] = {}
 
-    def outputs(self, x: Array) -> Array:
-        """The model's output for model inputs ``x`` [frames, ...]."""
+    def outputs(self, x: Array | ir.Feeds) -> dict[str, Array]:
+        """The model's outputs by name for model inputs [frames, ...] by name."""
         self._whole.takes_batches(x)
-        return self._whole.run(x)[0]
+        return self._whole.run(x)
 
     @property
     def missing(self) -> list[str]:
@@ -210,7 +225,9 @@ class ReferenceRuntime:
             if op.output not in found and not isinstance(op, ir.Reshape)
         ]
 
-    def layers(self, x: Array, values: Mapping[str, NDArray[np.int64]]) -> dict[str, Difference]:
+    def layers(
+        self, x: Array | ir.Feeds, values: Mapping[str, NDArray[np.int64]]
+    ) -> dict[str, Difference]:
         """Each layer alone, on the expected values of its inputs, against the expected output.
 
         ``values``: all values [frames, height, width, channels] that model inputs ``x`` should
@@ -222,7 +239,8 @@ class ReferenceRuntime:
         found = {}
         for output, (runtime, inputs) in self._layers.items():
             tensor = self._tensors[output]
-            seen = runtime.run(*(self._tensors[name].of(values[name]) for name in inputs))[0]
+            feeds = {self._tensors[n].name: self._tensors[n].of(values[n]) for n in inputs}
+            (seen,) = runtime.run(feeds).values()
             wanted = values[output].reshape(len(values[output]), -1)
             apart = np.abs(tensor.steps(seen) - wanted)
             found[output] = Difference(
@@ -232,25 +250,24 @@ class ReferenceRuntime:
 
     # -- where the values are --------------------------------------------------------------------
 
-    def _find_tensors(self, x: Array, values: Mapping[str, Array]) -> dict[str, _Tensor]:
+    def _find_tensors(self, x: Array | ir.Feeds, values: Mapping[str, Array]) -> dict[str, _Tensor]:
         """The tensor of each value that the file names; its layout is the one that fits best."""
-        port = self.graph.inputs[0]
+        given = ir.feeds(self.graph, x)
         self._elements = _element_types(self._model)
         names = {name: name for name in self.graph.values if name in self._producers}
-        if port.integer is not None:
-            names[port.value] = port.name
+        names |= {port.value: port.name for port in self.graph.inputs if port.integer is not None}
         probe = onnx.ModelProto()
         probe.CopyFrom(self._model)
         known = {info.name for info in probe.graph.output}
         probe.graph.output.extend(
             onnx.ValueInfoProto(name=name)
             for name in names.values()
-            if name not in known and name != port.name
+            if name not in known and name not in given
         )
         runtime = Runtime(probe, optimize=False)
-        runtime.batch = 1 if not self._whole.takes_batches(x) else self._whole.batch
-        order = [info.name for info in probe.graph.output]
-        seen = dict(zip(order, runtime.run(x[:2]), strict=True)) | {port.name: x[:2]}
+        runtime.batch = 1 if not self._whole.takes_batches(given) else self._whole.batch
+        first = take(given, slice(2))
+        seen = {**runtime.run(first), **first}
         found = {}
         for value, name in names.items():
             tensor = self._fitting(value, name, seen[name], values[value][:2])
@@ -266,8 +283,9 @@ class ReferenceRuntime:
         indices = [
             places.transpose(axes).reshape(-1) for axes in ((2, 0, 1), *permutations(range(3)))
         ]
-        port = self.graph.inputs[0]
-        if value == port.value:
+        for port in self.graph.inputs:
+            if value != port.value:
+                continue
             own = np.empty(shape.size, np.int64)
             own[port.order] = np.arange(shape.size)
             indices.insert(0, own)

@@ -47,7 +47,7 @@ def with_queues(network: Dataflow) -> Dataflow:
         common = [s for s in passed[edges[0].value] if all(s in passed[e.value] for e in edges)]
         depths = [plan.queues.get((stage.name, index), 0) for index, _ in enumerate(edges)]
         for one, other in combinations(range(len(edges)), 2):
-            forks = {
+            forks: set[str | None] = {
                 fork
                 for fork in set(reaches[one]) & set(reaches[other])
                 if fork is not _HOST and common[-1] in passed[fork]
@@ -66,9 +66,9 @@ def with_queues(network: Dataflow) -> Dataflow:
             for edge, depth in zip(edges, depths, strict=True)
         ]
         reach = _through(network, stage.name, paths)
-        for port in network.designs[stage.name].ports.outputs:
-            passed[port.value] = (*common, port.value)
-            inside[port.value] = reach
+        for output in network.designs[stage.name].ports.outputs:
+            passed[output.value] = (*common, output.value)
+            inside[output.value] = reach
     return network.replanned(queues=queues)
 
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from .. import limits
@@ -36,7 +35,7 @@ _PLAN: Keys = {
     "argmax": Key(bool, default=False),
     "stages": Key(list),
     "queues": Key(list, default=()),
-    "output_queues": Key(dict, default=MappingProxyType({})),
+    "output_queues": Key(dict, default=None),
 }
 _STAGE: Keys = {
     "name": Key(str),
@@ -103,7 +102,7 @@ def read_plan(path: Path) -> Plan:
         queues,
         _numbers(f"{path}: inputs", table["inputs"], _FOLDING),
         table["argmax"],
-        _numbers(f"{path}: output_queues", table["output_queues"], limits.MAP_ELEMENTS),
+        _numbers(f"{path}: output_queues", table["output_queues"] or {}, limits.MAP_ELEMENTS),
     )
 
 

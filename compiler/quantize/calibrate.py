@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from .. import ir
 from ..errors import DataError, QuantizeError
+from ..ir.feeds import count, take
 from .float_model import evaluate, model_input
 
 __all__ = [
@@ -39,9 +40,14 @@ class Statistics:
     mean: NDArray[np.float64]
 
 
-def check_samples(graph: ir.Graph, samples: NDArray[Any]) -> None:
+def check_samples(graph: ir.Graph, samples: NDArray[Any] | ir.Feeds) -> None:
     """Refuse samples (DataError) that are missing, mis-shaped, not numbers or not finite."""
-    (port,) = graph.inputs
+    given = ir.feeds(graph, samples)
+    for port in graph.inputs:
+        _check_port(port, given[port.name])
+
+
+def _check_port(port: ir.InputPort, samples: NDArray[Any]) -> None:
     wanted = f"[samples, {', '.join(str(size) for size in port.shape)}]"
     if samples.dtype.kind not in "fiub":
         raise DataError(
@@ -60,32 +66,38 @@ def check_samples(graph: ir.Graph, samples: NDArray[Any]) -> None:
     finite = np.isfinite(samples).reshape(len(samples), -1).all(axis=1)
     if not finite.all():
         raise DataError(
-            f"calibration sample {int(np.argmin(finite))} holds NaN or infinity; "
+            f"calibration sample {int(np.argmin(finite))} of {port.name} holds NaN or infinity; "
             f"remove it ({int((~finite).sum())} of {len(samples)} samples do)"
         )
 
 
-def _chunks(graph: ir.Graph, samples: NDArray[Any]) -> Iterator[NDArray[Any]]:
+def _chunks(graph: ir.Graph, samples: ir.Feeds) -> Iterator[dict[str, NDArray[Any]]]:
     largest = max(value.shape.size for value in graph.values.values())
     size = max(1, min(64, CHUNK // largest))
-    for start in range(0, len(samples), size):
-        yield samples[start : start + size]
+    for start in range(0, count(samples), size):
+        yield take(samples, slice(start, start + size))
 
 
 def measure(
-    graph: ir.Graph, samples: NDArray[Any], progress: Callable[[str], None] | None = None
+    graph: ir.Graph,
+    samples: NDArray[Any] | ir.Feeds,
+    progress: Callable[[str], None] | None = None,
 ) -> dict[str, Statistics]:
-    """Statistics of every value of a float graph over samples ``[n, *port.shape]``."""
+    """Statistics of every value of a float graph over ``samples`` of each input, by name,
+    ``[n, *port.shape]``; those of a lone input may be given by themselves.
+    """
     rng = np.random.default_rng(0)
     parts: dict[str, list[Statistics]] = {name: [] for name in graph.values}
-    done = 0
-    for chunk in _chunks(graph, samples):
+    given = ir.feeds(graph, samples)
+    total, done = count(given), 0
+    weights = []
+    for chunk in _chunks(graph, given):
         for name, value in evaluate(graph, model_input(graph, chunk)).items():
-            parts[name].append(_statistics(name, value, len(samples), rng))
-        done += len(chunk)
+            parts[name].append(_statistics(name, value, total, rng))
+        done += count(chunk)
+        weights.append(count(chunk) / total)
         if progress:
-            progress(f"calibrating: {done} of {len(samples)} samples")
-    weights = [len(chunk) / len(samples) for chunk in _chunks(graph, samples)]
+            progress(f"calibrating: {done} of {total} samples")
     return {name: merge(each, weights) for name, each in parts.items() if each}
 
 

@@ -14,9 +14,16 @@ __all__ = ["Floats", "apply", "evaluate", "model_input", "patches"]
 Floats = NDArray[np.float32]
 
 
-def model_input(graph: ir.Graph, x: NDArray[Any]) -> Floats:
-    """Model inputs ``[frames, *port.shape]`` in stream order, ``[frames, H, W, C]``."""
-    (port,) = graph.inputs
+def model_input(graph: ir.Graph, x: NDArray[Any] | ir.Feeds) -> dict[str, Floats]:
+    """Model inputs ``[frames, *port.shape]`` in stream order, ``[frames, H, W, C]``, by name.
+
+    The array of a lone input may be given by itself.
+    """
+    given = ir.feeds(graph, x)
+    return {port.name: _streamed(graph, port, given[port.name]) for port in graph.inputs}
+
+
+def _streamed(graph: ir.Graph, port: ir.InputPort, x: NDArray[Any]) -> Floats:
     if x.shape[1:] != port.shape:
         raise DataError(
             f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "
@@ -26,13 +33,15 @@ def model_input(graph: ir.Graph, x: NDArray[Any]) -> Floats:
     return flat.reshape(len(x), *graph.shape(port.value).array)
 
 
-def evaluate(graph: ir.Graph, x: Floats) -> dict[str, Floats]:
-    """All values, ``[frames, H, W, C]``, of a float graph for an input of that layout."""
-    (port,) = graph.inputs
-    values: dict[str, Floats] = {port.value: np.asarray(x, np.float32)}
+def evaluate(graph: ir.Graph, x: NDArray[Any] | ir.Feeds) -> dict[str, Floats]:
+    """All values, ``[frames, H, W, C]``, of a float graph for inputs of that layout by name."""
+    given = ir.feeds(graph, x)
+    values: dict[str, Floats] = {
+        port.value: np.asarray(given[port.name], np.float32) for port in graph.inputs
+    }
     for op in graph:
         y = apply(op, *(values[name] for name in op.inputs))
-        values[op.output] = y.reshape(len(x), *graph.shape(op.output).array)
+        values[op.output] = y.reshape(len(y), *graph.shape(op.output).array)
     return values
 
 

@@ -40,13 +40,14 @@ TRIES = 12
 
 def quantize(
     graph: ir.Graph,
-    samples: NDArray[Any],
+    samples: NDArray[Any] | ir.Feeds,
     method: str = "mse",
     bias_correction: bool = True,
     policy: Policy = DEFAULT,
     progress: Callable[[str], None] | None = None,
 ) -> ir.Graph:
-    """The integer network of a float one, its ranges measured on ``samples`` [n, *port.shape].
+    """The integer network of a float one, its ranges measured on ``samples``: an array
+    [n, *port.shape] for each input, by name, or that of a lone input.
 
     ``method`` chooses each range: "minmax" (all that was seen), "percentile" (all but the outermost
     0.01 %) or "mse" (least mean square error). With ``bias_correction`` each bias compensates the

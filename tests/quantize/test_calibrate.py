@@ -60,7 +60,7 @@ def test_the_first_sample_that_is_not_finite_is_named(bad):
     x[5, 0, 0, 0] = x[7] = bad
     with pytest.raises(
         DataError,
-        match=r"calibration sample 5 holds NaN or infinity; "
+        match=r"calibration sample 5 of image holds NaN or infinity; "
         r"remove it \(2 of 8 samples do\)",
     ):
         quantize(relu_graph(), x)

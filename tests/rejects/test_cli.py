@@ -326,6 +326,8 @@ def plan(compiled, tmp_path):
         "twice",
         "lanes 0",
         "lanes",
+        "input",
+        "output queue",
         "queue",
         "board",
         "no board",

@@ -146,4 +146,4 @@ def test_the_summary_is_written_and_progress_told(compiled, images):
     found = accuracy(compiled, replace(Samples(images)), seen.append)
     assert json.loads((compiled.directory / "accuracy.json").read_text()) == found.summary
     assert seen == ["comparing: 0 of 50 samples", "comparing: 32 of 50 samples"]
-    assert found.outputs.shape == (50, 4)
+    assert found.outputs["scores"].shape == (50, 4)
