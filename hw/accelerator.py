@@ -18,7 +18,7 @@ from amaranth import (
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from .sizes import ceil_div
+from .sizes import at_least, ceil_div
 from .stream.signature import beats
 
 __all__ = ["AxiStreamConfig", "Connection", "Accelerator", "port_prefixes"]
@@ -34,6 +34,9 @@ class AxiStreamConfig:
     lanes: int
     element: Shape
     beats: int
+
+    def __post_init__(self):
+        at_least(1, self, "lanes", "beats")
 
     @property
     def width(self) -> int:

@@ -20,6 +20,7 @@ from typing import Any
 
 from ...compiler.errors import DataError
 from ...compiler.json_file import Key, Keys, take
+from ...hw.sizes import at_least
 
 __all__ = [
     "FRAME",
@@ -81,6 +82,14 @@ class LinkConfig:
     buffered: bool = True
     pause_seconds: float = 0.5
     link_hz: int = 0
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "beats_in", "bits_in", "beats_out", "bits_out", "clock_hz", "baud")
+        at_least(0, self, "design_id", "pause_seconds", "link_hz")
+        if self.design_id >= 1 << 8 * ID_BYTES:
+            raise ValueError(
+                f"LinkConfig: design_id={self.design_id:#x}, but it must fit {ID_BYTES} bytes"
+            )
 
     @property
     def uart_hz(self) -> int:

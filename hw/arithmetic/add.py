@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..control.credits import counter_nonzero
 from ..control.delay import delay
+from ..sizes import at_least
 from ..stream.fifo import CreditFifo, Queue
 from ..stream.signature import beats
 from ..target.base import Target
@@ -39,6 +40,10 @@ class AddConfig:
     rounding: Rounding
     beats: int
     target: Target = field(kw_only=True)
+
+    def __post_init__(self):
+        at_least(1, self, "lanes", "beats")
+        at_least(0, self, "mult_a", "mult_b")
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""

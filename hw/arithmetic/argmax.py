@@ -7,6 +7,7 @@ from amaranth import Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..sizes import at_least
 from ..stream.signature import beats
 from ..target.resources import Resources
 
@@ -22,6 +23,9 @@ class ArgMaxConfig:
 
     #: cycles from a frame's last beat in to the index out
     latency: ClassVar[int] = 1
+
+    def __post_init__(self):
+        at_least(1, self, "count")
 
     @property
     def out(self) -> Shape:

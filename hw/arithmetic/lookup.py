@@ -8,6 +8,7 @@ from amaranth.lib import memory
 from amaranth.lib.wiring import In, Out
 
 from ..control.delay import delay
+from ..sizes import at_least
 from ..stream.fifo import Queue
 from ..stream.signature import beats
 from ..target.base import Target
@@ -34,7 +35,12 @@ class LookupConfig:
     latency: ClassVar[int] = pipeline + Queue.latency
 
     def __post_init__(self):
-        assert len(self.table) == 1 << self.element.width
+        at_least(1, self, "lanes", "beats")
+        if len(self.table) != 1 << self.element.width:
+            raise ValueError(
+                f"LookupConfig: a table of {len(self.table)} entries, but {self.element!r} has "
+                f"{1 << self.element.width} values"
+            )
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""

@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
+from ..sizes import at_least
 from ..target.dsp import Multiplier, MultiplierConfig
 
 __all__ = ["PackedConfig", "PackedMultiplier", "add_with_carry", "borrow", "packed_products"]
@@ -53,8 +54,12 @@ class PackedConfig:
     products: int
 
     def __post_init__(self):
-        assert self.w.signed
-        assert self.most < 1 << (self.w.width - 1), "a borrow needs room below the least weight"
+        at_least(1, self, "most", "products")
+        if not self.w.signed or self.most >= 1 << (self.w.width - 1):
+            raise ValueError(
+                f"PackedConfig: w={self.w!r}, but it must be signed and hold -{self.most} - 1, "
+                "for a weight may be lowered by a borrow"
+            )
 
     @property
     def shift(self) -> int:
@@ -84,7 +89,11 @@ class PackedMultiplier(wiring.Component):
 
     def __init__(self, config: PackedConfig, block: type[Multiplier], site: str | None = None):
         """``block``: the kind of multiplier; ``site``: its place on the chip."""
-        assert config.products <= packed_products(block, config.x, config.most)
+        most = packed_products(block, config.x, config.most)
+        if config.products > most:
+            raise ValueError(
+                f"PackedMultiplier: products={config.products}, but a block gives at most {most}"
+            )
         self.config = config
         self.latency = block.latency
         self.block = block(MultiplierConfig(config.x, signed(block.port)), site)

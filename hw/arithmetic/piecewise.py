@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ..control.delay import delay
 from ..memory.rom import Rom
 from ..memory.tiles import estimate
+from ..sizes import at_least
 from ..stream.fifo import Queue
 from ..stream.signature import beats
 from ..target.base import Target
@@ -39,10 +40,17 @@ class PiecewiseConfig:
     target: Target = field(kw_only=True)
 
     def __post_init__(self):
+        at_least(1, self, "lanes", "beats")
+        at_least(0, self, "shift")
         if len(self.blocks) & (len(self.blocks) - 1):
-            raise ValueError(f"{len(self.blocks)} blocks: their number must be a power of two")
+            raise ValueError(
+                f"PiecewiseConfig: {len(self.blocks)} blocks, but it must be a power of two"
+            )
         if len(self.blocks) > 1 << self.element.width:
-            raise ValueError(f"{len(self.blocks)} blocks for inputs of {self.element.width} bits")
+            raise ValueError(
+                f"PiecewiseConfig: {len(self.blocks)} blocks, but inputs of {self.element.width} "
+                f"bits have at most {1 << self.element.width}"
+            )
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""

@@ -8,6 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..control.delay import delay, delay_flags
+from ..sizes import at_least
 from ..stream.signature import Flow
 from ..target.resources import Resources
 
@@ -23,6 +24,9 @@ class ReduceConfig:
     folds: int
     element: Shape
     out: Shape
+
+    def __post_init__(self):
+        at_least(1, self, "taps", "lanes", "folds")
 
     @property
     def latency(self) -> int:

@@ -10,7 +10,7 @@ from ..control.delay import delay, delay_flags, duplicate, fanout_slices
 from ..control.loops import Loops
 from ..memory.rom import Rom, table
 from ..memory.tiles import TABLE, estimate
-from ..sizes import ceil_div
+from ..sizes import at_least, ceil_div
 from ..stream.signature import Flow
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
@@ -44,6 +44,18 @@ class Rounding:
     high: int
     tie_parity: int = 1
 
+    def __post_init__(self):
+        at_least(0, self, "shift")
+        if self.low > self.high:
+            raise ValueError(f"Rounding: low={self.low}, but it must not exceed high={self.high}")
+        if self.tie_bits is not None and not 0 <= self.tie_bits <= self.shift:
+            raise ValueError(
+                f"Rounding: tie_bits={self.tie_bits}, but it must be None or 0 to {self.shift}, "
+                "the shift"
+            )
+        if self.tie_parity not in (0, 1):
+            raise ValueError(f"Rounding: tie_parity={self.tie_parity}, but it must be 0 or 1")
+
 
 @dataclass(frozen=True)
 class RequantizeConfig:
@@ -67,7 +79,15 @@ class RequantizeConfig:
     target: Target = field(kw_only=True)
 
     def __post_init__(self):
-        assert len(self.mult) == len(self.offset) == self.lanes * len(self.keep)
+        at_least(1, self, "lanes", "repeat", "initiation_interval")
+        count = self.lanes * len(self.keep)
+        if not len(self.mult) == len(self.offset) == count > 0:
+            raise ValueError(
+                f"RequantizeConfig: {len(self.mult)} multipliers and {len(self.offset)} offsets, "
+                f"but {len(self.keep)} entries of {self.lanes} lanes need {count} of each, and at "
+                "least one"
+            )
+        at_least(0, self, "mult")
 
     @property
     def mult_shape(self) -> Shape:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from amaranth import C, Cat, Module, Shape, Value, signed, unsigned
 from amaranth.lib.wiring import In, Out
 
+from ..sizes import at_least
 from ..stream.fifo import Queue
 from ..stream.signature import beats
 from ..target.base import Target
@@ -29,6 +30,10 @@ class RescaleConfig:
     rounding: Rounding
     beats: int
     target: Target = field(kw_only=True)
+
+    def __post_init__(self):
+        at_least(1, self, "lanes", "beats")
+        at_least(0, self, "mult")
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""

@@ -36,7 +36,8 @@ class SerialMultiplier(wiring.Component):
     """
 
     def __init__(self, config: MultiplierConfig, addend: Shape, digit: int):
-        assert not config.w.signed
+        if config.w.signed:
+            raise ValueError("SerialMultiplier: w is signed, but digits are taken as unsigned")
         self.digit = digit
         self.digits = self.digits_of(config.w.width, digit)
         self.row = MultiplierConfig(config.x, unsigned(digit))

@@ -10,12 +10,15 @@ from ..arithmetic.packed_multiplier import packed_products
 from ..memory.packed_rows import PackedRows, PackedRowsRom, fewest_block_rams
 from ..memory.rom import Rom
 from ..memory.tiles import TABLE, cover, estimate, table_estimate
-from ..sizes import ceil_div
+from ..sizes import at_least, ceil_div
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
 
-__all__ = ["BAND", "REACH", "SOFT_ADDERS", "ArrayConfig"]
+__all__ = ["BAND", "MEMORIES", "REACH", "SOFT_ADDERS", "ArrayConfig"]
+
+#: where weights are stored
+MEMORIES = ("logic", "block_ram", "packed_rows")
 
 #: rows whose weights fill block RAMs together
 BAND = 2
@@ -62,14 +65,37 @@ class ArrayConfig:
     initiation_interval: int = 1
 
     def __post_init__(self):
-        assert self.pe % self.lanes == 0
-        assert self.depth % self.folds == 0
-        assert self.groups * self.initiation_interval <= max(self.folds, 1)
+        at_least(1, self, "simd", "pe", "folds", "depth", "lanes", "initiation_interval")
+        if self.pe % self.lanes:
+            raise ValueError(f"ArrayConfig: lanes={self.lanes}, but it must divide pe={self.pe}")
+        if self.depth % self.folds:
+            raise ValueError(
+                f"ArrayConfig: depth={self.depth}, but it must be a multiple of folds={self.folds}"
+            )
+        if self.groups * self.initiation_interval > self.folds:
+            raise ValueError(
+                f"ArrayConfig: {self.groups} results leave {self.initiation_interval} cycles "
+                f"apart, but the next reduction follows after folds={self.folds} cycles"
+            )
+        if self.memory not in MEMORIES:
+            raise ValueError(
+                f"ArrayConfig: memory={self.memory!r}, but it must be one of {', '.join(MEMORIES)}"
+            )
+        if self.dsp_multipliers is not None and not 0 <= self.dsp_multipliers <= self.multipliers:
+            raise ValueError(
+                f"ArrayConfig: dsp_multipliers={self.dsp_multipliers}, but it must be 0 to "
+                f"{self.multipliers}, the number of multipliers"
+            )
 
     @property
     def groups(self) -> int:
         """Groups of ``lanes`` columns; each is a cycle behind the one before."""
         return self.pe // self.lanes
+
+    @property
+    def elements(self) -> int:
+        """Elements that the array takes in a cycle."""
+        return self.simd if self.shared else self.multipliers
 
     @property
     def multipliers(self) -> int:

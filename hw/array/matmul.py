@@ -27,6 +27,17 @@ class MatMulConfig:
     array: ArrayConfig
     requantize: RequantizeConfig
 
+    def __post_init__(self):
+        array, feed, requantize = self.array, self.feed, self.requantize
+        for what, given, taken in (
+            ("the feed gives reductions of this many cycles", feed.folds, array.folds),
+            ("the feed gives words of this many elements", feed.width * feed.word, array.elements),
+            ("the array gives beats of this many results", array.lanes, requantize.lanes),
+            ("the array gives results of this shape", array.acc, requantize.acc),
+        ):
+            if given != taken:
+                raise ValueError(f"MatMulConfig: {what}: {given!r}, but {taken!r} is taken")
+
     def cycles(self) -> int:
         """Cycles a frame: ``pixels * folds * passes * groups``, no bubbles."""
         return self.feed.cycles()

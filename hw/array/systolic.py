@@ -48,14 +48,20 @@ class SystolicArray(wiring.Component):
 
     def __init__(self, config: ArrayConfig, weights: NDArray[np.int64]):
         """``weights``: [pe, simd, depth]."""
-        assert weights.shape == (config.pe, config.simd, config.depth)
-        assert config.max_abs_weight is None or np.abs(weights).max() <= config.max_abs_weight
+        shape = (config.pe, config.simd, config.depth)
+        if weights.shape != shape:
+            raise ValueError(f"SystolicArray: weights of shape {weights.shape} instead of {shape}")
+        largest = int(np.abs(weights).max())
+        if config.max_abs_weight is not None and largest > config.max_abs_weight:
+            raise ValueError(
+                f"SystolicArray: a weight of {largest}, but max_abs_weight={config.max_abs_weight}"
+            )
         self.config = config
         self.weights = self._packable(weights)
         self.block = config.target.dsp
         super().__init__(
             {
-                "i": In(Flow(config.simd * (1 if config.shared else config.pe), config.x)),
+                "i": In(Flow(config.elements, config.x)),
                 "o": Out(Flow(config.lanes, config.acc)),
             }
         )

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..control.delay import delay
 from ..control.loops import Loops
-from ..sizes import ceil_div
+from ..sizes import at_least, ceil_div
 from ..target.base import Target
 from ..target.resources import Resources
 from .rom import Rom
@@ -46,6 +46,9 @@ class PackedRows:
     width: int
     run: int
     target: Target
+
+    def __post_init__(self):
+        at_least(1, self, "depth", "width", "run")
 
     @property
     def rows(self) -> int:

@@ -7,7 +7,7 @@ from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..control.delay import delay, delay_flags
-from ..sizes import ceil_div
+from ..sizes import at_least, ceil_div
 from ..target.base import Target
 from ..target.resources import Resources
 from .tiles import Strip, choice_luts, chosen, cover, estimate, in_tiles, tile
@@ -28,6 +28,9 @@ class RamConfig:
     depth: int
     width: int
     target: Target
+
+    def __post_init__(self):
+        at_least(1, self, "depth", "width")
 
     @property
     def distributed(self) -> bool:

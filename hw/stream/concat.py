@@ -7,6 +7,7 @@ from amaranth import Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
+from ..sizes import at_least
 from ..target.resources import Resources
 from .signature import beats
 
@@ -26,7 +27,12 @@ class ConcatConfig:
     latency: ClassVar[int] = 0
 
     def __post_init__(self):
-        assert all(channels % self.lanes == 0 for channels in self.channels[:-1])
+        at_least(1, self, "channels", "lanes", "pixels")
+        if any(channels % self.lanes for channels in self.channels[:-1]):
+            raise ValueError(
+                f"ConcatConfig: lanes={self.lanes}, but it must divide the channels of all inputs "
+                f"but the last, of {self.channels}"
+            )
 
     @property
     def beats(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from ..control.loops import Loops
-from ..sizes import ceil_div
+from ..sizes import at_least, ceil_div
 from ..target.resources import Resources
 from .signature import beats
 
@@ -23,6 +23,9 @@ class WidthConfig:
     lanes_in: int
     lanes_out: int
     element: Shape
+
+    def __post_init__(self):
+        at_least(1, self, "channels", "lanes_in", "lanes_out")
 
     @property
     def common(self) -> int:
@@ -71,7 +74,11 @@ class Widen(wiring.Component):
     """
 
     def __init__(self, config: WidthConfig):
-        assert config.lanes_out % config.lanes_in == 0
+        if config.lanes_out % config.lanes_in:
+            raise ValueError(
+                f"Widen: lanes_out={config.lanes_out}, but it must be a multiple of "
+                f"lanes_in={config.lanes_in}"
+            )
         self.config = config
         super().__init__(
             {
@@ -117,7 +124,11 @@ class Narrow(wiring.Component):
     """
 
     def __init__(self, config: WidthConfig):
-        assert config.lanes_in % config.lanes_out == 0
+        if config.lanes_in % config.lanes_out:
+            raise ValueError(
+                f"Narrow: lanes_in={config.lanes_in}, but it must be a multiple of "
+                f"lanes_out={config.lanes_out}"
+            )
         self.config = config
         super().__init__(
             {

@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..control.delay import delay
-from ..sizes import ceil_div
+from ..sizes import at_least, ceil_div
 
 __all__ = ["MultiplierConfig", "Multiplier"]
 
@@ -20,6 +20,9 @@ class MultiplierConfig:
     x: Shape
     w: Shape
     products: int = 1
+
+    def __post_init__(self):
+        at_least(1, self, "products")
 
     @property
     def p(self) -> Shape:

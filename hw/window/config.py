@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..memory.ram import RamConfig
 from ..memory.tiles import choice_luts
-from ..sizes import ceil_div
+from ..sizes import at_least, ceil_div
 from ..target.base import Target
 from ..target.resources import Resources
 
@@ -54,11 +54,29 @@ class WindowConfig:
     arrival: ClassVar[int] = 2
 
     def __post_init__(self):
-        assert all(p in (1, k) for p, k in zip(self.parallel, self.kernel, strict=True))
-        assert self.channels % self.groups == 0
-        assert self.groups == 1 or (self.channels // self.groups) % self.chunk == 0
-        assert self.height_out >= 1
-        assert self.width_out >= 1
+        at_least(1, self, "height", "width", "channels", "chunk", "groups", "passes")
+        at_least(1, self, "kernel", "stride", "dilation")
+        at_least(0, self, "pads")
+        if any(p not in (1, k) for p, k in zip(self.parallel, self.kernel, strict=True)):
+            raise ValueError(
+                f"WindowConfig: parallel={self.parallel}, but each of the two must be 1 or the "
+                f"kernel's extent, of {self.kernel}"
+            )
+        if self.channels % self.groups:
+            raise ValueError(
+                f"WindowConfig: groups={self.groups}, but it must divide channels={self.channels}"
+            )
+        if self.groups > 1 and (self.channels // self.groups) % self.chunk:
+            raise ValueError(
+                f"WindowConfig: chunk={self.chunk}, but it must divide the "
+                f"{self.channels // self.groups} channels of a group"
+            )
+        if self.height_out < 1 or self.width_out < 1:
+            raise ValueError(
+                f"WindowConfig: a window of {self.span[0]} x {self.span[1]}, but the map with its "
+                f"padding has {self.height + self.pads[0] + self.pads[2]} x "
+                f"{self.width + self.pads[1] + self.pads[3]}"
+            )
 
     # Geometry
 

@@ -7,6 +7,7 @@ from amaranth.lib import wiring
 
 from ..arithmetic.reduce import Maximum, ReduceConfig, Sum
 from ..arithmetic.requantize import Requantize, RequantizeConfig, Timing
+from ..sizes import at_least
 from .stage import FeedConfig, WindowStage
 
 __all__ = ["PoolConfig", "MaxPool", "AveragePool"]
@@ -22,6 +23,13 @@ class PoolConfig:
     lanes: int
     out: Shape
     requantize: RequantizeConfig | None = None
+
+    def __post_init__(self):
+        at_least(1, self, "lanes")
+        if self.feed.word != self.lanes:
+            raise ValueError(
+                f"PoolConfig: lanes={self.lanes}, but the feed gives words of {self.feed.word}"
+            )
 
     def cycles(self) -> int:
         """Cycles a frame: ``pixels * ceil(taps / taps a cycle) * ceil(channels / lanes)``."""

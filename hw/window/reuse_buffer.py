@@ -15,7 +15,7 @@ from ..control.credits import counter_nonzero, credit_available
 from ..control.delay import delay, delay_flags, duplicate, fanout_slices
 from ..control.loops import Loops
 from ..memory.ram import Ram, RamConfig
-from ..sizes import ceil_div
+from ..sizes import at_least, ceil_div
 from ..stream.fifo import CreditFifo
 from ..stream.signature import Flow
 from ..target.base import Target
@@ -43,7 +43,12 @@ class ReuseBufferConfig:
     target: Target = field(kw_only=True)
 
     def __post_init__(self):
-        assert self.width_in >= self.width_out
+        at_least(1, self, "length", "width_in", "width_out", "passes")
+        if self.width_in < self.width_out:
+            raise ValueError(
+                f"ReuseBufferConfig: width_in={self.width_in}, but it must be at least "
+                f"width_out={self.width_out}"
+            )
 
     @property
     def reads(self) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..control.credits import credit_available
 from ..control.delay import delay_flags
-from ..sizes import ceil_div
+from ..sizes import at_least, ceil_div
 from ..stream.fifo import Queue
 from ..stream.signature import Flow, beats, connect_flow
 from ..target.resources import Resources
@@ -38,7 +38,18 @@ class FeedConfig:
     word: int = 1
 
     def __post_init__(self):
-        assert self.window.passes == (self.passes if self.direct else 1)
+        at_least(1, self, "width", "passes", "word")
+        if self.window.taps * self.window.chunk % self.word:
+            raise ValueError(
+                f"FeedConfig: word={self.word}, but it must divide the "
+                f"{self.window.taps * self.window.chunk} elements of a read"
+            )
+        passes = self.passes if self.direct else 1
+        if self.window.passes != passes:
+            raise ValueError(
+                f"FeedConfig: the window makes {self.window.passes} passes, but it must make "
+                f"{passes}: " + ("all of them" if self.direct else "the reuse buffer repeats")
+            )
 
     @property
     def read_width(self) -> int:

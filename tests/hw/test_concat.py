@@ -44,5 +44,5 @@ def test_channels_lie_side_by_side(channels, lanes, stall):
 
 
 def test_lanes_divide_all_inputs_but_the_last():
-    with pytest.raises(AssertionError):
+    with pytest.raises(ValueError, match="must divide"):
         ConcatConfig((3, 4), 2, signed(8), 1)
