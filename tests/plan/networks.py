@@ -219,14 +219,16 @@ class Builder:
         return ir.Graph(
             "net",
             tuple(
-                ir.InputPort(name, shape.array, "int8", name, np.arange(shape.size))
-                for name, shape in ((name, self.shape(name)) for name in self.inputs)
+                ir.InputPort(
+                    x.name, x.shape.array, x.quant.dtype.name, x.name, np.arange(x.shape.size)
+                )
+                for x in (self.values[name] for name in self.inputs)
             ),
             tuple(
-                ir.OutputPort(name, shape.array, "int8", value, np.arange(shape.size))
-                for name, value, shape in (
-                    (n, v, self.shape(v)) for n, v in zip(names, outputs, strict=True)
+                ir.OutputPort(
+                    name, y.shape.array, y.quant.dtype.name, y.name, np.arange(y.shape.size)
                 )
+                for name, y in zip(names, (self.values[y] for y in outputs), strict=True)
             ),
             tuple(self.ops),
             dict(self.values),
