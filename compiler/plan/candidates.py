@@ -1,6 +1,6 @@
 """The candidates of each stage: its foldings by speed and multipliers, designed on demand."""
 
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from math import ceil, log
 
@@ -11,9 +11,9 @@ from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 from ..stages import Design, StagePlan, kind_of, stage_ops
-from .resources import cells
+from .resources import Resources, cells
 
-__all__ = ["Candidates", "Candidate", "stage_candidates"]
+__all__ = ["Candidates", "Candidate", "least_resources", "stage_candidates"]
 
 #: a folding is a candidate if it has at most this factor of the fewest multipliers for its interval
 _MORE = 1.15
@@ -72,6 +72,23 @@ def stage_candidates(graph: ir.Graph, device: Device, lean: bool = False) -> lis
         Candidates((op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
         for number, op in enumerate(stage_ops(graph))
     ]
+
+
+def least_resources(op: ir.Op, graph: ir.Graph, device: Device) -> Resources:
+    """The least of each resource that a stage with at most one multiplier takes, over its choices
+    of multiplier and memory.
+    """
+    kind = kind_of((op,))
+    found = []
+    for blocks in (0, 1) if kind.multiplier((op,), graph, device) else (0,):
+        stage = StagePlan(op.name, kind.name, (op.output,), dsp_multipliers=blocks)
+        try:
+            design = kind.design(stage, (op,), graph, device)
+        except PlanError:
+            continue
+        designs = (design, *design.alternatives(device, True))
+        found += [astuple(each.resources(device)) for each in designs]
+    return Resources(*map(min, zip(*found, strict=True)))
 
 
 class Candidates:

@@ -34,6 +34,8 @@ def with_queues(network: Dataflow) -> Dataflow:
     queue (``output_queues``).
     """
     plan = network.plan
+    if all(len(network.edges_into[stage.name]) == 1 for stage in plan.stages):
+        return network  # without a join no path waits for another
     queues: dict[tuple[str, int], int] = {}
     inside: dict[str | None, _Reach] = {_HOST: {}}
     passed: dict[str | None, tuple[str | None, ...]] = {_HOST: (_HOST,)}  # by all paths to a value

@@ -2,13 +2,13 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import FitError
-from ..stages import Design, StagePlan
-from .candidates import Candidate, stage_candidates
+from ..stages import Design, StagePlan, stage_ops
+from .candidates import Candidate, least_resources, stage_candidates
 from .dataflow import Dataflow, Plan
 from .fifo import with_queues
 from .folding_solver import Budget, FoldingSolver, grant
@@ -21,6 +21,8 @@ __all__ = ["Goal", "make_dataflow", "assign_blocks", "shortfall"]
 _SLOWER = 1.2
 #: limit on the rounds of counting queues and converters and choosing again
 _ROUNDS = 5
+#: how many times the device's resources a network needs that no search is worth
+_FAR = 3
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
     are stored as they are read, and line buffers have spare rows. Raises :class:`FitError` when
     even the smallest plan is too large.
     """
+    _check_order_of_magnitude(graph, device)
     for lean in (True,) if goal.kind == "area" else (False, True):
         search = _Search(graph, device, board, lean)
         found = search.best(goal)
@@ -58,6 +61,20 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
         f"the network does not fit {device.name}: at its smallest it needs "
         + ", ".join(f"{need} {name} of {have}" for name, need, have in lacks)
     )
+
+
+def _check_order_of_magnitude(graph: ir.Graph, device: Device) -> None:
+    """Raise :class:`FitError` for a network that is far too large, before any search.
+
+    Counted are the stages alone, each with one multiplier and its weights in the memory that takes
+    least of each resource. Other foldings may be smaller than that, but not by ``_FAR``.
+    """
+    need = total(least_resources(op, graph, device) for op in stage_ops(graph))
+    if shortfall(Resources(*(n // _FAR for n in astuple(need))), device):
+        lacks = ", ".join(f"{n} {name} of {have}" for name, n, have in shortfall(need, device))
+        raise FitError(
+            f"the network does not fit {device.name}: at its smallest it needs about {lacks}"
+        )
 
 
 def shortfall(need: Resources, device: Device) -> list[tuple[str, int, int]]:
