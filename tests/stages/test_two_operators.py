@@ -48,7 +48,7 @@ def branches(pe, queues=True, height=4):
         StagePlan("both", "in_turn", (first, second), pe=pe),
         StagePlan("add", kind_of((add,)).name, (add.output,), pe=5),
     )
-    network = Dataflow(graph, Plan("test", stages, {}, 5), GENERIC_DEVICE)
+    network = Dataflow(graph, Plan("test", stages, {}, {"x": 5}), GENERIC_DEVICE)
     return b, with_queues(network) if queues else network
 
 
