@@ -254,7 +254,7 @@ class _Model:
                     float(weights @ [p.pixel for p in timings]),
                     float(weights @ [p.latency for p in timings]),
                     float(weights @ [p.writing for p in timings]),
-                    float(weights @ [p.arrival for p in timings]),
+                    max(p.arrival for p in timings),
                 )
             )
             places.append(int(weights.argmax()))

@@ -221,6 +221,7 @@ class Run:
                 pixel, which = self._back_plain(stage, pixel, counts[stage])
             else:
                 pixel, which = self._back_window(stage, step.needed, pixel, counts[stage]), 0
+                rest += self.timings[stage].arrival
             if pixel < 0:
                 break
             source, places, edge = step.inputs[which]

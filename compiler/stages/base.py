@@ -90,9 +90,9 @@ class StageTiming:
 
     ``pixel``: cycles between the results of two pixels of output; ``latency``: cycles from the end
     of a pixel's computation to its last beat out; ``writing``: least cycles that a pixel of input
-    takes into the line buffer; ``arrival``: cycles from its last beat in until the computation of
-    a pixel that needs it; ``room``: rows that the line buffer holds; ``unit``: pixels of input that
-    are counted together as they arrive. Means of several designs are real numbers.
+    takes into the line buffer; ``arrival``: most cycles from its last beat in until the computation
+    of a pixel that needs it; ``room``: rows that the line buffer holds; ``unit``: pixels of input
+    that are counted together as they arrive. Means of several designs are real numbers.
     """
 
     pixel: float
@@ -104,8 +104,8 @@ class StageTiming:
 
     @property
     def durations(self) -> tuple[float, float, float]:
-        """The cycles of a pixel, of the way through the stage, and of a pixel's writing."""
-        return self.pixel, self.arrival + self.latency, self.writing
+        """The cycles of a pixel, from its end to its last beat out, and of a pixel's writing."""
+        return self.pixel, self.latency, self.writing
 
 
 @dataclass(frozen=True, eq=False)

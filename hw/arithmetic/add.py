@@ -20,8 +20,9 @@ from .soft_multiplier import SoftMultiplier
 
 __all__ = ["AddConfig", "Add"]
 
-#: bits of an operand's multiplier, usually: proven ones have 17 to 23
-_USUAL_MULT_BITS = 20
+#: bits of an operand's multiplier, at most, as far as the latency is planned with: those of the
+#: benchmark networks have 17 to 23, which takes a cycle less
+_USUAL_MULT_BITS = 40
 #: beats of an operand that may wait: more than pass while one that was taken makes room for another
 _WAITING = 16
 

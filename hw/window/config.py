@@ -49,9 +49,10 @@ class WindowConfig:
     minimal_rows: bool = False
     target: Target = field(kw_only=True)
 
-    #: cycles from the last beat in that a pixel of output needs to the first read for it: the beat
-    #: is written, then counted; one cycle less where rows are counted, not pixels
-    arrival: ClassVar[int] = 2
+    #: most cycles from the last beat in that a pixel of output needs to the first read for it: the
+    #: beat is accepted, written and counted. It takes one cycle less where pixels are counted, and
+    #: two where rows are (:attr:`unit`).
+    arrival: ClassVar[int] = 3
 
     def __post_init__(self):
         at_least(1, self, "height", "width", "channels", "chunk", "groups", "passes")
