@@ -557,14 +557,13 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
     given = ir.feeds(compiled.graph, read_samples(samples, compiled.graph).x)
     raw = golden.host_input(compiled.graph, take(given, slice(frames)))
     with _steps() as step:
-        (frames_in,) = raw.values()
-        seen, cycles = run_on_board(compiled, built, port, frames_in, progress=step)
-    (last,) = compiled.network.outputs
-    expected = golden.run(compiled.graph, raw)[last.value]
+        seen, cycles = run_on_board(compiled, built, port, raw, progress=step)
+    values = golden.run(compiled.graph, raw)
+    pairs = [(values[output.value], seen[output.name]) for output in compiled.network.outputs]
     summary = {
-        "frames": len(frames_in),
-        "values": int(expected.size),
-        "mismatches": int((expected != seen).sum()),
+        "frames": len(cycles),
+        "values": sum(expected.size for expected, _ in pairs),
+        "mismatches": sum(int((expected != found).sum()) for expected, found in pairs),
         "latency_cycles": cycles,
         "how": "measured",
     }

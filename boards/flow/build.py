@@ -25,7 +25,7 @@ from ...compiler.emit import without_locations
 from ...compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
 from ...hw.target.base import Device
 from ..board import Board
-from ..link.protocol import LinkConfig
+from ..link.protocol import LinkConfig, LinkPort, link_ports
 from . import FLOWS, flow_of, synthesis
 from .base import Cell, Flow, Limit
 from .cache import digest, read_json, write_json
@@ -253,12 +253,10 @@ class _Build:
     def _link(self, *, buffered: bool) -> LinkConfig:
         text = without_locations(self._accelerator().read_text())
         identity = hashlib.sha256(text.encode()).digest()[:8]
-        source, sink = self._interface()
+        inputs, outputs = self._interface()
         return LinkConfig(
-            beats_in=source["beats"],
-            bits_in=source["bits"],
-            beats_out=sink["beats"],
-            bits_out=sink["bits"],
+            inputs=inputs,
+            outputs=outputs,
             clock_hz=round(self.clock_mhz * 1e6),
             link_hz=round((self.pll.beside_mhz or 0) * 1e6),
             baud=self.board.uart_baud,
@@ -275,21 +273,19 @@ class _Build:
             )
         return path
 
-    def _interface(self) -> tuple[dict[str, int], dict[str, int]]:
-        """Beats of a frame and bits of a beat of the accelerator's two ports."""
+    def _interface(self) -> tuple[tuple[LinkPort, ...], tuple[LinkPort, ...]]:
+        """The accelerator's inputs and outputs, as the compiler wrote them down."""
         path = self.directory / "rtl" / "interface.json"
-        try:
-            found = json_file.read_json(path, "run `gatewright compile` again")
-            (source,), (sink,) = found["inputs"], found["outputs"]
-            return (
-                {key: int(source[key]) for key in ("beats", "bits")},
-                {key: int(sink[key]) for key in ("beats", "bits")},
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path} must list one input and one output, each with beats and bits ({error!r}): "
-                "run `gatewright compile` again"
-            ) from error
+        again = "run `gatewright compile` again"
+        found = json_file.read_json(path, again)
+        if not isinstance(found, dict) or "beats_in" in found:
+            raise DataError(f"{path}: not the interface that this gatewright writes; {again}")
+        ports = []
+        for way in ("inputs", "outputs"):
+            if not isinstance(found[way], list) or not found[way]:
+                raise DataError(f'{path}: "{way}" must list the ports; {again}')
+            ports.append(link_ports(f"{path}: {way}", found[way]))
+        return ports[0], ports[1]
 
     def _compiled(self, file: str, *keys: str) -> dict[str, int]:
         """Numbers from a file that the compiler wrote."""

@@ -21,16 +21,17 @@ class AcceleratorInstance(wiring.Component):
 
     Members
     -------
-    s_axis : In(axis(config.bytes_in))
-    m_axis : Out(axis(config.bytes_out))
+    s_axis : In(axis(port.bytes)) for the only input; of several each has its ``port.prefix``
+    m_axis : Out(axis(port.bytes)) for the only output; of several in the same way
     clear : In(1)
     """
 
     def __init__(self, config: LinkConfig) -> None:
+        self.config = config
         super().__init__(
             {
-                "s_axis": In(axis(config.bytes_in)),
-                "m_axis": Out(axis(config.bytes_out)),
+                **{port.prefix: In(axis(port.bytes)) for port in config.inputs},
+                **{port.prefix: Out(axis(port.bytes)) for port in config.outputs},
                 "clear": In(1),
             }
         )
@@ -40,19 +41,20 @@ class AcceleratorInstance(wiring.Component):
         # A register of its own: this net reaches most of the accelerator.
         reset = Signal(init=1)
         m.d.sync += reset.eq(self.clear)
-        m.submodules.accelerator = Instance(
-            "accelerator",
-            i_clk=ClockSignal(),
-            i_rst=reset,
-            i_s_axis_tdata=self.s_axis.payload.data,
-            i_s_axis_tlast=self.s_axis.payload.last,
-            i_s_axis_tvalid=self.s_axis.valid,
-            o_s_axis_tready=self.s_axis.ready,
-            o_m_axis_tdata=self.m_axis.payload.data,
-            o_m_axis_tlast=self.m_axis.payload.last,
-            o_m_axis_tvalid=self.m_axis.valid,
-            i_m_axis_tready=self.m_axis.ready,
-        )
+        connections = {"i_clk": ClockSignal(), "i_rst": reset}
+        for ports, given, taken in (
+            (self.config.inputs, "i", "o"),
+            (self.config.outputs, "o", "i"),
+        ):
+            for port in ports:
+                axis_stream = getattr(self, port.prefix)
+                connections |= {
+                    f"{given}_{port.prefix}_tdata": axis_stream.payload.data,
+                    f"{given}_{port.prefix}_tlast": axis_stream.payload.last,
+                    f"{given}_{port.prefix}_tvalid": axis_stream.valid,
+                    f"{taken}_{port.prefix}_tready": axis_stream.ready,
+                }
+        m.submodules.accelerator = Instance("accelerator", **connections)
         return m
 
 
@@ -93,8 +95,12 @@ class Top(Elaboratable):
         )
         m.submodules.link = link = Link(self.config, self.board.device.target)
         m.submodules.accelerator = self.accelerator
-        wiring.connect(m, link.s_axis, self.accelerator.s_axis)
-        wiring.connect(m, self.accelerator.m_axis, link.m_axis)
+        for port in self.config.inputs:
+            there = getattr(self.accelerator, port.prefix)
+            wiring.connect(m, getattr(link, port.prefix), there)
+        for port in self.config.outputs:
+            there = getattr(self.accelerator, port.prefix)
+            wiring.connect(m, there, getattr(link, port.prefix))
         m.d.comb += [
             self.accelerator.clear.eq(link.clear),
             link.rx.eq(self.rx),

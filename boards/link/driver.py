@@ -1,7 +1,7 @@
 """The driver: runs frames on a board over its serial port."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,6 +21,7 @@ from .protocol import (
     SYNC,
     Fault,
     LinkConfig,
+    LinkPort,
     beats_from_bytes,
     checksum,
     frame_request,
@@ -55,9 +56,11 @@ class Port(Protocol):
 
 @dataclass(frozen=True)
 class FrameResult:
-    """One frame's result. ``cycles``: from the first beat in to the last beat out."""
+    """One frame's result: the beats of each output by name. ``cycles``: from the first beat in to
+    the last beat out.
+    """
 
-    beats: tuple[int, ...]
+    beats: dict[str, tuple[int, ...]]
     cycles: int
 
 
@@ -126,11 +129,13 @@ class Host:
             )
         return Fault(fault)
 
-    def run(self, beats: Sequence[int]) -> FrameResult:
-        """One frame through the accelerator; raises ``DataError`` or ``LinkError``."""
+    def run(self, beats: Mapping[str, Sequence[int]]) -> FrameResult:
+        """One frame through the accelerator, the beats of each input by name; raises ``DataError``
+        or ``LinkError``.
+        """
         self._check(beats)
         self._write(frame_request(self.config, beats))
-        size = self.config.beats_out * self.config.bytes_out
+        size = self.config.result_bytes
         body = self._receive(FRAME, size + CYCLES_BYTES + 1)
         if body is None:
             raise LinkError(f"no answer to a frame: {self._diagnosis()}")
@@ -145,16 +150,27 @@ class Host:
                 "with a lower baud rate"
             )
         cycles = int.from_bytes(body[size : size + CYCLES_BYTES], "little")
-        return FrameResult(beats_from_bytes(body[:size], self.config.bytes_out), cycles)
+        return FrameResult(beats_from_bytes(self.config.outputs, body[:size]), cycles)
 
-    def _check(self, beats: Sequence[int]) -> None:
-        if len(beats) != self.config.beats_in:
-            raise DataError(f"a frame has {self.config.beats_in} beats, not {len(beats)}")
+    def _check(self, beats: Mapping[str, Sequence[int]]) -> None:
+        names = [port.name for port in self.config.inputs]
+        if sorted(beats) != sorted(names):
+            raise DataError(
+                f"a frame has beats of {', '.join(names)}, but {', '.join(beats) or 'none'} were "
+                "given"
+            )
+        for port in self.config.inputs:
+            self._check_port(port, beats[port.name])
+
+    @staticmethod
+    def _check_port(port: LinkPort, beats: Sequence[int]) -> None:
+        if len(beats) != port.beats:
+            raise DataError(f"{port.name}: a frame has {port.beats} beats, not {len(beats)}")
         for index, beat in enumerate(beats):
-            if not 0 <= beat < 1 << self.config.bits_in:
+            if not 0 <= beat < 1 << port.bits:
                 raise DataError(
-                    f"beat {index} is {beat}, which is no unsigned number of "
-                    f"{self.config.bits_in} bits"
+                    f"{port.name}: beat {index} is {beat}, which is no unsigned number of "
+                    f"{port.bits} bits"
                 )
 
     def _diagnosis(self) -> str:

@@ -4,7 +4,7 @@ import os
 import threading
 import time
 import tty
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from .protocol import (
     CRC_BYTES,
@@ -27,14 +27,15 @@ __all__ = ["BoardModel", "MemoryPort", "PtyBoard"]
 class BoardModel:
     """Bytes in, bytes out, as the gateware ``Link`` does it.
 
-    ``compute`` gives a frame's output beats from its input beats; ``None`` from it stands for an
-    accelerator that never answers. ``cycles`` is the latency that is reported.
+    ``compute`` gives a frame's beats of each output, by name, from those of each input; ``None``
+    from it stands for an accelerator that never answers. ``cycles`` is the latency that is
+    reported.
     """
 
     def __init__(
         self,
         config: LinkConfig,
-        compute: Callable[[Sequence[int]], Sequence[int] | None],
+        compute: Callable[[Mapping[str, Sequence[int]]], Mapping[str, Sequence[int]] | None],
         cycles: int = 0,
     ) -> None:
         self.config, self.compute, self.cycles = config, compute, cycles
@@ -81,12 +82,12 @@ class BoardModel:
 
     def _frame(self, data: bytes, crc: bytes) -> bytes:
         self.fault, self.running = Fault.NONE, True
-        result = self.compute(beats_from_bytes(data, self.config.bytes_in))
+        result = self.compute(beats_from_bytes(self.config.inputs, data))
         if result is None:
             return b""
         self.running = False
         body = (
-            beats_to_bytes(result, self.config.bytes_out)
+            beats_to_bytes(self.config.outputs, result)
             + self.cycles.to_bytes(CYCLES_BYTES, "little")
             + bytes((0 if checksum(data) == crc else STATUS_BAD_CRC,))
         )

@@ -1,5 +1,7 @@
 """The gateware between a serial port and the accelerator: one frame in, one frame out, and a count.
 
+A frame is one of every input and of every output.
+
     rx ─▶          ─▶ command_words ─▶        ─▶ s_axis
          UartProtocol                 FrameEngine            accelerator
     tx ◀─          ◀─ reply_words  ◀─        ◀─ m_axis
@@ -44,8 +46,9 @@ class Link(wiring.Component):
     -------
     rx : In(1), asynchronous
     tx : Out(1)
-    s_axis : Out(axis(config.bytes_in)), to the accelerator
-    m_axis : In(axis(config.bytes_out)), from the accelerator
+    s_axis : Out(axis(port.bytes)), to the accelerator's only input; of several inputs each has its
+        ``port.prefix``
+    m_axis : In(axis(port.bytes)), from the accelerator's only output; of several in the same way
     clear : Out(1)
     running : Out(1), high while a frame is on its way
     """
@@ -57,8 +60,8 @@ class Link(wiring.Component):
             {
                 "rx": In(1, init=1),
                 "tx": Out(1, init=1),
-                "s_axis": Out(axis(config.bytes_in)),
-                "m_axis": In(axis(config.bytes_out)),
+                **{port.prefix: Out(axis(port.bytes)) for port in config.inputs},
+                **{port.prefix: In(axis(port.bytes)) for port in config.outputs},
                 "clear": Out(1),
                 "running": Out(1),
             }
@@ -84,8 +87,12 @@ class Link(wiring.Component):
             m.submodules.uart_protocol = uart_protocol
             wiring.connect(m, uart_protocol.o, frame_engine.i)
             wiring.connect(m, frame_engine.o, uart_protocol.i)
-        wiring.connect(m, frame_engine.s_axis, wiring.flipped(self.s_axis))
-        wiring.connect(m, wiring.flipped(self.m_axis), frame_engine.m_axis)
+        for port in self.config.inputs:
+            there = getattr(frame_engine, port.prefix)
+            wiring.connect(m, there, wiring.flipped(getattr(self, port.prefix)))
+        for port in self.config.outputs:
+            there = getattr(frame_engine, port.prefix)
+            wiring.connect(m, wiring.flipped(getattr(self, port.prefix)), there)
         m.d.comb += [
             uart_protocol.rx.eq(self.rx),
             self.tx.eq(uart_protocol.tx),

@@ -40,12 +40,20 @@ class ReplyKind(IntEnum):
 
 
 def command_words(config: LinkConfig) -> stream.Signature:
-    return stream.Signature(data.StructLayout({"kind": CommandKind, "data": 8 * config.bytes_in}))
+    """Commands; the beat of an input narrower than the widest is in the high bytes of ``data``."""
+    return stream.Signature(_words(CommandKind, 8 * config.bytes_in, len(config.inputs)))
 
 
 def reply_words(config: LinkConfig) -> stream.Signature:
+    """Replies; the beat of an output is in the low bytes of ``data``."""
     width = 8 * max(config.bytes_out, CYCLES_BYTES)
-    return stream.Signature(data.StructLayout({"kind": ReplyKind, "data": width}))
+    return stream.Signature(_words(ReplyKind, width, len(config.outputs)))
+
+
+def _words(kind: type[IntEnum], width: int, ports: int) -> data.StructLayout:
+    """``port`` is the number of a beat's input or output, where there are several."""
+    port = {"port": range(ports)} if ports > 1 else {}
+    return data.StructLayout({"kind": kind, "data": width, **port})
 
 
 class Mailbox(wiring.Component):

@@ -4,7 +4,9 @@
     SYNC PING                                    SYNC PING  design id (8)  fault (1)  CRC (2)
     SYNC FRAME  beats  CRC (2)                   SYNC FRAME  beats  cycles (4)  status (1)  CRC (2)
 
-A beat is ``ceil(bits / 8)`` bytes, least significant first, and so are ``cycles`` (from the first
+The beats of a request are those of each input, one input after the other in the order of
+``LinkConfig.inputs``; the beats of a reply are those of each output in the same way. A beat is
+``ceil(bits / 8)`` bytes of its port, least significant first, and so are ``cycles`` (from the first
 beat into the accelerator to the last one out). CRC is CRC-16/XMODEM, high byte first, over what
 stands between the command byte and itself. The board ignores bytes until it sees SYNC and a
 command it knows, and gives up a frame that pauses for long; a PING always ends whatever it is
@@ -12,7 +14,7 @@ doing, so a host can always get back in step.
 """
 
 from binascii import crc_hqx
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -31,11 +33,13 @@ __all__ = [
     "SYNC",
     "Fault",
     "LinkConfig",
+    "LinkPort",
     "beats_from_bytes",
     "beats_to_bytes",
     "checksum",
     "frame_request",
     "link_config",
+    "link_ports",
     "ping_request",
 ]
 
@@ -62,20 +66,38 @@ class Fault(IntEnum):
 
 
 @dataclass(frozen=True)
+class LinkPort:
+    """A port of the accelerator: its name, the prefix of its signals, beats of a frame and data
+    bits of a beat, before padding to bytes.
+    """
+
+    name: str
+    prefix: str
+    beats: int
+    bits: int
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of one beat."""
+        return -(-self.bits // 8)
+
+    @property
+    def frame_bytes(self) -> int:
+        return self.beats * self.bytes
+
+
+@dataclass(frozen=True)
 class LinkConfig:
     """The shape of a frame on the link, and its clocks.
 
-    ``bits_in`` and ``bits_out`` are the data bits of a beat, before padding to bytes. A
-    ``buffered`` link holds the whole frame and plays it at full speed, so that ``cycles`` is the
+    A ``buffered`` link holds the whole frame and plays it at full speed, so that ``cycles`` is the
     accelerator's own latency; otherwise beats are passed on as the UART delivers them. A frame
     whose bytes stop coming for ``pause_seconds`` is given up. ``clock_hz`` is the accelerator's
     clock, ``link_hz`` that of the bytes; 0 where they share the accelerator's.
     """
 
-    beats_in: int
-    bits_in: int
-    beats_out: int
-    bits_out: int
+    inputs: tuple[LinkPort, ...]
+    outputs: tuple[LinkPort, ...]
     clock_hz: int
     baud: int
     design_id: int = 0
@@ -97,31 +119,49 @@ class LinkConfig:
         return self.link_hz or self.clock_hz
 
     @property
+    def holds_inputs(self) -> bool:
+        """Whether a whole frame of every input is held before it is played. Several inputs are
+        always held: their beats come one input after the other, and the accelerator may want both
+        at once.
+        """
+        return self.buffered or len(self.inputs) > 1
+
+    @property
+    def holds_outputs(self) -> bool:
+        """Whether a whole frame of every output is held. Several outputs always are: they leave one
+        after the other, and the accelerator may give them in any order.
+        """
+        return self.buffered or len(self.outputs) > 1
+
+    @property
     def bytes_in(self) -> int:
-        """Bytes of one beat into the accelerator."""
-        return -(-self.bits_in // 8)
+        """Bytes of the widest beat into the accelerator."""
+        return max(port.bytes for port in self.inputs)
 
     @property
     def bytes_out(self) -> int:
-        """Bytes of one beat out of the accelerator."""
-        return -(-self.bits_out // 8)
+        """Bytes of the widest beat out of the accelerator."""
+        return max(port.bytes for port in self.outputs)
 
     @property
     def request_bytes(self) -> int:
         """Bytes of a whole frame request."""
-        return 2 + self.beats_in * self.bytes_in + CRC_BYTES
+        return 2 + sum(port.frame_bytes for port in self.inputs) + CRC_BYTES
+
+    @property
+    def result_bytes(self) -> int:
+        """Bytes of all beats of a frame reply."""
+        return sum(port.frame_bytes for port in self.outputs)
 
     @property
     def reply_bytes(self) -> int:
         """Bytes of a whole frame reply."""
-        return 2 + self.beats_out * self.bytes_out + CYCLES_BYTES + 1 + CRC_BYTES
+        return 2 + self.result_bytes + CYCLES_BYTES + 1 + CRC_BYTES
 
 
 _LINK: Keys = {
-    "beats_in": Key(int, 1, 1 << 24),
-    "bits_in": Key(int, 1, 1 << 20),
-    "beats_out": Key(int, 1, 1 << 24),
-    "bits_out": Key(int, 1, 1 << 20),
+    "inputs": Key(list, 1),
+    "outputs": Key(list, 1),
     "clock_hz": Key(int, 1, 1 << 32),
     "baud": Key(int, 1, 1 << 32),
     "design_id": Key(int, 0, (1 << 8 * ID_BYTES) - 1),
@@ -129,13 +169,40 @@ _LINK: Keys = {
     "pause_seconds": Key(float, 0, 60),
     "link_hz": Key(int, 0, 1 << 32),
 }
+_PORT: Keys = {
+    "name": Key(str),
+    "prefix": Key(str),
+    "beats": Key(int, 1, 1 << 24),
+    "bits": Key(int, 1, 1 << 20),
+}
 
 
 def link_config(file: Path, built: Any) -> LinkConfig:
     """The link that a bitstream was built with: ``built`` is the content of ``file``,
     ``build.json``. Raises DataError when a value is of another type or out of bounds.
     """
-    return LinkConfig(**take(f"{file}: link", built["link"], _LINK, DataError))
+    link = built["link"]
+    if isinstance(link, dict) and "beats_in" in link:
+        raise DataError(
+            f"{file}: link: of an older gatewright, whose accelerators had one input and one "
+            "output; compile and build again"
+        )
+    table = take(f"{file}: link", link, _LINK, DataError)
+    for way in ("inputs", "outputs"):
+        table[way] = link_ports(f"{file}: link: {way}", table[way])
+    return LinkConfig(**table)
+
+
+def link_ports(where: str, entries: Sequence[Any]) -> tuple[LinkPort, ...]:
+    """The ports in a list of a JSON file; keys that the link needs not are ignored."""
+    known = [
+        {key: entry[key] for key in _PORT if key in entry} if isinstance(entry, dict) else entry
+        for entry in entries
+    ]
+    return tuple(
+        LinkPort(**take(f"{where}: {number}", entry, _PORT, DataError))
+        for number, entry in enumerate(known)
+    )
 
 
 def checksum(data: bytes) -> bytes:
@@ -147,17 +214,27 @@ def ping_request() -> bytes:
     return bytes((SYNC, PING))
 
 
-def frame_request(config: LinkConfig, beats: Iterable[int]) -> bytes:
-    """The bytes that send one frame."""
-    data = beats_to_bytes(beats, config.bytes_in)
+def frame_request(config: LinkConfig, beats: Mapping[str, Iterable[int]]) -> bytes:
+    """The bytes that send one frame: the beats of each input by its name."""
+    data = beats_to_bytes(config.inputs, beats)
     return bytes((SYNC, FRAME)) + data + checksum(data)
 
 
-def beats_to_bytes(beats: Iterable[int], size: int) -> bytes:
-    return b"".join(beat.to_bytes(size, "little") for beat in beats)
-
-
-def beats_from_bytes(data: bytes, size: int) -> tuple[int, ...]:
-    return tuple(
-        int.from_bytes(data[start : start + size], "little") for start in range(0, len(data), size)
+def beats_to_bytes(ports: Sequence[LinkPort], beats: Mapping[str, Iterable[int]]) -> bytes:
+    """The beats of each port, by name, one port after the other."""
+    return b"".join(
+        beat.to_bytes(port.bytes, "little") for port in ports for beat in beats[port.name]
     )
+
+
+def beats_from_bytes(ports: Sequence[LinkPort], data: bytes) -> dict[str, tuple[int, ...]]:
+    """The beats of each port by name."""
+    found, start = {}, 0
+    for port in ports:
+        end = start + port.frame_bytes
+        found[port.name] = tuple(
+            int.from_bytes(data[at : at + port.bytes], "little")
+            for at in range(start, end, port.bytes)
+        )
+        start = end
+    return found

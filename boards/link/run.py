@@ -8,45 +8,81 @@ from numpy.typing import NDArray
 
 from ...compiler import ir
 from ...compiler.driver import Compiled
+from ...compiler.errors import DataError
+from ...compiler.ir.feeds import count, take
+from ...compiler.plan import Dataflow
 from .driver import Host, open_port
-from .protocol import link_config
+from .protocol import LinkConfig, link_config
 
-__all__ = ["run_on_board"]
+__all__ = ["frame_beats", "frame_values", "run_on_board"]
 
 
 def run_on_board(
     compiled: Compiled,
     built: Mapping[str, Any],
     port: str,
-    frames: NDArray[np.integer],
+    frames: ir.Feeds,
     progress: Callable[[str, float | None], None],
-) -> tuple[NDArray[np.int64], list[int]]:
-    """Run raw ``frames`` [n, h, w, c] on the board at serial ``port``.
+) -> tuple[dict[str, NDArray[np.int64]], list[int]]:
+    """Run raw ``frames`` [n, h, w, c] of each input, by name, on the board at serial ``port``.
 
-    ``built`` is the content of ``build.json``. Returns the output frames and, for each, the cycles
-    from its first beat in to its last beat out, counted on the board. Raises
+    ``built`` is the content of ``build.json``. Returns the frames of each output's stream and, for
+    each frame, the cycles from its first beat in to its last beat out, counted on the board. Raises
     :class:`.host.LinkError`.
     """
-    graph, network = compiled.graph, compiled.network
-    (source,), (last,) = network.inputs, network.outputs
-    bits = graph.quant(source.value).dtype.bits
-    outputs, cycles = [], []
+    network, total = compiled.network, count(frames)
+    outputs: dict[str, list[NDArray[np.int64]]] = {sink.name: [] for sink in network.outputs}
+    cycles = []
     config = link_config(compiled.directory / "build.json", built)
+    _check_ports(compiled, config)
     with Host(open_port(port, config.baud), config) as host:
         host.ping()
-        for n, frame in enumerate(frames):
-            progress(f"frame {n + 1} of {len(frames)}", n / len(frames))
-            answer = host.run(_to_beats(frame, source.lanes, bits))
-            outputs.append(
-                _from_beats(
-                    answer.beats,
-                    graph.shape(last.value),
-                    last.lanes,
-                    graph.quant(last.value).dtype,
-                )
-            )
+        for n in range(total):
+            progress(f"frame {n + 1} of {total}", n / total)
+            answer = host.run(frame_beats(network, take(frames, n)))
+            for name, frame in frame_values(network, answer.beats).items():
+                outputs[name].append(frame)
             cycles.append(answer.cycles)
-    return np.stack(outputs), cycles
+    return {name: np.stack(each) for name, each in outputs.items()}, cycles
+
+
+def _check_ports(compiled: Compiled, config: LinkConfig) -> None:
+    """Raises DataError where the bitstream has other ports than the network."""
+    for built, ports in (
+        (config.inputs, compiled.network.inputs),
+        (config.outputs, compiled.network.outputs),
+    ):
+        if [(p.name, p.beats) for p in built] != [(p.name, p.beats) for p in ports]:
+            here, there = (", ".join(p.name for p in each) for each in (built, ports))
+            raise DataError(
+                f"{compiled.directory}: build.json has the ports {here}, the network has {there}; "
+                "run `gatewright build` again"
+            )
+
+
+def frame_beats(
+    network: Dataflow, frame: Mapping[str, NDArray[np.integer]]
+) -> dict[str, list[int]]:
+    """The beats of one frame [h, w, c] of each input, by name."""
+    return {
+        source.name: _to_beats(
+            frame[source.name], source.lanes, network.graph.quant(source.value).dtype.bits
+        )
+        for source in network.inputs
+    }
+
+
+def frame_values(
+    network: Dataflow, beats: Mapping[str, tuple[int, ...]]
+) -> dict[str, NDArray[np.int64]]:
+    """The frame [h, w, c] of each output's stream, by name, that ``beats`` hold."""
+    graph = network.graph
+    return {
+        sink.name: _from_beats(
+            beats[sink.name], graph.shape(sink.value), sink.lanes, graph.quant(sink.value).dtype
+        )
+        for sink in network.outputs
+    }
 
 
 def _to_beats(pixels: NDArray[np.integer], lanes: int, bits: int) -> list[int]:

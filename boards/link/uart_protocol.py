@@ -6,7 +6,9 @@
 The bytes on the wire are described in ``protocol``.
 """
 
-from amaranth import Cat, Const, Module, Mux, ResetInserter, Signal
+from collections.abc import Sequence
+
+from amaranth import Array, Cat, Const, Module, Mux, ResetInserter, Signal
 from amaranth.hdl import ValueLike
 from amaranth.lib import stream, wiring
 from amaranth.lib.crc import catalog
@@ -19,17 +21,25 @@ from .uart import UartReceiver, UartTransmitter
 __all__ = ["Reply", "Request", "UartProtocol"]
 
 
+def _of(number: Signal, values: Sequence[int]) -> ValueLike:
+    """The value of the port of that number."""
+    return values[0] if len(values) == 1 else Array(values)[number]
+
+
 class Request(wiring.Component):
     """Commands and beats from bytes.
 
     ``ping`` and ``frame`` are high for the cycle in which a command was understood; a frame's beats
-    follow, one at a time, each to be taken at once; then ``done``, with ``good`` if the CRC held.
+    follow, one at a time, each to be taken at once, those of one input after those of another, of
+    which ``port`` is the number; then ``done``, with ``good`` if the CRC held.
     ``paused`` instead of ``done``: the bytes stopped coming.
 
     Members
     -------
     i : In(stream.Signature(8, always_ready=True))
-    beats : Out(stream.Signature(8 * config.bytes_in, always_ready=True))
+    beats : Out(stream.Signature(8 * config.bytes_in, always_ready=True)); a narrower beat is in the
+        high bytes
+    port : Out(range(len(config.inputs))), steady until the next byte; only where there are several
     ping, frame, done, good, paused : Out(1)
     """
 
@@ -46,14 +56,17 @@ class Request(wiring.Component):
                 "done": Out(1),
                 "good": Out(1),
                 "paused": Out(1),
+                **({"port": Out(range(len(config.inputs)))} if len(config.inputs) > 1 else {}),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = catalog.CRC16_XMODEM(data_width=8).create()
-        byte = Signal(range(self.config.bytes_in), init=self.config.bytes_in - 1)
-        beat = Signal(range(self.config.beats_in), init=self.config.beats_in - 1)
+        inputs = self.config.inputs
+        byte = Signal(range(max(port.bytes for port in inputs)), init=inputs[0].bytes - 1)
+        beat = Signal(range(max(port.beats for port in inputs)), init=inputs[0].beats - 1)
+        number = Signal(range(max(2, len(inputs))))
         valid, value, timer = Signal(), Signal(8), Signal(self._timer_bits + 1)
         is_sync, is_ping, is_frame, expired = Signal(), Signal(), Signal(), Signal()
 
@@ -81,7 +94,7 @@ class Request(wiring.Component):
             with m.State("COMMAND"), m.If(valid):
                 m.d.sync += [self.ping.eq(is_ping), self.frame.eq(is_frame)]
                 with m.If(is_frame):
-                    m.d.sync += [byte.eq(byte.init), beat.eq(beat.init)]
+                    m.d.sync += [byte.eq(byte.init), beat.eq(beat.init), number.eq(0)]
                     m.next = "BEATS"
                 with m.Elif(~is_sync):
                     m.next = "SYNC"
@@ -94,9 +107,8 @@ class Request(wiring.Component):
                         byte.eq(byte - 1),
                     ]
                     with m.If(byte == 0):
-                        m.d.sync += [self.beats.valid.eq(1), byte.eq(byte.init), beat.eq(beat - 1)]
-                        with m.If(beat == 0):
-                            m.next = "CRC0"
+                        m.d.sync += self.beats.valid.eq(1)
+                        self._end_beat(m, byte, beat, number)
             for state, following in (("CRC0", "CRC1"), ("CRC1", "DONE")):
                 with m.State(state):
                     self._wait_for_byte(m, valid, timer, expired)
@@ -107,6 +119,26 @@ class Request(wiring.Component):
                 m.d.sync += self.done.eq(1)
                 m.next = "SYNC"
         return m
+
+    def _end_beat(self, m: Module, byte: Signal, beat: Signal, number: Signal) -> None:
+        """Set the counters for the next beat, which may be that of the next input."""
+        inputs = self.config.inputs
+        m.d.sync += [byte.eq(_of(number, [port.bytes - 1 for port in inputs])), beat.eq(beat - 1)]
+        if len(inputs) > 1:
+            m.d.sync += self.port.eq(number)
+        with m.If(beat == 0):
+            if len(inputs) == 1:
+                m.next = "CRC0"
+                return
+            with m.If(number == len(inputs) - 1):
+                m.next = "CRC0"
+            with m.Else():
+                following = [*inputs[1:], inputs[-1]]
+                m.d.sync += [
+                    number.eq(number + 1),
+                    byte.eq(_of(number, [port.bytes - 1 for port in following])),
+                    beat.eq(_of(number, [port.beats - 1 for port in following])),
+                ]
 
     def _wait_for_byte(self, m: Module, valid: Signal, timer: Signal, expired: Signal) -> None:
         with m.If(~valid):
@@ -149,6 +181,7 @@ class Reply(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         m.submodules.crc = crc = catalog.CRC16_XMODEM(data_width=8).create()
+        outputs = self.config.outputs
         longest = max(self.config.bytes_out, ID_BYTES + 1)
         word = Signal(8 * longest)
         more = Signal(longest)  # bit n: a byte follows byte n of the word
@@ -156,7 +189,9 @@ class Reply(wiring.Component):
         ends, arrived, data = Signal(), Signal(), self.i.payload.data
         identity = Cat(Const(self.config.design_id, 8 * ID_BYTES), self.fault)
         answer = Mux(ends, Cat(data[: 8 * CYCLES_BYTES], self.status), data)
-        answer_bytes = Mux(ends, (1 << CYCLES_BYTES) - 1, (1 << (self.config.bytes_out - 1)) - 1)
+        number = self.i.payload.port if len(outputs) > 1 else Const(0)
+        beat_bytes = _of(number, [(1 << (port.bytes - 1)) - 1 for port in outputs])
+        answer_bytes = Mux(ends, (1 << CYCLES_BYTES) - 1, beat_bytes)
         m.d.comb += [
             crc.start.eq(self.ping | self.frame),
             self.o.valid.eq(full),
@@ -284,6 +319,8 @@ class UartProtocol(wiring.Component):
     def _command(self, m: Module, request: Request, given_up: Signal) -> None:
         """The beat stays as it is until the next byte: no need for another register."""
         m.d.comb += self.o.payload.data.eq(request.beats.payload)
+        if len(self.config.inputs) > 1:
+            m.d.comb += self.o.payload.port.eq(request.port)
         with m.If(self.o.ready):
             m.d.sync += self.o.valid.eq(0)
         for happened, kind in (

@@ -1,20 +1,20 @@
 """The driver against the board's Python model, over memory and over a pseudo-terminal."""
 
+import json
 import os
 import time
+from dataclasses import asdict, replace
 
 import pytest
 from gatewright.boards.link.driver import Host, LinkError, open_port
 from gatewright.boards.link.emulator import BoardModel, MemoryPort, PtyBoard
 from gatewright.boards.link.gateware import LinkConfig
-from gatewright.boards.link.protocol import Fault, checksum, link_config
+from gatewright.boards.link.protocol import Fault, LinkPort, checksum, link_config
 from gatewright.compiler.errors import DataError
 
 CONFIG = LinkConfig(
-    beats_in=4,
-    bits_in=20,
-    beats_out=2,
-    bits_out=8,
+    inputs=(LinkPort("x", "s_axis", 4, 20),),
+    outputs=(LinkPort("y", "m_axis", 2, 8),),
     clock_hz=25_000_000,
     baud=1_000_000,
     design_id=0xABCDEF,
@@ -24,7 +24,7 @@ FRAME = [0, 1, 0xFFFFF, 0x12345]
 
 
 def compute(beats):
-    return [sum(beats) % 256, len(beats)]
+    return {"y": [sum(beats["x"]) % 256, len(beats["x"])]}
 
 
 def host(computes=compute, config=CONFIG, spoil=None):
@@ -42,8 +42,8 @@ def flip(index):
 
 
 def test_a_frame_runs():
-    answer = host().run(FRAME)
-    assert list(answer.beats) == compute(FRAME)
+    answer = host().run({"x": FRAME})
+    assert list(answer.beats["y"]) == compute({"x": FRAME})["y"]
     assert answer.cycles == 77
 
 
@@ -54,14 +54,41 @@ def test_a_ping_finds_the_design():
 @pytest.mark.parametrize(
     ("beats", "message"),
     [
-        (FRAME[1:], "a frame has 4 beats, not 3"),
-        ([0, 0, 1 << 20, 0], "beat 2 is 1048576, which is no unsigned number of 20 bits"),
-        ([0, -1, 0, 0], "beat 1 is -1"),
+        (FRAME[1:], "x: a frame has 4 beats, not 3"),
+        ([0, 0, 1 << 20, 0], "x: beat 2 is 1048576, which is no unsigned number of 20 bits"),
+        ([0, -1, 0, 0], "x: beat 1 is -1"),
     ],
 )
 def test_a_frame_of_the_wrong_shape_is_refused(beats, message):
     with pytest.raises(DataError, match=message):
-        host().run(beats)
+        host().run({"x": beats})
+
+
+def test_a_frame_of_other_inputs_is_refused():
+    with pytest.raises(DataError, match="a frame has beats of x, but z were given"):
+        host().run({"z": FRAME})
+
+
+def test_every_port_has_its_beats():
+    """Inputs and outputs of several widths, in the declared order."""
+    config = replace(
+        CONFIG,
+        inputs=(LinkPort("a", "s_axis_a", 3, 8), LinkPort("b", "s_axis_b", 2, 20)),
+        outputs=(LinkPort("sum", "m_axis_sum", 2, 24), LinkPort("echo", "m_axis_echo", 3, 8)),
+    )
+
+    def mixed(beats):
+        sums = [x + y for x, y in zip(beats["a"], beats["b"], strict=False)]
+        return {"echo": [beat + 1 for beat in beats["a"]], "sum": sums}
+
+    with (
+        PtyBoard(BoardModel(config, mixed, cycles=9)) as board,
+        Host(open_port(board.port, config.baud), config) as driver,
+    ):
+        answer = driver.run({"b": [0xFFFF0, 5], "a": [1, 2, 3]})
+    assert answer.beats == {"sum": (0xFFFF1, 7), "echo": (2, 3, 4)}
+    assert answer.cycles == 9
+    assert config.request_bytes == 2 + 3 + 2 * 3 + 2
 
 
 def test_another_design_on_the_board_is_noticed():
@@ -72,22 +99,22 @@ def test_another_design_on_the_board_is_noticed():
 
 def test_a_silent_board_is_reported():
     with pytest.raises(LinkError, match="does not answer: is it programmed"):
-        host(spoil=lambda data: b"").run(FRAME)
+        host(spoil=lambda data: b"").run({"x": FRAME})
 
 
 def test_an_accelerator_that_hangs_is_reported():
     with pytest.raises(LinkError, match="the accelerator was still at work"):
-        host(lambda beats: None).run(FRAME)
+        host(lambda beats: None).run({"x": FRAME})
 
 
 def test_lost_bytes_are_reported():
     with pytest.raises(LinkError, match="some of the frame's bytes never reached the board"):
-        host(spoil=lambda data: data[:6]).run(FRAME)
+        host(spoil=lambda data: data[:6]).run({"x": FRAME})
 
 
 def test_a_damaged_request_is_reported():
     with pytest.raises(LinkError, match="the frame reached the board with errors"):
-        host(spoil=flip(5)).run(FRAME)
+        host(spoil=flip(5)).run({"x": FRAME})
 
 
 def test_a_frame_runs_through_a_terminal():
@@ -97,7 +124,7 @@ def test_a_frame_runs_through_a_terminal():
     ):
         assert driver.ping() is Fault.NONE
         for frame in (FRAME, FRAME[::-1], [9, 9, 9, 9]):
-            assert list(driver.run(frame).beats) == compute(frame)
+            assert list(driver.run({"x": frame}).beats["y"]) == compute({"x": frame})["y"]
 
 
 def test_a_port_that_is_not_there_is_reported(tmp_path):
@@ -130,7 +157,7 @@ class Babble:
 def test_endless_bytes_end_with_the_deadline(byte):
     start = time.monotonic()
     with pytest.raises(LinkError, match=r"no answer|does not answer"):
-        Host(Babble(byte), CONFIG, patience=0.1).run(FRAME)
+        Host(Babble(byte), CONFIG, patience=0.1).run({"x": FRAME})
     assert time.monotonic() - start < 2
 
 
@@ -150,7 +177,7 @@ class Answer(MemoryPort):
 def test_an_unknown_status_is_refused(status):
     body = bytes([10, 4]) + (77).to_bytes(4, "little") + bytes([status])
     with pytest.raises(LinkError, match=f"the status {status}, which this gatewright does not"):
-        Host(Answer(b"F", body), CONFIG, patience=0.05).run(FRAME)
+        Host(Answer(b"F", body), CONFIG, patience=0.05).run({"x": FRAME})
 
 
 @pytest.mark.parametrize("fault", [4, 0xFF])
@@ -164,7 +191,7 @@ def test_an_answer_whose_crc_is_wrong_is_refused():
     port = Answer(b"F", bytes(7))
     port.answer = port.answer[:-1] + bytes([port.answer[-1] ^ 1])
     with pytest.raises(LinkError, match="the board's answer arrived with errors"):
-        Host(port, CONFIG, patience=0.05).run(FRAME)
+        Host(port, CONFIG, patience=0.05).run({"x": FRAME})
 
 
 def test_a_closed_port_is_reported():
@@ -187,8 +214,7 @@ def test_a_port_that_vanishes_is_reported():
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("beats_in", 0),
-        ("beats_in", "4"),
+        ("inputs", {}),
         ("baud", 1 << 70),
         ("buffered", 1),
         ("pause_seconds", 9e9),
@@ -196,6 +222,20 @@ def test_a_port_that_vanishes_is_reported():
 )
 def test_a_link_of_wrong_values_is_refused(key, value, tmp_path):
     file = tmp_path / "build.json"
-    assert link_config(file, {"link": vars(CONFIG)}) == CONFIG
+    link = json.loads(json.dumps(asdict(CONFIG)))
+    assert link_config(file, {"link": link}) == CONFIG
     with pytest.raises(DataError, match=f'build.json: link: "{key}" is '):
-        link_config(file, {"link": vars(CONFIG) | {key: value}})
+        link_config(file, {"link": link | {key: value}})
+
+
+@pytest.mark.parametrize(("key", "value"), [("beats", 0), ("beats", "4"), ("bits", 1 << 40)])
+def test_a_port_of_wrong_values_is_refused(key, value, tmp_path):
+    link = json.loads(json.dumps(asdict(CONFIG)))
+    link["outputs"][0][key] = value
+    with pytest.raises(DataError, match=f'build.json: link: outputs: 0: "{key}" is '):
+        link_config(tmp_path / "build.json", {"link": link})
+
+
+def test_the_link_of_an_older_build_is_refused(tmp_path):
+    with pytest.raises(DataError, match=r"of an older gatewright, .*; compile and build again"):
+        link_config(tmp_path / "build.json", {"link": {"beats_in": 4, "bits_in": 8}})

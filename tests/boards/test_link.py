@@ -1,7 +1,7 @@
 """The gateware link, heard from its two wires, agrees with its Python model byte for byte."""
 
 import pytest
-from amaranth import ClockDomain, ClockSignal, DomainRenamer, Module, Signal
+from amaranth import Array, ClockDomain, ClockSignal, DomainRenamer, Module, Signal
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -19,6 +19,7 @@ from gatewright.boards.link.protocol import (
     PING,
     SYNC,
     Fault,
+    LinkPort,
     checksum,
     frame_request,
     ping_request,
@@ -78,18 +79,22 @@ class AddOne(wiring.Component):
         return m
 
 
-def config(**changes):
+def config(beats=5, bits=12, **changes):
+    """An input ``x`` and an output ``y`` of as many beats of as many bits, with ``changes``."""
     given = {
-        "beats_in": 5,
-        "bits_in": 12,
-        "beats_out": 5,
-        "bits_out": 12,
+        "inputs": (LinkPort("x", "s_axis", beats, bits),),
+        "outputs": (LinkPort("y", "m_axis", beats, bits),),
         "clock_hz": CLOCK_HZ,
         "baud": BAUD,
         "design_id": 0x1122334455667788,
         "pause_seconds": 12 * 10 * BIT / CLOCK_HZ,
     }
     return LinkConfig(**{**given, **changes})
+
+
+def request_of(cfg, beats):
+    """The request of a frame whose only input has these beats."""
+    return frame_request(cfg, {"x": beats})
 
 
 async def say(ctx, line, data, domain):
@@ -99,20 +104,22 @@ async def say(ctx, line, data, domain):
             await ctx.tick(domain).repeat(BIT)
 
 
-def rtl(cfg, conversation, **behaviour):
+def rtl(cfg, conversation, design=AddOne, **behaviour):
     """What comes back for ``conversation``: bytes to say, or a number of cycles to wait.
 
-    Both are timed in the clock of the bytes.
+    Both are timed in the clock of the bytes. ``design`` is the accelerator.
     """
     domain = "link" if cfg.link_hz else "sync"
     m = Module()
     m.domains += [ClockDomain(name) for name in DOMAINS]
     m.submodules.link = link = Link(cfg, GENERIC)
-    m.submodules.accelerator = accelerator = AddOne(cfg, **behaviour)
+    m.submodules.accelerator = accelerator = design(cfg, **behaviour)
     ear = UartReceiver(cfg.uart_hz, BAUD)
     m.submodules.ear = DomainRenamer(domain)(ear)
-    wiring.connect(m, link.s_axis, accelerator.s_axis)
-    wiring.connect(m, accelerator.m_axis, link.m_axis)
+    for port in cfg.inputs:
+        wiring.connect(m, getattr(link, port.prefix), getattr(accelerator, port.prefix))
+    for port in cfg.outputs:
+        wiring.connect(m, getattr(accelerator, port.prefix), getattr(link, port.prefix))
     m.d.comb += [accelerator.clear.eq(link.clear), ear.rx.eq(link.tx)]
     heard = bytearray()
 
@@ -145,7 +152,9 @@ def answer_time(cfg):
 
 
 def model(cfg, *requests, cycles=0):
-    board = BoardModel(cfg, lambda beats: [(beat + 1) % 65536 for beat in beats], cycles)
+    board = BoardModel(
+        cfg, lambda beats: {"y": [(beat + 1) % 65536 for beat in beats["x"]]}, cycles
+    )
     return b"".join(board.feed(request) for request in requests)
 
 
@@ -211,10 +220,10 @@ def test_a_ping_returns_the_design(clocks):
 @pytest.mark.parametrize("buffered", [True, False])
 @pytest.mark.parametrize("bits", [1, 12, 48])
 def test_frames_come_back_computed(bits, buffered, clocks):
-    cfg = config(bits_in=bits, bits_out=bits, buffered=buffered, **clocks)
+    cfg = config(bits=bits, buffered=buffered, **clocks)
     top = (1 << bits) - 1
     frames = [[0, top, 1, top // 2, top // 3], [top] * 5, [5 % (top + 1)] * 5]
-    requests = [frame_request(cfg, frame) for frame in frames]
+    requests = [request_of(cfg, frame) for frame in frames]
     talk = [part for request in requests for part in (request, answer_time(cfg))]
     heard = rtl(cfg, talk)
     size = cfg.reply_bytes
@@ -229,27 +238,94 @@ def test_frames_come_back_computed(bits, buffered, clocks):
         assert reply[-2:] == checksum(reply[2:-2])
 
 
+class Mixed(wiring.Component):
+    """Two inputs of three beats of a byte and two of three; their sums, and the first input plus
+    one. The second output is whole before the first one begins.
+    """
+
+    INPUTS = (LinkPort("a", "s_axis_a", 3, 8), LinkPort("b", "s_axis_b", 2, 24))
+    OUTPUTS = (LinkPort("sum", "m_axis_sum", 2, 24), LinkPort("echo", "m_axis_echo", 3, 8))
+
+    def __init__(self, config):
+        super().__init__(
+            {
+                **{port.prefix: In(axis(port.bytes)) for port in self.INPUTS},
+                **{port.prefix: Out(axis(port.bytes)) for port in self.OUTPUTS},
+                "clear": In(1),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        a, b, total, echo = self.s_axis_a, self.s_axis_b, self.m_axis_sum, self.m_axis_echo
+        kept = Array(Signal(8, name=f"kept_{n}") for n in range(4))
+        taken, added = Signal(2), Signal(1)
+        m.d.comb += [
+            echo.payload.data.eq(a.payload.data + 1),
+            echo.payload.last.eq(taken == 2),
+            echo.valid.eq(a.valid & (taken != 3)),
+            a.ready.eq(echo.ready & (taken != 3)),
+            total.payload.data.eq(b.payload.data + kept[added]),
+            total.payload.last.eq(added == 1),
+            total.valid.eq(b.valid & (taken == 3)),
+            b.ready.eq(total.ready & (taken == 3)),
+        ]
+        with m.If(a.valid & a.ready):
+            m.d.sync += [kept[taken].eq(a.payload.data), taken.eq(taken + 1)]
+        with m.If(b.valid & b.ready):
+            m.d.sync += added.eq(added + 1)
+            with m.If(added == 1):
+                m.d.sync += taken.eq(0)
+        return m
+
+
+def mixed(beats, cycles):
+    """What the board answers for frames of ``Mixed``."""
+    cfg = config(inputs=Mixed.INPUTS, outputs=Mixed.OUTPUTS)
+
+    def compute(frame):
+        sums = [x + y for x, y in zip(frame["a"], frame["b"], strict=False)]
+        return {"echo": [beat + 1 for beat in frame["a"]], "sum": sums}
+
+    board = BoardModel(cfg, compute, cycles)
+    return [board.feed(frame_request(cfg, frame)) for frame in beats]
+
+
+@clocks
+@pytest.mark.parametrize("buffered", [True, False])
+def test_several_ports_take_turns_on_the_wire(buffered, clocks):
+    """Outputs that come in another order than the declared one do not block each other."""
+    cfg = config(inputs=Mixed.INPUTS, outputs=Mixed.OUTPUTS, buffered=buffered, **clocks)
+    frames = [
+        {"a": [1, 2, 3], "b": [0x10000, 0xABCD00]},
+        {"a": [250, 0, 9], "b": [0, 0x0F0F0F]},
+    ]
+    talk = [part for each in frames for part in (frame_request(cfg, each), answer_time(cfg))]
+    # Three beats of the first input, two of the second, a cycle each; the last one leaves at once.
+    assert rtl(cfg, talk, Mixed) == b"".join(mixed(frames, cycles=4))
+
+
 @ratios
 @pytest.mark.parametrize("period", [1, 7])
 def test_a_buffered_frame_is_timed_at_full_speed(period, clocks):
     cfg = config(**clocks)
-    request = frame_request(cfg, range(5))
+    request = request_of(cfg, range(5))
     # The last beat goes in 4 periods after the first, and comes out a cycle later.
     expected = model(cfg, request, cycles=4 * period + 1)
     assert rtl(cfg, [request, answer_time(cfg)], period=period) == expected
 
 
 def test_a_count_passes_from_its_low_half_to_its_high_one():
-    cfg = config(beats_in=3, beats_out=3)
-    request = frame_request(cfg, range(3))
+    cfg = config(beats=3)
+    request = request_of(cfg, range(3))
     expected = model(cfg, request, cycles=2 * 33_000 + 1)
     assert rtl(cfg, [request, 66_000, answer_time(cfg)], period=33_000) == expected
 
 
 @clocks
 def test_one_beat_is_a_frame(clocks):
-    cfg = config(beats_in=1, beats_out=1, **clocks)
-    request = frame_request(cfg, [41])
+    cfg = config(beats=1, **clocks)
+    request = request_of(cfg, [41])
     assert rtl(cfg, [request, answer_time(cfg)]) == model(cfg, request, cycles=1)
 
 
@@ -262,7 +338,7 @@ def test_noise_before_a_request_is_ignored():
 @ratios
 def test_a_damaged_frame_is_reported(clocks):
     cfg = config(**clocks)
-    request = bytearray(frame_request(cfg, range(5)))
+    request = bytearray(request_of(cfg, range(5)))
     request[4] ^= 0x10
     expected = model(cfg, bytes(request), cycles=5)
     assert expected[-3] == 1
@@ -272,7 +348,7 @@ def test_a_damaged_frame_is_reported(clocks):
 @ratios
 def test_a_frame_that_stops_short_is_given_up_and_the_next_one_works(clocks):
     cfg = config(**clocks)
-    request = frame_request(cfg, range(5))
+    request = request_of(cfg, range(5))
     heard = rtl(
         cfg, [request[:6], PAUSE, ping_request(), answer_time(cfg), request, answer_time(cfg)]
     )
@@ -286,7 +362,7 @@ def test_a_frame_that_stops_short_is_given_up_and_the_next_one_works(clocks):
 @pytest.mark.parametrize("heard_bytes", [1, 13])
 def test_a_frame_replaces_one_whose_answer_is_on_its_way(heard_bytes, clocks):
     cfg = config(**clocks)
-    first, second = frame_request(cfg, range(5)), frame_request(cfg, range(300, 305))
+    first, second = request_of(cfg, range(5)), request_of(cfg, range(300, 305))
     heard = rtl(cfg, [first, heard_bytes * 10 * BIT, second, answer_time(cfg)])
     expected = model(cfg, second, cycles=5)
     begun = len(heard) - len(expected)
@@ -298,7 +374,7 @@ def test_a_frame_replaces_one_whose_answer_is_on_its_way(heard_bytes, clocks):
 @clocks
 def test_a_ping_ends_a_frame_that_never_would(clocks):
     cfg = config(**clocks)
-    request = frame_request(cfg, range(5))
+    request = request_of(cfg, range(5))
     heard = rtl(cfg, [request, answer_time(cfg), ping_request(), answer_time(cfg)], deaf=True)
     body = heard[2:-2]
     assert heard[:2] == bytes((SYNC, PING))
@@ -308,8 +384,8 @@ def test_a_ping_ends_a_frame_that_never_would(clocks):
 
 @clocks
 def test_an_accelerator_slower_than_the_wire_overruns_an_unbuffered_link(clocks):
-    cfg = config(beats_in=60, beats_out=60, bits_in=8, bits_out=8, buffered=False, **clocks)
-    request = frame_request(cfg, range(60))
+    cfg = config(beats=60, bits=8, buffered=False, **clocks)
+    request = request_of(cfg, range(60))
     period = 400 * cfg.clock_hz // CLOCK_HZ
     heard = rtl(cfg, [request, answer_time(cfg), ping_request(), answer_time(cfg)], period=period)
     ping = heard[-13:]
@@ -319,7 +395,7 @@ def test_an_accelerator_slower_than_the_wire_overruns_an_unbuffered_link(clocks)
 
 @pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)
 def test_an_unbuffered_link_takes_the_block_rams_that_a_plan_leaves_it(device, tmp_path):
-    cfg = config(bits_in=8, bits_out=8, buffered=False)
+    cfg = config(bits=8, buffered=False)
     m = Module()
     for name in DOMAINS:
         m.domains += (domain := ClockDomain(name))
