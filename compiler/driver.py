@@ -205,7 +205,7 @@ def layers(network: Dataflow) -> list[dict[str, Any]]:
 def describe(network: Dataflow, model: str) -> dict[str, Any]:
     """The content of ``compile.json``."""
     need, device = network.linked, network.device
-    short = shortfall(network.resources, device)
+    short = shortfall(network.budgeted, device)
     rows = layers(network)
     return {
         "model": model,

@@ -423,12 +423,19 @@ class Dataflow:
         return total(parts)
 
     @property
+    def budgeted(self) -> Resources:
+        """What counts against a plan's budget: the accelerator, and what a link of several ports
+        needs more than :func:`.resources.link`.
+        """
+        return self.resources + self._held
+
+    @property
     def linked(self) -> Resources:
         """The same with the link to the host, as :mod:`gatewright.boards` builds it."""
         least = link(self.device)
         if self.buffered:
-            least = replace(least, bram=self._frame.bram)
-        return self.resources + least
+            return self.budgeted + replace(least, bram=self._frame.bram - self._held.bram)
+        return self.budgeted + least
 
     @property
     def buffered(self) -> bool:
@@ -441,15 +448,26 @@ class Dataflow:
     @property
     def _frame(self) -> Resources:
         """Block RAM for a frame's beats in and out."""
-        queues = [
-            hw.Fifo.estimate(
-                port.beats,
-                port.lanes * self.graph.quant(port.value).dtype.bits,
-                self.device.target,
-            )
-            for port in (*self.inputs, *self.outputs)
-        ]
+        queues = [self._frame_queue(port) for port in (*self.inputs, *self.outputs)]
         return Resources(bram=total(queues).bram)
+
+    @cached_property
+    def _held(self) -> Resources:
+        """The link's queues of a whole frame where there are several inputs, or several outputs,
+        and a register slice before each.
+        """
+        ports = [port for way in (self.inputs, self.outputs) if len(way) > 1 for port in way]
+        slices = [
+            hw.RegisterSlice.estimate(self._width(port), self.device.target) for port in ports
+        ]
+        return total([*slices, *(self._frame_queue(port) for port in ports)])
+
+    def _frame_queue(self, port: NetworkPort) -> Resources:
+        return hw.Fifo.estimate(port.beats, self._width(port), self.device.target)
+
+    def _width(self, port: NetworkPort) -> int:
+        """Data bits of a beat."""
+        return port.lanes * self.graph.quant(port.value).dtype.bits
 
     @property
     def multipliers(self) -> int:

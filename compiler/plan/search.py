@@ -54,7 +54,7 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
         if found is not None:
             return found
         least = search.smallest()
-        lacks = shortfall(least.resources, device)
+        lacks = shortfall(least.budgeted, device)
         if not lacks:
             return least
     raise FitError(
@@ -227,7 +227,7 @@ class _Search:
         return least.replanned(bound_interval=None, bound_latency=bound)
 
     def _within(self, network: Dataflow, budget: Budget) -> bool:
-        need = network.resources
+        need = network.budgeted
         return (
             cells(need, self.device) <= budget.cells
             and need.ff <= budget.ff
@@ -238,7 +238,7 @@ class _Search:
         """The budget of the stages: the whole without queues and converters as in ``network``."""
         rest = total(
             [
-                network.resources,
+                network.budgeted,
                 *(design.resources(self.device) * -1 for design in network.designs.values()),
             ]
         )

@@ -18,11 +18,11 @@ from .networks import LFE5U_25F, Builder, fold, measure, random_folding
 
 def two_and_three():
     """Inputs of different maps; two of the three outputs are read inside the network too."""
-    builder = Builder(8, 8, 2, seed=1)
-    small = builder.add_input("small", 4, 4, 3)
+    builder = Builder(6, 6, 2, seed=1)
+    small = builder.add_input("small", 3, 3, 3)
     pooled = builder.max_pool(builder.input)
     joined = builder.concat(pooled, small)
-    last = builder.conv(joined, 4, (3, 3), pads=(1, 1, 1, 1))
+    last = builder.conv(joined, 2, (3, 3), pads=(1, 1, 1, 1))
     return builder, builder.graph(last, pooled, joined)
 
 
@@ -53,9 +53,9 @@ def passed_through():
 
 def residual():
     """The sum, and from within both paths to it the short one and the long one's middle."""
-    builder = Builder(6, 6, 2, seed=5)
+    builder = Builder(4, 4, 2, seed=5)
     short = builder.unary(builder.input)
-    middle = builder.conv(short, 3, (3, 3), pads=(1, 1, 1, 1))
+    middle = builder.conv(short, 2, (3, 3), pads=(1, 1, 1, 1))
     long = builder.conv(middle, 2, (3, 3), pads=(1, 1, 1, 1))
     return builder, builder.graph(builder.add(long, short), short, middle)
 
@@ -140,7 +140,7 @@ def test_inputs_that_meet_once_need_no_queue():
 def test_an_output_may_have_a_queue():
     builder, graph = residual()
     network = fold(graph)
-    plan = replace(network.plan, output_queues={"y1": 36})
+    plan = replace(network.plan, output_queues={"y1": 16})
     queued = Dataflow(graph, plan, network.device)
     assert queued.resources.lut > network.resources.lut
     check(queued, builder.frames(3), stall=0.4)
@@ -150,9 +150,15 @@ def test_an_output_may_have_a_queue():
 
 def test_the_link_holds_a_frame_of_every_port():
     _, graph = two_and_three()
-    network = fold(graph)
-    assert [port.beats for port in network.inputs] == [8 * 8 * 2, 4 * 4 * 3]
-    assert [port.beats for port in network.outputs] == [4 * 4 * 4, 4 * 4 * 2, 4 * 4 * 5]
+    network = fold(graph, device=LFE5U_25F)
+    assert [port.beats for port in network.inputs] == [6 * 6 * 2, 3 * 3 * 3]
+    assert [port.beats for port in network.outputs] == [3 * 3 * 2, 3 * 3 * 2, 3 * 3 * 5]
+    more = network.budgeted.lut - network.resources.lut
+    assert more > 5 * 8
+    builder = Builder(4, 4, 2)
+    builder.unary(builder.input)
+    lone = fold(builder.graph(), device=LFE5U_25F)
+    assert lone.budgeted == lone.resources
 
 
 def test_lanes_are_given_by_input():
