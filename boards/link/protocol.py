@@ -76,6 +76,9 @@ class LinkPort:
     beats: int
     bits: int
 
+    def __post_init__(self) -> None:
+        at_least(1, self, "beats", "bits")
+
     @property
     def bytes(self) -> int:
         """Bytes of one beat."""
@@ -106,8 +109,15 @@ class LinkConfig:
     link_hz: int = 0
 
     def __post_init__(self) -> None:
-        at_least(1, self, "beats_in", "bits_in", "beats_out", "bits_out", "clock_hz", "baud")
+        at_least(1, self, "clock_hz", "baud")
         at_least(0, self, "design_id", "pause_seconds", "link_hz")
+        for way, ports in (("inputs", self.inputs), ("outputs", self.outputs)):
+            names = {(port.name, port.prefix) for port in ports}
+            if not ports or len(names) != len(ports):
+                raise ValueError(
+                    f"LinkConfig: {way} has {len(ports)} ports of {len(names)} names; give at "
+                    "least one, each of a name and a prefix of its own"
+                )
         if self.design_id >= 1 << 8 * ID_BYTES:
             raise ValueError(
                 f"LinkConfig: design_id={self.design_id:#x}, but it must fit {ID_BYTES} bytes"

@@ -7,7 +7,7 @@ from dataclasses import is_dataclass, replace
 import pytest
 from amaranth import signed, unsigned
 from gatewright import hw
-from gatewright.boards.link.protocol import LinkConfig
+from gatewright.boards.link.protocol import LinkConfig, LinkPort
 from gatewright.hw.accelerator import AxiStreamConfig
 from gatewright.hw.arithmetic.add import AddConfig
 from gatewright.hw.arithmetic.argmax import ArgMaxConfig
@@ -74,7 +74,12 @@ LEGAL = [
     WidthConfig(6, 2, 4, INT8),
     AxiStreamConfig(2, INT8, 9),
     RamConfig(64, 8, GENERIC),
-    LinkConfig(4, 8, 3, 8, clock_hz=50_000_000, baud=1_000_000),
+    LinkConfig(
+        (LinkPort("x", "s_axis", 4, 8),),
+        (LinkPort("y", "m_axis", 3, 8),),
+        clock_hz=50_000_000,
+        baud=1_000_000,
+    ),
 ]
 CONFIGS = {type(config): config for config in LEGAL}
 
@@ -133,7 +138,7 @@ ILLEGAL = [
     (WidthConfig, {"lanes_in": 0}, "lanes_in=0, but it must be 1 or more"),
     (AxiStreamConfig, {"beats": 0}, "beats=0, but it must be 1 or more"),
     (RamConfig, {"depth": 0}, "depth=0, but it must be 1 or more"),
-    (LinkConfig, {"beats_out": 0}, "beats_out=0, but it must be 1 or more"),
+    (LinkConfig, {"outputs": ()}, "outputs has 0 ports of 0 names; give at least one"),
     (LinkConfig, {"baud": 0}, "baud=0, but it must be 1 or more"),
     (LinkConfig, {"design_id": 1 << 64}, "design_id=0x1.*, but it must fit 8 bytes"),
 ]
@@ -163,3 +168,10 @@ def test_every_configuration_is_tried():
         if name.endswith("Config") and is_dataclass(part)
     }
     assert found | {LinkConfig, Rounding} == set(CONFIGS) == {config for config, *_ in ILLEGAL}
+
+
+@pytest.mark.parametrize("key", ["beats", "bits"])
+def test_a_port_of_the_link_has_something_to_carry(key):
+    port = LinkPort("x", "s_axis", 4, 8)
+    with pytest.raises(ValueError, match=f"^LinkPort: {key}=0, but it must be 1 or more"):
+        replace(port, **{key: 0})
