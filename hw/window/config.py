@@ -118,6 +118,19 @@ class WindowConfig:
         return self.parallel[0] * self.parallel[1]
 
     @property
+    def loops(self) -> dict[str, int]:
+        """The loops that read windows, from the inside out, and the steps of each."""
+        return {
+            "word": self.group_words,
+            "tap_column": self.steps[1],
+            "tap_row": self.steps[0],
+            "repeat": self.passes,
+            "group": self.groups,
+            "column": self.width_out,
+            "row": self.height_out,
+        }
+
+    @property
     def pixel_cycles(self) -> int:
         """Cycles that reading for a pixel of output takes."""
         return self.groups * self.passes * self.reads
