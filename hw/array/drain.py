@@ -1,9 +1,9 @@
-"""The foot of a systolic array: results go from column to column and leave at the last.
+"""The drain of a systolic array: results move from group to group and leave at the last one.
 
-``totals[group][lane]`` is complete a cycle after ``ending[group]`` is up, which is a cycle later
-from each group to the next. Both ways give the results of the last group, and whether they leave;
-the last group's leave first, two cycles after ``ending``, the others' after them. Each lane has
-flags of its own, for lanes of a group may lie far from each other.
+``totals[group][lane]`` is complete a cycle after ``ending[group]``, which is a cycle later from
+each group to the next. Both functions return the results of the last group and whether they leave:
+first its own, two cycles after its ``ending``, then those of the groups before it. Each lane has
+control flags of its own, because the lanes of a group may be far apart.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ __all__ = ["drain", "drain_spaced"]
 def drain(
     m: Module, totals: Sequence[Sequence[Value]], ending: Sequence[Value]
 ) -> tuple[list[Signal], Signal]:
-    """A result a cycle: two registers a hop, so that each meets the next group's in time."""
+    """A result a cycle: two registers a group, which match the skew between groups."""
     passed: list[Value] = []
     passed_valid: Value = C(0)
     for group, sums in enumerate(totals):
@@ -38,11 +38,11 @@ def drain(
 def drain_spaced(
     m: Module, totals: Sequence[Sequence[Value]], ending: Sequence[Value], initiation_interval: int
 ) -> tuple[list[Signal], Signal]:
-    """A result every ``initiation_interval`` cycles, at least two: a register a hop, which waits.
+    """A result every ``initiation_interval`` cycles, at least two: one register a group.
 
-    A step starts at the last group and walks back, a group a cycle, so that each group hands on
-    what it has before it takes the next. Step n ends at group n + 1: those before have handed on
-    all, and may hold results of the next reduction.
+    A step starts at the last group and moves back a group a cycle, so that each group passes its
+    result on before it takes the next one. Step n ends at group n + 1: the groups before it are
+    empty, and may hold results of the next reduction.
     """
     assert initiation_interval > 1
     coming, number = _steps(m, ending[-1], len(totals) - 1, initiation_interval)
@@ -61,8 +61,8 @@ def drain_spaced(
 
 
 def _steps(m: Module, ending: Value, steps: int, initiation_interval: int) -> tuple[Value, Value]:
-    """Up a cycle before each of ``steps`` steps, the first of them ``initiation_interval`` cycles
-    after ``ending`` and one; and, in the cycle of a step, which one it is, from 0.
+    """High a cycle before each of ``steps`` steps, the first of them ``initiation_interval + 1``
+    cycles after ``ending``; and, in the cycle of a step, its number, from 0.
     """
     if not steps:
         return C(0), C(0)

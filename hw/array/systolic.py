@@ -14,8 +14,9 @@ from ..arithmetic.soft_multiplier import SoftMultiplier
 from ..control.delay import delay, delay_flags, delays, duplicate
 from ..stream.signature import Flow
 from ..target.dsp import MultiplierConfig
-from .config import SOFT_ADDERS, ArrayConfig
+from .config import ArrayConfig
 from .drain import drain, drain_spaced
+from .placement import SOFT_ADDERS
 from .weights import weights_at
 
 __all__ = ["SystolicArray"]
@@ -24,21 +25,24 @@ __all__ = ["SystolicArray"]
 class SystolicArray(wiring.Component):
     """``o = sum over folds, rows of x[row] * weight[column][row]``, for every column.
 
-    Activations enter row r delayed by r cycles and pass from each group of columns to the next;
-    partial sums pass from row to row; so all wires run between neighbours::
+    Activations enter row r delayed by r cycles and pass from group to group of columns; partial
+    sums pass from row to row. All wires run between neighbours::
 
               group 0    group 1    group 2
         x0 ──▶ PE ──────▶ PE ──────▶ PE         skew: group g, row r works g + r cycles after
-               │          │          │          the word came in; the sums of group g are complete
+               │          │          │          the word arrives; the sums of group g are complete
         x1 ──▶ PE ──────▶ PE ──────▶ PE         g cycles after those of group 0
                ▼          ▼          ▼
               acc        acc        acc         sums the folds
                └─▷ ─ ▷ ──▶└─▷ ─ ▷ ──▶└──▶ o     the last group leaves first, the next one
                                                 ``initiation_interval`` cycles later, ...
 
-    The last group therefore computes the first channels, and channels leave in order. Nothing
-    stalls. A multiplier in soft logic among DSP blocks works as many cycles later as it takes
-    fewer; its operands wait, not its product, which is wider.
+    The last group computes the first channels, so channels leave in order. Nothing stalls. A
+    multiplier in soft logic has a shorter latency than a DSP block; its operands are delayed by the
+    difference, because its product is wider than they are.
+
+    Takes a word a cycle. Latency from the last word of a reduction to its first beat:
+    ``config.latency``.
 
     Members
     -------
@@ -67,7 +71,7 @@ class SystolicArray(wiring.Component):
         )
 
     def _packable(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The weights as multipliers take them: those of products that share a block borrow."""
+        """The weights as the multipliers take them: products that share a block borrow."""
         config = self.config
         weights = weights.copy()
         for places in config.places()[0] if config.pack > 1 else ():
@@ -85,7 +89,7 @@ class SystolicArray(wiring.Component):
         return m
 
     def _activations(self, m):
-        """``x[row][column]``, at the time that PE wants it."""
+        """The activation of each (row, column), in the cycle in which that PE multiplies it."""
         c = self.config
         at = {}
         for row in range(c.simd):

@@ -1,5 +1,5 @@
-"""The weights of a systolic array: in block RAM or in logic, each at the time that its multiplier
-wants it.
+"""The weights of a systolic array, from block RAM or from logic, each in the cycle in which its
+multiplier takes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,8 @@ from ..control.loops import Loops
 from ..memory.packed_rows import PackedRowsRom
 from ..memory.rom import Rom, table
 from ..sizes import ceil_div
-from .config import BAND, ArrayConfig
+from .config import ArrayConfig
+from .weight_memory import BAND
 
 __all__ = ["weights_at"]
 
@@ -61,8 +62,8 @@ def _in_logic(m, c, words, address):
 
 
 def _in_block_ram(m, c, words, address):
-    """All weights from pieces of their words in block RAM, each read when the first of its weights
-    is wanted.
+    """All weights from pieces of their words in block RAM, each read in time for the first of its
+    weights; the others are delayed.
     """
     width = c.w.width
     order, held, first = c.order(), [], 0
@@ -98,9 +99,7 @@ def _in_block_ram(m, c, words, address):
 
 
 def _addresses(m, c, address, starts: Sequence[Place]) -> Mapping[Place, Value]:
-    """``address`` when each of ``starts`` begins; on its way there it goes down the bands of rows,
-    then along one of them.
-    """
+    """The address for each of ``starts``, delayed down the bands of rows and then along a band."""
     at = {}
     for band in range(max(row for row, _ in starts) // BAND + 1):
         for _ in range(BAND if band else 0):
@@ -115,7 +114,7 @@ def _addresses(m, c, address, starts: Sequence[Place]) -> Mapping[Place, Value]:
 
 
 def _together(words: Sequence[NDArray[np.int64]], width: int) -> list[int]:
-    """Words of several weights of ``width`` bits side by side, the first in the low bits."""
+    """Words of several weights of ``width`` bits each, the first in the low bits."""
     columns = [weights & ((1 << width) - 1) for weights in words]
     return [
         sum(int(w) << k * width for k, w in enumerate(word)) for word in zip(*columns, strict=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from amaranth import signed, unsigned
 from gatewright.hw import ArrayConfig, SystolicArray
-from gatewright.hw.array.config import REACH
+from gatewright.hw.array.placement import REACH
 from gatewright.hw.target import ECP5, GENERIC, ICE40
 from numpy.testing import assert_array_equal
 
