@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 from gatewright.cli import main
 from gatewright.compiler import driver, emit
+from gatewright.compiler.frontend import load
 from numpy.testing import assert_array_equal
 
 BOARD = "icebreaker"
@@ -191,6 +192,47 @@ def test_a_quantized_network_needs_no_calibration(qdq, samples, tmp_path):
     )
     assert result.exit_code == 0
     assert "is quantized already; --weight-bits is ignored" in result.output
+    result = CliRunner().invoke(
+        main, [str(word) for word in compiling(qdq, tmp_path / "out", "--activation-bits", 5)]
+    )
+    assert result.exit_code == 0
+    assert "is quantized already; --activation-bits is ignored" in result.output
+
+
+@pytest.mark.parametrize(("activations", "weights"), [(4, 4), (3, 2), (16, 16)])
+def test_tensors_are_as_wide_as_asked(activations, weights, floats, samples, tmp_path):
+    widths = "--activation-bits", activations, "--weight-bits", weights
+    out = tmp_path / "out"
+    run(*compiling(floats, out, "--calibration", samples, *widths))
+    graph = load(out / "model.int8.onnx")
+    assert {value.quant.dtype.bits for value in graph.values.values()} == {activations}
+    high = (1 << (weights - 1)) - 1
+    for op in graph:
+        if hasattr(op, "weight"):
+            assert high / 2 < np.abs(op.weight.astype(int)).max() <= high
+    found = as_json("simulate", out, "--input", samples, "--stall", 0.3)
+    assert (found["mismatches"], found["frames"]) == (0, 8)
+    found = as_json("simulate", out, "--input", samples)
+    assert found["mismatches"] == 0
+    assert found["interval_cycles"] == found["planned_interval_cycles"]
+    found = as_json("accuracy", out, "--data", samples)
+    layers = found["reference_runtime"]["layer_by_layer"]
+    assert layers["missing"] == []
+    assert layers["largest"] <= 1
+    sqnr = [layer["sqnr_db"] for layer in found["sqnr"]["layers"]]
+    assert sqnr[-1] > {3: 0, 4: 12, 16: 70}[activations]
+
+
+def test_widths_are_counted_on_before_they_are_made(floats, tmp_path):
+    found = {
+        bits: as_json("check", floats, "--board", BOARD, "--activation-bits", bits)
+        for bits in (2, 8, 16)
+    }
+    memory = [sum(row["memory_bits"] for row in found[bits]["layers"]) for bits in (2, 8, 16)]
+    assert memory[0] < memory[1] < memory[2]
+    space = tmp_path / "space"
+    explore = "explore", floats, "--board", BOARD, "--points", 2, "-o", space
+    assert as_json(*explore, "--activation-bits", 4)["points"]
 
 
 @pytest.mark.parametrize("quantized", [False, True], ids=["float", "QDQ"])

@@ -190,6 +190,16 @@ def test_weights_of_no_or_too_many_bits(bits, floats, samples, out):
     assert rejected(*explore, "--weight-bits", bits) == words
 
 
+@pytest.mark.parametrize("bits", [0, 17, -5])
+def test_activations_of_no_or_too_many_bits(bits, floats, samples, out):
+    words = f"--activation-bits {bits}: activations have 1 to 16 bits; choose one of those"
+    more = "--calibration", samples, "--activation-bits", bits
+    assert compiling(floats, out, *more) == words
+    assert rejected("check", floats, "--activation-bits", bits) == words
+    explore = "explore", floats, "--board", "icebreaker", "-o", out
+    assert rejected(*explore, "--activation-bits", bits) == words
+
+
 # --- boards and goals -----------------------------------------------------------------------------
 
 
