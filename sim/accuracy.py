@@ -19,7 +19,7 @@ from ..compiler.errors import DataError
 from ..compiler.frontend import load, tensor_names
 from ..compiler.frontend.reference_runtime import Difference, ReferenceRuntime, Runtime
 from ..compiler.ir.feeds import count, take
-from ..compiler.quantize import evaluate, model_input
+from ..compiler.quantize import DEFAULT_BITS, evaluate, model_input
 from . import golden
 
 __all__ = ["Accuracy", "accuracy"]
@@ -341,8 +341,8 @@ def _by_layer(
 
 
 def _coarse(graph: ir.Graph, name: str) -> float:
-    """How much coarser float32 is for a value of more than 8 bits: each bit doubles its error."""
-    return float(1 << max(0, graph.quant(name).dtype.bits - 8))
+    """How much coarser float32 is for a wide value: each bit above the usual doubles its error."""
+    return float(1 << max(0, graph.quant(name).dtype.bits - DEFAULT_BITS))
 
 
 def _violation(name: str, difference: Difference, allowed: float) -> str | None:

@@ -11,6 +11,7 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
+from ..quantize.policy import DEFAULT_BITS
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
 from .resources import Resources, link, total
 
@@ -475,12 +476,13 @@ class Dataflow:
 
     @property
     def device_multipliers(self) -> int:
-        """Products a cycle that all of the device's blocks would give, packed like the network's
-        fewest_block_rams stage.
+        """Products a cycle that all of the device's blocks give: of integers of the usual width, or
+        of the stage that gets the most from a block.
         """
+        usual = hw.integer(DEFAULT_BITS, True)
         return self.device.dsp * max(
             [
-                self.device.target.dsp.products(hw.integer(8, True), hw.integer(8, True)),
+                self.device.target.dsp.products(usual, usual),
                 *(d.products_per_block for d in self.designs.values()),
             ]
         )

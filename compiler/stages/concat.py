@@ -31,7 +31,9 @@ class ConcatDesign(StreamDesign):
         return hw.ConcatConfig.latency
 
     def resources(self, device: Device) -> hw.Resources:
-        return hw.ConcatConfig.estimate(len(self.ops[0].inputs), self.stage.pe)
+        (op,) = self.ops
+        element = hw_shape(self.graph.quant(op.output).dtype)
+        return hw.ConcatConfig.estimate(len(op.inputs), self.stage.pe, element)
 
     def constants(self) -> None:
         return None

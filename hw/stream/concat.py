@@ -40,9 +40,10 @@ class ConcatConfig:
         return tuple(-(-channels // self.lanes) for channels in self.channels)
 
     @staticmethod
-    def estimate(inputs: int, lanes: int) -> Resources:
+    def estimate(inputs: int, lanes: int, element: Shape) -> Resources:
         """A choice among the inputs."""
-        return Resources(60 + 8 * inputs * lanes, 40 + 10 * lanes)
+        bits = element.width
+        return Resources(60 + bits * inputs * lanes, 40 + (bits + 2) * lanes)
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""
