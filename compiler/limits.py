@@ -14,6 +14,7 @@ __all__ = [
     "MODEL_BYTES",
     "NODES",
     "PIXELS",
+    "PORTS",
     "RANK",
     "SAMPLE_BYTES",
     "WINDOW",
@@ -24,6 +25,8 @@ __all__ = [
 MODEL_BYTES = 256 << 20
 #: nodes of a model, after its local functions are inlined
 NODES = 1 << 15
+#: inputs of a model, and outputs
+PORTS = 64
 #: axes of a tensor
 RANK = 8
 #: elements of a feature map, over all frames of the model's batch

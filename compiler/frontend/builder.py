@@ -43,6 +43,7 @@ class Builder:
         self.streams: dict[str, PendingValue] = {}
         self.ops: dict[str, ir.Op] = {}
         self._raw: set[tuple[str, str]] = set()  # (reader, stream read before it is rounded)
+        self._late: set[str] = set()  # streams that a QuantizeLinear of their own rounds
 
     # -- streams ---------------------------------------------------------------------------------
 
@@ -78,6 +79,16 @@ class Builder:
                 if len(quants) == 1:
                     self.streams[name] = replace(stream, quant=quants.pop())
         return self.streams[handle].quant
+
+    def rounded(self, x: Tensor) -> ir.Quant | None:
+        """The quantization of the reals that ``x`` holds; None for integers, and for a tensor from
+        before the QuantizeLinear that rounds it.
+        """
+        quant = self.quant(x.handle)
+        if quant is None or not x.real:
+            return None
+        before = x.handle not in self._late and self._rounded_before(x.handle)
+        return quant if before or not x.raw else None
 
     def integer(self, handle: str) -> ir.Int | None:
         """The type of a stream of integers: what it was rounded to, or the network input's own."""
@@ -211,6 +222,7 @@ class Builder:
                 self._quantize_input(handle, name, quant, node) for name in source.inputs
             )
             self._insert_before(handle, replace(source, inputs=inputs))
+        self._late.add(handle)
         self.streams[handle] = replace(stream, quant=quant, name=name, named=True)
         return handle
 
@@ -246,9 +258,11 @@ class Builder:
 
     # -- the end ---------------------------------------------------------------------------------
 
-    def finish(self, last: str) -> tuple[tuple[ir.Op, ...], dict[str, ir.Value], dict[str, str]]:
-        """The operators that ``last`` needs, values, and the final name of every handle."""
-        self._prune(last)
+    def finish(
+        self, lasts: set[str]
+    ) -> tuple[tuple[ir.Op, ...], dict[str, ir.Value], dict[str, str]]:
+        """The operators that ``lasts`` need, values, and the final name of every handle."""
+        self._prune(lasts)
         visited: set[str] = set()
         for handle in self.streams:
             self.quant(handle, visited)
@@ -272,8 +286,8 @@ class Builder:
         }
         return ops, values, names
 
-    def _prune(self, last: str) -> None:
-        needed = {last}
+    def _prune(self, lasts: set[str]) -> None:
+        needed = set(lasts)
         for handle in reversed(list(self.ops)):
             if handle in needed:
                 needed.update(self.ops[handle].inputs)

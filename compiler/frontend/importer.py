@@ -1,6 +1,7 @@
 """Walk the nodes of an ONNX model and build the graph; then the rewrites that fuse it."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from math import isfinite
 from pathlib import Path
@@ -72,7 +73,7 @@ def _real(op: ir.Conv) -> ir.Conv:
 
 def _check_supported(source: Source, path: str | Path) -> None:
     """Raises ModelError with all unsupported operators at once."""
-    dependent, wrong = {source.input.name}, []
+    dependent, wrong = {port.name for port in source.inputs}, []
     for node in source.nodes:
         constant = dependent.isdisjoint(node.inputs) and not node.has_subgraph
         if node.op in SHAPES or constant:
@@ -86,47 +87,73 @@ def _check_supported(source: Source, path: str | Path) -> None:
             f"{', '.join(wrong)}; accepted: {', '.join(sorted(HANDLERS))}; replace them, or cut "
             "the model before them with onnx.utils.extract_model"
         )
-    if source.output.name not in dependent:
-        raise ModelError(
-            f"{path}: the output {source.output.name} does not depend on the input "
-            f"{source.input.name}; export the network again"
-        )
+    for port in source.outputs:
+        if port.name not in dependent:
+            lone = len(source.inputs) == 1
+            names = ", ".join(port.name for port in source.inputs)
+            raise ModelError(
+                f"{path}: the output {port.name} does not depend on "
+                f"{'the input' if lone else 'any of the inputs'} {names}; export the network again"
+            )
 
 
 def _walk(source: Source) -> ir.Graph:
     """The unfused graph: one operator a computing node."""
     fold = Folding()
-    order, shape = io_layout.input_layout(source, fold)
+    layouts = io_layout.input_layouts(source, fold)
     build = Builder(source.batch, saturations(source))
-    integer = ir.Int.named(source.input.dtype)
-    start = build.input(source.input.name, shape, order, source.input.shape or (), integer)
+    starts = [
+        build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
+        for port, (order, shape) in zip(source.inputs, layouts, strict=True)
+    ]
     known: dict[str, Operand] = {
         name: Constant.of(name, array) for name, array in source.constants.items()
     }
-    known |= {source.input.name: start, "": None}
+    known |= {port.name: start for port, start in zip(source.inputs, starts, strict=True)}
+    known[""] = None
     labels = Labels(source)
-    labels.hold(start)
+    for start in starts:
+        labels.hold(start)
     for node in source.nodes:
         results = _results(build, node, _operands(node, known), fold)
         known.update(zip(node.outputs, results, strict=False))
         labels.free(known, node)
-    last = known.get(source.output.name)
-    if not isinstance(last, Tensor) or not build.ops:
-        raise ModelError(
-            f"{source.output.name}: the network computes nothing; accepted: at least one operator "
-            "that has hardware"
+    lasts = [_last(build, port.name, known.get(port.name)) for port in source.outputs]
+    ops, values, names = build.finish({last.handle for last in lasts})
+    inputs = tuple(
+        ir.InputPort(
+            port.name, port.shape or (), port.dtype, names[start.handle], order, port.batch
         )
-    ops, values, names = build.finish(last.handle)
-    first = ir.InputPort(
-        source.input.name,
-        source.input.shape or (),
-        source.input.dtype,
-        names[start.handle],
-        order,
-        source.input.batch,
+        for port, start, (order, _) in zip(source.inputs, starts, layouts, strict=True)
     )
-    out = io_layout.output_port(build, source, last, names[last.handle])
-    return ir.Graph(source.name, (first,), (out,), ops, values).replace(ops)
+    outputs = tuple(
+        io_layout.output_port(build, port, last, names[last.handle])
+        for port, last in zip(source.outputs, lasts, strict=True)
+    )
+    _check_used(inputs, {name for op in ops for name in op.inputs}, outputs)
+    return ir.Graph(source.name, inputs, outputs, ops, values).replace(ops)
+
+
+def _last(build: Builder, name: str, x: Operand) -> Tensor:
+    """The tensor that leaves as the output of that name."""
+    if isinstance(x, Tensor) and build.ops:
+        return x
+    raise ModelError(
+        f"{name}: the network computes nothing; accepted: at least one operator that has hardware"
+    )
+
+
+def _check_used(
+    inputs: Sequence[ir.InputPort], read: set[str], outputs: Sequence[ir.OutputPort]
+) -> None:
+    """Raises ModelError for an input whose values reach no output."""
+    read = read | {port.value for port in outputs}
+    for port in inputs:
+        if port.value not in read:
+            raise ModelError(
+                f"{port.name}: the values of this input reach no output; accepted: inputs that an "
+                "output depends on; remove it, or export the network again"
+            )
 
 
 def _operands(node: Node, known: dict[str, Operand]) -> list[Operand]:
@@ -180,7 +207,7 @@ class Labels:
 
     def __init__(self, source: Source) -> None:
         self.last = {name: node for node in source.nodes for name in node.inputs}
-        self.kept = {source.output.name, ""}
+        self.kept = {*(port.name for port in source.outputs), ""}
         self.readers: Counter[int] = Counter()  # names that hold each array, by its identity
         self.work = self.held = 0
 

@@ -11,10 +11,10 @@ from ..errors import ModelError
 from .builder import Builder
 from .operands import Handler, Operand, axis_of
 from .shapes import MOVING, SAME, moved
-from .source import Node, Source
+from .source import Node, Port, Source
 from .tensors import Constant, Tensor, frame, raster
 
-__all__ = ["HANDLERS", "TAIL", "input_layout", "output_port"]
+__all__ = ["HANDLERS", "TAIL", "input_layouts", "output_port"]
 
 ELEMENTWISE = frozenset(
     {
@@ -42,36 +42,55 @@ Fold = Callable[[Node, list[Operand]], list[Constant]]
 # -- input -----------------------------------------------------------------------------------------
 
 
-def input_layout(source: Source, fold: Fold) -> tuple[NDArray[np.int64], ir.Shape]:
-    """The input's stream order (model index of each element) and map.
+def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], ir.Shape]]:
+    """Each input's stream order (model index of each element) and map.
 
     The labels of the model's layout are pushed through the nodes that only move elements, up to the
     first operator that wants a layout; that layout is the stream.
     """
     batch = source.batch
-    labels = {source.input.name: raster(source.input.shape or (), batch)}
+    inputs = {port.name: raster(port.shape or (), batch) for port in source.inputs}
+    found: dict[str, tuple[NDArray[np.int64], ir.Shape]] = {}
+    #: of each tensor the labels of the inputs that it has in an arrangement of its own
+    labels = {name: {name: order} for name, order in inputs.items()}
+    latest = dict(inputs)
     known: dict[str, Constant] = {
         name: Constant.of(name, array) for name, array in source.constants.items()
     }
-    latest = labels[source.input.name]
+    beyond: set[str] = set()  # tensors behind an operator that wants a layout
     for node in source.nodes:
-        operands: list[Operand] = [known.get(name) for name in node.inputs]
-        inputs = [labels[name] for name in node.inputs if name in labels]
-        if not inputs or node.op in ("Shape", "Size"):
-            operands = [
-                Tensor("", labels[name], "") if name in labels else known.get(name)
+        arrangements = [labels[name] for name in node.inputs if name in labels]
+        if not arrangements and not beyond.isdisjoint(node.inputs):
+            beyond.update(node.outputs)
+            continue
+        if not arrangements or node.op in ("Shape", "Size"):
+            operands: list[Operand] = [
+                Tensor("", next(iter(labels[name].values())), "")
+                if name in labels
+                else known.get(name)
                 for name in node.inputs
             ]
             known.update(zip(node.outputs, fold(node, operands), strict=False))
             continue
-        latest = inputs[0]
-        if node.op in MOVING and node.inputs[0] in labels:
-            labels[node.outputs[0]] = latest = moved(node, latest, operands[1:])
+        orders = {name: order for each in reversed(arrangements) for name, order in each.items()}
+        latest |= orders
+        if node.op in MOVING and node.inputs[0] in labels and beyond.isdisjoint(node.inputs):
+            operands = [known.get(name) for name in node.inputs]
+            orders = {name: moved(node, x, operands[1:]) for name, x in orders.items()}
+            labels[node.outputs[0]] = orders
+            latest |= orders
         elif node.op in ELEMENTWISE | SAME:
-            labels[node.outputs[0]] = latest
+            labels[node.outputs[0]] = orders
         else:
-            return _layout(node, frame(latest, batch, node))
-    return _layout(None, frame(latest, batch, source.output.name))
+            for name in orders.keys() - found.keys():
+                found[name] = _layout(node, frame(orders[name], batch, node))
+            beyond.update(node.outputs)
+        if len(found) == len(inputs):
+            break
+    outputs = ", ".join(port.name for port in source.outputs)
+    for name in inputs.keys() - found.keys():
+        found[name] = _layout(None, frame(latest[name], batch, outputs))
+    return [found[name] for name in inputs]
 
 
 def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ir.Shape]:
@@ -143,25 +162,30 @@ def _leaving(build: Builder, node: Node, x: Operand) -> Tensor:
         raise ModelError(f"{node}: computes on a constant; accepted: the network's last tensor")
     if x.tail:
         return x
-    quant = build.quant(x.handle)
-    return replace(x, tail=(ir.Dequantize(quant),)) if quant and x.real and not x.raw else x
+    quant = build.rounded(x)
+    return replace(x, tail=(ir.Dequantize(quant),)) if quant else x
 
 
-def output_port(build: Builder, source: Source, x: Tensor, value: str) -> ir.OutputPort:
-    """The port for the network's last tensor."""
-    name = source.output.name
+def output_port(build: Builder, port: Port, x: Tensor, value: str) -> ir.OutputPort:
+    """The port of the model's output that ``x`` leaves as."""
     order, tail = _before_argmax(x)
-    if not tail and x.real and not x.raw:
-        quant = build.quant(x.handle)
-        tail = (ir.Dequantize(quant),) if quant else ()
-    tail = tuple(_resolved(step, x, order, name) for step in tail)
-    _check_type(build, source, x)
+    quant = build.rounded(x)
+    if not tail and quant:
+        tail = (ir.Dequantize(quant),)
+    if x.real and build.quant(x.handle) and not isinstance(next(iter(tail), None), ir.Dequantize):
+        raise ModelError(
+            f"{port.name}: this output is read before QuantizeLinear rounds it for other readers; "
+            "accepted: outputs after DequantizeLinear; insert QuantizeLinear and DequantizeLinear "
+            "before it"
+        )
+    tail = tuple(_resolved(step, x, order, port.name) for step in tail)
+    _check_type(build, port, x)
     return ir.OutputPort(
-        name,
-        frame(x.order, build.batch, name).shape,
-        source.output.dtype,
+        port.name,
+        frame(x.order, build.batch, port.name).shape,
+        port.dtype,
         value,
-        frame(order, build.batch, name).reshape(-1),
+        frame(order, build.batch, port.name).reshape(-1),
         tail,
     )
 
@@ -187,18 +211,18 @@ def _before_argmax(x: Tensor) -> tuple[NDArray[np.int64], tuple[ir.HostOp, ...]]
     return order, tuple(last if one is step else one for one in x.tail)
 
 
-def _check_type(build: Builder, source: Source, x: Tensor) -> None:
+def _check_type(build: Builder, port: Port, x: Tensor) -> None:
     """Refuse a declared type that is not the one that the nodes compute."""
     if any(isinstance(step, ir.HostArgMax) for step in x.tail):
         return
-    declared = ir.Int.named(source.output.dtype)
+    declared = ir.Int.named(port.dtype)
     found = None if x.real else _integer(build, x)
     # Integers that were clipped to fewer bits are stored in a wider type.
     if (declared is None) != (found is None) or (
         declared and found and not declared.low <= found.low <= found.high <= declared.high
     ):
         raise ModelError(
-            f"{source.output.name}: the output is declared as {source.output.dtype}, but the "
+            f"{port.name}: the output is declared as {port.dtype}, but the "
             f"network computes {found.name if found else 'float32'}; accepted: the same type; "
             "check the model with onnx.checker(full_check=True)"
         )

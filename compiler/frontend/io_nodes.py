@@ -66,11 +66,10 @@ def leave(nodes: Nodes, port: ir.OutputPort) -> None:
 
 def _rename(nodes: Nodes, tensor: str, name: str) -> None:
     """Let the last node compute ``name``; a copy where ``tensor`` is needed too."""
-    node = nodes.nodes[-1]
-    if tensor in nodes.names.values() or node.output[0] != tensor:
+    if nodes.needed(tensor) or tensor not in nodes.nodes[-1].output:
         nodes.add("Identity", [tensor], f"{name}/copy", name)
     else:
-        node.output[0] = name
+        nodes.nodes[-1].output[0] = name
 
 
 def _arranged(

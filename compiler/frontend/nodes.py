@@ -94,6 +94,14 @@ class Nodes:
             )
         return self._real[value]
 
+    def needed(self, tensor: str) -> bool:
+        """Whether a tensor holds a value, or a node reads it; DequantizeLinear of it is then made
+        once more for whoever asks next.
+        """
+        self._real = {value: real for value, real in self._real.items() if real != tensor}
+        read = any(tensor in node.input for node in self.nodes)
+        return read or tensor in self.names.values()
+
     def keep_real(self, value: str, real: str) -> None:
         """``real`` is the DequantizeLinear of a value, in [batch, channels, rows, columns]."""
         self._real[value] = real

@@ -51,7 +51,8 @@ def saturations(source: Source) -> dict[str, Saturation]:
     for node in source.nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node)
-    uses = Counter([source.output.name, *(name for node in source.nodes for name in node.inputs)])
+    uses = Counter(name for node in source.nodes for name in node.inputs)
+    uses.update(port.name for port in source.outputs)
     constants = {**source.constants, **_constants(source.nodes)}
     found = {}
     for node in source.nodes:

@@ -1,8 +1,8 @@
-"""Read an ONNX file into a checked :class:`Source` of one input and one output."""
+"""Read an ONNX file into a checked :class:`Source`."""
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
 from math import prod
@@ -77,7 +77,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Port:
-    """The model's input or output; ``shape`` is without batch, None when unknown."""
+    """An input or output of the model; ``shape`` is without batch, None when unknown."""
 
     name: str
     dtype: str
@@ -87,11 +87,11 @@ class Port:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """An ONNX model, ready to walk through: only the nodes that the output needs, in order."""
+    """An ONNX model, ready to walk through: only the nodes that the outputs need, in order."""
 
     name: str
-    input: Port
-    output: Port
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
     nodes: tuple[Node, ...]
     constants: Mapping[str, NDArray[Any]]
     opset: int
@@ -99,7 +99,7 @@ class Source:
     @property
     def batch(self) -> int:
         """Frames that the importer labels: the model's batch, one when it is symbolic."""
-        return self.input.batch if isinstance(self.input.batch, int) else 1
+        return max((port.batch for port in self.inputs if isinstance(port.batch, int)), default=1)
 
 
 def read(path: str | Path) -> Source:
@@ -112,13 +112,15 @@ def read(path: str | Path) -> Source:
     if graph.sparse_initializer:
         raise ModelError(f"{path}: sparse initializers are not supported; export dense weights")
     stored = {init.name for init in graph.initializer}
-    inputs = [info for info in graph.input if info.name not in stored]
+    inputs = [_input(info) for info in graph.input if info.name not in stored]
+    outputs = [_output(info) for info in graph.output]
+    _check_ports(inputs, outputs, path)
     nodes = _needed(graph, opset)
     read_names = {name for node in nodes for name in node.inputs}
     return Source(
         graph.name or path.stem,
-        _input(_only(inputs, "input", path), path),
-        _output(_only(list(graph.output), "output", path)),
+        tuple(inputs),
+        tuple(outputs),
         nodes,
         {i.name: array(i, str(path)) for i in graph.initializer if i.name in read_names},
         opset,
@@ -345,14 +347,31 @@ def _type_name(number: int) -> str:
     return names.Name(number) if number in names.values() else f"of the unknown type {number}"
 
 
-def _only(infos: list[onnx.ValueInfoProto], kind: str, path: Path) -> onnx.ValueInfoProto:
-    if len(infos) != 1:
-        names = ", ".join(info.name for info in infos) or "none"
+def _check_ports(inputs: Sequence[Port], outputs: Sequence[Port], path: Path) -> None:
+    for kind, ports in (("input", inputs), ("output", outputs)):
+        if not 1 <= len(ports) <= limits.PORTS:
+            raise ModelError(
+                f"{path}: the model has {len(ports)} {kind}s; accepted: 1 to {limits.PORTS}; cut "
+                "the model with onnx.utils.extract_model"
+            )
+    names = [port.name for port in outputs]
+    if twice := [name for name in names if names.count(name) > 1]:
         raise ModelError(
-            f"{path}: the model has {len(infos)} {kind}s ({names}); accepted: exactly one "
-            f"{kind}; cut the model with onnx.utils.extract_model"
+            f"{path}: lists the output {twice[0]} more than once; accepted: a name for each; "
+            "export the network again"
         )
-    return infos[0]
+    if same := [port.name for port in inputs if port.name in names]:
+        raise ModelError(
+            f"{path}: {same[0]} is an input and an output; accepted: outputs that a node computes; "
+            "remove that output"
+        )
+    fixed = {port.name: port.batch for port in inputs if isinstance(port.batch, int)}
+    if len(set(fixed.values())) > 1:
+        found = ", ".join(f"{name} has {size}" for name, size in fixed.items())
+        raise ModelError(
+            f"{path}: the inputs have different batches ({found}); accepted: one batch for all, on "
+            "their first axis; export the network with a symbolic batch"
+        )
 
 
 def _dtype(info: onnx.ValueInfoProto) -> str:
@@ -365,7 +384,7 @@ def _dtype(info: onnx.ValueInfoProto) -> str:
     return DTYPES[element]
 
 
-def _input(info: onnx.ValueInfoProto, path: Path) -> Port:
+def _input(info: onnx.ValueInfoProto) -> Port:
     dims = info.type.tensor_type.shape.dim
     if not dims:
         raise ModelError(
@@ -415,7 +434,7 @@ def _output(info: onnx.ValueInfoProto) -> Port:
 
 
 def _needed(graph: onnx.GraphProto, opset: int) -> tuple[Node, ...]:
-    """The nodes the output depends on, in the file's order."""
+    """The nodes that the outputs depend on, in the file's order."""
     needed, keep = {info.name for info in graph.output}, []
     for proto in reversed(graph.node):
         if needed.isdisjoint(proto.output):

@@ -32,10 +32,7 @@ def tensor_names(graph: ir.Graph) -> dict[str, str]:
         }:
             name += "/quantized"
         names[value] = name
-    port = graph.inputs[0]
-    if port.dtype != "float32":
-        names[port.value] = port.name
-    return names
+    return names | {port.value: port.name for port in graph.inputs if port.dtype != "float32"}
 
 
 def write_qdq(graph: ir.Graph, path: str | Path) -> None:
@@ -51,32 +48,25 @@ def write_qdq(graph: ir.Graph, path: str | Path) -> None:
             f"{graph.name}: is a float32 network; accepted: a quantized one; quantize it first"
         )
     nodes = Nodes(graph, tensor_names(graph))
-    enter(nodes, graph.inputs[0])
+    for port in graph.inputs:
+        enter(nodes, port)
     for op in graph.ops:
         _write(op, nodes)
-    leave(nodes, graph.outputs[0])
+    for output in graph.outputs:
+        leave(nodes, output)
     _save(_model(graph, nodes), Path(path))
 
 
 def _model(graph: ir.Graph, nodes: Nodes) -> onnx.ModelProto:
-    first, last = graph.inputs[0], graph.outputs[0]
-    for port in (first, last):
-        dtype = ir.Int.named(port.dtype)
+    for name in (port.dtype for ports in (graph.inputs, graph.outputs) for port in ports):
+        dtype = ir.Int.named(name)
         if dtype is not None and dtype.bits <= 16:
             nodes.needs(dtype)
     proto = helper.make_graph(
         nodes.nodes,
         graph.name,
-        [
-            helper.make_tensor_value_info(
-                first.name, element_type(first.dtype), [first.batch, *first.shape]
-            )
-        ],
-        [
-            helper.make_tensor_value_info(
-                last.name, element_type(last.dtype), [first.batch, *last.shape]
-            )
-        ],
+        [_info(port, port.batch) for port in graph.inputs],
+        [_info(port, _batch(graph)) for port in graph.outputs],
         nodes.constants,
     )
     return helper.make_model(
@@ -85,6 +75,17 @@ def _model(graph: ir.Graph, nodes: Nodes) -> onnx.ModelProto:
         ir_version=IR_VERSIONS[nodes.opset],
         opset_imports=[helper.make_opsetid("", nodes.opset)],
     )
+
+
+def _info(port: ir.InputPort | ir.OutputPort, batch: int | str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(port.name, element_type(port.dtype), [batch, *port.shape])
+
+
+def _batch(graph: ir.Graph) -> int | str:
+    """The batch of every output: a number if an input has one, else the inputs' common name."""
+    batches = {port.batch for port in graph.inputs}
+    fixed = [batch for batch in batches if isinstance(batch, int)]
+    return fixed[0] if fixed else batches.pop() if len(batches) == 1 else "N"
 
 
 def _save(model: onnx.ModelProto, path: Path) -> None:

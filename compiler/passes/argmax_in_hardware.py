@@ -11,15 +11,36 @@ __all__ = ["argmax_in_hardware"]
 
 
 def argmax_in_hardware(graph: ir.Graph) -> ir.Graph:
-    """Put an :class:`~.ir.ArgMax` at the end, in place of what the host would do with the scores.
+    """Put an :class:`~.ir.ArgMax` before an output, in place of what the host would do with scores.
 
     Before: ``scores -> host: dequantize, softmax`` (or argmax). After: ``argmax scores -> index``.
     Exact, because dequantizing and softmax keep the order; of equal scores the first wins, as in
-    ONNX.
+    ONNX. A lone output is taken for scores; of several those that the host would end with Softmax
+    or ArgMax.
     """
-    (port,) = graph.outputs
+    chosen = graph.outputs
+    if len(chosen) > 1:
+        chosen = tuple(port for port in graph.outputs if any(map(_is_class, port.tail)))
+        ends = {op.output for op in graph if isinstance(op, ir.ArgMax)}
+        if not chosen and not any(port.value in ends for port in graph.outputs):
+            names = ", ".join(port.name for port in graph.outputs)
+            raise ModelError(
+                f"{graph.name}: none of the outputs {names} ends in Softmax or ArgMax, so there is "
+                "no winning class; compile without --argmax"
+            )
+    for port in chosen:
+        graph = _with_argmax(graph, port)
+    return graph
+
+
+def _is_class(step: ir.HostOp) -> bool:
+    return isinstance(step, ir.Softmax | ir.HostArgMax)
+
+
+def _with_argmax(graph: ir.Graph, port: ir.OutputPort) -> ir.Graph:
+    """One output as the index of its largest score."""
     value = graph.values[port.value]
-    if graph.producer(port.value) and isinstance(graph.producer(port.value), ir.ArgMax):
+    if isinstance(graph.producer(port.value), ir.ArgMax):
         return graph
     if value.shape.pixels != 1:
         raise ModelError(
@@ -33,11 +54,20 @@ def argmax_in_hardware(graph: ir.Graph) -> ir.Graph:
             "without --argmax"
         )
     dtype = ir.Int(max(1, (size - 1).bit_length()), False)
-    winner = ir.Value(f"{port.value}_argmax", ir.Shape(1, 1, 1), ir.Quant(dtype, 1.0, 0))
+    winner = ir.Value(_unused(graph, port), ir.Shape(1, 1, 1), ir.Quant(dtype, 1.0, 0))
     op = ir.ArgMax(f"{port.name}/ArgMax", (port.value,), winner.name)
     own = any(isinstance(step, ir.HostArgMax) for step in port.tail)
     shape = port.shape if own else (1,)
     output = replace(
         port, value=winner.name, shape=shape, dtype="int64", order=np.zeros(1, np.int64), tail=()
     )
-    return replace(graph, outputs=(output,)).replace((*graph.ops, op), [winner])
+    outputs = tuple(output if one is port else one for one in graph.outputs)
+    return replace(graph, outputs=outputs).replace((*graph.ops, op), [winner])
+
+
+def _unused(graph: ir.Graph, port: ir.OutputPort) -> str:
+    """A name for the index."""
+    name = f"{port.value}_argmax"
+    while name in graph.values:
+        name += "/2"
+    return name

@@ -182,17 +182,20 @@ def test_opset(save, opset, words):
 # -- interface -------------------------------------------------------------------------------------
 
 
-def test_two_inputs(save):
-    path = save([N("Add", ["x", "z"], ["y"])], inputs=[info("x", [1, 4]), info("z", [1, 4])])
-    assert "the model has 2 inputs (x, z); accepted: exactly one input" in message(path)
-
-
-def test_two_outputs(save):
+def test_no_input(save):
     path = save(
-        [N("Relu", ["x"], ["y"]), N("Tanh", ["x"], ["z"])],
-        outputs=[info("y", None), info("z", None)],
+        [N("Relu", ["x"], ["y"])], inputs=[info("w", [1, 4])], x=np.ones((1, 4), np.float32)
     )
-    assert "the model has 2 outputs (y, z); accepted: exactly one output" in message(path)
+    assert "the output y does not depend on the input w" in message(path)
+
+
+def test_too_many_outputs(save):
+    outputs = [f"y{n}" for n in range(65)]
+    path = save(
+        [N("Relu", ["x"], [name]) for name in outputs],
+        outputs=[info(name, None) for name in outputs],
+    )
+    assert "the model has 65 outputs; accepted: 1 to 64; cut the model with" in message(path)
 
 
 def test_dimensions_that_vary(save):
