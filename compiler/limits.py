@@ -5,7 +5,9 @@ it is refused before anything of that size is allocated.
 """
 
 __all__ = [
+    "CHANNELS",
     "CONSTANT_ELEMENTS",
+    "EXTENT",
     "FOLDED_ELEMENTS",
     "JSON_BYTES",
     "JSON_DEPTH",
@@ -13,6 +15,7 @@ __all__ = [
     "MAP_ELEMENTS",
     "MODEL_BYTES",
     "NODES",
+    "OPERANDS",
     "PIXELS",
     "PORTS",
     "RANK",
@@ -31,6 +34,12 @@ PORTS = 64
 RANK = 8
 #: elements of a feature map, over all frames of the model's batch
 MAP_ELEMENTS = 1 << 22
+#: channels of a feature map, or features of a vector
+CHANNELS = 1 << 17
+#: rows or columns of a feature map
+EXTENT = 1 << 18
+#: inputs of one node
+OPERANDS = 256
 #: extent of a kernel, a stride, a dilation or a pad
 WINDOW = 1 << 12
 #: elements of a constant that the importer computes

@@ -10,7 +10,7 @@ from .. import ir
 from ..errors import ModelError
 from .saturation import Saturation
 from .source import Node
-from .tensors import Tensor, frame, raster
+from .tensors import Tensor, bounded, frame, raster
 
 __all__ = ["Builder"]
 
@@ -110,6 +110,7 @@ class Builder:
 
         ``integer``: its type, unless it is float.
         """
+        bounded(name, shape, self.batch, "stream")
         self.streams[name] = PendingValue(name, shape, integer=integer)
         position = np.empty(order.size, np.int64)
         position[order] = np.arange(order.size)
@@ -125,6 +126,7 @@ class Builder:
 
     def add(self, op: ir.Op, shape: ir.Shape, reads: Sequence[Tensor]) -> str:
         """Append an operator over handles; returns the handle of its output."""
+        bounded(op.name, shape, self.batch)
         handle = self._unused(op.output, self.streams)
         self.ops[handle] = replace(op, output=handle)
         self.streams[handle] = PendingValue(op.output, shape)

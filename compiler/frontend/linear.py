@@ -306,7 +306,8 @@ def batch_normalization(build: Builder, node: Node, x: Operand, *statistics: Ope
     slope = gamma / np.sqrt(variance + node.get("epsilon", 1e-5))
     axes = (-1, *[1] * (x.order.ndim - 2))
     factor = finite(slope.astype(np.float32).reshape(axes), "scale / sqrt(variance)", node)
-    shift = (beta - mean * slope).astype(np.float32).reshape(axes)
+    offsets = (beta - mean * slope).astype(np.float32).reshape(axes)
+    shift = finite(offsets, "bias - mean * scale / sqrt(variance)", node)
     if build.quant(x.handle) is None:
         return affine(build, node, x, Constant(node.name, factor), Constant(node.name, shift))
     scale = np.where(factor == 0, np.float32(1), np.abs(factor)).astype(np.float32)

@@ -10,7 +10,7 @@ from .. import ir, limits
 from ..errors import ModelError
 from .builder import Builder
 from .source import Node
-from .tensors import Constant, Tensor
+from .tensors import Constant, Tensor, bounded
 
 __all__ = [
     "Handler",
@@ -75,16 +75,6 @@ def axis_of(node: Node, axis: int, rank: int) -> int:
             "check the model with onnx.checker"
         )
     return axis % rank
-
-
-def bounded(node: Node, shape: ir.Shape, batch: int, what: str = "output") -> ir.Shape:
-    """``shape``, or a ModelError when ``batch`` maps of it have too many elements."""
-    if shape.size * batch > limits.MAP_ELEMENTS:
-        raise ModelError(
-            f"{node}: its {what} has {batch} x {shape} = {batch * shape.size} elements; accepted: "
-            f"at most {limits.MAP_ELEMENTS}, over all frames of the batch; use a smaller input"
-        )
-    return shape
 
 
 def activation(operand: Operand, node: Node) -> Tensor:

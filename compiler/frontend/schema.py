@@ -6,6 +6,7 @@ from typing import Any
 import onnx
 from onnx import defs
 
+from .. import limits
 from ..errors import ModelError
 
 __all__ = ["check"]
@@ -22,6 +23,11 @@ def check(proto: onnx.NodeProto, name: str, opset: int) -> None:
     """Raises ModelError where attributes, inputs or outputs of ``proto`` break its operator's
     schema at ``opset``. Operators that ONNX does not know are left to the importer.
     """
+    if len(proto.input) > limits.OPERANDS:
+        raise ModelError(
+            f"{name}: has {len(proto.input)} inputs; accepted: at most {limits.OPERANDS}; join "
+            "them in several nodes"
+        )
     for attribute in proto.attribute:
         _check_value(attribute, name, proto.op_type)
     if proto.domain not in ("", "ai.onnx"):

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import ir
+from .. import ir, limits
 from ..errors import ModelError
 
-__all__ = ["Constant", "Tensor", "channelwise", "frame", "raster"]
+__all__ = ["Constant", "Tensor", "bounded", "channelwise", "frame", "raster"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,3 +134,19 @@ def channelwise(
         )
     row: NDArray[Any] = pixels[0]
     return row
+
+
+def bounded(node: object, shape: ir.Shape, batch: int, what: str = "output") -> ir.Shape:
+    """``shape``, or a ModelError when it, or ``batch`` frames of it, are too large."""
+    if shape.size * batch > limits.MAP_ELEMENTS:
+        raise ModelError(
+            f"{node}: its {what} has {batch} x {shape} = {batch * shape.size} elements; accepted: "
+            f"at most {limits.MAP_ELEMENTS}, over all frames of the batch; use a smaller input"
+        )
+    if shape.channels > limits.CHANNELS or max(shape.height, shape.width) > limits.EXTENT:
+        raise ModelError(
+            f"{node}: its {what} has {shape.height} x {shape.width} pixels of {shape.channels} "
+            f"channels; accepted: at most {limits.EXTENT} rows or columns and {limits.CHANNELS} "
+            "channels; use a smaller input"
+        )
+    return shape

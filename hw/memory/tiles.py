@@ -32,6 +32,9 @@ TABLE = 16
 #: bits in logic that are as dear as a block RAM, by its size
 _LOGIC_SHARE = 8
 
+#: block RAMs in a stack, of other than the deepest shape, that are worth a search
+_SEGMENTS = 512
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -191,7 +194,10 @@ def best_strip(depth: int, width: int, target: Target, logic: bool) -> Strip:
     deepest_first = tuple(
         sorted(((shape.words, shape.bits) for shape in target.memory_shapes), reverse=True)
     )
-    stacks = [_segments(depth, stack) for stack in _stacks(depth, deepest_first, logic)]
+    # More block RAMs in a stack than any device has are not worth a search.
+    shallower = tuple(shape for shape in deepest_first[1:] if depth // shape[0] <= _SEGMENTS)
+    shapes = (*deepest_first[:1], *shallower)
+    stacks = [_segments(depth, stack) for stack in _stacks(depth, shapes, logic)]
     return min((Strip(width, stack) for stack in stacks), key=lambda strip: strip.price(target))
 
 
