@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from gatewright.boards import get
 from gatewright.boards.link.driver import Host
 from gatewright.boards.link.emulator import BoardModel, MemoryPort
-from gatewright.boards.link.protocol import LinkConfig
+from gatewright.boards.link.protocol import LinkConfig, LinkPort
 from gatewright.cli import main
 from gatewright.compiler.data import read_samples
 from gatewright.compiler.driver import fit
@@ -117,16 +117,18 @@ def test_samples(seed, planned, tmp_path):
 
 
 LINK = LinkConfig(
-    beats_in=4,
-    bits_in=20,
-    beats_out=2,
-    bits_out=8,
+    inputs=(LinkPort("x", "s_axis", 4, 20), LinkPort("w", "s_axis_w", 1, 3)),
+    outputs=(LinkPort("y", "m_axis", 2, 8),),
     clock_hz=25_000_000,
     baud=10_000_000,
     design_id=0xABCDEF,
     pause_seconds=0.001,
 )
-FRAME = [0, 1, 0xFFFFF, 0x12345]
+FRAME = {"x": [0, 1, 0xFFFFF, 0x12345], "w": [5]}
+
+
+def _computed(beats):
+    return {"y": [sum(beats["x"]) % 256, beats["w"][0]]}
 
 
 class Noisy(MemoryPort):
@@ -157,12 +159,12 @@ class Noisy(MemoryPort):
 @pytest.mark.parametrize("seed", cases(60))
 def test_replies(seed):
     rng = random.Random(seed)
-    board = BoardModel(LINK, lambda beats: [sum(beats) % 256, len(beats)], cycles=77)
+    board = BoardModel(LINK, _computed, cycles=77)
     with bounded(), Host(Noisy(board, rng), LINK, patience=0.02) as host:
         if rng.random() < 0.3:
             host.ping()
         result = host.run(FRAME)
-        assert result.beats == (sum(FRAME) % 256, 4)
+        assert {name: list(beats) for name, beats in result.beats.items()} == _computed(FRAME)
 
 
 @pytest.mark.parametrize("seed", cases(20))
