@@ -97,7 +97,8 @@ def page() -> str:
             "## From the graph to hardware",
             "",
             "Cycles are those of a stage whose input is there and whose output is taken; one that",
-            "slides a window never takes fewer than its input has beats.",
+            "slides a window never takes fewer than its input has beats. Stages are those of 8-bit",
+            "integers; functions of more than 10 bits are built as `docs/resources.md` describes.",
             "",
             *_table(
                 ("operator", "function", "stage", "folding", "cycles a frame"), _hardware(imported)

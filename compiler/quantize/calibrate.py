@@ -26,13 +26,13 @@ __all__ = [
 
 # Enough elements of a value to know its distribution, spread over all samples.
 KEPT = 1 << 16
-# Elements of the largest value held at a time.
+# Elements of the largest value in memory at a time.
 CHUNK = 1 << 21
 
 
 @dataclass(frozen=True, eq=False)
 class Statistics:
-    """What the samples showed of a value: its extremes, some elements, and its mean map [H,W,C]."""
+    """Statistics of a value over samples: extremes, some elements, and the mean map [H,W,C]."""
 
     low: float
     high: float
@@ -137,7 +137,7 @@ Method = Callable[[Statistics, int], tuple[float, float]]
 
 
 def minmax(statistics: Statistics, levels: int) -> tuple[float, float]:
-    """Everything that was seen."""
+    """All values that occurred."""
     return statistics.low, statistics.high
 
 

@@ -207,7 +207,7 @@ def _hardware_step(result: Requantizer, channel: int, k: int, acc_low: int, acc_
             y -= not (wide & ((1 << shift) - 1)) >> result.tie_bits
         return y >= k
 
-    # A start next to the step saves a bisection; the two loops make it right whatever it is.
+    # The guess is next to the step, which saves a bisection; the two loops correct any guess.
     lift = 0 if result.tie_bits is None or k % 2 != result.tie_parity else 1 << result.tie_bits
     guess = acc_low if mult == 0 else ((k << shift) + lift - offset) // mult
     acc = min(max(guess, acc_low), acc_high + 1)

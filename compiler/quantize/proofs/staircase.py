@@ -25,7 +25,7 @@ from .rounding import round_half_even, roundest
 
 __all__ = ["MULT_BITS", "WIDEST_MULT_BITS", "Line", "Stairs", "lines", "provable"]
 
-# Wider multipliers are tried only after the half-even variant: its adder is cheaper than they are.
+# Wider multipliers are tried only after the half-even variant, whose adder costs less.
 MULT_BITS = 26
 WIDEST_MULT_BITS = 48
 
@@ -74,7 +74,8 @@ class Stairs:
 
 @dataclass(frozen=True)
 class _Bounds:
-    """What a requantizer of one channel must pass: ``lower`` and ``upper`` points, by parity.
+    """The points between which a requantizer of one channel must pass: ``lower`` and ``upper``, by
+    parity.
 
     ``lower[p]`` and ``upper[p]`` are the corners that matter of the points whose step has parity
     ``p`` counted from the zero point; the half-even variant lifts those of parity 1.
@@ -97,7 +98,7 @@ class _Bounds:
             for parity in (0, 1)
             for acc, k in self.upper[parity]
         ]
-        # Without points on one side everything there is clipped, and any offset beyond will do.
+        # A side without points is clipped everywhere, so every offset beyond the other side works.
         low, high = max(least, default=None), min(most, default=None)
         if low is None and high is None:
             return 0, 0
@@ -142,7 +143,7 @@ def _bounds(stairs: Stairs) -> _Bounds:
 
 
 def _feasible(bounds: _Bounds, shift: int, tie_bits: int | None) -> int | None:
-    """A ``mult`` that has an offset for this shift, with as wide a choice as there is, or None."""
+    """The ``mult`` with the widest choice of offsets for this shift; None if none has any."""
 
     def gap(mult: int) -> int:
         low, high = bounds.offsets(mult, shift, tie_bits)
@@ -157,7 +158,7 @@ def _feasible(bounds: _Bounds, shift: int, tie_bits: int | None) -> int | None:
 
 
 def _peak(gap: Callable[[int], int], near: int, most: int) -> int:
-    """Where the concave ``gap`` is largest in [0, most]; the nearer ``near`` is, the sooner."""
+    """The maximum of the concave ``gap`` in [0, most]; the search starts at ``near``."""
 
     def rises(mult: int) -> bool:
         return gap(mult + 1) > gap(mult)
@@ -177,7 +178,7 @@ def _peak(gap: Callable[[int], int], near: int, most: int) -> int:
 
 @dataclass(frozen=True)
 class _Ties:
-    """How the half-even variant counts its zero bits: from bit 0, or the top ``checked`` ones."""
+    """The bits that the half-even variant compares with zero: all, or the top ``checked`` ones."""
 
     checked: int | None = None
 
@@ -213,7 +214,7 @@ def _bisect(bounds: _Bounds, ties: _Ties | None, low: int, high: int) -> int | N
 
 
 def _attempts(channels: Sequence[_Bounds]) -> Iterator[tuple[int, list[_Ties | None]]]:
-    """What to try, in order of hardware cost: (width of mult, variants at that width)."""
+    """The variants to try, in order of hardware cost: (width of mult, variants at that width)."""
     yield MULT_BITS, [None]
     units = max(
         lcm(
@@ -253,7 +254,7 @@ def _search(channels: Sequence[_Bounds]) -> tuple[int, _Ties | None] | None:
 
 @dataclass(frozen=True)
 class Line:
-    """What climbs one channel's staircase: ``(acc * mult + offset) >> shift``."""
+    """The line of one channel: ``(acc * mult + offset) >> shift`` equals its staircase."""
 
     mult: int
     offset: int
