@@ -7,8 +7,8 @@ A frame is one of every input and of every output.
     tx ◀─          ◀─ reply_words  ◀─        ◀─ m_axis
      the bytes' clock          the accelerator's clock
 
-Where the board has a second clock, the bytes are handled in that one, and never hold back the
-accelerator's; the words between the two go through a ``Mailbox`` each way.
+Where the board has a second clock, bytes are handled in its domain, so that this logic does not
+limit the accelerator's clock; words cross between the domains through a ``Mailbox`` each way.
 """
 
 from amaranth import DomainRenamer, Module
@@ -27,7 +27,7 @@ _FEWEST_CYCLES = 4
 
 
 def _check_clock(config: LinkConfig) -> None:
-    """The uart_protocol counts on a CLEAR being obeyed before the host can cause another."""
+    """A CLEAR must be executed before the host can cause another one."""
     if config.clock_hz < _FEWEST_CYCLES * config.baud:
         raise ValueError(
             f"a bit of {config.baud} baud lasts less than {_FEWEST_CYCLES} cycles of "
@@ -36,10 +36,10 @@ def _check_clock(config: LinkConfig) -> None:
 
 
 class Link(wiring.Component):
-    """Runs the accelerator for a host, one frame at a time.
+    """Run the accelerator for a host, one frame at a time.
 
-    ``clear`` resets the accelerator after a frame had to be given up; a frame that ends well is
-    followed by the next without a reset. With ``config.link_hz`` the wires and ``running`` are in
+    ``clear`` resets the accelerator after a frame was given up; otherwise the next frame follows
+    without a reset. With ``config.link_hz`` the wires and ``running`` are in
     the domain ``link``, all else is in ``sync``; the two clocks may have any phase and ratio.
 
     Members
@@ -50,7 +50,7 @@ class Link(wiring.Component):
         ``port.prefix``
     m_axis : In(axis(port.bytes)), from the accelerator's only output; of several in the same way
     clear : Out(1)
-    running : Out(1), high while a frame is on its way
+    running : Out(1), high while a frame is in progress
     """
 
     def __init__(self, config: LinkConfig, target: Target) -> None:

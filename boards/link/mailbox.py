@@ -1,18 +1,28 @@
 """The words between UART protocol and frame engine, and their clock-domain-crossing mailbox."""
 
+from collections.abc import Sequence
 from enum import IntEnum
 
-from amaranth import Module, Signal
+from amaranth import Array, Module, Signal
+from amaranth.hdl import ValueLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.cdc import FFSynchronizer
 from amaranth.lib.wiring import In, Out
 
 from .protocol import CYCLES_BYTES, LinkConfig
 
-__all__ = ["ReplyKind", "CommandKind", "Mailbox", "LINK", "reply_words", "command_words"]
+__all__ = [
+    "LINK",
+    "CommandKind",
+    "Mailbox",
+    "ReplyKind",
+    "command_words",
+    "per_port",
+    "reply_words",
+]
 
 LINK = "link"
-"""The UART protocol's clock domain, where it has one of its own."""
+"""The clock domain of the UART protocol, where it has its own."""
 
 
 class CommandKind(IntEnum):
@@ -21,9 +31,9 @@ class CommandKind(IntEnum):
     BEAT = 0
     """The next beat of the frame."""
     PLAY = 1
-    """The frame is whole."""
+    """All beats of the frame were sent."""
     CLEAR = 2
-    """Forget everything, and reset the accelerator."""
+    """Discard everything and reset the accelerator."""
 
 
 class ReplyKind(IntEnum):
@@ -32,11 +42,11 @@ class ReplyKind(IntEnum):
     BEAT = 0
     """The next beat of the result."""
     CYCLES = 1
-    """What the frame took; its last word."""
+    """The cycles of the frame; its last word."""
     OVERRUN = 2
-    """A beat came and there was no room for it."""
+    """A beat arrived and there was no room for it."""
     READY = 3
-    """Out of reset: whatever came before this word belongs to a frame that was given up."""
+    """After a reset: the words before it belong to a frame that was given up."""
 
 
 def command_words(config: LinkConfig) -> stream.Signature:
@@ -56,15 +66,20 @@ def _words(kind: type[IntEnum], width: int, ports: int) -> data.StructLayout:
     return data.StructLayout({"kind": kind, "data": width, **port})
 
 
+def per_port(number: ValueLike, values: Sequence[int]) -> ValueLike:
+    """The value of the port of that number."""
+    return values[0] if len(values) == 1 else Array(values)[number]
+
+
 class Mailbox(wiring.Component):
-    """A place for one word, from one clock domain to another. Words stay in order and none is lost.
+    """A register for one word from one clock domain to another. Words stay in order, none is lost.
 
-    The writer turns ``sent`` with each word, the reader turns ``taken`` when it has it; each sees
-    the other's through a synchronizer, and the place is free while the two are alike. A word has
-    been there for two of the reader's cycles when it is taken over.
+    The writer toggles ``sent`` with each word, the reader toggles ``taken`` when it has read it;
+    each passes a synchronizer to the other side, and the register is free while the two are equal.
+    A word is stable for two of the reader's cycles when it is read.
 
-    It is never cleared, for the two ends would have to agree on a moment: a word that clears goes
-    through it like any other.
+    It has no reset, because both ends would need to be reset together: a CLEAR passes through it
+    like any other word.
 
     Parameters
     ----------
@@ -74,7 +89,7 @@ class Mailbox(wiring.Component):
     Members
     -------
     i : In(words), in ``writer``
-    o : Out(words), in ``reader``, from registers; a word in about four cycles of either clock
+    o : Out(words), in ``reader``, registers; a word in about four cycles of either clock
     """
 
     def __init__(self, words: stream.Signature, writer: str, reader: str) -> None:

@@ -12,7 +12,7 @@ _FEWEST_CYCLES = 4
 
 
 def _step(clock_hz: int, baud: int) -> int:
-    """What a phase of ``_PHASE_BITS`` bits gains in a cycle: it wraps once a bit, without drift."""
+    """The increment, in a cycle, of a phase of ``_PHASE_BITS`` bits that wraps once a bit."""
     if clock_hz < _FEWEST_CYCLES * baud:
         raise ValueError(
             f"a bit of {baud} baud lasts less than {_FEWEST_CYCLES} cycles of a "
@@ -22,9 +22,9 @@ def _step(clock_hz: int, baud: int) -> int:
 
 
 class UartReceiver(wiring.Component):
-    """Bytes from a line. A byte with a bad stop bit (noise, a break) is dropped.
+    """Receive bytes. A byte with a bad stop bit (noise, a break) is dropped.
 
-    Each bit is sampled in its middle. ``o`` is valid for one cycle and must be taken then.
+    Each bit is sampled in its middle. ``o`` is valid for one cycle.
 
     Members
     -------
@@ -62,7 +62,7 @@ class UartReceiver(wiring.Component):
 
 
 class UartTransmitter(wiring.Component):
-    """Bytes onto a line, ten bits each, back to back while ``i`` is valid.
+    """Send bytes, ten bits each, back to back while ``i`` is valid.
 
     Members
     -------
@@ -82,7 +82,7 @@ class UartTransmitter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         phase, tick, idle = Signal(_PHASE_BITS), Signal(), Signal(init=1)
-        # Start bit, byte and stop bit leave at the bottom; a lone one, the stop bit, ends it.
+        # Start bit, byte and stop bit leave at the bottom; only the stop bit is left at the end.
         bits = Signal(10, init=1)
         m.d.comb += self.i.ready.eq(idle)
         m.d.sync += self.tx.eq(bits[0])
