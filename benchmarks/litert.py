@@ -117,6 +117,8 @@ def _moved(quant: ir.Quant) -> tuple[float, int]:
 
 def write(graph: ir.Graph) -> bytes:
     """The integer network as a ``.tflite`` file's content; one frame a call."""
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise NotExpressible("several inputs or outputs: the comparison feeds one and reads one")
     return _Writer(graph).content()
 
 

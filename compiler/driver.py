@@ -3,7 +3,7 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +28,7 @@ from .plan import (
     shortfall,
     write_plan,
 )
+from .plan.dataflow import NetworkPort
 from .plan.resources import cells
 from .quantize import Policy, quantize
 from .quantize.assume import assume_types
@@ -210,6 +211,8 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
     return {
         "model": model,
         "board": network.plan.board,
+        "inputs": _ports(network, network.graph.inputs, network.inputs),
+        "outputs": _ports(network, network.graph.outputs, network.outputs),
         "layers": rows,
         "macs": sum(row["macs"] for row in rows),
         "interval_cycles": network.interval,
@@ -225,6 +228,25 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
             {"what": what, "needed": needed, "available": there} for what, needed, there in short
         ],
     }
+
+
+def _ports(
+    network: Dataflow,
+    models: Sequence[ir.InputPort | ir.OutputPort],
+    streams: Sequence[NetworkPort],
+) -> list[dict[str, Any]]:
+    """A row for each input or output: the model's port and the stream that it is in hardware."""
+    return [
+        {
+            "name": port.name,
+            "shape": list(port.shape),
+            "dtype": port.dtype,
+            "stream": str(network.graph.quant(stream.value).dtype),
+            "lanes": stream.lanes,
+            "beats": stream.beats,
+        }
+        for port, stream in zip(models, streams, strict=True)
+    ]
 
 
 def check_output(out: Path) -> None:

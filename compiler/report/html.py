@@ -62,6 +62,7 @@ def _views(summaries: Summaries) -> list[View]:
     measured, found = summaries.get("bench"), summaries.get("accuracy")
     shown = [
         views.shortfall(compiled),
+        views.ports(compiled),
         views.layers(compiled),
         views.resources(compiled, built),
         views.cycles(compiled, simulated),
@@ -69,6 +70,7 @@ def _views(summaries: Summaries) -> list[View]:
         built and views.timing(built),
         measured and views.benchmark(measured),
         found and views.accuracy(found),
+        found and views.outputs(found),
         found and views.accuracy_layers(found),
         measured and views.machine(measured),
         built and views.versions(built),

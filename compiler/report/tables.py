@@ -62,6 +62,7 @@ def check(compiled: Summary) -> list[Table]:
     """For the summary that ``compile.json`` would hold."""
     return _tables(
         views.plan(compiled),
+        views.ports(compiled),
         views.layers(compiled),
         views.resources(compiled),
         views.shortfall(compiled),
@@ -90,7 +91,7 @@ def bench(measured: Summary) -> list[Table]:
 
 def accuracy(found: Summary) -> list[Table]:
     """For ``accuracy.json``."""
-    return _tables(views.accuracy(found), views.accuracy_layers(found))
+    return _tables(views.accuracy(found), views.outputs(found), views.accuracy_layers(found))
 
 
 def explore(points: Sequence[Summary]) -> list[Table]:

@@ -18,7 +18,9 @@ __all__ = [
     "shortfall",
     "layers",
     "machine",
+    "outputs",
     "plan",
+    "ports",
     "resources",
     "simulation",
     "timing",
@@ -160,6 +162,29 @@ def shortfall(compiled: Summary) -> View | None:
         ("resource", "needed", "available"),
         tuple((row["what"], _count(row["needed"]), _count(row["available"])) for row in short),
         frozenset({"resource"}),
+    )
+
+
+def ports(compiled: Summary) -> View:
+    """A row for each input and output of the network."""
+    rows = [
+        (
+            way,
+            port["name"],
+            " x ".join(map(str, port["shape"])),
+            port["dtype"],
+            port["stream"],
+            _count(port["lanes"]),
+            _count(port["beats"]),
+        )
+        for way, key in (("in", "inputs"), ("out", "outputs"))
+        for port in compiled.get(key, ())
+    ]
+    return View(
+        "Inputs and outputs",
+        ("", "name", "shape", "type", "in hardware", "elements a beat", "beats a frame"),
+        tuple(rows),
+        frozenset({"", "name", "shape", "type", "in hardware"}),
     )
 
 
@@ -410,6 +435,29 @@ def accuracy(found: Summary) -> View:
     if not found["labelled"]:
         notes.append("The samples have no labels (y), so there is no accuracy.")
     return _facts("Accuracy", facts, *notes)
+
+
+def outputs(found: Summary) -> View:
+    """A row for each output, where there are several."""
+    several = found.get("outputs", ())
+    rows = [
+        (
+            row["name"],
+            _percent(row["agreement"], 2),
+            _percent(row["end_to_end"]["agreement"], 2),
+            _rare(row["end_to_end"]["fraction"]),
+            _UNKNOWN
+            if row["end_to_end"]["largest"] is None
+            else f"{row['end_to_end']['largest']:.3g}",
+        )
+        for row in several
+    ]
+    return View(
+        "Outputs",
+        ("name", "classes as float", "classes as runtime", "runtime differs", "by at most"),
+        tuple(rows) if len(rows) > 1 else (),
+        frozenset({"name"}),
+    )
 
 
 def accuracy_layers(found: Summary) -> View:

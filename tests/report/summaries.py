@@ -11,6 +11,26 @@ COMPILE = {
     "multipliers": 20,
     "fits": True,
     "shortfall": [],
+    "inputs": [
+        {
+            "name": "image <in>",
+            "shape": [1, 8, 8],
+            "dtype": "float32",
+            "stream": "i8",
+            "lanes": 1,
+            "beats": 64,
+        }
+    ],
+    "outputs": [
+        {
+            "name": "scores",
+            "shape": [10],
+            "dtype": "float32",
+            "stream": "i8",
+            "lanes": 2,
+            "beats": 5,
+        }
+    ],
     "layers": [
         {
             "name": "conv <1>",

@@ -25,8 +25,8 @@ def row(text, start):
 @pytest.mark.parametrize(
     ("found", "titles"),
     [
-        (tables.check(COMPILE), ["Plan", "Layers", "Resources"]),
-        (tables.compile(COMPILE), ["Plan", "Layers", "Resources"]),
+        (tables.check(COMPILE), ["Plan", "Inputs and outputs", "Layers", "Resources"]),
+        (tables.compile(COMPILE), ["Plan", "Inputs and outputs", "Layers", "Resources"]),
         (tables.simulate(SIMULATE, COMPILE), ["Simulation", "Cycles"]),
         (tables.build(BUILD, COMPILE), ["Timing", "Resources"]),
         (tables.bench(ALL["bench"]), ["Benchmark", "Machine"]),
@@ -40,6 +40,26 @@ def row(text, start):
 def test_each_command_has_its_tables(found, titles):
     assert [table.title for table in found] == titles
     shown(*found)
+
+
+def test_a_port_shows_its_type_and_its_beats():
+    line = row(shown(*tables.compile(COMPILE)), "in ")
+    assert line == ["in", "image", "<in>", "1", "x", "8", "x", "8", "float32", "i8", "1", "64"]
+
+
+def test_several_outputs_are_compared_one_by_one():
+    end_to_end = {"agreement": 0.5, "fraction": 0.25, "largest": 2.0}
+    rows = [
+        {"name": "scores", "agreement": 0.75, "end_to_end": end_to_end},
+        {"name": "map", "agreement": None, "end_to_end": end_to_end | {"agreement": None}},
+    ]
+    found = tables.accuracy(ALL["accuracy"] | {"outputs": rows})
+    assert [table.title for table in found][1] == "Outputs"
+    text = shown(*found)
+    assert row(text, "scores")[1:] == ["75.00", "%", "50.00", "%", "25.00", "%", "2"]
+    assert row(text, "map")[1:] == ["-", "-", "25.00", "%", "2"]
+    lone = tables.accuracy(ALL["accuracy"] | {"outputs": rows[:1]})
+    assert "Outputs" not in [table.title for table in lone]
 
 
 def test_a_layer_shows_its_folding_and_its_share_of_the_interval():
