@@ -373,7 +373,7 @@ def _conv_feed(op: ir.Conv, graph: ir.Graph, device: Device, stage: StagePlan) -
 
 def _read(op: ir.Conv, simd: int) -> tuple[tuple[int, int], int]:
     """Taps (rows, columns) and channels that the line buffer gives at once: just ``simd`` elements
-    if it can, else the next larger number, for a replay to cut.
+    if it can, else the next larger number, for a reuse buffer to cut.
     """
     depth = op.weight.shape[3]
     pointwise = op.window.taps == 1 and op.groups == 1
@@ -421,7 +421,7 @@ def _foldings(op: ir.Conv, graph: ir.Graph) -> Foldings:
     """Every folding that could be worth its multipliers, by cycles and then multipliers.
 
     Any simd up to the reduction and any pe up to the channels is legal, and listed unless it needs
-    a replay larger than is sensible. Folds take few values and a simd larger than they need only
+    a large reuse buffer. Folds take few values and a simd larger than they need only
     costs, unless the line buffer reads just so many at once; a larger pe may have a divisor closer
     to the folds, so it is kept.
     """

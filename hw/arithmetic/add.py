@@ -1,4 +1,4 @@
-"""Element by element: addition of two streams, and the fork that makes two of one."""
+"""Addition of two streams, element by element."""
 
 from dataclasses import dataclass, field
 
@@ -20,10 +20,10 @@ from .soft_multiplier import SoftMultiplier
 
 __all__ = ["AddConfig", "Add"]
 
-#: bits of an operand's multiplier, at most, as far as the latency is planned with: those of the
+#: upper bound of the bits of an operand's multiplier for planning the latency; those of the
 #: benchmark networks have 17 to 23, which takes a cycle less
 _USUAL_MULT_BITS = 40
-#: beats of an operand that may wait: more than pass while one that was taken makes room for another
+#: depth of an operand's queue: more beats than pass in the round trip of a credit
 _WAITING = 16
 
 
@@ -97,9 +97,7 @@ class AddConfig:
 
     @staticmethod
     def waits(target: Target) -> bool:
-        """Whether operands wait in queues of their own: not on iCE40, where chips are small and
-        memories large.
-        """
+        """Whether operands have queues of their own: not where the family is short of registers."""
         return target.register_rich
 
 

@@ -1,4 +1,4 @@
-"""The winning class."""
+"""ArgMax: the index of the largest element of a frame."""
 
 from dataclasses import dataclass
 from typing import ClassVar

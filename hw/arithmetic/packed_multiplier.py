@@ -23,8 +23,7 @@ def _shift(x: Shape, most: int) -> int:
 def packed_products(block: type[Multiplier], x: Shape, most: int) -> int:
     """How many products of one ``x`` with weights within +-``most`` a block gives; at least 1.
 
-    The weights must fit its operand side by side, at distances at which the products can be told
-    apart.
+    The weights must fit its operand side by side, so far apart that the products do not overlap.
     """
     shift, products = _shift(x, most), 1
     while most * sum(1 << shift * n for n in range(products + 1)) < 1 << block.port >> 1:
@@ -46,7 +45,7 @@ def borrow(weights: NDArray[np.int64]) -> NDArray[np.int64]:
 
 @dataclass(frozen=True)
 class PackedConfig:
-    """``products`` products of one ``x`` with weights within +-``most``, held as ``w``."""
+    """``products`` products of one ``x`` with weights within +-``most``, stored as ``w``."""
 
     x: Shape
     w: Shape

@@ -1,4 +1,4 @@
-"""Pooling arithmetic: the largest, or the sum, of the elements under a window."""
+"""Pooling arithmetic: the maximum or the sum of the elements under a window."""
 
 from dataclasses import dataclass
 
@@ -44,6 +44,8 @@ class ReduceConfig:
 class _Reduce(wiring.Component):
     """A tree over the taps with a register at each level, then an accumulator for each lane.
 
+    Takes a word a cycle; latency from the last word: ``config.latency``.
+
     Members
     -------
     i : In(Flow(taps * lanes, element)), tap by tap
@@ -64,7 +66,7 @@ class _Reduce(wiring.Component):
 
     @property
     def neutral(self) -> int:
-        """What changes nothing when combined."""
+        """The neutral element of :meth:`combine`."""
         raise NotImplementedError
 
     def elaborate(self, platform):
@@ -84,7 +86,7 @@ class _Reduce(wiring.Component):
             while len(values) > 1:
                 pairs = [values[i : i + 2] for i in range(0, len(values), 2)]
                 values = [delay(m, self._pair(m, *pair), 1) for pair in pairs]
-            # neutral again after a reduction's last word, not masked at the next one's first
+            # neutral again after the last word of a reduction, instead of a mask at the next first
             held = Signal(c.out, name=f"held_{lane}", init=self.neutral)
             total = Signal(c.out, name=f"total_{lane}")
             m.d.comb += total.eq(self.combine(held, values[0]))

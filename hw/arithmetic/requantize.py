@@ -1,4 +1,4 @@
-"""The requantizer: from accumulators back to narrow integers, exactly."""
+"""The requantizer: accumulators to narrow integers, exactly."""
 
 from dataclasses import dataclass, field
 
@@ -31,11 +31,11 @@ _MANY = 64
 
 @dataclass(frozen=True)
 class Rounding:
-    """From ``t`` to ``clip(t >> shift, low, high)``.
+    """``clip(t >> shift, low, high)``, with ties to even.
 
-    With ``tie_bits`` = v, where bits v to ``shift`` of ``t`` are all 0 (a tie) a quotient of the
-    parity ``tie_parity`` is lowered by one before the clip: round half to even, where the zero
-    point that is added after rounding may be odd.
+    ``tie_bits`` = v: ``t`` is a tie if its bits v to ``shift`` are all 0; then a quotient of the
+    parity ``tie_parity`` is decremented before the clip. The parity is that of round half to even,
+    with the zero point, which is added after rounding, included.
     """
 
     shift: int
@@ -59,12 +59,11 @@ class Rounding:
 
 @dataclass(frozen=True)
 class RequantizeConfig:
-    """Accumulators of ``mult`` and ``offset`` each, in the order in which they come, ``lanes`` at a
-    time.
+    """``mult`` and ``offset`` of accumulators in the order in which they arrive, ``lanes`` a beat.
 
-    Entry n serves ``repeat`` beats, and ``len(keep)`` entries make a period. ``keep`` tells which
-    entries leave; the others are dropped (columns beyond the last channel). Beats come at least
-    ``initiation_interval`` cycles apart: the multiplier takes as many to be that much smaller.
+    Entry n serves ``repeat`` beats, and ``len(keep)`` entries make a period. Entries without
+    ``keep`` are dropped (columns beyond the last channel). Beats arrive at least
+    ``initiation_interval`` cycles apart; a serial multiplier takes that many cycles.
     """
 
     lanes: int
@@ -104,7 +103,7 @@ class RequantizeConfig:
 
     @property
     def timing(self) -> "Timing":
-        """When what happens."""
+        """The schedule of a beat."""
         entries = 1 if self.constant and all(self.keep) else len(self.keep)
         return Timing(self.mult_shape.width, entries, self.initiation_interval)
 
@@ -175,11 +174,11 @@ class RequantizeConfig:
 
 @dataclass(frozen=True)
 class Timing:
-    """When a :class:`Requantize` does what, for multipliers of ``mult`` bits in ``entries``.
+    """The schedule of a :class:`Requantize` for multipliers of ``mult`` bits in ``entries``.
 
-    Cycle 0 brings the beat. Its constants are looked up (the memory, and a register where it is
-    large), while it waits if need be; the product takes the digits of the multiplier one by one.
-    Constants of the next beat may be looked up as soon as this one's are used.
+    The beat arrives in cycle 0 and is delayed until its constants are read (from a memory, with an
+    address register where it is large). Then the multiplier takes its digits one by one. The
+    constants of the next beat may be read as soon as those of this one are used.
     """
 
     mult: int
@@ -188,7 +187,7 @@ class Timing:
 
     @property
     def digit(self) -> int:
-        """Bits of a multiplier that count each cycle: so many that the next beat need not wait."""
+        """Bits of a multiplier used each cycle: enough to be done when the next beat arrives."""
         return ceil_div(self.mult, self.initiation_interval)
 
     @property
@@ -201,8 +200,8 @@ class Timing:
 
     @property
     def lookup(self) -> int:
-        """Cycles from an entry's number to its constants: one for a table that a LUT a bit holds;
-        for larger ones as many as block RAM takes, and a register for the number where it is one.
+        """Cycles from an entry's number to its constants: one for a table of one LUT a bit; for
+        larger ones the latency of block RAM, and a register for the number if it is block RAM.
         """
         if self.entries == 1:
             return 0
@@ -224,8 +223,8 @@ class Timing:
 
     @property
     def advance(self) -> int:
-        """The cycle in which the entry's number steps: late enough to keep the offset till it is
-        taken, soon enough to have the next beat's constants when that comes.
+        """The cycle in which the entry's number steps: after the offset is used, and early enough
+        for the constants of the next beat.
         """
         if not self.serial:
             return 0
@@ -265,7 +264,7 @@ class Narrower(wiring.Component):
         r = self.rounding
         quotient = Signal(signed(max(1, len(self.i) - r.shift)), reset_less=True)
         m.d.sync += quotient.eq(self.i >> r.shift)
-        # Before it is lowered, if it is: at a bound it stays there, or is one less than the upper.
+        # Compared before the decrement: a quotient at a bound stays there or is inside the range.
         below, above = (
             delay(m, flag, 1) for flag in (~_exceeds(quotient, r.low), _exceeds(quotient, r.high))
         )
@@ -282,7 +281,7 @@ class Narrower(wiring.Component):
 
 
 def _exceeds(value: Signal, bound: int) -> Value:
-    """``value > bound`` for a signed ``value``, in LUTs, without a carry and the way to it."""
+    """``value > bound`` for a signed ``value``, in LUTs instead of a carry chain."""
     ordered, bound = Cat(value[:-1], ~value[-1]), bound + (1 << (len(value) - 1))
     if not 0 <= bound < 1 << len(value):
         return C(bound < 0)
@@ -294,10 +293,10 @@ def _exceeds(value: Signal, bound: int) -> Value:
 
 
 class Requantize(wiring.Component):
-    """``o = clip((acc * mult + offset) >> shift, low, high)``, one per ``initiation_interval``.
+    """``o = clip((acc * mult + offset) >> shift, low, high)``, with ties to even.
 
-    Beat n of a period takes the n-th ``lanes`` of ``mult`` and ``offset``; the period then starts
-    again.
+    Beat n of a period has the n-th ``lanes`` of ``mult`` and ``offset``. Takes a beat every
+    ``initiation_interval`` cycles; latency: ``config.latency``.
 
     Members
     -------
@@ -353,7 +352,9 @@ class Requantize(wiring.Component):
         return multiply.p
 
     def _valid(self, m, start, keep):
-        """Whether a beat leaves; counted while digits pass, for one beat is under way at a time."""
+        """Whether a beat leaves. A serial multiplier has one beat at a time, so its digits are
+        counted instead of a delay line.
+        """
         t = self.config.timing
         if not t.serial:
             return delay_flags(m, start & keep, t.latency - t.start)

@@ -1,4 +1,4 @@
-"""A multiplier in soft logic that takes its time: some bits of one operand a cycle."""
+"""A serial multiplier in soft logic: some bits of one operand a cycle."""
 
 from amaranth import Cat, Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import wiring
@@ -13,18 +13,18 @@ __all__ = ["SerialMultiplier"]
 
 
 class SerialMultiplier(wiring.Component):
-    """``p = x * w + addend`` for an unsigned ``w``, of which ``digit`` bits count each cycle.
+    """``p = x * w + addend`` for an unsigned ``w``, of which ``digit`` bits are used each cycle.
 
-    The digits come from the least one up. What is summed moves down by a digit each cycle, so the
-    adder need not be as wide as the product::
+    The least significant digit is first. The sum is shifted down by a digit each cycle, so the
+    adder is narrower than the product::
 
         cycle   0        1           1 + rows             2 + rows              latency
                 start ─▶ w's first ─▶ x * digit, first ─▶ its sum ─▶ ... ─────▶ p
                          digit                            x * digit, second
 
-    ``x`` and ``w`` are taken with ``start``, which comes :attr:`digits` cycles after the last one
-    or later; ``addend`` is taken :attr:`addend_latency` cycles after it. ``p`` is there
-    :attr:`latency` cycles after ``start``, for one cycle.
+    ``x`` and ``w`` are taken with ``start``, at least :attr:`digits` cycles after the previous one;
+    ``addend`` is taken :attr:`addend_latency` cycles after it. ``p`` is valid for one cycle,
+    :attr:`latency` cycles after ``start``.
 
     Members
     -------
@@ -77,7 +77,7 @@ class SerialMultiplier(wiring.Component):
         first = duplicate(m, delay_flags(m, self.start, self.addend_latency - 1))
         total = Signal(self.row.sum(self.addend.shape()), reset_less=True)
         m.d.sync += total.eq(Mux(first, self.addend, total >> self.digit) + multiply.p)
-        # digits of the result that have moved out below
+        # digits of the result that were shifted out
         done = Signal((self.digits - 1) * self.digit, reset_less=True)
         everything = Cat(done, total)
         m.d.sync += done.eq(everything >> self.digit)

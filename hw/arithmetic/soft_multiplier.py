@@ -13,9 +13,9 @@ __all__ = ["SoftMultiplier"]
 class SoftMultiplier(wiring.Component):
     """``p = x * w``, or ``x * w + addend``, in soft logic.
 
-    Two bits of ``w`` make a row, ``x`` or nothing plus twice ``x`` or nothing, in one adder whose
-    LUTs mask its addends; rows, and the addend as one more, are added in a tree, with no more than
-    ``adders`` of them one after the other between registers.
+    Two bits of ``w`` make a row, ``(x or 0) + (2 * x or 0)``, in one adder whose LUTs mask its
+    addends. The rows, and the addend as one more row, are added in a tree, with at most ``adders``
+    adders between registers. Takes operands every cycle; latency: ``latency``.
 
     Members
     -------
@@ -41,6 +41,7 @@ class SoftMultiplier(wiring.Component):
 
     @property
     def latency(self) -> int:
+        """Cycles from the operands to the product."""
         return self.config.soft_latency(self.adders, addend=self.addend_shape is not None)
 
     def elaborate(self, platform):
@@ -76,8 +77,8 @@ class SoftMultiplier(wiring.Component):
         return total, low
 
     def _whole(self, m, value, registered):
-        """``value``, in a register; or apart from what takes it, for the two not to be made one
-        sum of many addends.
+        """``value`` in a register, or in a wire with ``keep``, because synthesis would merge both
+        adders into one sum of many addends.
         """
         shape = Value.cast(value).shape()
         whole = Signal(

@@ -10,11 +10,12 @@ __all__ = ["Loops"]
 
 
 class Loops:
-    """A nest of loops, named from the inside out; the whole nest steps when ``go`` is up.
+    """Nested loop counters, named from the inside out; the nest steps in a cycle with ``go``.
 
-    ``count[name]`` is the loop's index, ``last[name]`` whether it is its last, ``nearly[name]``
-    whether the next one is, ``ends[name]`` whether it and all loops inside it are at their last.
-    They are registers, worked out a step ahead, so that a long nest is no slow path.
+    ``count[name]`` is the index of a loop. ``last[name]``: it is the last one; ``nearly[name]``:
+    the next one is the last; ``ends[name]``: this loop and all loops inside it are at their last
+    index. All are registers, computed a step ahead, so that the carry of a deep nest is not a long
+    path.
     """
 
     def __init__(self, m: Module, go: Value, limits: Mapping[str, int]):
@@ -23,12 +24,12 @@ class Loops:
         self.nearly: dict[str, Value] = {}
         self.ends: dict[str, Value] = {}
         inside: Value = C(1)
-        # The nest is at an end after this step only if the innermost counter then is at its last;
-        # that step carries into no other, whose own last is therefore what it is now; and a cycle
-        # ago, if the innermost counter takes more than a step from its start to there.
+        # ``ends`` is high after a step that brings the innermost counter to its last index. Such a
+        # step carries into no other counter, so the others' ``last`` flags are what they are now;
+        # and what they were a cycle ago, if the innermost counter takes several steps to get there.
         innermost: Value | None = None
         others: Value = C(1)
-        at_leisure = next((limit > 2 for limit in limits.values() if limit > 1), False)
+        several_steps = next((limit > 2 for limit in limits.values() if limit > 1), False)
         for name, limit in limits.items():
             if limit == 1:
                 self.count[name], self.last[name], self.ends[name] = C(0), C(1), inside
@@ -47,7 +48,8 @@ class Loops:
                 inside = Signal(name=f"ends_{name}")
                 with m.If(go):
                     m.d.sync += inside.eq(
-                        innermost & (delay(m, others, 1) if at_leisure else others)
+                        innermost
+                        & (delay(m, others, 1, name="others_last") if several_steps else others)
                     )
             self.count[name], self.last[name], self.ends[name] = count, last, inside
             self.nearly[name] = nearly

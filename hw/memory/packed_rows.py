@@ -19,27 +19,28 @@ from .tiles import best_strip, estimate
 
 __all__ = ["PackedRows", "PackedRowsRom", "fewest_block_rams"]
 
-#: rows, at most, that together hold a word beside their own: with eight the ninth bit of a block
-#: RAM's bytes holds bytes
+#: upper bound of the rows that together hold one more word: with eight, the ninth bits of a block
+#: RAM's bytes hold bytes
 _MOST = 8
-#: block RAMs' words, at most, that a row fills
+#: upper bound of the block RAM words in a row
 _TOGETHER = 2
-#: bits of block RAM that are as dear as a LUT; LUTs, about, that tell one of a piece's turns
+#: bits of block RAM that cost as much as a LUT; LUTs, about, to decode a turn of a piece
 _BITS, _TURN = 64, 2
 
 
 @dataclass(frozen=True)
 class PackedRows:
-    """How ``depth`` words of ``width`` bits are stored: each row holds a word and a part of
-    another, which ``run`` rows give together, while the memory rests. ::
+    """``depth`` words of ``width`` bits, read in order, in fewer and wider rows.
 
-        run = 3      word 0 │ a part of word 3        given: 0  1  2  3  4  5  6  7
-                     word 1 │ the next                read:  0  1  2  -  3  4  5  -
-                     word 2 │ the last
-                     word 4 │ a part of word 7
+    Each row holds a word and a part of another word; ``run`` rows hold ``run + 1`` words, the last
+    of which is read without a memory access. ::
 
-    So words that fit no shape of a block RAM are in rows that do: longer, and ``run`` for
-    ``run + 1`` words. Words are wanted in order.
+        run = 3      word 0 │ part 0 of word 3        words: 0  1  2  3  4  5  6  7
+                     word 1 │ part 1                  rows:  0  1  2  -  3  4  5  -
+                     word 2 │ part 2
+                     word 4 │ part 0 of word 7
+
+    So words of a width that fits no shape of a block RAM are stored in rows that fit one.
     """
 
     depth: int
@@ -83,7 +84,7 @@ class PackedRows:
         return rows
 
     def steps(self, m: Module, go: Value) -> Value:
-        """The address of each word in turn: ``go`` steps to the next, after the last the first."""
+        """The address of each word in order: ``go`` steps to the next one, cyclically."""
         last = Loops(m, go, {"word": self.depth}).last["word"]
         row, turn = Signal(range(max(2, self.rows))), Signal(range(self.run + 1))
         rests = Signal()
@@ -98,13 +99,13 @@ class PackedRows:
 
 @lru_cache(maxsize=1 << 16)
 def fewest_block_rams(depth: int, width: int, target: Target) -> tuple[PackedRows, ...]:
-    """How words of ``width`` bits are cut and stored side by side in little block RAM and not much
-    logic: into pieces whose rows fill block RAMs, with the same run for all.
+    """The cheapest way to cut words of ``width`` bits into pieces whose rows fill block RAMs, all
+    with the same run.
     """
     size = target.block_ram_bits
 
     def price(rows: int, row: int, bits: int) -> int:
-        """Of ``rows`` of ``row`` bits, in bits of block RAM, cut to strips of ``bits``."""
+        """The cost, in bits of block RAM, of ``rows`` of ``row`` bits in strips of ``bits``."""
         many, rest = divmod(row, bits)
         parts = [
             best_strip(rows, n, target, True).resources(Rom.latency, target) * count
@@ -149,7 +150,7 @@ class PackedRowsRom(wiring.Component):
     data : Out(width)
     """
 
-    #: the memory, and the choice between its word and that of the parts
+    #: the memory, and the selection between its word and that of the parts
     latency = Rom.latency + 1
 
     def __init__(self, words: Sequence[int], config: PackedRows):
@@ -163,7 +164,7 @@ class PackedRowsRom(wiring.Component):
         row, turn = self.address[: -c.run.bit_length()], self.address[-c.run.bit_length() :]
         m.d.comb += store.address.eq(row)
         turns = [delay(m, turn == n, store.latency) for n in range(c.run + 1)]
-        # Where no step comes a turn lasts, and its part is only taken once more.
+        # Without a step a turn lasts, and its part is stored again.
         gathered = Signal(c.part * c.run, reset_less=True)
         for n, now in enumerate(turns[:-1]):
             with m.If(now):

@@ -17,7 +17,7 @@ __all__ = ["SHALLOW", "RamConfig", "Ram"]
 #: bits and words up to which a memory is cheaper in logic than in a block RAM, and no slower
 _SMALL = 2048
 SHALLOW = 64
-#: block RAMs that lie near enough together for one's word to come and be chosen in a cycle
+#: block RAMs that are near enough to each other for a word to arrive and be selected in a cycle
 _NEAR = 4
 
 
@@ -48,8 +48,8 @@ class RamConfig:
     @property
     def latency(self) -> int:
         """Cycles from an address to its word: the memory, its output register and, where a word may
-        come from several block RAMs, a register after the choice; of many, one before it too (not
-        on iCE40, where registers are dear and clocks slow).
+        be in several block RAMs, a register after the selection; for many of them one before it
+        too, where the family has registers to spare.
         """
         most = 1 if self.distributed else max(len(strip.segments) for strip in self.strips)
         return 2 + (most > 1) + (most > _NEAR and self.target.register_rich)
@@ -119,7 +119,9 @@ class Ram(wiring.Component):
         return m
 
     def _strip(self, m, name, strip, address, data):
-        """The strip's word, ``latency`` cycles after its address; ``data`` goes to ``address``."""
+        """The strip's word, ``latency`` cycles after its address; ``data`` is written to
+        ``address``.
+        """
         words = []
         for n, segment in enumerate(strip.segments):
             enable = Signal(name=f"{name}_{n}_enable")
@@ -139,8 +141,8 @@ class Ram(wiring.Component):
     def _port(self, m, store, address, data, enable):
         """Write ``data`` to ``address`` of ``store``, and its word, two cycles after the address.
 
-        An asynchronous port and two registers: synthesis makes the first one the block RAM's own,
-        and then minds ``no_rw_check``, which it does not at a port that is synchronous already.
+        An asynchronous port and two registers: yosys merges the first one into the block RAM and
+        respects ``no_rw_check`` then, which it does not for a port that is synchronous already.
         """
         write, read = store.write_port(), store.read_port(domain="comb")
         m.d.comb += [

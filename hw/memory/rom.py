@@ -21,9 +21,9 @@ _TABLE_BITS = TABLE.bit_length() - 1
 class Rom(wiring.Component):
     """``data = words[address]``, :attr:`latency` cycles later, one a cycle.
 
-    Each block RAM is followed by a register that nothing else feeds, which is the block RAM's own
-    output register; then the right one among deeper and shallower tiles is chosen, registered.
-    What does not pay for a block RAM is in logic: a few words below the others, or a few bits.
+    Each block RAM is followed by a register that yosys merges into it as its output register; then
+    the tile that holds the address is selected, and registered. A remainder that is too small for a
+    block RAM is in logic: a few words below the others, or a few bits.
 
     Members
     -------
@@ -31,7 +31,7 @@ class Rom(wiring.Component):
     data : Out(width)
     """
 
-    #: the block RAM, its output register, the choice
+    #: the block RAM, its output register, the selection
     latency = 3
 
     def __init__(self, words: Sequence[int], width: int, target: Target):
@@ -82,7 +82,7 @@ class Rom(wiring.Component):
 
 
 def table(m: Module, name: str, address: Value, words: Sequence[int], width: int) -> Value:
-    """``words[address]``, two cycles later, from tables in logic of a LUT a bit, and a choice."""
+    """``words[address]``, two cycles later, from tables of one LUT a bit and a selection."""
     several = len(words) > TABLE
     which = address[_TABLE_BITS : (len(words) - 1).bit_length()] if several else None
     tables = []

@@ -29,7 +29,7 @@ __all__ = [
 #: words of a table in logic that is read in one cycle: a LUT a bit
 TABLE = 16
 
-#: bits in logic that are as dear as a block RAM, by its size
+#: a block RAM costs as much as its size divided by this, in bits in logic
 _LOGIC_SHARE = 8
 
 #: block RAMs in a stack, of other than the deepest shape, that are worth a search
@@ -41,8 +41,8 @@ class Segment:
     """``words`` words from ``start`` on, in block RAMs of ``depth`` words of ``bits`` bits; in
     logic where ``bits`` is 0.
 
-    ``start`` is a multiple of ``depth``, a power of two; so the low bits of an address are the
-    address within, and the high bits tell whether it is within.
+    ``start`` is a multiple of ``depth``, a power of two: the low bits of an address are the address
+    in the segment, and the high bits select the segment.
     """
 
     start: int
@@ -113,7 +113,7 @@ def table_estimate(words: int, width: int) -> Resources:
 
 
 def choice_luts(count: int) -> int:
-    """LUTs for a bit of the one among ``count`` words that its flag tells."""
+    """LUTs, for each bit, of the selection among ``count`` words by one-hot flags."""
     return ceil_div(2 * count - 1, 3) if count > 1 else 0
 
 
@@ -121,7 +121,7 @@ def cover(depth: int, width: int, target: Target, logic: bool = False) -> tuple[
     """Strips that hold ``depth`` words of ``width`` bits in the fewest block RAMs; among those, in
     the fewest segments, then in the fewest strips.
 
-    With ``logic``, what is small enough is not in block RAM.
+    With ``logic``, small remainders are in logic instead.
     """
     whole = best_strip(depth, target.widest_memory, target, logic)
     many, rest = _split(width, whole.width)
@@ -231,8 +231,8 @@ def _stacks(
 def tile(m: Module, name: str, words: int, width: int, init) -> memory.Memory:
     """A memory that is to become one block RAM.
 
-    What is read while it is written does not matter; else synthesis would put a bypass between the
-    block RAM and its register.
+    A read of the address that is being written is undefined; otherwise synthesis would put a bypass
+    between the block RAM and its register.
     """
     attributes = {"rom_style": "block", "ram_style": "block", "no_rw_check": 1}
     store = memory.Memory(shape=width, depth=words, init=init, attrs=attributes)
@@ -243,8 +243,8 @@ def tile(m: Module, name: str, words: int, width: int, init) -> memory.Memory:
 def chosen(m: Module, strip: Strip, address: Value, words: list[Value]) -> Value:
     """That of the segments' ``words`` which ``address``, two cycles earlier, is in; a cycle later.
 
-    Which one is told by a register for each, and what is not chosen is masked: two levels of logic
-    for four segments.
+    Each segment has a flag in a register that masks its word: two levels of logic for four
+    segments.
     """
     if not strip.has_choice:
         return delay(m, words[0], 1)

@@ -1,4 +1,4 @@
-"""Channels of several streams side by side."""
+"""Concatenation of the channels of several streams."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -41,7 +41,7 @@ class ConcatConfig:
 
     @staticmethod
     def estimate(inputs: int, lanes: int, element: Shape) -> Resources:
-        """A choice among the inputs."""
+        """A multiplexer of the inputs."""
         bits = element.width
         return Resources(60 + bits * inputs * lanes, 40 + (bits + 2) * lanes)
 

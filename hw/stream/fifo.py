@@ -1,4 +1,4 @@
-"""Queues, between stages and within, and register slices that cut the handshake's wires."""
+"""FIFOs between stages and inside them."""
 
 from functools import reduce
 from operator import or_
@@ -45,7 +45,7 @@ class Queue(wiring.Component):
 
     @staticmethod
     def estimate(width: int, target: Target) -> Resources:
-        """Of 16 words of ``width`` bits, or a few more."""
+        """For 16 words of ``width`` bits, or a few more."""
         if target.lut_ram is None:
             return Resources(30 + width, 30 + 2 * width, 0, _block_rams(width, 16, target))
         return Resources(40 + 6 * width, 30 + 2 * width)
@@ -99,10 +99,10 @@ class Queue(wiring.Component):
 
 
 class CreditFifo(wiring.Component):
-    """A queue of wide words, each of which comes two cycles after it was taken; so nothing that
-    decides has to reach all its bits within a cycle. A word a cycle.
+    """A FIFO of wide words, each read two cycles after it was taken, so that no control signal
+    reaches all bits of a word within a cycle. A word a cycle.
 
-    Whoever writes has reserved the room; who takes has seen that there are ``any``.
+    The writer holds a credit for each word; ``take`` is allowed while ``any`` is high.
 
     Members
     -------
@@ -111,7 +111,7 @@ class CreditFifo(wiring.Component):
     any : Out(1)
     take : In(1)
     word : Out(width)
-    freed : Out(1), there is room for one more
+    freed : Out(1), returns a credit
     """
 
     #: cycles from a word written until ``any`` counts it
@@ -134,7 +134,7 @@ class CreditFifo(wiring.Component):
 
     @staticmethod
     def block_rams(width: int, depth: int, target: Target) -> int:
-        """That its words fill: none on ECP5, which has memories in logic."""
+        """Block RAMs for its words: none where the family has LUT RAM."""
         return 0 if target.lut_ram else _block_rams(width, depth, target)
 
     def elaborate(self, platform):
@@ -157,17 +157,15 @@ class CreditFifo(wiring.Component):
 
 
 def _block_rams(width, depth, target):
-    """Block RAMs for so many words, which iCE40 stores nowhere else."""
+    """Block RAMs for so many words of a family without LUT RAM."""
     return sum(
         target.block_rams(depth, bits.stop - bits.start) for bits in fanout_slices(width, depth)
     )
 
 
 def _store(m, bits, depth, target, first=0):
-    """The write and the read port of a queue's memory for some bits of its words, from the
-    ``first`` on.
-    """
-    # A block RAM would take most of a cycle to answer.
+    """Write and read port of the memory of some ``bits`` of ``depth`` words, from ``first`` on."""
+    # LUT RAM where there is some: the clock-to-output delay of a block RAM is most of a cycle.
     attrs = {"ram_style": target.lut_ram.style} if target.lut_ram else {}
     store = memory.Memory(shape=bits.stop - bits.start, depth=depth, init=[], attrs=attrs)
     m.submodules[f"store_{bits.start}" + (f"_{first}" if first else "")] = store
@@ -175,8 +173,8 @@ def _store(m, bits, depth, target, first=0):
 
 
 def _pointer(m, depth, steps, *, reset_less=False):
-    """The places in turn. It counts in gates: a chain of carries is no faster for so few bits, and
-    its wires are longer.
+    """An address counter in gates: a carry chain is not faster for so few bits, and its wires are
+    longer.
     """
     pointer = Signal(range(depth), attrs=KEEP, reset_less=reset_less)
     following = Cat(bit ^ pointer[:place].all() for place, bit in enumerate(pointer))
@@ -187,11 +185,11 @@ def _pointer(m, depth, steps, *, reset_less=False):
 
 
 class Fifo(wiring.Component):
-    """A queue of ``depth`` beats and some more, in and out a beat a cycle.
+    """A FIFO of at least ``depth`` beats; takes and sends a beat a cycle.
 
-    Beats wait in a memory. From there they are read ahead into a small queue, as many as it has
-    room for: so the memory's data goes straight into a register, as a block RAM that takes most of
-    a cycle to answer wants it, and nothing that reads it depends on who takes the beats.
+    Beats are read ahead from a memory into a small queue while it has room. So the data of a block
+    RAM, whose clock-to-output delay is most of a cycle, is registered at once, and its read port
+    does not depend on ``o.ready``.
 
     Members
     -------
@@ -203,7 +201,7 @@ class Fifo(wiring.Component):
     latency = 8
     #: beats of the small queue
     _AHEAD = 16
-    #: beats of the memory for one to pass each cycle: as many as are between in and out of it
+    #: beats of the memory for a throughput of one a cycle: those between its write and its release
     _LEAST = 8
 
     def __init__(self, lanes: int, element: Shape, depth: int, target: Target):

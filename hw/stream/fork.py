@@ -1,4 +1,4 @@
-"""The fork, which makes several streams of one."""
+"""The fork: one stream to several sinks."""
 
 from amaranth import Module, Mux, Shape, Signal
 from amaranth.lib import wiring
@@ -10,9 +10,9 @@ __all__ = ["Fork"]
 
 
 class Fork(wiring.Component):
-    """The same stream ``ways`` times; each taker takes when it likes, and all have each beat once.
+    """Send each beat of a stream once to each of ``ways`` outputs, which may take it in any cycle.
 
-    Takes a beat a cycle while all takers are ready; no latency.
+    Takes a beat a cycle while all outputs are ready. No latency.
 
     Members
     -------
@@ -28,15 +28,15 @@ class Fork(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        had = Signal(self.ways)
-        gone = Signal(self.ways)
+        sent = Signal(self.ways)
+        done = Signal(self.ways)
         for n, o in enumerate(self.o):
             m.d.comb += [
                 o.payload.eq(self.i.payload),
-                o.valid.eq(self.i.valid & ~had[n]),
-                gone[n].eq(had[n] | o.ready),
+                o.valid.eq(self.i.valid & ~sent[n]),
+                done[n].eq(sent[n] | o.ready),
             ]
-        m.d.comb += self.i.ready.eq(gone.all())
+        m.d.comb += self.i.ready.eq(done.all())
         with m.If(self.i.valid):
-            m.d.sync += had.eq(Mux(self.i.ready, 0, gone))
+            m.d.sync += sent.eq(Mux(self.i.ready, 0, done))
         return m

@@ -1,4 +1,4 @@
-"""Register slices, which cut the handshake's wires."""
+"""Register slices, which register all signals of a handshake."""
 
 from amaranth import Cat, Module, Mux, Shape, Signal
 from amaranth.lib import wiring
@@ -13,9 +13,10 @@ __all__ = ["RegisterSlice"]
 
 
 class RegisterSlice(wiring.Component):
-    """Two beats in registers: payload, valid and ready all start from one. A beat a cycle.
+    """A skid buffer of two beats: payload, valid and ready are registers.
 
-    In the slow logic of iCE40, where registers are dear, it is one beat: ``ready`` passes.
+    Takes a beat a cycle; latency: one cycle. Where the family is short of registers it holds one
+    beat, and ``ready`` is combinational.
 
     Members
     -------
@@ -50,8 +51,8 @@ class RegisterSlice(wiring.Component):
         words = []
         for bits in fanout_slices(width):
             ready, _, following = self._flags(m)
-            # what enables them, lest it be a LUT before the other flags; inverted, lest yosys make
-            # one reset of both, in logic
+            # the enable of ``first``, a register of its own so that no LUT is in front of the
+            # others; inverted, because yosys would merge both resets in logic otherwise
             vacant = Signal(init=1, attrs=KEEP)
             m.d.sync += vacant.eq(~following)
             data = self.i.payload.as_value()[bits]
@@ -65,12 +66,10 @@ class RegisterSlice(wiring.Component):
         return m
 
     def _flags(self, m):
-        """Registers that tell whether ``second`` is free and ``first`` is taken, and what comes
-        into the latter.
+        """Registers: ``second`` is free, ``first`` is occupied; and the next value of the latter.
 
-        The neighbours have some of their own, and so has each part of a wide word: all alike, each
-        near what it serves. Each is a LUT; written as choices, synthesis would take wires to
-        enables and resets.
+        The neighbours have copies of their own, and so has each slice of a wide word, near what
+        they drive. Each is one LUT; with ``m.If``, synthesis would use enables and resets.
         """
         ready, valid = Signal(init=1, attrs=KEEP), Signal(attrs=KEEP)
         held = valid & ~self.o.ready

@@ -1,4 +1,4 @@
-"""The shapes of what flows: beats of lanes on streams, and the flow inside a stage."""
+"""Signatures of streams between stages, and of the flow inside a stage."""
 
 from amaranth import Module, Shape
 from amaranth.hdl import ShapeLike
@@ -23,11 +23,10 @@ def beats(lanes: int, element: ShapeLike) -> stream.Signature:
 
 
 class Flow(wiring.Signature):
-    """What runs through a stage: a payload each cycle that is ``valid``, and nobody may hold it up.
+    """A stream without backpressure inside a stage: ``payload`` is transferred while ``valid``.
 
-    ``first`` and ``last`` mark the ends of one reduction: the cycles whose payloads make one
-    result. Room for results is reserved before a reduction starts, so no stall reaches the
-    arithmetic.
+    ``first`` and ``last`` mark the ends of a reduction: the cycles whose payloads make one result.
+    Room for results is reserved before a reduction starts, so the arithmetic never stalls.
     """
 
     def __init__(self, elements: int, element: ShapeLike):

@@ -1,4 +1,4 @@
-"""Changing how many channels a beat carries."""
+"""Conversion of the number of channels in a beat."""
 
 from dataclasses import dataclass
 from math import gcd
@@ -47,9 +47,8 @@ class WidthConfig:
 
 
 def _ring(m: Module, go: Value, slots: int, steps: int) -> tuple[Value, Value]:
-    """A bit for each of a beat's ``slots``, two or more, set in turn; and whether it is the last
-    one, or the last of a pixel's ``steps``, after which the first follows: registers. A step is
-    taken when ``go``.
+    """A one-hot register of a beat's ``slots``, two or more, which steps with ``go``; and whether
+    the slot is the last one, or the last of a pixel's ``steps``: then the first slot follows.
     """
     slot, ends = Signal(slots, init=1), Signal(init=steps == 1)
     following = slot[-2] & ~ends
@@ -61,11 +60,10 @@ def _ring(m: Module, go: Value, slots: int, steps: int) -> tuple[Value, Value]:
 
 
 class Widen(wiring.Component):
-    """Gather ``lanes_out / lanes_in`` beats into one; a pixel's last beat leaves when its channels
-    end.
+    """Gather ``lanes_out / lanes_in`` beats into one; the last beat of a pixel may be partial.
 
-    Accepts a beat a cycle while ``o`` is ready. The last beat gathered is not held: with it the
-    whole leaves, in the same cycle.
+    Takes a beat a cycle while ``o`` is ready. The last beat gathered passes combinationally: the
+    whole leaves in the cycle in which it arrives.
 
     Members
     -------
@@ -102,7 +100,7 @@ class Widen(wiring.Component):
         parts = []
         for k in range(ratio - 1):
             part = Signal(len(beat), name=f"part_{k}", reset_less=True)
-            # what is there before the beat comes does not matter
+            # the value before the beat arrives does not matter
             with m.If(slot[k]):
                 m.d.sync += part.eq(beat)
             ends_here = k == (steps - 1) % ratio
@@ -112,10 +110,9 @@ class Widen(wiring.Component):
 
 
 class Narrow(wiring.Component):
-    """Split a beat into ``lanes_in / lanes_out``, leaving out those that hold no channel of the
-    pixel.
+    """Split a beat into ``lanes_in / lanes_out`` beats, without those that hold no channel.
 
-    Gives a beat a cycle while ``i`` is valid. Latency: one cycle.
+    Sends a beat a cycle while ``i`` is valid. Latency: one cycle.
 
     Members
     -------
@@ -166,7 +163,8 @@ class Narrow(wiring.Component):
 class WidthConverter(wiring.Component):
     """Beats of ``lanes_in`` channels to beats of ``lanes_out``, pixel by pixel.
 
-    Where neither width divides the other, the beats pass through their greatest common divisor.
+    Where neither width divides the other, the beats are split to their greatest common divisor and
+    gathered again.
 
     Members
     -------

@@ -1,4 +1,4 @@
-"""Pooling: the largest or the mean element under a window, channel by channel."""
+"""Pooling: the maximum or the mean of the elements under a window, channel by channel."""
 
 from dataclasses import dataclass
 
@@ -69,8 +69,7 @@ class _Pool(WindowStage):
 
 
 class MaxPool(_Pool):
-    """``o = max over the window``; the feed's ``fill`` is the least value, so that padding never
-    wins.
+    """``o = max over the window``. The feed's ``fill`` is the least value: padding has no effect.
 
     Members
     -------

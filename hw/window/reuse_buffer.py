@@ -1,6 +1,4 @@
-"""Windows cut to another width and repeated, where the line buffer can not be read as the array
-wants.
-"""
+"""The reuse buffer: a window's reads, cut to the width that the arithmetic takes and repeated."""
 
 from dataclasses import dataclass, field
 from functools import reduce
@@ -24,15 +22,15 @@ from ..target.resources import Resources
 __all__ = ["ReuseBufferConfig", "ReuseBuffer"]
 
 
-#: cycles from a place that is free again to a word in it that is cut, and some more
+#: cycles from a released word of the queue to the cut of the word that takes its place, and more
 _PROMISE = 32
 
 
 @dataclass(frozen=True)
 class ReuseBufferConfig:
-    """Reductions of ``length`` elements come ``width_in`` at a time and leave ``width_out`` at a
-    time, ``passes`` times over; the last word of each is padded. ``width_in`` is at least
-    ``width_out``, or the array would wait for the buffer.
+    """Reductions of ``length`` elements arrive ``width_in`` a cycle and leave ``width_out`` a cycle
+    ``passes`` times; the last word of each is padded. ``width_in`` is at least ``width_out``, so
+    that the array does not wait for the buffer.
     """
 
     length: int
@@ -62,14 +60,14 @@ class ReuseBufferConfig:
 
     @property
     def waiting(self) -> int:
-        """Words promised but not yet here, and words waiting: of two reductions; of one where the
-        next can still come, and be cut, while a bank is given out again.
+        """Words of the queue, including those on their way: of two reductions; of one where the
+        next can arrive and be cut while a bank is sent again.
         """
         words = self.reads if self.folds * (self.passes - 1) >= _PROMISE else 2 * self.reads + 12
         return 16 * ceil_div(words, 16)
 
     def stores(self) -> list[tuple[slice, RamConfig]]:
-        """The two banks, cut to parts of a word."""
+        """The memories of both banks, each a slice of a word."""
         return [
             (part, RamConfig(2 * self.folds, part.stop - part.start, self.target))
             for part in fanout_slices(self.width_out * self.element.width)
@@ -84,7 +82,7 @@ class ReuseBufferConfig:
 
     @staticmethod
     def places(width_in: int, width_out: int) -> int:
-        """Places in a word in at which a word out may begin."""
+        """Positions in a word in at which a word out may begin."""
         return width_in // gcd(width_in, width_out)
 
     def resources(self) -> Resources:
@@ -119,7 +117,7 @@ class ReuseBuffer(wiring.Component):
     -------
     i : In(Flow(width_in, element))
     room : Out(1)
-    taken : In(1), a reduction has been promised to ``i``
+    taken : In(1), a reduction on its way to ``i`` takes the room
     grant : In(1)
     start : Out(1)
     o : Out(Flow(width_out, element))
@@ -163,21 +161,21 @@ class ReuseBuffer(wiring.Component):
         self._repeat(m, stores, counter_nonzero(m, "full", stored, drained, 2), drained)
         return m
 
-    #: cycles from the decision on a word to its place in the store
+    #: cycles from the decision to cut a word to its first possible address
     _CUT = 2 + CreditFifo.latency
 
     def _cut(self, m, queue, empty, filled):
-        """Words of ``width_out`` from the queue's of ``width_in``, into the stores, a part in each.
+        """Cut words of ``width_out`` from the queue's words of ``width_in``, and store them.
 
-        A word out begins in the word before the queue's first (``before``) and may go on into the
-        first, which then is taken and becomes the one before. Where it begins moves by
-        ``width_out`` around ``width_in``: a ring, of which ``phase`` has one bit set.
+        A word out begins in the word taken last (``before``) and may extend into the queue's first
+        word, which is then taken. Its position moves by ``width_out`` modulo ``width_in``, which
+        ``phase`` counts, one-hot.
         """
         c = self.config
         bits = c.element.width
         ring = c.places(c.width_in, c.width_out)
         begins = [(n * c.width_out - 1) % c.width_in + 1 for n in range(ring)]
-        # a word is taken if it is reached into; a reduction's last word out takes what is left
+        # a word is taken when a word out extends into it; the last word out takes the remainder
         takes = [begin + c.width_out > c.width_in for begin in begins]
         last_begins = c.width_out * (c.folds - 1)
         takes_last = ceil_div(last_begins, c.width_in) < c.reads
@@ -202,7 +200,7 @@ class ReuseBuffer(wiring.Component):
             else:
                 m.d.sync += take.eq(takes_last)
 
-        # Cycles later each part of the word decides for itself whether to take what was first.
+        # Some cycles later, with enables of its own for each slice of the word.
         before = Signal(c.width_in * bits, reset_less=True)
         takes = delay_flags(m, go & take, queue.latency - 1)
         for part in fanout_slices(len(before)):
@@ -228,7 +226,7 @@ class ReuseBuffer(wiring.Component):
         return stores
 
     def _repeat(self, m, stores, full, drained):
-        """Give each of the stores' two banks of ``folds`` words ``passes`` times."""
+        """Send each of the two banks of ``folds`` words ``passes`` times."""
         c = self.config
         go = Signal()
         loops = Loops(m, go, {"fold": c.folds, "turn": c.passes, "bank": 2})
@@ -239,7 +237,7 @@ class ReuseBuffer(wiring.Component):
         m.d.comb += [
             go.eq(~begins | (self.grant & full)),
             self.start.eq(go & begins),
-            # as soon as the last turn starts: what comes next is written behind what is read
+            # at the start of the last turn: the next words are written behind those being read
             drained.eq(go & begins & loops.last["turn"]),
         ]
         address = Mux(bank, c.folds, 0) + fold

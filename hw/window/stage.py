@@ -1,4 +1,4 @@
-"""A stage that slides a window: feed, arithmetic, and room reserved for what comes out."""
+"""A stage with a sliding window: feed, arithmetic, and an output queue with credits."""
 
 from dataclasses import dataclass
 
@@ -23,13 +23,12 @@ __all__ = ["FeedConfig", "WindowStage"]
 
 @dataclass(frozen=True)
 class FeedConfig:
-    """A window whose reductions reach the arithmetic ``width`` words at a time, ``passes`` times
-    over.
+    """A window whose reductions reach the arithmetic ``width`` words a cycle, ``passes`` times.
 
     A word is ``word`` neighbouring elements of a read (1 for a matrix product; the channels that
-    are computed side by side for a depthwise layer). Where a read gives just what is wanted the
-    ``window`` makes the passes, reading its line buffer again; otherwise it makes one, and a
-    :class:`ReuseBuffer` cuts and repeats.
+    are computed in parallel for a depthwise layer). Where a read has ``width`` words the ``window``
+    makes all passes, reading its line buffer again; otherwise it makes one, and a
+    :class:`ReuseBuffer` cuts its reads and repeats them.
     """
 
     window: WindowConfig
@@ -53,14 +52,17 @@ class FeedConfig:
 
     @property
     def read_width(self) -> int:
+        """Words of a read."""
         return self.window.taps * self.window.chunk // self.word
 
     @property
     def direct(self) -> bool:
+        """Whether the arithmetic takes the window's reads as they are."""
         return self.read_width == self.width
 
     @property
-    def replay(self) -> ReuseBufferConfig:
+    def reuse(self) -> ReuseBufferConfig:
+        """The reuse buffer, where the reads are not ``direct``."""
         element = self.window.element
         return ReuseBufferConfig(
             self.window.reads * self.read_width,
@@ -74,14 +76,14 @@ class FeedConfig:
     @property
     def folds(self) -> int:
         """Cycles of one reduction."""
-        return self.window.reads if self.direct else self.replay.folds
+        return self.window.reads if self.direct else self.reuse.folds
 
     @property
     def element(self) -> Shape:
         return self.window.element
 
     def cycles(self) -> int:
-        """Cycles a frame, reductions end to end; never less than its input takes to come in."""
+        """Cycles a frame: reductions without a pause, and at least one for each beat in."""
         w = self.window
         reductions = w.height_out * w.width_out * w.groups * self.passes
         return max(reductions * self.folds, w.beats_in())
@@ -99,22 +101,22 @@ class FeedConfig:
     @property
     def latency(self) -> int:
         """Cycles from the start of a reduction to its first word."""
-        return (self.window if self.direct else self.replay).latency
+        return (self.window if self.direct else self.reuse).latency
 
     def stage_latency(self, arithmetic: int) -> int:
         """Cycles from the last read of a reduction to its last beat out of a stage whose arithmetic
-        has the latency ``arithmetic``; of a reuse buffer the reads are counted, not the window's.
+        has the latency ``arithmetic``; with a reuse buffer, from its last read.
         """
         return self.latency + arithmetic + Queue.latency
 
     def resources(self) -> Resources:
-        """An estimate of window and replay."""
+        """An estimate of window and reuse buffer."""
         window = self.window.resources()
-        return window if self.direct else window + self.replay.resources()
+        return window if self.direct else window + self.reuse.resources()
 
     @property
     def memory_bits(self) -> int:
-        return self.window.memory_bits + (0 if self.direct else self.replay.memory_bits)
+        return self.window.memory_bits + (0 if self.direct else self.reuse.memory_bits)
 
     def queue_depth(self, latency: int, results: int) -> int:
         """Beats of the output queue: those in flight while one reduction, of ``results`` beats,
@@ -127,9 +129,8 @@ class FeedConfig:
 class WindowStage(wiring.Component):
     """Window, arithmetic and output queue; the base of convolutions and pools.
 
-    A reduction starts only when the queue has room for all it will give, so the arithmetic between
-    never waits, and no stall reaches it. With input there and output taken, a word enters it every
-    cycle.
+    A reduction starts when the queue has room for all its results, so no stall reaches the
+    arithmetic. While ``i`` is valid and ``o`` is ready, a word enters it every cycle.
 
     Members
     -------
@@ -138,7 +139,7 @@ class WindowStage(wiring.Component):
     """
 
     def __init__(self, feed: FeedConfig, *, lanes: int, out: Shape, results: int):
-        """``results``: beats that one reduction gives."""
+        """``results``: beats of a reduction."""
         self.feed = feed
         self.results = results
         super().__init__(
@@ -155,7 +156,7 @@ class WindowStage(wiring.Component):
         wiring.connect(m, wiring.flipped(self.i), window.i)
         source = window
         if not self.feed.direct:
-            m.submodules.replay = source = ReuseBuffer(self.feed.replay)
+            m.submodules.reuse_buffer = source = ReuseBuffer(self.feed.reuse)
             connect_flow(m, window.o, source.i)
             m.d.comb += [window.grant.eq(source.room), source.taken.eq(window.start)]
         flow, dropped, latency = self.arithmetic(m, source.o)

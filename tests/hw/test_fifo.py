@@ -209,7 +209,7 @@ def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
         (Fifo(3, signed(8), 300, ICE40), Fifo.estimate(300, 24, ICE40)),
         (ReuseBuffer(REPLAY), REPLAY.resources()),
     ],
-    ids=["queue", "fifo", "replay"],
+    ids=["queue", "fifo", "reuse buffer"],
 )
 def test_queues_are_block_rams_on_ice40(part, resources, tmp_path):
     counts, _ = synthesized(part, ICE40, tmp_path)

@@ -1,4 +1,4 @@
-"""The replay cuts reductions to another width and repeats them, without a pause."""
+"""The reuse buffer cuts reductions to another width and repeats them, without a pause."""
 
 import random
 

@@ -417,7 +417,7 @@ def test_a_folding_that_divides_nothing_is_found_and_runs_as_planned(dsp):
     fast = planned(graph, replace(LFE5U_25F, dsp=dsp), Goal())
     network = Dataflow(graph, fast.plan, GENERIC_DEVICE)
     arrays = [d for d in network.designs.values() if isinstance(d, WindowMatmulDesign)]
-    assert any(not d.feed.direct for d in arrays), "no replay is used"
+    assert any(not d.feed.direct for d in arrays), "no reuse buffer is used"
     frames = builder.frames(4)
     measured = measure(network, frames)
     wanted = golden.run(graph, frames)[graph.outputs[0].value]
