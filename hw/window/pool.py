@@ -63,6 +63,8 @@ class PoolConfig:
 
 
 class _Pool(WindowStage):
+    """What both pools share: ``lanes`` channels a beat, one result a reduction."""
+
     def __init__(self, config: PoolConfig):
         self.config = config
         super().__init__(config.feed, lanes=config.lanes, out=config.out, results=1)
