@@ -14,6 +14,7 @@ __all__ = [
     "LABELS",
     "MAP_ELEMENTS",
     "MODEL_BYTES",
+    "NAME",
     "NODES",
     "OPERANDS",
     "PIXELS",
@@ -30,6 +31,8 @@ MODEL_BYTES = 256 << 20
 NODES = 1 << 15
 #: inputs of a model, and outputs
 PORTS = 64
+#: characters of the name of a model's input or output
+NAME = 1000
 #: axes of a tensor
 RANK = 8
 #: elements of a feature map, over all frames of the model's batch

@@ -276,8 +276,10 @@ class Builder:
                     "DequantizeLinear before this node"
                 )
         names: dict[str, str] = {}
+        taken: set[str] = set()
         for handle, stream in self.streams.items():
-            names[handle] = self._unused(stream.name, set(names.values()))
+            names[handle] = self._unused(stream.name, taken)
+            taken.add(names[handle])
         ops = tuple(
             replace(op, inputs=tuple(names[name] for name in op.inputs), output=names[op.output])
             for op in self.ops.values()

@@ -281,6 +281,11 @@ def _check_names(graph: onnx.GraphProto, path: Path) -> None:
             f"{path}: an input or an output of the model has no name; accepted: a name for each; "
             "export the network again"
         )
+    if long := [name for name in ports if len(name) > limits.NAME]:
+        raise ModelError(
+            f"{path}: an input or an output of the model has a name of {len(long[0])} characters; "
+            f"accepted: at most {limits.NAME}; rename it"
+        )
     computed = [name for node in graph.node for name in node.output if name]
     defined = Counter({*stored, *(info.name for info in graph.input)}) + Counter(computed)
     defined += Counter(stored) - Counter(set(stored))

@@ -69,12 +69,16 @@ def _check_order_of_magnitude(graph: ir.Graph, device: Device) -> None:
     Counted are the stages alone, each with one multiplier and its weights in the memory that takes
     least of each resource. Other foldings may be smaller than that, but not by ``_FAR``.
     """
-    need = total(least_resources(op, graph, device) for op in stage_ops(graph))
-    if shortfall(Resources(*(n // _FAR for n in astuple(need))), device):
-        lacks = ", ".join(f"{n} {name} of {have}" for name, n, have in shortfall(need, device))
-        raise FitError(
-            f"the network does not fit {device.name}: at its smallest it needs about {lacks}"
-        )
+    ops, need = stage_ops(graph), Resources()
+    for count, op in enumerate(ops, 1):
+        need += least_resources(op, graph, device)
+        if shortfall(Resources(*(n // _FAR for n in astuple(need))), device):
+            lacks = ", ".join(f"{n} {name} of {have}" for name, n, have in shortfall(need, device))
+            part = "" if count == len(ops) else f", for {count} of its {len(ops)} stages alone"
+            raise FitError(
+                f"the network does not fit {device.name}: at its smallest it needs about "
+                f"{lacks}{part}"
+            )
 
 
 def shortfall(need: Resources, device: Device) -> list[tuple[str, int, int]]:
