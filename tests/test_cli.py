@@ -11,8 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
+from gatewright import boards
 from gatewright.cli import main
-from gatewright.compiler import driver, emit
+from gatewright.compiler import driver, emit, ir
 from gatewright.compiler.frontend import load
 from numpy.testing import assert_array_equal
 
@@ -426,3 +427,13 @@ def test_explore_finds_a_front(floats, tmp_path):
     assert len(intervals) >= 2
     assert found == summary(tmp_path / "space", "explore")
     assert (tmp_path / "space" / "explore.png").stat().st_size > 1000
+
+
+def test_the_winning_class_is_still_in_hardware_when_the_directory_is_opened(
+    floats, samples, tmp_path
+):
+    out = tmp_path / "out"
+    run(*compiling(floats, out, "--calibration", samples, "--argmax"))
+    opened = driver.open_compiled(out, lambda name: boards.get(name).device)
+    assert isinstance(opened.graph.ops[-1], ir.ArgMax)
+    assert [port.dtype for port in opened.graph.outputs] == ["int64"]

@@ -774,3 +774,35 @@ def test_types_of_onnx_are_types_of_values(kind, model, agrees):
     (op,) = graph
     assert graph.quant("xq") == graph.quant("cq") == ir.Quant(ir.Int.named(kind), 0.25, 1)
     np.testing.assert_array_equal(op.weight, w.astype(np.int8).transpose(1, 2, 3, 0))
+
+
+def test_scales_a_channel_lie_on_axis_one_unless_told(model, agrees):
+    """ONNX' default axis: the output features of a MatMul's weight, here as many as inputs."""
+    scales = {"ws": np.float32([0.01, 0.05, 0.002]), "wz": np.zeros(3, np.int8)}
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        N("DequantizeLinear", ["w", "ws", "wz"], ["wr"]),
+        N("MatMul", ["xr", "wr"], ["a"]),
+        q("a", "aq", 1),
+        dq("aq", "y", 1),
+    ]
+    graph = agrees(model(nodes, [1, 3], w=weights(3, 3), **scales, **TWO), frames=20)
+    (conv,) = (op for op in graph if isinstance(op, ir.Conv))
+    assert conv.weight_scale.tolist() == scales["ws"].tolist()
+
+
+def test_an_unsigned_output_saturates_at_255_and_not_at_127(model, agrees, run):
+    unsigned = quants(_0=(0.01, np.uint8(100)), _1=(0.004, np.uint8(20)))
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        N("Relu", ["xr"], ["r"]),
+        q("r", "rq", 1),
+        dq("rq", "y", 1),
+    ]
+    path = model(nodes, [1, 2, 3, 3], **unsigned)
+    graph = agrees(path, frames=20)
+    x = np.linspace(-1.5, 1.5, 18, dtype=np.float32).reshape(1, 2, 3, 3)
+    _, values = run(graph, x)
+    assert values[graph.outputs[0].value].max() == 255

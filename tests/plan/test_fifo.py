@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from amaranth import Elaboratable, Module, Signal
+from amaranth.lib.wiring import In
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.plan import Dataflow, check_queues
 from gatewright.sim import golden
@@ -162,3 +164,49 @@ def test_no_slowdown_where_a_path_holds_several_frames():
     folds = {op.output: (1, 2) for op in graph if hasattr(op, "weight")}
     network = fold(graph, folds, dsp_multipliers=99)
     assert sum(measure(network, builder.frames(9)).intervals[-4:]) == 4 * network.interval
+
+
+def test_a_skip_queue_holds_what_the_line_buffers_of_the_other_path_hold():
+    builder = Builder(6, 5, 3)
+    first = builder.conv(builder.input, 3, (3, 3), **SAME)
+    second = builder.conv(first, 3, (5, 5), pads=(2, 2, 2, 2))
+    builder.add(second, builder.input)
+    network = fold(builder.graph(), dsp_multipliers=99)
+    stored = sum(
+        network.designs[stage.name].feed.window.capacity for stage in network.plan.stages[:2]
+    )
+    ((_, depth),) = network.plan.queues.items()
+    assert stored <= depth < 2 * stored
+
+
+@pytest.mark.parametrize("folds", [(3, 4), (1, 4), (3, 1)])
+def test_an_output_that_is_blocked_for_long_loses_nothing(folds):
+    """The queue of a stage has room for all results that its credits allow."""
+    builder = Builder(8, 8, 3, seed=2)
+    output = builder.conv(builder.input, 4)
+    graph, frames = builder.graph(), builder.frames(2)
+    network = fold(graph, {output: folds}, dsp_multipliers=99)
+    seen = measure(network, frames, around=lambda dut: Blocked(dut, 400))
+    assert_array_equal(seen.values, golden.run(graph, frames)[output])
+
+
+class Blocked(Elaboratable):
+    """An accelerator whose output is not taken for some ``cycles``."""
+
+    def __init__(self, inner, cycles):
+        self.inner, self.cycles = inner, cycles
+        for name in inner.signature.members:
+            setattr(self, name, Signal.like(getattr(inner, name)))
+
+    def elaborate(self, platform):
+        m = Module()
+        m.submodules.inner = inner = self.inner
+        blocked = Signal(range(self.cycles + 1), init=self.cycles)
+        with m.If(blocked):
+            m.d.sync += blocked.eq(blocked - 1)
+        for name, member in inner.signature.members.items():
+            ours, theirs = getattr(self, name), getattr(inner, name)
+            m.d.comb += theirs.eq(ours) if member.flow == In else ours.eq(theirs)
+        with m.If(blocked):
+            m.d.comb += [inner.m_axis_tready.eq(0), self.m_axis_tvalid.eq(0)]
+        return m

@@ -108,3 +108,22 @@ def test_a_running_maximum_is_the_same_as_one_pixel_after_the_other(seed):
         wanted, ends = pixel_by_pixel(step, timing, arrivals)
         assert_array_equal(written[: len(wanted)], wanted)
         assert_array_equal(finish, ends)
+
+
+EXACT = {
+    "pointwise": lambda b: b.conv(b.input, 4),
+    "three by three": lambda b: b.conv(b.input, 4, (3, 3), pads=(1, 1, 1, 1)),
+    "two layers": lambda b: b.conv(b.conv(b.input, 4, (3, 3)), 2),
+    "table": lambda b: b.unary(b.input),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_a_latency_is_exact_to_the_cycle(name):
+    """That of short chains: every constant of the schedule counts."""
+    builder = Builder(6, 6, 3, seed=3)
+    EXACT[name](builder)
+    graph = builder.graph()
+    folds = {op.output: (3, 2) for op in graph if hasattr(op, "weight")}
+    network = fold(graph, folds, dsp_multipliers=99)
+    assert measure(network, builder.frames(1)).latency == latency(network)
