@@ -10,7 +10,7 @@ from amaranth import Elaboratable, Module, Signal
 from amaranth.back import rtlil
 from amaranth.lib import memory
 from gatewright import boards
-from gatewright.boards.flow import synthesis
+from gatewright.boards.flow import ecp5
 from gatewright.boards.flow.cell_netlist import netlist
 from gatewright.boards.flow.pack_registers import Packing
 from gatewright.sim.agents import StreamFormat
@@ -128,15 +128,15 @@ def run(folder, cells, stall):
     x[100:] = rng.integers(0, 64, FRAME - 100)
     done = simulate(
         cells.verilog,
-        source=SOURCE,
-        sink=SINK,
-        frames=x.reshape(1, 1, FRAME, 1),
+        sources={"s_axis": SOURCE},
+        sinks={"m_axis": SINK},
+        frames={SOURCE.name: x.reshape(1, 1, FRAME, 1)},
         work=folder,
         stall=stall,
         timeout_cycles=100,
         extra_sources=cells.cells,
     )
-    return x, done.outputs.reshape(FRAME, len(SHAPES))
+    return x, done.outputs[SINK.name].reshape(FRAME, len(SHAPES))
 
 
 @pytest.fixture
@@ -180,9 +180,7 @@ def test_block_ram_and_its_registers_read_what_the_memories_hold(directory, stal
 
 @pytest.mark.parametrize("directory", [0.0], indirect=True)
 def test_block_ram_without_its_registers_reads_the_same(directory, monkeypatch):
-    monkeypatch.setattr(
-        synthesis.pack_registers, "pack", lambda netlist: (netlist, Packing(0, 0, ()))
-    )
+    monkeypatch.setattr(ecp5.pack_registers, "pack", lambda netlist: (netlist, Packing(0, 0, ())))
     cells = netlist(directory, boards.get("ulx3s-85f"), lambda *_: None)
     assert modes(cells.verilog.parent) == set()
     assert_right(*run(directory / "sim", cells, 0.0))
