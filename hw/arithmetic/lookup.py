@@ -5,15 +5,13 @@ from typing import ClassVar
 
 from amaranth import Cat, Module, Shape, Signal, Value
 from amaranth.lib import memory
-from amaranth.lib.wiring import In, Out
 
 from ..control.delay import delay
 from ..sizes import at_least
 from ..stream.fifo import Queue
-from ..stream.signature import beats
 from ..target.base import Target
 from ..target.resources import Resources
-from .pipeline import Pipeline
+from .pipeline import UnaryPipeline
 
 __all__ = ["LookupConfig", "Lookup"]
 
@@ -53,7 +51,7 @@ class LookupConfig:
         return Resources(60, 40) + table * lanes + Queue.estimate(width * lanes, target)
 
 
-class Lookup(Pipeline):
+class Lookup(UnaryPipeline):
     """``o = table[i]``, lane by lane.
 
     Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``.
@@ -66,15 +64,7 @@ class Lookup(Pipeline):
 
     def __init__(self, config: LookupConfig):
         self.config = config
-        super().__init__(
-            {
-                "i": In(beats(config.lanes, config.element)),
-                "o": Out(beats(config.lanes, config.out)),
-            }
-        )
-
-    def join(self, m: Module):
-        return self.i.valid, [self.i.ready], self.i.payload
+        super().__init__(config.lanes, config.element, config.out)
 
     def arithmetic(self, m: Module, words) -> Value:
         c = self.config

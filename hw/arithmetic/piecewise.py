@@ -3,18 +3,16 @@
 from dataclasses import dataclass, field
 
 from amaranth import Array, C, Cat, Module, Shape, Signal, Value, signed, unsigned
-from amaranth.lib.wiring import In, Out
 
 from ..control.delay import delay
 from ..memory.rom import Rom
 from ..memory.tiles import estimate
 from ..sizes import at_least
 from ..stream.fifo import Queue
-from ..stream.signature import beats
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
-from .pipeline import Pipeline
+from .pipeline import UnaryPipeline
 from .soft_multiplier import SoftMultiplier
 
 __all__ = ["PiecewiseConfig", "Piecewise"]
@@ -119,7 +117,7 @@ def _bits(count: int) -> int:
     return max(1, (count - 1).bit_length())
 
 
-class Piecewise(Pipeline):
+class Piecewise(UnaryPipeline):
     """``o = (slope[s] * place + offset[s]) >> shift``, lane by lane, ``s`` the input's segment.
 
     Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``. ::
@@ -135,15 +133,7 @@ class Piecewise(Pipeline):
 
     def __init__(self, config: PiecewiseConfig):
         self.config = config
-        super().__init__(
-            {
-                "i": In(beats(config.lanes, config.element)),
-                "o": Out(beats(config.lanes, config.out)),
-            }
-        )
-
-    def join(self, m: Module):
-        return self.i.valid, [self.i.ready], self.i.payload
+        super().__init__(config.lanes, config.element, config.out)
 
     def arithmetic(self, m: Module, words) -> Value:
         c = self.config

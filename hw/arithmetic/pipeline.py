@@ -1,14 +1,16 @@
 """Arithmetic of fixed latency between two streams."""
 
-from amaranth import Module, Signal, Value
+from amaranth import Module, Shape, Signal, Value
 from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
 
 from ..control.credits import counter_nonzero
 from ..control.delay import delay_flags
 from ..sizes import ceil_div
 from ..stream.fifo import Queue
+from ..stream.signature import beats
 
-__all__ = ["Pipeline"]
+__all__ = ["Pipeline", "UnaryPipeline"]
 
 
 class Pipeline(wiring.Component):
@@ -44,3 +46,19 @@ class Pipeline(wiring.Component):
         ]
         wiring.connect(m, queue.o, wiring.flipped(self.o))
         return m
+
+
+class UnaryPipeline(Pipeline):
+    """A :class:`Pipeline` of one operand, lane by lane.
+
+    Members
+    -------
+    i : In(beats(lanes, element))
+    o : Out(beats(lanes, out))
+    """
+
+    def __init__(self, lanes: int, element: Shape, out: Shape):
+        super().__init__({"i": In(beats(lanes, element)), "o": Out(beats(lanes, out))})
+
+    def join(self, m: Module):
+        return self.i.valid, [self.i.ready], self.i.payload

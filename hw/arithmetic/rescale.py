@@ -3,15 +3,13 @@
 from dataclasses import dataclass, field
 
 from amaranth import C, Cat, Module, Shape, Value, signed, unsigned
-from amaranth.lib.wiring import In, Out
 
 from ..sizes import at_least
 from ..stream.fifo import Queue
-from ..stream.signature import beats
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
-from .pipeline import Pipeline
+from .pipeline import UnaryPipeline
 from .requantize import Narrower, Rounding
 from .soft_multiplier import SoftMultiplier
 
@@ -70,7 +68,7 @@ class RescaleConfig:
         )
 
 
-class Rescale(Pipeline):
+class Rescale(UnaryPipeline):
     """``o = clip((i * mult + offset) >> shift)``, lane by lane.
 
     Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``.
@@ -83,15 +81,7 @@ class Rescale(Pipeline):
 
     def __init__(self, config: RescaleConfig):
         self.config = config
-        super().__init__(
-            {
-                "i": In(beats(config.lanes, config.element)),
-                "o": Out(beats(config.lanes, config.out)),
-            }
-        )
-
-    def join(self, m: Module):
-        return self.i.valid, [self.i.ready], self.i.payload
+        super().__init__(config.lanes, config.element, config.out)
 
     def arithmetic(self, m: Module, words) -> Value:
         c = self.config
