@@ -398,3 +398,216 @@ def test_bias_that_is_not_finite(save):
         )
     )
     assert "initializer offset holds 2 NaN or infinite numbers" in text
+
+
+# -- sizes, subgraphs and attributes that no network has -------------------------------------------
+
+
+HUGE = 1 << 62
+NONSENSE = {
+    "stride without bound": (
+        [N("Conv", ["x", "w"], ["y"], name="n", strides=[HUGE, 1])],
+        f"n (Conv): has strides [{HUGE}, 1]; accepted: 2 integers from 1 to 4096",
+    ),
+    "stride of zero": (
+        [N("MaxPool", ["x"], ["y"], name="n", kernel_shape=[2, 2], strides=[0, 2])],
+        "n (MaxPool): has strides [0, 2]; accepted: 2 integers from 1",
+    ),
+    "dilation below zero": (
+        [N("Conv", ["x", "w"], ["y"], name="n", dilations=[-1, 1])],
+        "n (Conv): has dilations [-1, 1]; accepted: 2 integers from 1",
+    ),
+    "four pads on one dimension too few": (
+        [N("Conv", ["x", "w"], ["y"], name="n", pads=[1, 1])],
+        "n (Conv): has pads [1, 1]; accepted: 4 integers from 0",
+    ),
+    "pads as large as the window": (
+        [N("MaxPool", ["x"], ["y"], name="n", kernel_shape=[2, 2], pads=[0, 2, 0, 0])],
+        "n (MaxPool): has pads [0, 2, 0, 0] for a window of 2x2; accepted: pads below",
+    ),
+    "auto_pad of no known kind": (
+        [N("Conv", ["x", "w"], ["y"], name="n", auto_pad="BOGUS")],
+        "n (Conv): auto_pad is 'BOGUS'; accepted: NOTSET, SAME_UPPER, SAME_LOWER, VALID",
+    ),
+    "kernel other than the weight's": (
+        [N("Conv", ["x", "w"], ["y"], name="n", kernel_shape=[3, 3])],
+        "n (Conv): kernel_shape is [3, 3], but its weight has shape [2, 3, 1, 1]",
+    ),
+    "weight of three axes": (
+        [N("Conv", ["x", "slopes"], ["y"], name="n")],
+        "n (Conv): its weight has shape [3, 1, 1], but the input has 4 axes",
+    ),
+    "axis that is not there": (
+        [N("ReduceMean", ["x"], ["y"], name="n", axes=[99])],
+        "n (ReduceMean): axis 99 of a tensor of 4 axes",
+    ),
+    "flatten at an axis that is not there": (
+        [N("Flatten", ["x"], ["y"], name="n", axis=99)],
+        "n (Flatten): axis 99 of a tensor of 4 axes; accepted: -4 to 4",
+    ),
+    "pool over vectors": (
+        [N("Flatten", ["x"], ["f"]), N("GlobalMaxPool", ["f"], ["y"], name="n")],
+        "n (GlobalMaxPool): pools a tensor of 2 axes; accepted: 3 or 4",
+    ),
+    "pads of too few axes": (
+        [N("Pad", ["x", "five"], ["y"], name="n")],
+        "n (Pad): has 2 pads for the axes [0, 1, 2, 3]",
+    ),
+    "pad value of no element": (
+        [N("Pad", ["x", "pads", "none"], ["y"], name="n")],
+        "n (Pad): its pad value has 0 elements; accepted: one number",
+    ),
+    "attribute of another type": (
+        [N("Conv", ["x", "w"], ["y"], name="n", group=1.5)],
+        "n (Conv): attribute group is of type FLOAT; accepted: INT",
+    ),
+    "attribute that the operator does not have": (
+        [N("Conv", ["x", "w"], ["y"], name="n", padding=[1, 1])],
+        "n (Conv): has an attribute padding, which Conv does not have at opset 11; accepted: auto",
+    ),
+    "attribute that is no number": (
+        [N("LeakyRelu", ["x"], ["y"], name="n", alpha=float("nan"))],
+        "n (LeakyRelu): attribute alpha is nan; accepted: a finite number",
+    ),
+    "random constant": (
+        [N("RandomNormal", [], ["r"], name="n", shape=[1]), N("Mul", ["x", "r"], ["y"])],
+        "n (RandomNormal): computes constants in a way that is not supported; accepted: Abs, ",
+    ),
+    "dropout in training": (
+        [N("Dropout", ["x", "one", "true"], ["y"], name="n")],
+        "n (Dropout): is in training mode; accepted: inference",
+    ),
+    "constant without bound": (
+        [N("ConstantOfShape", ["wide"], ["c"], name="n"), N("Add", ["x", "c"], ["y"])],
+        f"n (ConstantOfShape): its result has {1 << 40} elements; accepted: at most ",
+    ),
+    "range without end": (
+        [N("Range", ["one", "one", "nothing"], ["c"], name="n"), N("Add", ["x", "c"], ["y"])],
+        "n (Range): does not fit its operands of shape [], [], [] (from 1.0 to 1.0 in steps of 0",
+    ),
+    "many operands": (
+        [N("Concat", ["x"] * 300, ["y"], name="n", axis=1)],
+        "n (Concat): has 300 inputs; accepted: at most 256",
+    ),
+    "map without bound": (
+        [N("Pad", ["x", "far"], ["y"], name="n")],
+        "n (Pad): its output has 1 x 20004x20004x3 = 1200480048 elements; accepted: at most ",
+    ),
+}
+MORE = {
+    "none": np.zeros(0, np.float32),
+    "true": np.array(True),
+    "wide": np.array([1 << 20, 1 << 20]),
+    "far": np.array([0, 0, 10000, 10000, 0, 0, 10000, 10000]),
+}
+
+
+@pytest.mark.parametrize(("nodes", "words"), NONSENSE.values(), ids=NONSENSE)
+def test_nonsense(save, nodes, words):
+    assert words in message(save(nodes, opset=13, **CONSTANTS, **MORE))
+
+
+def test_constants_that_double(save):
+    nodes = [N("Concat", [f"c{n}"] * 2, [f"c{n + 1}"], axis=0, name=f"n{n}") for n in range(60)]
+    text = message(save([*nodes, N("Add", ["x", "c60"], ["y"])], c0=np.ones(4, np.float32)))
+    assert "n22 (Concat): its result has 33554432 elements; accepted: at most 16777216" in text
+
+
+def test_large_constants_again_and_again(save):
+    nodes = [N("Add", [f"c{n}", "one"], [f"c{n + 1}"], name=f"n{n}") for n in range(60)]
+    nodes = [N("Expand", ["one", "wide"], ["c0"]), *nodes, N("Add", ["x", "c60"], ["y"])]
+    text = message(save(nodes, one=np.float32(1), wide=np.array([1 << 23])))
+    assert "(Add): computes constants from more than 67108864 elements" in text
+
+
+@pytest.mark.parametrize("start", ["trips", "x"])
+def test_a_loop_is_refused_by_name(save, start):
+    body = helper.make_graph(
+        [N("Identity", ["c"], ["d"]), N("Identity", ["v"], ["w"])],
+        "body",
+        [info("i", [], TensorProto.INT64), info("c", [], TensorProto.BOOL), info("v", [])],
+        [info("d", [], TensorProto.BOOL), info("w", [])],
+    )
+    nodes = [
+        N("Loop", ["trips", "true", start], ["v"], name="n", body=body),
+        N("Add", ["x", "v"], ["y"]),
+    ]
+    text = message(save(nodes, trips=np.int64(HUGE), true=np.array(True)))
+    assert "1 node not supported: n (Loop); accepted: Add, " in text
+
+
+def test_functions_that_double(save, tmp_path):
+    functions = [
+        helper.make_function(
+            "my",
+            f"f{n}",
+            ["a"],
+            ["c"],
+            [
+                N(f"f{n - 1}" if n else "Relu", ["a"], ["b"], domain="my" if n else ""),
+                N(f"f{n - 1}" if n else "Relu", ["b"], ["c"], domain="my" if n else ""),
+            ],
+            [helper.make_opsetid("", 17), helper.make_opsetid("my", 1)],
+        )
+        for n in range(40)
+    ]
+    path = save([N("f39", ["x"], ["y"], domain="my")], domains=["my"])
+    model = onnx.load(path)
+    model.functions.extend(functions)
+    onnx.save(model, path)
+    assert f"the model has {1 << 40} nodes; accepted: at most 32768" in message(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (["N", HUGE], f"the input has the shape ['N', {HUGE}]; accepted: at most 8 axes and"),
+        ([1 << 40, 3, 32, 32], "elements, over all frames of the batch"),
+        (["N", *[1] * 9], "accepted: at most 8 axes"),
+        (["N", 1 << 20], "accepted: at most 262144 rows or columns and 131072 channels"),
+    ],
+    ids=["huge", "batch", "axes", "features"],
+)
+def test_an_input_without_bound(save, shape, words):
+    assert words in message(save([N("Relu", ["x"], ["y"])], [info("x", shape)]))
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.float16, "bfloat16", object], ids=str)
+def test_weights_that_are_no_numbers(save, dtype):
+    path = save([N("Conv", ["x", "w"], ["y"], name="n")], w=W)
+    model = onnx.load(path)
+    if dtype == "bfloat16":
+        weight = helper.make_tensor("w", TensorProto.BFLOAT16, W.shape, W.reshape(-1))
+    elif dtype is object:
+        weight = helper.make_tensor("w", TensorProto.STRING, W.shape, [b"one"] * W.size)
+    else:
+        weight = numpy_helper.from_array(W.astype(dtype), "w")
+    model.graph.initializer[0].CopyFrom(weight)
+    onnx.save(model, path)
+    assert "accepted: float32" in message(path)
+
+
+def test_a_tensor_that_is_defined_twice(save):
+    nodes = [N("Relu", ["x"], ["y"]), N("Sigmoid", ["x"], ["y"])]
+    assert "defines y more than once; accepted: one node" in message(save(nodes))
+
+
+def test_a_name_without_end(save):
+    nodes = [N("Relu", ["x"], ["y" * 2000])]
+    assert "a name of 2000 characters; accepted: at most 1000" in message(
+        save(nodes, outputs=[info("y" * 2000, None)])
+    )
+
+
+def test_external_weights_of_a_sparse_file(save, tmp_path):
+    path = save([N("Conv", ["x", "w"], ["y"])], w=W)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="w.bin", size_threshold=0)
+    model = onnx.load(path, load_external_data=False)
+    model.graph.initializer[0].dims[0] = 1 << 33
+    onnx.save(model, path)
+    with open(tmp_path / "w.bin", "r+b") as file:
+        file.truncate(1 << 40)
+    assert "elements, no axis below 0" in message(path)
+    model.graph.initializer[0].dims[0] = 1 << 26
+    onnx.save(model, path)
+    assert "bytes with its weights; accepted: at most 268435456" in message(path)
