@@ -7,9 +7,15 @@ from gatewright.compiler import ir
 from gatewright.compiler.errors import DataError
 from gatewright.compiler.frontend import load, write_qdq
 from gatewright.compiler.frontend.reference_runtime import Difference, ReferenceRuntime, Runtime
-from gatewright.compiler.quantize import Policy, quantize
+from gatewright.compiler.quantize import Policy, for_add, for_conv, quantize
 from gatewright.sim import golden
 from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
 
 RNG = np.random.default_rng(4)
 
@@ -149,7 +155,7 @@ def test_what_the_runtime_can_not_load_is_refused(tmp_path):
         Runtime(tmp_path / "odd.onnx")
 
 
-def floats(path):
+def floats(path, opset=17):
     """A float network with each kind of operator that rounds or selects."""
     nodes = [
         helper.make_node("Conv", ["x", "w", "b"], ["c"], "first", pads=[1, 1, 1, 1]),
@@ -171,8 +177,9 @@ def floats(path):
     ports = (("x", ["N", 3, 8, 8]), ("y", ["N", 4]))
     x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in ports)
     graph = helper.make_graph(nodes, "floats", [x], [y], constants)
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opset), path)
+    opsets = [helper.make_opsetid("", opset)]
+    ir_version = 8 if opset == 17 else 10
+    onnx.save(helper.make_model(graph, ir_version=ir_version, opset_imports=opsets), path)
     return load(path)
 
 
@@ -197,3 +204,45 @@ def test_layers_of_any_width_agree(bits, tmp_path):
         np.abs(runtime.outputs(x)["y"] - outputs).max()
         <= 8 * graph.quant(graph.outputs[0].value).scale
     )
+
+
+class Calibration(CalibrationDataReader):
+    """Four batches of samples for ONNX Runtime's own quantizer."""
+
+    def __init__(self):
+        rng = np.random.default_rng(0)
+        self.batches = [{"x": rng.normal(size=(4, 3, 8, 8)).astype(np.float32)} for _ in range(4)]
+
+    def get_next(self):
+        return self.batches.pop() if self.batches else None
+
+
+@pytest.mark.parametrize(
+    ("activations", "weights"),
+    [("QInt16", "QInt8"), ("QUInt16", "QInt16"), ("QInt8", "QInt4")],
+)
+def test_files_of_another_quantizer_agree_with_scales_of_any_kind(activations, weights, tmp_path):
+    floats(tmp_path / "floats.onnx", opset=21)
+    kinds = {"activation_type": activations, "weight_type": weights}
+    quantize_static(
+        tmp_path / "floats.onnx",
+        tmp_path / "m.onnx",
+        Calibration(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        **{name: QuantType[kind] for name, kind in kinds.items()},
+    )
+    graph = load(tmp_path / "m.onnx")
+    bits = 16 if "16" in activations else 8
+    assert {value.quant.dtype.bits for value in graph.values.values()} == {bits}
+    for op in graph:
+        if isinstance(op, ir.Conv):
+            for_conv(graph, op)
+        if isinstance(op, ir.Add):
+            for_add(graph, op)
+    x = {"x": RNG.normal(size=(20, 3, 8, 8)).astype(np.float32)}
+    runtime = ReferenceRuntime(tmp_path / "m.onnx", graph)
+    found = runtime.layers(x, golden.run(graph, golden.host_input(graph, x)))
+    total = sum(found.values(), Difference())
+    assert total.largest <= 1
+    assert total.fraction < 1e-2
