@@ -44,10 +44,10 @@ class Run:
     Each of ``outputs`` and of ``taps`` (by the name of its stream) is [n, h, w, c]; a tap whose
     stream ended within a frame is [pixels, c]. ``frame_cycles`` holds, for every frame, the cycle
     in which the first beat at any input was taken and the one in which the last beat of any output
-    left. Of these, ``latency_cycles`` is the difference in the first frame, and ``interval_cycles``
-    lies between the last beats of the last two frames: the steady state, once enough frames were
-    run for the pipeline to be full; ``None`` with a single frame. ``stalled_cycles`` counts, over
-    all ports, those in which a source withheld a beat that could have been taken, and those in
+    left. ``latency_cycles`` is the difference in the first frame. ``interval_cycles`` is that of the
+    slowest output, between the last beats of its last two frames: the steady state, once enough
+    frames were run for the pipeline to be full; ``None`` with a single frame. ``stalled_cycles``
+    counts, over all ports, those in which a source withheld a beat that could have been taken, and those in
     which a sink left a beat waiting. ``wall_seconds`` is the simulation alone, without building and
     starting it.
     """
@@ -375,7 +375,9 @@ class _Trace:
             outputs=self.outputs,
             taps=self.taps,
             latency_cycles=last[0] - first[0],
-            interval_cycles=last[-1] - last[-2] if len(last) > 1 else None,
+            interval_cycles=max(port.cycles[-1] - port.cycles[-2] for port in self.sinks)
+            if self.frames > 1
+            else None,
             frame_cycles=tuple(zip(first, last, strict=True)),
             stalled_cycles=(
                 sum(port.stalls for port in self.sources),

@@ -355,7 +355,8 @@ def measure(network, frames, *, stall=0.0, seed=0, around=lambda dut: dut):
     """Run ``frames`` through the accelerator, or what is ``around`` it, in Amaranth's simulator.
 
     ``frames`` of several inputs are a mapping by name. The latency is from the first beat in to
-    the last beat out, the intervals lie between the last beats of frames, over all ports.
+    the last beat out, over all ports; the intervals are those of the slowest output, between the
+    last beats of its frames.
     """
     accelerated = accelerator(network)
     dut = around(accelerated)
@@ -383,9 +384,9 @@ def measure(network, frames, *, stall=0.0, seed=0, around=lambda dut: dut):
         cycles.append([found.cycles[end] for end in ends])
         pixels = pixels_of(found.values, graph.shape(sink.value).channels)
         outputs[sink.name] = pixels.reshape(count, *graph.shape(port.value).array)
-    ends = np.max(cycles, axis=0)
     begin = min(each[0] for each in went)
-    return Measured(outputs, int(ends[0]) - begin + 1, np.diff(ends).tolist())
+    intervals = np.max(np.diff(cycles, axis=1), axis=0).tolist()
+    return Measured(outputs, max(each[0] for each in cycles) - begin + 1, intervals)
 
 
 def _port(dut, prefix, graph, port):
