@@ -44,12 +44,12 @@ class Run:
     Each of ``outputs`` and of ``taps`` (by the name of its stream) is [n, h, w, c]; a tap whose
     stream ended within a frame is [pixels, c]. ``frame_cycles`` holds, for every frame, the cycle
     in which the first beat at any input was taken and the one in which the last beat of any output
-    left. ``latency_cycles`` is the difference in the first frame. ``interval_cycles`` is that of the
-    slowest output, between the last beats of its last two frames: the steady state, once enough
+    left. ``latency_cycles`` is the difference in the first frame. ``interval_cycles`` is that of
+    the slowest output, between the last beats of its last two frames: the steady state, once enough
     frames were run for the pipeline to be full; ``None`` with a single frame. ``stalled_cycles``
-    counts, over all ports, those in which a source withheld a beat that could have been taken, and those in
-    which a sink left a beat waiting. ``wall_seconds`` is the simulation alone, without building and
-    starting it.
+    counts, over all ports, those in which a source withheld a beat that could have been taken, and
+    those in which a sink left a beat waiting. ``wall_seconds`` is the simulation alone, without
+    building and starting it.
     """
 
     outputs: Mapping[str, NDArray[np.integer]]
