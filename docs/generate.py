@@ -17,8 +17,15 @@ import onnx
 from amaranth.hdl import UnusedElaboratable
 from gatewright import boards
 from gatewright.compiler import ir
-from gatewright.compiler.frontend import elementwise, linear, load, pooling, qdq, shapes
-from gatewright.compiler.frontend import io_layout as border
+from gatewright.compiler.frontend import (
+    elementwise,
+    linear,
+    load,
+    output_layout,
+    pooling,
+    qdq,
+    shapes,
+)
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
 from gatewright.compiler.plan import Goal, make_dataflow
 from gatewright.compiler.quantize.assume import assume_types
@@ -48,18 +55,14 @@ MAP, VECTOR = [1, 4, 6, 6], [1, 4]
 #: how each operator is used: (words for that use, inputs, attributes, input shape).
 #: ``x`` is the input, ``r`` an activation made of it.
 USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
+    **{name: [("", ["x"], {}, MAP)] for name in elementwise.FUNCTIONS},
     "Conv": [("", ["x", "kernel"], {}, MAP), ("depthwise", ["x", "single"], {"group": 4}, MAP)],
     "Gemm": [("", ["x", "matrix"], {}, VECTOR)],
     "MatMul": [("by a constant", ["x", "matrix"], {}, VECTOR)],
     "BatchNormalization": [("", ["x", "four", "four", "four", "four"], {}, MAP)],
     "Relu": [("", ["x"], {}, MAP)],
     "Clip": [("", ["x", "zero", "six"], {}, MAP)],
-    "LeakyRelu": [("", ["x"], {}, MAP)],
     "PRelu": [("one slope", ["x", "number"], {}, MAP)],
-    "Sigmoid": [("", ["x"], {}, MAP)],
-    "Tanh": [("", ["x"], {}, MAP)],
-    "HardSigmoid": [("", ["x"], {}, MAP)],
-    "HardSwish": [("", ["x"], {}, MAP)],
     "Add": [
         ("of two activations", ["x", "r"], {}, MAP),
         ("of a constant", ["x", "channel"], {}, MAP),
@@ -223,18 +226,18 @@ def _sentence(thing: Any) -> str:
 
 def _free() -> Iterator[tuple[str, ...]]:
     """Operators that cost nothing in hardware."""
-    for name in sorted(shapes.HANDLERS):
+    for name, handler in sorted(shapes.HANDLERS.items()):
         yield (
             name,
             (
                 "changes nothing"
-                if name in shapes.SAME or name == "Cast"
+                if handler.elementwise
                 else "moves elements: another order of the stream or of the weights"
             ),
         )
     for name in qdq.HANDLERS:
         yield name, "says how the value is quantized; part of the stage that computes it"
-    for name in border.HANDLERS:
+    for name in output_layout.HANDLERS:
         yield (
             name,
             "the host's, at the end of the network"

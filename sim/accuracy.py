@@ -232,7 +232,7 @@ class _Float:
         self.pairs = {
             names[op.output]: op.output
             for op in self.graph
-            if not isinstance(op, ir.Reshape) and self._same(names[op.output], op.output)
+            if not op.view and self._same(names[op.output], op.output)
         }
         self.signal = dict.fromkeys(self.pairs, 0.0)
         self.noise = dict.fromkeys(self.pairs, 0.0)

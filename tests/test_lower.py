@@ -7,18 +7,15 @@ import pytest
 from amaranth import Elaboratable, Module, ResetInserter, Signal
 from amaranth.lib.wiring import Out
 from gatewright.compiler import ir
-from gatewright.compiler.frontend import writer
-from gatewright.compiler.ir.text import describe
-from gatewright.compiler.ir.verify import output_shape
-from gatewright.compiler.quantize import float_model
-from gatewright.compiler.stages import KINDS, kind_of, stage_ops
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
 from .hw.bench import STALLS
+from .operators import operators
 from .plan.networks import Builder, fold, measure, random_folding
 
 FRAMES = 3
+BINARY = [kind for kind in operators(ir.Elementwise) if kind.arity == 2]
 
 
 def check(network, frames, *, stall=0.0, seed=0):
@@ -81,7 +78,8 @@ def random_layer(builder, x, rng):
         return builder.conv(x, groups * int(rng.integers(1, 4)), groups=groups, **window)
 
     def residual():
-        return builder.add(builder.conv(x, shape.channels, (3, 3), pads=(1, 1, 1, 1)), x)
+        other = builder.conv(x, shape.channels, (3, 3), pads=(1, 1, 1, 1))
+        return builder.elementwise(rng.choice(BINARY), other, x)
 
     def branches():
         return builder.concat(builder.conv(x, channels), builder.unary(x), x)
@@ -109,7 +107,7 @@ def random_layer(builder, x, rng):
         border,
         flat,
         lambda: builder.unary(x),
-        lambda: builder.add(x, x),
+        lambda: builder.elementwise(rng.choice(BINARY), x, x),
     ]
     return layers[rng.integers(len(layers))]()
 
@@ -320,57 +318,3 @@ def test_a_reset_of_one_cycle_forgets_all_that_is_on_its_way(cycles):
     network = fold(graph, {op.output: (3, 2) for op in graph if isinstance(op, ir.Conv)})
     seen = measure(network, frames, around=lambda dut: Interrupted(dut, cycles))
     assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])
-
-
-# Completeness: an operator that lacks a part cannot be merged.
-
-PARTS = {
-    "golden rule": golden.step,
-    "printed form": describe,
-    "shape rule": output_shape,
-    "QDQ form": writer._write,
-    "float rule": float_model.apply,
-}
-#: a reshape is wiring: no hardware by design
-NO_HARDWARE = {ir.Reshape}
-
-
-def operators(kind=ir.Op):
-    return [
-        found
-        for each in kind.__subclasses__()
-        for found in (each, *operators(each))
-        if found.__module__ == ir.ops.__name__
-    ]
-
-
-@pytest.mark.parametrize("part", PARTS)
-@pytest.mark.parametrize("kind", operators(), ids=lambda kind: kind.__name__)
-def test_every_operator_has_its_rule(kind, part):
-    general = PARTS[part].dispatch(object)
-    assert PARTS[part].dispatch(kind) is not general, f"{kind.__name__} has no {part}"
-
-
-@pytest.mark.parametrize("kind", operators(), ids=lambda kind: kind.__name__)
-def test_every_operator_has_one_kind_of_stage(kind):
-    op = object.__new__(kind)
-    found = [name for name, stage in KINDS.items() if stage.matches((op,))]
-    assert len(found) == (kind not in NO_HARDWARE), f"{kind.__name__} is run by {found}"
-
-
-@pytest.mark.parametrize("name", KINDS)
-def test_every_kind_of_stage_is_in_the_random_networks(name):
-    seen = {
-        kind_of((op,)).name
-        for seed in range(60)
-        for op in stage_ops(random_network(np.random.default_rng(seed)).graph())
-    }
-    assert name in seen
-
-
-@pytest.mark.parametrize("kind", operators(), ids=lambda kind: kind.__name__)
-def test_every_operator_is_in_the_random_networks(kind):
-    seen = {
-        type(op) for seed in range(60) for op in random_network(np.random.default_rng(seed)).graph()
-    }
-    assert kind in seen

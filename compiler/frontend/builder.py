@@ -14,9 +14,6 @@ from .tensors import Tensor, bounded, frame, raster
 
 __all__ = ["Builder"]
 
-# Operators that only select or move elements: quantizing before or after them is the same.
-Moving = ir.MaxPool | ir.Concat | ir.Pad | ir.Reshape
-
 
 @dataclass(frozen=True)
 class PendingValue:
@@ -66,7 +63,7 @@ class Builder:
             stream, op = self.streams[name], self.ops.get(name)
             open_inputs = [
                 source
-                for source in (op.inputs if isinstance(op, Moving) else ())
+                for source in _passed_on(op)
                 if self.streams[source].quant is None and source not in visited
             ]
             if stream.quant is None and name not in visited and open_inputs:
@@ -74,8 +71,8 @@ class Builder:
                 continue
             pending.pop()
             visited.add(name)
-            if stream.quant is None and isinstance(op, Moving):
-                quants = {self.streams[source].quant for source in op.inputs}
+            if stream.quant is None:
+                quants = {self.streams[source].quant for source in _passed_on(op)}
                 if len(quants) == 1:
                     self.streams[name] = replace(stream, quant=quants.pop())
         return self.streams[handle].quant
@@ -93,8 +90,8 @@ class Builder:
     def integer(self, handle: str) -> ir.Int | None:
         """The type of a stream of integers: what it was rounded to, or the network input's own."""
         quant = self.quant(handle)
-        while quant is None and isinstance(op := self.ops.get(handle), Moving):
-            handle = op.inputs[0]
+        while quant is None and (inputs := _passed_on(self.ops.get(handle))):
+            handle = inputs[0]
             quant = self.streams[handle].quant
         return quant.dtype if quant else self.streams[handle].integer
 
@@ -219,7 +216,7 @@ class Builder:
             self.streams[new] = PendingValue(name, stream.shape, quant, named=True)
             return new
         source = self.ops.get(handle)
-        if isinstance(source, Moving):
+        if source is not None and source.selecting:
             inputs = tuple(
                 self._quantize_input(handle, name, quant, node) for name in source.inputs
             )
@@ -234,9 +231,9 @@ class Builder:
         while pending:
             reader = pending.pop()
             op = self.ops.get(reader)
-            if not isinstance(op, Moving):
+            if not _passed_on(op):
                 return False
-            raw = {name for name in op.inputs if (reader, name) in self._raw} - seen
+            raw = {name for name in _passed_on(op) if (reader, name) in self._raw} - seen
             pending += raw
             seen |= raw
         return True
@@ -303,3 +300,8 @@ class Builder:
         while name in taken:
             name += suffix
         return name
+
+
+def _passed_on(op: ir.Op | None) -> tuple[str, ...]:
+    """The streams that have the quantization of what ``op`` computes."""
+    return op.inputs if op is not None and op.selecting else ()

@@ -12,7 +12,6 @@ from ..errors import ModelError
 from .source import DTYPES, Node
 
 __all__ = [
-    "IR_VERSIONS",
     "OPSETS",
     "QUANTIZED",
     "Carrier",
@@ -28,8 +27,6 @@ QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2
 
 #: the opset whose QuantizeLinear knows integers of so many bits
 OPSETS = {8: 17, 16: 21, 4: 21, 2: 25}
-#: the IR version of each of those opsets
-IR_VERSIONS = {17: 8, 21: 10, 25: 13}
 #: bits of the integers that ONNX Runtime clips
 _CLIPPED_BITS = 8
 

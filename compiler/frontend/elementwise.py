@@ -1,6 +1,7 @@
-"""Activation functions, Add, Sub, Mul, Div."""
+"""Activation functions, Add, Sub, Mul, Div: how they are read, and their ONNX form."""
 
-from dataclasses import replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from math import inf
 from typing import Any
 
@@ -15,7 +16,7 @@ from .operands import Handler, Operand, activation, constant, optional
 from .source import Node
 from .tensors import Constant, Tensor
 
-__all__ = ["HANDLERS"]
+__all__ = ["FUNCTIONS", "HANDLERS", "OPERATORS", "onnx_form"]
 
 UNBOUNDED = ir.Clamp()
 
@@ -24,7 +25,7 @@ def _unary(
     build: Builder, node: Node, x: Operand, function: ir.Function, clamp: ir.Clamp = UNBOUNDED
 ) -> Tensor:
     x = activation(x, node)
-    op = ir.Unary(node.name, (x.handle,), node.outputs[0], function, clamp)
+    op = ir.Unary(node.name, (x.handle,), node.outputs[0], function, clamp=clamp)
     return build.elementwise(op, build.shape(x), [x])
 
 
@@ -48,10 +49,6 @@ def clip(
     return _unary(build, node, x, ir.Identity(), clamp)
 
 
-def leaky_relu(build: Builder, node: Node, x: Operand) -> Tensor:
-    return _unary(build, node, x, ir.LeakyRelu(float(np.float32(node.get("alpha", 0.01)))))
-
-
 def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
     """PRelu with one slope for all channels is LeakyRelu."""
     slopes = np.unique(constant(slope, node, "slope").real())
@@ -61,23 +58,6 @@ def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
             "with PReLU(num_parameters=1) or LeakyReLU"
         )
     return _unary(build, node, x, ir.LeakyRelu(float(slopes[0])))
-
-
-def sigmoid(build: Builder, node: Node, x: Operand) -> Tensor:
-    return _unary(build, node, x, ir.Sigmoid())
-
-
-def tanh(build: Builder, node: Node, x: Operand) -> Tensor:
-    return _unary(build, node, x, ir.Tanh())
-
-
-def hard_sigmoid(build: Builder, node: Node, x: Operand) -> Tensor:
-    alpha, beta = np.float32(node.get("alpha", 0.2)), np.float32(node.get("beta", 0.5))
-    return _unary(build, node, x, ir.HardSigmoid(float(alpha), float(beta)))
-
-
-def hard_swish(build: Builder, node: Node, x: Operand) -> Tensor:
-    return _unary(build, node, x, ir.HardSwish())
 
 
 # -- two operands ----------------------------------------------------------------------------------
@@ -157,17 +137,52 @@ def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     )
 
 
+# -- functions of one activation -------------------------------------------------------------------
+
+#: the ONNX operator of each function; the function's fields are the operator's attributes
+FUNCTIONS: dict[str, type[ir.Function]] = {
+    "LeakyRelu": ir.LeakyRelu,
+    "Sigmoid": ir.Sigmoid,
+    "Tanh": ir.Tanh,
+    "HardSigmoid": ir.HardSigmoid,
+    "HardSwish": ir.HardSwish,
+}
+#: the ONNX operator of each elementwise operator of several activations
+OPERATORS: dict[str, type[ir.Elementwise]] = {"Add": ir.Add}
+
+
+def _function(build: Builder, node: Node, x: Operand) -> Tensor:
+    """A node of :data:`FUNCTIONS`; attributes that it lacks have the function's defaults."""
+    kind = FUNCTIONS[node.op]
+    numbers = {f.name: float(np.float32(node.get(f.name, f.default))) for f in fields(kind)}
+    return _unary(build, node, x, kind(**numbers))
+
+
+def onnx_form(op: ir.Elementwise) -> tuple[str | None, dict[str, Any]]:
+    """The ONNX operator and attributes that compute ``op``, but for its clamp; None: nothing does,
+    as for the identity.
+    """
+    if isinstance(op, ir.Unary):
+        if op.function == ir.Identity():
+            return None, {}
+        return _name_of(type(op.function), FUNCTIONS), asdict(op.function)
+    return _name_of(type(op), OPERATORS), {}
+
+
+def _name_of(kind: type, table: Mapping[str, type]) -> str:
+    name = next((name for name, found in table.items() if found is kind), None)
+    if name is None:
+        raise NotImplementedError(f"no ONNX form for {kind.__name__}")
+    return name
+
+
 HANDLERS: dict[str, Handler] = {
-    "Relu": relu,
-    "Clip": clip,
-    "LeakyRelu": leaky_relu,
-    "PRelu": prelu,
-    "Sigmoid": sigmoid,
-    "Tanh": tanh,
-    "HardSigmoid": hard_sigmoid,
-    "HardSwish": hard_swish,
-    "Add": add,
-    "Sub": sub,
-    "Mul": mul,
-    "Div": div,
+    "Relu": Handler(relu, elementwise=True),
+    "Clip": Handler(clip, elementwise=True),
+    "PRelu": Handler(prelu, elementwise=True),
+    **{name: Handler(_function, elementwise=True) for name in FUNCTIONS},
+    "Add": Handler(add, elementwise=True),
+    "Sub": Handler(sub, elementwise=True),
+    "Mul": Handler(mul, elementwise=True),
+    "Div": Handler(div, elementwise=True),
 }

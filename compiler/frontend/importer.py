@@ -11,23 +11,18 @@ import numpy as np
 from .. import ir, limits
 from ..errors import ModelError
 from ..passes import FUSE
-from . import elementwise, io_layout, linear, pooling, qdq, shapes
+from . import qdq, shapes
 from .builder import Builder
-from .operands import Handler, Operand
+from .input_layout import input_layouts
+from .operands import Operand
+from .output_layout import output_port
+from .registry import HANDLERS
 from .saturation import saturations
 from .source import Node, Source, read
 from .tensors import Constant, Tensor
 
 __all__ = ["load"]
 
-HANDLERS: dict[str, Handler] = {
-    **linear.HANDLERS,
-    **elementwise.HANDLERS,
-    **pooling.HANDLERS,
-    **shapes.HANDLERS,
-    **qdq.HANDLERS,
-    **io_layout.HANDLERS,
-}
 SHAPES = ("Shape", "Size")
 # What NumPy raises for operands and attributes that contradict each other.
 ERRORS = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
@@ -100,7 +95,7 @@ def _check_supported(source: Source, path: str | Path) -> None:
 def _walk(source: Source) -> ir.Graph:
     """The unfused graph: one operator a computing node."""
     fold = Folding()
-    layouts = io_layout.input_layouts(source, fold)
+    layouts = input_layouts(source, fold)
     build = Builder(source.batch, saturations(source))
     starts = [
         build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
@@ -127,7 +122,7 @@ def _walk(source: Source) -> ir.Graph:
         for port, start, (order, _) in zip(source.inputs, starts, layouts, strict=True)
     )
     outputs = tuple(
-        io_layout.output_port(build, port, last, names[last.handle])
+        output_port(build, port, last, names[last.handle])
         for port, last in zip(source.outputs, lasts, strict=True)
     )
     _check_used(inputs, {name for op in ops for name in op.inputs}, outputs)
@@ -171,13 +166,13 @@ def _results(build: Builder, node: Node, operands: list[Operand], fold: "Folding
     if node.op in SHAPES or not any(isinstance(operand, Tensor) for operand in operands):
         return [*fold(node, operands)]
     tail = [x for x in operands if isinstance(x, Tensor) and x.tail]
-    if tail and node.op not in io_layout.TAIL and not build.saturates(node):
+    if tail and not HANDLERS[node.op].on_host and not build.saturates(node):
         raise ModelError(
             f"{node}: follows Softmax or ArgMax; accepted: those only as the network's last "
             "operators; cut the model before them with onnx.utils.extract_model"
         )
     try:
-        return [HANDLERS[node.op](build, node, *operands)]
+        return [HANDLERS[node.op].build(build, node, *operands)]
     except ERRORS as error:
         raise _misfit(node, operands, error) from error
 

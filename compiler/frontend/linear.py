@@ -64,8 +64,8 @@ def conv(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) 
         weight_scale,
         bias,
         bias_scale,
-        window,
-        groups,
+        window=window,
+        groups=groups,
     )
     return build.computed(op, shape, [x], build.map_order(shape, x))
 
@@ -321,8 +321,8 @@ def batch_normalization(build: Builder, node: Node, x: Operand, *statistics: Ope
 
 
 HANDLERS: dict[str, Handler] = {
-    "Conv": conv,
-    "Gemm": gemm,
-    "MatMul": matmul,
-    "BatchNormalization": batch_normalization,
+    "Conv": Handler(conv),
+    "Gemm": Handler(gemm),
+    "MatMul": Handler(matmul),
+    "BatchNormalization": Handler(batch_normalization),
 }

@@ -1,11 +1,12 @@
 """The list of ONNX nodes in the making: unique names, shared scales, Q and DQ of a value."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import defs, helper, numpy_helper
 
 from .. import ir
 from .element_types import OPSETS, Carrier, array_of, carrier, element_type, whole_bytes
@@ -16,8 +17,8 @@ __all__ = ["Nodes"]
 class Nodes:
     """``names`` gives the tensor of each value: integers, [batch, channels, rows, columns].
 
-    ``opset`` is the oldest that knows all integer types used so far; at the start, those of the
-    activations.
+    ``opset`` is the oldest that knows all integer types and operators used so far; at the start,
+    the types of the activations.
     """
 
     def __init__(self, graph: ir.Graph, names: dict[str, str]) -> None:
@@ -60,6 +61,7 @@ class Nodes:
         self, kind: str, inputs: list[str], name: str, output: str | None = None, **attributes: Any
     ) -> str:
         """Append a node called ``name``; returns its output, a fresh tensor unless given."""
+        self.opset = max(self.opset, _first_opset(kind))
         tensor = output or self._unique(f"{name}/output")
         self.nodes.append(helper.make_node(kind, inputs, [tensor], name=name, **attributes))
         return tensor
@@ -134,3 +136,13 @@ class Nodes:
         clipped = self.add("Clip", [wide, *ends], f"{name}/saturate")
         to = element_type(held.stored.name)
         return self.add("Cast", [clipped], f"{name}/narrow", output, to=to)
+
+
+@cache
+def _first_opset(kind: str) -> int:
+    """The opset that introduced an operator."""
+    return min(
+        schema.since_version
+        for schema in defs.get_all_schemas_with_history()
+        if schema.name == kind and schema.domain == ""
+    )

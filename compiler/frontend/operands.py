@@ -1,6 +1,7 @@
 """What the handlers of ONNX nodes share: the operand types, and checks on them."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Concatenate
 
 import numpy as np
@@ -29,7 +30,20 @@ __all__ = [
 AUTO_PADS = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 
 Operand = Tensor | Constant | None
-Handler = Callable[Concatenate[Builder, Node, ...], Tensor]
+
+
+@dataclass(frozen=True)
+class Handler:
+    """How the nodes of an ONNX operator are read: ``build`` gives a node's output.
+
+    ``elementwise``: the output is arranged as the first activation is. ``moves``: the node only
+    rearranges the elements of its first input. ``on_host``: it may follow a Softmax or an ArgMax.
+    """
+
+    build: Callable[Concatenate[Builder, Node, ...], Tensor]
+    elementwise: bool = False
+    moves: bool = False
+    on_host: bool = False
 
 
 def constant(operand: Operand, node: Node, what: str) -> Constant:

@@ -287,12 +287,12 @@ def _side_by_side(
 
 
 HANDLERS: dict[str, Handler] = {
-    "MaxPool": max_pool,
-    "AveragePool": average_pool,
-    "ReduceMean": reduce_mean,
-    "ReduceMax": reduce_max,
-    "GlobalAveragePool": global_average_pool,
-    "GlobalMaxPool": global_max_pool,
-    "Pad": pad,
-    "Concat": concat,
+    "MaxPool": Handler(max_pool),
+    "AveragePool": Handler(average_pool),
+    "ReduceMean": Handler(reduce_mean),
+    "ReduceMax": Handler(reduce_max),
+    "GlobalAveragePool": Handler(global_average_pool),
+    "GlobalMaxPool": Handler(global_max_pool),
+    "Pad": Handler(pad),
+    "Concat": Handler(concat),
 }

@@ -43,7 +43,7 @@ def quantize_linear(
         return replace(x, tail=(*x.tail, ir.Quantize(quant)), real=False, label=name)
     if clamp != ir.Clamp():
         handle = build.quantize(x.handle, quant, node.outputs[0], node, x.raw)
-        op = ir.Unary(node.name, (handle,), name, ir.Identity(), clamp)
+        op = ir.Unary(node.name, (handle,), name, clamp=clamp)
         handle = build.add(op, build.streams[handle].shape, [])
     else:
         handle = x.handle
@@ -221,6 +221,6 @@ def _along(node: Node, part: NDArray[Any], array: NDArray[Any]) -> NDArray[Any]:
 
 
 HANDLERS: dict[str, Handler] = {
-    "QuantizeLinear": quantize_linear,
-    "DequantizeLinear": dequantize_linear,
+    "QuantizeLinear": Handler(quantize_linear, elementwise=True, on_host=True),
+    "DequantizeLinear": Handler(dequantize_linear, elementwise=True, on_host=True),
 }

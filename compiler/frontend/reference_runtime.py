@@ -219,11 +219,7 @@ class ReferenceRuntime:
     def missing(self) -> list[str]:
         """Names of operators that are no separate part of the file."""
         found = self._layers or {}
-        return [
-            op.name
-            for op in self.graph
-            if op.output not in found and not isinstance(op, ir.Reshape)
-        ]
+        return [op.name for op in self.graph if op.output not in found and not op.view]
 
     def layers(
         self, x: Array | ir.Feeds, values: Mapping[str, NDArray[np.int64]]
@@ -305,7 +301,7 @@ class ReferenceRuntime:
         for op in self.graph:
             inputs = list(dict.fromkeys(self._root(name) for name in op.inputs))
             there = all(name in self._tensors for name in (*inputs, op.output))
-            if isinstance(op, ir.Reshape) or not there:
+            if op.view or not there:
                 continue
             model = self._layer(op.output, inputs)
             if model is not None:
@@ -317,7 +313,7 @@ class ReferenceRuntime:
     def _root(self, value: str) -> str:
         """The value itself, or the one that it reshapes."""
         op = self.graph.producer(value)
-        while isinstance(op, ir.Reshape):
+        while op is not None and op.view:
             value = op.inputs[0]
             op = self.graph.producer(value)
         return value

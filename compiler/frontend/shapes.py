@@ -13,7 +13,7 @@ from .operands import Handler, Operand, constant
 from .source import Node
 from .tensors import Constant, Tensor
 
-__all__ = ["HANDLERS", "MOVING", "fold", "moved"]
+__all__ = ["HANDLERS", "fold", "moved", "shape_of"]
 
 MOVING = frozenset(
     {
@@ -101,7 +101,7 @@ def shape_of(node: Node, x: Tensor) -> Constant:
 
 
 HANDLERS: dict[str, Handler] = {
-    **{name: _move for name in MOVING},
-    **{name: _same for name in SAME},
-    "Cast": _cast,
+    **{name: Handler(_move, moves=True, on_host=True) for name in sorted(MOVING)},
+    **{name: Handler(_same, elementwise=True, on_host=True) for name in sorted(SAME)},
+    "Cast": Handler(_cast, elementwise=True, on_host=True),
 }

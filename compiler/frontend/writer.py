@@ -12,7 +12,8 @@ from onnx import helper
 
 from .. import ir
 from ..errors import ModelError
-from .element_types import IR_VERSIONS, array_of, carrier, element_type
+from .element_types import array_of, carrier, element_type
+from .elementwise import onnx_form
 from .io_nodes import enter, leave, row_major
 from .nodes import Nodes
 
@@ -38,9 +39,9 @@ def tensor_names(graph: ir.Graph) -> dict[str, str]:
 def write_qdq(graph: ir.Graph, path: str | Path) -> None:
     """Write the quantized ``graph`` to ``path``: NCHW inside, the model's own borders.
 
-    The file has the oldest opset from 17 on that knows its integer types. The output of each
-    QuantizeLinear, or of the Clip behind it, is named as in :func:`tensor_names`. The file is
-    replaced at once. Raises ModelError for a float graph, and for weights that 16 bits can not
+    The file has the oldest opset from 17 on that knows its integer types and operators. The output
+    of each QuantizeLinear, or of the Clip behind it, is named as in :func:`tensor_names`. The file
+    is replaced at once. Raises ModelError for a float graph, and for weights that 16 bits can not
     hold.
     """
     if not graph.quantized:
@@ -69,11 +70,12 @@ def _model(graph: ir.Graph, nodes: Nodes) -> onnx.ModelProto:
         [_info(port, _batch(graph)) for port in graph.outputs],
         nodes.constants,
     )
+    opsets = [helper.make_opsetid("", nodes.opset)]
     return helper.make_model(
         proto,
         producer_name="gatewright",
-        ir_version=IR_VERSIONS[nodes.opset],
-        opset_imports=[helper.make_opsetid("", nodes.opset)],
+        ir_version=helper.find_min_ir_version_for(opsets),
+        opset_imports=opsets,
     )
 
 
@@ -112,7 +114,7 @@ def _window(window: ir.Window) -> dict[str, Any]:
     }
 
 
-def _clamped(op: ir.Conv | ir.AveragePool | ir.Add | ir.Unary, real: str, nodes: Nodes) -> None:
+def _clamped(op: ir.Clampable, real: str, nodes: Nodes) -> None:
     """Relu or Clip where there is a clamp, then QuantizeLinear."""
     if op.clamp == ir.Clamp(0.0, inf):
         real = nodes.add("Relu", [real], f"{op.name}/relu")
@@ -225,21 +227,16 @@ def _(op: ir.Pad, nodes: Nodes) -> None:
 
 
 @_write.register
-def _(op: ir.Add, nodes: Nodes) -> None:
-    _clamped(op, nodes.add("Add", [nodes.real(name) for name in op.inputs], op.name), nodes)
+def _(op: ir.Elementwise, nodes: Nodes) -> None:
+    kind, attributes = onnx_form(op)
+    reals = [nodes.real(name) for name in op.inputs]
+    _clamped(op, nodes.add(kind, reals, op.name, **attributes) if kind else reals[0], nodes)
 
 
 @_write.register
 def _(op: ir.Concat, nodes: Nodes) -> None:
     real = nodes.add("Concat", [nodes.real(name) for name in op.inputs], op.name, axis=1)
     nodes.quantize(op.output, real)
-
-
-@_write.register
-def _(op: ir.Unary, nodes: Nodes) -> None:
-    kind, attributes = _function(op.function)
-    real = nodes.real(op.inputs[0])
-    _clamped(op, nodes.add(kind, [real], op.name, **attributes) if kind else real, nodes)
 
 
 @_write.register
@@ -269,31 +266,3 @@ def _(op: ir.ArgMax, nodes: Nodes) -> None:
     to = element_type(nodes.held(op.output).stored.name)
     cast = nodes.add("Cast", [index], f"{op.name}/cast", to=to)
     nodes.reshape(cast, (1, 1, 1), f"{op.name}/map", nodes.names[op.output])
-
-
-@singledispatch
-def _function(function: ir.Function) -> tuple[str, dict[str, Any]]:
-    """ONNX operator and attributes of a function; no operator for the identity."""
-    raise NotImplementedError(f"no ONNX form for {type(function).__name__}")
-
-
-@_function.register
-def _(function: ir.Identity) -> tuple[str, dict[str, Any]]:
-    return "", {}
-
-
-@_function.register(ir.Sigmoid)
-@_function.register(ir.Tanh)
-@_function.register(ir.HardSwish)
-def _(function: ir.Function) -> tuple[str, dict[str, Any]]:
-    return type(function).__name__, {}
-
-
-@_function.register
-def _(function: ir.LeakyRelu) -> tuple[str, dict[str, Any]]:
-    return "LeakyRelu", {"alpha": function.alpha}
-
-
-@_function.register
-def _(function: ir.HardSigmoid) -> tuple[str, dict[str, Any]]:
-    return "HardSigmoid", {"alpha": function.alpha, "beta": function.beta}

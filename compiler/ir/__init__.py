@@ -1,27 +1,24 @@
 """The intermediate representation: one graph language for the float and the integer network."""
 
 from .feeds import Feeds, feeds
+from .functions import Function, HardSigmoid, HardSwish, Identity, LeakyRelu, Sigmoid, Tanh
 from .graph import Dequantize, Graph, HostArgMax, HostOp, InputPort, OutputPort, Quantize, Softmax
 from .ops import (
     Add,
     ArgMax,
     AveragePool,
     Clamp,
+    Clampable,
     Concat,
     Conv,
-    Function,
-    HardSigmoid,
-    HardSwish,
-    Identity,
-    LeakyRelu,
+    Elementwise,
     MaxPool,
     Op,
     Pad,
     Reshape,
-    Sigmoid,
-    Tanh,
     Unary,
     Window,
+    Windowed,
 )
 from .text import to_text
 from .types import Int, Quant, Shape, Value
@@ -42,6 +39,9 @@ __all__ = [
     "HardSigmoid",
     "HardSwish",
     "Op",
+    "Clampable",
+    "Elementwise",
+    "Windowed",
     "Conv",
     "MaxPool",
     "AveragePool",

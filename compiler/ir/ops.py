@@ -7,26 +7,24 @@ real numbers its inputs stand for, exactly, and the output's ``Quant`` rounds on
 and saturates.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import inf
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .functions import Function, Identity
 from .types import Shape
 
 __all__ = [
     "Window",
     "Clamp",
-    "Function",
-    "Identity",
-    "LeakyRelu",
-    "Sigmoid",
-    "Tanh",
-    "HardSigmoid",
-    "HardSwish",
     "Op",
+    "Clampable",
+    "Elementwise",
+    "Windowed",
     "Conv",
     "MaxPool",
     "AveragePool",
@@ -37,6 +35,8 @@ __all__ = [
     "Reshape",
     "ArgMax",
 ]
+
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Window:
             1
         ] + 1
 
+    def padded(self, pads: tuple[int, int, int, int]) -> "Window":
+        """The window with more padding."""
+        top, left, bottom, right = (a + b for a, b in zip(self.pads, pads, strict=True))
+        return replace(self, pads=(top, left, bottom, right))
+
     def output(self, shape: Shape, channels: int) -> Shape:
         """Shape of the output for an input of ``shape`` (floor rule; exporters' ceil is in the
         pads).
@@ -83,78 +88,78 @@ class Clamp:
     high: float = inf
 
 
-@dataclass(frozen=True)
-class Function:
-    """A function of one real variable, computed in hardware by a table over all input integers."""
-
-    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Identity(Function):
-    """``x``: changes the quantization only, or carries a :class:`Clamp`."""
-
-    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return x
-
-
-@dataclass(frozen=True)
-class LeakyRelu(Function):
-    """``x if x >= 0 else alpha * x`` (``alpha`` is a float32)."""
-
-    alpha: float
-
-    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.where(x >= 0, x, self.alpha * x)
-
-
-@dataclass(frozen=True)
-class Sigmoid(Function):
-    """``1 / (1 + exp(-x))``."""
-
-    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return 1 / (1 + np.exp(-x))
-
-
-@dataclass(frozen=True)
-class Tanh(Function):
-    """Hyperbolic tangent."""
-
-    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.tanh(x)
-
-
-@dataclass(frozen=True)
-class HardSigmoid(Function):
-    """``min(max(alpha * x + beta, 0), 1)`` (``alpha``, ``beta`` are float32)."""
-
-    alpha: float = float(np.float32(0.2))
-    beta: float = 0.5
-
-    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.clip(self.alpha * x + self.beta, 0, 1)
-
-
-@dataclass(frozen=True)
-class HardSwish(Function):
-    """``x * min(max(x / 6 + 1/2, 0), 1)``."""
-
-    def __call__(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
-        return x * np.clip(x / 6 + 0.5, 0, 1)
-
-
 @dataclass(frozen=True, eq=False)
 class Op:
-    """A node: ``name`` is the ONNX node it came from, ``inputs`` and ``output`` name values."""
+    """A node: ``name`` is the ONNX node it came from, ``inputs`` and ``output`` name values.
+
+    Its class declares the traits that passes, verifier, quantizer and writer ask for:
+
+    ``arity``: number of inputs; None for any number from one up.
+    ``selecting``: every output value is an input value (or a padding of the input's type), so that
+    inputs and output have one ``Quant`` and nothing is rounded.
+    ``passes_clamp``: to clamp the output is the same as to clamp the only input.
+    ``view``: the output is the input's stream under another shape, without hardware.
+
+    Further traits are the base classes :class:`Clampable`, :class:`Elementwise`, :class:`Windowed`.
+    """
+
+    arity: ClassVar[int | None] = 1
+    selecting: ClassVar[bool] = False
+    passes_clamp: ClassVar[bool] = False
+    view: ClassVar[bool] = False
 
     name: str
     inputs: tuple[str, ...]
     output: str
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The values that the operator computes."""
+        return (self.output,)
+
 
 @dataclass(frozen=True, eq=False)
-class Conv(Op):
+class Clampable(Op):
+    """An operator that limits its result to ``clamp`` before it is rounded."""
+
+    clamp: Clamp = field(default=Clamp(), kw_only=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Elementwise(Clampable):
+    """``clamp(compute(a, b, ...))``, element by element.
+
+    ``broadcasting``: whether operands may have fewer pixels or channels, one of which then stands
+    for all; the others have one shape.
+    """
+
+    broadcasting: ClassVar[bool] = False
+
+    def compute(self, *inputs: Floats) -> Floats:
+        """In float64, off by a few units in the last place."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Windowed(Op):
+    """An operator of what lies under a window that slides over the map.
+
+    ``border``: the real number that padding reads as.
+    """
+
+    border: ClassVar[float] = 0.0
+
+    window: Window = field(kw_only=True)
+
+    def padded(self, pads: tuple[int, int, int, int]) -> Self | None:
+        """The operator over a map that has not got the padding ``pads`` of ``border`` yet; None
+        where no window does the same.
+        """
+        return replace(self, window=self.window.padded(pads))
+
+
+@dataclass(frozen=True, eq=False)
+class Conv(Windowed, Clampable):
     """Convolution; a dense layer is the 1x1 convolution of a one-pixel map.
 
     ``y[o] = clamp(bias[o] + sum over window, channels of x * weight[o] * weight_scale[o])``.
@@ -169,9 +174,8 @@ class Conv(Op):
     weight_scale: NDArray[np.float32] | None = None
     bias: NDArray[np.number] | None = None
     bias_scale: NDArray[np.float32] | None = None
-    window: Window = Window()
-    groups: int = 1
-    clamp: Clamp = Clamp()
+    window: Window = field(default=Window(), kw_only=True)
+    groups: int = field(default=1, kw_only=True)
 
     @property
     def channels(self) -> int:
@@ -200,14 +204,25 @@ class Conv(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class MaxPool(Op):
+class MaxPool(Windowed):
     """Largest value under the window; padding never wins. The output has the input's ``Quant``."""
+
+    selecting = True
+    passes_clamp = True
+    border = -inf
 
     window: Window
 
+    def padded(self, pads: tuple[int, int, int, int]) -> Self | None:
+        """None where a window might see nothing but padding."""
+        window = self.window.padded(pads)
+        if any(pad >= window.span[side % 2] for side, pad in enumerate(window.pads)):
+            return None
+        return replace(self, window=window)
+
 
 @dataclass(frozen=True, eq=False)
-class AveragePool(Op):
+class AveragePool(Windowed, Clampable):
     """``clamp(sum under the window / count)``.
 
     ``count`` is the whole kernel when ``count_padding``, else the taps that lie inside the map.
@@ -215,7 +230,12 @@ class AveragePool(Op):
 
     window: Window
     count_padding: bool = False
-    clamp: Clamp = Clamp()
+
+    def padded(self, pads: tuple[int, int, int, int]) -> Self | None:
+        """Padding then counts: the same where it did so already, or where there was none."""
+        if any(self.window.pads) and not self.count_padding:
+            return None
+        return replace(self, window=self.window.padded(pads), count_padding=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,33 +245,49 @@ class Pad(Op):
     Input and output have the same ``Quant``.
     """
 
+    selecting = True
+
     pads: tuple[int, int, int, int]
     fill: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Op):
+class Add(Elementwise):
     """``clamp(a + b)`` of two values of one shape."""
 
-    clamp: Clamp = Clamp()
+    arity = 2
+
+    def compute(self, *inputs: Floats) -> Floats:
+        a, b = inputs
+        return a + b
 
 
 @dataclass(frozen=True, eq=False)
-class Unary(Op):
+class Unary(Elementwise):
     """``clamp(function(x))``, element by element."""
 
-    function: Function = Identity()
-    clamp: Clamp = Clamp()
+    function: Function = field(default=Identity())
+
+    def compute(self, *inputs: Floats) -> Floats:
+        (x,) = inputs
+        return self.function(x)
 
 
 @dataclass(frozen=True, eq=False)
 class Concat(Op):
     """Inputs side by side on the channel axis. Inputs and output have the same ``Quant``."""
 
+    arity = None
+    selecting = True
+
 
 @dataclass(frozen=True, eq=False)
 class Reshape(Op):
     """The same elements in the same stream order under another shape: no hardware."""
+
+    selecting = True
+    passes_clamp = True
+    view = True
 
 
 @dataclass(frozen=True, eq=False)

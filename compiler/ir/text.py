@@ -4,20 +4,7 @@ from functools import singledispatch
 from math import inf
 
 from .graph import Graph
-from .ops import (
-    Add,
-    ArgMax,
-    AveragePool,
-    Clamp,
-    Concat,
-    Conv,
-    MaxPool,
-    Op,
-    Pad,
-    Reshape,
-    Unary,
-    Window,
-)
+from .ops import AveragePool, Clamp, Clampable, Conv, Op, Pad, Unary, Window, Windowed
 
 __all__ = ["to_text"]
 
@@ -42,8 +29,10 @@ def _model(shape: tuple[int, ...], dtype: str) -> str:
 
 @singledispatch
 def describe(op: Op) -> str:
-    """An operator without its output and its name."""
-    raise NotImplementedError(f"{op.name}: no printed form for {type(op).__name__}")
+    """An operator without its output and its name: here its class, inputs, window and clamp."""
+    window = _window(op.window) if isinstance(op, Windowed) else ""
+    clamp = _clamp(op.clamp) if isinstance(op, Clampable) else ""
+    return f"{type(op).__name__.lower()} {_operands(op)}{window}{clamp}"
 
 
 def _operands(op: Op) -> str:
@@ -84,11 +73,6 @@ def _(op: Conv) -> str:
 
 
 @describe.register
-def _(op: MaxPool) -> str:
-    return f"maxpool {_operands(op)}{_window(op.window)}"
-
-
-@describe.register
 def _(op: AveragePool) -> str:
     counted = ", padding counts" if op.count_padding else ""
     return f"averagepool {_operands(op)}{_window(op.window)}{counted}{_clamp(op.clamp)}"
@@ -100,25 +84,5 @@ def _(op: Pad) -> str:
 
 
 @describe.register
-def _(op: Add) -> str:
-    return f"add {_operands(op)}{_clamp(op.clamp)}"
-
-
-@describe.register
 def _(op: Unary) -> str:
     return f"{op.function} {_operands(op)}{_clamp(op.clamp)}"
-
-
-@describe.register
-def _(op: Concat) -> str:
-    return f"concat {_operands(op)}"
-
-
-@describe.register
-def _(op: Reshape) -> str:
-    return f"reshape {_operands(op)}"
-
-
-@describe.register
-def _(op: ArgMax) -> str:
-    return f"argmax {_operands(op)}"

@@ -6,7 +6,7 @@ from functools import singledispatch
 import numpy as np
 
 from .graph import Graph, InputPort, OutputPort
-from .ops import Add, ArgMax, AveragePool, Concat, Conv, MaxPool, Op, Pad, Reshape, Unary
+from .ops import ArgMax, Clampable, Concat, Conv, Elementwise, Op, Pad, Reshape, Windowed
 from .types import Shape
 
 __all__ = ["IRError", "verify"]
@@ -35,9 +35,10 @@ def _names(graph: Graph) -> Iterator[str]:
         for name in op.inputs:
             if name not in known:
                 yield f"{op.name} reads {name} before it is computed"
-        if op.output in known:
-            yield f"{op.name} computes {op.output} a second time"
-        known.add(op.output)
+        for name in op.outputs:
+            if name in known:
+                yield f"{op.name} computes {name} a second time"
+        known.update(op.outputs)
     if lost := known - set(graph.values):
         yield f"no value for {', '.join(sorted(lost))}"
     for port in graph.outputs:
@@ -60,11 +61,14 @@ def _ports(graph: Graph) -> Iterator[str]:
 
 
 def _operator(graph: Graph, op: Op) -> Iterator[str]:
+    if not op.inputs or op.arity not in (None, len(op.inputs)):
+        yield f"{op.name}: has {len(op.inputs)} inputs, but the operator takes {op.arity or 'some'}"
+        return
     found = graph.shape(op.output)
     wanted = output_shape(op, [graph.shape(name) for name in op.inputs], found)
     if found != wanted or min(found.array) < 1:
         yield f"{op.name}: {op.output} is {found}, but the operator makes {wanted}"
-    if isinstance(op, Conv | AveragePool | Add | Unary) and not op.clamp.low <= op.clamp.high:
+    if isinstance(op, Clampable) and not op.clamp.low <= op.clamp.high:
         yield f"{op.name}: clamps to {op.clamp.low} .. {op.clamp.high}"
     if isinstance(op, Conv):
         yield from _convolution(op, graph.shape(op.inputs[0]))
@@ -95,7 +99,7 @@ def _convolution(op: Conv, shape: Shape) -> Iterator[str]:
 
 def _quantized(graph: Graph, op: Op) -> Iterator[str]:
     """Operators that only select elements do not requantize; weights are integers."""
-    if isinstance(op, MaxPool | Pad | Concat | Reshape):
+    if op.selecting:
         wanted = graph.quant(op.output)
         for name in op.inputs:
             if graph.quant(name) != wanted:
@@ -118,9 +122,8 @@ def _(op: Conv, shapes: list[Shape], declared: Shape) -> Shape | None:
     return op.window.output(shapes[0], op.channels)
 
 
-@output_shape.register(MaxPool)
-@output_shape.register(AveragePool)
-def _(op: MaxPool | AveragePool, shapes: list[Shape], declared: Shape) -> Shape | None:
+@output_shape.register
+def _(op: Windowed, shapes: list[Shape], declared: Shape) -> Shape | None:
     return op.window.output(shapes[0], shapes[0].channels)
 
 
@@ -133,13 +136,13 @@ def _(op: Pad, shapes: list[Shape], declared: Shape) -> Shape | None:
 
 
 @output_shape.register
-def _(op: Add, shapes: list[Shape], declared: Shape) -> Shape | None:
-    return shapes[0] if len(shapes) == 2 and shapes[0] == shapes[1] else None
-
-
-@output_shape.register
-def _(op: Unary, shapes: list[Shape], declared: Shape) -> Shape | None:
-    return shapes[0]
+def _(op: Elementwise, shapes: list[Shape], declared: Shape) -> Shape | None:
+    if not op.broadcasting:
+        return shapes[0] if len(set(shapes)) == 1 else None
+    try:
+        return Shape(*np.broadcast_shapes(*(shape.array for shape in shapes)))
+    except ValueError:
+        return None
 
 
 @output_shape.register

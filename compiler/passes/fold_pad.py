@@ -1,7 +1,6 @@
 """Fold a zero border into the window that slides over it."""
 
 from dataclasses import replace
-from math import inf
 
 from .. import ir
 from .sole import sole_reader
@@ -36,21 +35,7 @@ def fold_pad(graph: ir.Graph) -> ir.Graph:
 
 
 def _merged(pad: ir.Pad, reader: ir.Op) -> ir.Op | None:
-    fills = {ir.Conv: 0.0, ir.AveragePool: 0.0, ir.MaxPool: -inf}
-    if (
-        not isinstance(reader, ir.Conv | ir.AveragePool | ir.MaxPool)
-        or pad.fill != fills[type(reader)]
-    ):
+    if not isinstance(reader, ir.Windowed) or pad.fill != reader.border:
         return None
-    own = reader.window.pads
-    top, left, bottom, right = (a + b for a, b in zip(own, pad.pads, strict=True))
-    window = replace(reader.window, pads=(top, left, bottom, right))
-    if isinstance(reader, ir.MaxPool) and any(
-        amount >= window.span[side % 2] for side, amount in enumerate(window.pads)
-    ):
-        return None
-    if not isinstance(reader, ir.AveragePool):
-        return replace(reader, inputs=pad.inputs, window=window)
-    if any(own) and not reader.count_padding:
-        return None
-    return replace(reader, inputs=pad.inputs, window=window, count_padding=True)
+    padded = reader.padded(pad.pads)
+    return None if padded is None else replace(padded, inputs=pad.inputs)

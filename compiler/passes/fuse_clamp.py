@@ -9,12 +9,9 @@ from .sole import sole_reader
 
 __all__ = ["fuse_clamp"]
 
-Clamping = ir.Conv | ir.AveragePool | ir.Add | ir.Unary
-Selecting = ir.MaxPool | ir.Reshape
-
 
 def fuse_clamp(graph: ir.Graph) -> ir.Graph:
-    """A clamp moves up, past MaxPool and Reshape, into the operator whose output it limits.
+    """A clamp moves up, past operators that it commutes with, into the one whose output it limits.
 
     Before: ``a = conv x;  b = maxpool a;  y = identity b, clamp``; ``a``, ``b`` are read once, and
             are floats or have the ``Quant`` of ``y``
@@ -43,16 +40,16 @@ def _chain(graph: ir.Graph, unary: ir.Unary) -> list[ir.Op]:
         ):
             return []
         chain.insert(0, op)
-        if isinstance(op, Clamping):
+        if isinstance(op, ir.Clampable):
             return chain
-        if not isinstance(op, Selecting):
+        if not op.passes_clamp:
             return []
         reader = op
 
 
 def _moved(graph: ir.Graph, chain: list[ir.Op], unary: ir.Unary) -> ir.Graph:
     first, last = chain[0], chain[-1]
-    assert isinstance(first, Clamping)
+    assert isinstance(first, ir.Clampable)
     renamed: dict[ir.Op, ir.Op] = {first: replace(first, clamp=_both(first.clamp, unary.clamp))}
     renamed[last] = replace(renamed.get(last, last), output=unary.output)
     shape, quant = graph.shape(unary.output), graph.values[unary.output].quant

@@ -110,14 +110,9 @@ def _(op: ir.Pad, x: Floats) -> Floats:
 
 
 @apply.register
-def _(op: ir.Add, a: Floats, b: Floats) -> Floats:
-    return _clamp(a + b, op.clamp)
-
-
-@apply.register
-def _(op: ir.Unary, x: Floats) -> Floats:
+def _(op: ir.Elementwise, *inputs: Floats) -> Floats:
     with np.errstate(over="ignore"):
-        return _clamp(op.function(x.astype(np.float64)), op.clamp)
+        return _clamp(op.compute(*(x.astype(np.float64) for x in inputs)), op.clamp)
 
 
 @apply.register

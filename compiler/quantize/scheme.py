@@ -87,7 +87,7 @@ def shared(graph: ir.Graph) -> list[frozenset[str]]:
     """The values in groups that must have one ``Quant``."""
     group = {name: frozenset({name}) for name in graph.values}
     for op in graph:
-        if isinstance(op, ir.MaxPool | ir.Pad | ir.Reshape | ir.Concat):
+        if op.selecting:
             joint = frozenset().union(*(group[name] for name in (*op.inputs, op.output)))
             group |= dict.fromkeys(joint, joint)
     return list(dict.fromkeys(group.values()))
@@ -153,15 +153,7 @@ def _known(graph: ir.Graph, name: str, dtype: ir.Int) -> ir.Quant | None:
 
 @singledispatch
 def _natural(op: ir.Op, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
-    return None
-
-
-@_natural.register(ir.MaxPool)
-@_natural.register(ir.Pad)
-@_natural.register(ir.Reshape)
-@_natural.register(ir.Concat)
-def _(op: ir.Op, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
-    return PASSED_ON
+    return PASSED_ON if op.selecting else None
 
 
 @_natural.register
@@ -171,24 +163,13 @@ def _(op: ir.ArgMax, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
 
 @_natural.register
 def _(op: ir.Unary, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
-    return _image(op.function, dtype) if op.clamp == ir.Clamp() else None
-
-
-@singledispatch
-def _image(function: ir.Function, dtype: ir.Int) -> ir.Quant | None:
     """The ``Quant`` that spans all that a bounded function can return."""
-    return None
-
-
-@_image.register(ir.Sigmoid)
-@_image.register(ir.HardSigmoid)
-def _(function: ir.Function, dtype: ir.Int) -> ir.Quant | None:
-    return ir.Quant(dtype, 1 / (1 << dtype.bits), dtype.low)
-
-
-@_image.register
-def _(function: ir.Tanh, dtype: ir.Int) -> ir.Quant | None:
-    return ir.Quant(dtype, 1 / (1 << (dtype.bits - 1)), 0)
+    if op.function.image is None or op.clamp != ir.Clamp():
+        return None
+    low, high = op.function.image
+    scale = (high - low) / (1 << dtype.bits)
+    zero = dtype.low - low / scale
+    return ir.Quant(dtype, scale, int(zero)) if _float32(scale) == scale and zero % 1 == 0 else None
 
 
 # Weights.

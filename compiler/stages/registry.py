@@ -62,9 +62,9 @@ def registered(kind: StageKind) -> Iterator[None]:
 
 def stage_ops(graph: ir.Graph) -> list[ir.Op]:
     """The operators that need hardware, in flow order: a reshape is another view of a stream."""
-    return [op for op in graph if not isinstance(op, ir.Reshape)]
+    return [op for op in graph if not op.view]
 
 
 def reshaped(graph: ir.Graph) -> dict[str, str]:
     """Values that are another one's stream under another shape: their names, and the other's."""
-    return {op.output: op.inputs[0] for op in graph if isinstance(op, ir.Reshape)}
+    return {op.output: op.inputs[0] for op in graph if op.view}

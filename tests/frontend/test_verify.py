@@ -22,7 +22,7 @@ def graph(*ops, **values):
     )
 
 
-RELU = ir.Unary("relu", ("x",), "y", ir.Identity(), ir.Clamp(0.0))
+RELU = ir.Unary("relu", ("x",), "y", ir.Identity(), clamp=ir.Clamp(0.0))
 GOOD = graph(RELU, x=((2, 2, 1), None), y=((2, 2, 1), None))
 CONV = ir.Conv("conv", ("x",), "y", np.ones((3, 1, 1, 1), np.float32))
 
@@ -91,7 +91,7 @@ def test_every_operator_prints():
             np.ones(4, np.float32),
             None,
             None,
-            window,
+            window=window,
             clamp=ir.Clamp(0.0, 6.0),
         ),
         ir.MaxPool("m", ("a",), "b", ir.Window((2, 2))),

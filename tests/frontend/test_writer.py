@@ -103,11 +103,13 @@ GRAPHS = {
         ir.MaxPool("m", ("a",), "b", ir.Window((2, 2), (2, 2))), ir.Shape(3, 2, 3), TYPE
     ),
     "averagepool": one(
-        ir.AveragePool("p", ("a",), "b", ir.Window((3, 3), pads=(1, 1, 1, 1)), True, ir.Clamp(0.0)),
+        ir.AveragePool(
+            "p", ("a",), "b", ir.Window((3, 3), pads=(1, 1, 1, 1)), True, clamp=ir.Clamp(0.0)
+        ),
         SAME,
     ),
     "pad": one(ir.Pad("p", ("a",), "b", (1, 0, 2, 1), 0.5), ir.Shape(9, 6, 3), TYPE),
-    "add": one(ir.Add("s", ("a", "a"), "b", ir.Clamp(-1.0, 1.0)), SAME),
+    "add": one(ir.Add("s", ("a", "a"), "b", clamp=ir.Clamp(-1.0, 1.0)), SAME),
     "concat": one(ir.Concat("k", ("a", "a"), "b"), ir.Shape(6, 5, 6), TYPE),
     "unsigned": one(ir.Unary("u", ("a",), "b", ir.Sigmoid()), SAME, quant(1 / 256, 0, UINT8)),
     **{name: one(ir.Unary("u", ("a",), "b", function), SAME) for name, function in UNARY.items()},
@@ -211,7 +213,7 @@ def test_a_value_called_like_a_port_gets_another_tensor(tmp_path, agrees):
     }
     op = graph.ops[0]
     op = ir.Conv(
-        op.name, ("x",), "y", op.weight, op.weight_scale, op.bias, op.bias_scale, op.window
+        op.name, ("x",), "y", op.weight, op.weight_scale, op.bias, op.bias_scale, window=op.window
     )
     source, target = graph.inputs[0], graph.outputs[0]
     graph = ir.Graph(

@@ -20,7 +20,7 @@ def quant(scale, zero=0, dtype=INT8):
 
 def adder(a, b, y, clamp):
     one = ir.Shape(1, 1, 1)
-    op = ir.Add("add", ("a", "b"), "y", clamp)
+    op = ir.Add("add", ("a", "b"), "y", clamp=clamp)
     values = {name: ir.Value(name, one, each) for name, each in zip("aby", (a, b, y), strict=True)}
     return for_add(ir.Graph("net", (), (), (op,), values), op)
 

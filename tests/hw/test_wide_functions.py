@@ -26,7 +26,7 @@ I11, U11, I16, U16 = ir.Int(11, True), ir.Int(11, False), ir.Int(16, True), ir.I
 
 def network(x, y, function, clamp=NO_CLAMP):
     one = ir.Shape(1, 1, 1)
-    op = ir.Unary("f", ("x",), "y", function, clamp)
+    op = ir.Unary("f", ("x",), "y", function, clamp=clamp)
     values = {name: ir.Value(name, one, quant) for name, quant in (("x", x), ("y", y))}
     return ir.Graph("net", (), (), (op,), values), op
 
@@ -80,7 +80,7 @@ def inputs(dtype, lanes, rng):
 
 
 def check(build, x, y, function, clamp=NO_CLAMP, lanes=1, stall=0.0):
-    graph, op = network(x, y, function, clamp)
+    graph, op = network(x, y, function, clamp=clamp)
     beats = inputs(x.dtype, lanes, np.random.default_rng(0))
     seen = run(PARTS[build](build(graph, op, lanes, len(beats))), beats, len(beats), stall=stall)
     if not stall:
@@ -143,7 +143,7 @@ def test_the_proven_pieces_are_the_table(bits):
     ],
 )
 def test_a_change_of_scale_is_one_multiplication(x, y, stall):
-    check(scaling, x, y, ir.Identity(), ir.Clamp(-1.5, 2.25), lanes=2, stall=stall)
+    check(scaling, x, y, ir.Identity(), clamp=ir.Clamp(-1.5, 2.25), lanes=2, stall=stall)
 
 
 def test_the_stated_latency_is_the_components():

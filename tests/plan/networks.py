@@ -16,6 +16,7 @@ from gatewright.hw.target.ice40 import ICE40UP5K
 from gatewright.sim import golden
 
 from ..hw.bench import Port, beats_of, exchange, pixels_of
+from ..operators import functions
 
 __all__ = [
     "LFE5U_25F",
@@ -36,6 +37,7 @@ GENERIC_DEVICE = replace(LFE5U_25F, name="generic", target=GENERIC, dsp_sites=()
 LFE5U_25F = replace(LFE5U_25F, dsp_sites=())
 
 INT8 = ir.Int(8, True)
+FUNCTIONS = functions()
 
 
 class Builder:
@@ -133,9 +135,9 @@ class Builder:
             scale,
             bias,
             bias_scale,
-            window,
-            groups,
-            self._clamp(),
+            window=window,
+            groups=groups,
+            clamp=self._clamp(),
         )
         return self._append(op, window.output(self.shape(x), channels))
 
@@ -155,7 +157,9 @@ class Builder:
 
     def average_pool(self, x, kernel=(2, 2), stride=None, *, count_padding=False, **window):
         window = ir.Window(kernel, stride or kernel, **window)
-        op = ir.AveragePool(*self._names("averagepool", x), window, count_padding, self._clamp())
+        op = ir.AveragePool(
+            *self._names("averagepool", x), window, count_padding, clamp=self._clamp()
+        )
         return self._append(op, window.output(self.shape(x), self.shape(x).channels))
 
     def pad(self, x, pads=(1, 1, 1, 1), fill=0.0):
@@ -166,19 +170,16 @@ class Builder:
         )
 
     def add(self, a, b):
-        return self._append(ir.Add(*self._names("add", a, b), self._clamp()), self.shape(a))
+        return self.elementwise(ir.Add, a, b)
+
+    def elementwise(self, kind, *inputs):
+        """An elementwise operator, of the default parameters."""
+        names = self._names(kind.__name__.lower(), *inputs)
+        return self._append(kind(*names, clamp=self._clamp()), self.shape(inputs[0]))
 
     def unary(self, x, function=None):
-        functions = (
-            ir.LeakyRelu(0.125),
-            ir.Sigmoid(),
-            ir.Tanh(),
-            ir.HardSwish(),
-            ir.HardSigmoid(),
-            ir.Identity(),
-        )
-        function = function or functions[self.rng.integers(len(functions))]
-        op = ir.Unary(*self._names("unary", x), function, self._clamp())
+        function = function or FUNCTIONS[self.rng.integers(len(FUNCTIONS))]
+        op = ir.Unary(*self._names("unary", x), function, clamp=self._clamp())
         return self._append(op, self.shape(x))
 
     def concat(self, *inputs):

@@ -21,7 +21,7 @@ def quant(scale, zero=0, dtype=INT8):
 
 def graph_of(a, b, y, clamp=NO_CLAMP):
     one = ir.Shape(1, 1, 1)
-    op = ir.Add("add", ("a", "b"), "y", clamp)
+    op = ir.Add("add", ("a", "b"), "y", clamp=clamp)
     values = {name: ir.Value(name, one, each) for name, each in zip("aby", (a, b, y), strict=True)}
     return ir.Graph("net", (), (), (op,), values), op
 

@@ -22,7 +22,7 @@ def relu_graph():
         "net",
         (ir.InputPort("image", (3, 2, 2), "float32", "x", order),),
         (ir.OutputPort("y", (12,), "float32", "y", np.arange(12)),),
-        (ir.Unary("relu", ("x",), "y", ir.Identity(), ir.Clamp(0)),),
+        (ir.Unary("relu", ("x",), "y", ir.Identity(), clamp=ir.Clamp(0)),),
         values,
     )
 

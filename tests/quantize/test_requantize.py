@@ -262,7 +262,7 @@ def test_the_requantizer_of_a_convolution_takes_bias_and_zero_point():
     weight = rng.integers(-127, 128, (3, 2, 2, 4)).astype(np.int8)
     scale = np.array([0.01, 0.02, 0.015], np.float32)
     bias, bias_scale = rng.integers(-900, 900, 3).astype(np.int32), scale * np.float32(0.05)
-    op = ir.Conv("conv", ("x",), "y", weight, scale, bias, bias_scale, ir.Window((2, 2)))
+    op = ir.Conv("conv", ("x",), "y", weight, scale, bias, bias_scale, window=ir.Window((2, 2)))
     x, y = ir.Quant(INT8, float(np.float32(0.05)), 17), ir.Quant(INT8, float(np.float32(0.3)), -9)
     graph = graph_of(op, x, y, ir.Shape(2, 2, 4), ir.Shape(1, 1, 3))
     raw = rng.integers(-128, 128, (500, 16))

@@ -51,9 +51,9 @@ def conv(name, source, target, into, out, kernel=1, clamp=RELU, groups=1):
         None,
         RNG.normal(size=out).astype(np.float32),
         None,
-        ir.Window((kernel, kernel), pads=(pad, pad, pad, pad)),
-        groups,
-        clamp,
+        window=ir.Window((kernel, kernel), pads=(pad, pad, pad, pad)),
+        groups=groups,
+        clamp=clamp,
     )
 
 

@@ -14,7 +14,7 @@ NO_CLAMP = ir.Clamp()
 
 def table(function, x, y, clamp=NO_CLAMP):
     one = ir.Shape(1, 1, 1)
-    op = ir.Unary("unary", ("x",), "y", function, clamp)
+    op = ir.Unary("unary", ("x",), "y", function, clamp=clamp)
     return for_unary(
         ir.Graph("net", (), (), (op,), {"x": ir.Value("x", one, x), "y": ir.Value("y", one, y)}), op
     )

@@ -79,9 +79,9 @@ def test_convolution(groups, clamp, x, y):
         scale,
         rng.integers(-90, 90, 4).astype(np.int32),
         scale * np.float32(x.scale),
-        WIDE,
-        groups,
-        clamp,
+        window=WIDE,
+        groups=groups,
+        clamp=clamp,
     )
     output = WIDE.output(shape, 4)
     graph = graph_of(op, {"x": (shape, x)}, (output, y))
@@ -164,7 +164,7 @@ def test_padding_never_wins_a_maximum(dtype):
 @pytest.mark.parametrize("y", [quant(0.043, 9), quant(0.25, -4)], ids=str)
 def test_average(count_padding, y):
     shape, x = ir.Shape(5, 4, 2), quant(0.25, -11)
-    op = ir.AveragePool("pool", ("x",), "y", WIDE, count_padding, ir.Clamp(-2, 3))
+    op = ir.AveragePool("pool", ("x",), "y", WIDE, count_padding, clamp=ir.Clamp(-2, 3))
     graph = graph_of(op, {"x": (shape, x)}, (WIDE.output(shape, 2), y))
     data = raw(shape)
     found = golden.run(graph, data)["y"]
@@ -184,7 +184,7 @@ def test_average(count_padding, y):
 )
 def test_sum(a, b, y):
     shape = ir.Shape(8, 8, 4)
-    op = ir.Add("sum", ("a", "b"), "y", ir.Clamp(-1, 2.5))
+    op = ir.Add("sum", ("a", "b"), "y", clamp=ir.Clamp(-1, 2.5))
     graph = graph_of(op, {"a": (shape, a), "b": (shape, b)}, (shape, y))
     left, right = raw(shape), raw(shape, seed=1)
     found = golden.step(op, graph, left, right)
@@ -202,7 +202,7 @@ def test_sum(a, b, y):
 def test_every_level_of_a_function_agrees_with_its_table(function, x):
     from gatewright.compiler.quantize import for_unary
 
-    op = ir.Unary("f", ("x",), "y", function, ir.Clamp(-0.5, 0.9))
+    op = ir.Unary("f", ("x",), "y", function, clamp=ir.Clamp(-0.5, 0.9))
     shape = ir.Shape(16, 16, 1)
     graph = graph_of(op, {"x": (shape, x)}, (shape, quant(1 / 64, 5)))
     levels = np.arange(-128, 128).reshape(1, 16, 16, 1)

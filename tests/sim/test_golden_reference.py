@@ -46,7 +46,9 @@ def layer(op, out):
 def conv(out, groups, clamp):
     weight = RNG.normal(size=(out, 3, 3, INTO.channels // groups)).astype(np.float32)
     bias = RNG.normal(size=out).astype(np.float32)
-    op = ir.Conv("conv", ("x",), "y", weight, None, bias, None, WINDOW, groups, clamp)
+    op = ir.Conv(
+        "conv", ("x",), "y", weight, None, bias, None, window=WINDOW, groups=groups, clamp=clamp
+    )
     return layer(op, WINDOW.output(INTO, out))
 
 
@@ -55,7 +57,7 @@ def pool(kind, *arguments):
 
 
 def unary(function, clamp):
-    return layer(ir.Unary("f", ("x",), "y", function, clamp), INTO)
+    return layer(ir.Unary("f", ("x",), "y", function, clamp=clamp), INTO)
 
 
 LAYERS = {

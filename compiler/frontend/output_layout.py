@@ -1,6 +1,5 @@
-"""The two ends: in which order the input streams in, and what the host does with the output."""
+"""What the host does with the network's output, and in which order that leaves the hardware."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -10,117 +9,10 @@ from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .operands import Handler, Operand, axis_of
-from .shapes import MOVING, SAME, moved
-from .source import Node, Port, Source
-from .tensors import Constant, Tensor, frame, raster
+from .source import Node, Port
+from .tensors import Tensor, frame
 
-__all__ = ["HANDLERS", "TAIL", "input_layouts", "output_port"]
-
-ELEMENTWISE = frozenset(
-    {
-        "Relu",
-        "Clip",
-        "LeakyRelu",
-        "PRelu",
-        "Sigmoid",
-        "Tanh",
-        "HardSigmoid",
-        "HardSwish",
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "Cast",
-    }
-)
-TAIL = MOVING | SAME | {"Cast", "QuantizeLinear", "DequantizeLinear", "Softmax", "ArgMax"}
-Fold = Callable[[Node, list[Operand]], list[Constant]]
-
-
-# -- input -----------------------------------------------------------------------------------------
-
-
-def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], ir.Shape]]:
-    """Each input's stream order (model index of each element) and map.
-
-    The labels of the model's layout are pushed through the nodes that only move elements, up to the
-    first operator that wants a layout; that layout is the stream.
-    """
-    batch = source.batch
-    inputs = {port.name: raster(port.shape or (), batch) for port in source.inputs}
-    found: dict[str, tuple[NDArray[np.int64], ir.Shape]] = {}
-    #: of each tensor the labels of the inputs that it has in an arrangement of its own
-    labels = {name: {name: order} for name, order in inputs.items()}
-    latest = dict(inputs)
-    known: dict[str, Constant] = {
-        name: Constant.of(name, array) for name, array in source.constants.items()
-    }
-    beyond: set[str] = set()  # tensors behind an operator that wants a layout
-    for node in source.nodes:
-        arrangements = [labels[name] for name in node.inputs if name in labels]
-        if not arrangements and not beyond.isdisjoint(node.inputs):
-            beyond.update(node.outputs)
-            continue
-        if not arrangements or node.op in ("Shape", "Size"):
-            operands: list[Operand] = [
-                Tensor("", next(iter(labels[name].values())), "")
-                if name in labels
-                else known.get(name)
-                for name in node.inputs
-            ]
-            known.update(zip(node.outputs, fold(node, operands), strict=False))
-            continue
-        orders = {name: order for each in reversed(arrangements) for name, order in each.items()}
-        latest |= orders
-        if node.op in MOVING and node.inputs[0] in labels and beyond.isdisjoint(node.inputs):
-            operands = [known.get(name) for name in node.inputs]
-            orders = {name: moved(node, x, operands[1:]) for name, x in orders.items()}
-            labels[node.outputs[0]] = orders
-            latest |= orders
-        elif node.op in ELEMENTWISE | SAME:
-            labels[node.outputs[0]] = orders
-        else:
-            for name in orders.keys() - found.keys():
-                found[name] = _layout(node, frame(orders[name], batch, node))
-            beyond.update(node.outputs)
-        if len(found) == len(inputs):
-            break
-    outputs = ", ".join(port.name for port in source.outputs)
-    for name in inputs.keys() - found.keys():
-        found[name] = _layout(None, frame(latest[name], batch, outputs))
-    return [found[name] for name in inputs]
-
-
-def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ir.Shape]:
-    """Stream order and map for ``node``, which reads a tensor of first frame ``labels``."""
-    last = node is not None and (node.op in ("MatMul", "Gemm") or _reduces_rows(node, labels.ndim))
-    if labels.ndim == 3:
-        labels = labels if last else labels.transpose(1, 2, 0)
-        return labels.reshape(-1), ir.Shape(*labels.shape)
-    if labels.ndim == 2:
-        labels = labels if last else labels.T
-        return labels.reshape(-1), ir.Shape(labels.shape[0], 1, labels.shape[1])
-    if labels.ndim == 1 or last:
-        return labels.reshape(-1), ir.Shape(1, 1, labels.size)
-    raise ModelError(
-        f"{node or 'the output'}: reads the input as {labels.ndim + 1} axes; accepted: 2, 3 or 4"
-    )
-
-
-def _reduces_rows(node: Node, rank: int) -> bool:
-    """Whether a reduction starts at the first axis after the batch, so that channels come last."""
-    axes = node.get("axes", None)
-    return (
-        node.op in ("ReduceMean", "ReduceMax")
-        and rank > 1
-        and axes is not None
-        and 1 in [axis % (rank + 1) for axis in axes]
-    )
-
-
-# -- output ----------------------------------------------------------------------------------------
+__all__ = ["HANDLERS", "output_port"]
 
 
 def softmax(build: Builder, node: Node, x: Operand) -> Tensor:
@@ -248,4 +140,7 @@ def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], name: str) -
     )
 
 
-HANDLERS: dict[str, Handler] = {"Softmax": softmax, "ArgMax": argmax}
+HANDLERS: dict[str, Handler] = {
+    "Softmax": Handler(softmax, on_host=True),
+    "ArgMax": Handler(argmax, on_host=True),
+}

@@ -1,0 +1,97 @@
+"""In which order each input streams in."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ir
+from ..errors import ModelError
+from .operands import Operand
+from .registry import HANDLERS
+from .shapes import moved
+from .source import Node, Source
+from .tensors import Constant, Tensor, frame, raster
+
+__all__ = ["input_layouts"]
+
+Fold = Callable[[Node, list[Operand]], list[Constant]]
+
+
+def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], ir.Shape]]:
+    """Each input's stream order (model index of each element) and map.
+
+    The labels of the model's layout are pushed through the nodes that only move elements, up to the
+    first operator that wants a layout; that layout is the stream.
+    """
+    batch = source.batch
+    inputs = {port.name: raster(port.shape or (), batch) for port in source.inputs}
+    found: dict[str, tuple[NDArray[np.int64], ir.Shape]] = {}
+    #: of each tensor the labels of the inputs that it has in an arrangement of its own
+    labels = {name: {name: order} for name, order in inputs.items()}
+    latest = dict(inputs)
+    known: dict[str, Constant] = {
+        name: Constant.of(name, array) for name, array in source.constants.items()
+    }
+    beyond: set[str] = set()  # tensors behind an operator that wants a layout
+    for node in source.nodes:
+        arrangements = [labels[name] for name in node.inputs if name in labels]
+        if not arrangements and not beyond.isdisjoint(node.inputs):
+            beyond.update(node.outputs)
+            continue
+        if not arrangements or node.op in ("Shape", "Size"):
+            operands: list[Operand] = [
+                Tensor("", next(iter(labels[name].values())), "")
+                if name in labels
+                else known.get(name)
+                for name in node.inputs
+            ]
+            known.update(zip(node.outputs, fold(node, operands), strict=False))
+            continue
+        orders = {name: order for each in reversed(arrangements) for name, order in each.items()}
+        latest |= orders
+        handler = HANDLERS[node.op]
+        if handler.moves and node.inputs[0] in labels and beyond.isdisjoint(node.inputs):
+            operands = [known.get(name) for name in node.inputs]
+            orders = {name: moved(node, x, operands[1:]) for name, x in orders.items()}
+            labels[node.outputs[0]] = orders
+            latest |= orders
+        elif handler.elementwise:
+            labels[node.outputs[0]] = orders
+        else:
+            for name in orders.keys() - found.keys():
+                found[name] = _layout(node, frame(orders[name], batch, node))
+            beyond.update(node.outputs)
+        if len(found) == len(inputs):
+            break
+    outputs = ", ".join(port.name for port in source.outputs)
+    for name in inputs.keys() - found.keys():
+        found[name] = _layout(None, frame(latest[name], batch, outputs))
+    return [found[name] for name in inputs]
+
+
+def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ir.Shape]:
+    """Stream order and map for ``node``, which reads a tensor of first frame ``labels``."""
+    last = node is not None and (node.op in ("MatMul", "Gemm") or _reduces_rows(node, labels.ndim))
+    if labels.ndim == 3:
+        labels = labels if last else labels.transpose(1, 2, 0)
+        return labels.reshape(-1), ir.Shape(*labels.shape)
+    if labels.ndim == 2:
+        labels = labels if last else labels.T
+        return labels.reshape(-1), ir.Shape(labels.shape[0], 1, labels.shape[1])
+    if labels.ndim == 1 or last:
+        return labels.reshape(-1), ir.Shape(1, 1, labels.size)
+    raise ModelError(
+        f"{node or 'the output'}: reads the input as {labels.ndim + 1} axes; accepted: 2, 3 or 4"
+    )
+
+
+def _reduces_rows(node: Node, rank: int) -> bool:
+    """Whether a reduction starts at the first axis after the batch, so that channels come last."""
+    axes = node.get("axes", None)
+    return (
+        node.op in ("ReduceMean", "ReduceMax")
+        and rank > 1
+        and axes is not None
+        and 1 in [axis % (rank + 1) for axis in axes]
+    )

@@ -1,0 +1,17 @@
+"""All ONNX operators that the importer reads."""
+
+from collections.abc import Mapping
+
+from . import elementwise, linear, output_layout, pooling, qdq, shapes
+from .operands import Handler
+
+__all__ = ["HANDLERS"]
+
+HANDLERS: Mapping[str, Handler] = {
+    **linear.HANDLERS,
+    **elementwise.HANDLERS,
+    **pooling.HANDLERS,
+    **shapes.HANDLERS,
+    **qdq.HANDLERS,
+    **output_layout.HANDLERS,
+}
