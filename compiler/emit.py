@@ -74,10 +74,13 @@ def relative_locations(rtlil_text: str) -> str:
     @cache
     def relative(file: str) -> str:
         path = Path(file)
+        # first: an environment may lie inside the package's folder
+        _, found, rest = path.as_posix().rpartition("/site-packages/")
+        if found:
+            return rest
         if path.is_relative_to(_PACKAGE):
             return f"gatewright/{path.relative_to(_PACKAGE).as_posix()}"
-        _, found, rest = path.as_posix().rpartition("/site-packages/")
-        return rest if found else path.name
+        return path.name
 
     return _LOCATION.sub(lambda m: f'attribute \\src "{relative(m[1])}{m[2]}"', rtlil_text)
 

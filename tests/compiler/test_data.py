@@ -8,8 +8,10 @@ from gatewright.compiler.errors import DataError
 from PIL import Image
 
 
-def port(shape, dtype):
-    return ir.InputPort("x", shape, dtype, "x", np.arange(int(np.prod(shape))))
+def graph(shape, dtype):
+    """A model of one input, which nothing reads."""
+    port = ir.InputPort("x", shape, dtype, "x", np.arange(int(np.prod(shape))))
+    return ir.Graph("model", (port,), (), ())
 
 
 @pytest.mark.parametrize(
@@ -18,7 +20,7 @@ def port(shape, dtype):
 def test_an_integer_out_of_range_is_refused_and_not_wrapped(dtype, x, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.full((2, 3), x, np.int32))
     with pytest.raises(DataError, match=r"takes integers from -?\d+ to \d+"):
-        read_samples(tmp_path / "x.npz", port((3,), dtype))
+        read_samples(tmp_path / "x.npz", graph((3,), dtype))
 
 
 @pytest.mark.parametrize("shape", [(1, 4, 6), (4, 6, 1), (3, 4, 6), (4, 6, 3)])
@@ -28,7 +30,7 @@ def test_pictures_are_resized_and_scaled_to_one(shape, tmp_path):
     Image.new("L" if grey else "RGB", (12, 8), 51 if grey else (51, 51, 51)).save(
         tmp_path / "a.png"
     )
-    x = read_samples(tmp_path, port(shape, "float32")).x
+    x = read_samples(tmp_path, graph(shape, "float32")).x["x"]
     assert x.shape == (1, *shape)
     assert x.dtype == np.float32
     np.testing.assert_array_equal(x, np.full((1, *shape), np.float32(51) / np.float32(255)))
@@ -36,5 +38,5 @@ def test_pictures_are_resized_and_scaled_to_one(shape, tmp_path):
 
 def test_pictures_stay_bytes_for_an_input_of_bytes(tmp_path):
     Image.new("L", (6, 4), 51).save(tmp_path / "a.png")
-    x = read_samples(tmp_path, port((1, 4, 6), "uint8")).x
+    x = read_samples(tmp_path, graph((1, 4, 6), "uint8")).x["x"]
     np.testing.assert_array_equal(x, np.full((1, 1, 4, 6), 51, np.uint8))

@@ -1,7 +1,9 @@
 """What is written of an accelerator: source locations that are the same on every machine."""
 
 import re
+from pathlib import Path
 
+import gatewright
 import pytest
 from gatewright.compiler.emit import emit, relative_locations, without_locations
 from gatewright.compiler.lower import accelerator
@@ -32,6 +34,12 @@ def locations(text):
 def test_locations_name_no_folder_of_this_machine(text):
     assert {location.split("/")[0] for location in locations(text)} <= {"gatewright", "amaranth"}
     assert all(re.fullmatch(r"[\w/]+\.py:\d+", location) for location in locations(text))
+
+
+def test_an_environment_inside_the_project_is_not_part_of_it():
+    root = Path(gatewright.__file__).parent
+    text = f'attribute \\src "{root}/.venv/lib/site-packages/amaranth/hdl/_ir.py:283"\n'
+    assert relative_locations(text) == 'attribute \\src "amaranth/hdl/_ir.py:283"\n'
 
 
 def test_a_location_outside_of_all_packages_is_a_file_name():

@@ -138,24 +138,26 @@ class Products(Pipeline):
 
     def __init__(self, blocks):
         self.blocks = blocks
-        self.config = SimpleNamespace(target=GENERIC)
+        self.config = SimpleNamespace(target=GENERIC, pipeline=self.latency())
         self.results = sum(config.products for _, config in blocks)
         super().__init__({"i": In(hw.beats(2, WORD)), "o": Out(hw.beats(self.results, PRODUCT))})
+
+    def latency(self):
+        return max(kind.latency for kind, _ in self.blocks)
 
     def join(self, m):
         return self.i.valid, [self.i.ready], self.i.payload
 
     def arithmetic(self, m: Module, words):
         x, w = words
-        longest = max(kind.latency for kind, _ in self.blocks)
         results = []
         for n, (kind, config) in enumerate(self.blocks):
             m.submodules[f"block_{n}"] = block = kind(config)
             for k, (a, b) in enumerate(((x, w), (~w, ~x))[: config.products]):
                 wide = Signal(Shape(36, config.p.signed), name=f"product_{n}_{k}")
                 m.d.comb += [block.x[k].eq(a), block.w[k].eq(b), wide.eq(block.p[k])]
-                results.append(delay(m, wide, longest - kind.latency))
-        return Cat(results), longest
+                results.append(delay(m, wide, self.config.pipeline - kind.latency))
+        return Cat(results)
 
 
 def in_verilog(blocks, models, pairs, work, kind=Products):

@@ -163,6 +163,9 @@ def test_a_carry_enters_the_adder_at_its_lowest_bit():
 class PackedProducts(Products):
     """The same with one operand in the first word, and all weights in the second."""
 
+    def latency(self):
+        return BLOCK.latency
+
     def arithmetic(self, m: Module, words):
         x, w = words
         results = []
@@ -173,7 +176,7 @@ class PackedProducts(Products):
                 whole = Signal(signed(36), name=f"product_{n}_{k}")
                 m.d.comb += whole.eq(add_with_carry(block.p[k], C(0, signed(1)), block.carry[k]))
                 results.append(whole)
-        return Cat(results), BLOCK.latency
+        return Cat(results)
 
 
 def words_of(config, digits):

@@ -58,7 +58,7 @@ CASES = {
     "memory, columns of their own": array(3, 4, 4, shared=False, memory="block_ram"),
     "memory, one word": array(3, 2, 1, lanes=2, memory="block_ram"),
     "memory, half filled": array(5, 3, 3, w=signed(5), memory="block_ram"),
-    "packed_rows": array(3, 3, 3, turns=3, memory="packed_rows"),
+    "dense": array(3, 3, 3, turns=3, memory="packed_rows"),
     "dense, a row": array(1, 4, 4, turns=2, memory="packed_rows"),
     "dense, lanes": array(5, 6, 3, turns=2, memory="packed_rows"),
     "dense, a byte": array(1, 1, 6, turns=7, memory="packed_rows"),
@@ -315,7 +315,8 @@ def test_blocks_are_counted_for_any_share_in_them(name):
         ({"max_abs_weight": 15, "lanes": 1}, 1, 12),
         ({"max_abs_weight": 15, "shared": False}, 1, 12),
         ({"max_abs_weight": 15, "target": ICE40}, 2, 6),
-        ({"max_abs_weight": 15, "target": ICE40, "x": signed(9)}, 0, 0),
+        ({"max_abs_weight": 15, "target": ICE40, "x": signed(9)}, 1, 12),
+        ({"max_abs_weight": 15, "target": ICE40, "x": signed(17)}, 0, 0),
     ],
     ids=str,
 )

@@ -127,7 +127,7 @@ def random_plan(graph, device, rng):
                 continue
         stage = replace(stage, dsp_multipliers=shape.multipliers)
         designs.append(design(op, graph, stage, device))
-    plan = Plan("board", assign_blocks(designs, device), {}, graph.shape("x").channels)
+    plan = Plan("board", assign_blocks(designs, device), {}, {"x": graph.shape("x").channels})
     return with_queues(Dataflow(graph, plan, device))
 
 
