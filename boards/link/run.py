@@ -28,7 +28,7 @@ def run_on_board(
 
     ``built`` is the content of ``build.json``. Returns the frames of each output's stream and, for
     each frame, the cycles from its first beat in to its last beat out, counted on the board. Raises
-    :class:`.host.LinkError`.
+    :class:`.driver.LinkError`.
     """
     network, total = compiled.network, count(frames)
     outputs: dict[str, list[NDArray[np.int64]]] = {sink.name: [] for sink in network.outputs}
