@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
-from ..stages import Design, StagePlan, kind_of, stage_ops
+from ..stages import Design, StagePlan, StageTiming, kind_of, stage_ops
 from .resources import Resources, cells
 
 __all__ = ["Candidates", "Candidate", "least_resources", "stage_candidates"]
@@ -33,7 +33,6 @@ class Candidate:
     ``multipliers`` includes those that its DSP blocks could make and do not.
     """
 
-    stage: StagePlan
     design: Design
     cycles: int
     multipliers: int
@@ -61,6 +60,11 @@ class Candidate:
     def lanes_out(self) -> tuple[int, ...]:
         """Elements a beat of each output."""
         return tuple(port.lanes for port in self.design.ports.outputs)
+
+    @cached_property
+    def timing(self) -> StageTiming:
+        """The timing of the design."""
+        return self.design.timing
 
 
 def stage_candidates(graph: ir.Graph, device: Device, lean: bool = False) -> list["Candidates"]:
@@ -110,7 +114,7 @@ class Candidates:
         self.lean = lean
         self.kind = kind_of(ops)
         self._built: dict[tuple[int, int], list[Candidate]] = {}
-        self._found: dict[tuple[int, ...], list[Candidate]] = {}
+        self._found: dict[bytes, list[Candidate]] = {}
         self._multiplier = self.kind.multiplier(ops, graph, device)
         self.per_block, self.pack, self.soft = 0, 1, (0, 0)
         if self._multiplier:
@@ -158,7 +162,7 @@ class Candidates:
         fewest = int(rows[:, 1].min())
         rows = rows[rows[:, 1] <= max(_MORE * fewest, fewest + 1)]
         rows = rows[~_dominated(rows[:, 1:4])]
-        key = tuple((rows[:, 4] * 4096 + rows[:, 5]).tolist())
+        key = rows[:, 4:].tobytes()
         if key not in self._found:
             self._found[key] = _undominated(
                 [candidate for row in rows.tolist() for candidate in self._build(row[4], row[5])]
@@ -214,7 +218,6 @@ class Candidates:
         need = design.resources(self.device)
         taken = max(design.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
         return Candidate(
-            design.stage,
             design,
             design.cycles(),
             taken,

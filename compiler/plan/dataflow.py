@@ -11,7 +11,6 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
-from ..quantize.policy import DEFAULT_BITS
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
 from .resources import Resources, link, total
 
@@ -382,10 +381,9 @@ class Dataflow:
     @cached_property
     def outputs(self) -> tuple[NetworkPort, ...]:
         """The network's outputs, in the model's order."""
-        leaving = [edge for edge in self.edges if edge.sink is None]
         return tuple(
             self._network_port(port.name, edge.value, edge.lanes_out)
-            for port, edge in zip(self.graph.outputs, leaving, strict=True)
+            for port, edge in zip(self.graph.outputs, self.edges_into[None], strict=True)
         )
 
     def _network_port(self, name: str, value: str, lanes: int) -> NetworkPort:
@@ -406,7 +404,17 @@ class Dataflow:
     @cached_property
     def resources(self) -> Resources:
         """An estimate of everything, queues and converters included."""
-        parts = [d.resources(self.device) for d in self.designs.values()]
+        return total([*(d.resources(self.device) for d in self.designs.values()), self._streams])
+
+    @property
+    def beside_stages(self) -> Resources:
+        """What counts against a plan's budget and is no stage's."""
+        return self._streams + self._held
+
+    @cached_property
+    def _streams(self) -> Resources:
+        """Register slices, width converters and queues between the stages."""
+        parts: list[Resources] = []
         target = self.device.target
         for edge in self.edges:
             element = hw_shape(self.graph.quant(edge.value).dtype)
@@ -479,10 +487,5 @@ class Dataflow:
         """Products a cycle that all of the device's blocks give: of integers of the usual width, or
         of the stage that gets the most from a block.
         """
-        usual = hw.integer(DEFAULT_BITS, True)
-        return self.device.dsp * max(
-            [
-                self.device.target.dsp.products(usual, usual),
-                *(d.products_per_block for d in self.designs.values()),
-            ]
-        )
+        most = max((d.products_per_block for d in self.designs.values()), default=0)
+        return max(self.device.multipliers, self.device.dsp * most)

@@ -54,7 +54,6 @@ class LatencyOptimizer:
             )
             for stage in solver.stages
         ]
-        self._timings: dict[Candidate, StageTiming] = {}
 
     @cached_property
     def bound(self) -> int:
@@ -94,17 +93,11 @@ class LatencyOptimizer:
                 break
         return length, means, paths
 
-    def timing(self, candidate: Candidate) -> StageTiming:
-        """The timing of a candidate's design, computed once."""
-        if candidate not in self._timings:
-            self._timings[candidate] = candidate.design.timing
-        return self._timings[candidate]
-
     def timings(self, lists: Sequence[Sequence[Candidate]]) -> list[list[StageTiming]]:
         """The least timing of each candidate: with the widest input and room for all rows. What
         full buffers and narrow inputs add is small, and not linear.
         """
-        found = [[replace(self.timing(o), room=inf) for o in candidates] for candidates in lists]
+        found = [[replace(o.timing, room=inf) for o in candidates] for candidates in lists]
         for source, sink, edge in self.solver.streams:
             window = self.schedule.windows[sink]
             if source is None and window is not None:
@@ -126,7 +119,7 @@ class LatencyOptimizer:
         lanes_in = self.solver.lanes_in(chosen, self.slowest, eager=True)
         if lanes_in is None:
             return inf
-        timings = [self.timing(o) for o in chosen]
+        timings = [o.timing for o in chosen]
         late = {}
         for stream, (source, sink, edge) in enumerate(self.solver.streams):
             lanes = (

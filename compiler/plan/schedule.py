@@ -22,18 +22,11 @@ class Path:
     """A chain of events, each the last that the next one waits for.
 
     ``counts``: how often each stage's :attr:`~.StageTiming.durations` are on it; ``rest``: the
-    cycles that do not depend on any stage. ``length`` is the sum.
+    cycles that do not depend on any stage.
     """
 
     counts: tuple[tuple[int, int, int], ...]
     rest: float
-
-    def length(self, timings: Sequence[StageTiming]) -> float:
-        return self.rest + sum(
-            count * duration
-            for counts, timing in zip(self.counts, timings, strict=True)
-            for count, duration in zip(counts, timing.durations, strict=True)
-        )
 
 
 def latency(network: Dataflow) -> int:
@@ -68,8 +61,7 @@ class Schedule:
         #: pixels of a frame and the edge
         self.leaving = [
             (None if edge.source is None else place[edge.source], edge.pixels_in, edge)
-            for edge in network.edges
-            if edge.sink is None
+            for edge in network.edges_into[None]
         ]
         self.steps: list[_Step] = []
         for window, edges in zip(self.windows, self.inputs, strict=True):

@@ -12,7 +12,7 @@ from .candidates import Candidate, least_resources, stage_candidates
 from .dataflow import Dataflow, Plan
 from .fifo import with_queues
 from .folding_solver import Budget, FoldingSolver, grant
-from .resources import Resources, cells, link, total
+from .resources import Resources, cells, link
 from .schedule import latency
 
 __all__ = ["Goal", "make_dataflow", "assign_blocks", "shortfall"]
@@ -240,12 +240,7 @@ class _Search:
 
     def _remaining(self, network: Dataflow, budget: Budget) -> Budget:
         """The budget of the stages: the whole without queues and converters as in ``network``."""
-        rest = total(
-            [
-                network.budgeted,
-                *(design.resources(self.device) * -1 for design in network.designs.values()),
-            ]
-        )
+        rest = network.beside_stages
         return budget.less(cells(rest, self.device), rest.ff, rest.bram)
 
     def smallest(self) -> Dataflow:

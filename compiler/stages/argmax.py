@@ -1,7 +1,7 @@
 """The winning class."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ... import hw
 from ...hw.target.base import Device
@@ -50,4 +50,4 @@ class ArgMax(StageKind):
         (op,) = ops
         check_range(op, "pe", stage.pe, 1, "the largest is found one element a cycle")
         size = graph.shape(op.inputs[0]).size
-        return ArgMaxDesign(replace(stage, pe=1), ops, graph, size)
+        return ArgMaxDesign(stage, ops, graph, size)

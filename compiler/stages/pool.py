@@ -16,6 +16,7 @@ from ..quantize.proofs.requantizer import (
 )
 from .base import Port, Ports, StageKind, StagePlan, check_range, hw_shape
 from .rounding import multiplier_bits, proven, rounding
+from .streaming import even_widths
 from .windowed import (
     WindowDesign,
     accumulator,
@@ -138,9 +139,8 @@ class Pool(StageKind):
 
     def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
         (op,) = ops
-        channels = graph.shape(op.output).channels
         window, _ = pool_window(op, graph)
-        lanes = sorted({ceil(channels / n) for n in range(1, channels + 1)})
+        lanes = [pe for _, pe in even_widths(op, graph)]
         for way in parallel_taps(window):
             for pe in lanes:
                 yield way[0] * way[1], pe

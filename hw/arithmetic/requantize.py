@@ -117,17 +117,6 @@ class RequantizeConfig:
         """Cycles from a beat in to the beat out."""
         return self.timing.latency
 
-    def resources(self) -> Resources:
-        """An estimate of the arithmetic and its constants."""
-        return self.estimate(
-            self.lanes,
-            self.acc.width,
-            len(self.keep),
-            self.initiation_interval,
-            self.target,
-            self.mult_shape.width,
-        )
-
     @staticmethod
     def estimate(
         lanes: int,

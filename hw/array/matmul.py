@@ -53,10 +53,6 @@ class MatMulConfig:
         return feed.stage_latency(array.latency + array.drain_cycles + requantize.latency)
 
     @property
-    def lanes_in(self) -> int:
-        return self.feed.window.chunk
-
-    @property
     def lanes_out(self) -> int:
         return self.array.lanes
 
@@ -68,7 +64,7 @@ class MatMul(WindowStage):
 
     Members
     -------
-    i : In(beats(lanes_in, x))
+    i : In(beats(chunk, x))
     o : Out(beats(lanes_out, out))
     """
 

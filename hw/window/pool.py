@@ -36,14 +36,6 @@ class PoolConfig:
         return self.feed.cycles()
 
     @property
-    def lanes_in(self) -> int:
-        return self.lanes
-
-    @property
-    def lanes_out(self) -> int:
-        return self.lanes
-
-    @property
     def reduce(self) -> ReduceConfig:
         """The tree and accumulator of each channel."""
         acc = self.requantize.acc if self.requantize else self.out
