@@ -266,9 +266,9 @@ def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
     maps = [build.shape(tensor) for tensor in tensors]
     if len({(shape.height, shape.width) for shape in maps}) > 1:
         maps = [ir.Shape(1, 1, shape.size) for shape in maps]
-    bounded(node, ir.Shape(1, 1, sum(shape.size for shape in maps)), build.batch)
-    sources = tuple(build.reshaped(t, s, node) for t, s in zip(tensors, maps, strict=True))
     out = ir.Shape(maps[0].height, maps[0].width, sum(shape.channels for shape in maps))
+    bounded(node, out, build.batch)
+    sources = tuple(build.reshaped(t, s, node) for t, s in zip(tensors, maps, strict=True))
     order = np.concatenate(_side_by_side(tensors, maps, out), axis=axis)
     handle = build.add(ir.Concat(node.name, sources, node.outputs[0]), out, tensors)
     return Tensor(handle, order, node.outputs[0], tensors[0].real)

@@ -307,6 +307,15 @@ def test_concat_over_channels(model, agrees):
     assert kinds(agrees(path)) == [ir.Conv, ir.Conv, ir.Concat, ir.Conv]
 
 
+def test_concat_of_large_maps_is_bounded_by_its_channels_not_by_its_elements(model):
+    nodes = [
+        N("Relu", ["x"], ["a"]),
+        N("Concat", ["a", "x"], ["y"], axis=1),
+    ]
+    (out,) = load(model(nodes, [1, 40, 64, 64])).outputs
+    assert out.shape == (80, 64, 64)
+
+
 def test_concat_of_flattened_maps_feeds_a_dense_layer(model, agrees):
     nodes = [
         N("Conv", ["x", "w"], ["a"]),
