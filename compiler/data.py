@@ -41,7 +41,10 @@ def read_samples(path: Path, graph: ir.Graph) -> Samples:
         raise DataError(f"{path}: no such file; give {_accepted(graph)}")
     else:
         samples = _arrays(path, graph)
-    given, lone = ir.feeds(graph, samples.x), len(graph.inputs) == 1
+    try:
+        given, lone = ir.feeds(graph, samples.x), len(graph.inputs) == 1
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
     checked = {
         port.name: _checked(path, given[port.name], port, "x" if lone else port.name)
         for port in graph.inputs
@@ -69,7 +72,7 @@ def _folder(path: Path, graph: ir.Graph) -> Samples:
 
 def _arrays(path: Path, graph: ir.Graph) -> Samples:
     names = [port.name for port in graph.inputs]
-    found = read_arrays(path, {"x", "y", *names})
+    found = read_arrays(path, {"x", "y", *names}, f"give {_accepted(graph)}")
     held = ", ".join(found) or "nothing"
     labels = None if "y" in names else found.get("y")
     if len(names) == 1:
@@ -88,10 +91,6 @@ def _arrays(path: Path, graph: ir.Graph) -> Samples:
             f"{path}: holds {held}, but no array for the input {missing[0]}; give "
             f"{_accepted(graph)}"
         )
-    sizes = {name: len(array) for name, array in given.items() if array.ndim}
-    if len(set(sizes.values())) > 1:
-        counts = ", ".join(f"{name} has {size}" for name, size in sizes.items())
-        raise DataError(f"{path}: {counts} samples; give every input the same number of them")
     return Samples(given, labels)
 
 

@@ -30,9 +30,9 @@ class _Bad(ValueError):
     """Why a file is refused."""
 
 
-def read_arrays(path: Path, wanted: Collection[str]) -> dict[str, Array | None]:
+def read_arrays(path: Path, wanted: Collection[str], remedy: str) -> dict[str, Array | None]:
     """The arrays in ``path`` by name; that of an ``.npy`` file has the name "". Arrays whose names
-    are not ``wanted`` are not read: None stands for them.
+    are not ``wanted`` are not read: None stands for them. ``remedy`` ends the message of an error.
 
     Raises :class:`DataError` for a file that is none, is damaged, holds Python objects, or needs
     more than ``limits.SAMPLE_BYTES``, before memory for an array is allocated.
@@ -53,8 +53,7 @@ def read_arrays(path: Path, wanted: Collection[str]) -> dict[str, Array | None]:
     except Exception as error:  # zipfile, zlib and NumPy raise a dozen types for a damaged file
         raise DataError(
             f"{path}: not a NumPy file of numbers, or a damaged one "
-            f"({str(error) or type(error).__name__}); give an .npz with an array x, an .npy, or a "
-            "folder of images"
+            f"({str(error) or type(error).__name__}); {remedy}"
         ) from error
 
 

@@ -33,9 +33,9 @@ class Builder:
     the Clip that saturates it then. ``saturations``: by the name of the QuantizeLinear's output.
     """
 
-    def __init__(self, batch: int, saturations: Mapping[str, Saturation] | None = None) -> None:
+    def __init__(self, batch: int, saturations: Mapping[str, Saturation]) -> None:
         self.batch = batch
-        self.saturations = dict(saturations or {})
+        self.saturations = saturations
         self._saturating = {name for one in self.saturations.values() for name in one.tensors}
         self.streams: dict[str, PendingValue] = {}
         self.ops: dict[str, ir.Op] = {}

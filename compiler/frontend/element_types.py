@@ -9,11 +9,10 @@ from onnx import helper
 
 from .. import ir
 from ..errors import ModelError
-from .source import DTYPES, Node
+from .source import DTYPES, QUANTIZED, Node
 
 __all__ = [
     "OPSETS",
-    "QUANTIZED",
     "Carrier",
     "array_of",
     "carrier",
@@ -21,9 +20,6 @@ __all__ = [
     "quantized_type",
     "whole_bytes",
 ]
-
-#: integer types that QuantizeLinear writes
-QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
 
 #: the opset whose QuantizeLinear knows integers of so many bits
 OPSETS = {8: 17, 16: 21, 4: 21, 2: 25}

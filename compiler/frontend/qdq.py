@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .element_types import QUANTIZED, quantized_type
+from .element_types import quantized_type
 from .operands import Handler, Operand, axis_of, constant, finite
-from .source import DTYPES, Node
+from .source import DTYPES, QUANTIZED, Node
 from .tensors import Constant, Tensor
 
 __all__ = ["HANDLERS", "fold_dequantize", "fold_quantize"]

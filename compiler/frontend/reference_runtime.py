@@ -65,10 +65,12 @@ class Runtime:
         fixed = [size for size in declared if isinstance(size, int)]
         #: frames a call takes; None when it takes any number
         self.batch: int | None = fixed[0] if fixed else None
+        self._probed = self.batch is not None
 
     def takes_batches(self, x: Array | ir.Feeds) -> bool:
-        """Whether one call may hold more than one of the frames of ``x``."""
-        if self.batch is None:
+        """Whether one call may hold more than one of the frames of ``x``; tried once."""
+        if not self._probed:
+            self._probed = True
             try:
                 whole = self._call(take(self._feeds(x), np.zeros(2, np.int64)))
                 if any(not y.ndim or y.shape[0] != 2 for y in whole.values()):
@@ -108,9 +110,11 @@ def byte_ports(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Before: ``x: int4 -> ... -> y: int4``. After: ``x: int8 -> Cast -> ... -> Cast -> y: int8``.
     """
-    kinds = _element_types(model)
-    ports = [info.name for info in (*model.graph.input, *model.graph.output)]
-    narrow = [name for name in ports if kinds.get(name) in NARROW]
+    ports = (*model.graph.input, *model.graph.output)
+    kinds = {info.name: info.type.tensor_type.elem_type for info in ports}
+    if TensorProto.UNDEFINED in kinds.values():
+        kinds = _element_types(model)
+    narrow = [info.name for info in ports if kinds[info.name] in NARROW]
     if not narrow:
         return model
     inside = {name: f"{name}/narrow" for name in narrow}
@@ -336,19 +340,17 @@ class ReferenceRuntime:
                 pending += node.input
             elif name not in constants:
                 return None
-        ports = [
+        *ports, result = (
             helper.make_tensor_value_info(
-                self._tensors[name].name,
-                self._tensors[name].element,
-                None,
+                self._tensors[name].name, self._tensors[name].element, None
             )
-            for name in inputs
-        ]
+            for name in (*inputs, output)
+        )
         graph = helper.make_graph(
             [node for node in whole.node if id(node) in nodes],
             output,
             ports,
-            [onnx.ValueInfoProto(name=self._tensors[output].name)],
+            [result],
             [tensor for name, tensor in constants.items() if name in used],
         )
         return helper.make_model(

@@ -1,7 +1,6 @@
 """Clip on the integers between QuantizeLinear and DequantizeLinear: values of any width (QCDQ)."""
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,14 +18,17 @@ __all__ = ["Saturation", "saturations"]
 class Saturation:
     """A QuantizeLinear whose integers are clipped to ``low`` .. ``high`` before anyone reads them.
 
-    ``tensor`` is what is read: the last of the Clip and Cast nodes that follow. ``tensors`` are the
-    outputs of all of them.
+    ``tensors`` are the outputs of the Clip and Cast nodes that follow.
     """
 
     low: int
     high: int
-    tensor: str
     tensors: tuple[str, ...]
+
+    @property
+    def tensor(self) -> str:
+        """What is read: the last of :attr:`tensors`."""
+        return self.tensors[-1]
 
     def dtype(self, zero: int) -> ir.Int:
         """The narrowest type of the integers and of the zero point, which padding reads as."""
@@ -51,14 +53,13 @@ def saturations(source: Source) -> dict[str, Saturation]:
     for node in source.nodes:
         for name in node.inputs:
             readers.setdefault(name, []).append(node)
-    uses = Counter(name for node in source.nodes for name in node.inputs)
-    uses.update(port.name for port in source.outputs)
+    outputs = {port.name for port in source.outputs}
     constants = {**source.constants, **_constants(source.nodes)}
     found = {}
     for node in source.nodes:
         if node.op != "QuantizeLinear":
             continue
-        chain = _chain(node, readers, uses, constants)
+        chain = _chain(node, readers, outputs, constants)
         if chain is not None:
             found[node.outputs[0]] = chain
     return found
@@ -76,7 +77,7 @@ def _constants(nodes: Iterable[Node]) -> dict[str, NDArray[np.generic]]:
 def _chain(
     node: Node,
     readers: Mapping[str, list[Node]],
-    uses: Mapping[str, int],
+    outputs: Set[str],
     constants: Mapping[str, NDArray[np.generic]],
 ) -> Saturation | None:
     """The Clip and Cast nodes that alone read the output of a QuantizeLinear, one by one."""
@@ -84,7 +85,7 @@ def _chain(
     if limits is None:
         return None
     name, tensors, clipped = node.outputs[0], list[str](), False
-    while uses[name] == 1 and name in readers:
+    while name not in outputs and len(readers.get(name, ())) == 1:
         (reader,) = readers[name]
         if reader.op == "Clip" and reader.inputs[0] == name:
             bounds = _bounds(reader, constants)
@@ -98,7 +99,7 @@ def _chain(
         tensors.append(name)
     if not clipped or limits[0] > limits[1]:
         return None
-    return Saturation(*limits, name, tuple(tensors))
+    return Saturation(*limits, tuple(tensors))
 
 
 def _stored(node: Node, constants: Mapping[str, NDArray[np.generic]]) -> tuple[int, int] | None:

@@ -22,14 +22,16 @@ __all__ = ["NUMBERS", "Node", "Port", "Source", "array", "copy_model", "read"]
 
 OLDEST_OPSET = 7
 KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (list, tuple)}
+#: integer types that QuantizeLinear writes
+QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
 #: types that the network's input may have
-INPUTS = ("float32", "int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
+INPUTS = ("float32", *QUANTIZED)
 #: types by their number in ONNX
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
     **{
         onnx.TensorProto.DataType.Value(name.upper()): name
-        for name in (*INPUTS[1:], "int32", "int64")
+        for name in (*QUANTIZED, "int32", "int64")
     },
 }
 # Types of stored numbers. Half precision is for constants that a Cast converts.
@@ -94,7 +96,6 @@ class Source:
     outputs: tuple[Port, ...]
     nodes: tuple[Node, ...]
     constants: Mapping[str, NDArray[Any]]
-    opset: int
 
     @property
     def batch(self) -> int:
@@ -123,7 +124,6 @@ def read(path: str | Path) -> Source:
         tuple(outputs),
         nodes,
         {i.name: array(i, str(path)) for i in graph.initializer if i.name in read_names},
-        opset,
     )
 
 

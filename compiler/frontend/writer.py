@@ -22,17 +22,14 @@ __all__ = ["tensor_names", "write_qdq"]
 
 def tensor_names(graph: ir.Graph) -> dict[str, str]:
     """The tensor of every value in the file: its own name, unless a port is called so."""
-    ports = {*(port.name for port in graph.inputs), *(port.name for port in graph.outputs)}
+    taken = {*(port.name for port in graph.inputs), *(port.name for port in graph.outputs)}
     names: dict[str, str] = {}
     for value in graph.values:
         name = value
-        while name in {
-            *ports,
-            *names.values(),
-            *(other for other in graph.values if other != value),
-        }:
+        while name in taken or (name != value and name in graph.values):
             name += "/quantized"
         names[value] = name
+        taken.add(name)
     return names | {port.value: port.name for port in graph.inputs if port.dtype != "float32"}
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from ... import hw
 from ...hw.target.base import Device
 from .. import ir
-from ..quantize.proofs.requantizer import Adder, for_add
+from ..quantize.proofs.add import Adder, for_add
 from .base import Port, Ports, StageKind, StagePlan, hw_shape
 from .rounding import rounding
 from .streaming import StreamDesign, beats, even_widths

@@ -8,7 +8,7 @@ import numpy as np
 from ... import hw
 from ...hw.target.base import Device
 from .. import ir
-from ..quantize.proofs.requantizer import for_unary
+from ..quantize.proofs.table import for_unary
 from .base import StageKind, StagePlan, hw_shape
 from .streaming import StreamDesign, beats, even_widths
 from .wide_function import PiecewiseDesign, RescaleDesign

@@ -5,7 +5,8 @@ from functools import lru_cache
 from ... import hw
 from .. import ir
 from ..quantize.policy import DEFAULT_BITS
-from ..quantize.proofs.requantizer import Adder, Requantizer, for_average_pool, for_conv
+from ..quantize.proofs.add import Adder
+from ..quantize.proofs.requantizer import Requantizer, for_average_pool, for_conv
 
 __all__ = ["multiplier_bits", "proven", "rounding"]
 

@@ -42,10 +42,6 @@ class Piecewise:
     offset: NDArray[np.int64]
     shift: int
 
-    @property
-    def segments(self) -> int:
-        return len(self.slope)
-
     def apply(self, u: NDArray[np.integer]) -> NDArray[np.int64]:
         """What the hardware computes."""
         below = self.bits - self.block_bits

@@ -19,24 +19,19 @@ from numpy.typing import NDArray
 
 from ... import ir
 from ...errors import QuantizeError
-from .add import Adder, for_add
 from .rounding import limits, narrow, round_half_even
 from .staircase import WIDEST_MULT_BITS, Line, Stairs, lines
-from .table import for_unary
 from .wide_staircase import MANY_STEPS, is_exact, wide_lines
 from .wide_staircase import WIDEST_MULT_BITS as WIDEST_MANY_STEPS_BITS
 
 __all__ = [
-    "Adder",
     "Requantizer",
     "accumulator_type",
     "average_counts",
     "channel_stairs",
-    "for_add",
     "for_average_pool",
     "for_conv",
     "for_identity",
-    "for_unary",
     "limits",
     "prove",
     "prove_margins",
