@@ -512,12 +512,11 @@ def explore(
                 progress=step,
             )
         ]
-    device = chosen.device
     design_space(
         found,
         output / "explore.png",
         title=f"{graph.name} on {chosen.title}",
-        available={"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},
+        available=chosen.device.available,
     )
     summary = {"model": model.name, "board": chosen.name, "points": found}
     (output / "explore.json").write_text(json.dumps(summary, indent=1) + "\n")

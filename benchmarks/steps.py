@@ -23,6 +23,7 @@ from gatewright.compiler.data import Samples
 from gatewright.compiler.driver import Compiled, compile_model, open_compiled
 from gatewright.compiler.emit import without_locations
 from gatewright.compiler.errors import GatewrightError, TimingError
+from gatewright.compiler.json_file import write_json
 from gatewright.compiler.plan import Goal
 from gatewright.sim.bench import bench
 from gatewright.sim.simulate import simulate
@@ -173,10 +174,7 @@ class _Run:
 
     def _keep(self, **what: Any) -> None:
         self.kept |= what
-        path = _state(self.out, self.entry)
-        unfinished = path.with_name(f".{path.name}")
-        unfinished.write_text(json.dumps(self.kept, indent=1) + "\n")
-        os.replace(unfinished, path)
+        write_json(_state(self.out, self.entry), self.kept)
 
     # --- the steps ---
 

@@ -222,7 +222,7 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
         "multipliers": network.multipliers,
         "estimate": asdict(need) | {"lut": cells(need, device)},
         "frame_buffer": network.buffered,
-        "available": {"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram},
+        "available": device.available,
         "fits": not short,
         "shortfall": [
             {"what": what, "needed": needed, "available": there} for what, needed, there in short

@@ -1,6 +1,7 @@
-"""JSON files that a command reads back: bounded, strict, and with errors that name file and key."""
+"""JSON files that a command writes and another reads: bounded, strict, errors name file and key."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -10,7 +11,7 @@ from typing import Any
 from . import limits
 from .errors import DataError, GatewrightError
 
-__all__ = ["Key", "Keys", "read_json", "shortened", "take"]
+__all__ = ["Key", "Keys", "read_json", "shortened", "take", "write_json"]
 
 #: characters of a value that a message shows
 _SHOWN = 60
@@ -50,6 +51,13 @@ def read_json(path: Path, remedy: str, error: type[GatewrightError] = DataError)
         why = "nested too deeply" if isinstance(failed, RecursionError) else failed
         raise error(f"{path}: {why}; {remedy}") from failed
     return found
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content``; ``path`` is replaced at once."""
+    partial = path.with_name(f".{path.name}")
+    partial.write_text(json.dumps(content, indent=1) + "\n")
+    os.replace(partial, path)
 
 
 def _object(

@@ -1,7 +1,5 @@
 """The accuracy step: float network, integer network and a reference runtime, side by side."""
 
-import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import log10
@@ -19,6 +17,7 @@ from ..compiler.errors import DataError
 from ..compiler.frontend import load, tensor_names
 from ..compiler.frontend.reference_runtime import Difference, ReferenceRuntime, Runtime
 from ..compiler.ir.feeds import count, take
+from ..compiler.json_file import write_json
 from ..compiler.quantize import DEFAULT_BITS, evaluate, model_input
 from . import golden
 
@@ -80,7 +79,7 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
     for start, part in _batches(x):
         progress(f"comparing: {start} of {total} samples")
         values = golden.run(graph, golden.host_input(graph, part))
-        ours.add(golden.host_output(graph, {**values}))
+        ours.add(golden.host_output(graph, values))
         theirs.add(runtime.outputs(part))
         if start == 0:
             labels = _labels(samples, total, theirs.whole(), ours.whole())
@@ -93,6 +92,7 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
                 reference.listen(part, values)
     outputs, seen, real = ours.whole(), theirs.whole(), floats.whole()
     scored = _scored(outputs)
+    compared = {name: _compared(seen[name], output) for name, output in outputs.items()}
     classes = _winners(outputs[scored]) if scored else None
     wanted = _winners(real[scored]) if scored and real else None
     summary = {
@@ -104,7 +104,7 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
         "sqnr": reference.summary(min(total, LAYER_FRAMES)) if reference else None,
         "reference_runtime": {
             "runtime": f"ONNX Runtime {onnxruntime.__version__}, optimizations off",
-            "end_to_end": _end_to_end(seen, outputs, scored),
+            "end_to_end": _end_to_end(compared, outputs, scored),
             "layer_by_layer": _by_layer(graph, layers, runtime.missing, min(total, LAYER_FRAMES)),
         },
         "outputs": [
@@ -113,13 +113,13 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _
                 "agreement": _agreement(_winners(real[name]), _winners(outputs[name]))
                 if real
                 else None,
-                "end_to_end": _compared(seen[name], outputs[name]),
+                "end_to_end": compared[name],
             }
             for name in outputs
         ],
         "how": "measured",
     }
-    _write(directory / "accuracy.json", summary)
+    write_json(directory / "accuracy.json", summary)
     return Accuracy(outputs, summary)
 
 
@@ -281,12 +281,11 @@ def _decibels(signal: float, noise: float) -> float | None:
 
 
 def _end_to_end(
-    seen: Mapping[str, Array], outputs: Mapping[str, Array], scored: str | None
+    rows: Mapping[str, Mapping[str, Any]], outputs: Mapping[str, Array], scored: str | None
 ) -> dict[str, Any]:
-    """How far ONNX Runtime's outputs are from ours, all together; the agreement of the winning
-    classes is that of the output ``scored``.
+    """How far ONNX Runtime's outputs are from ours, all together, by the ``rows`` of each; the
+    agreement of the winning classes is that of the output ``scored``.
     """
-    rows = {name: _compared(seen[name], output) for name, output in outputs.items()}
     known = {name: row for name, row in rows.items() if row["fraction"] is not None}
     sizes = {name: outputs[name].size for name in known}
     differing = sum(row["fraction"] * sizes[name] for name, row in known.items())
@@ -299,7 +298,7 @@ def _end_to_end(
 
 
 def _compared(seen: Array, output: Array) -> dict[str, Any]:
-    """The same of one output; differences only where both are of one kind."""
+    """How far ONNX Runtime's output is from ours; differences only where both are of one kind."""
     alike = seen.shape == output.shape
     apart = np.abs(seen.astype(np.float64) - output.astype(np.float64)) if alike else None
     return {
@@ -364,9 +363,3 @@ def _row(difference: Difference) -> dict[str, Any]:
         "fraction": difference.fraction,
         "largest": difference.largest,
     }
-
-
-def _write(path: Path, summary: dict[str, Any]) -> None:
-    partial = path.with_name(f".{path.name}")
-    partial.write_text(json.dumps(summary, indent=1) + "\n")
-    os.replace(partial, path)

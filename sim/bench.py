@@ -1,6 +1,5 @@
 """The bench step: what the FPGA should reach, beside what this machine measures on its CPU."""
 
-import json
 import os
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +19,7 @@ from ..compiler.data import Samples
 from ..compiler.driver import Compiled
 from ..compiler.frontend.reference_runtime import Runtime
 from ..compiler.ir.feeds import count, take
-from ..compiler.json_file import read_json
+from ..compiler.json_file import read_json, write_json
 from ..compiler.plan import latency
 from ..compiler.report.summary import consistent
 from . import golden
@@ -76,10 +75,7 @@ def bench(
         ),
         "machine": _machine(),
     }
-    path = compiled.directory / "bench.json"
-    unfinished = path.with_name(f".{path.name}")
-    unfinished.write_text(json.dumps(summary, indent=1) + "\n")
-    os.replace(unfinished, path)
+    write_json(compiled.directory / "bench.json", summary)
     return BenchmarkResult(summary)
 
 
@@ -197,7 +193,7 @@ def _references(
 
 def _golden(compiled: Compiled, x: ir.Feeds) -> object:
     graph = compiled.graph
-    return golden.host_output(graph, {**golden.run(graph, golden.host_input(graph, x))})
+    return golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))
 
 
 def measured(

@@ -6,7 +6,7 @@ with the requantizer search: accumulation is exact in integers; results are roun
 estimate, and wherever that estimate is near a tie, again with rational numbers.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import singledispatch
@@ -84,7 +84,7 @@ def _streamed(graph: ir.Graph, port: ir.InputPort, x: Array) -> Ints:
 
 
 def host_output(
-    graph: ir.Graph, values: dict[str, NDArray[np.integer]]
+    graph: ir.Graph, values: Mapping[str, NDArray[np.integer]]
 ) -> dict[str, NDArray[np.generic]]:
     """The model's outputs, as the host makes them of the hardware's values."""
     outputs = {}

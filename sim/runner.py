@@ -325,7 +325,6 @@ class _SinkTrace(_PortTrace):
 class _Trace:
     """What the bench wrote, complete or not."""
 
-    bench: Testbench
     frames: int
     counters: Mapping[str, int | float]
     sources: tuple[_PortTrace, ...]
@@ -448,7 +447,6 @@ def _read_trace(
     taps = [(tap, here / f"tap_{at}.hex") for at, tap in enumerate(bench.taps)]
     sinks = [(stream, here / f"sink_{at}.hex") for at, stream in enumerate(bench.sinks.values())]
     return _Trace(
-        bench=bench,
         frames=frames,
         counters=counters,
         sources=tuple(

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from amaranth.back import rtlil
@@ -23,7 +24,6 @@ from amaranth.back import rtlil
 from ...compiler import json_file, tools
 from ...compiler.emit import without_locations
 from ...compiler.errors import DataError, FitError, GatewrightError, TimingError, ToolError
-from ...hw.target.base import Device
 from ..board import Board
 from ..link.protocol import LinkConfig, LinkPort, link_ports
 from . import FLOWS, flow_of, synthesis
@@ -103,13 +103,9 @@ def build(
     ).run()
 
 
-def _silent(_stage: str, _fraction: float | None) -> None:
-    pass
-
-
 def _one_at_a_time(progress: Progress | None) -> Progress:
     if progress is None:
-        return _silent
+        return synthesis.silent
     lock = threading.Lock()
 
     def call(stage: str, fraction: float | None) -> None:
@@ -133,8 +129,7 @@ def _cells(netlist: Path) -> list[Cell]:
 
 
 def _check_fit(counts: Mapping[str, int], board: Board) -> None:
-    device = board.device
-    room = _room(device)
+    room = board.device.available
     short = [
         f"{counts[name]} {name.upper()} of {room[name]}"
         for name in counts
@@ -145,10 +140,6 @@ def _check_fit(counts: Mapping[str, int], board: Board) -> None:
             f"the design does not fit {board.name}: it needs {', '.join(short)}. "
             "Compile with --goal area, with fewer multipliers, or for a larger board"
         )
-
-
-def _room(device: Device) -> dict[str, int]:
-    return {"lut": device.lut, "ff": device.ff, "dsp": device.dsp, "bram": device.bram}
 
 
 # --- the whole build ---------------------------------------------------------------------------
@@ -246,13 +237,20 @@ class _Build:
         return link, folder
 
     def _buffer_planned(self) -> bool:
-        if not (self.directory / "compile.json").is_file():
+        path = self.directory / "compile.json"
+        if not path.is_file():
             return True
-        return bool(self._compiled("compile.json", "frame_buffer")["frame_buffer"])
+        again = "run `gatewright compile` again"
+        found = json_file.read_json(path, again)
+        try:
+            return bool(int(found["frame_buffer"]))
+        except (ValueError, TypeError) as error:
+            raise DataError(
+                f"{path} must hold the number frame_buffer ({error!r}): {again}"
+            ) from error
 
     def _link(self, *, buffered: bool) -> LinkConfig:
-        text = without_locations(self._accelerator().read_text())
-        identity = hashlib.sha256(text.encode()).digest()[:8]
+        identity = hashlib.sha256(self._rtl.encode()).digest()[:8]
         inputs, outputs = self._interface()
         return LinkConfig(
             inputs=inputs,
@@ -263,6 +261,11 @@ class _Build:
             buffered=buffered,
             design_id=int.from_bytes(identity, "little"),
         )
+
+    @cached_property
+    def _rtl(self) -> str:
+        """The accelerator without source locations."""
+        return without_locations(self._accelerator().read_text())
 
     def _accelerator(self) -> Path:
         path = self.directory / "rtl" / "accelerator.il"
@@ -287,24 +290,10 @@ class _Build:
             ports.append(link_ports(f"{path}: {way}", found[way]))
         return ports[0], ports[1]
 
-    def _compiled(self, file: str, *keys: str) -> dict[str, int]:
-        """Numbers from a file that the compiler wrote."""
-        path = self.directory / file
-        try:
-            found = json_file.read_json(path, "run `gatewright compile` again")
-            return {key: int(found[key]) for key in keys}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{path} must hold the numbers {', '.join(keys)} ({error!r}): run "
-                "`gatewright compile` again"
-            ) from error
-
     def _synthesized(self, link: LinkConfig) -> tuple[Path, Mapping[str, int]]:
         top = Top(self.board, self.pll, link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
-        key = synthesis.key(
-            self.flow.synthesis, text, without_locations(self._accelerator().read_text())
-        )
+        key = synthesis.key(self.flow.synthesis, text, self._rtl)
         folder = self.work / f"netlist-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "top.il").write_text(text)

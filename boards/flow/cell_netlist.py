@@ -2,7 +2,7 @@
 
 import importlib.util
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,9 +24,7 @@ class CellNetlist:
     defines: dict[str, str] = field(default_factory=dict)
 
 
-def netlist(
-    directory: Path, board: Board, progress: Callable[[str, float | None], None]
-) -> CellNetlist:
+def netlist(directory: Path, board: Board, progress: synthesis.Progress) -> CellNetlist:
     """Synthesize ``directory``'s accelerator alone, as a build does; kept until that changes.
 
     Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.

@@ -10,7 +10,7 @@ from . import flow_of
 
 __all__ = ["flash"]
 
-_MINUTES = 300.0
+_SECONDS = 300.0
 
 
 def flash(
@@ -35,5 +35,5 @@ def flash(
         bitstream.parent,
         log.absolute(),
         progress,
-        _MINUTES,
+        _SECONDS,
     )

@@ -11,7 +11,7 @@ from ...compiler.emit import without_locations
 from .base import Synthesis
 from .cache import digest, read_json, write_json
 
-__all__ = ["ANY_START", "APART", "Progress", "key", "synthesize"]
+__all__ = ["ANY_START", "APART", "Progress", "key", "silent", "synthesize"]
 
 Progress = Callable[[str, float | None], None]
 
@@ -55,7 +55,7 @@ def synthesize(
     Leaves ``netlist.json`` in the folder ``out``, beside copies of the files; what is there already
     is kept. Multiplications become hard multipliers only where instantiated, unless ``infer_dsp``.
     """
-    progress = progress or _silent
+    progress = progress or silent
     counts_file = out / "counts.json"
     if counts_file.exists():
         progress("synthesis (kept from before)", 1.0)
@@ -87,8 +87,8 @@ def _told_apart(rtlil: str) -> str:
     return _ELEMENT.sub(lambda name: name[0].translate(_BRACKETS), rtlil)
 
 
-def _silent(_stage: str, _fraction: float | None) -> None:
-    pass
+def silent(_stage: str, _fraction: float | None) -> None:
+    """Progress that is told to no one."""
 
 
 def _count(cells: Mapping[str, int], recipe: Synthesis) -> dict[str, int]:

@@ -1,6 +1,6 @@
 """The outputs of the accelerator: beats of a frame and the count of its cycles, as reply words."""
 
-from amaranth import Array, Cat, Module, Mux, Signal, Value, unsigned
+from amaranth import Cat, Module, Mux, Signal, Value, unsigned
 from amaranth.hdl import ValueLike
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
@@ -8,7 +8,7 @@ from amaranth.lib.wiring import In, Out
 from ...hw import Fifo, RegisterSlice
 from ...hw.target import Target
 from .feed import axis, queue_depth
-from .mailbox import ReplyKind, reply_words
+from .mailbox import ReplyKind, per_port, reply_words
 from .protocol import CYCLES_BYTES, LinkConfig, LinkPort
 
 __all__ = ["Collect", "CycleCounter"]
@@ -50,10 +50,8 @@ class Collect(wiring.Component):
         number = Signal(range(max(2, len(outputs))))
         most = max(port.beats for port in outputs)
         left = Signal(range(-1, most), init=outputs[0].beats - 1)
-        waits = Array(buffer.o.valid for buffer in buffers)[number]
-        beat = Array(buffer.o.payload.as_value() for buffer in buffers)[number]
-        if len(outputs) == 1:
-            waits, beat = buffers[0].o.valid, buffers[0].o.payload.as_value()
+        waits = per_port(number, [buffer.o.valid for buffer in buffers])
+        beat = per_port(number, [buffer.o.payload.as_value() for buffer in buffers])
         fresh, overrun, kind = Signal(init=1), Signal(), Signal(ReplyKind)
         # The line is slow: a cycle to offer a word, one to take it, one to select the next.
         offer, taken, take = Signal(), Signal(), Signal()
@@ -94,7 +92,7 @@ class Collect(wiring.Component):
             if len(outputs) > 1:
                 following = [port.beats - 1 for port in (*outputs[1:], outputs[-1])]
                 with m.If((left == 0) & (number != len(outputs) - 1)):
-                    m.d.sync += [number.eq(number + 1), left.eq(Array(following)[number])]
+                    m.d.sync += [number.eq(number + 1), left.eq(per_port(number, following))]
 
     def _buffer(self, m: Module, port: LinkPort) -> Fifo:
         """The beats of an output, behind a register slice; a whole frame where it is held."""

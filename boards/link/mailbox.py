@@ -66,7 +66,7 @@ def _words(kind: type[IntEnum], width: int, ports: int) -> data.StructLayout:
     return data.StructLayout({"kind": kind, "data": width, **port})
 
 
-def per_port(number: ValueLike, values: Sequence[int]) -> ValueLike:
+def per_port(number: ValueLike, values: Sequence[ValueLike]) -> ValueLike:
     """The value of the port of that number."""
     return values[0] if len(values) == 1 else Array(values)[number]
 

@@ -122,6 +122,11 @@ class Device:
     dsp_sites: tuple[str, ...] = ()
 
     @property
+    def available(self) -> dict[str, int]:
+        """What the chip has, by the names that reports give."""
+        return {"lut": self.lut, "ff": self.ff, "dsp": self.dsp, "bram": self.bram}
+
+    @property
     def multipliers(self) -> int:
         """Products of 8 by 8 bits that the DSP blocks compute in one cycle."""
         return self.dsp * self.target.dsp.products(signed(8), signed(8))
