@@ -38,6 +38,10 @@ class Budget:
     bram: int
     soft: int | None = None
 
+    def holds(self, cells: int, ff: int, bram: int) -> bool:
+        """Whether so much of each keeps the limits."""
+        return cells <= self.cells and ff <= self.ff and bram <= self.bram
+
     def less(self, cells: int, ff: int, bram: int) -> "Budget":
         return replace(self, cells=self.cells - cells, ff=self.ff - ff, bram=self.bram - bram)
 
@@ -232,21 +236,20 @@ class FoldingSolver:
             (n * stage.soft[0], n * stage.soft[1])
             for n, stage in zip(soft, self.stages, strict=True)
         ]
-        return (
-            (budget.soft is None or sum(soft) <= budget.soft)
-            and sum(o.cells for o in chosen) + sum(e[0] for e in extra) <= budget.cells
-            and sum(o.ff for o in chosen) + sum(e[1] for e in extra) <= budget.ff
-            and sum(o.bram for o in chosen) <= budget.bram
+        return (budget.soft is None or sum(soft) <= budget.soft) and budget.holds(
+            sum(o.cells for o in chosen) + sum(e[0] for e in extra),
+            sum(o.ff for o in chosen) + sum(e[1] for e in extra),
+            sum(o.bram for o in chosen),
         )
 
     def _coupled(self, lists: _Lists, interval: int, budget: Budget) -> list[Candidate] | None:
         """The solution of an integer program that couples the stages: one candidate for each, and
         DSP blocks and soft multipliers for its products.
         """
-        if (
-            sum(min(o.cells for o in candidates) for candidates in lists) > budget.cells
-            or sum(min(o.ff for o in candidates) for candidates in lists) > budget.ff
-            or sum(min(o.bram for o in candidates) for candidates in lists) > budget.bram
+        if not budget.holds(
+            sum(min(o.cells for o in candidates) for candidates in lists),
+            sum(min(o.ff for o in candidates) for candidates in lists),
+            sum(min(o.bram for o in candidates) for candidates in lists),
         ):
             return None
         from .integer_program import Program

@@ -232,11 +232,7 @@ class _Search:
 
     def _within(self, network: Dataflow, budget: Budget) -> bool:
         need = network.budgeted
-        return (
-            cells(need, self.device) <= budget.cells
-            and need.ff <= budget.ff
-            and need.bram <= budget.bram
-        )
+        return budget.holds(cells(need, self.device), need.ff, need.bram)
 
     def _remaining(self, network: Dataflow, budget: Budget) -> Budget:
         """The budget of the stages: the whole without queues and converters as in ``network``."""

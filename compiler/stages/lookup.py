@@ -9,8 +9,8 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.table import for_unary
-from .base import StageKind, StagePlan, hw_shape
-from .streaming import StreamDesign, beats, even_widths
+from .base import StageKind, StagePlan
+from .streaming import UnaryDesign, beats, even_widths
 from .wide_function import PiecewiseDesign, RescaleDesign
 
 __all__ = ["Lookup"]
@@ -20,22 +20,14 @@ _TABLE_BITS = 10
 
 
 @dataclass(frozen=True)
-class LookupDesign(StreamDesign):
+class LookupDesign(UnaryDesign):
     """A table a lane."""
-
-    target: hw.Target
-
-    @property
-    def op(self) -> ir.Unary:
-        (op,) = self.ops
-        assert isinstance(op, ir.Unary)
-        return op
 
     @property
     def _words(self) -> tuple[int, int]:
         """Words of a table, and bits of each."""
-        x, y = (self.graph.quant(name).dtype for name in (self.op.inputs[0], self.op.output))
-        return 1 << x.bits, y.bits
+        x, y = self.shapes
+        return 1 << x.width, y.width
 
     @property
     def latency(self) -> int:
@@ -56,11 +48,8 @@ class LookupDesign(StreamDesign):
         return tuple(int(y) for y in np.roll(for_unary(self.graph, self.op), x.low))
 
     def build(self, constants: tuple[int, ...]) -> hw.Component:
-        x, y = (self.graph.quant(name).dtype for name in (self.op.inputs[0], self.op.output))
         return hw.Lookup(
-            hw.LookupConfig(
-                self.stage.pe, hw_shape(x), hw_shape(y), constants, self.beats, target=self.target
-            )
+            hw.LookupConfig(self.stage.pe, *self.shapes, constants, self.beats, target=self.target)
         )
 
 

@@ -4,10 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import ceil
 
+from ... import hw
 from .. import ir
-from .base import Design, Port, Ports, check_range
+from .base import Design, Port, Ports, check_range, hw_shape
 
-__all__ = ["StreamDesign", "beats", "even_widths"]
+__all__ = ["StreamDesign", "UnaryDesign", "beats", "even_widths"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,25 @@ class StreamDesign(Design):
 
     def cycles(self) -> int:
         return self.beats
+
+
+@dataclass(frozen=True)
+class UnaryDesign(StreamDesign):
+    """A stage of one function of one integer."""
+
+    target: hw.Target
+
+    @property
+    def op(self) -> ir.Unary:
+        (op,) = self.ops
+        assert isinstance(op, ir.Unary)
+        return op
+
+    @property
+    def shapes(self) -> tuple[hw.Shape, hw.Shape]:
+        """The types of the input and the output."""
+        x, y = (self.graph.quant(name).dtype for name in (self.op.inputs[0], self.op.output))
+        return hw_shape(x), hw_shape(y)
 
 
 def beats(op: ir.Op, graph: ir.Graph, pe: int) -> int:

@@ -1,4 +1,8 @@
-"""Functions of one wide integer: a rescaling where the function is linear, else straight pieces."""
+"""Functions of one wide integer: a rescaling where the function is linear, else straight pieces.
+
+The size of these stages depends on their constants, which are therefore known before a stage is
+built.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -8,34 +12,14 @@ from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.piecewise import for_wide_unary
 from ..quantize.proofs.requantizer import Requantizer, for_identity
-from .base import hw_shape
 from .rounding import rounding
-from .streaming import StreamDesign
+from .streaming import UnaryDesign
 
 __all__ = ["PiecewiseDesign", "RescaleDesign"]
 
 
 @dataclass(frozen=True)
-class _WideFunctionDesign(StreamDesign):
-    """A stage whose size depends on its constants, which are therefore known before it is built."""
-
-    target: hw.Target
-
-    @property
-    def op(self) -> ir.Unary:
-        (op,) = self.ops
-        assert isinstance(op, ir.Unary)
-        return op
-
-    @property
-    def _shapes(self) -> tuple[hw.Shape, hw.Shape]:
-        """The types of the input and the output."""
-        x, y = (self.graph.quant(name).dtype for name in (self.op.inputs[0], self.op.output))
-        return hw_shape(x), hw_shape(y)
-
-
-@dataclass(frozen=True)
-class RescaleDesign(_WideFunctionDesign):
+class RescaleDesign(UnaryDesign):
     """One multiplication by a constant and a rounding a lane."""
 
     @cached_property
@@ -43,7 +27,7 @@ class RescaleDesign(_WideFunctionDesign):
         exact = _for_identity(self.graph, self.op)
         return hw.RescaleConfig(
             self.stage.pe,
-            *self._shapes,
+            *self.shapes,
             exact.mult[0],
             exact.offset[0],
             rounding(exact),
@@ -66,7 +50,7 @@ class RescaleDesign(_WideFunctionDesign):
 
 
 @dataclass(frozen=True)
-class PiecewiseDesign(_WideFunctionDesign):
+class PiecewiseDesign(UnaryDesign):
     """Two small memories, a shift and a multiplication a lane."""
 
     @cached_property
@@ -74,7 +58,7 @@ class PiecewiseDesign(_WideFunctionDesign):
         exact = for_wide_unary(self.graph, self.op)
         return hw.PiecewiseConfig(
             self.stage.pe,
-            *self._shapes,
+            *self.shapes,
             tuple(zip(exact.first.tolist(), exact.length_bits.tolist(), strict=True)),
             tuple(zip(exact.slope.tolist(), exact.offset.tolist(), strict=True)),
             exact.shift,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from amaranth import Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import data
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from ..control.credits import counter_nonzero
 from ..control.delay import delay
@@ -54,8 +55,8 @@ class AddConfig:
     def products(self) -> tuple[MultiplierConfig, MultiplierConfig]:
         """The multiplications of both operands."""
         return (
-            MultiplierConfig(self.a, unsigned(max(1, self.mult_a.bit_length()))),
-            MultiplierConfig(self.b, unsigned(max(1, self.mult_b.bit_length()))),
+            MultiplierConfig(self.a, unsigned(bits_for(self.mult_a))),
+            MultiplierConfig(self.b, unsigned(bits_for(self.mult_b))),
         )
 
     @property

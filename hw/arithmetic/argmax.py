@@ -6,6 +6,7 @@ from typing import ClassVar
 from amaranth import Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from ..sizes import at_least
 from ..stream.signature import beats
@@ -29,7 +30,7 @@ class ArgMaxConfig:
 
     @property
     def out(self) -> Shape:
-        return unsigned(max(1, (self.count - 1).bit_length()))
+        return unsigned(bits_for(self.count - 1))
 
     @staticmethod
     def estimate() -> Resources:

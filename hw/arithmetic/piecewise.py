@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from amaranth import Array, C, Cat, Module, Shape, Signal, Value, signed, unsigned
+from amaranth.utils import bits_for
 
 from ..control.delay import delay
 from ..memory.rom import Rom
@@ -67,16 +68,16 @@ class PiecewiseConfig:
     @property
     def block_word(self) -> tuple[int, int]:
         """Bits of a block's first segment, and of its place among :attr:`lengths`."""
-        return _bits(len(self.segments)), _bits(len(self.lengths))
+        return bits_for(len(self.segments) - 1), bits_for(len(self.lengths) - 1)
 
     @property
     def multiplier(self) -> MultiplierConfig:
-        slope = signed(1 + max(max(s, -s - 1).bit_length() for s, _ in self.segments))
+        slope = signed(max(bits_for(s, True) for s, _ in self.segments))
         return MultiplierConfig(slope, unsigned(max(1, max(self.lengths))))
 
     @property
     def addend(self) -> Shape:
-        return signed(1 + max(max(o, -o - 1).bit_length() for _, o in self.segments))
+        return signed(max(bits_for(o, True) for _, o in self.segments))
 
     @property
     def pipeline(self) -> int:
@@ -110,11 +111,6 @@ class PiecewiseConfig:
             + (memories + choose + product) * self.lanes
             + Queue.estimate(self.out.width * self.lanes, self.target)
         )
-
-
-def _bits(count: int) -> int:
-    """Bits of a number below ``count``, at least one."""
-    return max(1, (count - 1).bit_length())
 
 
 class Piecewise(UnaryPipeline):

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from amaranth import C, Cat, Const, Module, Mux, Shape, Signal, Value, signed, unsigned
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for
 
 from ..control.delay import delay, delay_flags, duplicate, fanout_slices
 from ..control.loops import Loops
@@ -90,11 +91,11 @@ class RequantizeConfig:
 
     @property
     def mult_shape(self) -> Shape:
-        return unsigned(max(1, max(self.mult).bit_length()))
+        return unsigned(bits_for(max(self.mult)))
 
     @property
     def offset_shape(self) -> Shape:
-        return signed(1 + max(max(o, -o - 1).bit_length() for o in self.offset))
+        return signed(max(bits_for(o, True) for o in self.offset))
 
     @property
     def constant(self) -> bool:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from amaranth import C, Cat, Module, Shape, Value, signed, unsigned
+from amaranth.utils import bits_for
 
 from ..sizes import at_least
 from ..stream.fifo import Queue
@@ -39,11 +40,11 @@ class RescaleConfig:
 
     @property
     def multiplier(self) -> MultiplierConfig:
-        return MultiplierConfig(self.element, unsigned(max(1, self.mult.bit_length())))
+        return MultiplierConfig(self.element, unsigned(bits_for(self.mult)))
 
     @property
     def addend(self) -> Shape:
-        return signed(1 + max(self.offset, -self.offset - 1).bit_length())
+        return signed(bits_for(self.offset, True))
 
     @property
     def pipeline(self) -> int:
