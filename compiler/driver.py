@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import emit, ir, lower
+from . import emit, ir, lower, passes
 from .errors import DataError, FitError
 from .frontend import copy_model, load, write_qdq
-from .passes.argmax_in_hardware import argmax_in_hardware
 from .plan import (
     Dataflow,
     Device,
@@ -128,7 +127,7 @@ def compile_model(
             write_qdq(graph, target)
             graph = load(target)  # the file is what the hardware computes
         if argmax or (given and given.argmax):
-            graph = argmax_in_hardware(graph)
+            graph = passes.run(graph, passes.BEFORE_PLAN)
         progress("planning")
         if given:
             network = Dataflow(graph, given, device)
@@ -166,7 +165,7 @@ def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compil
     plan = read_plan(directory / "plan.json")
     graph = load(directory / "model.int8.onnx")
     if plan.argmax:
-        graph = argmax_in_hardware(graph)
+        graph = passes.run(graph, passes.BEFORE_PLAN)
     return Compiled(directory, graph, Dataflow(graph, plan, device_of(plan.board)))
 
 

@@ -13,6 +13,7 @@ N = helper.make_node
 
 def pytest_addoption(parser):
     parser.addoption("--models", metavar="DIR", help="real trained networks, for the long tests")
+    parser.addoption("--refresh", action="store_true", help="write tests/expect anew")
 
 
 def pytest_configure(config):

@@ -41,6 +41,7 @@ class Builder:
         self.ops: dict[str, ir.Op] = {}
         self._raw: set[tuple[str, str]] = set()  # (reader, stream read before it is rounded)
         self._late: set[str] = set()  # streams that a QuantizeLinear of their own rounds
+        self._early: set[str] = set()  # streams known to have been rounded before their operator
 
     # -- streams ---------------------------------------------------------------------------------
 
@@ -196,34 +197,59 @@ class Builder:
     def quantize(self, handle: str, quant: ir.Quant, name: str, node: Node, raw: bool) -> str:
         """Round the stream to ``quant``; returns its handle, a new one if already rounded.
 
-        ``raw``: the reader sees the stream as it is before any rounding.
+        Where a moving operator computes the stream, its inputs are rounded, and so on up to what
+        computes new values. ``raw``: the reader sees the stream as it is before any rounding.
         """
         stream, found = self.streams[handle], self.quant(handle)
-        if found == quant:
-            self.streams[handle] = (
-                stream if stream.named else replace(self.streams[handle], name=name, named=True)
-            )
+        if found is None:
+            for mover in self._unrounded_movers(handle):
+                op = self.ops[mover]
+                inputs = tuple(self._quantize_input(mover, name, quant, node) for name in op.inputs)
+                self._insert_before(mover, replace(op, inputs=inputs))
+                self._round(mover, quant)
+            self._round(handle, quant)
+            self.streams[handle] = replace(stream, quant=quant, name=name, named=True)
             return handle
-        if found is not None and raw and not self._rounded_before(handle):
+        if found == quant:
+            if not stream.named:
+                self.streams[handle] = replace(self.streams[handle], name=name, named=True)
+            return handle
+        return self._requantize(handle, quant, name, node, raw)
+
+    def _requantize(self, handle: str, quant: ir.Quant, name: str, node: Node, raw: bool) -> str:
+        """Round a stream that is rounded to another ``Quant``; returns a new handle."""
+        stream = self.streams[handle]
+        if raw and not self._rounded_before(handle):
             raise ModelError(
                 f"{node}: rounds {stream.name} to {quant}, but another QuantizeLinear rounds "
-                f"the same tensor to {found}; accepted: one; use the same scale and zero "
+                f"the same tensor to {stream.quant}; accepted: one; use the same scale and zero "
                 "point for all readers"
             )
-        if found is not None:
-            op = ir.Unary(node.name, (handle,), name)
-            new = self.add(op, stream.shape, [])
-            self.streams[new] = PendingValue(name, stream.shape, quant, named=True)
-            return new
-        source = self.ops.get(handle)
-        if source is not None and source.selecting:
-            inputs = tuple(
-                self._quantize_input(handle, name, quant, node) for name in source.inputs
-            )
-            self._insert_before(handle, replace(source, inputs=inputs))
+        new = self.add(ir.Unary(node.name, (handle,), name), stream.shape, [])
+        self.streams[new] = PendingValue(name, stream.shape, quant, named=True)
+        return new
+
+    def _unrounded_movers(self, handle: str) -> list[str]:
+        """The moving operators without a quantization from which the values of ``handle`` come, in
+        processing order.
+        """
+        pending, opened, found = [handle], set[str](), dict[str, None]()
+        while pending:
+            name = pending[-1]
+            inputs = _passed_on(self.ops.get(name))
+            if name in found or not inputs or self.streams[name].quant is not None:
+                pending.pop()
+            elif name in opened:
+                found[pending.pop()] = None
+            else:
+                opened.add(name)
+                pending += reversed(inputs)
+        return list(found)
+
+    def _round(self, handle: str, quant: ir.Quant) -> None:
+        """A QuantizeLinear that follows gives the stream its quantization."""
         self._late.add(handle)
-        self.streams[handle] = replace(stream, quant=quant, name=name, named=True)
-        return handle
+        self.streams[handle] = replace(self.streams[handle], quant=quant)
 
     def _rounded_before(self, handle: str) -> bool:
         """Whether the stream is a moving operator's, over inputs that were rounded before it."""
@@ -233,20 +259,27 @@ class Builder:
             op = self.ops.get(reader)
             if not _passed_on(op):
                 return False
-            raw = {name for name in _passed_on(op) if (reader, name) in self._raw} - seen
-            pending += raw
-            seen |= raw
+            for name in _passed_on(op):
+                if (reader, name) in self._raw and name not in seen and name not in self._early:
+                    pending.append(name)
+                    seen.add(name)
+        self._early |= seen
         return True
 
     def _quantize_input(self, reader: str, handle: str, quant: ir.Quant, node: Node) -> str:
+        """The handle of a moving operator's input, rounded to ``quant``; it keeps its name."""
         raw = (reader, handle) in self._raw
         self._raw.discard((reader, handle))
-        name = self.streams[handle].name
-        if self.quant(handle) not in (None, quant):
-            name = self._unused(name, {s.name for s in self.streams.values()}, "/requantized")
-        named = self.streams[handle].named
-        new = self.quantize(handle, quant, name, node, raw)
-        self.streams[new] = replace(self.streams[new], named=named)
+        found = self.quant(handle)
+        if found is None:
+            self._round(handle, quant)
+        if found in (None, quant):
+            return handle
+        stream = self.streams[handle]
+        taken = {s.name for s in self.streams.values()}
+        name = self._unused(stream.name, taken, "/requantized")
+        new = self._requantize(handle, quant, name, node, raw)
+        self.streams[new] = replace(self.streams[new], named=stream.named)
         return new
 
     def _insert_before(self, handle: str, op: ir.Op) -> None:

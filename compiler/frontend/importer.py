@@ -1,16 +1,11 @@
-"""Walk the nodes of an ONNX model and build the graph; then the rewrites that fuse it."""
+"""Walk the nodes of an ONNX model and build the graph; then the passes that fuse it."""
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
-from math import isfinite
 from pathlib import Path
 
-import numpy as np
-
-from .. import ir, limits
+from .. import ir, limits, passes
 from ..errors import ModelError
-from ..passes import FUSE
 from . import qdq, shapes
 from .builder import Builder
 from .input_layout import input_layouts
@@ -21,7 +16,7 @@ from .saturation import saturations
 from .source import Node, Source, read
 from .tensors import Constant, Tensor
 
-__all__ = ["load"]
+__all__ = ["load", "read_graph"]
 
 SHAPES = ("Shape", "Size")
 # What NumPy raises for operands and attributes that contradict each other.
@@ -33,37 +28,19 @@ def load(path: str | Path) -> ir.Graph:
 
     Raises ModelError when the file is not ONNX, or the network holds what has no hardware.
     """
+    return passes.run(read_graph(path), passes.ON_READ)
+
+
+def read_graph(path: str | Path) -> ir.Graph:
+    """The network in an ONNX file before any pass: one operator a computing node.
+
+    Raises ModelError as :func:`load` does.
+    """
     source = read(path)
     _check_supported(source, path)
-    graph = _verified(_real_weights(_walk(source)), "frontend")
-    for rewrite in FUSE:
-        graph = _verified(rewrite(graph), rewrite.__name__)
-    _check_quantized(graph)
-    _check_pads(graph)
+    graph = _walk(source)
+    ir.verify(graph, after="frontend")
     return graph
-
-
-def _verified(graph: ir.Graph, after: str) -> ir.Graph:
-    if graph.quantized:
-        _check_quantized(graph)
-    ir.verify(graph, after=after)
-    return graph
-
-
-def _real_weights(graph: ir.Graph) -> ir.Graph:
-    """A network whose weights alone are quantized, as the float network it computes."""
-    if any(value.quant for value in graph.values.values()):
-        return graph
-    return graph.replace(_real(op) if isinstance(op, ir.Conv) else op for op in graph.ops)
-
-
-def _real(op: ir.Conv) -> ir.Conv:
-    weight, bias = op.weight.astype(np.float32), op.bias
-    if op.weight_scale is not None:
-        weight = weight * op.weight_scale[:, None, None, None]
-    if bias is not None and op.bias_scale is not None:
-        bias = bias.astype(np.float32) * op.bias_scale
-    return replace(op, weight=weight, weight_scale=None, bias=bias, bias_scale=None)
 
 
 def _check_supported(source: Source, path: str | Path) -> None:
@@ -93,7 +70,7 @@ def _check_supported(source: Source, path: str | Path) -> None:
 
 
 def _walk(source: Source) -> ir.Graph:
-    """The unfused graph: one operator a computing node."""
+    """The graph that the nodes make, one after the other."""
     fold = Folding()
     layouts = input_layouts(source, fold)
     build = Builder(source.batch, saturations(source))
@@ -268,38 +245,3 @@ def _fold(node: Node, operands: list[Operand]) -> list[Constant]:
     if node.op == "QuantizeLinear" and isinstance(first, Constant):
         return [qdq.fold_quantize(node, first, *operands[1:])]
     return shapes.fold(node, operands)
-
-
-def _check_pads(graph: ir.Graph) -> None:
-    """Raises ModelError for a pad value that no number stands for."""
-    for op in graph.ops:
-        if isinstance(op, ir.Pad) and not isfinite(op.fill):
-            raise ModelError(
-                f"{op.name}: pads with {op.fill}; accepted: a finite number, or -inf before a "
-                "MaxPool that alone reads the border, and in each window some of the map; pad in "
-                "the MaxPool or Conv after it instead"
-            )
-
-
-def _check_quantized(graph: ir.Graph) -> None:
-    """Raises ModelError when a network is quantized only in part."""
-    if not any(value.quant for value in graph.values.values()):
-        return
-    for op in graph.ops:
-        if graph.values[op.output].quant is None:
-            raise ModelError(
-                f"{op.name}: its output {op.output} is not quantized although the network is; "
-                "accepted: QuantizeLinear and DequantizeLinear after every operator but Relu and "
-                "Clip; insert them, or give the float32 network"
-            )
-        if isinstance(op, ir.Conv) and op.weight_scale is None:
-            raise ModelError(
-                f"{op.name}: its weights are float32 although the network is quantized; accepted: "
-                "integer weights through DequantizeLinear; quantize them too"
-            )
-    for port in graph.inputs:
-        if graph.values[port.value].quant is None:
-            raise ModelError(
-                f"{port.name}: the input is not quantized although the network is; accepted: "
-                "QuantizeLinear and DequantizeLinear after the input"
-            )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -160,10 +161,11 @@ class Graph:
     ops: tuple[Op, ...]
     values: dict[str, Value] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def quantized(self) -> bool:
-        """Whether every value is an integer."""
-        return all(value.quant for value in self.values.values())
+        """Whether every value and every weight is an integer."""
+        values = all(value.quant for value in self.values.values())
+        return values and all(op.quantized for op in self.ops)
 
     def shape(self, name: str) -> Shape:
         return self.values[name].shape
@@ -175,10 +177,11 @@ class Graph:
 
     def producer(self, name: str) -> Op | None:
         """The operator that computes a value; None for an input of the network."""
-        return next((op for op in self.ops if op.output == name), None)
+        return self._producers.get(name)
 
-    def consumers(self, name: str) -> tuple[Op, ...]:
-        return tuple(op for op in self.ops if name in op.inputs)
+    @cached_property
+    def _producers(self) -> dict[str, Op]:
+        return {name: op for op in self.ops for name in op.outputs}
 
     def __iter__(self) -> Iterator[Op]:
         return iter(self.ops)

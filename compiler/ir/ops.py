@@ -117,6 +117,11 @@ class Op:
         """The values that the operator computes."""
         return (self.output,)
 
+    @property
+    def quantized(self) -> bool:
+        """Whether its constants, if it has any, are integers."""
+        return True
+
 
 @dataclass(frozen=True, eq=False)
 class Clampable(Op):
@@ -176,6 +181,10 @@ class Conv(Windowed, Clampable):
     bias_scale: NDArray[np.float32] | None = None
     window: Window = field(default=Window(), kw_only=True)
     groups: int = field(default=1, kw_only=True)
+
+    @property
+    def quantized(self) -> bool:
+        return self.weight_scale is not None
 
     @property
     def channels(self) -> int:

@@ -98,14 +98,12 @@ def _convolution(op: Conv, shape: Shape) -> Iterator[str]:
 
 
 def _quantized(graph: Graph, op: Op) -> Iterator[str]:
-    """Operators that only select elements do not requantize; weights are integers."""
+    """Operators that only select elements do not requantize."""
     if op.selecting:
         wanted = graph.quant(op.output)
         for name in op.inputs:
             if graph.quant(name) != wanted:
                 yield f"{op.name}: {name} is {graph.quant(name)}, {op.output} is {wanted}"
-    if isinstance(op, Conv) and op.weight_scale is None:
-        yield f"{op.name}: float weights in a quantized graph"
 
 
 @singledispatch

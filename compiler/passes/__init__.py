@@ -1,9 +1,6 @@
-"""Rewrites of the graph, one a file, in the order they run after import."""
+"""Rewrites of the graph, one a file, and the order in which they run."""
 
-from .fold_affine import fold_affine
-from .fold_pad import fold_pad
-from .fuse_clamp import fuse_clamp
+from .manager import run
+from .pipeline import BEFORE_PLAN, ON_READ
 
-__all__ = ["FUSE", "fold_affine", "fold_pad", "fuse_clamp"]
-
-FUSE = (fold_affine, fuse_clamp, fold_pad)
+__all__ = ["BEFORE_PLAN", "ON_READ", "run"]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ir
-from .sole import sole_reader
+from .rewriter import Rewriter
 
 __all__ = ["fold_affine"]
 
@@ -22,37 +22,36 @@ def fold_affine(graph: ir.Graph) -> ir.Graph:
             integers; the fold is left out when ``weight_scale * f`` is no float32. Float weights
             are rounded to float32 once more, as in any exporter.
     """
-    for affine in graph.ops:
-        source = graph.producer(affine.inputs[0])
-        if not (
-            _is_affine(affine)
-            and isinstance(source, ir.Conv)
-            and source.clamp == ir.Clamp()
-            and graph.values[source.output].quant is None
-            and sole_reader(graph, source.output) is affine
-        ):
-            continue
-        folded = _folded(source, affine)
-        if folded is not None:
-            return fold_affine(
-                graph.replace(
-                    folded if op is affine else op for op in graph.ops if op is not source
-                )
-            )
-    return graph
+    rewriter = Rewriter(graph)
+    for op in rewriter:
+        current: ir.Op | None = op
+        while isinstance(current, ir.Conv) and _is_affine(current):
+            current = _fold(rewriter, current)  # which may be affine itself
+    return rewriter.graph()
 
 
-def _is_affine(op: ir.Op) -> bool:
-    return (
-        isinstance(op, ir.Conv)
-        and op.window == ir.Window()
-        and op.groups == op.channels
-        and op.weight.shape[3] == 1
-    )
+def _is_affine(op: ir.Conv) -> bool:
+    return op.window == ir.Window() and op.groups == op.channels and op.weight.shape[3] == 1
 
 
-def _folded(source: ir.Conv, affine: ir.Op) -> ir.Conv | None:
-    assert isinstance(affine, ir.Conv)
+def _fold(rewriter: Rewriter, affine: ir.Conv) -> ir.Conv | None:
+    """The operator that computes both; None where ``affine`` stays."""
+    source = rewriter.producer(affine.inputs[0])
+    if (
+        not isinstance(source, ir.Conv)
+        or source.clamp != ir.Clamp()
+        or rewriter.values[source.output].quant is not None
+        or rewriter.sole_reader(source.output) is not affine
+    ):
+        return None
+    folded = _folded(source, affine)
+    if folded is not None:
+        rewriter.erase(source)
+        rewriter.substitute(affine, folded)
+    return folded
+
+
+def _folded(source: ir.Conv, affine: ir.Conv) -> ir.Conv | None:
     factor = affine.weight.reshape(-1).astype(np.float64)
     if affine.weight_scale is not None:
         factor = factor * affine.weight_scale

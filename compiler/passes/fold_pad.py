@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from .. import ir
-from .sole import sole_reader
+from .rewriter import Rewriter
 
 __all__ = ["fold_pad"]
 
@@ -17,25 +17,26 @@ def fold_pad(graph: ir.Graph) -> ir.Graph:
             then counts the padding, which is the same when it did so, or had none of its own.
             MaxPool's padding never wins, as -infinity does in windows that see some of ``x``.
     """
-    for pad in graph.ops:
-        reader = sole_reader(graph, pad.output)
-        if (
-            isinstance(pad, ir.Pad)
-            and reader is not None
-            and graph.values[pad.output].quant == graph.values[pad.inputs[0]].quant
-        ):
-            merged = _merged(pad, reader)
-            if merged is not None:
-                return fold_pad(
-                    graph.replace(
-                        merged if op is reader else op for op in graph.ops if op is not pad
-                    )
-                )
-    return graph
+    rewriter = Rewriter(graph)
+    for op in rewriter:
+        pad: ir.Op | None = op
+        while isinstance(pad, ir.Pad) and _fold(rewriter, pad):
+            pad = rewriter.producer(pad.inputs[0])  # a Pad of a Pad
+    return rewriter.graph()
 
 
-def _merged(pad: ir.Pad, reader: ir.Op) -> ir.Op | None:
-    if not isinstance(reader, ir.Windowed) or pad.fill != reader.border:
-        return None
+def _fold(rewriter: Rewriter, pad: ir.Pad) -> bool:
+    """Whether the pad moved into its reader."""
+    reader = rewriter.sole_reader(pad.output)
+    if (
+        not isinstance(reader, ir.Windowed)
+        or pad.fill != reader.border
+        or rewriter.values[pad.output].quant != rewriter.values[pad.inputs[0]].quant
+    ):
+        return False
     padded = reader.padded(pad.pads)
-    return None if padded is None else replace(padded, inputs=pad.inputs)
+    if padded is None:
+        return False
+    rewriter.erase(pad)
+    rewriter.substitute(reader, replace(padded, inputs=pad.inputs))
+    return True

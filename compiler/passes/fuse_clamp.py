@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from .. import ir
-from .sole import sole_reader
+from .rewriter import Rewriter
 
 __all__ = ["fuse_clamp"]
 
@@ -19,45 +19,49 @@ def fuse_clamp(graph: ir.Graph) -> ir.Graph:
     Exact:  a clamp and rounding are monotone, so each commutes with taking the largest, and a
             clamp between two equal roundings is one before the first.
     """
-    for unary in graph.ops:
-        if isinstance(unary, ir.Unary) and unary.function == ir.Identity():
-            chain = _chain(graph, unary)
-            if chain:
-                return fuse_clamp(_moved(graph, chain, unary))
-    return graph
+    rewriter = Rewriter(graph)
+    for op in rewriter:
+        clamped: ir.Op | None = op
+        while isinstance(clamped, ir.Unary) and clamped.function == ir.Identity():
+            clamped = _fuse(rewriter, clamped)  # which may be an identity itself
+    return rewriter.graph()
 
 
-def _chain(graph: ir.Graph, unary: ir.Unary) -> list[ir.Op]:
-    """From the operator that takes the clamp to the last before ``unary``; empty if none."""
+def _fuse(rewriter: Rewriter, unary: ir.Unary) -> ir.Op | None:
+    """The operator that has taken the clamp; None where ``unary`` stays."""
+    chain = _chain(rewriter, unary)
+    if not chain:
+        return None
+    quant = rewriter.values[unary.output].quant
+    for op in chain[1:]:
+        rewriter.values[op.output] = replace(rewriter.values[op.output], quant=quant)
+    rewriter.erase(unary)
+    rewriter.substitute(chain[0], replace(chain[0], output=unary.output))
+    first = rewriter.producer(chain[-1].output if len(chain) > 1 else unary.output)
+    assert isinstance(first, ir.Clampable)
+    clamped = replace(first, clamp=_both(first.clamp, unary.clamp))
+    rewriter.substitute(first, clamped)
+    return clamped
+
+
+def _chain(rewriter: Rewriter, unary: ir.Unary) -> list[ir.Op]:
+    """From the last operator before ``unary`` up to the one that takes the clamp; empty if none."""
     chain: list[ir.Op] = []
     reader: ir.Op = unary
     while True:
-        op = graph.producer(reader.inputs[0])
+        op = rewriter.producer(reader.inputs[0])
         if (
             op is None
-            or graph.values[op.output].quant not in (None, graph.values[unary.output].quant)
-            or sole_reader(graph, op.output) is not reader
+            or rewriter.values[op.output].quant not in (None, rewriter.values[unary.output].quant)
+            or rewriter.sole_reader(op.output) is not reader
         ):
             return []
-        chain.insert(0, op)
+        chain.append(op)
         if isinstance(op, ir.Clampable):
             return chain
         if not op.passes_clamp:
             return []
         reader = op
-
-
-def _moved(graph: ir.Graph, chain: list[ir.Op], unary: ir.Unary) -> ir.Graph:
-    first, last = chain[0], chain[-1]
-    assert isinstance(first, ir.Clampable)
-    renamed: dict[ir.Op, ir.Op] = {first: replace(first, clamp=_both(first.clamp, unary.clamp))}
-    renamed[last] = replace(renamed.get(last, last), output=unary.output)
-    shape, quant = graph.shape(unary.output), graph.values[unary.output].quant
-    values = [replace(graph.values[op.output], quant=quant) for op in chain[:-1]]
-    return graph.replace(
-        (renamed.get(op, op) for op in graph.ops if op is not unary),
-        [*values, ir.Value(unary.output, shape, quant)],
-    )
 
 
 def _both(first: ir.Clamp, second: ir.Clamp) -> ir.Clamp:

@@ -1,7 +1,6 @@
 """What the tests of the frontend share: small models, and an evaluation beside ORT."""
 
 from contextlib import suppress
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -10,8 +9,9 @@ import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.frontend import load
 from gatewright.compiler.frontend.reference_runtime import byte_ports
-from gatewright.compiler.quantize.float_model import apply
 from onnx import TensorProto, helper, numpy_helper
+
+from ..evaluation import evaluate, one_step
 
 
 @pytest.fixture
@@ -48,49 +48,6 @@ def model(tmp_path):
         return path
 
     return write
-
-
-def evaluate(graph, x):
-    """The output and every value [frames, H, W, C] for samples ``x`` [frames, *port.shape]."""
-    (port,) = graph.inputs
-    values = {
-        port.value: x.reshape(len(x), -1)[:, port.order].reshape(
-            len(x), *graph.shape(port.value).array
-        )
-    }
-    if graph.quantized and port.dtype == "float32":
-        values[port.value] = graph.quant(port.value).quantize(values[port.value])
-    for op in graph:
-        values[op.output] = one_step(graph, op, [values[name] for name in op.inputs])
-    return leave(graph.outputs[0], values), values
-
-
-def one_step(graph, op, inputs):
-    """One operator, rounded where the graph is quantized."""
-    shape = (len(inputs[0]), *graph.shape(op.output).array)
-    if not graph.quantized:
-        return apply(op, *inputs).reshape(shape)
-    if isinstance(op, ir.MaxPool | ir.Concat | ir.Reshape):
-        return apply(op, *(a.astype(float) for a in inputs)).reshape(shape).astype(inputs[0].dtype)
-    if isinstance(op, ir.Conv):
-        op = replace(op, weight=op.weight * op.weight_scale[:, None, None, None], weight_scale=None)
-    real = [graph.quant(n).dequantize(x) for n, x in zip(op.inputs, inputs, strict=True)]
-    return graph.quant(op.output).quantize(apply(op, *real)).reshape(shape)
-
-
-def leave(port, values):
-    """The stream as the model's output, through the host's tail."""
-    y = values[port.value].reshape(len(values[port.value]), -1)[:, port.order]
-    y = y.reshape(len(y), *port.tail_shape)
-    for host in port.tail:
-        y = host(y)
-    return y.reshape(len(y), *port.shape).astype(storage(port))
-
-
-def storage(port):
-    """The NumPy type that holds a port's numbers."""
-    dtype = ir.Int.named(port.dtype)
-    return dtype.numpy if dtype else np.dtype(port.dtype)
 
 
 def witness(path, x, extra=()):

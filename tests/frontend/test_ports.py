@@ -11,7 +11,7 @@ from gatewright.compiler.quantize import evaluate, model_input, quantize
 from gatewright.sim import golden
 from onnx import TensorProto, helper, numpy_helper
 
-from .conftest import leave
+from ..evaluation import leave
 
 N = helper.make_node
 RNG = np.random.default_rng(4)

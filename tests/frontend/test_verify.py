@@ -49,10 +49,6 @@ BROKEN = {
         graph(replace(CONV, groups=2), x=((2, 2, 1), None), y=((2, 2, 3), None)),
         "conv: weight .* in 2 groups for 1 channels",
     ),
-    "float weights": (
-        graph(CONV, x=((2, 2, 1), TYPE), y=((2, 2, 3), TYPE)),
-        "conv: float weights in a quantized graph",
-    ),
     "pool requantizes": (
         graph(
             ir.MaxPool("pool", ("x",), "y", ir.Window()),
@@ -120,3 +116,10 @@ def test_every_operator_prints():
         f"%i{head}argmax %h  # x",
         "output out [2, 2, 1] float32 = %i",
     ]
+
+
+def test_a_graph_with_float_weights_is_not_quantized():
+    values = {"x": ((2, 2, 1), TYPE), "y": ((2, 2, 3), TYPE)}
+    scaled = replace(CONV, weight=CONV.weight.astype(np.int8), weight_scale=np.ones(3, np.float32))
+    assert not graph(CONV, **values).quantized
+    assert graph(scaled, **values).quantized

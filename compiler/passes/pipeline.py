@@ -1,0 +1,29 @@
+"""The passes in the order in which they run, from the reader to the planner.
+
+    read ─▶ ON_READ ─▶ quantize ─▶ write, read, ON_READ ─▶ BEFORE_PLAN ─▶ plan
+
+A network that comes with integers skips the two steps in the middle.
+"""
+
+from .argmax_in_hardware import argmax_in_hardware
+from .fold_affine import fold_affine
+from .fold_pad import fold_pad
+from .fuse_clamp import fuse_clamp
+from .manager import Pass
+from .real_weights import real_weights
+from .refuse import refuse_endless_pads, refuse_mixed_types
+
+__all__ = ["BEFORE_PLAN", "ON_READ"]
+
+#: over every graph that the reader makes of a file
+ON_READ: tuple[Pass, ...] = (
+    real_weights,
+    fold_affine,
+    fuse_clamp,
+    fold_pad,
+    refuse_mixed_types,
+    refuse_endless_pads,
+)
+
+#: over the integer graph, where the user asks for it
+BEFORE_PLAN: tuple[Pass, ...] = (argmax_in_hardware,)
