@@ -143,7 +143,7 @@ def _steps() -> Iterator[Callable[..., None]]:
     ) as progress:
         task = progress.add_task("", total=None)
 
-        def step(what: str, fraction: float | None = None) -> None:
+        def step(what: str, fraction: float | None = None, /) -> None:
             what = printable(what)
             if fraction is None:
                 progress.reset(task, total=None, description=what)
@@ -383,7 +383,7 @@ def simulate(
             waves=waves,
             simulator=simulator,
             netlist=netlist,
-            progress=lambda n, of: step(f"simulating frame {n} of {of}", n / of),
+            progress=step,
         )
     _report(directory)
     _show(as_json, done.summary, *tables.simulate(done.summary, _summary(directory, "compile")))

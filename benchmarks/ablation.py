@@ -29,7 +29,7 @@ from gatewright.boards.flow.absorb_gates import absorb
 from gatewright.boards.flow.cache import digest
 from gatewright.boards.flow.localize_constants import localize
 from gatewright.boards.flow.pack_registers import pack
-from gatewright.boards.flow.synthesis import ANY_START, APART
+from gatewright.boards.flow.synthesis import ANY_INIT, KEEP_COPIES
 from gatewright.compiler import tools
 from gatewright.compiler.driver import compile_model
 from gatewright.hw import ArrayConfig, SystolicArray
@@ -156,8 +156,8 @@ def route(il: str, top: str, measures: Measures, seeds: int, out: Path) -> Itera
         [
             "-q",
             "-p",
-            f"read_rtlil subject.il; {ANY_START if measures.constants else ''}; "
-            f"{APART if measures.keep else ''}; "
+            f"read_rtlil subject.il; {ANY_INIT if measures.constants else ''}; "
+            f"{KEEP_COPIES if measures.keep else ''}; "
             f"{ecp5.synth(options, ecp5.SHARED if measures.shared else '')}",
         ],
         out,

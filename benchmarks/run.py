@@ -158,7 +158,7 @@ def _steps() -> Iterator[Progress]:
     ) as progress:
         task = progress.add_task("", total=None)
 
-        def step(what: str, fraction: float | None) -> None:
+        def step(what: str, fraction: float | None = None, /) -> None:
             if fraction is None:
                 progress.reset(task, total=None, description=what)
             else:

@@ -25,12 +25,12 @@ from gatewright.compiler.emit import without_locations
 from gatewright.compiler.errors import GatewrightError, TimingError
 from gatewright.compiler.json_file import write_json
 from gatewright.compiler.plan import Goal
+from gatewright.compiler.progress import Progress
 from gatewright.sim.bench import bench
 from gatewright.sim.simulate import simulate
 
 __all__ = ["STEPS", "Entry", "Settings", "Variant", "record", "run", "source_hash"]
 
-Progress = Callable[[str, float | None], None]
 Summary = dict[str, Any]
 
 STEPS = ("compile", "simulate", "icarus", "build", "bench", "litert")
@@ -159,9 +159,9 @@ class _Run:
         key, before = digest(made, *inputs), self.kept.get(name, {})
         kept = before.get("key") == key and (self.directory / f"{name}.json").exists()
         if kept and name not in self.settings.again:
-            self.progress(f"{self.entry.name}: {name} (kept from before)", 1.0)
+            self.progress(f"{self.entry.name}: {name} (cached)", 1.0)
             return True
-        self.progress(f"{self.entry.name}: {name}", None)
+        self.progress(f"{self.entry.name}: {name}")
         began = perf_counter()
         try:
             action()
@@ -230,9 +230,7 @@ class _Run:
         simulate(
             compiled,
             self.network.frames(self.settings.frames),
-            progress=lambda n, of: self.progress(
-                f"{self.entry.name}: simulate, frame {n} of {of}", n / of
-            ),
+            progress=self._announce("simulate"),
         )
 
     def _icarus(self, compiled: Compiled) -> None:
@@ -253,9 +251,7 @@ class _Run:
                 self.entry.target_mhz,
                 seeds=self.settings.seeds,
                 jobs=self.settings.jobs,
-                progress=lambda what, part: self.progress(
-                    f"{self.entry.name}: build, {what}", part
-                ),
+                progress=self._announce("build"),
             )
         except TimingError as error:
             self.progress(f"{self.entry.name}: {error}", 1.0)
@@ -287,8 +283,13 @@ class _Run:
     def _note_load(self, step: str) -> None:
         self._keep(load=self.kept.get("load", {}) | {step: round(os.getloadavg()[0], 1)})
 
-    def _announce(self, step: str) -> Callable[[str], None]:
-        return lambda what: self.progress(f"{self.entry.name}: {step}, {what}", None)
+    def _announce(self, step: str) -> Progress:
+        """Progress of ``step``, under its name and that of the network."""
+
+        def report(what: str, fraction: float | None = None, /) -> None:
+            self.progress(f"{self.entry.name}: {step}, {what}", fraction)
+
+        return report
 
     # --- the time that place and route took, over all runs ---
 

@@ -29,13 +29,12 @@ from .plan import (
 )
 from .plan.dataflow import NetworkPort
 from .plan.resources import cells
+from .progress import Progress, silent
 from .quantize import Policy, quantize
 from .quantize.assume import assume_types
 from .quantize.policy import DEFAULT
 
 __all__ = ["Compiled", "compile_model", "open_compiled", "fit", "layers", "directory_for"]
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +93,7 @@ def compile_model(
     policy: Policy = DEFAULT,
     argmax: bool = False,
     graph: ir.Graph | None = None,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
 ) -> Compiled:
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 

@@ -68,14 +68,14 @@ class Tool:
         args: Sequence[str | Path],
         cwd: Path,
         log: Path,
-        progress: Callable[[str], None] | None = None,
+        on_line: Callable[[str], None] | None = None,
         timeout: float | None = None,
         *,
         env: Mapping[str, str] = _NO_ENV,
         stop: Event | None = None,
         patience: float | None = None,
     ) -> None:
-        """Run to the end in ``cwd``; all output goes to ``log``, and line by line to ``progress``.
+        """Run to the end in ``cwd``; all output goes to ``log``, and line by line to ``on_line``.
 
         Name files relative to ``cwd``: the WebAssembly tools see a private, empty ``/tmp``.
 
@@ -87,7 +87,7 @@ class Tool:
         with log.open("wb") as sink, log.open("r", errors="replace") as tail:
             process = self._start(args, cwd, sink, env)
             try:
-                self._follow(process, _Lines(tail, progress), log, timeout, stop, patience)
+                self._follow(process, _Lines(tail, on_line), log, timeout, stop, patience)
             finally:
                 _kill(process)
         if process.returncode != 0:
@@ -143,17 +143,17 @@ class Tool:
 
 
 class _Lines:
-    """Hands every complete new line of a growing log to ``progress``."""
+    """Hands every complete new line of a growing log to ``on_line``."""
 
-    def __init__(self, tail: IO[str], progress: Callable[[str], None] | None) -> None:
-        self.tail, self.progress, self.rest = tail, progress, ""
+    def __init__(self, tail: IO[str], on_line: Callable[[str], None] | None) -> None:
+        self.tail, self.on_line, self.rest = tail, on_line, ""
 
     def pump(self) -> bool:
         """Whether there were any."""
         *whole, self.rest = (self.rest + self.tail.read()).split("\n")
-        if self.progress is not None:
+        if self.on_line is not None:
             for line in whole:
-                self.progress(line.rstrip("\r"))
+                self.on_line(line.rstrip("\r"))
         return bool(whole)
 
 

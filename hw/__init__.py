@@ -14,7 +14,7 @@ from .arithmetic.piecewise import Piecewise, PiecewiseConfig
 from .arithmetic.reduce import ReduceConfig
 from .arithmetic.requantize import MULT_BITS, Requantize, RequantizeConfig, Rounding, Timing
 from .arithmetic.rescale import Rescale, RescaleConfig
-from .arithmetic.soft_multiplier import SoftMultiplier
+from .arithmetic.soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 from .array.config import ArrayConfig
 from .array.matmul import MatMul, MatMulConfig
 from .array.systolic import SystolicArray
@@ -88,6 +88,7 @@ __all__ = [
     "Shape",
     "SlidingWindow",
     "SoftMultiplier",
+    "SoftMultiplierConfig",
     "SystolicArray",
     "Timing",
     "WidthConfig",

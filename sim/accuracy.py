@@ -1,6 +1,6 @@
 """The accuracy step: float network, integer network and a reference runtime, side by side."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
@@ -18,14 +18,13 @@ from ..compiler.frontend import load, tensor_names
 from ..compiler.frontend.reference_runtime import Difference, ReferenceRuntime, Runtime
 from ..compiler.ir.feeds import count, take
 from ..compiler.json_file import write_json
+from ..compiler.progress import Progress, silent
 from ..compiler.quantize import DEFAULT_BITS, evaluate, model_input
 from . import golden
 
 __all__ = ["Accuracy", "accuracy"]
 
 Array = NDArray[Any]
-Progress = Callable[[str], None]
-
 #: The share of 8-bit values that may differ from the reference runtime by one step (numeric
 #: contract): of the whole network, and of one layer, since ties of an average are not rare. A few
 #: values of a small layer may always differ.
@@ -59,7 +58,7 @@ class Accuracy:
         return None if found is None else float(found["top1"])
 
 
-def accuracy(compiled: Compiled, samples: Samples, progress: Progress = lambda _: None) -> Accuracy:
+def accuracy(compiled: Compiled, samples: Samples, progress: Progress = silent) -> Accuracy:
     """Run ``samples`` through both networks and ONNX Runtime, and write ``accuracy.json``.
 
     Without labels there is no accuracy, but still agreement, noise and the comparison with the

@@ -21,14 +21,13 @@ from ..compiler.frontend.reference_runtime import Runtime
 from ..compiler.ir.feeds import count, take
 from ..compiler.json_file import read_json, write_json
 from ..compiler.plan import latency
+from ..compiler.progress import Progress, silent
 from ..compiler.report.summary import consistent
 from . import golden
 
 __all__ = ["BenchmarkResult", "bench", "measured"]
 
 Array = NDArray[Any]
-Progress = Callable[[str], None]
-
 #: frames of the larger batch
 BATCH = 32
 #: time for each measurement, and the least and most repetitions
@@ -49,7 +48,7 @@ def bench(
     compiled: Compiled,
     samples: Samples | None,
     target_mhz: float,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
     seconds: float = SECONDS,
 ) -> BenchmarkResult:
     """Compare the compiled network with CPU runtimes on the same frames, and write ``bench.json``.

@@ -8,7 +8,7 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from math import ceil
@@ -20,14 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler.errors import SimulationError, ToolError
+from ..compiler.progress import Progress, silent
 from .agents import StreamFormat, Tap, beats_of, read_beats, write_beats
 from .scoreboard import Mismatch, compare, count
 from .simulators import Testbench, built
 from .simulators import simulator as simulator_called
 
 __all__ = ["Deadlock", "Report", "Run", "simulate", "verify"]
-
-Progress = Callable[[int, int], None]
 
 _POLL_SECONDS = 0.2
 _NO_DEFINES: Mapping[str, str] = MappingProxyType({})
@@ -112,7 +111,7 @@ def simulate(
     simulator: str = "verilator",
     extra_sources: Sequence[Path] = (),
     defines: Mapping[str, str] = _NO_DEFINES,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Run:
     """Run frames back to back through the module ``accelerator``.
 
@@ -127,7 +126,7 @@ def simulate(
     ``extra_sources`` are compiled in front of ``verilog`` (a netlist's cells), with ``defines``;
     ``*.vh`` files beside them can be included. ``waves`` is an ``.fst`` or ``.vcd`` file. The built
     simulator is kept in ``work`` and used again while nothing it was made from changes.
-    ``progress`` is told the frames done and their number, from another thread.
+    ``progress`` is called from another thread.
 
     Raises ``SimulationError`` when the accelerator breaks the stream's rules, ``DataError`` when
     a source can not carry its samples, ``ToolError`` when a tool is missing or fails.
@@ -159,7 +158,7 @@ def verify(
     simulator: str = "verilator",
     extra_sources: Sequence[Path] = (),
     defines: Mapping[str, str] = _NO_DEFINES,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> Report:
     """Simulate, and compare with ``golden``: the right values of each sink and tap, by name.
 
@@ -402,7 +401,7 @@ class _Session:
         bench: Testbench,
         frames: Mapping[str, NDArray[np.integer]],
         waves: Path | None,
-        progress: Progress | None = None,
+        progress: Progress = silent,
     ) -> _Trace:
         number = min(len(each) for each in frames.values())
         if number == 0:
@@ -501,26 +500,26 @@ def _keep_waves(written: Path, waves: Path) -> None:
 
 
 @contextmanager
-def _watched(ends: Sequence[Path], frames: int, progress: Progress | None) -> Iterator[None]:
-    """Tell ``progress`` how many frames have ended at all outputs while the body runs."""
-    if progress is None:
-        yield
-        return
+def _watched(ends: Sequence[Path], frames: int, progress: Progress) -> Iterator[None]:
+    """Report how many frames have ended at all outputs while the body runs."""
     stop = threading.Event()
 
-    def tell() -> None:
+    def report(done: int) -> None:
+        progress(f"simulating frame {done} of {frames}", done / frames)
+
+    def watch() -> None:
         while not stop.wait(_POLL_SECONDS):
             done = [file.read_bytes().count(b"\n") if file.exists() else 0 for file in ends]
-            progress(min(done), frames)
+            report(min(done))
 
-    watcher = threading.Thread(target=tell, daemon=True)
+    watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
         yield
     finally:
         stop.set()
         watcher.join()
-    progress(frames, frames)
+    report(frames)
 
 
 def _tail(log: Path) -> str:

@@ -1,7 +1,7 @@
 """The simulate step: a compiled network's RTL against the golden model."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -16,6 +16,7 @@ from ..compiler.errors import DataError
 from ..compiler.ir.feeds import count, take
 from ..compiler.numpy_file import write_arrays
 from ..compiler.plan import latency
+from ..compiler.progress import Progress, silent
 from ..hw import port_prefixes
 from . import golden
 from .agents import StreamFormat, Tap
@@ -106,7 +107,7 @@ def simulate(
     waves: Path | None = None,
     simulator: str = "verilator",
     netlist: CellNetlist | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = silent,
     record: bool = True,
 ) -> Simulated:
     """Run samples back to back, without reset, and compare every value.

@@ -1,16 +1,15 @@
-"""Results kept by the hash of what they were made from, and the files that say what they are."""
+"""The cache of intermediate results: keys, and the files that the tools exchange."""
 
 import hashlib
 import json
-import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["digest", "read_json", "write_json"]
+__all__ = ["digest", "read_json"]
 
 
 def digest(*parts: str | bytes) -> str:
-    """What a result is kept by: a short hash of all that it was made from."""
+    """The cache key of a result: a hash of everything that it was made from."""
     whole = hashlib.sha256()
     for part in parts:
         data = part.encode() if isinstance(part, str) else part
@@ -19,12 +18,5 @@ def digest(*parts: str | bytes) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """What the file holds."""
+    """The content of a file that a tool or an earlier step of the flow wrote."""
     return json.loads(path.read_text())
-
-
-def write_json(path: Path, value: object) -> None:
-    """The whole file, or none of it."""
-    unfinished = path.with_suffix(".unfinished")
-    unfinished.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(unfinished, path)

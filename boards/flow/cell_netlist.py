@@ -8,9 +8,11 @@ from pathlib import Path
 
 from ...compiler import tools
 from ...compiler.errors import ToolError
+from ...compiler.json_file import write_json
+from ...compiler.progress import Progress
 from ..board import Board
 from . import flow_of, synthesis
-from .cache import read_json, write_json
+from .cache import read_json
 
 __all__ = ["CellNetlist", "netlist"]
 
@@ -24,7 +26,7 @@ class CellNetlist:
     defines: dict[str, str] = field(default_factory=dict)
 
 
-def netlist(directory: Path, board: Board, progress: synthesis.Progress) -> CellNetlist:
+def netlist(directory: Path, board: Board, progress: Progress) -> CellNetlist:
     """Synthesize ``directory``'s accelerator alone, as a build does; kept until that changes.
 
     Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.

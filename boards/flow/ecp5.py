@@ -15,12 +15,13 @@ from pathlib import Path
 from amaranth import Const, Instance, Signal
 from amaranth.hdl import ClockSignal
 
+from ...compiler.json_file import write_json
 from ...hw import target
 from ...hw.target import ECP5
 from ..board import Board
 from . import absorb_gates, localize_constants, pack_registers
 from .base import Cell, CellModels, Flow, Limit, LoopPll, Pll, Synthesis
-from .cache import read_json, write_json
+from .cache import read_json
 
 __all__ = ["ECP5_FLOW", "SHARED", "Ecp5Pll", "synth"]
 

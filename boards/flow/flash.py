@@ -19,7 +19,7 @@ def flash(
     log: Path,
     *,
     permanent: bool = False,
-    progress: Callable[[str], None] | None = None,
+    on_line: Callable[[str], None] | None = None,
 ) -> None:
     """Load ``bitstream`` into the board's chip or, if ``permanent``, into its flash memory.
 
@@ -34,6 +34,6 @@ def flash(
         ["--board", board.programmer, where, bitstream.name],
         bitstream.parent,
         log.absolute(),
-        progress,
+        on_line,
         _SECONDS,
     )

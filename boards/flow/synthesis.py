@@ -3,25 +3,25 @@
 import inspect
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ...compiler import tools
 from ...compiler.emit import without_locations
+from ...compiler.json_file import write_json
+from ...compiler.progress import Progress, silent
 from .base import Synthesis
-from .cache import digest, read_json, write_json
+from .cache import digest, read_json
 
-__all__ = ["ANY_START", "APART", "Progress", "key", "silent", "synthesize"]
+__all__ = ["ANY_INIT", "KEEP_COPIES", "key", "synthesize"]
 
-Progress = Callable[[str, float | None], None]
+#: Data registers need no initial value. With one, a register that is 0 at first and 1 afterwards is
+#: not a constant to yosys: it merges all such registers into one that drives wires to every stage.
+ANY_INIT = "setattr -unset init a:data"
 
-#: What registers of data start with does not matter. Else one that is 0 at first and 1 from then on
-#: is no constant to yosys, which makes one of all such, with wires from it to every stage.
-ANY_START = "setattr -unset init a:data"
-
-#: A copy of a register that is to stay apart is one whose wire says so; but yosys, when it merges
-#: what is alike, minds it of cells only.
-APART = "setattr -set keep 1 a:keep %ci1:+[Q] t:$dff* %i"
+#: A duplicated register that must stay has ``keep`` on its wire, but opt_merge respects ``keep`` on
+#: cells only.
+KEEP_COPIES = "setattr -set keep 1 a:keep %ci1:+[Q] t:$dff* %i"
 
 #: a name with an index in it
 _ELEMENT = re.compile(r"(?<=\s)\\\S*\[\d+\]\S*")
@@ -29,12 +29,12 @@ _BRACKETS = str.maketrans("[]", "<>")
 
 
 def key(recipe: Synthesis, *sources: str | bytes) -> str:
-    """What the netlist of these texts is kept by: it changes with all that makes it."""
+    """The cache key of the netlist of these sources: a hash of everything that determines it."""
     return digest(
         *sources,
         recipe.command,
-        ANY_START,
-        APART,
+        ANY_INIT,
+        KEEP_COPIES,
         _ELEMENT.pattern,
         *map(inspect.getsource, recipe.sources),
         tools.find("yosys").version,
@@ -48,27 +48,27 @@ def synthesize(
     top: str,
     *,
     infer_dsp: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = silent,
 ) -> dict[str, int]:
     """``lut``, ``ff``, ``dsp`` and ``bram`` of the module ``top`` in RTLIL files.
 
-    Leaves ``netlist.json`` in the folder ``out``, beside copies of the files; what is there already
-    is kept. Multiplications become hard multipliers only where instantiated, unless ``infer_dsp``.
+    Writes ``netlist.json`` into the folder ``out``, with copies of the files; a result that is
+    there already is used. Multiplications become DSP blocks only where these are instantiated,
+    unless ``infer_dsp``.
     """
-    progress = progress or silent
     counts_file = out / "counts.json"
     if counts_file.exists():
-        progress("synthesis (kept from before)", 1.0)
-        kept: dict[str, int] = read_json(counts_file)
-        return kept
+        progress("synthesis (cached)", 1.0)
+        cached: dict[str, int] = read_json(counts_file)
+        return cached
     out.mkdir(parents=True, exist_ok=True)
-    progress("synthesis", None)
+    progress("synthesis")
     for source in sources:
         text = without_locations(source.read_text())
-        (out / source.name).write_text(_told_apart(text))
+        (out / source.name).write_text(_renamed_elements(text))
     reads = [f'read_rtlil "{source.name}"' for source in sources]
     command = recipe.command.format(top=top, dsp=recipe.inference[infer_dsp])
-    script = [*reads, ANY_START, APART, command, "tee -q -o stat.json stat -json"]
+    script = [*reads, ANY_INIT, KEEP_COPIES, command, "tee -q -o stat.json stat -json"]
     (out / "synth.ys").write_text("\n".join(script) + "\n")
     tools.find("yosys").run(["-q", "-s", "synth.ys"], out, out / "yosys.log")
     cells = Counter(read_json(out / "stat.json")["design"]["num_cells_by_type"])
@@ -80,15 +80,12 @@ def synthesize(
     return counts
 
 
-def _told_apart(rtlil: str) -> str:
-    """Element 1 of ``x`` by another name than ``x[1]``: yosys calls bit 1 of ``x`` so when it reads
-    what ABC made, and takes either for the other.
+def _renamed_elements(rtlil: str) -> str:
+    """Rename signals like ``x[1]`` to ``x<1>``.
+
+    When yosys reads ABC's result it calls bit 1 of ``x`` ``x[1]``, and confuses the two.
     """
     return _ELEMENT.sub(lambda name: name[0].translate(_BRACKETS), rtlil)
-
-
-def silent(_stage: str, _fraction: float | None) -> None:
-    """Progress that is told to no one."""
 
 
 def _count(cells: Mapping[str, int], recipe: Synthesis) -> dict[str, int]:

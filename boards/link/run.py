@@ -1,6 +1,6 @@
 """The run step: samples through a real board."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from ...compiler.driver import Compiled
 from ...compiler.errors import DataError
 from ...compiler.ir.feeds import count, take
 from ...compiler.plan import Dataflow
+from ...compiler.progress import Progress
 from .driver import Host, open_port
 from .protocol import LinkConfig, link_config
 
@@ -22,7 +23,7 @@ def run_on_board(
     built: Mapping[str, Any],
     port: str,
     frames: ir.Feeds,
-    progress: Callable[[str, float | None], None],
+    progress: Progress,
 ) -> tuple[dict[str, NDArray[np.int64]], list[int]]:
     """Run raw ``frames`` [n, h, w, c] of each input, by name, on the board at serial ``port``.
 

@@ -5,7 +5,7 @@ import importlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields, replace
 from math import log
@@ -18,14 +18,13 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir, plan, stages
 from ..errors import FitError, ToolError
+from ..progress import Progress, silent
 from ..quantize.assume import assume_types
 from ..quantize.policy import DEFAULT, Policy
 from .schedule import latency
 from .search import Goal, make_dataflow
 
 __all__ = ["Point", "explore", "pareto"]
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def explore(
     scheduler: str | None = None,
     cache: Path | None = None,
     policy: Policy = DEFAULT,
-    progress: Progress = lambda _: None,
+    progress: Progress = silent,
 ) -> list[Point]:
     """Plans for ``points`` intervals, evenly spaced in their logarithm, the fastest first.
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import DataError, QuantizeError
 from ..ir.feeds import count, take
+from ..progress import Progress, silent
 from .float_model import evaluate, model_input
 
 __all__ = [
@@ -81,7 +82,7 @@ def _chunks(graph: ir.Graph, samples: ir.Feeds) -> Iterator[dict[str, NDArray[An
 def measure(
     graph: ir.Graph,
     samples: NDArray[Any] | ir.Feeds,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> dict[str, Statistics]:
     """Statistics of every value of a float graph over ``samples`` of each input, by name,
     ``[n, *port.shape]``; those of a lone input may be given by themselves.
@@ -96,8 +97,7 @@ def measure(
             parts[name].append(_statistics(name, value, total, rng))
         done += count(chunk)
         weights.append(count(chunk) / total)
-        if progress:
-            progress(f"calibrating: {done} of {total} samples")
+        progress(f"calibrating: {done} of {total} samples")
     return {name: merge(each, weights) for name, each in parts.items() if each}
 
 

@@ -5,7 +5,7 @@ Weights are symmetric integers, per output channel. Biases are int32 of the scal
 ``float32(input scale * weight scale)``, as ONNX requires.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import singledispatch
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from .. import ir
 from ..errors import QuantizeError
+from ..progress import Progress, silent
 from .calibrate import METHODS, Method, Statistics, check_samples, measure, merge
 from .float_model import patches
 from .policy import DEFAULT, DEFAULT_BITS, Policy
@@ -44,7 +45,7 @@ def quantize(
     method: str = "mse",
     bias_correction: bool = True,
     policy: Policy = DEFAULT,
-    progress: Callable[[str], None] | None = None,
+    progress: Progress = silent,
 ) -> ir.Graph:
     """The integer network of a float one, its ranges measured on ``samples``: an array
     [n, *port.shape] for each input, by name, or that of a lone input.
@@ -66,8 +67,7 @@ def quantize(
     typed = graph.replace(graph.ops, values)
     ops = []
     for op in graph:
-        if progress:
-            progress(f"quantizing: {op.name}")
+        progress(f"quantizing: {op.name}")
         ops.append(_quantized(op, typed, statistics, bias_correction, policy))
     return replace(
         typed, ops=tuple(ops), outputs=tuple(_output(port, typed) for port in graph.outputs)

@@ -17,7 +17,7 @@ from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
 from .pipeline import Pipeline
 from .requantize import Narrower, Rounding
-from .soft_multiplier import SoftMultiplier
+from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
 __all__ = ["AddConfig", "Add"]
 
@@ -82,7 +82,9 @@ class AddConfig:
     @classmethod
     def _pipeline(cls, target: Target, *products: MultiplierConfig) -> int:
         queues = CreditFifo.latency if cls.waits(target) else 0
-        return queues + max(p.soft_latency() for p in products) + 2 + Narrower.latency
+        return (
+            queues + max(SoftMultiplierConfig(p).latency for p in products) + 2 + Narrower.latency
+        )
 
     @staticmethod
     def estimate(lanes: int, a: Shape, b: Shape, out: Shape, target: Target) -> Resources:
@@ -162,10 +164,10 @@ class Add(Pipeline):
             for name, word, mult, config in zip(
                 "ab", words, (c.mult_a, c.mult_b), products, strict=True
             ):
-                multiply = SoftMultiplier(config)
+                multiply = SoftMultiplier(SoftMultiplierConfig(config))
                 m.submodules[f"multiply_{name}_{lane}"] = multiply
                 m.d.comb += [multiply.x.eq(word[lane]), multiply.w.eq(mult)]
-                terms.append((multiply.p, multiply.latency))
+                terms.append((multiply.p, multiply.config.latency))
             longest = max(latency for _, latency in terms)
             a, b = (delay(m, p, longest - latency) for p, latency in terms)
             both = Signal(signed(width), reset_less=True)

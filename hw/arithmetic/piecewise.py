@@ -14,7 +14,7 @@ from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
 from .pipeline import UnaryPipeline
-from .soft_multiplier import SoftMultiplier
+from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
 __all__ = ["PiecewiseConfig", "Piecewise"]
 
@@ -71,9 +71,10 @@ class PiecewiseConfig:
         return bits_for(len(self.segments) - 1), bits_for(len(self.lengths) - 1)
 
     @property
-    def multiplier(self) -> MultiplierConfig:
+    def multiplier(self) -> SoftMultiplierConfig:
         slope = signed(max(bits_for(s, True) for s, _ in self.segments))
-        return MultiplierConfig(slope, unsigned(max(1, max(self.lengths))))
+        operands = MultiplierConfig(slope, unsigned(max(1, max(self.lengths))))
+        return SoftMultiplierConfig(operands, self.addend)
 
     @property
     def addend(self) -> Shape:
@@ -82,7 +83,7 @@ class PiecewiseConfig:
     @property
     def pipeline(self) -> int:
         """Cycles of the arithmetic: position, block, segment, memory and product."""
-        return 2 * Rom.latency + 2 + self.multiplier.soft_latency(addend=True)
+        return 2 * Rom.latency + 2 + self.multiplier.latency
 
     @property
     def latency(self) -> int:
@@ -92,19 +93,19 @@ class PiecewiseConfig:
     @property
     def memory_bits(self) -> int:
         """Bits of both memories of a lane."""
-        segment = self.multiplier.x.width + self.addend.width
+        segment = self.multiplier.operands.x.width + self.addend.width
         return len(self.blocks) * sum(self.block_word) + len(self.segments) * segment
 
     def resources(self) -> Resources:
         """An estimate: two memories, a shift, a product for each lane, and a queue."""
-        segment = self.multiplier.x.width + self.addend.width
+        segment = self.multiplier.operands.x.width + self.addend.width
         memories = estimate(
             len(self.blocks), sum(self.block_word), self.target, Rom.latency, logic=True
         ) + estimate(len(self.segments), segment, self.target, Rom.latency, logic=True)
         choose = Resources(self.rest_bits * 2 * len(self.lengths), 3 * self.rest_bits)
         product = Resources(
-            self.multiplier.soft_lut(self.target.carry_luts) + self.addend.width,
-            self.multiplier.soft_ff() + 2 * self.addend.width,
+            self.multiplier.lut(self.target.carry_luts) + self.addend.width,
+            self.multiplier.ff + 2 * self.addend.width,
         )
         return (
             Resources(60, 40)
@@ -143,14 +144,14 @@ class Piecewise(UnaryPipeline):
         flip = 1 << (c.element.width - 1) if c.element.signed else 0
         m.d.sync += position.eq(word.as_unsigned() ^ flip)
         segment, place = self._segment(m, lane, position)
-        slope_bits = c.multiplier.x.width
+        slope_bits = c.multiplier.operands.x.width
         width = slope_bits + c.addend.width
         stored = [
             (slope % (1 << slope_bits)) | (offset % (1 << c.addend.width)) << slope_bits
             for slope, offset in c.segments
         ]
         m.submodules[f"segments_{lane}"] = segments = Rom(stored, width, c.target)
-        m.submodules[f"multiply_{lane}"] = multiply = SoftMultiplier(c.multiplier, c.addend)
+        m.submodules[f"multiply_{lane}"] = multiply = SoftMultiplier(c.multiplier)
         m.d.comb += [
             segments.address.eq(segment),
             multiply.x.eq(segments.data[:slope_bits]),
@@ -174,7 +175,7 @@ class Piecewise(UnaryPipeline):
         ]
         which = blocks.data[first_bits:]
         segment = Signal(first_bits, name=f"segment_{lane}", reset_less=True)
-        place = Signal(c.multiplier.w, name=f"place_{lane}", reset_less=True)
+        place = Signal(c.multiplier.operands.w, name=f"place_{lane}", reset_less=True)
         uppers = Array(rest[length:] if length < c.rest_bits else C(0, 1) for length in c.lengths)
         places = Array(rest[:length] if length else C(0, 1) for length in c.lengths)
         m.d.sync += [

@@ -17,7 +17,7 @@ from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
 from .serial_multiplier import SerialMultiplier
-from .soft_multiplier import SoftMultiplier
+from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
 __all__ = ["MULT_BITS", "Rounding", "RequantizeConfig", "Requantize", "Timing", "Narrower"]
 
@@ -131,7 +131,9 @@ class RequantizeConfig:
         t = Timing(mult, beats, initiation_interval)
         rows = ceil_div(t.digit, 2)
         multiply = (
-            MultiplierConfig(signed(acc), unsigned(t.digit)).soft_lut(target.carry_luts)
+            SoftMultiplierConfig(MultiplierConfig(signed(acc), unsigned(t.digit))).lut(
+                target.carry_luts
+            )
             if t.digit > 1
             else 0
         )
@@ -202,7 +204,7 @@ class Timing:
     @property
     def _rows(self) -> int:
         """Cycles from a digit to its product."""
-        return MultiplierConfig(signed(1), unsigned(self.digit)).soft_latency()
+        return SoftMultiplierConfig(MultiplierConfig(signed(1), unsigned(self.digit))).latency
 
     @property
     def start(self) -> int:
@@ -229,8 +231,9 @@ class Timing:
     def latency(self) -> int:
         """Cycles from a beat in to the beat out."""
         if not self.serial:
-            multiply = MultiplierConfig(signed(1), unsigned(self.mult))
-            return self.start + multiply.soft_latency(addend=True) + Narrower.latency
+            operands = MultiplierConfig(signed(1), unsigned(self.mult))
+            multiply = SoftMultiplierConfig(operands, signed(1))
+            return self.start + multiply.latency + Narrower.latency
         return self.start + self.digits + 1 + self._rows + Narrower.latency
 
 
@@ -336,7 +339,7 @@ class Requantize(wiring.Component):
             if not isinstance(offset, Const):
                 offset = delay(m, offset, c.timing.offset_delay)
         else:
-            multiply = SoftMultiplier(config, c.offset_shape)
+            multiply = SoftMultiplier(SoftMultiplierConfig(config, c.offset_shape))
         m.submodules[f"multiply_{lane}"] = multiply
         m.d.comb += [multiply.x.eq(x), multiply.w.eq(mult), multiply.addend.eq(offset)]
         return multiply.p

@@ -12,7 +12,7 @@ from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
 from .pipeline import UnaryPipeline
 from .requantize import Narrower, Rounding
-from .soft_multiplier import SoftMultiplier
+from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
 __all__ = ["RescaleConfig", "Rescale"]
 
@@ -39,8 +39,9 @@ class RescaleConfig:
         return self.beats
 
     @property
-    def multiplier(self) -> MultiplierConfig:
-        return MultiplierConfig(self.element, unsigned(bits_for(self.mult)))
+    def multiplier(self) -> SoftMultiplierConfig:
+        operands = MultiplierConfig(self.element, unsigned(bits_for(self.mult)))
+        return SoftMultiplierConfig(operands, self.addend)
 
     @property
     def addend(self) -> Shape:
@@ -49,7 +50,7 @@ class RescaleConfig:
     @property
     def pipeline(self) -> int:
         """Cycles of the arithmetic."""
-        return self.multiplier.soft_latency(addend=True) + Narrower.latency
+        return self.multiplier.latency + Narrower.latency
 
     @property
     def latency(self) -> int:
@@ -58,9 +59,9 @@ class RescaleConfig:
 
     def resources(self) -> Resources:
         """An estimate: a constant multiplication and a rounding for each lane, and a queue."""
-        product = self.element.width + self.multiplier.w.width
+        product = self.element.width + self.multiplier.operands.w.width
         # a constant's zero bits take no adder: half of the rows are left
-        multiply = self.multiplier.soft_lut(self.target.carry_luts) // 2
+        multiply = self.multiplier.lut(self.target.carry_luts) // 2
         lane = Resources(multiply + product + 25, multiply + product + 32)
         return (
             Resources(60, 40)
@@ -88,8 +89,8 @@ class Rescale(UnaryPipeline):
         c = self.config
         results = []
         for lane in range(c.lanes):
-            multiply = SoftMultiplier(c.multiplier, c.addend)
-            narrow = Narrower(multiply.result, c.out, c.rounding)
+            multiply = SoftMultiplier(c.multiplier)
+            narrow = Narrower(c.multiplier.result, c.out, c.rounding)
             m.submodules[f"multiply_{lane}"] = multiply
             m.submodules[f"narrow_{lane}"] = narrow
             m.d.comb += [

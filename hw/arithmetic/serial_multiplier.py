@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from ..control.delay import delay_flags, duplicate
 from ..sizes import ceil_div
 from ..target.dsp import MultiplierConfig
-from .soft_multiplier import SoftMultiplier
+from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
 __all__ = ["SerialMultiplier"]
 
@@ -40,7 +40,7 @@ class SerialMultiplier(wiring.Component):
             raise ValueError("SerialMultiplier: w is signed, but digits are taken as unsigned")
         self.digit = digit
         self.digits = self.digits_of(config.w.width, digit)
-        self.row = MultiplierConfig(config.x, unsigned(digit))
+        self.row = SoftMultiplierConfig(MultiplierConfig(config.x, unsigned(digit)))
         super().__init__(
             {
                 "start": In(1),
@@ -58,7 +58,7 @@ class SerialMultiplier(wiring.Component):
 
     @property
     def addend_latency(self) -> int:
-        return 1 + self.row.soft_latency()
+        return 1 + self.row.latency
 
     @property
     def latency(self) -> int:
@@ -75,7 +75,7 @@ class SerialMultiplier(wiring.Component):
         m.d.comb += [multiply.x.eq(x), multiply.w.eq(w[: self.digit])]
 
         first = duplicate(m, delay_flags(m, self.start, self.addend_latency - 1))
-        total = Signal(self.row.sum(self.addend.shape()), reset_less=True)
+        total = Signal(self.row.operands.sum(self.addend.shape()), reset_less=True)
         m.d.sync += total.eq(Mux(first, self.addend, total >> self.digit) + multiply.p)
         # digits of the result that were shifted out
         done = Signal((self.digits - 1) * self.digit, reset_less=True)

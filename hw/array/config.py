@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from ..memory.rom import Rom
 from ..memory.tiles import TABLE, estimate, table_estimate
 from ..sizes import ceil_div
-from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
-from .placement import SOFT_ADDERS
 from .weight_memory import BAND, WeightMemory
 
 __all__ = ["ArrayConfig"]
@@ -44,18 +42,13 @@ class ArrayConfig(WeightMemory):
         n, acc = self.multipliers, self.acc.width
         psum = min(acc, product + 2)
         soft = n - self.multipliers_in_dsp
-        multiplier = MultiplierConfig(self.x, self.w)
+        multiplier = self.soft_multiplier
         carry = self.target.carry_luts
-        lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * multiplier.soft_lut(carry)
+        lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * multiplier.lut(carry)
         # an operand is delayed for its row, and passes the groups or is delayed for its own one
         rows = self.weight_latency + self.simd // 2
         waits = self.simd * (rows + self.groups) if self.shared else n * (rows + self.groups // 2)
-        ff = (
-            n * psum
-            + self.pe * 4 * (acc + 1)
-            + soft * multiplier.soft_ff(SOFT_ADDERS)
-            + self.x.width * waits
-        )
+        ff = n * psum + self.pe * 4 * (acc + 1) + soft * multiplier.ff + self.x.width * waits
         return Resources(lut, ff, self.blocks(self.multipliers_in_dsp)) + self._memory_resources()
 
     def _memory_resources(self) -> Resources:

@@ -5,6 +5,7 @@ from functools import cached_property
 from itertools import chain
 
 from ..arithmetic.packed_multiplier import packed_products
+from ..arithmetic.soft_multiplier import SoftMultiplierConfig
 from ..sizes import ceil_div
 from ..target.dsp import MultiplierConfig
 from .geometry import ArrayGeometry
@@ -94,16 +95,21 @@ class ArrayPlacement(ArrayGeometry):
         return frozenset(self.places()[1])
 
     @property
+    def soft_multiplier(self) -> SoftMultiplierConfig:
+        """A multiplier of the array in soft logic."""
+        return SoftMultiplierConfig(MultiplierConfig(self.x, self.w), adders=SOFT_ADDERS)
+
+    @property
     def multiplier_latency(self) -> int:
         """Cycles from the operands to the product, of the slowest multipliers."""
         kinds = []
         if self.multipliers_in_dsp:
             kinds.append(self.target.dsp.latency)
         if self.multipliers_in_dsp < self.multipliers:
-            kinds.append(MultiplierConfig(self.x, self.w).soft_latency(SOFT_ADDERS))
+            kinds.append(self.soft_multiplier.latency)
         return max(kinds)
 
     @cached_property
     def soft_delay(self) -> int:
         """Cycles by which products in soft logic start later than those in DSP blocks."""
-        return self.multiplier_latency - MultiplierConfig(self.x, self.w).soft_latency(SOFT_ADDERS)
+        return self.multiplier_latency - self.soft_multiplier.latency

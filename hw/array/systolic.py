@@ -16,7 +16,6 @@ from ..stream.signature import Flow
 from ..target.dsp import MultiplierConfig
 from .config import ArrayConfig
 from .drain import drain, drain_spaced
-from .placement import SOFT_ADDERS
 from .weights import weights_at
 
 __all__ = ["SystolicArray"]
@@ -130,7 +129,7 @@ class SystolicArray(wiring.Component):
             if packed:
                 m.d.comb += block.x.eq(x[places[0]])
         for place in soft:
-            block = SoftMultiplier(MultiplierConfig(c.x, c.w), adders=SOFT_ADDERS)
+            block = SoftMultiplier(c.soft_multiplier)
             m.submodules[f"soft_{place[0]}_{place[1]}"] = block
             m.d.comb += [block.x.eq(x[place]), block.w.eq(w[place])]
             at[place] = block.p, None

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from amaranth import Module, Shape, signed, unsigned
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
 
 from ..control.delay import delay
-from ..sizes import at_least, ceil_div
+from ..sizes import at_least
 
 __all__ = ["MultiplierConfig", "Multiplier"]
 
@@ -35,32 +34,6 @@ class MultiplierConfig:
         return signed(
             1 + max(self.p.width + (not self.p.signed), addend.width + (not addend.signed))
         )
-
-    def soft_latency(self, adders: int = 1, *, addend: bool = False) -> int:
-        """Of :class:`SoftMultiplier`: registers from the operands to the product."""
-        return ceil_div(self.soft_levels(addend=addend), adders)
-
-    def soft_levels(self, *, addend: bool = False) -> int:
-        """Adders of :class:`SoftMultiplier` one after the other: a row's and those of the tree."""
-        return 1 + ceil_log2(self._rows + addend)
-
-    def soft_lut(self, carry_luts: int) -> int:
-        """LUTs of :class:`SoftMultiplier`, roughly: a bit of an adder for each bit of each row, and
-        of each sum of two, which is wider.
-        """
-        return (2 * self._rows - 1) * (self.x.width + 3 + carry_luts)
-
-    def soft_ff(self, adders: int = 1) -> int:
-        """Flip-flops of :class:`SoftMultiplier`, roughly: the bits of what is registered."""
-        levels = range(self.soft_levels(), 0, -adders)
-        return sum(
-            ceil_div(self._rows, 1 << (level - 1)) * (self.x.width + min(self.w.width, 1 << level))
-            for level in levels
-        )
-
-    @property
-    def _rows(self) -> int:
-        return ceil_div(self.w.width, 2)
 
 
 class Multiplier(wiring.Component):

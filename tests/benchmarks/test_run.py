@@ -13,6 +13,7 @@ from gatewright.benchmarks.networks import NETWORKS
 from gatewright.benchmarks.page import page
 from gatewright.compiler.errors import FitError, TimingError
 from gatewright.compiler.plan import Goal
+from gatewright.compiler.progress import silent
 
 from ..report.summaries import BENCH, BUILD, COMPILE, SIMULATE
 
@@ -152,10 +153,6 @@ def test_litert_is_a_further_column_or_not_installed():
 # The steps.
 
 
-def silent(_what, _fraction):
-    pass
-
-
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """The smallest network after all steps but place and route."""
@@ -209,20 +206,20 @@ def again(out, **change):
         command.VARIANTS[ENTRY.variant],
         out,
         settings(**change),
-        lambda what, _: said.append(what),
+        lambda what, _=None: said.append(what),
     )
     return said
 
 
 def test_finished_steps_are_kept(out):
-    done = [f"{ENTRY.name}: {step} (kept from before)" for step in ("compile", "simulate", "bench")]
+    done = [f"{ENTRY.name}: {step} (cached)" for step in ("compile", "simulate", "bench")]
     assert [what for what in again(out) if "litert" not in what and "icarus" not in what] == done
     assert f"{ENTRY.name}: simulate" in again(out, again=("simulate",))
 
 
 def test_only_what_changed_is_done_again(out):
     said = again(out, seconds=0.02)
-    assert f"{ENTRY.name}: simulate (kept from before)" in said
+    assert f"{ENTRY.name}: simulate (cached)" in said
     assert f"{ENTRY.name}: bench" in said
 
 
@@ -260,7 +257,7 @@ def test_new_sources_that_give_the_same_hardware_keep_its_results(out, monkeypat
     monkeypatch.setattr(steps, "source_hash", lambda *some: hashed(*some) if some else "changed")
     said = again(out)
     assert f"{ENTRY.name}: compile" in said
-    assert f"{ENTRY.name}: simulate (kept from before)" in said
+    assert f"{ENTRY.name}: simulate (cached)" in said
     assert steps.record(ENTRY, out)["source"] == "changed"
 
 

@@ -8,10 +8,12 @@ from amaranth import Cat, Elaboratable, Module, Signal, signed
 from amaranth.back import rtlil
 from gatewright import boards
 from gatewright.boards.flow import build as build_module
-from gatewright.boards.flow import flow_of
+from gatewright.boards.flow import flow_of, route
 from gatewright.boards.flow.base import Limit
 from gatewright.boards.flow.build import build
 from gatewright.boards.flow.flash import flash
+from gatewright.boards.flow.result import check_fit
+from gatewright.boards.flow.route import clock_speeds
 from gatewright.boards.flow.synthesis import synthesize
 from gatewright.compiler import tools
 from gatewright.compiler.errors import DataError, FitError, TimingError, ToolError
@@ -119,16 +121,16 @@ def test_a_clock_out_of_reach_leaves_no_bitstream(directory):
 @pytest.mark.parametrize(("slow", "met"), [(31.0, True), (24.9, False)])
 def test_the_links_clock_is_held_against_itself(slow, met):
     clocks = [{"achieved": 180.5, "constraint": 200.0}, {"achieved": slow, "constraint": 25.0}]
-    assert build_module._speeds(clocks, 200.0, 25.0) == (180.5, met)
+    assert clock_speeds(clocks, 200.0, 25.0) == (180.5, met)
 
 
 def test_one_clock_is_the_accelerators():
     clocks = [{"achieved": 31.0, "constraint": 24.0}, {"achieved": 29.0, "constraint": 24.0}]
-    assert build_module._speeds(clocks, 24.0, None) == (29.0, True)
+    assert clock_speeds(clocks, 24.0, None) == (29.0, True)
 
 
 def test_a_link_that_misses_its_own_clock_leaves_no_bitstream(directory, monkeypatch):
-    monkeypatch.setattr(build_module, "_speeds", lambda *_: (150.0, False))
+    monkeypatch.setattr(route, "clock_speeds", lambda *_: (150.0, False))
     with pytest.raises(TimingError, match=r"the link misses its own clock of 25 MHz"):
         build(directory, boards.get("ulx3s-25f"), 100, seeds=1)
     assert not list((directory / "build").glob("*.bit"))
@@ -225,7 +227,7 @@ def test_ports_with_elements_are_no_bits_of_each_other(tmp_path):
 def test_a_design_too_large_says_what_is_short():
     counts = {"lut": 9000, "ff": 10, "dsp": 9, "bram": 0}
     with pytest.raises(FitError, match="needs 9000 LUT of 5280, 9 DSP of 8"):
-        build_module._check_fit(counts, boards.get("icebreaker"))
+        check_fit(counts, boards.get("icebreaker"))
 
 
 def test_a_folder_without_an_accelerator_is_refused(tmp_path):
@@ -264,4 +266,4 @@ def test_a_documented_limit_below_the_clock_leaves_no_bitstream(directory, monke
 def test_a_netlist_too_large_in_any_resource_does_not_fit(resource):
     counts = {"lut": 1, "ff": 1, "dsp": 1, "bram": 1} | {resource: 10**6}
     with pytest.raises(FitError, match=f"1000000 {resource.upper()} of"):
-        build_module._check_fit(counts, boards.get("ulx3s-25f"))
+        check_fit(counts, boards.get("ulx3s-25f"))

@@ -105,7 +105,7 @@ def test_the_report_has_every_tool(path):
 
 def test_output_goes_to_the_log_and_to_progress(tmp_path):
     lines = []
-    run(python("print('one'); print('two')"), tmp_path, progress=lines.append)
+    run(python("print('one'); print('two')"), tmp_path, on_line=lines.append)
     assert lines == ["one", "two"]
     assert (tmp_path / "log").read_text().split() == lines
 
@@ -137,12 +137,12 @@ def test_stopping_leaves_no_process(tmp_path):
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-u', '-c', {child!r}])"
     seen = []
 
-    def progress(line):
+    def on_line(line):
         seen.append(int(line))
         stop.set()
 
     with pytest.raises(tools.Stopped):
-        run(python(parent), tmp_path, progress=progress, stop=stop)
+        run(python(parent), tmp_path, on_line=on_line, stop=stop)
     assert not is_running(seen[0])
 
 
@@ -157,6 +157,6 @@ def test_an_interruption_kills_the_tool_too(tmp_path):
         run(
             python("import os, time; print(os.getpid()); time.sleep(60)"),
             tmp_path,
-            progress=interrupt,
+            on_line=interrupt,
         )
     assert not is_running(pids[0])

@@ -17,6 +17,7 @@ from gatewright.hw.arithmetic.piecewise import PiecewiseConfig
 from gatewright.hw.arithmetic.reduce import ReduceConfig
 from gatewright.hw.arithmetic.requantize import RequantizeConfig, Rounding
 from gatewright.hw.arithmetic.rescale import RescaleConfig
+from gatewright.hw.arithmetic.soft_multiplier import SoftMultiplierConfig
 from gatewright.hw.array.config import ArrayConfig
 from gatewright.hw.array.matmul import MatMulConfig
 from gatewright.hw.memory.ram import RamConfig
@@ -70,6 +71,7 @@ LEGAL = [
     ArgMaxConfig(5, INT8),
     PackedConfig(INT8, signed(5), 15, 2),
     MultiplierConfig(INT8, INT8),
+    SoftMultiplierConfig(MultiplierConfig(INT8, INT8)),
     ConcatConfig((4, 3), 2, INT8, 9),
     WidthConfig(6, 2, 4, INT8),
     AxiStreamConfig(2, INT8, 9),
@@ -134,6 +136,7 @@ ILLEGAL = [
     (PackedConfig, {"w": unsigned(5)}, r"w=unsigned\(5\), but it must be signed"),
     (PackedConfig, {"most": 16}, r"w=signed\(5\), but it must be signed and hold -16 - 1"),
     (MultiplierConfig, {"products": 0}, "products=0, but it must be 1 or more"),
+    (SoftMultiplierConfig, {"adders": 0}, "adders=0, but it must be 1 or more"),
     (ConcatConfig, {"lanes": 3}, r"lanes=3, but it must divide .* of \(4, 3\)"),
     (WidthConfig, {"lanes_in": 0}, "lanes_in=0, but it must be 1 or more"),
     (AxiStreamConfig, {"beats": 0}, "beats=0, but it must be 1 or more"),

@@ -14,7 +14,7 @@ from amaranth.lib.wiring import In, Out
 from gatewright import hw
 from gatewright.compiler.emit import emit
 from gatewright.hw.arithmetic.pipeline import Pipeline
-from gatewright.hw.arithmetic.soft_multiplier import SoftMultiplier
+from gatewright.hw.arithmetic.soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 from gatewright.hw.control.delay import delay
 from gatewright.hw.target import ECP5, GENERIC, ICE40
 from gatewright.hw.target.dsp import Multiplier, MultiplierConfig
@@ -46,27 +46,32 @@ def rtl(dut, pairs):
     """Products of ``pairs``, a pair a cycle, at the time that ``latency`` tells."""
     single = isinstance(dut, SoftMultiplier)
     x, w, p = (dut.x, dut.w, dut.p) if single else (dut.x[0], dut.w[0], dut.p[0])
+    latency = dut.config.latency if single else dut.latency
     seen = []
 
     async def bench(ctx):
-        for n in range(len(pairs) + dut.latency):
+        for n in range(len(pairs) + latency):
             ctx.set(x, pairs[min(n, len(pairs) - 1)][0])
             ctx.set(w, pairs[min(n, len(pairs) - 1)][1])
             _, _, value = await ctx.tick().sample(p)
             seen.append(value)
 
     simulate(dut, bench)
-    return seen[dut.latency :]
+    return seen[latency:]
 
 
 def golden(pairs):
     return [x * w for x, w in pairs]
 
 
+def soft(operands, adders=1):
+    return SoftMultiplier(SoftMultiplierConfig(operands, adders=adders))
+
+
 KINDS = [
-    pytest.param(SoftMultiplier, id="soft"),
+    pytest.param(soft, id="soft"),
     pytest.param(Multiplier, id="generic"),
-    *(pytest.param(partial(SoftMultiplier, adders=n), id=f"soft, {n} adders") for n in (2, 3, 9)),
+    *(pytest.param(partial(soft, adders=n), id=f"soft, {n} adders") for n in (2, 3, 9)),
 ]
 
 
@@ -110,8 +115,8 @@ def test_what_a_block_can_multiply(target, x, w, products):
 
 @pytest.mark.parametrize(("adders", "latency"), [(1, 3), (2, 2), (3, 1), (9, 1)])
 def test_registers_of_a_soft_product(adders, latency):
-    config = MultiplierConfig(signed(8), signed(8))
-    assert SoftMultiplier(config, adders=adders).latency == config.soft_latency(adders) == latency
+    operands = MultiplierConfig(signed(8), signed(8))
+    assert SoftMultiplierConfig(operands, adders=adders).latency == latency
 
 
 # The hard blocks, in Verilog beside their generic twins.

@@ -25,7 +25,7 @@ from gatewright.compiler.plan.latency_optimizer import LatencyOptimizer
 from gatewright.compiler.plan.resources import link
 from gatewright.compiler.plan.search import assign_blocks
 from gatewright.compiler.stages.window_matmul import WindowMatmulDesign
-from gatewright.hw import MultiplierConfig
+from gatewright.hw import MultiplierConfig, SoftMultiplierConfig
 from gatewright.sim import golden
 
 from .networks import (
@@ -279,7 +279,8 @@ def test_no_folding_is_much_sooner_done(name):
     """
     graph = small(name)
     more = 3
-    soft = MultiplierConfig(signed(8), signed(8)).soft_lut(FEW.target.carry_luts)
+    operands = MultiplierConfig(signed(8), signed(8))
+    soft = SoftMultiplierConfig(operands).lut(FEW.target.carry_luts)
     logic = planned(graph, FEW, Goal()).resources.lut + more * soft + link(FEW).lut
     device = replace(FEW, lut=int(logic / FEW.target.soft_logic_share))
     fastest, found = (planned(graph, device, Goal(kind)) for kind in ("fps", "latency"))

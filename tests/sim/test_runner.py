@@ -159,8 +159,8 @@ def test_both_simulators_agree_on_every_cycle(work):
 
 def test_progress_ends_with_all_frames(work):
     told = []
-    run(work, samples(3), progress=lambda done, total: told.append((done, total)))
-    assert told[-1] == (3, 3)
+    run(work, samples(3), progress=lambda *step: told.append(step))
+    assert told[-1] == ("simulating frame 3 of 3", 1.0)
 
 
 # --- what goes wrong ---------------------------------------------------------------------------

@@ -1,0 +1,81 @@
+"""The result of a build, which ``build.json`` stores, and the errors of builds that failed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ...compiler.errors import FitError, TimingError
+from ..board import Board
+from ..link.protocol import LinkConfig
+
+__all__ = ["BuildResult", "Use", "check_fit", "timing_error"]
+
+
+@dataclass(frozen=True)
+class Use:
+    """How much of one resource is used, and how much the chip has."""
+
+    used: int
+    available: int
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """The result of a build; ``build.json`` holds the same fields.
+
+    ``target_mhz`` is the requested clock and ``clock_mhz`` the clock that the PLL makes, against
+    which timing is checked. ``fmax_mhz`` is the smaller of nextpnr's result for ``seed`` and
+    ``limit_mhz``, a documented limit that nextpnr does not know. ``seeds`` holds the routed clock
+    of every seed and ``median_mhz`` their median. ``link`` configures the driver. If the link has a
+    clock of its own, ``timing_met`` includes that clock.
+    """
+
+    board: str
+    fmax_mhz: float
+    target_mhz: float
+    clock_mhz: float
+    timing_met: bool
+    utilization: Mapping[str, Use]
+    bitstream: str | None
+    tools: Mapping[str, str]
+    seed: int
+    seeds: Mapping[int, float]
+    median_mhz: float
+    limit_mhz: float
+    limit_reason: str
+    link: LinkConfig
+    wall_seconds: float
+
+
+def check_fit(counts: Mapping[str, int], board: Board) -> None:
+    """Raise ``FitError`` if a netlist with these ``counts`` of cells is too large for the chip."""
+    room = board.device.available
+    short = [
+        f"{counts[name]} {name.upper()} of {room[name]}"
+        for name in counts
+        if counts[name] > room[name]
+    ]
+    if short:
+        raise FitError(
+            f"the design does not fit {board.name}: it needs {', '.join(short)}. "
+            "Compile with --goal area, with fewer multipliers, or for a larger board"
+        )
+
+
+def timing_error(result: BuildResult, others_met: bool) -> TimingError:
+    """The error for a build that missed its clock, or the link's clock unless ``others_met``."""
+    if not others_met:
+        return TimingError(
+            f"timing is not met on {result.board}: the link misses its own clock of "
+            f"{result.link.uart_hz / 1e6:g} MHz. No bitstream was written. "
+            "Try more seeds (--seeds)"
+        )
+    capped = (
+        f" ({result.limit_reason} allows no more)" if result.fmax_mhz >= result.limit_mhz else ""
+    )
+    tried = f"{len(result.seeds)} seed" + ("s" if len(result.seeds) > 1 else "")
+    return TimingError(
+        f"timing is not met on {result.board}: {result.fmax_mhz:.1f} MHz was reached{capped}, "
+        f"{result.clock_mhz:.1f} MHz is needed ({tried} tried). No bitstream was written. "
+        f"Request a lower clock (--target-mhz {int(result.fmax_mhz)}), try more "
+        "seeds (--seeds), or compile with a smaller array"
+    )

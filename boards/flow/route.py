@@ -1,0 +1,207 @@
+"""Place and route with nextpnr: one run per seed, each cached by the hash of its inputs."""
+
+import os
+import shutil
+import threading
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ...compiler import tools
+from ...compiler.errors import FitError, GatewrightError, ToolError
+from ...compiler.progress import Progress
+from ..board import Board
+from .base import Flow, Pll
+from .cache import digest, read_json
+
+__all__ = ["Routed", "Router", "clock_speeds"]
+
+#: messages of nextpnr that mean that the design is too large
+_NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
+#: failures before any success after which the remaining seeds are not tried
+_MAX_FAILURES = 2
+#: a router without output for this long does not converge
+_PATIENCE_SECONDS = 480.0
+#: offset of the seed for a second placement
+_RETRY_SEED_OFFSET = 1000
+
+
+@dataclass(frozen=True)
+class Routed:
+    """The result of one seed.
+
+    ``fmax_mhz`` is the routed clock of the accelerator. ``others_met`` says whether all other
+    clocks meet their constraints. ``file`` is the routed design for the packer.
+    """
+
+    seed: int
+    fmax_mhz: float
+    others_met: bool
+    utilization: Mapping[str, Mapping[str, int]]
+    file: Path
+
+
+@dataclass(frozen=True)
+class Router:
+    """Places and routes a netlist for ``board`` at the clock of ``pll``.
+
+    ``place`` is the installed nextpnr; results are stored in folders of ``work``.
+    """
+
+    board: Board
+    flow: Flow
+    pll: Pll
+    place: tools.Tool
+    work: Path
+    progress: Progress
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def route(self, netlist: Path, seeds: int, jobs: int, *, until_met: bool) -> list[Routed]:
+        """Route ``netlist.json`` of the folder ``netlist`` with the seeds 1 to ``seeds``.
+
+        ``jobs`` seeds run at a time. With ``until_met`` the first seed that meets timing stops the
+        others. Raises ``ToolError``, or ``FitError`` if the chip is too small, when no seed
+        succeeds.
+        """
+        folder = self._folder(netlist)
+        done: list[Routed] = []
+        failed: list[ToolError] = []
+        with ThreadPoolExecutor(max(1, jobs)) as pool:
+            futures = [pool.submit(self._outcome, folder, seed) for seed in range(1, seeds + 1)]
+            try:
+                for future in as_completed(futures):
+                    outcome = future.result()
+                    if isinstance(outcome, Routed):
+                        done.append(outcome)
+                        self.progress(
+                            f"seed {outcome.seed}: {outcome.fmax_mhz:.1f} MHz", len(done) / seeds
+                        )
+                        if until_met and self._meets_timing(outcome):
+                            self.stop.set()
+                    elif outcome is not None:
+                        failed.append(outcome)
+                        if not done and len(failed) >= _MAX_FAILURES:
+                            self.stop.set()
+            finally:
+                self.stop.set()
+        if not done:
+            raise self._explain(failed[0])
+        return done
+
+    def _folder(self, netlist: Path) -> Path:
+        """The folder of the results for this netlist, with nextpnr's inputs."""
+        constraints = self.flow.constraints(self.board)
+        key = digest(
+            (netlist / "netlist.json").read_bytes(),
+            constraints,
+            *self._flags(),
+            *self.flow.routers,
+            self.place.version,
+        )
+        folder = self.work / f"route-{key}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "pins").write_text(constraints)
+        shutil.copyfile(netlist / "netlist.json", folder / "netlist.json")
+        return folder
+
+    def _meets_timing(self, routed: Routed) -> bool:
+        return routed.others_met and routed.fmax_mhz >= self.pll.output_mhz
+
+    def _explain(self, error: ToolError) -> GatewrightError:
+        """``error``, or a ``FitError`` if nextpnr ran out of sites."""
+        if not any(words in str(error) for words in _NO_ROOM):
+            return error
+        return FitError(
+            f"the design does not fit {self.board.name}: place and route found no room "
+            "for all of it. Compile with --goal area or a lower --goal fps=N, or for a "
+            f"larger board. Message of the tool: {error}"
+        )
+
+    def _outcome(self, folder: Path, seed: int) -> Routed | ToolError | None:
+        """The result of a seed, the error if it failed, None if it was stopped."""
+        try:
+            return self._seed(folder, seed)
+        except tools.Stopped:
+            return None
+        except ToolError as error:
+            return error
+
+    def _seed(self, folder: Path, seed: int) -> Routed:
+        report, routed = folder / f"seed-{seed}.json", folder / f"seed-{seed}.routed"
+        if not report.exists():
+            if self.stop.is_set():
+                raise tools.Stopped(f"seed {seed} was not needed")
+            self.progress(f"place and route, seed {seed}")
+            self._place_and_route(folder, seed)
+            os.replace(folder / f"seed-{seed}.unfinished", routed)
+            os.replace(folder / f"seed-{seed}.report", report)
+        found = read_json(report)
+        if not found["fmax"]:
+            raise ToolError(f"nextpnr found no clock in the design; its report: {report}")
+        fmax, others_met = clock_speeds(
+            found["fmax"].values(), self.pll.output_mhz, self.pll.beside_mhz
+        )
+        return Routed(seed, fmax, others_met, found["utilization"], routed)
+
+    def _place_and_route(self, folder: Path, seed: int) -> None:
+        """Run the better router; if it stalls, place again; then try the other router."""
+        better, other = self.flow.routers
+        flags = [
+            *self._flags(),
+            "--report",
+            f"seed-{seed}.report",
+            self.flow.routed_option,
+            f"seed-{seed}.unfinished",
+        ]
+        for start, router, patience in (
+            (seed, better, _PATIENCE_SECONDS),
+            (seed + _RETRY_SEED_OFFSET, better, _PATIENCE_SECONDS),
+            (seed, other, None),
+        ):
+            try:
+                self.place.run(
+                    [*flags, "--seed", str(start), "--router", router],
+                    folder,
+                    folder / f"seed-{seed}.log",
+                    stop=self.stop,
+                    patience=patience,
+                )
+                return
+            except tools.Stuck:
+                self.progress(f"place and route, seed {seed}, another attempt")
+
+    def _flags(self) -> list[str]:
+        board = self.board
+        speed = ["--speed", board.speed] if board.speed else []
+        return [
+            board.chip,
+            "--package",
+            board.package,
+            *speed,
+            "--json",
+            "netlist.json",
+            self.flow.constraints_option,
+            "pins",
+            "--freq",
+            f"{self.pll.output_mhz:.6f}",
+            "--timing-allow-fail",
+        ]
+
+
+def clock_speeds(
+    clocks: Iterable[Mapping[str, float]], own_mhz: float, other_mhz: float | None
+) -> tuple[float, bool]:
+    """The accelerator's clock of nextpnr's ``clocks``, and whether the link's own clock is met.
+
+    A clock is identified by its constraint, because synthesis may change its name. nextpnr rounds
+    constraints to whole picoseconds, so the nearer of the two frequencies decides.
+    """
+    own, others_met = [], True
+    for clock in clocks:
+        achieved, constraint = float(clock["achieved"]), float(clock["constraint"])
+        if other_mhz is not None and abs(constraint - other_mhz) < abs(constraint - own_mhz):
+            others_met &= achieved >= constraint
+        else:
+            own.append(achieved)
+    return min(own, default=0.0), others_met
