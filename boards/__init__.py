@@ -19,6 +19,7 @@ def all_boards() -> tuple[Board, ...]:
 def get(name: str) -> Board:
     """The board of that name; raises ``PlanError`` listing the names, the nearest one first."""
     by_name = {board.name: board for board in _BOARDS}
+    name = str(name)  # a file may hold anything
     if name in by_name:
         return by_name[name]
     near = get_close_matches(name.lower(), by_name, n=1)

@@ -14,6 +14,7 @@ doing, so a host can always get back in step.
 """
 
 from binascii import crc_hqx
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -112,11 +113,10 @@ class LinkConfig:
         at_least(1, self, "clock_hz", "baud")
         at_least(0, self, "design_id", "pause_seconds", "link_hz")
         for way, ports in (("inputs", self.inputs), ("outputs", self.outputs)):
-            names = {(port.name, port.prefix) for port in ports}
-            if not ports or len(names) != len(ports):
+            if not ports or repeated(ports):
                 raise ValueError(
-                    f"LinkConfig: {way} has {len(ports)} ports of {len(names)} names; give at "
-                    "least one, each of a name and a prefix of its own"
+                    f"LinkConfig: {way} has {len(ports)} ports, of which {repeated(ports)} share "
+                    "a name or a prefix; give at least one, each of a name and a prefix of its own"
                 )
         if self.design_id >= 1 << 8 * ID_BYTES:
             raise ValueError(
@@ -209,10 +209,23 @@ def link_ports(where: str, entries: Sequence[Any]) -> tuple[LinkPort, ...]:
         {key: entry[key] for key in _PORT if key in entry} if isinstance(entry, dict) else entry
         for entry in entries
     ]
-    return tuple(
+    ports = tuple(
         LinkPort(**take(f"{where}: {number}", entry, _PORT, DataError))
         for number, entry in enumerate(known)
     )
+    if shared := repeated(ports):
+        raise DataError(
+            f"{where}: {', '.join(shared)}: a name or a prefix of more than one port; accepted: "
+            "one of its own for each; run `gatewright compile` again"
+        )
+    return ports
+
+
+def repeated(ports: Sequence[LinkPort]) -> list[str]:
+    """The names and the prefixes that several of ``ports`` have."""
+    counts = [*Counter(port.name for port in ports).items()]
+    counts += Counter(port.prefix for port in ports).items()
+    return [name for name, count in counts if count > 1]
 
 
 def checksum(data: bytes) -> bytes:

@@ -55,6 +55,12 @@ def test_an_unknown_board_names_the_nearest():
     assert all(board.name in str(e.value) for board in boards.all_boards())
 
 
+@pytest.mark.parametrize("name", [None, 3, ["ulx3s-85f"], {}])
+def test_a_board_that_is_no_name_is_unknown(name):
+    with pytest.raises(PlanError, match="there is no board called"):
+        boards.get(name)
+
+
 @pytest.mark.parametrize(
     ("target", "speed", "cells", "mhz"),
     [

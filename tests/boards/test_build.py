@@ -235,6 +235,18 @@ def test_a_folder_without_an_accelerator_is_refused(tmp_path):
         build(tmp_path, boards.get("icebreaker"), 24)
 
 
+@pytest.mark.parametrize("shared", ["name", "prefix"])
+def test_two_ports_of_one_name_are_refused(directory, shared):
+    file = directory / "rtl" / "interface.json"
+    content = json.loads(file.read_text())
+    twin = {"name": "other", "prefix": "s_axis_other", "beats": 16, "bits": 8}
+    twin[shared] = content["inputs"][0][shared]
+    content["inputs"].append(twin)
+    file.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"inputs: {twin[shared]}: a name or a prefix of more"):
+        build(directory, boards.get("icebreaker"), 24)
+
+
 def test_a_missing_tool_says_how_to_get_it(directory, monkeypatch):
     monkeypatch.setattr(tools, "_native", lambda recipe: (None, "not installed"))
     monkeypatch.setattr(tools, "_wheel", lambda name, recipe: None)
