@@ -296,23 +296,23 @@ def _(function: ir.Identity, x: Fraction) -> Fraction:
 
 
 @_exactly.register
-def _(function: ir.LeakyRelu, x: Fraction) -> Fraction:
+def _(function: ir.functions.LeakyRelu, x: Fraction) -> Fraction:
     return x if x >= 0 else Fraction(function.alpha) * x
 
 
 @_exactly.register
-def _(function: ir.HardSigmoid, x: Fraction) -> Fraction:
+def _(function: ir.functions.HardSigmoid, x: Fraction) -> Fraction:
     line = Fraction(function.alpha) * x + Fraction(function.beta)
     return min(max(line, Fraction(0)), Fraction(1))
 
 
 @_exactly.register
-def _(function: ir.HardSwish, x: Fraction) -> Fraction:
+def _(function: ir.functions.HardSwish, x: Fraction) -> Fraction:
     return x * min(max(x / 6 + Fraction(1, 2), Fraction(0)), Fraction(1))
 
 
 @_exactly.register
-def _(function: ir.Sigmoid, x: Fraction) -> Fraction:
+def _(function: ir.functions.Sigmoid, x: Fraction) -> Fraction:
     # Farther out 200 digits would not tell the result from 0 or 1, and it might look like a tie.
     x = min(max(x, Fraction(-400)), Fraction(400))
     with localcontext() as context:
@@ -321,8 +321,8 @@ def _(function: ir.Sigmoid, x: Fraction) -> Fraction:
 
 
 @_exactly.register
-def _(function: ir.Tanh, x: Fraction) -> Fraction:
-    return 2 * _exactly(ir.Sigmoid(), 2 * x) - 1
+def _(function: ir.functions.Tanh, x: Fraction) -> Fraction:
+    return 2 * _exactly(ir.functions.Sigmoid(), 2 * x) - 1
 
 
 # Arrangement.

@@ -137,7 +137,9 @@ def test_random_networks_of_random_widths_under_random_foldings(seed):
 @pytest.mark.parametrize("stall", STALLS)
 @pytest.mark.parametrize("out", [4, 16])
 @pytest.mark.parametrize("bits", [11, 16])
-@pytest.mark.parametrize("function", [ir.Identity(), ir.Tanh(), ir.HardSwish()], ids=str)
+@pytest.mark.parametrize(
+    "function", [ir.Identity(), ir.functions.Tanh(), ir.functions.HardSwish()], ids=str
+)
 def test_a_function_of_a_wide_integer(function, bits, out, stall):
     builder = image(4, 8, 8, dtype=ir.Int(bits, True), widths=[out])
     output = builder.unary(builder.input, function)

@@ -57,7 +57,7 @@ def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
             f"{node}: has {slopes.size} different slopes; accepted: one for all channels; train "
             "with PReLU(num_parameters=1) or LeakyReLU"
         )
-    return _unary(build, node, x, ir.LeakyRelu(float(slopes[0])))
+    return _unary(build, node, x, ir.functions.LeakyRelu(float(slopes[0])))
 
 
 # -- two operands ----------------------------------------------------------------------------------
@@ -105,7 +105,7 @@ def mul(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     b = activation(b, node)
     for x, gate in ((a, b), (b, a)):
         if _gates(build, gate, x):
-            return _unary(build, node, x, ir.HardSwish())
+            return _unary(build, node, x, ir.functions.HardSwish())
     raise ModelError(
         f"{node}: multiplies two activations; accepted: a constant factor, or "
         "x * HardSigmoid(x) with alpha=1/6; replace the gate, or Swish by HardSwish"
@@ -119,7 +119,7 @@ def _gates(build: Builder, gate: Tensor, x: Tensor) -> bool:
         gate.raw
         and isinstance(op, ir.Unary)
         and op.inputs == (x.handle,)
-        and op.function == ir.HardSigmoid(float(np.float32(1 / 6)), 0.5)
+        and op.function == ir.functions.HardSigmoid(float(np.float32(1 / 6)), 0.5)
         and np.array_equal(gate.order, x.order)
     )
 
@@ -141,11 +141,11 @@ def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
 
 #: the ONNX operator of each function; the function's fields are the operator's attributes
 FUNCTIONS: dict[str, type[ir.Function]] = {
-    "LeakyRelu": ir.LeakyRelu,
-    "Sigmoid": ir.Sigmoid,
-    "Tanh": ir.Tanh,
-    "HardSigmoid": ir.HardSigmoid,
-    "HardSwish": ir.HardSwish,
+    "LeakyRelu": ir.functions.LeakyRelu,
+    "Sigmoid": ir.functions.Sigmoid,
+    "Tanh": ir.functions.Tanh,
+    "HardSigmoid": ir.functions.HardSigmoid,
+    "HardSwish": ir.functions.HardSwish,
 }
 #: the ONNX operator of each elementwise operator of several activations
 OPERATORS: dict[str, type[ir.Elementwise]] = {"Add": ir.Add}

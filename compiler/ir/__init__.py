@@ -1,7 +1,8 @@
 """The intermediate representation: one graph language for the float and the integer network."""
 
+from . import functions
 from .feeds import Feeds, feeds
-from .functions import Function, HardSigmoid, HardSwish, Identity, LeakyRelu, Sigmoid, Tanh
+from .functions import Function, Identity
 from .graph import Dequantize, Graph, HostArgMax, HostOp, InputPort, OutputPort, Quantize, Softmax
 from .ops import (
     Add,
@@ -33,11 +34,7 @@ __all__ = [
     "Clamp",
     "Function",
     "Identity",
-    "LeakyRelu",
-    "Sigmoid",
-    "Tanh",
-    "HardSigmoid",
-    "HardSwish",
+    "functions",
     "Op",
     "Clampable",
     "Elementwise",

@@ -433,8 +433,8 @@ class Dataflow:
 
     @property
     def budgeted(self) -> Resources:
-        """What counts against a plan's budget: the accelerator, and what a link of several ports
-        needs more than :func:`.resources.link`.
+        """What counts against a plan's budget: the accelerator, and what its link needs more than
+        :func:`.resources.link`.
         """
         return self.resources + self._held
 
@@ -462,14 +462,18 @@ class Dataflow:
 
     @cached_property
     def _held(self) -> Resources:
-        """The link's queues of a whole frame where there are several inputs, or several outputs,
-        and a register slice before each.
+        """What the link needs more than :func:`.resources.link`: block RAMs for beats of more than
+        a byte; where there are several inputs, or several outputs, a queue of a whole frame and a
+        register slice for each.
         """
+        beats = [self._width(way[0]) for way in (self.inputs, self.outputs) if len(way) == 1]
+        wide = link(self.device, beats).bram - link(self.device, [8] * len(beats)).bram
         ports = [port for way in (self.inputs, self.outputs) if len(way) > 1 for port in way]
         slices = [
             hw.RegisterSlice.estimate(self._width(port), self.device.target) for port in ports
         ]
-        return total([*slices, *(self._frame_queue(port) for port in ports)])
+        queues = [self._frame_queue(port) for port in ports]
+        return total([*slices, *queues, Resources(bram=max(0, wide))])
 
     def _frame_queue(self, port: NetworkPort) -> Resources:
         return hw.Fifo.estimate(port.beats, self._width(port), self.device.target)

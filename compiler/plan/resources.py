@@ -12,11 +12,14 @@ __all__ = ["Resources", "cells", "link", "total"]
 _BEATS = 4
 
 
-def link(device: Device) -> Resources:
-    """The serial link to the host without its frame buffers. Its two queues of a few bytes, one in
-    each direction, are in the target's memory for queues.
+def link(device: Device, beats: Iterable[int] = (8, 8)) -> Resources:
+    """The serial link to the host without its frame buffers.
+
+    Its two queues of a few beats, one in each direction, are in the target's memory for queues.
+    ``beats``: the bits of a beat of each.
     """
-    return Resources(650, 400, 0, 2 * Fifo.estimate(_BEATS, 8, device.target).bram)
+    queues = total(Fifo.estimate(_BEATS, bits, device.target) for bits in beats)
+    return Resources(650, 400, 0, queues.bram)
 
 
 def total(parts: Iterable[Resources]) -> Resources:

@@ -157,7 +157,7 @@ def test_activation_function(model, agrees, kind, attributes):
 def test_hard_swish_written_with_hard_sigmoid(model, agrees):
     nodes = [N("HardSigmoid", ["x"], ["h"], alpha=1 / 6, beta=0.5), N("Mul", ["x", "h"], ["y"])]
     graph = agrees(model(nodes, [1, 2, 3, 4]), low=-5, high=5)
-    assert [op.function for op in graph] == [ir.HardSwish()]
+    assert [op.function for op in graph] == [ir.functions.HardSwish()]
 
 
 @pytest.mark.parametrize("opset", [10, 17])

@@ -94,7 +94,7 @@ def test_every_operator_prints():
         ir.AveragePool("v", ("b",), "c", ir.Window(), True),
         ir.Pad("p", ("c",), "d", (1, 2, 3, 4), 0.5),
         ir.Add("s", ("d", "d"), "e"),
-        ir.Unary("u", ("e",), "f", ir.LeakyRelu(0.1)),
+        ir.Unary("u", ("e",), "f", ir.functions.LeakyRelu(0.1)),
         ir.Concat("k", ("f", "f"), "g"),
         ir.Reshape("r", ("g",), "h"),
         ir.ArgMax("x", ("h",), "i"),

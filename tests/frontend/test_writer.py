@@ -79,11 +79,11 @@ def one(make, shape, out_quant=None):
 SAME = ir.Shape(6, 5, 3)
 TYPE = quant(0.02, 4)
 UNARY = {
-    "sigmoid": ir.Sigmoid(),
-    "tanh": ir.Tanh(),
-    "leaky": ir.LeakyRelu(0.125),
-    "swish": ir.HardSwish(),
-    "dsp_multipliers": ir.HardSigmoid(0.25, 0.5),
+    "sigmoid": ir.functions.Sigmoid(),
+    "tanh": ir.functions.Tanh(),
+    "leaky": ir.functions.LeakyRelu(0.125),
+    "swish": ir.functions.HardSwish(),
+    "dsp_multipliers": ir.functions.HardSigmoid(0.25, 0.5),
     "identity": ir.Identity(),
 }
 GRAPHS = {
@@ -111,7 +111,9 @@ GRAPHS = {
     "pad": one(ir.Pad("p", ("a",), "b", (1, 0, 2, 1), 0.5), ir.Shape(9, 6, 3), TYPE),
     "add": one(ir.Add("s", ("a", "a"), "b", clamp=ir.Clamp(-1.0, 1.0)), SAME),
     "concat": one(ir.Concat("k", ("a", "a"), "b"), ir.Shape(6, 5, 6), TYPE),
-    "unsigned": one(ir.Unary("u", ("a",), "b", ir.Sigmoid()), SAME, quant(1 / 256, 0, UINT8)),
+    "unsigned": one(
+        ir.Unary("u", ("a",), "b", ir.functions.Sigmoid()), SAME, quant(1 / 256, 0, UINT8)
+    ),
     **{name: one(ir.Unary("u", ("a",), "b", function), SAME) for name, function in UNARY.items()},
     "dense": network(
         [
@@ -243,7 +245,7 @@ def test_weights_of_nine_bits_are_written_unsigned_with_a_zero_point(tmp_path):
 
 
 def test_a_float_graph_is_rejected(tmp_path):
-    op = ir.Unary("u", ("a",), "b", ir.Sigmoid())
+    op = ir.Unary("u", ("a",), "b", ir.functions.Sigmoid())
     graph = ir.Graph("net", (), (), (op,), {n: ir.Value(n, SAME) for n in "ab"})
     with pytest.raises(ModelError, match="net: is a float32 network; accepted: a quantized one"):
         write_qdq(graph, tmp_path / "m.onnx")

@@ -93,12 +93,12 @@ PARTS = {pieces: Piecewise, scaling: Rescale}
 
 
 FUNCTIONS = {
-    "tanh": (ir.Tanh(), 1.0),
-    "sigmoid": (ir.Sigmoid(), 1.0),
-    "hard swish": (ir.HardSwish(), 8.0),
-    "leaky": (ir.LeakyRelu(0.125), 8.0),
-    "falling": (ir.LeakyRelu(-0.25), 8.0),
-    "hard sigmoid": (ir.HardSigmoid(), 1.0),
+    "tanh": (ir.functions.Tanh(), 1.0),
+    "sigmoid": (ir.functions.Sigmoid(), 1.0),
+    "hard swish": (ir.functions.HardSwish(), 8.0),
+    "leaky": (ir.functions.LeakyRelu(0.125), 8.0),
+    "falling": (ir.functions.LeakyRelu(-0.25), 8.0),
+    "hard sigmoid": (ir.functions.HardSigmoid(), 1.0),
 }
 
 
@@ -112,7 +112,7 @@ def test_pieces_give_the_exact_function(name, stall):
 @pytest.mark.parametrize("y", [ir.Int(16, True), ir.Int(8, False), ir.Int(1, True)], ids=str)
 @pytest.mark.parametrize("x", [I16, U16, U11], ids=str)
 def test_pieces_of_any_widths(x, y):
-    check(pieces, quant(x, 6.0), quant(y, 1.1), ir.Tanh(), ir.Clamp(-0.5, 0.7))
+    check(pieces, quant(x, 6.0), quant(y, 1.1), ir.functions.Tanh(), ir.Clamp(-0.5, 0.7))
 
 
 @pytest.mark.parametrize("dtype", [I11, I16], ids=str)
@@ -127,7 +127,7 @@ def test_pieces_take_a_fraction_of_the_tables_memory(name, dtype):
 
 @pytest.mark.parametrize("bits", [1, 2, 16])
 def test_the_proven_pieces_are_the_table(bits):
-    graph, op = network(quant(I11, 8.0), quant(ir.Int(bits, True), 1.0), ir.Tanh())
+    graph, op = network(quant(I11, 8.0), quant(ir.Int(bits, True), 1.0), ir.functions.Tanh())
     assert_array_equal(for_wide_unary(graph, op).apply(np.arange(2048)), for_unary(graph, op))
 
 
@@ -147,7 +147,7 @@ def test_a_change_of_scale_is_one_multiplication(x, y, stall):
 
 
 def test_the_stated_latency_is_the_components():
-    for build, function in ((scaling, ir.Identity()), (pieces, ir.Tanh())):
+    for build, function in ((scaling, ir.Identity()), (pieces, ir.functions.Tanh())):
         config = build(*network(quant(I11, 8.3), quant(I11, 1.0), function), 1, 1)
         seen = run(PARTS[build](config), [[5]], 1)
         assert seen.cycles == [config.latency], PARTS[build].__name__

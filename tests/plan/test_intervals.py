@@ -68,7 +68,7 @@ def concat():
 
 def unary():
     b = small(3, 3, 2)
-    b.unary(b.input, ir.Tanh())
+    b.unary(b.input, ir.functions.Tanh())
     return b
 
 

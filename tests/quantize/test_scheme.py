@@ -77,7 +77,7 @@ def small():
         ir.MaxPool("pool", ("a",), "p", ir.Window((2, 2), (2, 2))),
         conv("depthwise", "p", "b", 8, 8, 3, groups=8, clamp=ir.Clamp(0, 6)),
         ir.Add("sum", ("p", "b"), "s"),
-        ir.Unary("gate", ("s",), "t", ir.Sigmoid()),
+        ir.Unary("gate", ("s",), "t", ir.functions.Sigmoid()),
         conv("point", "t", "d", 8, 8, clamp=ir.Clamp()),
         ir.Concat("concat", ("s", "t", "d"), "c"),
         ir.AveragePool("average", ("c",), "g", ir.Window((3, 3))),
@@ -132,8 +132,8 @@ def test_values_that_pass_unchanged_share_their_scale():
 
 def test_bounded_functions_keep_their_whole_image():
     for function, wanted in (
-        (ir.Sigmoid(), ir.Quant(ir.Int(8, True), 1 / 256, -128)),
-        (ir.Tanh(), ir.Quant(ir.Int(8, True), 1 / 128, 0)),
+        (ir.functions.Sigmoid(), ir.Quant(ir.Int(8, True), 1 / 256, -128)),
+        (ir.functions.Tanh(), ir.Quant(ir.Int(8, True), 1 / 128, 0)),
     ):
         graph = network({"x": (1, 1, 4), "y": (1, 1, 4)}, ir.Unary("f", ("x",), "y", function))
         assert quantize(graph, inputs(graph)).quant("y") == wanted

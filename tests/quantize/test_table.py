@@ -28,11 +28,11 @@ def reals(x):
     "function",
     [
         ir.Identity(),
-        ir.LeakyRelu(float(np.float32(0.1))),
-        ir.Sigmoid(),
-        ir.Tanh(),
-        ir.HardSigmoid(),
-        ir.HardSwish(),
+        ir.functions.LeakyRelu(float(np.float32(0.1))),
+        ir.functions.Sigmoid(),
+        ir.functions.Tanh(),
+        ir.functions.HardSigmoid(),
+        ir.functions.HardSwish(),
     ],
     ids=lambda function: type(function).__name__,
 )
@@ -54,22 +54,22 @@ def test_identity_rounds_half_to_even():
 def test_hard_swish_of_a_rational_tie_rounds_half_to_even():
     # x = 3/2 gives 9/8: a tie for the output scale 3/4 (1.5 steps) and 9/4 (half a step).
     x = ir.Quant(INT8, 1.5, 0)
-    assert table(ir.HardSwish(), x, ir.Quant(INT8, 0.75, 0))[129] == 2
-    assert table(ir.HardSwish(), x, ir.Quant(INT8, 2.25, 0))[129] == 0
+    assert table(ir.functions.HardSwish(), x, ir.Quant(INT8, 0.75, 0))[129] == 2
+    assert table(ir.functions.HardSwish(), x, ir.Quant(INT8, 2.25, 0))[129] == 0
 
 
 @pytest.mark.parametrize(("scale", "level"), [(1.0, 0), (1 / 3, 1), (0.25, 2)])
 def test_sigmoid_of_zero_is_exactly_a_half(scale, level):
     y = ir.Quant(INT8, float(np.float32(scale)), 0)
     exact = round(Fraction(1, 2) / y.step)
-    assert table(ir.Sigmoid(), ir.Quant(INT8, 1.0, 0), y)[128] == exact == level
+    assert table(ir.functions.Sigmoid(), ir.Quant(INT8, 1.0, 0), y)[128] == exact == level
 
 
 def test_saturated_tails_do_not_reach_their_limit():
     x = ir.Quant(INT8, 1000.0, 0)
-    tanh = table(ir.Tanh(), x, ir.Quant(INT8, 2.0, 0))  # 1 would be a tie, less is not
+    tanh = table(ir.functions.Tanh(), x, ir.Quant(INT8, 2.0, 0))  # 1 would be a tie, less is not
     assert_array_equal(tanh, np.zeros(256))
-    sigmoid = table(ir.Sigmoid(), x, ir.Quant(INT8, 1 / 128, -128))
+    sigmoid = table(ir.functions.Sigmoid(), x, ir.Quant(INT8, 1 / 128, -128))
     assert_array_equal(sigmoid, [-128] * 128 + [-64] + [0] * 127)
 
 

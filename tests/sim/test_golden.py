@@ -195,7 +195,14 @@ def test_sum(a, b, y):
 
 @pytest.mark.parametrize(
     "function",
-    [ir.Identity(), ir.LeakyRelu(0.125), ir.Sigmoid(), ir.Tanh(), ir.HardSigmoid(), ir.HardSwish()],
+    [
+        ir.Identity(),
+        ir.functions.LeakyRelu(0.125),
+        ir.functions.Sigmoid(),
+        ir.functions.Tanh(),
+        ir.functions.HardSigmoid(),
+        ir.functions.HardSwish(),
+    ],
     ids=lambda function: type(function).__name__,
 )
 @pytest.mark.parametrize("x", [quant(0.043, 9), quant(0.5, -4), quant(1000, 0)], ids=str)

@@ -69,11 +69,11 @@ LAYERS = {
     "average inside": pool(ir.AveragePool, False),
     "average of all": pool(ir.AveragePool, True),
     "relu": unary(ir.Identity(), ir.Clamp(0)),
-    "leaky relu": unary(ir.LeakyRelu(0.125), ir.Clamp()),
-    "sigmoid": unary(ir.Sigmoid(), ir.Clamp()),
-    "tanh": unary(ir.Tanh(), ir.Clamp()),
-    "hard sigmoid": unary(ir.HardSigmoid(), ir.Clamp()),
-    "hard swish": unary(ir.HardSwish(), ir.Clamp()),
+    "leaky relu": unary(ir.functions.LeakyRelu(0.125), ir.Clamp()),
+    "sigmoid": unary(ir.functions.Sigmoid(), ir.Clamp()),
+    "tanh": unary(ir.functions.Tanh(), ir.Clamp()),
+    "hard sigmoid": unary(ir.functions.HardSigmoid(), ir.Clamp()),
+    "hard swish": unary(ir.functions.HardSwish(), ir.Clamp()),
 }
 
 
