@@ -325,6 +325,90 @@ def _(function: ir.functions.Tanh, x: Fraction) -> Fraction:
     return 2 * _exactly(ir.functions.Sigmoid(), 2 * x) - 1
 
 
+@_exactly.register
+def _(function: ir.functions.Exp, x: Fraction) -> Fraction:
+    x = min(max(x, Fraction(-400)), Fraction(400))
+    with localcontext() as context:
+        context.prec = 200
+        return Fraction((Decimal(x.numerator) / Decimal(x.denominator)).exp())
+
+
+@_exactly.register
+def _(function: ir.functions.Elu, x: Fraction) -> Fraction:
+    return x if x >= 0 else Fraction(function.alpha) * (_exactly(ir.functions.Exp(), x) - 1)
+
+
+@_exactly.register
+def _(function: ir.functions.Selu, x: Fraction) -> Fraction:
+    return Fraction(function.gamma) * _exactly(ir.functions.Elu(function.alpha), x)
+
+
+@_exactly.register
+def _(function: ir.functions.Celu, x: Fraction) -> Fraction:
+    alpha = Fraction(function.alpha)
+    return max(x, Fraction(0)) + min(
+        alpha * (_exactly(ir.functions.Exp(), min(x, Fraction(0)) / alpha) - 1), Fraction(0)
+    )
+
+
+@_exactly.register
+def _(function: ir.functions.Softplus, x: Fraction) -> Fraction:
+    if x > 0:
+        return x + _exactly(function, -x)
+    with localcontext() as context:
+        context.prec = 200
+        e = _exactly(ir.functions.Exp(), x)
+        return Fraction((1 + Decimal(e.numerator) / Decimal(e.denominator)).ln())
+
+
+@_exactly.register
+def _(function: ir.functions.Mish, x: Fraction) -> Fraction:
+    e = _exactly(ir.functions.Exp(), x)
+    return x * (e * e + 2 * e) / (e * e + 2 * e + 2)
+
+
+@_exactly.register
+def _(function: ir.functions.Softsign, x: Fraction) -> Fraction:
+    return x / (1 + x) if x >= 0 else x / (1 - x)
+
+
+@_exactly.register
+def _(function: ir.functions.ThresholdedRelu, x: Fraction) -> Fraction:
+    return Fraction(0) if x <= Fraction(function.alpha) else x
+
+
+@_exactly.register
+def _(function: ir.functions.Abs, x: Fraction) -> Fraction:
+    return max(x, -x)
+
+
+@_exactly.register
+def _(function: ir.functions.Neg, x: Fraction) -> Fraction:
+    return 0 - x
+
+
+@_exactly.register
+def _(function: ir.functions.Sign, x: Fraction) -> Fraction:
+    return x / abs(x) if x else x
+
+
+@_exactly.register
+def _(function: ir.functions.Floor, x: Fraction) -> Fraction:
+    return Fraction(x.numerator // x.denominator)
+
+
+@_exactly.register
+def _(function: ir.functions.Ceil, x: Fraction) -> Fraction:
+    return Fraction(-(-x.numerator // x.denominator))
+
+
+@_exactly.register
+def _(function: ir.functions.Round, x: Fraction) -> Fraction:
+    whole, rest = divmod(x, 1)
+    up = rest > Fraction(1, 2) or (rest == Fraction(1, 2) and whole % 2)
+    return Fraction(whole + bool(up))
+
+
 # Arrangement.
 
 

@@ -146,6 +146,20 @@ FUNCTIONS: dict[str, type[ir.Function]] = {
     "Tanh": ir.functions.Tanh,
     "HardSigmoid": ir.functions.HardSigmoid,
     "HardSwish": ir.functions.HardSwish,
+    "Elu": ir.functions.Elu,
+    "Selu": ir.functions.Selu,
+    "Celu": ir.functions.Celu,
+    "Softplus": ir.functions.Softplus,
+    "Softsign": ir.functions.Softsign,
+    "Mish": ir.functions.Mish,
+    "ThresholdedRelu": ir.functions.ThresholdedRelu,
+    "Exp": ir.functions.Exp,
+    "Abs": ir.functions.Abs,
+    "Neg": ir.functions.Neg,
+    "Sign": ir.functions.Sign,
+    "Floor": ir.functions.Floor,
+    "Ceil": ir.functions.Ceil,
+    "Round": ir.functions.Round,
 }
 #: the ONNX operator of each elementwise operator of several activations
 OPERATORS: dict[str, type[ir.Elementwise]] = {"Add": ir.Add}
