@@ -365,6 +365,7 @@ def simulate(
     from .compiler.report import tables
     from .sim.simulate import simulate as run
 
+    _at_least(0, seed=seed)
     compiled = _open(directory)
     x = read_samples(samples, compiled.graph).x
     with _steps() as step:

@@ -108,10 +108,13 @@ def _checked(
         raise DataError(f"{path}: {array} holds no samples")
     if x.dtype.kind not in "fiub":
         raise DataError(f"{path}: {array} is of type {x.dtype}, but {port.name} takes {port.dtype}")
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        bad = int(np.argmax(~np.isfinite(x).reshape(len(x), -1).all(1)))
+    with np.errstate(over="ignore"):
+        finite = np.isfinite(x.astype(np.float32))
+    if not finite.all():
+        bad = int(np.argmax(~finite.reshape(len(x), -1).all(1)))
         raise DataError(
-            f"{path}: sample {bad} of {array} holds NaN or infinity; remove it or fix it"
+            f"{path}: sample {bad} of {array} holds NaN, infinity, or a number that no float32 "
+            "holds; remove it or fix it"
         )
     dtype = port.integer
     if dtype and (x.min() < dtype.low or x.max() > dtype.high or (x != np.rint(x)).any()):

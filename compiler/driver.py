@@ -130,6 +130,7 @@ def compile_model(
         progress("planning")
         if given:
             network = Dataflow(graph, given, device)
+            network.check_multipliers()
             check_queues(network)
         else:
             network = _planned(graph, device, board, goal or Goal()).replanned(argmax=argmax)

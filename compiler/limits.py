@@ -21,6 +21,7 @@ __all__ = [
     "PORTS",
     "RANK",
     "SAMPLE_BYTES",
+    "SIMULATED_ELEMENTS",
     "WINDOW",
     "WORK",
 ]
@@ -55,6 +56,8 @@ LABELS = 1 << 26
 WORK = 1 << 28
 #: bytes of the arrays in a file of samples
 SAMPLE_BYTES = 512 << 20
+#: elements of all feature maps of all frames of one simulation
+SIMULATED_ELEMENTS = 1 << 28
 #: pixels of an image file
 PIXELS = 1 << 26
 #: bytes of a JSON file that a command reads

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..compiler import ir
+from ..compiler import ir, limits
 from ..compiler.driver import Compiled
 from ..compiler.errors import DataError
 from ..compiler.ir.feeds import count, take
@@ -129,6 +129,12 @@ def simulate(
     wanted = max(
         frames, 3, 3 + ceil(2 * depth / network.interval) if network.interval * 20 < depth else 3
     )
+    each = sum(value.shape.size for value in compiled.graph.values.values())
+    if wanted * each > limits.SIMULATED_ELEMENTS:
+        raise DataError(
+            f"--frames {frames}: the feature maps of a frame have {each} elements, so at most "
+            f"{limits.SIMULATED_ELEMENTS // each} frames can be compared in one simulation"
+        )
     raw = golden.host_input(compiled.graph, take(samples, slice(frames)))
     raw = take(raw, np.arange(wanted) % count(raw))
     values = golden.run(compiled.graph, raw)

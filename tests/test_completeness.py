@@ -266,7 +266,9 @@ def test_row_of_a_function_in_the_docs(subject):
 def in_random_networks():
     """All that the random networks of test_lower hold, of usual and of random widths."""
     usual = (random_network(np.random.default_rng(seed)) for seed in range(60))
-    widths = (random_network(np.random.default_rng([16, n]), widths=range(1, 17)) for n in range(60))
+    widths = (
+        random_network(np.random.default_rng([16, n]), widths=range(1, 17)) for n in range(60)
+    )
     return [op for builder in (*usual, *widths) for op in builder.graph()]
 
 

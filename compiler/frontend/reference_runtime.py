@@ -43,6 +43,7 @@ class Runtime:
     ) -> None:
         proto = byte_ports(onnx.load(model) if isinstance(model, Path) else model)
         proto.ir_version = min(proto.ir_version, IR_VERSION)
+        self._name = model if isinstance(model, Path) else proto.graph.name
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -54,9 +55,8 @@ class Runtime:
                 proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its exceptions have no common base but this
-            name = model if isinstance(model, Path) else proto.graph.name
             raise DataError(
-                f"{name}: ONNX Runtime {onnxruntime.__version__} can not load it "
+                f"{self._name}: ONNX Runtime {onnxruntime.__version__} can not load it "
                 f"({error}); check the model with onnx.checker"
             ) from error
         self._inputs = [port.name for port in self._session.get_inputs()]
@@ -95,10 +95,15 @@ class Runtime:
         }
 
     def _feeds(self, x: Array | ir.Feeds) -> ir.Feeds:
-        if isinstance(x, Mapping):
-            return x
-        (name,) = self._inputs
-        return {name: x}
+        if not isinstance(x, Mapping):
+            x = dict.fromkeys(self._inputs, x) if len(self._inputs) == 1 else {}
+        if missing := [name for name in self._inputs if name not in x]:
+            raise DataError(
+                f"{self._name}: takes the input {missing[0]}, but the samples are of "
+                f"{', '.join(x) or 'no input'}; run `gatewright compile` again if the file was "
+                "replaced"
+            )
+        return x
 
     def _call(self, feeds: ir.Feeds) -> dict[str, Array]:
         found = self._session.run(None, {name: feeds[name] for name in self._inputs})

@@ -251,9 +251,10 @@ class Dataflow:
     def _check_sites(self) -> None:
         taken: dict[int, str] = {}
         for stage in self.plan.stages:
+            design = self.designs[stage.name]
             if stage.site is None:
                 continue
-            blocks = self.designs[stage.name].blocks(stage.dsp_multipliers)
+            blocks = design.blocks(stage.dsp_multipliers)
             for site in range(stage.site, stage.site + blocks):
                 if site in taken:
                     raise PlanError(
@@ -262,6 +263,16 @@ class Dataflow:
                         f"{taken[site]}; choose another, or leave it out"
                     )
                 taken[site] = stage.name
+
+    def check_multipliers(self) -> None:
+        """Raises PlanError where a plan puts more products into DSP blocks than a stage has."""
+        for stage in self.plan.stages:
+            most = self.designs[stage.name].multipliers
+            if stage.dsp_multipliers > most:
+                raise PlanError(
+                    f"stage {stage.name}: dsp_multipliers is {stage.dsp_multipliers}, but the "
+                    f"stage has {most} multipliers; choose 0 to {most}"
+                )
 
     def root(self, value: str) -> str:
         """The value whose stream carries ``value``: itself, or the one it reshapes."""

@@ -147,9 +147,12 @@ def percentile(statistics: Statistics, levels: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def mean_square(statistics: Statistics, levels: int) -> tuple[float, float]:
+def mean_square(statistics: Statistics, number: int) -> tuple[float, float]:
     """The range whose rounding and clipping errors have the least mean square."""
-    counts, edges = np.histogram(statistics.kept, 4096, (statistics.low, statistics.high))
+    if statistics.low == statistics.high:
+        return statistics.low, statistics.high
+    kept = statistics.kept.astype(np.float64)  # float32 can not divide every range into 4096
+    counts, edges = np.histogram(kept, 4096, (statistics.low, statistics.high))
     centres = (edges[1:] + edges[:-1]) / 2
     cuts = np.linspace(1, 0.3, 15)
     trials = [
@@ -160,9 +163,9 @@ def mean_square(statistics: Statistics, levels: int) -> tuple[float, float]:
 
     def error(trial: tuple[float, float]) -> float:
         low, high = min(trial[0], 0), max(trial[1], 0)
-        scale = (high - low) / (levels - 1) or 1.0
-        kept = np.clip(np.rint(centres / scale), np.rint(low / scale), np.rint(high / scale))
-        return float(counts @ np.square(kept * scale - centres))
+        scale = (high - low) / (number - 1) or 1.0
+        levels = np.clip(np.rint(centres / scale), np.rint(low / scale), np.rint(high / scale))
+        return float(counts @ np.square(levels * scale - centres))
 
     return min(trials, key=error)
 

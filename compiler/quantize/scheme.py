@@ -112,7 +112,8 @@ def affine(low: float, high: float, dtype: ir.Int) -> ir.Quant:
     The scale of a type above :data:`ANY_SCALE_BITS` is the next power of two.
     """
     low, high = min(low, 0.0), max(high, 0.0)
-    scale = np.float32((high - low) / (dtype.high - dtype.low))
+    span = (high - low) / (dtype.high - dtype.low)
+    scale = np.float32(min(span, float(np.finfo(np.float32).max)))
     if scale < np.finfo(np.float32).tiny:  # a value that is always 0: any scale will do
         scale = np.float32(1 / (1 << (dtype.bits - 1)))
     if dtype.bits > ANY_SCALE_BITS:

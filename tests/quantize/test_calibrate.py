@@ -11,6 +11,7 @@ from gatewright.compiler.quantize.calibrate import (
     measure,
     percentile,
 )
+from gatewright.compiler.quantize.policy import Policy
 from gatewright.compiler.quantize.scheme import quantize
 
 
@@ -100,3 +101,21 @@ def test_percentiles_leave_out_a_ten_thousandth_on_either_side():
     low, high = percentile(Statistics(0.0, 100.0, elements, np.zeros((1, 1, 1))), 256)
     assert low == pytest.approx(0.01)
     assert high == pytest.approx(99.99)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("bits", [1, 8, 16])
+@pytest.mark.parametrize(
+    "values",
+    [(1e4, 1e4), (1e30, 1e30), (1e4, np.nextafter(np.float32(1e4), 2e4)), (-3e38, 3e38), (0, 0)],
+    ids=str,
+)
+@pytest.mark.filterwarnings("error")
+def test_every_range_of_floats_has_a_quantization(values, bits, method):
+    """Also one of a single value, and one whose span no float32 holds."""
+    x = np.resize(np.array(values, np.float32), (4, 3, 2, 2))
+    network = quantize(relu_graph(), x, method=method, policy=Policy(bits, 8))
+    for name in "xy":
+        quant = network.quant(name)
+        assert np.isfinite(quant.scale)
+        assert quant.scale > 0

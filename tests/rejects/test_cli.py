@@ -95,7 +95,7 @@ def test_operators_without_hardware_are_listed_all_at_once(tmp_path, out):
         assert "2 nodes not supported" in message
         assert "recurrent" in message
         assert "erf" in message
-        assert "accepted: Add, " in message
+        assert "accepted: Abs, Add, " in message
         assert "onnx.utils.extract_model" in message
 
 
@@ -119,7 +119,7 @@ def test_a_float_model_without_calibration(floats, out):
         (np.zeros((1, 6)), "x is 1 x 6, but x takes samples x 1 x 6 x 6"),
         (np.float32(1), "x is a single number"),
         (np.zeros((0, 1, 6, 6)), "x holds no samples"),
-        (np.full((3, 1, 6, 6), np.nan), "sample 0 of x holds NaN or infinity; remove it or fix it"),
+        (np.full((3, 1, 6, 6), np.nan), "sample 0 of x holds NaN, infinity, or a number"),
         (np.zeros((2, 1, 6, 6), complex), "x is of type complex128, but x takes float32"),
         (np.full((2, 1, 6, 6), "a"), "x is of type <U1, but x takes float32"),
     ],
@@ -134,7 +134,7 @@ def test_one_bad_sample_is_named(floats, tmp_path, out):
     x = np.zeros((5, 1, 6, 6), np.float32)
     x[3, 0, 2, 2] = np.inf
     np.savez(tmp_path / "bad.npz", x=x)
-    assert "sample 3 of x holds NaN or infinity" in compiling(
+    assert "sample 3 of x holds NaN, infinity, or a number" in compiling(
         floats, out, "--calibration", tmp_path / "bad.npz"
     )
 
@@ -320,6 +320,10 @@ def plan(compiled, tmp_path):
             lambda p: p.update(queues=[{"stage": "s9", "input": 0, "pixels": 4}]),
             "a queue stands before input 0 of stage s9, which the network does not have",
         ),
+        (
+            lambda p: p["stages"][0].update(dsp_multipliers=999),
+            "dsp_multipliers is 999, but the stage has ",
+        ),
         (lambda p: p.update(board="ulx3s-85f"), "made for the board ulx3s-85f, not for icebreaker"),
         (lambda p: p.pop("board"), 'lacks "board"'),
     ],
@@ -339,6 +343,7 @@ def plan(compiled, tmp_path):
         "input",
         "output queue",
         "queue",
+        "multipliers",
         "board",
         "no board",
     ],
@@ -414,6 +419,40 @@ def test_a_stall_that_is_no_chance(stall, copy, vectors):
 def test_no_frames(frames, copy, vectors):
     message = rejected("simulate", copy, "--input", vectors, "--frames", frames)
     assert f"--frames {frames}: at least 1" in message
+
+
+@pytest.mark.parametrize("frames", [10**10, 10**20])
+def test_more_frames_than_memory_holds(frames, copy, vectors):
+    message = rejected("simulate", copy, "--input", vectors, "--frames", frames)
+    assert f"--frames {frames}: the feature maps of a frame have" in message
+    assert "frames can be compared in one simulation" in message
+
+
+def test_a_seed_below_zero(copy, vectors):
+    message = rejected("simulate", copy, "--input", vectors, "--stall", 0.2, "--seed", -1)
+    assert message == "--seed -1: at least 0"
+
+
+@pytest.mark.parametrize("command", [("accuracy", "--data"), ("bench", "--input")])
+def test_a_float_network_of_another_directory(command, copy, vectors):
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["elsewhere"], ["y"])],
+        "other",
+        [helper.make_tensor_value_info("elsewhere", TensorProto.FLOAT, ["N", 12])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 12])],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    onnx.save(model, copy / "model.float.onnx")
+    message = rejected(command[0], copy, command[1], vectors)
+    assert "model.float.onnx: takes the input elsewhere, but the samples are of x" in message
+
+
+def test_samples_that_no_float32_holds(copy, tmp_path):
+    file = tmp_path / "huge.npz"
+    np.savez(file, x=np.full((2, 12), 1e300))
+    message = rejected("simulate", copy, "--input", file)
+    assert "sample 0 of x holds NaN, infinity, or a number that no float32 holds" in message
     assert not (copy / "simulate.json").exists()
 
 
