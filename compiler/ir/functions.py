@@ -251,7 +251,7 @@ class Softsign(Function):
     image = (-1.0, 1.0)
 
     def __call__(self, x: Floats) -> Floats:
-        return x / (1 + np.abs(x))
+        return np.divide(x, 1 + np.abs(x))
 
     def enclosure(self, x: Fraction, digits: int) -> Bounds:
         y = x / (1 + abs(x))
