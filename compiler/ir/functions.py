@@ -251,7 +251,8 @@ class Softsign(Function):
     image = (-1.0, 1.0)
 
     def __call__(self, x: Floats) -> Floats:
-        return np.divide(x, 1 + np.abs(x))
+        y: Floats = x / (1 + np.abs(x))
+        return y
 
     def enclosure(self, x: Fraction, digits: int) -> Bounds:
         y = x / (1 + abs(x))
