@@ -388,6 +388,16 @@ def test_the_interval_is_the_slowest_of_stages_converters_and_borders():
         )
 
 
+def test_a_converter_may_be_the_slowest():
+    """Of two and of three lanes: it passes one channel a cycle, slower than both of its ends."""
+    builder = Builder(6, 6, 6)
+    output = builder.conv(builder.input, 6)
+    network = fold(builder.graph(), {output: (3, 6)}, lanes_in=2)
+    assert network.designs["s00_conv"].cycles() == 36 * 2
+    assert max(port.beats for port in (*network.inputs, *network.outputs)) == 36 * 3
+    assert network.interval == 36 * 6
+
+
 def test_dense_layers_cost_the_block_rams_that_they_take(tmp_path):
     """Their vectors are read again for each pass, so few of them wait: in logic, where they are
     small.
