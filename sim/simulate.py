@@ -25,7 +25,7 @@ from .runner import Report, verify
 __all__ = ["Simulated", "Streams", "simulate", "streams"]
 
 
-class CellNetlist(Protocol):
+class NetlistFiles(Protocol):
     """A synthesized accelerator: its Verilog, the models of its cells, and how to read those."""
 
     @property
@@ -106,7 +106,7 @@ def simulate(
     seed: int = 0,
     waves: Path | None = None,
     simulator: str = "verilator",
-    netlist: CellNetlist | None = None,
+    netlist: NetlistFiles | None = None,
     progress: Progress = silent,
     record: bool = True,
 ) -> Simulated:

@@ -28,7 +28,7 @@ from .protocol import (
     ping_request,
 )
 
-__all__ = ["FrameResult", "Host", "LinkError", "Port", "open_port"]
+__all__ = ["FrameResult", "Host", "LinkError", "SerialPort", "open_port"]
 
 _WHY = {
     Fault.NONE: "the board is alive, but heard no whole frame",
@@ -43,7 +43,7 @@ class LinkError(ToolError):
     """The board did not answer, or not as agreed."""
 
 
-class Port(Protocol):
+class SerialPort(Protocol):
     """As much of a serial port as the driver uses."""
 
     timeout: float | None
@@ -64,10 +64,10 @@ class FrameResult:
     cycles: int
 
 
-def open_port(name: str, baud: int) -> Port:
+def open_port(name: str, baud: int) -> SerialPort:
     """The serial port ``name``; raises ``LinkError`` saying why it can not be opened."""
     try:
-        port: Port = serial.Serial(name, baud, timeout=1.0, write_timeout=10.0)
+        port: SerialPort = serial.Serial(name, baud, timeout=1.0, write_timeout=10.0)
     except Exception as error:  # pyserial lets termios.error and OverflowError through
         raise LinkError(
             f"the serial port {name} can not be opened: {error}. Is the board plugged "
@@ -88,7 +88,7 @@ class Host:
     patience : seconds to wait for the accelerator, on top of the time the bytes take
     """
 
-    def __init__(self, port: Port, config: LinkConfig, patience: float = 2.0) -> None:
+    def __init__(self, port: SerialPort, config: LinkConfig, patience: float = 2.0) -> None:
         self.port, self.config, self.patience = port, config, patience
 
     def __enter__(self) -> Self:

@@ -9,7 +9,7 @@ from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .operands import Handler, Operand, axis_of
-from .source import Node, Port
+from .source import ModelPort, Node
 from .tensors import Tensor, frame
 
 __all__ = ["HANDLERS", "output_port"]
@@ -58,7 +58,7 @@ def _leaving(build: Builder, node: Node, x: Operand) -> Tensor:
     return replace(x, tail=(ir.Dequantize(quant),)) if quant else x
 
 
-def output_port(build: Builder, port: Port, x: Tensor, value: str) -> ir.OutputPort:
+def output_port(build: Builder, port: ModelPort, x: Tensor, value: str) -> ir.OutputPort:
     """The port of the model's output that ``x`` leaves as."""
     order, tail = _before_argmax(x)
     quant = build.rounded(x)
@@ -103,7 +103,7 @@ def _before_argmax(x: Tensor) -> tuple[NDArray[np.int64], tuple[ir.HostOp, ...]]
     return order, tuple(last if one is step else one for one in x.tail)
 
 
-def _check_type(build: Builder, port: Port, x: Tensor) -> None:
+def _check_type(build: Builder, port: ModelPort, x: Tensor) -> None:
     """Refuse a declared type that is not the one that the nodes compute."""
     if any(isinstance(step, ir.HostArgMax) for step in x.tail):
         return

@@ -18,7 +18,7 @@ from .. import limits
 from ..errors import ModelError
 from . import schema
 
-__all__ = ["NUMBERS", "Node", "Port", "Source", "array", "copy_model", "read"]
+__all__ = ["NUMBERS", "Node", "ModelPort", "Source", "array", "copy_model", "read"]
 
 OLDEST_OPSET = 7
 KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (list, tuple)}
@@ -78,7 +78,7 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Port:
+class ModelPort:
     """An input or output of the model; ``shape`` is without batch, None when unknown."""
 
     name: str
@@ -92,8 +92,8 @@ class Source:
     """An ONNX model, ready to walk through: only the nodes that the outputs need, in order."""
 
     name: str
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[ModelPort, ...]
+    outputs: tuple[ModelPort, ...]
     nodes: tuple[Node, ...]
     constants: Mapping[str, NDArray[Any]]
 
@@ -352,7 +352,7 @@ def _type_name(number: int) -> str:
     return names.Name(number) if number in names.values() else f"of the unknown type {number}"
 
 
-def _check_ports(inputs: Sequence[Port], outputs: Sequence[Port], path: Path) -> None:
+def _check_ports(inputs: Sequence[ModelPort], outputs: Sequence[ModelPort], path: Path) -> None:
     for kind, ports in (("input", inputs), ("output", outputs)):
         if not 1 <= len(ports) <= limits.PORTS:
             raise ModelError(
@@ -389,7 +389,7 @@ def _dtype(info: onnx.ValueInfoProto) -> str:
     return DTYPES[element]
 
 
-def _input(info: onnx.ValueInfoProto) -> Port:
+def _input(info: onnx.ValueInfoProto) -> ModelPort:
     dims = info.type.tensor_type.shape.dim
     if not dims:
         raise ModelError(
@@ -423,17 +423,17 @@ def _input(info: onnx.ValueInfoProto) -> Port:
             f"{limits.RANK} axes and {limits.MAP_ELEMENTS} elements, over all frames of the batch; "
             "use a smaller input, or a batch of one"
         )
-    return Port(info.name, dtype, batch, shape)
+    return ModelPort(info.name, dtype, batch, shape)
 
 
 def _batch(dim: onnx.TensorShapeProto.Dimension) -> int | str:
     return dim.dim_value if dim.dim_value > 0 else dim.dim_param or "N"
 
 
-def _output(info: onnx.ValueInfoProto) -> Port:
+def _output(info: onnx.ValueInfoProto) -> ModelPort:
     dims = info.type.tensor_type.shape.dim
     shape = tuple(dim.dim_value for dim in dims[1:])
-    return Port(
+    return ModelPort(
         info.name, _dtype(info), _batch(dims[0]) if dims else "N", shape if all(shape) else None
     )
 

@@ -10,7 +10,7 @@ from .candidates import Candidate
 from .dataflow import Edge
 from .folding_solver import Budget, FoldingSolver
 from .integer_program import Program
-from .schedule import Path, Schedule
+from .schedule import CriticalPath, Schedule
 
 __all__ = ["LatencyOptimizer"]
 
@@ -33,9 +33,10 @@ _GAP = 0.003
 class LatencyOptimizer:
     """Choices of about the least latency within a budget.
 
-    A frame's last beat waits for a chain of events (:class:`~.schedule.Path`). Each of them lasts
-    as long as a pixel, a latency, or the writing of a pixel into a line buffer. The latency is the
-    maximum of many such sums. Each is linear in the choice of candidates, so the maximum is convex.
+    A frame's last beat waits for a chain of events (:class:`~.schedule.CriticalPath`). Each of them
+    lasts as long as a pixel, a latency, or the writing of a pixel into a line buffer. The latency
+    is the maximum of many such sums. Each is linear in the choice of candidates, so the maximum is
+    convex.
     The program starts without sums, and each round adds the longest one under its current solution
     (Kelley's cutting planes): first for mixtures of candidates, which give the bound, then for one
     candidate a stage. The program ignores rows that a line buffer has no room for and widths that
@@ -78,11 +79,11 @@ class LatencyOptimizer:
                 return
 
     @cached_property
-    def _mixture(self) -> tuple[float, list[StageTiming], list[Path]]:
+    def _mixture(self) -> tuple[float, list[StageTiming], list[CriticalPath]]:
         """The least latency of mixtures within the whole budget, their timings, and the longest
         paths; without timings when nothing keeps the budget.
         """
-        model, paths = _Model(self, self.lists, self.budget), list[Path]()
+        model, paths = _Model(self, self.lists, self.budget), list[CriticalPath]()
         length, means = 0.0, list[StageTiming]()
         for _ in range(_MIXED):
             found = model.solve()
@@ -159,7 +160,7 @@ class LatencyOptimizer:
         self,
         lists: Sequence[Sequence[Candidate]],
         left: Budget,
-        known: Sequence[Path],
+        known: Sequence[CriticalPath],
         length: float,
     ) -> Iterator[list[Candidate]]:
         """Choices of one candidate a stage from ``lists``; ``known``: paths to start with."""
@@ -176,7 +177,7 @@ class LatencyOptimizer:
             if not self._longer(found, model, paths):
                 return
 
-    def _longer(self, found: "_Found", model: "_Model", paths: list[Path]) -> bool:
+    def _longer(self, found: "_Found", model: "_Model", paths: list[CriticalPath]) -> bool:
         """Add the longest path under the solution, if it is longer than those of the model."""
         run = self.schedule.run(found.timings, [max(n) for n in self.solver.inputs])
         if run.last <= found.length * (1 + _CLOSE):
@@ -224,7 +225,7 @@ class _Model:
             solver.width_rows(program, lists, self.taken, search.slowest)
         self.timings = search.timings(lists)
 
-    def add(self, path: Path) -> None:
+    def add(self, path: CriticalPath) -> None:
         """Add a path: the longest one is at least as long."""
         row = {self.longest: 1.0}
         for variables, timings, counts in zip(self.taken, self.timings, path.counts, strict=True):

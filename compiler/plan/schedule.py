@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from ..stages import StageTiming
 from .dataflow import Dataflow, Edge
 
-__all__ = ["Path", "Run", "Schedule", "latency"]
+__all__ = ["CriticalPath", "FrameTimes", "Schedule", "latency"]
 
 _Times = NDArray[np.float64]
 _Places = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Path:
+class CriticalPath:
     """A chain of events, each the last that the next one waits for.
 
     ``counts``: how often each stage's :attr:`~.StageTiming.durations` are on it; ``rest``: the
@@ -82,12 +82,12 @@ class Schedule:
         timings: Sequence[StageTiming],
         lanes_in: Sequence[int],
         through: Mapping[Edge, int] = MappingProxyType({}),
-    ) -> "Run":
+    ) -> "FrameTimes":
         """The cycles of all events, with these timings of stages, elements a beat of the network's
         inputs and latencies of streams. All inputs begin in one cycle.
         """
         beats = [ceil(n / lanes) for n, lanes in zip(self.channels, lanes_in, strict=True)]
-        run = Run(self, timings, beats, through)
+        run = FrameTimes(self, timings, beats, through)
         for step, timing in zip(self.steps, timings, strict=True):
             run.add(step, timing)
         return run
@@ -141,7 +141,7 @@ def _waited(ready: _Times, each: float, before: float, last: int) -> int:
     return last - latest if slack[latest] >= before else -1
 
 
-class Run:
+class FrameTimes:
     """One frame: for each stage the cycles in which its pixels of input arrive and are written, and
     in which its pixels of output leave.
     """
@@ -200,7 +200,7 @@ class Run:
         there: _Times = np.maximum.reduce(arrivals) + (timing.latency - timing.pixel)
         return there
 
-    def path(self) -> Path:
+    def path(self) -> CriticalPath:
         """The chain of events that the last beat out waited for, if no line buffer was full."""
         counts = [[0, 0, 0] for _ in self.timings]
         ends = self._ends()
@@ -221,7 +221,7 @@ class Run:
             if source is None:
                 rest += (pixel + 1) * self.beats[edge.output] - 1
             stage = source
-        return Path(tuple((a, b, c) for a, b, c in counts), rest)
+        return CriticalPath(tuple((a, b, c) for a, b, c in counts), rest)
 
     def _back_plain(self, stage: int, pixel: int, count: list[int]) -> tuple[int, int]:
         """The input pixel that an output pixel waited for: its number, and which input."""

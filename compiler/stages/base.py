@@ -18,10 +18,10 @@ __all__ = [
     "Buffering",
     "Design",
     "Foldings",
-    "LineBuffer",
+    "WindowNeeds",
     "MultiplierCost",
-    "Port",
-    "Ports",
+    "StagePort",
+    "StagePorts",
     "StageKind",
     "StagePlan",
     "StageTiming",
@@ -55,7 +55,7 @@ class StagePlan:
 
 
 @dataclass(frozen=True)
-class Port:
+class StagePort:
     """A stream port of a stage's component, which carries ``lanes`` elements of ``value`` a beat.
 
     ``member`` is the component's attribute; ``index`` selects from an array of ports.
@@ -77,11 +77,11 @@ class Port:
 
 
 @dataclass(frozen=True)
-class Ports:
+class StagePorts:
     """The stream ports of a stage's component."""
 
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    inputs: tuple[StagePort, ...]
+    outputs: tuple[StagePort, ...]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class StageTiming:
 
 
 @dataclass(frozen=True, eq=False)
-class LineBuffer:
+class WindowNeeds:
     """Which pixels of input each pixel of output needs.
 
     ``needed`` [rows, columns]: pixels of input, in raster order, up to the last that each pixel of
@@ -133,7 +133,7 @@ class Buffering:
 
     least: int = 0
     most: int = 16
-    lines: LineBuffer | None = None
+    lines: WindowNeeds | None = None
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ class Design(ABC):
 
     @property
     @abstractmethod
-    def ports(self) -> Ports:
+    def ports(self) -> StagePorts:
         """The stream ports of the component that :meth:`build` makes."""
 
     @property

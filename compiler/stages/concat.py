@@ -8,7 +8,7 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
-from .base import Port, Ports, StageKind, StagePlan, hw_shape
+from .base import StageKind, StagePlan, StagePort, StagePorts, hw_shape
 from .streaming import StreamDesign
 
 __all__ = ["Concat"]
@@ -19,11 +19,11 @@ class ConcatDesign(StreamDesign):
     """A choice among several streams."""
 
     @property
-    def ports(self) -> Ports:
+    def ports(self) -> StagePorts:
         (op,), pe = self.ops, self.stage.pe
-        return Ports(
-            tuple(Port(value, pe, "i", n) for n, value in enumerate(op.inputs)),
-            (Port(op.output, pe, "o"),),
+        return StagePorts(
+            tuple(StagePort(value, pe, "i", n) for n, value in enumerate(op.inputs)),
+            (StagePort(op.output, pe, "o"),),
         )
 
     @property

@@ -7,7 +7,7 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.add import Adder, for_add
-from .base import Port, Ports, StageKind, StagePlan, hw_shape
+from .base import StageKind, StagePlan, StagePort, StagePorts, hw_shape
 from .rounding import rounding
 from .streaming import StreamDesign, beats, even_widths
 
@@ -27,10 +27,12 @@ class AddDesign(StreamDesign):
         return op
 
     @property
-    def ports(self) -> Ports:
+    def ports(self) -> StagePorts:
         a, b = self.op.inputs
         pe = self.stage.pe
-        return Ports((Port(a, pe, "a"), Port(b, pe, "b")), (Port(self.op.output, pe, "o"),))
+        return StagePorts(
+            (StagePort(a, pe, "a"), StagePort(b, pe, "b")), (StagePort(self.op.output, pe, "o"),)
+        )
 
     @property
     def latency(self) -> int:

@@ -14,7 +14,7 @@ from ..quantize.proofs.requantizer import (
     round_half_even,
     taps_inside,
 )
-from .base import Port, Ports, StageKind, StagePlan, check_range, hw_shape
+from .base import StageKind, StagePlan, StagePort, StagePorts, check_range, hw_shape
 from .rounding import multiplier_bits, proven, rounding
 from .streaming import even_widths
 from .windowed import (
@@ -36,9 +36,9 @@ class PoolDesign(WindowDesign):
     acc: ir.Int | None
 
     @property
-    def ports(self) -> Ports:
+    def ports(self) -> StagePorts:
         (op,), pe = self.ops, self.stage.pe
-        return Ports((Port(op.inputs[0], pe, "i"),), (Port(op.output, pe, "o"),))
+        return StagePorts((StagePort(op.inputs[0], pe, "i"),), (StagePort(op.output, pe, "o"),))
 
     @property
     def initiation_interval(self) -> int:

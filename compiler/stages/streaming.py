@@ -6,7 +6,7 @@ from math import ceil
 
 from ... import hw
 from .. import ir
-from .base import Design, Port, Ports, check_range, hw_shape
+from .base import Design, StagePort, StagePorts, check_range, hw_shape
 
 __all__ = ["StreamDesign", "UnaryDesign", "beats", "even_widths"]
 
@@ -18,9 +18,9 @@ class StreamDesign(Design):
     beats: int
 
     @property
-    def ports(self) -> Ports:
+    def ports(self) -> StagePorts:
         (op,), pe = self.ops, self.stage.pe
-        return Ports((Port(op.inputs[0], pe, "i"),), (Port(op.output, pe, "o"),))
+        return StagePorts((StagePort(op.inputs[0], pe, "i"),), (StagePort(op.output, pe, "o"),))
 
     def cycles(self) -> int:
         return self.beats

@@ -16,10 +16,10 @@ from .base import (
     Design,
     Foldings,
     MultiplierCost,
-    Port,
-    Ports,
     StageKind,
     StagePlan,
+    StagePort,
+    StagePorts,
     check_range,
     hw_shape,
 )
@@ -61,10 +61,10 @@ class WindowMatmulDesign(WindowDesign):
         return op
 
     @property
-    def ports(self) -> Ports:
-        return Ports(
-            (Port(self.op.inputs[0], self.feed.window.chunk, "i"),),
-            (Port(self.op.output, self.array.lanes, "o"),),
+    def ports(self) -> StagePorts:
+        return StagePorts(
+            (StagePort(self.op.inputs[0], self.feed.window.chunk, "i"),),
+            (StagePort(self.op.output, self.array.lanes, "o"),),
         )
 
     @property

@@ -9,7 +9,7 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.requantizer import accumulator_type
-from .base import Buffering, Design, LineBuffer, StagePlan, StageTiming, hw_shape
+from .base import Buffering, Design, StagePlan, StageTiming, WindowNeeds, hw_shape
 
 __all__ = [
     "WindowDesign",
@@ -64,9 +64,9 @@ class WindowDesign(Design):
 
 
 @lru_cache(maxsize=4096)
-def _line_buffer(window: hw.WindowConfig) -> LineBuffer:
+def _line_buffer(window: hw.WindowConfig) -> WindowNeeds:
     """Cached, for many schedules are tried with one window."""
-    return LineBuffer(window.looks_at(), window.releases(), window.width)
+    return WindowNeeds(window.looks_at(), window.releases(), window.width)
 
 
 @lru_cache(maxsize=4096)

@@ -13,11 +13,11 @@ from gatewright.compiler.quantize.proofs.table import for_unary
 from gatewright.compiler.stages import (
     Buffering,
     Design,
-    LineBuffer,
-    Port,
-    Ports,
     StageKind,
+    StagePort,
+    StagePorts,
     StageTiming,
+    WindowNeeds,
     hw_shape,
 )
 from gatewright.hw.target.base import Target
@@ -159,7 +159,9 @@ class InTurnDesign(Design):
     @property
     def ports(self):
         pe = self.stage.pe
-        return Ports((Port(self._values[0], pe, "i"),), (Port(self._values[2], pe, "o"),))
+        return StagePorts(
+            (StagePort(self._values[0], pe, "i"),), (StagePort(self._values[2], pe, "o"),)
+        )
 
     def cycles(self):
         return InTurnConfig(self.stage.pe, (), (), self._beats, self.target).cycles()
@@ -179,7 +181,7 @@ class InTurnDesign(Design):
     @property
     def buffering(self):
         height, width = self._shape.height, self._shape.width
-        lines = LineBuffer(
+        lines = WindowNeeds(
             np.full((height, width), self._shape.pixels), [0] * (height - 1) + [height], width
         )
         return Buffering(0, 2 * self._shape.pixels, lines)
