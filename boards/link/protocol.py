@@ -113,10 +113,12 @@ class LinkConfig:
         at_least(1, self, "clock_hz", "baud")
         at_least(0, self, "design_id", "pause_seconds", "link_hz")
         for way, ports in (("inputs", self.inputs), ("outputs", self.outputs)):
-            if not ports or repeated(ports):
+            if not ports:
+                raise ValueError(f"LinkConfig: {way} has no ports; give at least one")
+            if shared := repeated(ports):
                 raise ValueError(
-                    f"LinkConfig: {way} has {len(ports)} ports, of which {repeated(ports)} share "
-                    "a name or a prefix; give at least one, each of a name and a prefix of its own"
+                    f"LinkConfig: {way}: {', '.join(shared)}: a name or a prefix of more than one "
+                    "port; give each one of its own"
                 )
         if self.design_id >= 1 << 8 * ID_BYTES:
             raise ValueError(

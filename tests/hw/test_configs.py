@@ -141,7 +141,7 @@ ILLEGAL = [
     (WidthConfig, {"lanes_in": 0}, "lanes_in=0, but it must be 1 or more"),
     (AxiStreamConfig, {"beats": 0}, "beats=0, but it must be 1 or more"),
     (RamConfig, {"depth": 0}, "depth=0, but it must be 1 or more"),
-    (LinkConfig, {"outputs": ()}, "outputs has 0 ports of 0 names; give at least one"),
+    (LinkConfig, {"outputs": ()}, "outputs has no ports; give at least one"),
     (LinkConfig, {"baud": 0}, "baud=0, but it must be 1 or more"),
     (LinkConfig, {"design_id": 1 << 64}, "design_id=0x1.*, but it must fit 8 bytes"),
 ]

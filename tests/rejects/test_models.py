@@ -247,7 +247,8 @@ def test_all_unsupported_operators_are_listed_at_once(save):
     ]
     text = message(save(nodes, domains=["my.ops"]))
     assert (
-        "3 nodes not supported: wave (Sin), c (Erf), own (my.ops::Special); accepted: Add, " in text
+        "3 nodes not supported: wave (Sin), c (Erf), own (my.ops::Special); accepted: Abs, Add, "
+        in text
     )
     assert "Conv, " in text
 
@@ -533,7 +534,7 @@ def test_a_loop_is_refused_by_name(save, start):
         N("Add", ["x", "v"], ["y"]),
     ]
     text = message(save(nodes, trips=np.int64(HUGE), true=np.array(True)))
-    assert "1 node not supported: n (Loop); accepted: Add, " in text
+    assert "1 node not supported: n (Loop); accepted: Abs, Add, " in text
 
 
 def test_functions_that_double(save, tmp_path):
