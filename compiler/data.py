@@ -108,14 +108,15 @@ def _checked(
         raise DataError(f"{path}: {array} holds no samples")
     if x.dtype.kind not in "fiub":
         raise DataError(f"{path}: {array} is of type {x.dtype}, but {port.name} takes {port.dtype}")
-    with np.errstate(over="ignore"):
-        finite = np.isfinite(x.astype(np.float32))
-    if not finite.all():
-        bad = int(np.argmax(~finite.reshape(len(x), -1).all(1)))
-        raise DataError(
-            f"{path}: sample {bad} of {array} holds NaN, infinity, or a number that no float32 "
-            "holds; remove it or fix it"
-        )
+    if x.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            finite = np.isfinite(x.astype(np.float32, copy=False))
+        if not finite.all():
+            bad = int(np.argmax(~finite.reshape(len(x), -1).all(1)))
+            raise DataError(
+                f"{path}: sample {bad} of {array} holds NaN, infinity, or a number that no float32 "
+                "holds; remove it or fix it"
+            )
     dtype = port.integer
     if dtype and (x.min() < dtype.low or x.max() > dtype.high or (x != np.rint(x)).any()):
         raise DataError(

@@ -502,6 +502,9 @@ def _keep_waves(written: Path, waves: Path) -> None:
 @contextmanager
 def _watched(ends: Sequence[Path], frames: int, progress: Progress) -> Iterator[None]:
     """Report how many frames have ended at all outputs while the body runs."""
+    if progress is silent:  # nobody listens, so nothing polls the files
+        yield
+        return
     stop = threading.Event()
 
     def report(done: int) -> None:

@@ -269,7 +269,9 @@ class Elu(Function):
         return np.where(x >= 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
 
     def enclosure(self, x: Fraction, digits: int) -> Bounds:
-        return (x, x) if x >= 0 else _times(Fraction(self.alpha), _expm1(x, digits))
+        if x >= 0:
+            return x, x
+        return _times(Fraction(self.alpha), _of_exp(lambda e: e - 1, x, digits))
 
 
 @dataclass(frozen=True)
@@ -284,11 +286,11 @@ class Celu(Function):
             raise ValueError(f"alpha is {self.alpha}, not above 0")
 
     def __call__(self, x: Floats) -> Floats:
-        return np.where(x >= 0, x, self.alpha * np.expm1(np.minimum(x, 0) / self.alpha))
+        return self.alpha * Elu()(x / self.alpha)
 
     def enclosure(self, x: Fraction, digits: int) -> Bounds:
         alpha = Fraction(self.alpha)
-        return (x, x) if x >= 0 else _times(alpha, _expm1(x / alpha, digits))
+        return _times(alpha, Elu().enclosure(x / alpha, digits))
 
 
 @dataclass(frozen=True)
@@ -299,13 +301,10 @@ class Selu(Function):
     gamma: float = float(np.float32(1.05070102214813232421875))
 
     def __call__(self, x: Floats) -> Floats:
-        return self.gamma * np.where(x >= 0, x, self.alpha * np.expm1(np.minimum(x, 0)))
+        return self.gamma * Elu(self.alpha)(x)
 
     def enclosure(self, x: Fraction, digits: int) -> Bounds:
-        gamma = Fraction(self.gamma)
-        if x >= 0:
-            return gamma * x, gamma * x
-        return _times(gamma * Fraction(self.alpha), _expm1(x, digits))
+        return _times(Fraction(self.gamma), Elu(self.alpha).enclosure(x, digits))
 
 
 @dataclass(frozen=True)
@@ -349,11 +348,6 @@ class Exp(Function):
         x = min(x, Fraction(_FAR))  # the largest output of a quantized value is far below that
         low, high = _of_exp(lambda e: e, -x, digits + ceil(x))
         return 1 / high, 1 / low
-
-
-def _expm1(x: Fraction, digits: int) -> Bounds:
-    """Bounds of ``exp(x) - 1`` for ``x < 0``."""
-    return _of_exp(lambda e: e - 1, x, digits)
 
 
 def _times(factor: Fraction, bounds: Bounds) -> Bounds:

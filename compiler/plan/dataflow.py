@@ -251,10 +251,9 @@ class Dataflow:
     def _check_sites(self) -> None:
         taken: dict[int, str] = {}
         for stage in self.plan.stages:
-            design = self.designs[stage.name]
             if stage.site is None:
                 continue
-            blocks = design.blocks(stage.dsp_multipliers)
+            blocks = self.designs[stage.name].blocks(stage.dsp_multipliers)
             for site in range(stage.site, stage.site + blocks):
                 if site in taken:
                     raise PlanError(
