@@ -119,10 +119,11 @@ def compile_model(
     with directory_for(out) as directory:
         directory.joinpath("rtl").mkdir()
         target = directory / "model.int8.onnx"
-        if quantized:
+        if not quantized:
+            copy_model(model, directory / "model.float.onnx")
+        if quantized and graph.verbatim:
             copy_model(model, target)
         else:
-            copy_model(model, directory / "model.float.onnx")
             write_qdq(graph, target)
             graph = load(target)  # the file is what the hardware computes
         if argmax or (given and given.argmax):

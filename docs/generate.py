@@ -18,6 +18,7 @@ from amaranth.hdl import UnusedElaboratable
 from gatewright import boards
 from gatewright.compiler import ir
 from gatewright.compiler.frontend import (
+    dialects,
     elementwise,
     linear,
     load,
@@ -110,6 +111,13 @@ def page() -> str:
             "## Without hardware",
             "",
             *_table(("ONNX operator", "what becomes of it"), _free()),
+            "",
+            "## Other dialects",
+            "",
+            "Rewritten before import: an operator on integers becomes the float one on the right,",
+            "between DequantizeLinear and QuantizeLinear with the same scales and zero points.",
+            "",
+            *_table(("operator in the file", "becomes"), _dialects()),
             "",
         ]
     )
@@ -243,6 +251,13 @@ def _free() -> Iterator[tuple[str, ...]]:
             "the host's, at the end of the network"
             + ("; in hardware with `--argmax`" if name == "ArgMax" else ""),
         )
+
+
+def _dialects() -> Iterator[tuple[str, ...]]:
+    """Operators that are rewritten before the importer reads them."""
+    for name, rule in dialects.RULES.items():
+        domain, _, op = name.rpartition("::")
+        yield op + (f" ({domain})" if domain else ""), rule.becomes
 
 
 if __name__ == "__main__":

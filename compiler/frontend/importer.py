@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from .. import ir, limits, passes
 from ..errors import ModelError
 from . import qdq, shapes
 from .builder import Builder
+from .dialects import standard
 from .input_layout import input_layouts
 from .operands import Operand
 from .output_layout import output_port
@@ -24,7 +26,7 @@ ERRORS = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 
 
 def load(path: str | Path) -> ir.Graph:
-    """The network in an ONNX file, float32 or quantized (QDQ), fused and in stream order.
+    """The network in an ONNX file, float32 or quantized, fused and in stream order.
 
     Raises ModelError when the file is not ONNX, or the network holds what has no hardware.
     """
@@ -36,9 +38,10 @@ def read_graph(path: str | Path) -> ir.Graph:
 
     Raises ModelError as :func:`load` does.
     """
-    source = read(path)
+    found = read(path)
+    source = standard(found)
     _check_supported(source, path)
-    graph = _walk(source)
+    graph = replace(_walk(source), verbatim=source is found)
     ir.verify(graph, after="frontend")
     return graph
 

@@ -1,15 +1,14 @@
 """Clip on the integers between QuantizeLinear and DequantizeLinear: values of any width (QCDQ)."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
 from .. import ir
 from .element_types import quantized_type
-from .source import DTYPES, Node, Source, array
+from .source import DTYPES, Node, Source, constants_of
 
 __all__ = ["Saturation", "saturations"]
 
@@ -54,7 +53,7 @@ def saturations(source: Source) -> dict[str, Saturation]:
         for name in node.inputs:
             readers.setdefault(name, []).append(node)
     outputs = {port.name for port in source.outputs}
-    constants = {**source.constants, **_constants(source.nodes)}
+    constants = constants_of(source)
     found = {}
     for node in source.nodes:
         if node.op != "QuantizeLinear":
@@ -63,15 +62,6 @@ def saturations(source: Source) -> dict[str, Saturation]:
         if chain is not None:
             found[node.outputs[0]] = chain
     return found
-
-
-def _constants(nodes: Iterable[Node]) -> dict[str, NDArray[np.generic]]:
-    return {
-        node.outputs[0]: array(value, str(node))
-        for node in nodes
-        if node.op == "Constant"
-        and isinstance(value := node.attributes.get("value"), onnx.TensorProto)
-    }
 
 
 def _chain(

@@ -18,7 +18,7 @@ from .. import limits
 from ..errors import ModelError
 from . import schema
 
-__all__ = ["NUMBERS", "Node", "ModelPort", "Source", "array", "copy_model", "read"]
+__all__ = ["NUMBERS", "Node", "ModelPort", "Source", "array", "constants_of", "copy_model", "read"]
 
 OLDEST_OPSET = 7
 KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (list, tuple)}
@@ -46,7 +46,10 @@ NUMBERS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One ONNX node; an unnamed one is called after its first output. Absent inputs are ``""``."""
+    """One ONNX node; an unnamed one is called after its first output. Absent inputs are ``""``.
+
+    ``written`` is the operator in the file, where a dialect's was rewritten to ``op``.
+    """
 
     name: str
     op: str
@@ -55,6 +58,7 @@ class Node:
     attributes: Mapping[str, Any]
     proto: onnx.NodeProto
     opset: int
+    written: str = ""
 
     def get(self, name: str, default: Any) -> Any:
         """An attribute, strings decoded; ModelError when of another kind than ``default``."""
@@ -74,7 +78,7 @@ class Node:
         return any(attribute.type in kinds for attribute in self.proto.attribute)
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.op})"
+        return f"{self.name} ({self.written or self.op})"
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,19 @@ def read(path: str | Path) -> Source:
         nodes,
         {i.name: array(i, str(path)) for i in graph.initializer if i.name in read_names},
     )
+
+
+def constants_of(source: Source) -> dict[str, NDArray[Any]]:
+    """The constants that are stored: initializers, and the tensors of Constant nodes."""
+    return {
+        **source.constants,
+        **{
+            node.outputs[0]: array(value, str(node))
+            for node in source.nodes
+            if node.op == "Constant"
+            and isinstance(value := node.attributes.get("value"), onnx.TensorProto)
+        },
+    }
 
 
 def copy_model(path: str | Path, target: Path) -> None:

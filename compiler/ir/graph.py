@@ -153,6 +153,10 @@ class OutputPort:
 class Graph:
     """A network: ``ops`` in topological order over ``values``; ``inputs`` and ``outputs`` face the
     host.
+
+    ``verbatim``: the file that the graph was read from is the standard form of exactly this
+    computation. Where it is not (another dialect, a scale that was rounded once more), a quantized
+    graph must be written as such a file and read again before anything is made of it.
     """
 
     name: str
@@ -160,6 +164,7 @@ class Graph:
     outputs: tuple[OutputPort, ...]
     ops: tuple[Op, ...]
     values: dict[str, Value] = field(default_factory=dict)
+    verbatim: bool = True
 
     @cached_property
     def quantized(self) -> bool:
@@ -200,4 +205,5 @@ class Graph:
             self.outputs,
             ops,
             {name: value for name, value in table.items() if name in used},
+            self.verbatim,
         )

@@ -32,15 +32,15 @@ def model(tmp_path):
         out="y",
         out_dtype=None,
         name="model.onnx",
+        domains=(),
         **initializers,
     ):
         inputs = [helper.make_tensor_value_info("x", dtype, shape)]
         outputs = [helper.make_tensor_value_info(out, out_dtype or dtype, None)]
         constants = [numpy_helper.from_array(np.asarray(a), n) for n, a in initializers.items()]
         graph = helper.make_graph(nodes, "net", inputs, outputs, constants)
-        proto = helper.make_model(
-            graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8
-        )
+        opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
+        proto = helper.make_model(graph, opset_imports=opsets, ir_version=8)
         with suppress(onnx.shape_inference.InferenceError):
             proto = onnx.shape_inference.infer_shapes(proto)
         path = tmp_path / name

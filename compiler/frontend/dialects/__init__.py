@@ -1,0 +1,29 @@
+"""Other dialects of quantization, rewritten to QuantizeLinear, float operators, DequantizeLinear.
+
+Each module rewrites the node list of a :class:`~..source.Source` before the importer walks it;
+nothing after that knows where a network came from.
+"""
+
+from collections.abc import Mapping
+
+from ..source import Source
+from . import qoperator
+from .rewriting import Rewrite, Rule
+
+__all__ = ["DIALECTS", "RULES", "standard"]
+
+#: the rewrites, in the order in which they run
+DIALECTS: tuple[Rewrite, ...] = (qoperator.static_operators,)
+
+#: all operators that a rule of their own rewrites
+RULES: Mapping[str, Rule] = {**qoperator.RULES}
+
+
+def standard(source: Source) -> Source:
+    """``source`` in float operators, QuantizeLinear and DequantizeLinear; itself when it is so.
+
+    Raises ModelError for a node of a dialect that has no exact form in those.
+    """
+    for rewrite in DIALECTS:
+        source = rewrite(source)
+    return source

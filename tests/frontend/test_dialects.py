@@ -1,0 +1,383 @@
+"""Other dialects of quantization compute what ONNX Runtime does, and become the standard file."""
+
+import numpy as np
+import onnx
+import pytest
+from gatewright import boards
+from gatewright.compiler import ir
+from gatewright.compiler.driver import compile_model
+from gatewright.compiler.errors import ModelError
+from gatewright.compiler.frontend import load, write_qdq
+from gatewright.compiler.frontend.dialects import qoperator
+from gatewright.sim import golden
+from onnx import helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from .conftest import steps, witness
+
+N = helper.make_node
+MICROSOFT = "com.microsoft"
+
+
+def outputs(graph, x):
+    """What the golden model gives for model inputs ``x``."""
+    values = golden.run(graph, golden.host_input(graph, x))
+    (found,) = golden.host_output(graph, values).values()
+    return found
+
+
+@pytest.fixture
+def standard(rng, tmp_path):
+    """Load a model of a dialect, check it against ONNX Runtime, and its standard file too; returns
+    the graph of that file.
+    """
+
+    def check(path, frames=40, low=-1.0, high=1.0):
+        graph = load(path)
+        assert graph.quantized
+        assert not graph.verbatim
+        written = tmp_path / "standard.onnx"
+        write_qdq(graph, written)
+        again = load(written)
+        assert again.verbatim
+        (port,) = graph.inputs
+        x = rng.uniform(low, high, (frames, *port.shape)).astype(np.float32)
+        if port.integer:
+            ends = port.integer.low, port.integer.high
+            size = (frames, *port.shape)
+            x = rng.integers(*ends, size, endpoint=True).astype(port.array_type)
+        found = outputs(again, x)
+        assert np.ptp(found) > 0
+        for file in (path, written):
+            wanted = witness(file, x)[0].reshape(found.shape)
+            assert found.dtype == wanted.dtype
+            assert steps(again, found, wanted) <= 1
+            # a step apart is a rare tie that float32 rounds to the other side
+            assert np.isclose(found, wanted, rtol=1e-6, atol=1e-6).mean() > 0.999
+        return again
+
+    return check
+
+
+# -- QOperator -------------------------------------------------------------------------------------
+
+
+def integers(*shape, dtype=np.int8, seed=3):
+    info = np.iinfo(dtype)
+    size = np.random.default_rng(seed)
+    return size.integers(info.min, info.max, shape, endpoint=True).astype(dtype)
+
+
+def scales(**pairs):
+    """``x=(scale, zero)`` as the initializers sx, zx."""
+    table = {}
+    for name, (scale, zero) in pairs.items():
+        table |= {f"s{name}": np.float32(scale), f"z{name}": zero}
+    return table
+
+
+X, Y = (0.01131, np.uint8(120)), (0.05273, np.uint8(100))
+W = (0.003171, np.int8(0))
+OF_X, OF_W, OF_Y = ["xq", "sx", "zx"], ["w", "sw", "zw"], ["sy", "zy"]
+ENTER = N("QuantizeLinear", ["x", "sx", "zx"], ["xq"])
+LEAVE = N("DequantizeLinear", ["yq", "sy", "zy"], ["y"])
+
+
+def conv(**attributes):
+    return N("QLinearConv", [*OF_X, *OF_W, *OF_Y, "b"], ["yq"], **attributes)
+
+
+def microsoft(op, inputs, **attributes):
+    return N(op, inputs, ["yq"], domain=MICROSOFT, **attributes)
+
+
+BIAS = np.random.default_rng(8).integers(-30000, 30000, 4).astype(np.int32)
+PER_CHANNEL = {"sw": np.float32([0.0031, 0.00107, 0.0213, 0.00041]), "zw": np.zeros(4, np.int8)}
+KERNEL = {"w": integers(4, 3, 3, 3), "b": BIAS}
+MATRIX = integers(6, 4)
+
+#: nodes, shape of the input, initializers
+OPERATORS = {
+    "QLinearConv": ([conv()], (3, 6, 5), KERNEL | scales(x=X, w=W, y=Y)),
+    "QLinearConv with pads and strides": (
+        [conv(pads=[1, 0, 1, 1], strides=[2, 1])],
+        (3, 6, 5),
+        KERNEL | scales(x=X, w=W, y=Y),
+    ),
+    "QLinearConv per channel": ([conv()], (3, 6, 5), KERNEL | scales(x=X, y=Y) | PER_CHANNEL),
+    "QLinearConv of unsigned weights": (
+        [conv()],
+        (3, 6, 5),
+        {"w": integers(4, 3, 3, 3, dtype=np.uint8), "b": BIAS}
+        | scales(x=X, w=(0.003, np.uint8(131)), y=Y),
+    ),
+    "QLinearConv of signed maps": (
+        [conv()],
+        (3, 6, 5),
+        KERNEL | scales(x=(0.01, np.int8(-3)), w=W, y=(0.05, np.int8(7))),
+    ),
+    "QLinearConv in groups": (
+        [conv(group=2)],
+        (4, 6, 5),
+        {"w": integers(4, 2, 3, 3), "b": BIAS} | scales(x=X, w=W, y=Y),
+    ),
+    "QLinearConv without bias": (
+        [N("QLinearConv", [*OF_X, *OF_W, *OF_Y], ["yq"])],
+        (3, 6, 5),
+        {"w": KERNEL["w"]} | scales(x=X, w=W, y=Y),
+    ),
+    "QLinearConv of channels on the last axis": (
+        [microsoft("QLinearConv", [*OF_X, *OF_W, *OF_Y, "b"], channels_last=1)],
+        (6, 5, 3),
+        KERNEL | scales(x=X, w=W, y=Y),
+    ),
+    "QLinearConv of one dimension": (
+        [conv()],
+        (3, 9),
+        {"w": integers(4, 3, 3), "b": BIAS} | scales(x=X, w=W, y=Y),
+    ),
+    "QLinearMatMul": (
+        [N("QLinearMatMul", [*OF_X, *OF_W, *OF_Y], ["yq"])],
+        (6,),
+        {"w": MATRIX} | scales(x=X, w=W, y=Y),
+    ),
+    "QLinearMatMul per column": (
+        [N("QLinearMatMul", [*OF_X, *OF_W, *OF_Y], ["yq"])],
+        (6,),
+        {"w": MATRIX} | scales(x=X, y=Y) | PER_CHANNEL,
+    ),
+    "QGemm": (
+        [microsoft("QGemm", [*OF_X, *OF_W, "b", *OF_Y])],
+        (6,),
+        {"w": MATRIX, "b": BIAS} | scales(x=X, w=W, y=Y),
+    ),
+    "QGemm transposed, per channel, times alpha": (
+        [microsoft("QGemm", [*OF_X, *OF_W, "b", *OF_Y], transB=1, alpha=0.7)],
+        (6,),
+        {"w": integers(4, 6), "b": BIAS} | scales(x=X, y=Y) | PER_CHANNEL,
+    ),
+    "QGemm without bias": (
+        [microsoft("QGemm", [*OF_X, *OF_W, "", *OF_Y])],
+        (6,),
+        {"w": MATRIX} | scales(x=X, w=W, y=Y),
+    ),
+    "QLinearAdd": (
+        [microsoft("QLinearSigmoid", [*OF_X, "su", "zu"]),
+         microsoft("QLinearAdd", [*OF_X, "u", "su", "zu", *OF_Y])],
+        (3, 4, 4),
+        scales(x=X, u=(1 / 256, np.uint8(0)), y=(0.012, np.uint8(90))),
+    ),
+    "QLinearAdd of a constant": (
+        [microsoft("QLinearAdd", [*OF_W, *OF_X, *OF_Y])],
+        (4, 3, 3),
+        {"w": integers(4, 1, 1, dtype=np.uint8)} | scales(x=X, w=(0.004, np.uint8(0)), y=Y),
+    ),
+    "QLinearMul by a constant": (
+        [microsoft("QLinearMul", [*OF_X, *OF_W, *OF_Y])],
+        (4, 3, 3),
+        {"w": integers(4, 1, 1, dtype=np.uint8)} | scales(x=X, w=(0.02, np.uint8(9)), y=Y),
+    ),
+    "QLinearConcat": (
+        [microsoft("QLinearSigmoid", [*OF_X, "su", "zu"]),
+         microsoft("QLinearConcat", [*OF_Y, *OF_X, "u", "su", "zu"], axis=1)],
+        (3, 4, 4),
+        scales(x=X, u=(1 / 256, np.uint8(0)), y=(0.012, np.uint8(90))),
+    ),
+    "QLinearAveragePool": (
+        [microsoft("QLinearAveragePool", [*OF_X, *OF_Y], kernel_shape=[2, 3], pads=[1, 0, 0, 0])],
+        (3, 6, 5),
+        scales(x=X, y=(0.007, np.uint8(110))),
+    ),
+    "QLinearAveragePool of channels on the last axis": (
+        [microsoft("QLinearAveragePool", [*OF_X, *OF_Y], kernel_shape=[2, 2], channels_last=1)],
+        (6, 5, 3),
+        scales(x=X, y=(0.007, np.uint8(110))),
+    ),
+    "QLinearGlobalAveragePool": (
+        [microsoft("QLinearGlobalAveragePool", [*OF_X, *OF_Y])],
+        (3, 6, 5),
+        scales(x=X, y=(0.002, np.uint8(110))),
+    ),
+    "QLinearGlobalAveragePool of channels on the last axis": (
+        [microsoft("QLinearGlobalAveragePool", [*OF_X, *OF_Y], channels_last=1)],
+        (6, 5, 3),
+        scales(x=X, y=(0.002, np.uint8(110))),
+    ),
+    "QLinearSigmoid": (
+        [microsoft("QLinearSigmoid", [*OF_X, *OF_Y])],
+        (3, 4, 4),
+        scales(x=(0.05, np.uint8(120)), y=(1 / 256, np.uint8(0))),
+    ),
+    "QLinearLeakyRelu": (
+        [microsoft("QLinearLeakyRelu", [*OF_X, *OF_Y], alpha=0.2)],
+        (3, 4, 4),
+        scales(x=X, y=(0.006, np.uint8(40))),
+    ),
+    "QLinearSoftmax": (
+        [
+            microsoft("QLinearLeakyRelu", [*OF_X, "su", "zu"]),
+            microsoft("QLinearSoftmax", ["u", "su", "zu", *OF_Y], axis=-1, opset=13),
+        ],
+        (9,),
+        scales(x=(0.05, np.uint8(120)), u=(0.03, np.uint8(60)), y=(1 / 256, np.uint8(0))),
+    ),
+    "integers that only move": (
+        [
+            N("MaxPool", ["xq"], ["p"], kernel_shape=[2, 2]),
+            N("Reshape", ["p", "flat"], ["f"]),
+            N("QLinearMatMul", ["f", "sx", "zx", *OF_W, *OF_Y], ["yq"]),
+        ],
+        (3, 3, 3),
+        {"w": integers(12, 4), "flat": np.int64([-1, 12])} | scales(x=X, w=W, y=Y),
+    ),
+}  # fmt: skip
+
+
+def renamed(nodes):
+    """The nodes with what comes before the last one called ``u``."""
+    for node in nodes[:-1]:
+        if node.output[0] == "yq":
+            node.output[0] = "u"
+    return nodes
+
+
+@pytest.mark.parametrize(("nodes", "shape", "constants"), OPERATORS.values(), ids=OPERATORS)
+def test_operator_on_integers(model, standard, nodes, shape, constants):
+    path = model([ENTER, *renamed(nodes), LEAVE], ["N", *shape], domains=[MICROSOFT], **constants)
+    standard(path)
+
+
+def test_every_rule_is_tried():
+    tried = {
+        f"{n.domain}::{n.op_type}".lstrip(":") for nodes, *_ in OPERATORS.values() for n in nodes
+    }
+    others = {f"{MICROSOFT}::{name}" for name in ("QuantizeLinear", "DequantizeLinear")}
+    assert set(qoperator.RULES) == (tried & set(qoperator.RULES)) | others
+
+
+def test_absent_zero_point_is_0_of_the_type_of_the_input(model):
+    """ONNX Runtime's definition, though its own kernels do not run such a node."""
+    node = N("QLinearSigmoid", [*OF_X, "sy"], ["yq"], domain=MICROSOFT)
+    leave = N("DequantizeLinear", ["yq", "sy"], ["y"])
+    path = model([ENTER, node, leave], ["N", 3], domains=[MICROSOFT], **scales(x=X, y=Y))
+    assert load(path).quant("yq") == ir.Quant(ir.Int(8, False), float(np.float32(Y[0])), 0)
+
+
+def test_contributed_names_of_the_standard_operators(model, standard):
+    """As ONNX Runtime writes 16-bit integers before opset 21."""
+    constants = scales(x=(0.0002, np.int16(-9)), y=(0.001, np.uint16(2000)))
+    nodes = [
+        N("QuantizeLinear", ["x", "sx", "zx"], ["xq"], domain=MICROSOFT),
+        N("DequantizeLinear", ["xq", "sx", "zx"], ["xr"], domain=MICROSOFT),
+        N("Sigmoid", ["xr"], ["u"]),
+        N("QuantizeLinear", ["u", "sy", "zy"], ["yq"], domain=MICROSOFT),
+        N("DequantizeLinear", ["yq", "sy", "zy"], ["y"], domain=MICROSOFT),
+    ]
+    graph = standard(model(nodes, ["N", 3, 2, 2], domains=[MICROSOFT], **constants))
+    assert graph.quant("yq").dtype == ir.Int(16, False)
+
+
+def test_product_without_output_scale_is_real(model):
+    """QGemm then gives floats, whose range samples have to show."""
+    node = N("QGemm", [*OF_X, *OF_W, "b"], ["y"], domain=MICROSOFT, name="n")
+    constants = {"w": MATRIX, "b": BIAS} | scales(x=X, w=W)
+    path = model([ENTER, node], ["N", 6], domains=[MICROSOFT], **constants)
+    with pytest.raises(ModelError, match="n: its output y is not quantized"):
+        load(path)
+
+
+class Samples(CalibrationDataReader):
+    def __init__(self, x):
+        self.rest = iter(x)
+
+    def get_next(self):
+        one = next(self.rest, None)
+        return None if one is None else {"x": one[None]}
+
+
+@pytest.fixture
+def float_network(model, rng):
+    """A residual network as exporters write it."""
+    w = {
+        name: rng.normal(0, 0.3, shape).astype(np.float32)
+        for name, shape in {"w0": (4, 3, 3, 3), "w1": (4, 1, 3, 3), "w2": (5, 4)}.items()
+    }
+    nodes = [
+        N("Conv", ["x", "w0", "b0"], ["c0"], pads=[1, 1, 1, 1]),
+        N("Relu", ["c0"], ["r0"]),
+        N("Conv", ["r0", "w1"], ["c1"], pads=[1, 1, 1, 1], group=4),
+        N("Add", ["c1", "r0"], ["a"]),
+        N("MaxPool", ["a"], ["p"], kernel_shape=[2, 2], strides=[2, 2]),
+        N("GlobalAveragePool", ["p"], ["g"]),
+        N("Flatten", ["g"], ["f"]),
+        N("Gemm", ["f", "w2", "b2"], ["y"], transB=1),
+    ]
+    biases = {"b0": np.float32([0.1, -0.2, 0.3, 0]), "b2": np.float32([1, 0, -1, 0.5, 0.2])}
+    return model(nodes, ["N", 3, 6, 6], name="float.onnx", **w, **biases)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("kind", [QuantType.QInt8, QuantType.QUInt8])
+def test_network_of_the_static_quantizer(float_network, standard, rng, tmp_path, per_channel, kind):
+    path = tmp_path / "integers.onnx"
+    quantize_static(
+        float_network,
+        path,
+        Samples(rng.normal(size=(30, 3, 6, 6)).astype(np.float32)),
+        quant_format=QuantFormat.QOperator,
+        activation_type=kind,
+        weight_type=QuantType.QInt8,
+        per_channel=per_channel,
+    )
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert {"QLinearConv", "QLinearAdd", "QGemm"} <= kinds
+    standard(path, low=-2, high=2)
+
+
+def test_compiled_network_is_the_standard_file(model, tmp_path):
+    nodes, shape, constants = OPERATORS["QLinearConv"]
+    path = model([ENTER, *nodes, LEAVE], ["N", *shape], **constants)
+    device = boards.get("ulx3s-12f").device
+    compiled = compile_model(path, tmp_path / "out", device, "ulx3s-12f")
+    target = tmp_path / "out" / "model.int8.onnx"
+    kinds = {node.op_type for node in onnx.load(target).graph.node}
+    assert kinds == {"QuantizeLinear", "DequantizeLinear", "Conv"}
+    assert compiled.graph.verbatim
+    assert not (tmp_path / "out" / "model.float.onnx").exists()
+
+
+REFUSED = {
+    "too few inputs": (
+        N("QLinearAdd", [*OF_X, *OF_X], ["yq"], domain=MICROSOFT, name="n"),
+        "n (com.microsoft::QLinearAdd): has 6 inputs and 1 outputs, which the operator does not",
+    ),
+    "an absent scale": (
+        N("QLinearSigmoid", ["xq", "", "zx", *OF_Y], ["yq"], domain=MICROSOFT, name="n"),
+        "n (com.microsoft::QLinearSigmoid): lacks its input 1; accepted: a node with it",
+    ),
+    "no zero point anywhere": (
+        N("QLinearSigmoid", ["xq", "sx", "", "sy"], ["yq"], domain=MICROSOFT, name="n"),
+        "n (com.microsoft::QLinearSigmoid): lacks the zero points of its tensors; accepted: a con",
+    ),
+    "a part without its scale": (
+        N("QLinearConcat", [*OF_Y, *OF_X, "xq"], ["yq"], domain=MICROSOFT, name="n", axis=1),
+        "n (com.microsoft::QLinearConcat): has 4 inputs after the output's scale and zero point",
+    ),
+    "a scale that does not fit": (
+        N("QLinearSigmoid", ["xq", "sy", "zx", *OF_Y], ["yq"], domain=MICROSOFT, name="n"),
+        "n/x (com.microsoft::QLinearSigmoid): reads integers as",
+    ),
+    "an attribute of another type": (
+        N("QLinearConcat", [*OF_Y, *OF_X], ["yq"], domain=MICROSOFT, name="n", axis="one"),
+        "n (com.microsoft::QLinearConcat): attribute axis is 'one'; accepted: a value like 1",
+    ),
+}
+
+
+@pytest.mark.parametrize(("node", "expected"), REFUSED.values(), ids=REFUSED)
+def test_refused_operator_on_integers(model, node, expected):
+    path = model([ENTER, node, LEAVE], ["N", 3, 4, 4], domains=[MICROSOFT], **scales(x=X, y=Y))
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert str(caught.value).startswith(expected)
+    assert ";" in str(caught.value)
