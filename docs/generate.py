@@ -255,9 +255,9 @@ def _free() -> Iterator[tuple[str, ...]]:
 
 def _dialects() -> Iterator[tuple[str, ...]]:
     """Operators that are rewritten before the importer reads them."""
-    for name, rule in dialects.RULES.items():
+    for name, becomes in dialects.BECOMES.items():
         domain, _, op = name.rpartition("::")
-        yield op + (f" ({domain})" if domain else ""), rule.becomes
+        yield op + (f" ({domain})" if domain else ""), becomes
 
 
 if __name__ == "__main__":

@@ -9,10 +9,18 @@ from gatewright.compiler.driver import compile_model
 from gatewright.compiler.errors import ModelError
 from gatewright.compiler.frontend import load, write_qdq
 from gatewright.compiler.frontend.dialects import qoperator
+from gatewright.compiler.quantize import quantize
 from gatewright.sim import golden
-from onnx import helper
-from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnx import TensorProto, helper
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    QuantFormat,
+    QuantType,
+    quantize_dynamic,
+    quantize_static,
+)
 
+from ..evaluation import evaluate
 from .conftest import steps, witness
 
 N = helper.make_node
@@ -377,6 +385,227 @@ REFUSED = {
 @pytest.mark.parametrize(("node", "expected"), REFUSED.values(), ids=REFUSED)
 def test_refused_operator_on_integers(model, node, expected):
     path = model([ENTER, node, LEAVE], ["N", 3, 4, 4], domains=[MICROSOFT], **scales(x=X, y=Y))
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert str(caught.value).startswith(expected)
+    assert ";" in str(caught.value)
+
+
+# -- sums of integers ------------------------------------------------------------------------------
+
+CAST = N("Cast", ["t"], ["f"], to=TensorProto.FLOAT)
+ROUND = N("QuantizeLinear", ["r", "sy", "zy"], ["yq"])
+
+SUMS = {
+    "ConvInteger, Cast, Mul": (
+        [
+            N("ConvInteger", ["xq", "w", "zx", "zw"], ["t"], pads=[1, 1, 1, 1]),
+            CAST,
+            N("Mul", ["f", "both"], ["r"]),
+        ],
+        (3, 4, 5),
+        {"w": KERNEL["w"], "both": np.float32(X[0] * W[0])},
+    ),
+    "ConvInteger, scales one after the other": (
+        [
+            N("ConvInteger", ["xq", "w", "zx"], ["t"]),
+            CAST,
+            N("Mul", ["sx", "f"], ["g"]),
+            N("Mul", ["g", "each"], ["r"]),
+        ],
+        (3, 4, 5),
+        {"w": KERNEL["w"], "each": PER_CHANNEL["sw"].reshape(4, 1, 1)},
+    ),
+    "an integer bias": (
+        [
+            N("ConvInteger", ["xq", "w", "zx", "zw"], ["t0"]),
+            N("Add", ["t0", "b"], ["t"]),
+            CAST,
+            N("Mul", ["f", "both"], ["r"]),
+        ],
+        (3, 4, 5),
+        {"w": KERNEL["w"], "b": BIAS.reshape(1, 4, 1, 1), "both": np.float32(X[0] * W[0])},
+    ),
+    "MatMulInteger, Cast, Mul, a real bias": (
+        [
+            N("MatMulInteger", ["xq", "w", "zx", "zw"], ["t"]),
+            CAST,
+            N("Mul", ["f", "both"], ["m"]),
+            N("Add", ["m", "b"], ["r"]),
+        ],
+        (6,),
+        {"w": MATRIX, "both": np.float32(X[0] * W[0]), "b": np.float32([0.5, 0, -1, 2])},
+    ),
+    "MatMulInteger, DequantizeLinear": (
+        [
+            N("MatMulInteger", ["xq", "w", "zx", "zw"], ["t"]),
+            N("DequantizeLinear", ["t", "both"], ["r"]),
+        ],
+        (6,),
+        {"w": MATRIX, "both": np.float32(X[0] * W[0])},
+    ),
+    "integers that move before": (
+        [
+            N("MaxPool", ["xq"], ["p"], kernel_shape=[2, 2]),
+            N("Flatten", ["p"], ["v"]),
+            N("MatMulInteger", ["v", "w", "zx", "zw"], ["t"]),
+            CAST,
+            N("Mul", ["f", "both"], ["r"]),
+        ],
+        (1, 3, 4),
+        {"w": MATRIX, "both": np.float32(X[0] * W[0])},
+    ),
+    "MatMulIntegerToFloat": (
+        [N("MatMulIntegerToFloat", ["xq", "w", "sx", "sw", "zx", "zw", "b"], ["r"],
+           domain=MICROSOFT)],
+        (6,),
+        {"w": MATRIX, "b": np.float32([0.5, 0, -1, 2])},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "shape", "constants"), SUMS.values(), ids=SUMS)
+def test_sums_of_integers_of_a_known_scale(model, standard, nodes, shape, constants):
+    constants = scales(x=X, w=W, y=Y) | constants
+    path = model([ENTER, *nodes, ROUND, LEAVE], ["N", *shape], domains=[MICROSOFT], **constants)
+    standard(path)
+
+
+def test_sums_of_an_integer_input(model, standard):
+    """Its integers are the real numbers."""
+    nodes = [
+        N("ConvInteger", ["x", "w"], ["t"]),
+        CAST,
+        N("Mul", ["f", "sw"], ["r"]),
+        ROUND,
+        LEAVE,
+    ]
+    constants = {"w": KERNEL["w"]} | scales(w=W, y=(2.3, np.uint8(128)))
+    standard(
+        model(
+            nodes, ["N", 3, 4, 4], dtype=TensorProto.UINT8, out_dtype=TensorProto.FLOAT, **constants
+        )
+    )
+
+
+DYNAMIC = N("DynamicQuantizeLinear", ["x"], ["xq", "d", "z"])
+DYNAMIC_USES = {
+    "one scale": [
+        DYNAMIC,
+        N("Mul", ["d", "sw"], ["both"]),
+        N("MatMulInteger", ["xq", "w", "z", "zw"], ["t"]),
+        CAST,
+        N("Mul", ["f", "both"], ["y"]),
+    ],
+    "the weight's scale first": [
+        DYNAMIC,
+        N("MatMulInteger", ["xq", "w", "z", "zw"], ["t"]),
+        CAST,
+        N("Mul", ["f", "sw"], ["g"]),
+        N("Mul", ["d", "g"], ["y"]),
+    ],
+    "DequantizeLinear": [
+        DYNAMIC,
+        N("DequantizeLinear", ["xq", "d", "z"], ["r"]),
+        N("DequantizeLinear", ["w", "sw", "zw"], ["wr"]),
+        N("MatMul", ["r", "wr"], ["y"]),
+    ],
+    "DynamicQuantizeMatMul": [
+        N("DynamicQuantizeMatMul", ["x", "w", "sw", "zw"], ["y"], domain=MICROSOFT),
+    ],
+    "MatMulIntegerToFloat": [
+        DYNAMIC,
+        N("MatMulIntegerToFloat", ["xq", "w", "d", "sw", "z", "zw"], ["y"], domain=MICROSOFT),
+    ],
+    "moved": [
+        DYNAMIC,
+        N("Reshape", ["xq", "map"], ["m"]),
+        N("Flatten", ["m"], ["v"]),
+        N("MatMulInteger", ["v", "w", "z", "zw"], ["t"]),
+        CAST,
+        N("Mul", ["f", "sw"], ["g"]),
+        N("Mul", ["g", "d"], ["y"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("nodes", DYNAMIC_USES.values(), ids=DYNAMIC_USES)
+def test_dynamic_range_is_that_of_the_samples(model, nodes, rng):
+    """The float operator over what the node quantizes; ONNX Runtime's is off by that rounding."""
+    constants = {"w": integers(6, 4, dtype=np.uint8), "map": np.int64([-1, 2, 3])}
+    constants |= scales(w=(0.02, np.uint8(131)))
+    path = model(nodes, ["N", 6], domains=[MICROSOFT], **constants)
+    graph = load(path)
+    assert not graph.quantized
+    x = rng.uniform(-1, 1, (50, 6)).astype(np.float32)
+    found, _ = evaluate(graph, x)
+    exact = x @ ((constants["w"].astype(np.float32) - 131) * constants["sw"])
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
+    (wanted,) = witness(path, x)
+    assert 0 < np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
+
+
+def test_network_of_the_dynamic_quantizer(float_network, tmp_path, rng):
+    """Samples give the ranges; the integer network is as close to the float one as ONNX Runtime's
+    own static quantization is.
+    """
+    path = tmp_path / "dynamic.onnx"
+    quantize_dynamic(float_network, path, weight_type=QuantType.QUInt8)
+    kinds = {node.op_type for node in onnx.load(path).graph.node}
+    assert {"ConvInteger", "MatMulInteger", "DynamicQuantizeLinear"} <= kinds
+    x = rng.normal(size=(60, 3, 6, 6)).astype(np.float32)
+    graph = quantize(load(path), x)
+    found = outputs(graph, x)
+    (wanted,) = witness(float_network, x)
+    noise = ((found - wanted) ** 2).mean() / wanted.var()
+    assert 10 * np.log10(noise) < -25
+
+
+REFUSED_SUMS = {
+    "integers of no known scale": (
+        [N("Cast", ["xq"], ["c"], to=TensorProto.INT8),
+         N("MatMulInteger", ["c", "w"], ["t"], name="n"), CAST, N("Mul", ["f", "sw"], ["y"])],
+        "n (MatMulInteger): its first input c holds integers whose scale is not known; accepted",
+    ),
+    "two activations": (
+        [N("MatMulInteger", ["xq", "xq"], ["t"], name="n"), CAST, N("Mul", ["f", "sw"], ["y"])],
+        "n (MatMulInteger): its second input xq is computed at run time; accepted: constant",
+    ),
+    "sums that leave": (
+        [N("MatMulInteger", ["xq", "w"], ["y"], name="n")],
+        "n (MatMulInteger): its integers leave the network; accepted: real numbers, after",
+    ),
+    "sums that something else reads": (
+        [N("MatMulInteger", ["xq", "w"], ["t"], name="m"), N("Abs", ["t"], ["a"], name="n"),
+         N("Cast", ["a"], ["y"], to=TensorProto.FLOAT)],
+        "n (Abs): reads t of m (MatMulInteger); accepted: ConvInteger or MatMulInteger on the",
+    ),
+    "a dynamic scale that something else reads": (
+        [DYNAMIC, N("Exp", ["d"], ["e"], name="n"), N("Mul", ["x", "e"], ["y"])],
+        "n (Exp): reads d of xq (DynamicQuantizeLinear); accepted: ConvInteger or MatMulInteger",
+    ),
+    "another zero point": (
+        [DYNAMIC, N("MatMulInteger", ["xq", "w", "zx"], ["t"], name="n"), CAST,
+         N("Mul", ["f", "d"], ["y"])],
+        "n (MatMulInteger): its zero point is zx, but xq has z; accepted: that of the Dynamic",
+    ),
+    "another scale": (
+        [DYNAMIC, N("MatMulIntegerToFloat", ["xq", "w", "sx", "sw", "z"], ["y"], name="n",
+                    domain=MICROSOFT)],
+        "n (com.microsoft::MatMulIntegerToFloat): its scale is sx, but xq has d; accepted: that",
+    ),
+    "too few inputs": (
+        [N("DynamicQuantizeMatMul", ["x", "w"], ["y"], name="n", domain=MICROSOFT)],
+        "n (com.microsoft::DynamicQuantizeMatMul): has 2 inputs and 1 outputs, or lacks one of",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("nodes", "expected"), REFUSED_SUMS.values(), ids=REFUSED_SUMS)
+def test_refused_sums(model, nodes, expected):
+    first = [] if DYNAMIC in nodes else [ENTER]
+    constants = {"w": integers(6, 6)} | scales(x=X, w=W)
+    path = model([*first, *nodes], ["N", 6], domains=[MICROSOFT], **constants)
     with pytest.raises(ModelError) as caught:
         load(path)
     assert str(caught.value).startswith(expected)

@@ -7,16 +7,19 @@ nothing after that knows where a network came from.
 from collections.abc import Mapping
 
 from ..source import Source
-from . import qoperator
-from .rewriting import Rewrite, Rule
+from . import integer_sums, qoperator
+from .rewriting import Rewrite
 
-__all__ = ["DIALECTS", "RULES", "standard"]
+__all__ = ["BECOMES", "DIALECTS", "standard"]
 
 #: the rewrites, in the order in which they run
-DIALECTS: tuple[Rewrite, ...] = (qoperator.static_operators,)
+DIALECTS: tuple[Rewrite, ...] = (qoperator.static_operators, integer_sums.integer_sums)
 
-#: all operators that a rule of their own rewrites
-RULES: Mapping[str, Rule] = {**qoperator.RULES}
+#: what the operators of the dialects become, by their names with domain
+BECOMES: Mapping[str, str] = {
+    **{name: rule.becomes for name, rule in qoperator.RULES.items()},
+    **integer_sums.OPERATORS,
+}
 
 
 def standard(source: Source) -> Source:
