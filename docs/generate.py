@@ -26,6 +26,7 @@ from gatewright.compiler.frontend import (
     pooling,
     qdq,
     shapes,
+    transposed,
 )
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
 from gatewright.compiler.plan import Goal, make_dataflow
@@ -37,12 +38,13 @@ __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).with_name("operators.md")
 BOARD = "ulx3s-85f"
-COMPUTE = (linear, elementwise, pooling)
+COMPUTE = (linear, transposed, elementwise, pooling)
 
 #: (a constant's name, its array): what the samples below may name as inputs
 CONSTANTS: dict[str, np.ndarray] = {
     "kernel": np.full((4, 4, 3, 3), 0.5, np.float32),
     "single": np.full((4, 1, 3, 3), 0.5, np.float32),
+    "phases": np.full((4, 4, 2, 2), 0.5, np.float32),
     "matrix": np.full((4, 3), 0.5, np.float32),
     "four": np.full(4, 0.5, np.float32),
     "channel": np.full((4, 1, 1), 0.5, np.float32),
@@ -58,6 +60,7 @@ MAP, VECTOR = [1, 4, 6, 6], [1, 4]
 USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     **{name: [("", ["x"], {}, MAP)] for name in elementwise.FUNCTIONS},
     "Conv": [("", ["x", "kernel"], {}, MAP), ("depthwise", ["x", "single"], {"group": 4}, MAP)],
+    "ConvTranspose": [("", ["x", "phases"], {"strides": [2, 2]}, MAP)],
     "Gemm": [("", ["x", "matrix"], {}, VECTOR)],
     "MatMul": [("by a constant", ["x", "matrix"], {}, VECTOR)],
     "BatchNormalization": [("", ["x", "four", "four", "four", "four"], {}, MAP)],

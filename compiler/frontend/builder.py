@@ -50,7 +50,7 @@ class Builder:
 
     def frame(self, tensor: Tensor, node: Node) -> NDArray[np.int64]:
         """Labels of one frame of ``tensor``, which ``node`` reads."""
-        return frame(tensor.order, self.batch, node)
+        return frame(tensor.order, self.shape(tensor).size, self.batch, node)
 
     def quant(self, handle: str, visited: set[str] | None = None) -> ir.Quant | None:
         """Quantization of a stream; moving operators pass on what all their inputs have.

@@ -60,13 +60,15 @@ def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], i
             labels[node.outputs[0]] = orders
         else:
             for name in orders.keys() - found.keys():
-                found[name] = _layout(node, frame(orders[name], batch, node))
+                found[name] = _layout(
+                    node, frame(orders[name], orders[name].size // batch, batch, node)
+                )
             beyond.update(node.outputs)
         if len(found) == len(inputs):
             break
     outputs = ", ".join(port.name for port in source.outputs)
     for name in inputs.keys() - found.keys():
-        found[name] = _layout(None, frame(latest[name], batch, outputs))
+        found[name] = _layout(None, frame(latest[name], latest[name].size // batch, batch, outputs))
     return [found[name] for name in inputs]
 
 

@@ -2,6 +2,7 @@
 
 from functools import singledispatch
 from itertools import permutations
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -81,7 +82,7 @@ def _arranged(
     name: str,
 ) -> str:
     """``tensor`` of shape ``source``, its elements taken in ``order``, under shape ``target``."""
-    labels = np.arange(order.size).reshape(source)
+    labels = np.arange(prod(source)).reshape(source)
     if np.array_equal(order, labels.reshape(-1)):
         return tensor if source == target else nodes.reshape(tensor, target, f"{name}/reshape")
     for perm in permutations(range(len(source))) if len(source) <= 4 else ():

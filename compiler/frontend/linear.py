@@ -14,7 +14,7 @@ from .operands import Handler, Operand, activation, bounded, constant, finite, s
 from .source import Node
 from .tensors import Constant, Tensor, channelwise
 
-__all__ = ["HANDLERS", "affine", "offset", "scaled"]
+__all__ = ["HANDLERS", "affine", "bias_of", "offset", "scaled", "weight_of"]
 
 
 def conv(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) -> Tensor:
@@ -41,7 +41,7 @@ def conv(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) 
         )
     found = build.streams[source].shape
     window = windowed(node, found, kernel.array.shape[2 : 2 + rank], rank)
-    weight, weight_scale = _weight(kernel, node)
+    weight, weight_scale = weight_of(kernel, node)
     weight, groups = weight.transpose(0, 2, 3, 1), int(node.get("group", 1))
     channels = found.channels
     if weight.shape[3] * groups != channels:
@@ -54,7 +54,7 @@ def conv(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) 
             f"{node}: has {weight.shape[0]} output channels in {groups} groups; accepted: groups "
             "that divide them"
         )
-    bias, bias_scale = _bias(b, weight.shape[0], node)
+    bias, bias_scale = bias_of(b, weight.shape[0], node)
     shape = slid(node, window, found, weight.shape[0], build.batch)
     op = ir.Conv(
         node.name,
@@ -109,10 +109,10 @@ def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant 
         )
     shape, order = _pixels(build, x, labels, node)
     source = build.reshaped(x, shape, node)
-    weight, weight_scale = _weight(kernel, node)
+    weight, weight_scale = weight_of(kernel, node)
     stream = np.empty_like(weight)
     stream[:, order] = weight
-    bias, bias_scale = _bias(b, weight.shape[0], node)
+    bias, bias_scale = bias_of(b, weight.shape[0], node)
     op = ir.Conv(
         node.name,
         (source,),
@@ -179,7 +179,7 @@ def _times(value: Constant, factor: float, node: Node) -> Constant:
     return replace(value, scale=scale)
 
 
-def _weight(kernel: Constant, node: Node) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
+def weight_of(kernel: Constant, node: Node) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Weights in their narrowest type, and the scale of each output channel (axis 0)."""
     weight = finite(kernel.array, kernel.name, node)
     if kernel.scale is None:
@@ -204,7 +204,7 @@ def _narrow(weight: NDArray[Any]) -> NDArray[Any]:
     )
 
 
-def _bias(
+def bias_of(
     b: Operand,
     channels: int,
     node: Node,

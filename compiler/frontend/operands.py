@@ -14,6 +14,7 @@ from .source import Node
 from .tensors import Constant, Tensor, bounded
 
 __all__ = [
+    "AUTO_PADS",
     "Handler",
     "Operand",
     "activation",
@@ -22,6 +23,7 @@ __all__ = [
     "constant",
     "finite",
     "integers",
+    "listed",
     "optional",
     "slid",
     "windowed",
@@ -134,10 +136,10 @@ def windowed(node: Node, shape: ir.Shape, kernel: tuple[int, ...], rank: int) ->
     mode = node.get("auto_pad", "NOTSET")
     if mode not in AUTO_PADS:
         raise ModelError(f"{node}: auto_pad is {mode!r}; accepted: {', '.join(AUTO_PADS)}")
-    kernel = _listed(node, "kernel_shape", kernel, rank, 1)
-    stride = _listed(node, "strides", (1,) * rank, rank, 1)
-    dilation = _listed(node, "dilations", (1,) * rank, rank, 1)
-    pads = _listed(node, "pads", (0,) * 2 * rank, 2 * rank, 0)
+    kernel = listed(node, "kernel_shape", kernel, rank, 1)
+    stride = listed(node, "strides", (1,) * rank, rank, 1)
+    dilation = listed(node, "dilations", (1,) * rank, rank, 1)
+    pads = listed(node, "pads", (0,) * 2 * rank, 2 * rank, 0)
     if mode != "NOTSET" and any(pads):
         raise ModelError(
             f"{node}: has pads {list(pads)} and auto_pad {mode}; accepted: one of them"
@@ -151,7 +153,7 @@ def windowed(node: Node, shape: ir.Shape, kernel: tuple[int, ...], rank: int) ->
     return _ceiled(window, shape) if node.get("ceil_mode", 0) else window
 
 
-def _listed(
+def listed(
     node: Node, name: str, default: tuple[int, ...], count: int, least: int
 ) -> tuple[int, ...]:
     """An attribute of ``count`` integers from ``least`` to ``limits.WINDOW``."""

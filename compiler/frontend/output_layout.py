@@ -28,7 +28,7 @@ def softmax(build: Builder, node: Node, x: Operand) -> Tensor:
         )
     kept = [1 if i in axes else n for i, n in enumerate(x.order.shape)]
     ids = np.broadcast_to(np.arange(np.prod(kept)).reshape(kept), x.order.shape)
-    groups = np.empty(x.order.size, np.int64)
+    groups = np.zeros(int(x.order.max(initial=0)) + 1, np.int64)
     groups[x.order.reshape(-1)] = ids.reshape(-1)
     return replace(x.moved(x.order, node.outputs[0]), tail=(*x.tail, ir.Softmax()), groups=groups)
 
@@ -61,6 +61,8 @@ def _leaving(build: Builder, node: Node, x: Operand) -> Tensor:
 def output_port(build: Builder, port: ModelPort, x: Tensor, value: str) -> ir.OutputPort:
     """The port of the model's output that ``x`` leaves as."""
     order, tail = _before_argmax(x)
+    size = build.shape(x).size
+    results = size if x.source is None else x.order.size // build.batch
     quant = build.rounded(x)
     if not tail and quant:
         tail = (ir.Dequantize(quant),)
@@ -74,10 +76,10 @@ def output_port(build: Builder, port: ModelPort, x: Tensor, value: str) -> ir.Ou
     _check_type(build, port, x)
     return ir.OutputPort(
         port.name,
-        frame(x.order, build.batch, port.name).shape,
+        frame(x.order, results, build.batch, port.name).shape,
         port.dtype,
         value,
-        frame(order, build.batch, port.name).reshape(-1),
+        frame(order, size, build.batch, port.name).reshape(-1),
         tail,
     )
 

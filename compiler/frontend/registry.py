@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 
-from . import elementwise, linear, output_layout, pooling, qdq, shapes
+from . import elementwise, linear, output_layout, pooling, qdq, shapes, transposed
 from .operands import Handler
 
 __all__ = ["HANDLERS"]
 
 HANDLERS: Mapping[str, Handler] = {
     **linear.HANDLERS,
+    **transposed.HANDLERS,
     **elementwise.HANDLERS,
     **pooling.HANDLERS,
     **shapes.HANDLERS,

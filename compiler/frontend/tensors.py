@@ -80,8 +80,9 @@ def raster(shape: tuple[int, ...], batch: int) -> NDArray[np.int64]:
     )
 
 
-def frame(order: NDArray[np.int64], batch: int, reader: object) -> NDArray[np.int64]:
-    """Labels of the first frame; a batch axis of one frame is dropped, a merged one is cut.
+def frame(order: NDArray[np.int64], size: int, batch: int, reader: object) -> NDArray[np.int64]:
+    """Labels of the first frame, of ``size`` stream elements; a batch axis of one frame is dropped,
+    a merged one is cut.
 
     Raises ModelError, which names the ``reader`` of the tensor, when its first axis does not keep
     the frames apart.
@@ -89,7 +90,7 @@ def frame(order: NDArray[np.int64], batch: int, reader: object) -> NDArray[np.in
     if order.ndim == 0:
         return order
     rows = order.shape[0] // batch
-    if batch > 1 and not _apart(order, batch):
+    if batch > 1 and not _apart(order, size, batch):
         raise ModelError(
             f"{reader}: its input has shape {list(order.shape)} and mixes elements of the {batch} "
             f"samples: the first axis of the network's input, of size {batch}, is taken as the "
@@ -99,12 +100,12 @@ def frame(order: NDArray[np.int64], batch: int, reader: object) -> NDArray[np.in
     return order[0] if rows == 1 else order[:rows]
 
 
-def _apart(order: NDArray[np.int64], batch: int) -> bool:
+def _apart(order: NDArray[np.int64], size: int, batch: int) -> bool:
     """Whether the first axis lists one frame after the other, all in the same arrangement."""
     if order.shape[0] % batch:
         return False
     frames = order.reshape(batch, -1)
-    first, size = frames[0], frames.shape[1]
+    first = frames[0]
     starts = size * np.arange(batch)[:, None]
     return bool((first < size).all()) and np.array_equal(frames, first + starts)
 
@@ -112,7 +113,8 @@ def _apart(order: NDArray[np.int64], batch: int) -> bool:
 def channelwise(
     value: NDArray[Any], order: NDArray[np.int64], shape: ir.Shape, node: str
 ) -> NDArray[Any]:
-    """One number a channel, from a constant that broadcasts against a tensor with labels ``order``.
+    """One number a channel, from a constant that broadcasts against a tensor with labels ``order``;
+    that of another for a channel that the tensor leaves out.
 
     Raises ModelError when the constant differs from pixel to pixel.
     """
@@ -124,15 +126,14 @@ def channelwise(
             f"{list(order.shape)}; accepted: one number, or one a channel"
         ) from None
     first = order < shape.size
-    stream = np.empty(shape.size, spread.dtype)
-    stream[order[first]] = spread[first]
-    pixels = stream.reshape(shape.pixels, shape.channels)
-    if not (pixels == pixels[0]).all():
+    channel, values = order[first] % shape.channels, spread[first]
+    row = np.full(shape.channels, values[0])
+    row[channel] = values
+    if (row[channel] != values).any():
         raise ModelError(
             f"{node}: the constant differs from pixel to pixel; accepted: one number, or "
             "one a channel; fold the constant into the training data or the bias"
         )
-    row: NDArray[Any] = pixels[0]
     return row
 
 

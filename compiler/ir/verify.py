@@ -5,7 +5,7 @@ from functools import singledispatch
 
 import numpy as np
 
-from .graph import Graph, InputPort, OutputPort
+from .graph import Graph
 from .ops import ArgMax, Clampable, Concat, Conv, Elementwise, Op, Pad, Reshape, Windowed
 from .types import Shape
 
@@ -47,13 +47,19 @@ def _names(graph: Graph) -> Iterator[str]:
 
 
 def _ports(graph: Graph) -> Iterator[str]:
-    """Orders are permutations of the streams they belong to; integer inputs enter as they are."""
-    ports: list[InputPort | OutputPort] = [*graph.inputs, *graph.outputs]
-    for port in ports:
+    """Inputs are permutations of their streams, and outputs take elements of theirs; integer inputs
+    enter as they are.
+    """
+    for port in graph.inputs:
         if port.value in graph.values:
             size = graph.shape(port.value).size
             if not np.array_equal(np.sort(port.order), np.arange(size)):
                 yield f"the order of {port.name} is no permutation of {size} elements"
+    for output in graph.outputs:
+        if output.value in graph.values:
+            size = graph.shape(output.value).size
+            if not output.order.size or not np.isin(output.order, np.arange(size)).all():
+                yield f"the order of {output.name} is no selection of {size} elements"
     for port in graph.inputs:
         value = graph.values.get(port.value)
         if value and value.quant and port.integer not in (None, value.quant.dtype):
