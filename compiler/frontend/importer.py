@@ -148,8 +148,8 @@ def _results(build: Builder, node: Node, operands: list[Operand], fold: "Folding
     tail = [x for x in operands if isinstance(x, Tensor) and x.tail]
     if tail and not HANDLERS[node.op].on_host and not build.saturates(node):
         raise ModelError(
-            f"{node}: follows Softmax or ArgMax; accepted: those only as the network's last "
-            "operators; cut the model before them with onnx.utils.extract_model"
+            f"{node}: follows Softmax, ArgMax or the like; accepted: those only as the network's "
+            "last operators; cut the model before them with onnx.utils.extract_model"
         )
     try:
         return [HANDLERS[node.op].build(build, node, *operands)]

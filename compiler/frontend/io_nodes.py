@@ -114,10 +114,12 @@ def _(step: ir.Quantize, nodes: Nodes, tensor: str, name: str) -> str:
 
 
 @_step.register
-def _(step: ir.Softmax, nodes: Nodes, tensor: str, name: str) -> str:
-    return nodes.add("Softmax", [tensor], name, axis=step.axis)
+def _(step: ir.OverClasses, nodes: Nodes, tensor: str, name: str) -> str:
+    return nodes.add(type(step).__name__, [tensor], name, axis=step.axis)
 
 
 @_step.register
 def _(step: ir.HostArgMax, nodes: Nodes, tensor: str, name: str) -> str:
-    return nodes.add("ArgMax", [tensor], name, axis=step.axis, keepdims=int(step.keepdims))
+    last = {"select_last_index": 1} if step.last else {}
+    kind = "ArgMin" if step.lowest else "ArgMax"
+    return nodes.add(kind, [tensor], name, axis=step.axis, keepdims=int(step.keepdims), **last)

@@ -15,34 +15,49 @@ from .tensors import Tensor, frame
 __all__ = ["HANDLERS", "output_port"]
 
 
-def softmax(build: Builder, node: Node, x: Operand) -> Tensor:
-    """Softmax as the host's step; before opset 13 over all axes from ``axis`` on."""
+CLASSWISE: dict[str, type[ir.OverClasses]] = {
+    "Softmax": ir.Softmax,
+    "LogSoftmax": ir.LogSoftmax,
+    "Hardmax": ir.Hardmax,
+}
+
+
+def over_classes(build: Builder, node: Node, x: Operand) -> Tensor:
+    """A node of :data:`CLASSWISE` as the host's step; before opset 13 over all axes from ``axis``
+    on.
+    """
     x = _leaving(build, node, x)
     rank = x.order.ndim
     axis = axis_of(node, int(node.get("axis", -1 if node.opset >= 13 else 1)), rank)
     axes = (axis,) if node.opset >= 13 else tuple(range(axis, rank))
     if x.source is not None or x.groups is not None or 0 in axes:
         raise ModelError(
-            f"{node}: is over the batch, or the second on this output; accepted: one Softmax over "
-            "classes"
+            f"{node}: is over the batch, or the second on this output; accepted: one "
+            f"{' or '.join(CLASSWISE)} over classes"
         )
     kept = [1 if i in axes else n for i, n in enumerate(x.order.shape)]
     ids = np.broadcast_to(np.arange(np.prod(kept)).reshape(kept), x.order.shape)
     groups = np.zeros(int(x.order.max(initial=0)) + 1, np.int64)
     groups[x.order.reshape(-1)] = ids.reshape(-1)
-    return replace(x.moved(x.order, node.outputs[0]), tail=(*x.tail, ir.Softmax()), groups=groups)
+    step = CLASSWISE[node.op]()
+    return replace(x.moved(x.order, node.outputs[0]), tail=(*x.tail, step), groups=groups)
 
 
-def argmax(build: Builder, node: Node, x: Operand) -> Tensor:
-    """ArgMax as the host's step."""
+def arg_max(build: Builder, node: Node, x: Operand) -> Tensor:
+    """ArgMax or ArgMin as the host's step."""
     x = _leaving(build, node, x)
     axis = axis_of(node, int(node.get("axis", 0)), x.order.ndim)
-    if axis == 0 or x.source is not None or node.get("select_last_index", 0):
+    if axis == 0 or x.source is not None:
         raise ModelError(
-            f"{node}: is over the batch, the second one, or takes the last of equals; accepted: "
-            "ArgMax over classes that takes the first"
+            f"{node}: is over the batch, or the second one; accepted: one ArgMax or ArgMin over "
+            "classes"
         )
-    step = ir.HostArgMax(axis - x.order.ndim, bool(node.get("keepdims", 1)))
+    step = ir.HostArgMax(
+        axis - x.order.ndim,
+        bool(node.get("keepdims", 1)),
+        node.op == "ArgMin",
+        bool(node.get("select_last_index", 0)),
+    )
     shape = np.min(x.order, axis=axis, keepdims=step.keepdims).shape
     labels = np.arange(int(np.prod(shape))).reshape(shape)
     return replace(x, order=labels, source=x.order, tail=(*x.tail, step), label=node.outputs[0])
@@ -101,7 +116,7 @@ def _before_argmax(x: Tensor) -> tuple[NDArray[np.int64], tuple[ir.HostOp, ...]]
             return x.source, tuple(own if one is step else one for one in x.tail)
     classes = np.moveaxis(x.source, step.axis, -1)
     order = classes.reshape(-1, classes.shape[-1])[x.order]
-    last = ir.HostArgMax(-1, keepdims=False)
+    last = replace(step, axis=-1, keepdims=False)
     return order, tuple(last if one is step else one for one in x.tail)
 
 
@@ -128,8 +143,8 @@ def _integer(build: Builder, x: Tensor) -> ir.Int | None:
 
 
 def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], name: str) -> ir.HostOp:
-    """A Softmax with its axis in the final arrangement."""
-    if not isinstance(step, ir.Softmax):
+    """A function of all classes with its axis in the final arrangement."""
+    if not isinstance(step, ir.OverClasses):
         return step
     groups = x.groups[order] if x.groups is not None else order
     size = order.size // np.unique(groups).size
@@ -137,12 +152,13 @@ def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], name: str) -
         if order.shape[axis] == size and (groups.min(axis=axis) == groups.max(axis=axis)).all():
             return replace(step, axis=axis - order.ndim)
     raise ModelError(
-        f"{name}: is reshaped after Softmax so that the classes are on no axis of "
+        f"{name}: is reshaped after {type(step).__name__} so that the classes are on no axis of "
         "their own; accepted: reshapes that keep the class axis"
     )
 
 
 HANDLERS: dict[str, Handler] = {
-    "Softmax": Handler(softmax, on_host=True),
-    "ArgMax": Handler(argmax, on_host=True),
+    **{name: Handler(over_classes, on_host=True) for name in CLASSWISE},
+    "ArgMax": Handler(arg_max, on_host=True),
+    "ArgMin": Handler(arg_max, on_host=True),
 }

@@ -3,7 +3,19 @@
 from . import functions
 from .feeds import Feeds, feeds
 from .functions import Function, Identity
-from .graph import Dequantize, Graph, HostArgMax, HostOp, InputPort, OutputPort, Quantize, Softmax
+from .graph import (
+    Dequantize,
+    Graph,
+    Hardmax,
+    HostArgMax,
+    HostOp,
+    InputPort,
+    LogSoftmax,
+    OutputPort,
+    OverClasses,
+    Quantize,
+    Softmax,
+)
 from .ops import (
     Add,
     ArgMax,
@@ -51,7 +63,10 @@ __all__ = [
     "HostOp",
     "Dequantize",
     "Quantize",
+    "LogSoftmax",
+    "OverClasses",
     "Softmax",
+    "Hardmax",
     "HostArgMax",
     "Feeds",
     "feeds",

@@ -15,7 +15,10 @@ __all__ = [
     "HostOp",
     "Dequantize",
     "Quantize",
+    "OverClasses",
     "Softmax",
+    "LogSoftmax",
+    "Hardmax",
     "HostArgMax",
     "InputPort",
     "OutputPort",
@@ -58,10 +61,18 @@ class Quantize(HostOp):
 
 
 @dataclass(frozen=True)
-class Softmax(HostOp):
-    """``exp(x) / sum(exp(x))`` along ``axis`` (counted from the end, so negative), in float32."""
+class OverClasses(HostOp):
+    """A function of the scores of all classes, along ``axis`` (counted from the end, so negative).
+
+    It keeps their order, so the largest stays the largest.
+    """
 
     axis: int = -1
+
+
+@dataclass(frozen=True)
+class Softmax(OverClasses):
+    """``exp(x) / sum(exp(x))``, in float32."""
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
         e = np.exp(x - x.max(axis=self.axis, keepdims=True))
@@ -70,15 +81,42 @@ class Softmax(HostOp):
 
 
 @dataclass(frozen=True)
+class LogSoftmax(OverClasses):
+    """``x - log(sum(exp(x)))``, in float32."""
+
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
+        below = x - x.max(axis=self.axis, keepdims=True)
+        log: NDArray[np.floating] = below - np.log(np.exp(below).sum(axis=self.axis, keepdims=True))
+        return log.astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Hardmax(OverClasses):
+    """1 at the first of the largest, 0 elsewhere, in float32."""
+
+    def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
+        winner = np.argmax(x, axis=self.axis, keepdims=True)
+        classes = np.arange(x.shape[self.axis]).reshape(-1, *[1] * (-1 - self.axis))
+        return (classes == winner).astype(np.float32)
+
+
+@dataclass(frozen=True)
 class HostArgMax(HostOp):
-    """Index of the largest along ``axis`` (negative), int64."""
+    """Index of the largest along ``axis`` (negative), int64; of the ``lowest`` instead; of equals
+    the first, or the ``last``.
+    """
 
     axis: int = -1
     keepdims: bool = True
+    lowest: bool = False
+    last: bool = False
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
-        index: NDArray[np.int64] = np.argmax(x, axis=self.axis, keepdims=self.keepdims)
-        return index
+        find = np.argmin if self.lowest else np.argmax
+        if not self.last:
+            return np.asarray(find(x, axis=self.axis, keepdims=self.keepdims))
+        flipped = np.asarray(find(np.flip(x, self.axis), axis=self.axis, keepdims=self.keepdims))
+        return x.shape[self.axis] - 1 - flipped
 
     def shape_before(self, shape: tuple[int, ...], elements: int) -> tuple[int, ...]:
         classes, axes = elements // prod(shape), list(shape)

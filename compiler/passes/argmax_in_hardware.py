@@ -34,7 +34,7 @@ def argmax_in_hardware(graph: ir.Graph) -> ir.Graph:
 
 
 def _is_class(step: ir.HostOp) -> bool:
-    return isinstance(step, ir.Softmax | ir.HostArgMax)
+    return isinstance(step, ir.OverClasses | ir.HostArgMax)
 
 
 def _with_argmax(graph: ir.Graph, port: ir.OutputPort) -> ir.Graph:
@@ -42,6 +42,11 @@ def _with_argmax(graph: ir.Graph, port: ir.OutputPort) -> ir.Graph:
     value = graph.values[port.value]
     if isinstance(graph.producer(port.value), ir.ArgMax):
         return graph
+    if any(isinstance(step, ir.HostArgMax) and (step.lowest or step.last) for step in port.tail):
+        raise ModelError(
+            f"{port.name}: the output is the index of the lowest score, or of the last of equals; "
+            "accepted: ArgMax that takes the first; compile without --argmax"
+        )
     if value.shape.pixels != 1:
         raise ModelError(
             f"{port.name}: the output is a map of {value.shape}, so there is no single "

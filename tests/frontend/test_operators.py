@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from gatewright.compiler import ir
+from gatewright.compiler.errors import ModelError
 from gatewright.compiler.frontend import load
+from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
 from onnx import TensorProto, helper, numpy_helper
 
 N = helper.make_node
@@ -341,33 +343,58 @@ def test_residual_block(model, agrees):
     assert graph.ops[2].clamp == ir.Clamp(0.0)
 
 
+OVER_CLASSES = {"Softmax": ir.Softmax, "LogSoftmax": ir.LogSoftmax, "Hardmax": ir.Hardmax}
+
+
 @pytest.mark.parametrize("opset", [11, 13])
-def test_softmax_is_the_host_s(model, agrees, opset):
+@pytest.mark.parametrize("kind", OVER_CLASSES)
+def test_functions_of_all_classes_are_the_host_s(model, agrees, kind, opset):
     nodes = [
         N("Flatten", ["x"], ["f"]),
         N("MatMul", ["f", "w"], ["m"]),
-        N("Softmax", ["m"], ["s"]),
+        N(kind, ["m"], ["s"]),
         N("Identity", ["s"], ["y"]),
     ]
     graph = agrees(model(nodes, [1, 2, 3, 3], opset=opset, w=floats(18, 5)))
-    assert graph.outputs[0].tail == (ir.Softmax(-1),)
+    assert graph.outputs[0].tail == (OVER_CLASSES[kind](-1),)
 
 
-def test_softmax_over_channels_of_a_map(model, agrees):
-    nodes = [N("Conv", ["x", "w"], ["c"]), N("Softmax", ["c"], ["y"], axis=1)]
+@pytest.mark.parametrize("kind", OVER_CLASSES)
+def test_functions_of_all_classes_over_channels_of_a_map(model, agrees, kind):
+    nodes = [N("Conv", ["x", "w"], ["c"]), N(kind, ["c"], ["y"], axis=1)]
     graph = agrees(model(nodes, [1, 2, 3, 4], w=floats(5, 2, 1, 1)))
-    assert graph.outputs[0].tail == (ir.Softmax(-3),)
+    assert graph.outputs[0].tail == (OVER_CLASSES[kind](-3),)
+
+
+def test_the_first_of_equals_is_1_in_hardmax(model, agrees):
+    nodes = [N("Clip", ["x", "low", "high"], ["c"]), N("Hardmax", ["c"], ["y"], axis=1)]
+    agrees(model(nodes, ["N", 9], low=np.float32(-0.1), high=np.float32(0.1)), frames=20)
 
 
 @pytest.mark.parametrize("keepdims", [0, 1])
-def test_argmax_is_the_host_s(model, agrees, keepdims):
+@pytest.mark.parametrize("last", [0, 1])
+@pytest.mark.parametrize("kind", ["ArgMax", "ArgMin"])
+def test_argmax_is_the_host_s(model, agrees, kind, last, keepdims):
     nodes = [
         N("Flatten", ["x"], ["f"]),
         N("MatMul", ["f", "w"], ["m"]),
-        N("ArgMax", ["m"], ["y"], axis=1, keepdims=keepdims),
+        N("Clip", ["m", "low", "high"], ["c"]),
+        N(kind, ["c"], ["y"], axis=1, keepdims=keepdims, select_last_index=last),
     ]
-    graph = agrees(model(nodes, [1, 2, 3, 3], out_dtype=7, w=floats(18, 5)))
-    assert graph.outputs[0].tail == (ir.HostArgMax(-1, bool(keepdims)),)
+    ends = {"low": np.float32(-0.2), "high": np.float32(0.2)}
+    graph = agrees(model(nodes, [1, 2, 3, 3], out_dtype=7, w=floats(18, 9), **ends), frames=20)
+    step = ir.HostArgMax(-1, bool(keepdims), kind == "ArgMin", bool(last))
+    assert graph.outputs[0].tail == (step,)
+
+
+@pytest.mark.parametrize("wrong", [{"lowest": True}, {"last": True}])
+def test_the_hardware_finds_only_the_first_largest(model, wrong):
+    kind = "ArgMin" if "lowest" in wrong else "ArgMax"
+    nodes = [N(kind, ["m"], ["y"], axis=1, select_last_index=int("last" in wrong))]
+    nodes.insert(0, N("MatMul", ["x", "w"], ["m"]))
+    graph = load(model(nodes, [1, 6], out_dtype=7, w=floats(6, 5)))
+    with pytest.raises(ModelError, match=r"^y: .*of the lowest score, or of the last of equals"):
+        argmax_in_hardware(graph)
 
 
 AFTER_ARGMAX = {

@@ -155,6 +155,24 @@ GRAPHS = {
             ir.Dequantize(quant(1 / 256, -128)),
         ),
     ),
+    "logarithms of a map's shares": network(
+        [conv("c", "a", "b", (4, 1, 1, 3))],
+        {"a": (SAME, TYPE), "b": (ir.Shape(6, 5, 4), quant(0.1))},
+        tail=(ir.Dequantize(quant(0.1)), ir.LogSoftmax(-3)),
+    ),
+    "hardmax": network(
+        [conv("c", "a", "b", (4, 6, 5, 3), window=ir.Window((6, 5)))],
+        {"a": (SAME, TYPE), "b": (ir.Shape(1, 1, 4), quant(0.1))},
+        port=(4,),
+        tail=(ir.Dequantize(quant(0.1)), ir.Hardmax(-1)),
+    ),
+    "last of the lowest": network(
+        [conv("c", "a", "b", (4, 6, 5, 3), window=ir.Window((6, 5)))],
+        {"a": (SAME, TYPE), "b": (ir.Shape(1, 1, 4), quant(0.1))},
+        port=(1,),
+        tail=(ir.Dequantize(quant(0.1)), ir.HostArgMax(-1, True, True, True)),
+        out_dtype="int64",
+    ),
     "argmax": network(
         [conv("c", "a", "b", (4, 6, 5, 3), window=ir.Window((6, 5)))],
         {"a": (SAME, TYPE), "b": (ir.Shape(1, 1, 4), quant(0.1))},

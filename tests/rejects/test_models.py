@@ -311,7 +311,8 @@ OPERATORS = {
     ),
     "softmax inside": (
         [N("Softmax", ["x"], ["s"], axis=1), N("Conv", ["s", "w"], ["y"], name="n")],
-        "n (Conv): follows Softmax or ArgMax; accepted: those only as the network's last operators",
+        "n (Conv): follows Softmax, ArgMax or the like; accepted: those only as the network's last "
+        "operators",
     ),
     "mean over channels": (
         [N("Conv", ["x", "w"], ["c"]), N("ReduceMean", ["c"], ["y"], name="n", axes=[1])],
