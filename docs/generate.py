@@ -71,8 +71,16 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
         ("of two activations", ["x", "r"], {}, MAP),
         ("of a constant", ["x", "channel"], {}, MAP),
     ],
-    "Sub": [("of a constant", ["x", "channel"], {}, MAP)],
-    "Mul": [("by a constant", ["x", "channel"], {}, MAP)],
+    "Sub": [
+        ("of two activations", ["x", "r"], {}, MAP),
+        ("of a constant", ["x", "channel"], {}, MAP),
+    ],
+    "Mul": [
+        ("of two activations", ["x", "r"], {}, MAP),
+        ("by a constant", ["x", "channel"], {}, MAP),
+    ],
+    "Max": [("of two activations", ["x", "r"], {}, MAP)],
+    "Min": [("of two activations", ["x", "r"], {}, MAP)],
     "Div": [("by a constant", ["x", "channel"], {}, MAP)],
     "MaxPool": [("", ["x"], {"kernel_shape": [2, 2], "strides": [2, 2]}, MAP)],
     "AveragePool": [("", ["x"], {"kernel_shape": [2, 2], "strides": [2, 2]}, MAP)],

@@ -257,13 +257,23 @@ def _(op: ir.Pad, graph: ir.Graph, x: Ints) -> Ints:
 
 
 @step.register
-def _(op: ir.Add, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
-    target, channels = graph.quant(op.output), a.shape[-1]
-    terms = []
-    for name, x in zip(op.inputs, (a, b), strict=True):
-        source = graph.quant(name)
-        terms.append((x - source.zero, [source.step / target.step] * channels))
-    return _saturate(_round_affine(terms, [Fraction(0)] * channels), target, op.clamp)
+def _(op: ir.Arithmetic, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
+    x, y = (graph.quant(name) for name in op.inputs)
+    target = graph.quant(op.output)
+    reals = [(raw - quant.zero) * float(quant.step) for raw, quant in ((a, x), (b, y))]
+    estimate = op.compute(*reals) / target.scale
+    largest = np.max([np.abs(real) for real in reals], axis=0) / target.scale
+
+    def exact(left: int, right: int) -> Fraction:
+        return op.result((left - x.zero) * x.step, (right - y.zero) * y.step) / target.step
+
+    safe = np.maximum(largest, np.abs(estimate)) < LARGEST_TERM
+    return _saturate(_round(estimate, safe, [a, b], exact), target, op.clamp)
+
+
+@step.register
+def _(op: ir.Extremum, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
+    return op.compute(a, b).astype(np.int64)
 
 
 @step.register

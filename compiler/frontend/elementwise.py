@@ -1,4 +1,6 @@
-"""Activation functions, Add, Sub, Mul, Div: how they are read, and their ONNX form."""
+"""Activation functions and operators of several activations: how they are read, and their ONNX
+form.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -12,7 +14,7 @@ from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .linear import offset, scaled
-from .operands import Handler, Operand, activation, constant, optional
+from .operands import Handler, Operand, activation, constant, optional, scalar
 from .source import Node
 from .tensors import Constant, Tensor
 
@@ -60,7 +62,30 @@ def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
     return _unary(build, node, x, ir.functions.LeakyRelu(float(slopes[0])))
 
 
-# -- two operands ----------------------------------------------------------------------------------
+# -- several operands ------------------------------------------------------------------------------
+
+#: the ONNX operator of each elementwise operator of several activations
+OPERATORS: dict[str, type[ir.Elementwise]] = {
+    "Add": ir.Add,
+    "Sub": ir.ops.Sub,
+    "Mul": ir.ops.Mul,
+    "Max": ir.ops.Max,
+    "Min": ir.ops.Min,
+}
+
+
+def _pair(build: Builder, node: Node, a: Tensor, b: Operand) -> Tensor:
+    """A node of :data:`OPERATORS` of two activations of one shape."""
+    b = activation(b, node)
+    if not np.array_equal(a.order, b.order):
+        raise ModelError(
+            f"{node}: its inputs of shapes {list(a.order.shape)} and {list(b.order.shape)} list "
+            "their elements in different orders; accepted: two tensors of one shape and layout; no "
+            "broadcasting between activations"
+        )
+    source = build.reshaped(b, build.shape(a), node)
+    op = OPERATORS[node.op](node.name, (a.handle, source), node.outputs[0])
+    return build.elementwise(op, build.shape(a), [a, b])
 
 
 def add(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
@@ -68,27 +93,17 @@ def add(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     if isinstance(a, Constant):
         a, b = b, a
     a = activation(a, node)
-    if isinstance(b, Constant):
-        return offset(build, node, a, b)
-    b = activation(b, node)
-    if not np.array_equal(a.order, b.order):
-        raise ModelError(
-            f"{node}: adds tensors of shapes {list(a.order.shape)} and {list(b.order.shape)} "
-            "whose elements come in different orders; accepted: two tensors of one shape and "
-            "layout; no broadcasting between activations"
-        )
-    source = build.reshaped(b, build.shape(a), node)
-    return build.elementwise(
-        ir.Add(node.name, (a.handle, source), node.outputs[0]), build.shape(a), [a, b]
-    )
+    return offset(build, node, a, b) if isinstance(b, Constant) else _pair(build, node, a, b)
 
 
 def sub(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
-    """Of an activation and a constant, either way round."""
+    """Of two activations, or of an activation and a constant, either way round."""
     if isinstance(a, Constant):
         return offset(build, node, activation(b, node), a, sign=-1)
-    shift = constant(b, node, "subtrahend")
-    return offset(build, node, activation(a, node), replace(shift, array=-_signed(shift.array)))
+    a = activation(a, node)
+    if isinstance(b, Constant):
+        return offset(build, node, a, replace(b, array=-_signed(b.array)))
+    return _pair(build, node, a, b)
 
 
 def _signed(array: NDArray[Any]) -> NDArray[Any]:
@@ -96,7 +111,9 @@ def _signed(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def mul(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
-    """By a constant; or ``x * HardSigmoid(x)``, which is HardSwish."""
+    """Of two activations, or of an activation and a constant; ``x * HardSigmoid(x)`` is
+    HardSwish.
+    """
     if isinstance(a, Constant):
         a, b = b, a
     a = activation(a, node)
@@ -106,10 +123,7 @@ def mul(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     for x, gate in ((a, b), (b, a)):
         if _gates(build, gate, x):
             return _unary(build, node, x, ir.functions.HardSwish())
-    raise ModelError(
-        f"{node}: multiplies two activations; accepted: a constant factor, or "
-        "x * HardSigmoid(x) with alpha=1/6; replace the gate, or Swish by HardSwish"
-    )
+    return _pair(build, node, a, b)
 
 
 def _gates(build: Builder, gate: Tensor, x: Tensor) -> bool:
@@ -137,6 +151,19 @@ def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     )
 
 
+def extremum(build: Builder, node: Node, *operands: Operand) -> Tensor:
+    """Max or Min of any number of activations, and of numbers, which limit the result."""
+    bounds = [scalar(x, node, "bound") for x in operands if isinstance(x, Constant)]
+    x, *others = (activation(each, node) for each in operands if not isinstance(each, Constant))
+    for n, other in enumerate(others):
+        name = node.outputs[0] if n == len(others) - 1 else f"{node.outputs[0]}/{n}"
+        x = _pair(build, replace(node, outputs=(name,)), x, other)
+    if not bounds:
+        return x
+    clamp = ir.Clamp(max(bounds), inf) if node.op == "Max" else ir.Clamp(-inf, min(bounds))
+    return _unary(build, node, x, ir.Identity(), clamp)
+
+
 # -- functions of one activation -------------------------------------------------------------------
 
 #: the ONNX operator of each function; the function's fields are the operator's attributes
@@ -161,8 +188,6 @@ FUNCTIONS: dict[str, type[ir.Function]] = {
     "Ceil": ir.functions.Ceil,
     "Round": ir.functions.Round,
 }
-#: the ONNX operator of each elementwise operator of several activations
-OPERATORS: dict[str, type[ir.Elementwise]] = {"Add": ir.Add}
 
 
 def _function(build: Builder, node: Node, x: Operand) -> Tensor:
@@ -199,4 +224,6 @@ HANDLERS: dict[str, Handler] = {
     "Sub": Handler(sub, elementwise=True),
     "Mul": Handler(mul, elementwise=True),
     "Div": Handler(div, elementwise=True),
+    "Max": Handler(extremum, elementwise=True),
+    "Min": Handler(extremum, elementwise=True),
 }

@@ -25,6 +25,7 @@ __all__ = [
     "integers",
     "listed",
     "optional",
+    "scalar",
     "slid",
     "windowed",
 ]

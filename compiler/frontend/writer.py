@@ -111,14 +111,15 @@ def _window(window: ir.Window) -> dict[str, Any]:
     }
 
 
-def _clamped(op: ir.Clampable, real: str, nodes: Nodes) -> None:
+def _clamped(op: ir.Op, real: str, nodes: Nodes) -> None:
     """Relu or Clip where there is a clamp, then QuantizeLinear."""
-    if op.clamp == ir.Clamp(0.0, inf):
+    clamp = op.clamp if isinstance(op, ir.Clampable) else ir.Clamp()
+    if clamp == ir.Clamp(0.0, inf):
         real = nodes.add("Relu", [real], f"{op.name}/relu")
-    elif op.clamp != ir.Clamp():
+    elif clamp != ir.Clamp():
         bounds = [
             nodes.constant(f"{op.name}/{end}", np.float32(bound)) if np.isfinite(bound) else ""
-            for end, bound in (("low", op.clamp.low), ("high", op.clamp.high))
+            for end, bound in (("low", clamp.low), ("high", clamp.high))
         ]
         real = nodes.add("Clip", [real, *bounds], f"{op.name}/clip")
     nodes.quantize(op.output, real)

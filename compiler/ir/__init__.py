@@ -1,6 +1,10 @@
-"""The intermediate representation: one graph language for the float and the integer network."""
+"""The intermediate representation: one graph language for the float and the integer network.
 
-from . import functions
+Operators and functions that nothing but their own proof, stage and ONNX name need are
+``ir.ops.NAME`` and ``ir.functions.NAME``; the others are ``ir.NAME``.
+"""
+
+from . import functions, ops
 from .feeds import Feeds, feeds
 from .functions import Function, Identity
 from .graph import (
@@ -18,13 +22,16 @@ from .graph import (
 )
 from .ops import (
     Add,
+    Additive,
     ArgMax,
+    Arithmetic,
     AveragePool,
     Clamp,
     Clampable,
     Concat,
     Conv,
     Elementwise,
+    Extremum,
     MaxPool,
     Op,
     Pad,
@@ -47,6 +54,7 @@ __all__ = [
     "Function",
     "Identity",
     "functions",
+    "ops",
     "Op",
     "Clampable",
     "Elementwise",
@@ -55,8 +63,11 @@ __all__ = [
     "MaxPool",
     "AveragePool",
     "Pad",
-    "Add",
     "Unary",
+    "Arithmetic",
+    "Additive",
+    "Add",
+    "Extremum",
     "Concat",
     "Reshape",
     "ArgMax",

@@ -10,7 +10,7 @@ and saturates.
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import inf
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,22 @@ __all__ = [
     "MaxPool",
     "AveragePool",
     "Pad",
-    "Add",
     "Unary",
+    "Arithmetic",
+    "Additive",
+    "Add",
+    "Sub",
+    "Mul",
+    "Extremum",
+    "Max",
+    "Min",
     "Concat",
     "Reshape",
     "ArgMax",
 ]
 
 Floats = NDArray[np.float64]
+Number = TypeVar("Number", Floats, Fraction)
 
 
 @dataclass(frozen=True)
@@ -131,8 +139,8 @@ class Clampable(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Elementwise(Clampable):
-    """``clamp(compute(a, b, ...))``, element by element.
+class Elementwise(Op):
+    """``compute(a, b, ...)``, element by element, limited where the operator is clampable.
 
     ``broadcasting``: whether operands may have fewer pixels or channels, one of which then stands
     for all; the others have one shape.
@@ -261,18 +269,7 @@ class Pad(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Elementwise):
-    """``clamp(a + b)`` of two values of one shape."""
-
-    arity = 2
-
-    def compute(self, *inputs: Floats) -> Floats:
-        a, b = inputs
-        return a + b
-
-
-@dataclass(frozen=True, eq=False)
-class Unary(Elementwise):
+class Unary(Elementwise, Clampable):
     """``clamp(function(x))``, element by element."""
 
     function: Function = field(default=Identity())
@@ -280,6 +277,79 @@ class Unary(Elementwise):
     def compute(self, *inputs: Floats) -> Floats:
         (x,) = inputs
         return self.function(x)
+
+
+@dataclass(frozen=True, eq=False)
+class Arithmetic(Elementwise, Clampable):
+    """``clamp(result(a, b))``, a rational function of two values of one shape."""
+
+    arity = 2
+
+    def result(self, a: Number, b: Number) -> Number:
+        """Of fractions exactly, of float64 off by a unit in the last place of ``a``, ``b`` or the
+        result.
+        """
+        raise NotImplementedError
+
+    def compute(self, *inputs: Floats) -> Floats:
+        a, b = inputs
+        return self.result(a, b)
+
+
+@dataclass(frozen=True, eq=False)
+class Additive(Arithmetic):
+    """``clamp(a + sign * b)``."""
+
+    sign: ClassVar[int]
+
+    def result(self, a: Number, b: Number) -> Number:
+        return a + self.sign * b
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Additive):
+    """``clamp(a + b)``."""
+
+    sign = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Sub(Additive):
+    """``clamp(a - b)``."""
+
+    sign = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Mul(Arithmetic):
+    """``clamp(a * b)``."""
+
+    def result(self, a: Number, b: Number) -> Number:
+        return a * b
+
+
+@dataclass(frozen=True, eq=False)
+class Extremum(Elementwise):
+    """The larger or the smaller of two values of one shape; all have the same ``Quant``."""
+
+    arity = 2
+    selecting = True
+
+
+@dataclass(frozen=True, eq=False)
+class Max(Extremum):
+    """``max(a, b)``."""
+
+    def compute(self, *inputs: Floats) -> Floats:
+        return np.maximum(*inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Min(Extremum):
+    """``min(a, b)``."""
+
+    def compute(self, *inputs: Floats) -> Floats:
+        return np.minimum(*inputs)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,12 +1,19 @@
-"""Operators of two streams, element by element."""
+"""Operators of two streams, element by element: a design for each."""
 
-from collections.abc import Iterator, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
 
 from ... import hw
+from ...hw.arithmetic.extremum import Extremum, ExtremumConfig
+from ...hw.arithmetic.multiply import Multiply, MultiplyConfig
 from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.add import Adder, for_add
+from ..quantize.proofs.multiply import for_multiply
+from ..quantize.proofs.requantizer import Requantizer
 from .base import StageKind, StagePlan, StagePort, StagePorts, hw_shape
 from .rounding import rounding
 from .streaming import StreamDesign, beats, even_widths
@@ -15,15 +22,15 @@ __all__ = ["Elementwise"]
 
 
 @dataclass(frozen=True)
-class AddDesign(StreamDesign):
-    """Two streams that wait for each other, and their sum."""
+class PairDesign(StreamDesign):
+    """Two streams that wait for each other, and one result."""
 
     target: hw.Target
 
     @property
-    def op(self) -> ir.Add:
+    def op(self) -> ir.Elementwise:
         (op,) = self.ops
-        assert isinstance(op, ir.Add)
+        assert isinstance(op, ir.Elementwise)
         return op
 
     @property
@@ -35,27 +42,34 @@ class AddDesign(StreamDesign):
         )
 
     @property
-    def latency(self) -> int:
-        return hw.AddConfig.usual_latency(self.target)
-
-    def resources(self, device: Device) -> hw.Resources:
-        return hw.AddConfig.estimate(self.stage.pe, *self._shapes, device.target)
-
-    @property
-    def _shapes(self) -> tuple[hw.Shape, hw.Shape, hw.Shape]:
-        """The types of both operands and of the sum."""
+    def shapes(self) -> tuple[hw.Shape, hw.Shape, hw.Shape]:
+        """The types of both operands and of the result."""
         a, b = self.op.inputs
         shapes = (hw_shape(self.graph.quant(name).dtype) for name in (a, b, self.op.output))
         return next(shapes), next(shapes), next(shapes)
 
+
+@dataclass(frozen=True)
+class AddDesign(PairDesign):
+    """A sum or a difference, whose constants are proven when it is built."""
+
+    @property
+    def latency(self) -> int:
+        return hw.AddConfig.usual_latency(self.target)
+
+    def resources(self, device: Device) -> hw.Resources:
+        return hw.AddConfig.estimate(self.stage.pe, *self.shapes, device.target)
+
     def constants(self) -> Adder:
-        return for_add(self.graph, self.op)
+        op = self.op
+        assert isinstance(op, ir.Additive)
+        return for_add(self.graph, op)
 
     def build(self, constants: Adder) -> hw.Component:
         return hw.Add(
             hw.AddConfig(
                 self.stage.pe,
-                *self._shapes,
+                *self.shapes,
                 constants.mult_a,
                 constants.mult_b,
                 constants.offset,
@@ -66,18 +80,102 @@ class AddDesign(StreamDesign):
         )
 
 
+@dataclass(frozen=True)
+class ConfiguredDesign(PairDesign):
+    """An operator whose latency and size depend on its constants, which are found for the plan."""
+
+    @property
+    @abstractmethod
+    def config(self) -> Any:
+        """The component's configuration."""
+
+    @property
+    def latency(self) -> int:
+        latency: int = self.config.latency
+        return latency
+
+    def resources(self, device: Device) -> hw.Resources:
+        resources: hw.Resources = self.config.resources()
+        return resources
+
+    def constants(self) -> Any:
+        return self.config
+
+
+@dataclass(frozen=True)
+class MultiplyDesign(ConfiguredDesign):
+    """A product."""
+
+    @cached_property
+    def config(self) -> MultiplyConfig:
+        op = self.op
+        assert isinstance(op, ir.ops.Mul)
+        exact = _for_multiply(self.graph, op)
+        a, b = (self.graph.quant(name).zero for name in op.inputs)
+        return MultiplyConfig(
+            self.stage.pe,
+            *self.shapes,
+            a,
+            b,
+            exact.mult[0],
+            exact.offset[0],
+            rounding(exact),
+            self.beats,
+            target=self.target,
+        )
+
+    def build(self, constants: MultiplyConfig) -> hw.Component:
+        return Multiply(constants)
+
+
+@dataclass(frozen=True)
+class ExtremumDesign(ConfiguredDesign):
+    """The larger or the smaller."""
+
+    @cached_property
+    def config(self) -> ExtremumConfig:
+        element, _, _ = self.shapes
+        return ExtremumConfig(
+            self.stage.pe,
+            element,
+            isinstance(self.op, ir.ops.Max),
+            self.beats,
+            target=self.target,
+        )
+
+    def build(self, constants: ExtremumConfig) -> hw.Component:
+        return Extremum(constants)
+
+
+#: the design of each operator
+DESIGNS: Mapping[type[ir.Op], type[PairDesign]] = {
+    ir.Add: AddDesign,
+    ir.ops.Sub: AddDesign,
+    ir.ops.Mul: MultiplyDesign,
+    ir.ops.Max: ExtremumDesign,
+    ir.ops.Min: ExtremumDesign,
+}
+
+
 class Elementwise(StageKind):
-    """The sum of two streams."""
+    """An operator of two streams."""
 
     name = "elementwise"
 
     def matches(self, ops: Sequence[ir.Op]) -> bool:
-        return len(ops) == 1 and isinstance(ops[0], ir.Add)
+        return len(ops) == 1 and type(ops[0]) in DESIGNS
 
     def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
         return even_widths(ops[0], graph)
 
     def design(
         self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
-    ) -> AddDesign:
-        return AddDesign(stage, ops, graph, beats(ops[0], graph, stage.pe), device.target)
+    ) -> PairDesign:
+        lanes = beats(ops[0], graph, stage.pe)
+        return DESIGNS[type(ops[0])](stage, ops, graph, lanes, device.target)
+
+
+@lru_cache(maxsize=256)
+def _for_multiply(graph: ir.Graph, op: ir.ops.Mul) -> Requantizer:
+    """Cached, for many foldings are tried."""
+    return for_multiply(graph, op)

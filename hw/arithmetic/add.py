@@ -1,21 +1,17 @@
-"""Addition of two streams, element by element."""
+"""Sum or difference of two streams, element by element."""
 
 from dataclasses import dataclass, field
 
 from amaranth import Cat, Module, Shape, Signal, Value, signed, unsigned
-from amaranth.lib import data
-from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for
 
-from ..control.credits import counter_nonzero
 from ..control.delay import delay
 from ..sizes import at_least
-from ..stream.fifo import CreditFifo, Queue
-from ..stream.signature import beats
+from ..stream.fifo import Queue
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
-from .pipeline import Pipeline
+from .pipeline import OperandQueues, PairPipeline
 from .requantize import Narrower, Rounding
 from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
@@ -24,13 +20,14 @@ __all__ = ["AddConfig", "Add"]
 #: upper bound of the bits of an operand's multiplier for planning the latency; those of the
 #: benchmark networks have 17 to 23, which takes a cycle less
 _USUAL_MULT_BITS = 40
-#: depth of an operand's queue: more beats than pass in the round trip of a credit
-_WAITING = 16
 
 
 @dataclass(frozen=True)
 class AddConfig:
-    """``clip((a * mult_a + b * mult_b + offset) >> shift)``, ``lanes`` channels a beat."""
+    """``clip((a * mult_a + b * mult_b + offset) >> shift)``, ``lanes`` channels a beat.
+
+    A negative ``mult_b`` subtracts.
+    """
 
     lanes: int
     a: Shape
@@ -45,7 +42,7 @@ class AddConfig:
 
     def __post_init__(self):
         at_least(1, self, "lanes", "beats")
-        at_least(0, self, "mult_a", "mult_b")
+        at_least(0, self, "mult_a")
 
     def cycles(self) -> int:
         """Cycles a frame: one a beat."""
@@ -53,10 +50,10 @@ class AddConfig:
 
     @property
     def products(self) -> tuple[MultiplierConfig, MultiplierConfig]:
-        """The multiplications of both operands."""
+        """The multiplications of both operands by the magnitude of their multipliers."""
         return (
             MultiplierConfig(self.a, unsigned(bits_for(self.mult_a))),
-            MultiplierConfig(self.b, unsigned(bits_for(self.mult_b))),
+            MultiplierConfig(self.b, unsigned(bits_for(abs(self.mult_b)))),
         )
 
     @property
@@ -76,15 +73,12 @@ class AddConfig:
 
     @classmethod
     def _latency(cls, target: Target, *products: MultiplierConfig) -> int:
-        queued = CreditFifo.arrival if cls.waits(target) else 0
-        return queued + cls._pipeline(target, *products) + Queue.latency
+        return OperandQueues.arrival(target) + cls._pipeline(target, *products) + Queue.latency
 
     @classmethod
     def _pipeline(cls, target: Target, *products: MultiplierConfig) -> int:
-        queues = CreditFifo.latency if cls.waits(target) else 0
-        return (
-            queues + max(SoftMultiplierConfig(p).latency for p in products) + 2 + Narrower.latency
-        )
+        multiply = max(SoftMultiplierConfig(p).latency for p in products)
+        return OperandQueues.latency(target) + multiply + 2 + Narrower.latency
 
     @staticmethod
     def estimate(lanes: int, a: Shape, b: Shape, out: Shape, target: Target) -> Resources:
@@ -92,24 +86,18 @@ class AddConfig:
         the operands that wait.
         """
         bits = a.width + b.width
-        queued = [out, a, b] if AddConfig.waits(target) else [out]
-        return sum(
-            (Queue.estimate(shape.width * lanes, target) for shape in queued),
-            Resources(60, 40) + Resources(105 * bits // 4, 75 * bits // 4) * lanes,
+        return (
+            Resources(60, 40)
+            + Resources(105 * bits // 4, 75 * bits // 4) * lanes
+            + Queue.estimate(out.width * lanes, target)
+            + OperandQueues.estimate(lanes, a, b, target)
         )
 
-    @staticmethod
-    def waits(target: Target) -> bool:
-        """Whether operands have queues of their own: not where the family is short of registers."""
-        return target.register_rich
 
-
-class Add(Pipeline):
+class Add(PairPipeline):
     """``o = round(a * mult_a + b * mult_b + offset)``, beat by beat.
 
-    Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``. Its operands come from
-    distant parts of the chip. Where the family allows it each waits in a :class:`.CreditFifo`, so
-    that each handshake depends on local registers only.
+    Takes a beat a cycle while ``o`` is ready; latency: ``config.latency``.
 
     Members
     -------
@@ -120,39 +108,7 @@ class Add(Pipeline):
 
     def __init__(self, config: AddConfig):
         self.config = config
-        super().__init__(
-            {
-                "a": In(beats(config.lanes, config.a)),
-                "b": In(beats(config.lanes, config.b)),
-                "o": Out(beats(config.lanes, config.out)),
-            }
-        )
-
-    def join(self, m: Module):
-        if not self.config.waits(self.config.target):
-            return (
-                self.a.valid & self.b.valid,
-                [self.a.ready, self.b.ready],
-                [self.a.payload, self.b.payload],
-            )
-        a, b = (self._inlet(m, name, getattr(self, name)) for name in "ab")
-        return (
-            a.any & b.any,
-            [a.take, b.take],
-            [data.View(self.a.payload.shape(), a.word), data.View(self.b.payload.shape(), b.word)],
-        )
-
-    def _inlet(self, m, name, stream):
-        word = stream.payload.as_value()
-        m.submodules[f"inlet_{name}"] = inlet = CreditFifo(len(word), _WAITING, self.config.target)
-        m.d.comb += [
-            stream.ready.eq(
-                counter_nonzero(m, f"space_{name}", inlet.freed, inlet.write, _WAITING, _WAITING)
-            ),
-            inlet.write.eq(stream.valid & stream.ready),
-            inlet.data.eq(word),
-        ]
-        return inlet
+        super().__init__(config.lanes, config.a, config.b, config.out)
 
     def arithmetic(self, m: Module, words) -> Value:
         c = self.config
@@ -162,7 +118,7 @@ class Add(Pipeline):
         for lane in range(c.lanes):
             terms = []
             for name, word, mult, config in zip(
-                "ab", words, (c.mult_a, c.mult_b), products, strict=True
+                "ab", words, (c.mult_a, abs(c.mult_b)), products, strict=True
             ):
                 multiply = SoftMultiplier(SoftMultiplierConfig(config))
                 m.submodules[f"multiply_{name}_{lane}"] = multiply
@@ -172,7 +128,7 @@ class Add(Pipeline):
             a, b = (delay(m, p, longest - latency) for p, latency in terms)
             both = Signal(signed(width), reset_less=True)
             scaled = Signal(signed(width), reset_less=True)
-            m.d.sync += [both.eq(a + b), scaled.eq(both + c.offset)]
+            m.d.sync += [both.eq(a - b if c.mult_b < 0 else a + b), scaled.eq(both + c.offset)]
             m.submodules[f"narrow_{lane}"] = narrow = Narrower(scaled.shape(), c.out, c.rounding)
             m.d.comb += narrow.i.eq(scaled)
             results.append(narrow.o)

@@ -1,16 +1,21 @@
 """Arithmetic of fixed latency between two streams."""
 
 from amaranth import Module, Shape, Signal, Value
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from ..control.credits import counter_nonzero
 from ..control.delay import delay_flags
 from ..sizes import ceil_div
-from ..stream.fifo import Queue
+from ..stream.fifo import CreditFifo, Queue
 from ..stream.signature import beats
+from ..target.base import Target
+from ..target.resources import Resources
 
-__all__ = ["Pipeline", "UnaryPipeline"]
+__all__ = ["OperandQueues", "PairPipeline", "Pipeline", "UnaryPipeline"]
+
+#: depth of an operand's queue: more beats than pass in the round trip of a credit
+_WAITING = 16
 
 
 class Pipeline(wiring.Component):
@@ -62,3 +67,74 @@ class UnaryPipeline(Pipeline):
 
     def join(self, m: Module):
         return self.i.valid, [self.i.ready], self.i.payload
+
+
+class OperandQueues:
+    """The queues in which the operands of a :class:`PairPipeline` wait for each other: none where
+    the family is short of registers.
+    """
+
+    @staticmethod
+    def exist(target: Target) -> bool:
+        return target.register_rich
+
+    @staticmethod
+    def latency(target: Target) -> int:
+        """Cycles from operands taken to the arithmetic."""
+        return CreditFifo.latency if OperandQueues.exist(target) else 0
+
+    @staticmethod
+    def arrival(target: Target) -> int:
+        """Cycles from an operand in until it can be taken."""
+        return CreditFifo.arrival if OperandQueues.exist(target) else 0
+
+    @staticmethod
+    def estimate(lanes: int, a: Shape, b: Shape, target: Target) -> Resources:
+        shapes = [a, b] if OperandQueues.exist(target) else []
+        return sum((Queue.estimate(shape.width * lanes, target) for shape in shapes), Resources())
+
+
+class PairPipeline(Pipeline):
+    """A :class:`Pipeline` of two operands, lane by lane.
+
+    The operands come from distant parts of the chip. Where the family allows it each waits in a
+    :class:`.CreditFifo`, so that each handshake depends on local registers only; ``pipeline`` of
+    the ``config`` counts :meth:`OperandQueues.latency`.
+
+    Members
+    -------
+    a : In(beats(lanes, a))
+    b : In(beats(lanes, b))
+    o : Out(beats(lanes, out))
+    """
+
+    def __init__(self, lanes: int, a: Shape, b: Shape, out: Shape):
+        super().__init__(
+            {"a": In(beats(lanes, a)), "b": In(beats(lanes, b)), "o": Out(beats(lanes, out))}
+        )
+
+    def join(self, m: Module):
+        if not OperandQueues.exist(self.config.target):
+            return (
+                self.a.valid & self.b.valid,
+                [self.a.ready, self.b.ready],
+                [self.a.payload, self.b.payload],
+            )
+        a, b = (self._inlet(m, name, getattr(self, name)) for name in "ab")
+        return (
+            a.any & b.any,
+            [a.take, b.take],
+            [data.View(self.a.payload.shape(), a.word), data.View(self.b.payload.shape(), b.word)],
+        )
+
+    def _inlet(self, m, name, stream):
+        word = stream.payload.as_value()
+        m.submodules[f"inlet_{name}"] = inlet = CreditFifo(len(word), _WAITING, self.config.target)
+        m.d.comb += [
+            stream.ready.eq(
+                counter_nonzero(m, f"space_{name}", inlet.freed, inlet.write, _WAITING, _WAITING)
+            ),
+            inlet.write.eq(stream.valid & stream.ready),
+            inlet.data.eq(word),
+        ]
+        return inlet

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import ModelError
-from gatewright.compiler.frontend import load
+from gatewright.compiler.frontend import elementwise, load
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
 from onnx import TensorProto, helper, numpy_helper
 
@@ -138,6 +138,35 @@ def test_constants_fold_into_the_conv(model, agrees, kind, shape):
 def test_constant_minus_tensor(model, agrees):
     path = model([N("Sub", ["k", "x"], ["y"])], [1, 3, 5, 5], k=floats(3, 1, 1))
     assert kinds(agrees(path)) == [ir.Conv]
+
+
+@pytest.mark.parametrize("kind", elementwise.OPERATORS)
+def test_two_activations(model, agrees, kind):
+    nodes = [
+        N("Conv", ["x", "w"], ["a"]),
+        N("Sigmoid", ["a"], ["b"]),
+        N("Relu", ["a"], ["c"]),
+        N(kind, ["b", "c"], ["y"]),
+    ]
+    graph = agrees(model(nodes, [1, 3, 5, 5], w=floats(4, 3, 3, 3)))
+    assert kinds(graph) == [ir.Conv, ir.Unary, ir.Unary, elementwise.OPERATORS[kind]]
+
+
+@pytest.mark.parametrize("kind", ["Max", "Min"])
+def test_extremum_of_three_activations_and_numbers(model, agrees, kind):
+    nodes = [
+        N("Sigmoid", ["x"], ["a"]),
+        N("Tanh", ["x"], ["b"]),
+        N(kind, ["a", "one", "x", "b", "two"], ["y"]),
+    ]
+    numbers = {"one": np.float32(0.3), "two": np.array([0.4], np.float32)}
+    graph = agrees(model(nodes, [1, 3, 5, 5], **numbers))
+    assert kinds(graph)[-3:] == [elementwise.OPERATORS[kind]] * 2 + [ir.Unary]
+    limit = {
+        "Max": ir.Clamp(low=float(np.float32(0.4))),
+        "Min": ir.Clamp(high=float(np.float32(0.3))),
+    }
+    assert graph.ops[-1].clamp == limit[kind]
 
 
 UNARY = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import ModelError
-from gatewright.compiler.frontend import load
+from gatewright.compiler.frontend import elementwise, load
 from gatewright.compiler.frontend.element_types import array_of
 from onnx import TensorProto, helper
 
@@ -243,6 +243,27 @@ def test_add_with_two_readers(model, agrees):
         )
     )
     assert [op.output for op in graph] == ["cq", "sq", "rq"]
+
+
+@pytest.mark.parametrize("kind", elementwise.OPERATORS)
+def test_two_activations_of_different_scales(model, agrees, kind):
+    """The operands of Max and Min are first rounded as their result is: rounding is monotone."""
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        N("Sigmoid", ["xr"], ["s"]),
+        q("s", "sq", 2),
+        dq("sq", "sr", 2),
+        N(kind, ["xr", "sr"], ["a"]),
+        q("a", "aq", 1),
+        dq("aq", "y", 1),
+    ]
+    more = quants(_2=(1 / 256, np.int8(-128)))
+    graph = agrees(model(nodes, [1, 3, 5, 5], **TWO, **more), frames=8)
+    operator = elementwise.OPERATORS[kind]
+    between = [ir.Unary, ir.Unary] if operator.selecting else []
+    assert [type(op) for op in graph] == [ir.Unary, *between, operator]
+    assert graph.ops[-1].output == "aq"
 
 
 def test_constants_of_elementwise_operators_become_exact_scales(model, agrees):

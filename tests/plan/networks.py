@@ -174,8 +174,16 @@ class Builder:
 
     def elementwise(self, kind, *inputs):
         """An elementwise operator, of the default parameters."""
+        shape = self.shape(inputs[0])
+        if kind.selecting:
+            inputs = self._alike(*inputs)
+            return self._append(
+                kind(*self._names(kind.__name__.lower(), *inputs)),
+                shape,
+                self.values[inputs[0]].quant,
+            )
         names = self._names(kind.__name__.lower(), *inputs)
-        return self._append(kind(*names, clamp=self._clamp()), self.shape(inputs[0]))
+        return self._append(kind(*names, clamp=self._clamp()), shape)
 
     def unary(self, x, function=None):
         function = function or FUNCTIONS[self.rng.integers(len(FUNCTIONS))]
@@ -184,20 +192,24 @@ class Builder:
 
     def concat(self, *inputs):
         """Side by side, each first brought to one quantization."""
-        quant = self.values[inputs[0]].quant
-        alike = [
-            x
-            if self.values[x].quant == quant
-            else self._append(ir.Unary(*self._names("same", x)), self.shape(x), quant)
-            for x in inputs
-        ]
+        alike = self._alike(*inputs)
         shape = self.shape(inputs[0])
         channels = sum(self.shape(x).channels for x in alike)
         return self._append(
             ir.Concat(*self._names("concat", *alike)),
             ir.Shape(shape.height, shape.width, channels),
-            quant,
+            self.values[inputs[0]].quant,
         )
+
+    def _alike(self, *inputs):
+        """The inputs, each brought to the quantization of the first."""
+        quant = self.values[inputs[0]].quant
+        return [
+            x
+            if self.values[x].quant == quant
+            else self._append(ir.Unary(*self._names("same", x)), self.shape(x), quant)
+            for x in inputs
+        ]
 
     def reshape(self, x, height, width):
         size = self.shape(x).size

@@ -19,17 +19,17 @@ def quant(scale, zero=0, dtype=INT8):
     return ir.Quant(dtype, float(np.float32(scale)), zero)
 
 
-def graph_of(a, b, y, clamp=NO_CLAMP):
+def graph_of(a, b, y, clamp=NO_CLAMP, kind=ir.Add):
     one = ir.Shape(1, 1, 1)
-    op = ir.Add("add", ("a", "b"), "y", clamp=clamp)
+    op = kind("add", ("a", "b"), "y", clamp=clamp)
     values = {name: ir.Value(name, one, each) for name, each in zip("aby", (a, b, y), strict=True)}
     return ir.Graph("net", (), (), (op,), values), op
 
 
-def exact(a, b, y, low, high):
+def exact(a, b, y, low, high, sign=1):
     """The definition, over all pairs, with integers of a common unit and half to even."""
     unit = (a.step / y.step).denominator * (b.step / y.step).denominator
-    ratio_a, ratio_b = int(a.step / y.step * unit), int(b.step / y.step * unit)
+    ratio_a, ratio_b = int(a.step / y.step * unit), sign * int(b.step / y.step * unit)
     return np.array(
         [
             [
@@ -63,12 +63,14 @@ def exact(a, b, y, low, high):
     ],
     ids=str,
 )
-def test_all_pairs_are_exact(a, b, y):
-    graph, op = graph_of(a, b, y)
+@pytest.mark.parametrize("kind", [ir.Add, ir.ops.Sub])
+def test_all_pairs_are_exact(kind, a, b, y):
+    graph, op = graph_of(a, b, y, kind=kind)
     found = for_add(graph, op)
     left = np.arange(a.dtype.low, a.dtype.high + 1)[:, None]
     right = np.arange(b.dtype.low, b.dtype.high + 1)[None, :]
-    assert_array_equal(found.apply(left, right), exact(a, b, y, y.dtype.low, y.dtype.high))
+    wanted = exact(a, b, y, y.dtype.low, y.dtype.high, kind.sign)
+    assert_array_equal(found.apply(left, right), wanted)
 
 
 def test_a_clamp_narrows_the_output():
@@ -112,8 +114,9 @@ def test_wide_inputs_are_exact_near_every_tie(wide, scales):
     assert_array_equal(found.apply(left, right), np.clip(wanted, y.dtype.low, y.dtype.high))
 
 
+@pytest.mark.parametrize("kind", [ir.Add, ir.ops.Sub])
 @pytest.mark.parametrize("seed", range(30))
-def test_the_proof_by_margins_agrees_with_all_pairs(seed, monkeypatch):
+def test_the_proof_by_margins_agrees_with_all_pairs(seed, kind, monkeypatch):
     monkeypatch.setattr(add, "PAIR_BITS", 0)
     rng = np.random.default_rng(seed)
     a, b, y = (
@@ -124,10 +127,11 @@ def test_the_proof_by_margins_agrees_with_all_pairs(seed, monkeypatch):
         )
         for most in (6, 6, 7)
     )
-    found = for_add(*graph_of(a, b, y))
+    found = for_add(*graph_of(a, b, y, kind=kind))
     left = np.arange(a.dtype.low, a.dtype.high + 1)[:, None]
     right = np.arange(b.dtype.low, b.dtype.high + 1)[None, :]
-    assert_array_equal(found.apply(left, right), exact(a, b, y, y.dtype.low, y.dtype.high))
+    wanted = exact(a, b, y, y.dtype.low, y.dtype.high, kind.sign)
+    assert_array_equal(found.apply(left, right), wanted)
 
 
 def test_sums_of_four_billion_pairs_are_proven_in_a_second():

@@ -258,13 +258,13 @@ OPERATORS = {
         [N("Conv", ["x", "x"], ["y"], name="n")],
         "n (Conv): its weight is computed at run time; accepted: a constant weight",
     ),
-    "two activations multiplied": (
-        [N("Sigmoid", ["x"], ["s"]), N("Mul", ["x", "s"], ["y"], name="n")],
-        "n (Mul): multiplies two activations; accepted: a constant factor",
+    "a divisor computed at run time": (
+        [N("Sigmoid", ["x"], ["s"]), N("Div", ["x", "s"], ["y"], name="n")],
+        "n (Div): its divisor is computed at run time; accepted: a constant divisor",
     ),
     "broadcast between activations": (
         [N("GlobalAveragePool", ["x"], ["g"]), N("Add", ["x", "g"], ["y"], name="n")],
-        "n (Add): adds tensors of shapes [1, 3, 4, 4] and [1, 3, 1, 1]",
+        "n (Add): its inputs of shapes [1, 3, 4, 4] and [1, 3, 1, 1]",
     ),
     "constant map": (
         [N("Add", ["x", "map"], ["y"], name="n")],

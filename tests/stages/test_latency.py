@@ -1,6 +1,7 @@
 """A stage's latency is the one that the component has, for every kind."""
 
 import pytest
+from gatewright.compiler import ir
 from gatewright.compiler.stages import KINDS, kind_of
 
 from ..hw.bench import beats_of, exchange, port
@@ -35,6 +36,18 @@ def add(b):
     return b.add(b.input, b.input)
 
 
+def subtract(b):
+    return b.elementwise(ir.ops.Sub, b.input, b.input)
+
+
+def multiply(b):
+    return b.elementwise(ir.ops.Mul, b.input, b.input)
+
+
+def maximum(b):
+    return b.elementwise(ir.ops.Max, b.input, b.input)
+
+
 def unary(b):
     return b.unary(b.input)
 
@@ -66,6 +79,9 @@ CASES = {
     average_pool: [(1, 1, {}), (2, 3, {}), (4, 1, {})],
     pad: [(1, 1, {}), (1, 5, {})],
     add: [(1, 1, {}), (1, 2, {})],
+    subtract: [(1, 1, {}), (1, 2, {})],
+    multiply: [(1, 1, {}), (1, 2, {})],
+    maximum: [(1, 1, {}), (1, 2, {})],
     unary: [(1, 1, {}), (1, 2, {})],
     concat: [(1, 1, {}), (1, 3, {})],
     argmax: [(1, 1, {})],

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import product
-from math import lcm
+from math import floor, lcm
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,8 @@ SUM_BITS = 8
 class Adder:
     """``clip((a * mult_a + b * mult_b + offset) >> shift, low, high)`` of two raw integers.
 
-    ``tie_bits`` and ``tie_parity`` as in :class:`Requantizer`.
+    ``mult_b`` is negative, or 0, in a difference. ``tie_bits`` and ``tie_parity`` as in
+    :class:`Requantizer`.
     """
 
     mult_a: int
@@ -64,15 +65,15 @@ class Adder:
         return narrow(wide, self.shift, self.tie_bits, self.tie_parity, self.low, self.high)
 
 
-def for_add(graph: ir.Graph, op: ir.Add) -> Adder:
+def for_add(graph: ir.Graph, op: ir.Additive) -> Adder:
     """The adder of two raw inputs, proven over every pair of them."""
     a, b = (graph.quant(name) for name in op.inputs)
     y = graph.quant(op.output)
     if a.dtype.bits + b.dtype.bits <= PAIR_BITS and y.dtype.bits <= SUM_BITS:
-        found = _by_enumeration(a, b, y, limits(y, op.clamp))
+        found = _by_enumeration(a, b, y, limits(y, op.clamp), op.sign)
         if found is not None:
             return found
-    found = _WideSums.of(a, b, y, limits(y, op.clamp)).solve()
+    found = _WideSums.of(a, b, y, limits(y, op.clamp), op.sign).solve()
     if found is None:
         raise QuantizeError(
             f"{op.name}: no adder with multipliers of up to {WIDEST_MULT_BITS} bits is exact for "
@@ -82,12 +83,14 @@ def for_add(graph: ir.Graph, op: ir.Add) -> Adder:
     return found
 
 
-def _by_enumeration(a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int]) -> Adder | None:
+def _by_enumeration(
+    a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int], sign: int
+) -> Adder | None:
     """The narrowest adder that equals the table of all sums; None: none of usual width does."""
-    wanted = _exact_sums(a, b, y, clip)
+    wanted = _exact_sums(a, b, y, clip, sign)
     sums = _Sums(
         a.step / y.step,
-        b.step / y.step,
+        sign * b.step / y.step,
         wanted,
         np.arange(a.dtype.low, a.dtype.high + 1)[:, None],
         np.arange(b.dtype.low, b.dtype.high + 1)[None, :],
@@ -102,10 +105,12 @@ def _by_enumeration(a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int]
     return None
 
 
-def _exact_sums(a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int]) -> NDArray[np.int64]:
+def _exact_sums(
+    a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int], sign: int
+) -> NDArray[np.int64]:
     """The exact result of every pair, ``[a, b]``."""
     unit = lcm((a.step / y.step).denominator, (b.step / y.step).denominator)
-    in_a, in_b = int(a.step / y.step * unit), int(b.step / y.step * unit)
+    in_a, in_b = int(a.step / y.step * unit), sign * int(b.step / y.step * unit)
     sums = [
         [round_half_even(real_a + real_b, unit) for real_b in _multiples(in_b, b)]
         for real_a in _multiples(in_a, a)
@@ -121,7 +126,9 @@ def _multiples(unit: int, quant: ir.Quant) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class _Sums:
-    """The search for an :class:`Adder`: ``wanted[a, b]`` is the exact table."""
+    """The search for an :class:`Adder`: ``wanted[a, b]`` is the exact table; ``beta`` is negative
+    in a difference.
+    """
 
     alpha: Fraction
     beta: Fraction
@@ -133,7 +140,7 @@ class _Sums:
 
     def attempts(self) -> Iterable[tuple[int, int | None]]:
         """Shift and tie bits to try: plain ones first, from narrow to wide."""
-        ratio = max(self.alpha, self.beta)
+        ratio = max(self.alpha, abs(self.beta))
         size = ratio.numerator.bit_length() - ratio.denominator.bit_length()
         shifts = range(max(0, -size), min(max(0, MULT_BITS - size), 50) + 1)
         yield from ((shift, None) for shift in shifts)
@@ -152,9 +159,11 @@ class _Sums:
         ceiling = ((self.wanted + 1) << shift) + (1 - odd) * lift - 1
         least = np.where(self.wanted > self.clip[0], floor, -(1 << 61))
         most = np.where(self.wanted < self.clip[1], ceiling, 1 << 61)
+        sign = 1 if self.beta > 0 else -1
         near_a, near_b = round(self.alpha * (1 << shift)), round(self.beta * (1 << shift))
         for step_a, step_b in product((0, 1, -1), repeat=2):
-            mult_a, mult_b = max(0, near_a + step_a), max(0, near_b + step_b)
+            mult_a = max(0, near_a + step_a)
+            mult_b = sign * max(0, sign * near_b + step_b)
             wide = self.a * mult_a + self.b * mult_b
             low, high = int((least - wide).max()), int((most - wide).min())
             if low <= high:
@@ -173,6 +182,7 @@ class _WideSums:
     a: ir.Quant
     b: ir.Quant
     y: ir.Quant
+    sign: int
     clip: tuple[int, int]
     unit: int
     scaled_a: list[int]
@@ -180,20 +190,24 @@ class _WideSums:
     margins: Margins
 
     @classmethod
-    def of(cls, a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int]) -> "_WideSums":
+    def of(
+        cls, a: ir.Quant, b: ir.Quant, y: ir.Quant, clip: tuple[int, int], sign: int
+    ) -> "_WideSums":
         unit = lcm((a.step / y.step).denominator, (b.step / y.step).denominator)
         scaled_a = _multiples(int(2 * unit * a.step / y.step), a)
-        scaled_b = [unit + part for part in _multiples(int(2 * unit * b.step / y.step), b)]
-        return cls(a, b, y, clip, unit, scaled_a, scaled_b, of_sums(scaled_a, scaled_b, 2 * unit))
+        scaled_b = [unit + part for part in _multiples(sign * int(2 * unit * b.step / y.step), b)]
+        return cls(
+            a, b, y, sign, clip, unit, scaled_a, scaled_b, of_sums(scaled_a, scaled_b, 2 * unit)
+        )
 
     def solve(self) -> Adder | None:
         """The adder of the least shift at which multipliers next to the exact ones serve."""
         tie_check = self.margins.tie_check if self.margins.ties else None
         window = self.margins.window(tie_check)
-        ratios = self.a.step / self.y.step, self.b.step / self.y.step
+        ratios = self.a.step / self.y.step, self.sign * self.b.step / self.y.step
         shift = tie_check or 0
-        while max(ratios) * (1 << shift) < 1 << WIDEST_MULT_BITS:
-            near = [int(ratio * (1 << shift)) for ratio in ratios]
+        while max(map(abs, ratios)) * (1 << shift) < 1 << WIDEST_MULT_BITS:
+            near = [floor(ratio * (1 << shift)) for ratio in ratios]
             for mult_a, mult_b in product(*((mult, mult + 1) for mult in near)):
                 errors = self._errors(mult_a, mult_b, shift)
                 if (offset := fit_offset(errors, window, shift)) is not None:
