@@ -260,7 +260,7 @@ def _(op: ir.Pad, graph: ir.Graph, x: Ints) -> Ints:
 def _(op: ir.Arithmetic, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
     x, y = (graph.quant(name) for name in op.inputs)
     target = graph.quant(op.output)
-    reals = [(raw - quant.zero) * float(quant.step) for raw, quant in ((a, x), (b, y))]
+    reals = [(n - q.zero).astype(np.float64) * q.scale for n, q in ((a, x), (b, y))]
     estimate = op.compute(*reals) / target.scale
     largest = np.max([np.abs(real) for real in reals], axis=0) / target.scale
 
@@ -273,7 +273,8 @@ def _(op: ir.Arithmetic, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
 
 @step.register
 def _(op: ir.Extremum, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
-    return op.compute(a, b).astype(np.int64)
+    chosen = op.compute(a.astype(np.float64), b.astype(np.float64))  # integers of 16 bits
+    return chosen.astype(np.int64)
 
 
 @step.register

@@ -120,6 +120,6 @@ def _(step: ir.OverClasses, nodes: Nodes, tensor: str, name: str) -> str:
 
 @_step.register
 def _(step: ir.HostArgMax, nodes: Nodes, tensor: str, name: str) -> str:
-    last = {"select_last_index": 1} if step.last else {}
+    last: dict[str, Any] = {"select_last_index": 1} if step.last else {}
     kind = "ArgMin" if step.lowest else "ArgMax"
     return nodes.add(kind, [tensor], name, axis=step.axis, keepdims=int(step.keepdims), **last)

@@ -97,7 +97,7 @@ class Hardmax(OverClasses):
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
         winner = np.argmax(x, axis=self.axis, keepdims=True)
         classes = np.arange(x.shape[self.axis]).reshape(-1, *[1] * (-1 - self.axis))
-        return (classes == winner).astype(np.float32)
+        return np.asarray(classes == winner, np.float32)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class HostArgMax(HostOp):
         if not self.last:
             return np.asarray(find(x, axis=self.axis, keepdims=self.keepdims))
         flipped = np.asarray(find(np.flip(x, self.axis), axis=self.axis, keepdims=self.keepdims))
-        return x.shape[self.axis] - 1 - flipped
+        return np.asarray(x.shape[self.axis] - 1 - flipped)
 
     def shape_before(self, shape: tuple[int, ...], elements: int) -> tuple[int, ...]:
         classes, axes = elements // prod(shape), list(shape)
