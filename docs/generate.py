@@ -25,6 +25,7 @@ from gatewright.compiler.frontend import (
     output_layout,
     pooling,
     qdq,
+    reductions,
     shapes,
     transposed,
 )
@@ -38,7 +39,7 @@ __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).with_name("operators.md")
 BOARD = "ulx3s-85f"
-COMPUTE = (linear, transposed, elementwise, pooling)
+COMPUTE = (linear, transposed, elementwise, pooling, reductions)
 
 #: (a constant's name, its array): what the samples below may name as inputs
 CONSTANTS: dict[str, np.ndarray] = {
@@ -51,6 +52,8 @@ CONSTANTS: dict[str, np.ndarray] = {
     "number": np.array(0.5, np.float32),
     "zero": np.array(0.0, np.float32),
     "six": np.array(6.0, np.float32),
+    "space": np.array([2, 3], np.int64),
+    "first": np.array([1], np.int64),
     "border": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
 }
 MAP, VECTOR = [1, 4, 6, 6], [1, 4]
@@ -84,8 +87,17 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     "Div": [("by a constant", ["x", "channel"], {}, MAP)],
     "MaxPool": [("", ["x"], {"kernel_shape": [2, 2], "strides": [2, 2]}, MAP)],
     "AveragePool": [("", ["x"], {"kernel_shape": [2, 2], "strides": [2, 2]}, MAP)],
-    "ReduceMean": [("over rows and columns", ["x"], {"axes": [2, 3]}, MAP)],
-    "ReduceMax": [("over rows and columns", ["x"], {"axes": [2, 3]}, MAP)],
+    "ReduceMean": [
+        ("over rows and columns", ["x"], {"axes": [2, 3]}, MAP),
+        ("over channels", ["x"], {"axes": [1]}, MAP),
+    ],
+    "ReduceSum": [
+        ("over rows and columns", ["x", "space"], {}, MAP),
+        ("over channels", ["x", "first"], {}, MAP),
+    ],
+    "ReduceMax": [("over any axes", ["x"], {"axes": [1, 2, 3]}, MAP)],
+    "ReduceMin": [("over any axes", ["x"], {"axes": [1, 2, 3]}, MAP)],
+    "ReduceL1": [("over any axes", ["x"], {"axes": [1, 2, 3]}, MAP)],
     "GlobalAveragePool": [("", ["x"], {}, MAP)],
     "GlobalMaxPool": [("", ["x"], {}, MAP)],
     "Pad": [("by a constant", ["x", "border", "number"], {}, MAP)],
@@ -144,8 +156,11 @@ def _names(*modules: Any) -> list[str]:
     return [name for module in modules for name in module.HANDLERS]
 
 
-def _imported() -> Iterator[tuple[str, list[tuple[str, ir.Graph, ir.Op]]]]:
-    """Each computing operator of the registry with its uses: words, graph, operator."""
+Uses = list[tuple[str, ir.Graph, list[ir.Op]]]
+
+
+def _imported() -> Iterator[tuple[str, Uses]]:
+    """Each computing operator of the registry with its uses: words, graph, operators."""
     assert set(_names(*COMPUTE)) == set(USES), (
         f"give docs/generate.py a use of {set(_names(*COMPUTE)) ^ set(USES)}"
     )
@@ -153,7 +168,8 @@ def _imported() -> Iterator[tuple[str, list[tuple[str, ir.Graph, ir.Op]]]]:
         found = []
         for words, inputs, attributes, shape in USES[name]:
             graph = assume_types(_load(name, inputs, attributes, shape))
-            found += [(words, graph, op) for op in graph if op.name == "node"]
+            ops = [op for op in graph if op.name.split("/")[0] == "node" and not op.view]
+            found.append((words, graph, ops))
         yield name, found
 
 
@@ -181,13 +197,13 @@ def _load(op: str, inputs: list[str], attributes: dict[str, Any], shape: list[in
         return load(path)
 
 
-def _rows(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterator[tuple[str, ...]]:
+def _rows(imported: dict[str, Uses]) -> Iterator[tuple[str, ...]]:
     for name, uses in imported.items():
-        for words, graph, op in uses:
+        for words, graph, ops in uses:
             yield (
                 name + (f", {words}" if words else ""),
-                f"`{_kind(op)}`",
-                f"`hw.{_stage(graph, op)[0]}`",
+                ", ".join(f"`{_kind(op)}`" for op in ops),
+                ", ".join(f"`hw.{_stage(graph, op)[0]}`" for op in ops),
             )
 
 
@@ -215,12 +231,13 @@ def _stage(graph: ir.Graph, op: ir.Op) -> tuple[str, Any, StageKind]:
     return name, config, kind_of((op,))
 
 
-def _hardware(imported: dict[str, list[tuple[str, ir.Graph, ir.Op]]]) -> Iterator[tuple[str, ...]]:
+def _hardware(imported: dict[str, Uses]) -> Iterator[tuple[str, ...]]:
     """A row an operator of the graph."""
     first: dict[type, tuple[ir.Graph, ir.Op]] = {}
     for uses in imported.values():
-        for _, graph, op in uses:
-            first.setdefault(type(op), (graph, op))
+        for _, graph, ops in uses:
+            for op in ops:
+                first.setdefault(type(op), (graph, op))
     dense = argmax_in_hardware(imported["Gemm"][0][1])
     first[ir.ArgMax] = (dense, dense.ops[-1])
     for function, (network, op) in first.items():

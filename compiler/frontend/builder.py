@@ -31,10 +31,13 @@ class Builder:
 
     Handles stay, names change: a value takes the name of the QuantizeLinear that rounds it, or of
     the Clip that saturates it then. ``saturations``: by the name of the QuantizeLinear's output.
+    ``lone``: whether the model takes one sample at a time.
     """
 
-    def __init__(self, batch: int, saturations: Mapping[str, Saturation]) -> None:
-        self.batch = batch
+    def __init__(
+        self, batch: int, saturations: Mapping[str, Saturation], lone: bool = False
+    ) -> None:
+        self.batch, self.lone = batch, lone
         self.saturations = saturations
         self._saturating = {name for one in self.saturations.values() for name in one.tensors}
         self.streams: dict[str, PendingValue] = {}

@@ -76,7 +76,8 @@ def _walk(source: Source) -> ir.Graph:
     """The graph that the nodes make, one after the other."""
     fold = Folding()
     layouts = input_layouts(source, fold)
-    build = Builder(source.batch, saturations(source))
+    lone = all(port.batch == 1 for port in source.inputs)
+    build = Builder(source.batch, saturations(source), lone)
     starts = [
         build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
         for port, (order, shape) in zip(source.inputs, layouts, strict=True)

@@ -1,4 +1,4 @@
-"""MaxPool, AveragePool, the reductions over space, Pad, and Concat."""
+"""MaxPool, AveragePool, Pad, and Concat."""
 
 from dataclasses import replace
 from math import inf
@@ -75,89 +75,6 @@ def average_pool(build: Builder, node: Node, x: Operand) -> Tensor:
     shape = slid(node, window, found, found.channels, build.batch)
     op = ir.AveragePool(node.name, (source,), node.outputs[0], window, count)
     return build.computed(op, shape, [x], build.map_order(shape, x))
-
-
-# -- reductions ------------------------------------------------------------------------------------
-
-
-def reduce_mean(build: Builder, node: Node, x: Operand, axes: Operand = None) -> Tensor:
-    """ONNX ReduceMean over rows, columns or both."""
-    x = activation(x, node)
-    return _reduce(build, node, x, _axes(node, x, axes), bool(node.get("keepdims", 1)), mean=True)
-
-
-def reduce_max(build: Builder, node: Node, x: Operand, axes: Operand = None) -> Tensor:
-    """ONNX ReduceMax over rows, columns or both."""
-    x = activation(x, node)
-    return _reduce(build, node, x, _axes(node, x, axes), bool(node.get("keepdims", 1)), mean=False)
-
-
-def global_average_pool(build: Builder, node: Node, x: Operand) -> Tensor:
-    """ONNX GlobalAveragePool."""
-    x = activation(x, node)
-    return _reduce(build, node, x, tuple(range(2, x.order.ndim)), True, mean=True)
-
-
-def global_max_pool(build: Builder, node: Node, x: Operand) -> Tensor:
-    """ONNX GlobalMaxPool."""
-    x = activation(x, node)
-    return _reduce(build, node, x, tuple(range(2, x.order.ndim)), True, mean=False)
-
-
-def _axes(node: Node, x: Tensor, axes: Operand) -> tuple[int, ...]:
-    listed = node.get("axes", None) if axes is None else integers(axes, node, "axes")
-    if not listed:
-        raise ModelError(f"{node}: reduces all axes; accepted: rows and columns; name the axes")
-    found = tuple(sorted(axis_of(node, axis, x.order.ndim) for axis in listed))
-    if len(set(found)) != len(found):
-        raise ModelError(f"{node}: reduces the axes {list(found)}; accepted: each axis once")
-    return found
-
-
-def _reduce(
-    build: Builder, node: Node, x: Tensor, axes: tuple[int, ...], keepdims: bool, mean: bool
-) -> Tensor:
-    """One value a channel (and a row, or a column), in any layout: found from the labels."""
-    if not axes:
-        raise ModelError(
-            f"{node}: pools a tensor of {x.order.ndim} axes; accepted: 3 or 4, [batch, channels, "
-            "rows, columns]"
-        )
-    build.frame(x, node)
-    if 0 in axes or x.order.shape[0] != build.batch:
-        raise ModelError(f"{node}: reduces over the batch; accepted: rows and columns")
-    shape, labels = build.shape(x), x.order[0]
-    inner = tuple(axis - 1 for axis in axes)
-    window = _reduced_window(shape, labels, inner, node)
-    out = window.output(shape, shape.channels)
-    kept = np.min(_targets(labels, shape, window), axis=inner, keepdims=keepdims)
-    make = ir.AveragePool if mean else ir.MaxPool
-    return build.computed(make(node.name, (x.handle,), node.outputs[0], window), out, [x], kept)
-
-
-def _targets(labels: NDArray[np.int64], shape: ir.Shape, window: ir.Window) -> NDArray[np.int64]:
-    """Where each element of ``shape`` goes when ``window`` tiles the map."""
-    row, column, channel = np.unravel_index(labels, shape.array)
-    out = window.output(shape, shape.channels)
-    return np.ravel_multi_index(
-        (row // window.kernel[0], column // window.kernel[1], channel), out.array
-    )
-
-
-def _reduced_window(
-    shape: ir.Shape, labels: NDArray[np.int64], axes: tuple[int, ...], node: Node
-) -> ir.Window:
-    count = int(np.prod([labels.shape[axis] for axis in axes]))
-    for kernel in ((shape.height, shape.width), (shape.height, 1), (1, shape.width), (1, 1)):
-        window = ir.Window(kernel, kernel)
-        target = _targets(labels, shape, window)
-        if window.taps == count and (target.min(axis=axes) == target.max(axis=axes)).all():
-            return window
-    raise ModelError(
-        f"{node}: reduces axes {[axis + 1 for axis in axes]} of a tensor of shape "
-        f"{[1, *labels.shape]}, which are not its rows or columns; accepted: rows, columns or "
-        "both"
-    )
 
 
 # -- padding and concatenation ---------------------------------------------------------------------
@@ -289,10 +206,6 @@ def _side_by_side(
 HANDLERS: dict[str, Handler] = {
     "MaxPool": Handler(max_pool),
     "AveragePool": Handler(average_pool),
-    "ReduceMean": Handler(reduce_mean),
-    "ReduceMax": Handler(reduce_max),
-    "GlobalAveragePool": Handler(global_average_pool),
-    "GlobalMaxPool": Handler(global_max_pool),
     "Pad": Handler(pad),
     "Concat": Handler(concat),
 }

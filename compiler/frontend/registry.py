@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from . import elementwise, linear, output_layout, pooling, qdq, shapes, transposed
+from . import elementwise, linear, output_layout, pooling, qdq, reductions, shapes, transposed
 from .operands import Handler
 
 __all__ = ["HANDLERS"]
@@ -12,6 +12,7 @@ HANDLERS: Mapping[str, Handler] = {
     **transposed.HANDLERS,
     **elementwise.HANDLERS,
     **pooling.HANDLERS,
+    **reductions.HANDLERS,
     **shapes.HANDLERS,
     **qdq.HANDLERS,
     **output_layout.HANDLERS,

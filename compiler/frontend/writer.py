@@ -19,6 +19,9 @@ from .nodes import Nodes
 
 __all__ = ["tensor_names", "write_qdq"]
 
+#: the opset from which an AveragePool may be dilated
+DILATED_AVERAGE = 19
+
 
 def tensor_names(graph: ir.Graph) -> dict[str, str]:
     """The tensor of every value in the file: its own name, unless a port is called so."""
@@ -197,13 +200,11 @@ def _(op: ir.MaxPool, nodes: Nodes) -> None:
 
 @_write.register
 def _(op: ir.AveragePool, nodes: Nodes) -> None:
-    if op.window.dilation != (1, 1):
-        raise ModelError(
-            f"{op.name}: AveragePool with dilation {op.window.dilation}; accepted: 1, as opset "
-            "17 knows no other"
-        )
     attributes = _window(op.window)
-    del attributes["dilations"]
+    if op.window.dilation == (1, 1):
+        del attributes["dilations"]
+    else:
+        nodes.opset = max(nodes.opset, DILATED_AVERAGE)
     real = nodes.add(
         "AveragePool",
         [nodes.real(op.inputs[0])],

@@ -64,7 +64,10 @@ def witness(path, x, extra=()):
     port = session.get_inputs()[0]
     size = port.shape[0] if isinstance(port.shape[0], int) else 1
     chunks = [session.run(None, {port.name: x[i : i + size]}) for i in range(0, len(x), size)]
-    return [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
+    return [
+        np.concatenate([np.atleast_1d(part) for part in parts])
+        for parts in zip(*chunks, strict=True)
+    ]
 
 
 @pytest.fixture

@@ -314,9 +314,9 @@ OPERATORS = {
         "n (Conv): follows Softmax, ArgMax or the like; accepted: those only as the network's last "
         "operators",
     ),
-    "mean over channels": (
-        [N("Conv", ["x", "w"], ["c"]), N("ReduceMean", ["c"], ["y"], name="n", axes=[1])],
-        "n (ReduceMean): reduces axes [1] of a tensor of shape [1, 2, 4, 4], which are not its",
+    "mean over channels and rows": (
+        [N("Conv", ["x", "w"], ["c"]), N("ReduceMean", ["c"], ["y"], name="n", axes=[1, 2])],
+        "n (ReduceMean): reduces axes [1, 2] of a tensor of shape [1, 2, 4, 4], whose elements are",
     ),
     "slice": (
         [N("Relu", ["x"], ["r"]), N("Gather", ["r", "two"], ["y"], name="n", axis=1)],

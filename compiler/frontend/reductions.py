@@ -1,0 +1,261 @@
+"""Reductions over any axes but the batch, and the global pools: windows that tile a view of a map.
+
+The stream of a reduced tensor is read as a map whose columns are the elements of one sum, or of one
+maximum; its rows and channels are then the results. Where no such view exists, the elements are
+brought into such an order first.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import singledispatch
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ir
+from ..errors import ModelError
+from .builder import Builder
+from .operands import Handler, Operand, activation, axis_of, integers
+from .source import Node
+from .tensors import Tensor
+
+__all__ = ["HANDLERS", "reduced"]
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """``shape``: the map that a stream is read as, and ``window`` tiles; ``labels``: where the
+    result of each kept element is in the output.
+    """
+
+    shape: ir.Shape
+    window: ir.Window
+    labels: NDArray[np.int64]
+
+    def flat(self) -> "Tiling":
+        """The elements of each result as the channels of a pixel."""
+        count = self.window.taps
+        shape = ir.Shape(self.shape.size // count, 1, count)
+        return replace(self, shape=shape, window=ir.Window())
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """``after(sum or maximum of before(x))``; ``reduce`` makes its operator.
+
+    ``dense``: results over all channels of a pixel are those of a dense layer.
+    """
+
+    reduce: Callable[[Node, str, str, Tiling, bool], ir.Op]
+    dense: bool = False
+    before: ir.Function | None = None
+    after: ir.Function | None = None
+
+
+def _average(node: Node, source: str, output: str, tiling: Tiling, integer: bool) -> ir.Op:
+    return ir.AveragePool(node.name, (source,), output, tiling.window)
+
+
+def _largest(node: Node, source: str, output: str, tiling: Tiling, integer: bool) -> ir.Op:
+    return ir.MaxPool(node.name, (source,), output, tiling.window)
+
+
+def _sum(node: Node, source: str, output: str, tiling: Tiling, integer: bool) -> ir.Op:
+    """A convolution of ones; over integers they are integers of scale 1."""
+    groups = tiling.shape.channels if tiling.window.taps > 1 else 1
+    shape = (groups, *tiling.window.kernel, tiling.shape.channels // groups)
+    return ir.Conv(
+        node.name,
+        (source,),
+        output,
+        np.ones(shape, np.int8 if integer else np.float32),
+        np.ones(groups, np.float32) if integer else None,
+        window=tiling.window,
+        groups=groups,
+    )
+
+
+REDUCTIONS: dict[str, Reduction] = {
+    "ReduceMean": Reduction(_average),
+    "ReduceSum": Reduction(_sum, dense=True),
+    "ReduceMax": Reduction(_largest),
+    "ReduceMin": Reduction(_largest, before=ir.functions.Neg(), after=ir.functions.Neg()),
+    "ReduceL1": Reduction(_sum, dense=True, before=ir.functions.Abs()),
+}
+GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
+
+
+def reduce_axes(build: Builder, node: Node, x: Operand, axes: Operand = None) -> Tensor:
+    """A node of :data:`REDUCTIONS` over any axes but the batch."""
+    x = activation(x, node)
+    return reduced(
+        build,
+        node,
+        x,
+        _axes(build, node, x, axes),
+        bool(node.get("keepdims", 1)),
+        REDUCTIONS[node.op],
+    )
+
+
+def reduce_map(build: Builder, node: Node, x: Operand) -> Tensor:
+    """A node of :data:`GLOBAL`: all axes behind the channels."""
+    x = activation(x, node)
+    if x.order.ndim < 3:
+        raise ModelError(
+            f"{node}: pools a tensor of {x.order.ndim} axes; accepted: 3 or 4, [batch, channels, "
+            "rows, columns]"
+        )
+    axes = tuple(range(2, x.order.ndim))
+    return reduced(build, node, x, axes, True, REDUCTIONS[GLOBAL[node.op]])
+
+
+def _axes(build: Builder, node: Node, x: Tensor, axes: Operand) -> tuple[int, ...]:
+    """The axes to reduce, in order; none where the node reduces none."""
+    listed = node.get("axes", ()) if axes is None else integers(axes, node, "axes")
+    if not listed and not node.get("noop_with_empty_axes", 0):
+        listed = range(x.order.ndim)
+    found = tuple(sorted(axis_of(node, axis, x.order.ndim) for axis in listed))
+    if len(set(found)) != len(found):
+        raise ModelError(f"{node}: reduces the axes {list(found)}; accepted: each axis once")
+    return found
+
+
+def reduced(
+    build: Builder,
+    node: Node,
+    x: Tensor,
+    axes: tuple[int, ...],
+    keepdims: bool,
+    kind: Reduction,
+) -> Tensor:
+    """The reduction over ``axes`` of a tensor in any layout."""
+    if (0 in axes and not build.lone) or x.order.shape[0] != build.batch:
+        raise ModelError(
+            f"{node}: reduces over the batch; accepted: any other axes; name them, or export the "
+            "network with a batch of 1"
+        )
+    build.frame(x, node)
+    output = node.outputs[0]
+    if kind.before is not None:
+        x = _mapped(build, node, x, kind.before, f"{output}/{_word(kind.before)}")
+    name = output if kind.after is None else f"{output}/reduced"
+    inner = tuple(axis for axis in axes if axis)
+    result = _reduced(build, node, x, inner, kind, name) if inner else x.moved(x.order, name)
+    if not keepdims:
+        result = replace(result, order=result.order.squeeze(axes))
+    return result if kind.after is None else _mapped(build, node, result, kind.after, output)
+
+
+def _reduced(
+    build: Builder, node: Node, x: Tensor, axes: tuple[int, ...], kind: Reduction, name: str
+) -> Tensor:
+    """One result over all elements along ``axes``, whose extent becomes 1."""
+    inner = tuple(axis - 1 for axis in axes)
+    kept = tuple(1 if i in inner else n for i, n in enumerate(x.order.shape[1:]))
+    labels = np.moveaxis(x.order[0], inner, range(-len(inner), 0)).reshape(prod(kept), -1)
+    if labels.shape[1] == 1:
+        return x.moved(x.order, name)
+    tiling = _tiling(build.shape(x), labels)
+    if tiling is None:
+        raise ModelError(
+            f"{node}: reduces axes {list(axes)} of a tensor of shape {[1, *x.order.shape[1:]]}, "
+            "whose elements are not at a fixed distance in the stream; accepted: axes that are"
+        )
+    if kind.dense and tiling.shape.channels == 1:
+        tiling = tiling.flat()
+    source = build.reshaped(x, tiling.shape, node)
+    op = kind.reduce(node, source, name, tiling, build.quant(x.handle) is not None)
+    groups = op.channels if isinstance(op, ir.Conv) else tiling.shape.channels
+    out = tiling.window.output(tiling.shape, groups)
+    return build.computed(op, out, [x], tiling.labels.reshape(kept))
+
+
+# -- functions before and after --------------------------------------------------------------------
+
+
+def _mapped(build: Builder, node: Node, x: Tensor, function: ir.Function, name: str) -> Tensor:
+    """``function`` of every element; exact over rounded values, whose type is known."""
+    op = ir.Unary(f"{node.name}/{_word(function)}", (x.handle,), name, function)
+    result = build.elementwise(op, build.shape(x), [x])
+    quant = build.rounded(x)
+    if quant is not None and (exact := _exact(function, quant)):
+        build.streams[result.handle] = replace(build.streams[result.handle], quant=exact)
+        return replace(result, raw=False)
+    return result
+
+
+def _word(function: ir.Function) -> str:
+    return type(function).__name__.lower()
+
+
+@singledispatch
+def _exact(function: ir.Function, quant: ir.Quant) -> ir.Quant | None:
+    """The ``Quant`` in which the function of every value of ``quant`` is a level; None: there is
+    none, or none is known.
+    """
+    return None
+
+
+@_exact.register
+def _(function: ir.functions.Neg, quant: ir.Quant) -> ir.Quant:
+    return replace(quant, zero=quant.dtype.low + quant.dtype.high - quant.zero)
+
+
+@_exact.register
+def _(function: ir.functions.Abs, quant: ir.Quant) -> ir.Quant | None:
+    largest = max(quant.dtype.high - quant.zero, quant.zero - quant.dtype.low)
+    bits = largest.bit_length()
+    return ir.Quant(ir.Int(bits, False), quant.scale, 0) if bits <= 16 else None
+
+
+# -- windows ---------------------------------------------------------------------------------------
+
+
+def _tiling(shape: ir.Shape, labels: NDArray[np.int64]) -> Tiling | None:
+    """How the elements [result, element] are windows of a map; None where they are none."""
+    return _of_the_map(shape, labels) or _of_a_view(shape, labels)
+
+
+def _of_the_map(shape: ir.Shape, labels: NDArray[np.int64]) -> Tiling | None:
+    """Rows, columns, or both, of the map itself."""
+    row, column, channel = np.unravel_index(labels, shape.array)
+    for kernel in ((shape.height, shape.width), (shape.height, 1), (1, shape.width), (1, 1)):
+        window = ir.Window(kernel, kernel)
+        if window.taps != labels.shape[1]:
+            continue
+        out = window.output(shape, shape.channels)
+        place = (row // kernel[0], column // kernel[1], channel)
+        targets = np.ravel_multi_index(place, out.array)
+        if (targets == targets[:, :1]).all() and _distinct(labels):
+            return Tiling(shape, window, targets[:, 0])
+    return None
+
+
+def _of_a_view(shape: ir.Shape, labels: NDArray[np.int64]) -> Tiling | None:
+    """Elements at a fixed distance: rows, columns and channels of ``(outer, count, distance)``."""
+    ordered = np.sort(labels, axis=1)
+    first, count = ordered[:, 0], labels.shape[1]
+    distance = int(ordered[0, 1] - ordered[0, 0]) if count > 1 else 1
+    steps = distance * np.arange(count)
+    if distance < 1 or shape.size % (count * distance):
+        return None
+    outer, inner = first // (count * distance), first % (count * distance)
+    if (inner >= distance).any() or not np.array_equal(ordered, first[:, None] + steps):
+        return None
+    view = ir.Shape(shape.size // (count * distance), count, distance)
+    window = ir.Window((1, count), (1, count))
+    return Tiling(view, window, outer * distance + inner)
+
+
+def _distinct(labels: NDArray[np.int64]) -> bool:
+    """Whether no row of ``labels`` lists an element twice."""
+    ordered = np.sort(labels, axis=1)
+    return bool((ordered[:, 1:] != ordered[:, :-1]).all())
+
+
+HANDLERS: dict[str, Handler] = {
+    **{name: Handler(reduce_axes) for name in REDUCTIONS},
+    **{name: Handler(reduce_map) for name in GLOBAL},
+}
