@@ -43,6 +43,7 @@ class Builder:
         self.streams: dict[str, PendingValue] = {}
         self.ops: dict[str, ir.Op] = {}
         self._raw: set[tuple[str, str]] = set()  # (reader, stream read before it is rounded)
+        self._rounds = False  # whether the file quantizes any activation
         self._late: set[str] = set()  # streams that a QuantizeLinear of their own rounds
         self._early: set[str] = set()  # streams known to have been rounded before their operator
 
@@ -203,6 +204,27 @@ class Builder:
         Where a moving operator computes the stream, its inputs are rounded, and so on up to what
         computes new values. ``raw``: the reader sees the stream as it is before any rounding.
         """
+        self._rounds = True
+        return self._quantize(handle, quant, name, node, raw)
+
+    def as_reals(self, x: Tensor, node: Node) -> Tensor:
+        """The numbers of the network's integer input as real ones: of scale 1 and zero point 0.
+
+        A network that quantizes nothing else stays a float one.
+        """
+        dtype, found = self.integer(x.handle), self.quant(x.handle)
+        assert dtype is not None, "these are no integers"
+        quant = ir.Quant(dtype, 1.0, 0)
+        if found not in (None, quant):
+            raise ModelError(
+                f"{node}: casts integers to floats that stand for {found}; accepted: "
+                "DequantizeLinear, or the integers of the network's input; export the network in "
+                "QDQ format"
+            )
+        handle = self._quantize(x.handle, quant, self.streams[x.handle].name, node, True)
+        return replace(x, handle=handle, real=True, raw=False)
+
+    def _quantize(self, handle: str, quant: ir.Quant, name: str, node: Node, raw: bool) -> str:
         stream, found = self.streams[handle], self.quant(handle)
         if found is None:
             for mover in self._unrounded_movers(handle):
@@ -298,6 +320,8 @@ class Builder:
     ) -> tuple[tuple[ir.Op, ...], dict[str, ir.Value], dict[str, str]]:
         """The operators that ``lasts`` need, values, and the final name of every handle."""
         self._prune(lasts)
+        if not self._rounds:
+            self.streams = {n: replace(one, quant=None) for n, one in self.streams.items()}
         visited: set[str] = set()
         for handle in self.streams:
             self.quant(handle, visited)

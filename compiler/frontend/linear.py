@@ -292,8 +292,14 @@ def scaled(build: Builder, node: Node, x: Tensor, factor: Constant) -> Tensor:
 
 
 def batch_normalization(build: Builder, node: Node, x: Operand, *statistics: Operand) -> Tensor:
-    """``(x - mean) / sqrt(variance + epsilon) * scale + bias`` with the stored statistics."""
+    """``(x - mean) / sqrt(variance + epsilon) * scale + bias`` with the stored statistics.
+
+    The features of a flattened map are the channels of one pixel.
+    """
     x = activation(x, node)
+    if x.order.ndim == 2 and build.shape(x).pixels > 1:
+        flat = ir.Shape(1, 1, build.shape(x).size)
+        x = replace(x, handle=build.reshaped(x, flat, node))
     if node.get("training_mode", 0):
         raise ModelError(
             f"{node}: is in training mode; accepted: inference; export with model.eval()"

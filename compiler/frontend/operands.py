@@ -57,11 +57,6 @@ def constant(operand: Operand, node: Node, what: str) -> Constant:
             f"{node}: its {what} {found}; accepted: a constant {what}; run onnxsim, or export "
             "the network in evaluation mode"
         )
-    if operand.array.dtype == np.float16:
-        raise ModelError(
-            f"{node}: its {what} is float16; accepted: float32 and integers; convert the model to "
-            "float32"
-        )
     return operand
 
 

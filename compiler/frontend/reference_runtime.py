@@ -22,6 +22,8 @@ Array = NDArray[Any]
 
 # ONNX Runtime refuses files newer than it knows; nothing that we read needs a newer one.
 IR_VERSION = 13
+# Types of float inputs, which are given as float32.
+FLOATS: dict[str, type] = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
 # Integers that NumPy, and so ONNX Runtime's Python interface, does not have.
 NARROW: dict[int, int] = {
     TensorProto.INT4: TensorProto.INT8,
@@ -60,6 +62,11 @@ class Runtime:
                 f"({error}); check the model with onnx.checker"
             ) from error
         self._inputs = [port.name for port in self._session.get_inputs()]
+        self._floats = {
+            port.name: FLOATS[port.type]
+            for port in self._session.get_inputs()
+            if port.type in FLOATS
+        }
         self._outputs = [port.name for port in self._session.get_outputs()]
         declared = {port.shape[0] for port in self._session.get_inputs() if port.shape}
         fixed = [size for size in declared if isinstance(size, int)]
@@ -106,7 +113,9 @@ class Runtime:
         return x
 
     def _call(self, feeds: ir.Feeds) -> dict[str, Array]:
-        found = self._session.run(None, {name: feeds[name] for name in self._inputs})
+        typed: ir.Feeds = {name: feeds[name].astype(dtype) for name, dtype in self._floats.items()}
+        given = {**{name: feeds[name] for name in self._inputs}, **typed}
+        found = self._session.run(None, given)
         return dict(zip(self._outputs, found, strict=True))
 
 

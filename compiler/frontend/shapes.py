@@ -10,7 +10,7 @@ from ..errors import ModelError
 from .builder import Builder
 from .folding import evaluate
 from .operands import Handler, Operand, constant
-from .source import Node
+from .source import DTYPES, FLOATS, Node
 from .tensors import Constant, Tensor
 
 __all__ = ["HANDLERS", "fold", "moved", "shape_of"]
@@ -82,17 +82,27 @@ def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
 
 
 def _cast(build: Builder, node: Node, x: Operand) -> Tensor:
-    """Cast that changes nothing: float to float, or on the host's results."""
+    """Cast that changes no number: between floats, of integers to a type that holds them, of the
+    network's integer input to floats, or on the host's results.
+    """
     assert isinstance(x, Tensor)
     if not x.real and build.saturates(node):
         return x
-    host = any(isinstance(step, ir.HostArgMax) for step in x.tail)
-    if not host and (not x.real or int(node.get("to", 1)) not in (1, 11)):
-        raise ModelError(
-            f"{node}: casts between floats and integers inside the network; accepted: casts to "
-            "float32 of floats; use QuantizeLinear and DequantizeLinear"
-        )
-    return x.moved(x.order, node.outputs[0])
+    to = DTYPES.get(int(node.get("to", 1)), "")
+    same = x.moved(x.order, node.outputs[0])
+    if any(isinstance(step, ir.HostArgMax) for step in x.tail) or (x.real and to in FLOATS):
+        return same
+    stored = None if x.real or x.tail else build.integer(x.handle)
+    target = ir.Int.named(to)
+    if stored is not None and to in FLOATS:
+        return build.as_reals(same, node)
+    if stored is not None and target is not None and target.holds(stored):
+        return same
+    raise ModelError(
+        f"{node}: casts between floats and integers inside the network; accepted: casts of floats "
+        "to floats, of integers to a type that holds them, and of the network's integer input to "
+        "floats; use QuantizeLinear and DequantizeLinear"
+    )
 
 
 def shape_of(node: Node, x: Tensor) -> Constant:

@@ -18,23 +18,37 @@ from .. import limits
 from ..errors import ModelError
 from . import schema
 
-__all__ = ["NUMBERS", "Node", "ModelPort", "Source", "array", "constants_of", "copy_model", "read"]
+__all__ = [
+    "FLOATS",
+    "NUMBERS",
+    "Node",
+    "ModelPort",
+    "Source",
+    "array",
+    "constants_of",
+    "copy_model",
+    "read",
+]
 
 OLDEST_OPSET = 7
 KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (list, tuple)}
 #: integer types that QuantizeLinear writes
 QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
+#: types of real numbers; all are computed as float32
+FLOATS = ("float32", "float16", "float64")
 #: types that the network's input may have
-INPUTS = ("float32", *QUANTIZED)
+INPUTS = (*FLOATS, *QUANTIZED)
 #: types by their number in ONNX
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
+    onnx.TensorProto.FLOAT16: "float16",
+    onnx.TensorProto.DOUBLE: "float64",
     **{
         onnx.TensorProto.DataType.Value(name.upper()): name
         for name in (*QUANTIZED, "int32", "int64")
     },
 }
-# Types of stored numbers. Half precision is for constants that a Cast converts.
+# Types of stored numbers.
 NUMBERS = frozenset(
     getattr(onnx.TensorProto, name)
     for name in (

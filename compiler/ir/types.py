@@ -49,6 +49,10 @@ class Int:
         magnitude = max(high.bit_length(), (-low - 1).bit_length() if signed else 0)
         return cls(max(1, magnitude + signed), signed)
 
+    def holds(self, other: "Int") -> bool:
+        """Whether every integer of ``other`` is one of this type too."""
+        return self.low <= other.low and other.high <= self.high
+
     def __str__(self) -> str:
         return f"{'i' if self.signed else 'u'}{self.bits}"
 

@@ -7,6 +7,7 @@ A network that comes with integers skips the two steps in the middle.
 
 from .argmax_in_hardware import argmax_in_hardware
 from .fold_affine import fold_affine
+from .fold_forward import fold_forward
 from .fold_pad import fold_pad
 from .fuse_clamp import fuse_clamp
 from .manager import Pass
@@ -19,6 +20,7 @@ __all__ = ["BEFORE_PLAN", "ON_READ"]
 ON_READ: tuple[Pass, ...] = (
     real_weights,
     fold_affine,
+    fold_forward,
     fuse_clamp,
     fold_pad,
     refuse_mixed_types,

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 from .. import ir
 
@@ -11,12 +12,14 @@ __all__ = ["Rewriter"]
 class Rewriter:
     """Operators in slots, in processing order. Every change takes constant time.
 
-    ``values`` is the graph's table, which a pass may change. Iteration visits every operator that
+    ``values`` is the graph's table, which a pass may change; ``verbatim`` is the graph's, which a
+    pass sets to False where it rounds a number. Iteration visits every operator that
     is in its slot when its turn comes.
     """
 
     def __init__(self, graph: ir.Graph) -> None:
         self.values = dict(graph.values)
+        self.verbatim = graph.verbatim
         self._graph = graph
         self._slots: list[ir.Op | None] = [None] * len(graph.ops)
         self._producer: dict[str, int] = {}
@@ -60,7 +63,8 @@ class Rewriter:
 
     def graph(self) -> ir.Graph:
         """The graph as it is now, without the values that nothing uses any more."""
-        return self._graph.replace(self, self.values.values())
+        changed = self._graph.replace(self, self.values.values())
+        return replace(changed, verbatim=self.verbatim)
 
     def _fill(self, slot: int, op: ir.Op) -> None:
         self._slots[slot] = op

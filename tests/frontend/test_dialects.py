@@ -9,6 +9,7 @@ from gatewright.compiler.driver import compile_model
 from gatewright.compiler.errors import ModelError
 from gatewright.compiler.frontend import load, write_qdq
 from gatewright.compiler.frontend.dialects import qoperator
+from gatewright.compiler.frontend.reference_runtime import Runtime
 from gatewright.compiler.quantize import quantize
 from gatewright.sim import golden
 from onnx import TensorProto, helper
@@ -88,6 +89,7 @@ X, Y = (0.01131, np.uint8(120)), (0.05273, np.uint8(100))
 W = (0.003171, np.int8(0))
 OF_X, OF_W, OF_Y = ["xq", "sx", "zx"], ["w", "sw", "zw"], ["sy", "zy"]
 ENTER = N("QuantizeLinear", ["x", "sx", "zx"], ["xq"])
+ROUND = N("QuantizeLinear", ["r", "sy", "zy"], ["yq"])
 LEAVE = N("DequantizeLinear", ["yq", "sy", "zy"], ["y"])
 
 
@@ -391,10 +393,165 @@ def test_refused_operator_on_integers(model, node, expected):
     assert ";" in str(caught.value)
 
 
+# -- what exporters leave in a quantized network ---------------------------------------------------
+
+NORM = {
+    "gain": np.float32([0.7, -1.3, 0.0, 2.1]),
+    "shift": np.float32([0.1, -0.2, 0.3, 0.4]),
+    "mean": np.float32([0.01, 0.2, -0.1, 0.05]),
+    "var": np.float32([0.5, 1.5, 0.9, 1.1]),
+}
+REAL_X = N("DequantizeLinear", ["xq", "sx", "zx"], ["xr"])
+REAL_W = N("DequantizeLinear", ["w", "sw", "zw"], ["wr"])
+BETWEEN = {
+    "BatchNormalization": [
+        N("Conv", ["xr", "wr"], ["c"]),
+        N("BatchNormalization", ["c", "gain", "shift", "mean", "var"], ["r"]),
+    ],
+    "BatchNormalization and Relu": [
+        N("Conv", ["xr", "wr"], ["c"]),
+        N("BatchNormalization", ["c", "gain", "shift", "mean", "var"], ["n"]),
+        N("Relu", ["n"], ["r"]),
+    ],
+    "Mul and Add": [
+        N("Conv", ["xr", "wr"], ["c"]),
+        N("Mul", ["c", "factor"], ["m"]),
+        N("Add", ["m", "offset"], ["r"]),
+    ],
+}
+
+
+@pytest.mark.parametrize("nodes", BETWEEN.values(), ids=BETWEEN)
+def test_factor_and_shift_before_the_one_rounding(model, standard, nodes):
+    """Part of the weight's scale and of the bias, so the file is written anew."""
+    constants = scales(x=X, w=W, y=Y) | NORM | {"w": KERNEL["w"]}
+    constants |= {"factor": np.float32(0.7), "offset": NORM["shift"].reshape(4, 1, 1)}
+    graph = standard(
+        model([ENTER, REAL_X, REAL_W, *nodes, ROUND, LEAVE], ["N", 3, 5, 4], **constants)
+    )
+    assert [type(op) for op in graph] == [ir.Conv]
+
+
+def test_factor_that_leaves_the_scale_a_float32(model, agrees):
+    """The file is the standard form then, and copied."""
+    nodes = [N("Conv", ["xr", "wr"], ["c"]), N("Mul", ["c", "factor"], ["r"])]
+    constants = scales(x=X, w=W, y=Y) | {"w": KERNEL["w"], "factor": np.float32(-0.25)}
+    path = model([ENTER, REAL_X, REAL_W, *nodes, ROUND, LEAVE], ["N", 3, 5, 4], **constants)
+    graph = agrees(path)
+    assert len(graph.ops) == 1
+    assert graph.verbatim
+
+
+@pytest.mark.parametrize("to", ["INT8", "INT16", "INT32"])
+def test_cast_to_a_type_that_holds_the_integers(model, agrees, to):
+    kind = getattr(TensorProto, to)
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+    nodes = [
+        N("QuantizeLinear", ["x", "sx", "zx"], ["xq"]),
+        N("Cast", ["xq"], ["xc"], to=kind),
+        N("Cast", ["xc"], ["xb"], to=TensorProto.INT8),
+        N("DequantizeLinear", ["xb", "sx", "zx"], ["xr"]),
+        REAL_W,
+        N("Conv", ["xr", "wr"], ["r"]),
+        ROUND,
+        LEAVE,
+    ]
+    assert np.can_cast(np.int8, dtype)
+    constants = scales(x=(0.01131, np.int8(-7)), w=W, y=Y) | {"w": KERNEL["w"]}
+    agrees(model(nodes, ["N", 3, 5, 4], opset=21, **constants))
+
+
+IMAGE = {"dtype": TensorProto.UINT8, "out_dtype": TensorProto.FLOAT}
+
+
+def test_integer_image_cast_to_floats_stays_a_float_network(model, agrees):
+    """Its integers enter with scale 1."""
+    nodes = [
+        N("Cast", ["x"], ["f"], to=TensorProto.FLOAT),
+        N("Div", ["f", "k"], ["d"]),
+        N("Conv", ["d", "w"], ["y"]),
+    ]
+    w = np.random.default_rng(2).normal(size=(4, 3, 3, 3)).astype(np.float32)
+    graph = agrees(model(nodes, ["N", 3, 5, 4], **IMAGE, w=w, k=np.float32(255)))
+    x = np.random.default_rng(4).integers(0, 256, (20, 3, 5, 4)).astype(np.uint8)
+    typed = quantize(graph, x)
+    assert typed.quant("x") == ir.Quant(ir.Int(8, False), 1.0, 0)
+    assert [type(op) for op in typed] == [ir.Conv]
+
+
+@pytest.mark.parametrize("first", ["Cast", "Transpose"])
+def test_integer_image_cast_to_floats_in_a_quantized_network(model, agrees, first):
+    before = {
+        "Cast": [N("Cast", ["x"], ["f"], to=TensorProto.FLOAT)],
+        "Transpose": [
+            N("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+            N("MaxPool", ["t"], ["p"], kernel_shape=[2, 2]),
+            N("Cast", ["p"], ["f"], to=TensorProto.FLOAT),
+        ],
+    }[first]
+    nodes = [
+        *before,
+        N("Mul", ["f", "k"], ["d"]),
+        N("QuantizeLinear", ["d", "sx", "zx"], ["xq"]),
+        REAL_X,
+        REAL_W,
+        N("Conv", ["xr", "wr"], ["r"]),
+        ROUND,
+        LEAVE,
+    ]
+    constants = scales(x=(0.0093, np.uint8(0)), w=W, y=Y) | {"w": KERNEL["w"]}
+    shape = {"Cast": [3, 5, 4], "Transpose": [6, 5, 3]}[first]
+    graph = agrees(model(nodes, ["N", *shape], **IMAGE, k=np.float32(0.00784), **constants))
+    assert graph.quant(graph.inputs[0].value) == ir.Quant(ir.Int(8, False), 1.0, 0)
+
+
+def test_cast_of_integers_that_stand_for_other_numbers(model):
+    nodes = [ENTER, N("Cast", ["xq"], ["f"], to=TensorProto.FLOAT, name="n"), ROUND]
+    nodes[1].output[0] = "r"
+    path = model([*nodes, LEAVE], ["N", 3], **scales(x=X, y=Y))
+    expected = r"n \(Cast\): casts integers to floats that stand for u8 .*; accepted: Dequant"
+    with pytest.raises(ModelError, match=expected):
+        load(path)
+
+
+@pytest.mark.parametrize("kind", ["FLOAT16", "DOUBLE"])
+def test_other_floats_are_read_as_float32(model, rng, kind):
+    """Inputs, weights and outputs of such a type."""
+    number = getattr(TensorProto, kind)
+    dtype = helper.tensor_dtype_to_np_dtype(number)
+    w = rng.normal(size=(4, 6)).astype(dtype)
+    fill = helper.make_tensor("fill", number, [1], [0.5])
+    nodes = [
+        N("MatMul", ["x", "w"], ["c"]),
+        N("ConstantOfShape", ["one"], ["k"], value=fill),
+        N("Mul", ["c", "k"], ["y"]),
+    ]
+    path = model(nodes, ["N", 4], dtype=number, w=w, one=np.int64([1]))
+    graph = load(path)
+    assert {graph.inputs[0].dtype, graph.outputs[0].dtype} == {"float32"}
+    x = rng.normal(size=(3, 4)).astype(np.float32)
+    found, _ = evaluate(graph, x)
+    (wanted,) = Runtime(path).run(x).values()
+    assert wanted.dtype == dtype
+    np.testing.assert_allclose(found, wanted, atol=0.02 if kind == "FLOAT16" else 1e-5)
+
+
+def test_half_precision_inside(model, agrees, rng):
+    """Between casts; ONNX Runtime rounds every value to float16 there."""
+    nodes = [
+        N("Cast", ["x"], ["h"], to=TensorProto.FLOAT16),
+        N("Conv", ["h", "w"], ["c"]),
+        N("Relu", ["c"], ["r"]),
+        N("Cast", ["r"], ["y"], to=TensorProto.FLOAT),
+    ]
+    w = rng.normal(size=(4, 3, 3, 3)).astype(np.float16)
+    path = model(nodes, ["N", 3, 5, 4], out_dtype=TensorProto.FLOAT, w=w)
+    agrees(path, tolerance=0.01)
+
+
 # -- sums of integers ------------------------------------------------------------------------------
 
 CAST = N("Cast", ["t"], ["f"], to=TensorProto.FLOAT)
-ROUND = N("QuantizeLinear", ["r", "sy", "zy"], ["yq"])
 
 SUMS = {
     "ConvInteger, Cast, Mul": (

@@ -7,13 +7,17 @@ nothing after that knows where a network came from.
 from collections.abc import Mapping
 
 from ..source import Source
-from . import integer_sums, qoperator
+from . import float_types, integer_sums, qoperator
 from .rewriting import Rewrite
 
 __all__ = ["BECOMES", "DIALECTS", "standard"]
 
 #: the rewrites, in the order in which they run
-DIALECTS: tuple[Rewrite, ...] = (qoperator.static_operators, integer_sums.integer_sums)
+DIALECTS: tuple[Rewrite, ...] = (
+    float_types.single_precision,
+    qoperator.static_operators,
+    integer_sums.integer_sums,
+)
 
 #: what the operators of the dialects become, by their names with domain
 BECOMES: Mapping[str, str] = {

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import ModelError
-from ..source import Node, Source
+from ..source import FLOATS, Node, Source
 from .qoperator import MICROSOFT
 from .rewriting import Nodes, attributes_of
 
@@ -81,7 +81,7 @@ class _Walk:
         self.scaled: dict[str, _Scaled] = {
             port.name: _Scaled("", self.one, "", False)
             for port in source.inputs
-            if port.dtype != "float32"
+            if port.dtype not in FLOATS
         }
         self.scales: dict[str, tuple[str, tuple[str, ...]]] = {}  # a dynamic scale times constants
         self.makers: dict[str, Node] = {}
