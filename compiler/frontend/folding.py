@@ -18,7 +18,7 @@ from .. import ir, limits
 from ..errors import ModelError
 from .source import NUMBERS, Node, array
 
-__all__ = ["evaluate"]
+__all__ = ["SIZES", "evaluate"]
 
 Array = NDArray[Any]
 Size = Callable[[Node, Sequence[Array]], int]

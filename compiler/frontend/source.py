@@ -25,8 +25,10 @@ __all__ = [
     "ModelPort",
     "Source",
     "array",
+    "captured",
     "constants_of",
     "copy_model",
+    "node_of",
     "read",
 ]
 
@@ -135,7 +137,7 @@ def read(path: str | Path) -> Source:
     outputs = [_output(info) for info in graph.output]
     _check_ports(inputs, outputs, path)
     nodes = _needed(graph, opset)
-    read_names = {name for node in nodes for name in node.inputs}
+    read_names = {name for node in nodes for name in (*node.inputs, *captured(node.proto))}
     return Source(
         graph.name or path.stem,
         tuple(inputs),
@@ -475,12 +477,26 @@ def _needed(graph: onnx.GraphProto, opset: int) -> tuple[Node, ...]:
     for proto in reversed(graph.node):
         if needed.isdisjoint(proto.output):
             continue
-        needed.update(filter(None, proto.input))
-        keep.append(_node(proto, opset))
+        needed.update(filter(None, (*proto.input, *captured(proto))))
+        keep.append(node_of(proto, opset))
     return tuple(reversed(keep))
 
 
-def _node(proto: onnx.NodeProto, opset: int) -> Node:
+def captured(proto: onnx.NodeProto) -> set[str]:
+    """The names that the graphs inside a node read; some are of tensors around it."""
+    graphs = [g for attribute in proto.attribute for g in (attribute.g, *attribute.graphs)]
+    names: set[str] = set()
+    while graphs:
+        graph = graphs.pop()
+        names.update(info.name for info in graph.output)
+        for node in graph.node:
+            names.update(node.input)
+            graphs += [g for a in node.attribute for g in (a.g, *a.graphs)]
+    return names
+
+
+def node_of(proto: onnx.NodeProto, opset: int) -> Node:
+    """A node of the file; ModelError when it breaks the operator's schema."""
     op = proto.op_type if proto.domain in ("", "ai.onnx") else f"{proto.domain}::{proto.op_type}"
     name = proto.name or next(filter(None, proto.output))
     schema.check(proto, f"{name} ({op})", opset)

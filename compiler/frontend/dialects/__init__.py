@@ -7,13 +7,14 @@ nothing after that knows where a network came from.
 from collections.abc import Mapping
 
 from ..source import Source
-from . import float_types, integer_sums, qoperator
+from . import branches, float_types, integer_sums, qoperator
 from .rewriting import Rewrite
 
 __all__ = ["BECOMES", "DIALECTS", "standard"]
 
 #: the rewrites, in the order in which they run
 DIALECTS: tuple[Rewrite, ...] = (
+    branches.taken_branches,
     float_types.single_precision,
     qoperator.static_operators,
     integer_sums.integer_sums,

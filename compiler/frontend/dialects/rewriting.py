@@ -10,7 +10,7 @@ from onnx import defs, helper
 
 from ...errors import ModelError
 from .. import schema
-from ..source import Node, Source, constants_of
+from ..source import Node, Source, captured, constants_of
 
 __all__ = ["QUANTIZING_OPSET", "Nodes", "Rewrite", "Rule", "rewritten"]
 
@@ -45,7 +45,7 @@ class Nodes:
 
     def constant(self, name: str, array: NDArray[Any] | np.generic) -> str:
         """Add a constant; returns its name."""
-        name = self._unique(name)
+        name = self.unique(name)
         self.constants[name] = self._known[name] = np.asarray(array)
         return name
 
@@ -64,7 +64,7 @@ class Nodes:
         ``suffix`` follows the name of ``node`` in its own; ``opset`` is that of ``node`` unless
         given.
         """
-        tensor = output or self._unique(f"{node.outputs[0]}{suffix or '/real'}")
+        tensor = output or self.unique(f"{node.outputs[0]}{suffix or '/real'}")
         name = f"{node.name}{suffix}"
         try:
             proto = helper.make_node(op, list(inputs), [tensor], name=name, **attributes)
@@ -120,12 +120,13 @@ class Nodes:
         needed, kept = {port.name for port in self.source.outputs}, []
         for node in reversed(self._nodes):
             if not needed.isdisjoint(node.outputs):
-                needed.update(node.inputs)
+                needed.update((*node.inputs, *captured(node.proto)))
                 kept.append(node)
         constants = {name: array for name, array in self.constants.items() if name in needed}
         return replace(self.source, nodes=tuple(reversed(kept)), constants=constants)
 
-    def _unique(self, name: str) -> str:
+    def unique(self, name: str) -> str:
+        """A name that no tensor has yet: ``name``, or one that begins with it."""
         base, number = name, 2
         while name in self._taken:
             name, number = f"{base}/{number}", number + 1
