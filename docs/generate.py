@@ -29,6 +29,7 @@ from gatewright.compiler.frontend import (
     shapes,
     transposed,
 )
+from gatewright.compiler.frontend.nodes import first_opset
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
 from gatewright.compiler.plan import Goal, make_dataflow
 from gatewright.compiler.quantize.assume import assume_types
@@ -62,6 +63,9 @@ MAP, VECTOR = [1, 4, 6, 6], [1, 4]
 #: ``x`` is the input, ``r`` an activation made of it.
 USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     **{name: [("", ["x"], {}, MAP)] for name in elementwise.FUNCTIONS},
+    **{name: [("by a constant", ["x", "number"], {}, MAP)] for name in elementwise.BY_CONSTANT},
+    "Mod": [("by a constant", ["x", "number"], {"fmod": 1}, MAP)],
+    "Not": [("", ["x"], {}, MAP)],
     "Conv": [("", ["x", "kernel"], {}, MAP), ("depthwise", ["x", "single"], {"group": 4}, MAP)],
     "ConvTranspose": [("", ["x", "phases"], {"strides": [2, 2]}, MAP)],
     "Gemm": [("", ["x", "matrix"], {}, VECTOR)],
@@ -188,8 +192,8 @@ def _load(op: str, inputs: list[str], attributes: dict[str, Any], shape: list[in
     ]
     model = helper.make_model(
         helper.make_graph(nodes, "net", ports[:1], ports[1:], constants),
-        opset_imports=[helper.make_opsetid("", 17)],
-        ir_version=8,
+        opset_imports=[helper.make_opsetid("", max(17, first_opset(op)))],
+        ir_version=11,
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"

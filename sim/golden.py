@@ -9,8 +9,8 @@ estimate, and wherever that estimate is near a tie, again with rational numbers.
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, localcontext
 from fractions import Fraction
-from functools import singledispatch
-from math import inf
+from functools import cache, singledispatch
+from math import ceil, inf, isqrt, nan
 from typing import Any
 
 import numpy as np
@@ -282,23 +282,67 @@ def _(op: ir.Unary, graph: ir.Graph, x: Ints) -> Ints:
     source, target = graph.quant(op.inputs[0]), graph.quant(op.output)
     levels, place = np.unique(x, return_inverse=True)
     reals = ((levels - source.zero) * source.scale).astype(np.float64)
-    with np.errstate(over="ignore"):  # exp(-x) of a large -x: the sigmoid is then rightly 0
+    with np.errstate(all="ignore"):  # exp(-x) of a large -x: the sigmoid is then rightly 0
         estimate = op.function(reals) / target.scale
 
     def exact(level: int) -> Fraction:
-        return _exactly(op.function, (level - source.zero) * source.step) / target.step
+        y = _exactly(op.function, (level - source.zero) * source.step)
+        if isinstance(y, float):  # infinite; what is undefined is the lowest integer
+            return Fraction(FAR if y > 0 else -FAR)
+        return y / target.step
 
     safe = np.abs(estimate) < LARGEST_TERM
+    estimate[~safe] = 0  # for what is infinite or undefined
     table = _saturate(_round(estimate, safe, [levels], exact), target, op.clamp)
     result: Ints = table[place.reshape(x.shape)]
     return result
 
 
+# digits of results that are not rational, and the argument of an exponential beyond which a
+# function that tends to a limit stands still, 1e-174 from it: 400 digits tell that from the limit
+DIGITS = 400
+STILL = Fraction(400)
+# log2 of the magnitude that counts as infinite
+LARGEST = 20_000
+
+
 @singledispatch
-def _exactly(function: ir.Function, x: Fraction) -> Fraction:
-    """``function(x)``: exact when rational, else to 200 digits (only exact ties need more, and a
-    function that is not rational at x has none)."""
+def _exactly(function: ir.Function, x: Fraction) -> Fraction | float:
+    """``function(x)``: exact when rational, else to 400 digits (only exact ties need more, and a
+    function that is not rational at x has none). An infinity or NaN is a float."""
     raise NotImplementedError(f"no golden rule for {type(function).__name__}")
+
+
+def _decimal(x: Fraction) -> Decimal:
+    """In the digits of the context."""
+    return Decimal(x.numerator) / Decimal(x.denominator)
+
+
+def _exp(x: Fraction) -> Fraction:
+    """``exp(x)``, that of 400 where x is larger, and so with -400."""
+    with localcontext() as context:
+        context.prec = DIGITS
+        return Fraction(_decimal(min(max(x, -STILL), STILL)).exp())
+
+
+def _log(x: Fraction) -> Fraction:
+    """The logarithm of a number above 0."""
+    if x == 1:
+        return Fraction(0)
+    near = x.denominator.bit_length() - (x - 1).numerator.bit_length()
+    with localcontext() as context:
+        context.prec = DIGITS + max(0, near // 3)
+        return Fraction(_decimal(x).ln())
+
+
+def _root(x: Fraction) -> Fraction:
+    """The square root of a number from 0 up, exact where it is rational."""
+    root = Fraction(isqrt(x.numerator), isqrt(x.denominator))
+    if root * root == x:
+        return root
+    with localcontext() as context:
+        context.prec = DIGITS
+        return Fraction(_decimal(x).sqrt())
 
 
 @_exactly.register
@@ -324,57 +368,60 @@ def _(function: ir.functions.HardSwish, x: Fraction) -> Fraction:
 
 @_exactly.register
 def _(function: ir.functions.Sigmoid, x: Fraction) -> Fraction:
-    # Farther out 200 digits would not tell the result from 0 or 1, and it might look like a tie.
-    x = min(max(x, Fraction(-400)), Fraction(400))
-    with localcontext() as context:
-        context.prec = 200
-        return Fraction(1 / (1 + (Decimal(-x.numerator) / Decimal(x.denominator)).exp()))
+    return 1 / (1 + _exp(-x))
 
 
 @_exactly.register
 def _(function: ir.functions.Tanh, x: Fraction) -> Fraction:
-    return 2 * _exactly(ir.functions.Sigmoid(), 2 * x) - 1
+    return 2 / (1 + _exp(-2 * x)) - 1
 
 
 @_exactly.register
-def _(function: ir.functions.Exp, x: Fraction) -> Fraction:
-    x = min(max(x, Fraction(-400)), Fraction(400))
+def _(function: ir.functions.Exp, x: Fraction) -> Fraction | float:
+    if abs(x) > 20_000:
+        return inf if x > 0 else Fraction(0)
     with localcontext() as context:
-        context.prec = 200
-        return Fraction((Decimal(x.numerator) / Decimal(x.denominator)).exp())
+        context.prec = DIGITS
+        return _held(Fraction(_decimal(x).exp()))
+
+
+def _held(y: Fraction | float) -> Fraction | float:
+    """A result, infinite or 0 where log2 of its magnitude is beyond LARGEST or -LARGEST."""
+    if isinstance(y, float) or y == 0:
+        return y
+    size = y.numerator.bit_length() - y.denominator.bit_length()
+    if size < -LARGEST:
+        return Fraction(0)
+    return y if size < LARGEST else inf if y > 0 else -inf
 
 
 @_exactly.register
 def _(function: ir.functions.Elu, x: Fraction) -> Fraction:
-    return x if x >= 0 else Fraction(function.alpha) * (_exactly(ir.functions.Exp(), x) - 1)
+    return x if x >= 0 else Fraction(function.alpha) * (_exp(x) - 1)
 
 
 @_exactly.register
 def _(function: ir.functions.Selu, x: Fraction) -> Fraction:
-    return Fraction(function.gamma) * _exactly(ir.functions.Elu(function.alpha), x)
+    alpha, gamma = Fraction(function.alpha), Fraction(function.gamma)
+    return gamma * x if x >= 0 else gamma * alpha * (_exp(x) - 1)
 
 
 @_exactly.register
 def _(function: ir.functions.Celu, x: Fraction) -> Fraction:
     alpha = Fraction(function.alpha)
-    return max(x, Fraction(0)) + min(
-        alpha * (_exactly(ir.functions.Exp(), min(x, Fraction(0)) / alpha) - 1), Fraction(0)
-    )
+    return max(x, Fraction(0)) + min(alpha * (_exp(min(x, Fraction(0)) / alpha) - 1), Fraction(0))
 
 
 @_exactly.register
 def _(function: ir.functions.Softplus, x: Fraction) -> Fraction:
     if x > 0:
-        return x + _exactly(function, -x)
-    with localcontext() as context:
-        context.prec = 200
-        e = _exactly(ir.functions.Exp(), x)
-        return Fraction((1 + Decimal(e.numerator) / Decimal(e.denominator)).ln())
+        return x + _log(1 + _exp(-x))
+    return _log(1 + _exp(x))
 
 
 @_exactly.register
 def _(function: ir.functions.Mish, x: Fraction) -> Fraction:
-    e = _exactly(ir.functions.Exp(), x)
+    e = _exp(x)
     return x * (e * e + 2 * e) / (e * e + 2 * e + 2)
 
 
@@ -418,6 +465,228 @@ def _(function: ir.functions.Round, x: Fraction) -> Fraction:
     whole, rest = divmod(x, 1)
     up = rest > Fraction(1, 2) or (rest == Fraction(1, 2) and whole % 2)
     return Fraction(whole + bool(up))
+
+
+@_exactly.register
+def _(function: ir.functions.Swish, x: Fraction) -> Fraction:
+    return x / (1 + _exp(-Fraction(function.alpha) * x))
+
+
+@_exactly.register
+def _(function: ir.functions.Erf, x: Fraction) -> Fraction:
+    return _erf(x)
+
+
+def _erf(x: Fraction) -> Fraction:
+    """By the series of alternating signs, whose largest term is about exp(x * x); from 20 on it
+    stands still, 1e-175 from 1."""
+    x = min(max(x, Fraction(-20)), Fraction(20))
+    with localcontext() as context:
+        context.prec = DIGITS + 20 + ceil(x * x)
+        number = _decimal(x)
+        square, power, total, n = number * number, number, number, 0
+        while power and power.adjusted() > -DIGITS - 10 + min(0, number.adjusted()):
+            n += 1
+            power = -power * square / n
+            total += power / (2 * n + 1)
+        return Fraction(2 * total / _decimal(_pi()).sqrt())
+
+
+@cache
+def _pi() -> Fraction:
+    """By the means of Gauss and Legendre, to twice as many digits as a result has."""
+    with localcontext() as context:
+        context.prec = 2 * DIGITS + 20
+        a, b, t, p = Decimal(1), 1 / Decimal(2).sqrt(), Decimal(1) / 4, 1
+        for _ in range(12):
+            mean = (a + b) / 2
+            a, b, t, p = mean, (a * b).sqrt(), t - p * (a - mean) ** 2, 2 * p
+        return Fraction((a + b) ** 2 / (4 * t))
+
+
+@_exactly.register
+def _(function: ir.functions.Gelu, x: Fraction) -> Fraction:
+    if function.approximate == "none":
+        return x * (1 + _erf(x / _root(Fraction(2)))) / 2
+    cubic = x + Fraction("0.044715") * x * x * x
+    return x / (1 + _exp(-2 * _root(2 / _pi()) * cubic))
+
+
+@_exactly.register
+def _(function: ir.functions.Log, x: Fraction) -> Fraction | float:
+    return _log(x) if x > 0 else nan if x < 0 else -inf
+
+
+@_exactly.register
+def _(function: ir.functions.Sqrt, x: Fraction) -> Fraction | float:
+    return nan if x < 0 else _root(x)
+
+
+@_exactly.register
+def _(function: ir.functions.Reciprocal, x: Fraction) -> Fraction | float:
+    return 1 / x if x else inf
+
+
+@_exactly.register
+def _(function: ir.functions.Pow, x: Fraction) -> Fraction | float:
+    exponent = Fraction(function.exponent)
+    if x == 0:
+        return Fraction(exponent == 0) if exponent >= 0 else inf
+    whole = exponent.denominator == 1
+    if x < 0 and not whole:
+        return nan
+    size = exponent * (x.numerator.bit_length() - x.denominator.bit_length())
+    if abs(size) > 4 * LARGEST and abs(x) != 1:
+        return Fraction(0) if size < 0 else -inf if x < 0 and exponent % 2 else inf
+    if whole and abs(exponent) < LARGEST:
+        return _held(x ** int(exponent))
+    base = x
+    while exponent.denominator > 1 and _root(base) ** 2 == base:
+        base, exponent = _root(base), 2 * exponent
+    if exponent.denominator == 1 and (base == 1 or abs(exponent) < LARGEST):
+        return Fraction(1) if base == 1 else _held(base ** int(exponent))
+    with localcontext() as context:
+        context.prec = DIGITS + 10
+        sign = -1 if x < 0 and exponent % 2 else 1
+        return _held(Fraction(sign * (_decimal(exponent) * _decimal(abs(base)).ln()).exp()))
+
+
+@_exactly.register
+def _(function: ir.functions.Shrink, x: Fraction) -> Fraction:
+    bias, limit = Fraction(function.bias), Fraction(function.lambd)
+    if x < -limit:
+        return x + bias
+    return x - bias if x > limit else Fraction(0)
+
+
+@_exactly.register
+def _(function: ir.functions.Sin, x: Fraction) -> Fraction:
+    return _sine(x)
+
+
+@_exactly.register
+def _(function: ir.functions.Cos, x: Fraction) -> Fraction:
+    return _sine(_pi() / 2 - x) if x else Fraction(1)
+
+
+@_exactly.register
+def _(function: ir.functions.Tan, x: Fraction) -> Fraction:
+    return _sine(x) / _sine(_pi() / 2 - x)
+
+
+def _sine(x: Fraction) -> Fraction:
+    """By its series, of x less a multiple of 2 pi."""
+    x -= 2 * _pi() * round(x / (2 * _pi()))
+    with localcontext() as context:
+        context.prec = DIGITS + 20
+        number = _decimal(x)
+        term, total, n = number, number, 1
+        while term and term.adjusted() > total.adjusted() - DIGITS - 10:
+            term = -term * number * number / ((n + 1) * (n + 2))
+            total, n = total + term, n + 2
+        return Fraction(total)
+
+
+@_exactly.register
+def _(function: ir.functions.Asin, x: Fraction) -> Fraction | float:
+    if abs(x) >= 1:
+        return nan if abs(x) > 1 else x * _pi() / 2
+    return _arctangent(x / _root(1 - x * x))
+
+
+@_exactly.register
+def _(function: ir.functions.Acos, x: Fraction) -> Fraction | float:
+    if abs(x) >= 1:
+        return nan if abs(x) > 1 else (1 - x) * _pi() / 2
+    return _pi() / 2 - _arctangent(x / _root(1 - x * x))
+
+
+@_exactly.register
+def _(function: ir.functions.Atan, x: Fraction) -> Fraction:
+    return _arctangent(x)
+
+
+def _arctangent(x: Fraction) -> Fraction:
+    """By Euler's series, of numbers up to 1."""
+    if abs(x) > 1:
+        return (1 if x > 0 else -1) * _pi() / 2 - _arctangent(1 / x)
+    with localcontext() as context:
+        context.prec = DIGITS + 20
+        number = _decimal(x)
+        share = number * number / (1 + number * number)
+        term = total = number / (1 + number * number)
+        n = 0
+        while term and term.adjusted() > total.adjusted() - DIGITS - 10:
+            n += 1
+            term = term * share * 2 * n / (2 * n + 1)
+            total += term
+        return Fraction(total)
+
+
+@_exactly.register
+def _(function: ir.functions.Sinh, x: Fraction) -> Fraction | float:
+    return _hyperbolic(x, -1)
+
+
+@_exactly.register
+def _(function: ir.functions.Cosh, x: Fraction) -> Fraction | float:
+    return _hyperbolic(x, 1)
+
+
+def _hyperbolic(x: Fraction, sign: int) -> Fraction | float:
+    up, down = (_exactly(ir.functions.Exp(), way) for way in (x, -x))
+    if isinstance(up, float) or isinstance(down, float):
+        return inf if x > 0 else sign * inf
+    return (up + sign * down) / 2
+
+
+@_exactly.register
+def _(function: ir.functions.Asinh, x: Fraction) -> Fraction:
+    y = _log(abs(x) + _root(x * x + 1))
+    return y if x >= 0 else -y
+
+
+@_exactly.register
+def _(function: ir.functions.Acosh, x: Fraction) -> Fraction | float:
+    return nan if x < 1 else _log(x + _root(x * x - 1))
+
+
+@_exactly.register
+def _(function: ir.functions.Atanh, x: Fraction) -> Fraction | float:
+    if abs(x) >= 1:
+        return nan if abs(x) > 1 else inf if x > 0 else -inf
+    return _log((1 + x) / (1 - x)) / 2
+
+
+@_exactly.register
+def _(function: ir.functions.Mod, x: Fraction) -> Fraction:
+    rest = abs(x) % abs(Fraction(function.divisor))
+    return rest if x >= 0 else -rest
+
+
+@_exactly.register
+def _(function: ir.functions.Greater, x: Fraction) -> Fraction:
+    return Fraction(x > Fraction(function.bound))
+
+
+@_exactly.register
+def _(function: ir.functions.Less, x: Fraction) -> Fraction:
+    return Fraction(x < Fraction(function.bound))
+
+
+@_exactly.register
+def _(function: ir.functions.GreaterOrEqual, x: Fraction) -> Fraction:
+    return Fraction(x >= Fraction(function.bound))
+
+
+@_exactly.register
+def _(function: ir.functions.LessOrEqual, x: Fraction) -> Fraction:
+    return Fraction(x <= Fraction(function.bound))
+
+
+@_exactly.register
+def _(function: ir.functions.Equal, x: Fraction) -> Fraction:
+    return Fraction(x == Fraction(function.bound))
 
 
 # Arrangement.

@@ -24,7 +24,7 @@ from numpy.testing import assert_array_equal
 
 from .operators import functions, operators
 from .plan.networks import Builder, fold, measure
-from .test_lower import random_network
+from .test_lower import network_of_any_widths, usual_network
 
 OPERATORS, FUNCTIONS = operators(), functions()
 DOCS = (Path(__file__).parents[1] / "docs" / "operators.md").read_text()
@@ -94,9 +94,11 @@ def test_golden_rule(subject):
 @every(FUNCTIONS)
 def test_golden_rule_of_a_function(subject):
     assert has_rule(golden._exactly, type(subject)), "sim/golden.py: _exactly has no rule"
-    points = [Fraction(n, 16) for n in range(-200, 200, 7)]
+    points = [Fraction(n, 16) for n in (*range(-200, 200, 7), -32, -16, 0, 16)]
     exact = [float(golden._exactly(subject, x)) for x in points]
-    np.testing.assert_allclose(exact, subject(np.array(points, float)), rtol=1e-12, atol=1e-12)
+    with np.errstate(all="ignore"):
+        estimate = subject(np.array(points, float))
+    np.testing.assert_allclose(exact, estimate, rtol=1e-12, atol=1e-12)
 
 
 @every(OPERATORS, FUNCTIONS)
@@ -121,11 +123,12 @@ def test_float_rule(subject):
 def test_proof(subject):
     """The enclosure is that of the function, and the table that it proves is golden's."""
     kind = type(subject)
-    assert kind.enclosure is not ir.Function.enclosure, "compiler/ir/functions.py: no enclosure"
-    for x in (Fraction(n, 8) for n in range(-90, 90, 7)):
-        low, high = subject.enclosure(x, 40)
-        assert low <= golden._exactly(subject, x) <= high
-        assert high - low < Fraction(1, 10**38)
+    assert kind.exact is not ir.Function.exact, "compiler/ir/functions.py: exact is missing"
+    for x in (Fraction(n, 8) for n in (*range(-90, 90, 7), -16, -8, 0, 8)):
+        for digits in (40, 300):
+            low, high = subject.enclosure(x, digits)
+            assert low <= finite(golden._exactly(subject, x)) <= high
+            assert high - low <= Fraction(1, 10**digits)
     for dtype, scale in (
         (ir.Int(8, True), 0.04),
         (ir.Int(6, False), 0.3),
@@ -140,18 +143,34 @@ def test_proof(subject):
         assert_array_equal(for_unary(graph, op), wanted)
 
 
+def finite(y):
+    """A result of golden's rules, with what stands for an infinity, and for what is undefined."""
+    if not isinstance(y, float):
+        return y
+    return ir.functions.INFINITE if y > 0 else -ir.functions.INFINITE
+
+
 @every(FUNCTIONS)
 def test_image(subject):
-    """The bounds are those of the results, far out."""
-    x = np.array([-1e6, -1e3, -1.0, 0.0, 1.0, 1e3, 1e6])
-    with np.errstate(over="ignore"):
+    """The bounds are those of the results, far out and over some turns of a circle."""
+    x = np.array([-1e6, -1e3, -1.0, 0.0, 1.0, 1e3, 1e6, *np.linspace(-30, 30, 24001)])
+    with np.errstate(all="ignore"):
         y = subject(x)
+    y = y[~np.isnan(y)]
     if subject.image is None:
-        assert np.abs(y).max() > 1e3, "compiler/ir/functions.py: image is missing"
+        assert np.abs(y).max() > 10, "compiler/ir/functions.py: image is missing"
     else:
         low, high = subject.image
         assert low <= y.min() <= low + 1e-5
         assert high - 1e-5 <= y.max() <= high
+
+
+@every(FUNCTIONS)
+def test_integral(subject):
+    with np.errstate(all="ignore"):
+        y = subject(np.linspace(-8, 8, 6001))
+    y = y[~np.isnan(y)]
+    assert subject.integral == (np.rint(y) == y).all(), "compiler/ir/functions.py: integral"
 
 
 # The graph.
@@ -204,8 +223,8 @@ def test_onnx_form(subject, tmp_path):
     kind = subject if isinstance(subject, type) else ir.Unary
     assert has_rule(writer._write, kind), "compiler/frontend/writer.py: _write has no rule"
     if not isinstance(subject, type) and subject != ir.Identity():
-        table = elementwise.FUNCTIONS
-        assert type(subject) in table.values(), "compiler/frontend/elementwise.py: FUNCTIONS"
+        tables = (*elementwise.FUNCTIONS.values(), *elementwise.BY_CONSTANT.values())
+        assert type(subject) in tables, "compiler/frontend/elementwise.py: FUNCTIONS, BY_CONSTANT"
     elif issubclass(kind, ir.Elementwise) and kind is not ir.Unary:
         assert kind in elementwise.OPERATORS.values(), "compiler/frontend/elementwise.py: OPERATORS"
     graph, frames = example(subject)
@@ -265,11 +284,8 @@ def test_row_of_a_function_in_the_docs(subject):
 
 def in_random_networks():
     """All that the random networks of test_lower hold, of usual and of random widths."""
-    usual = (random_network(np.random.default_rng(seed)) for seed in range(60))
-    widths = (
-        random_network(np.random.default_rng([16, n]), widths=range(1, 17)) for n in range(60)
-    )
-    return [op for builder in (*usual, *widths) for op in builder.graph()]
+    networks = (make(seed) for seed in range(60) for make in (usual_network, network_of_any_widths))
+    return [op for builder, _ in networks for op in builder.graph()]
 
 
 @pytest.fixture(scope="module")
@@ -290,6 +306,6 @@ def test_every_kind_of_stage_is_in_the_random_networks(key):
     seen = {
         kind_of((op,)).name
         for seed in range(60)
-        for op in stage_ops(random_network(np.random.default_rng(seed)).graph())
+        for op in stage_ops(usual_network(seed)[0].graph())
     }
     assert key in seen

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 
 from .hw.bench import STALLS
 from .operators import operators
-from .plan.networks import Builder, fold, measure, random_folding
+from .plan.networks import FUNCTIONS, Builder, fold, measure, random_folding
 
 FRAMES = 3
 BINARY = [kind for kind in operators(ir.Elementwise) if kind.arity == 2]
@@ -27,8 +27,9 @@ def check(network, frames, *, stall=0.0, seed=0):
     return seen
 
 
-def random_network(rng, widths=None):
-    """A builder that has appended one to four operators of any kind, and at times a head.
+def random_network(rng, widths=None, function=None):
+    """A builder that has appended one to four operators of any kind, ``function`` if it is given,
+    and at times a head.
 
     ``widths``: bits of activations and weights to choose from.
     """
@@ -43,12 +44,29 @@ def random_network(rng, widths=None):
     x = builder.input
     for _ in range(int(rng.integers(1, 4))):
         x = random_layer(builder, x, rng)
+    if function is not None:
+        x = builder.unary(x, function)
     head = rng.integers(4)
     if head == 0:
         x = builder.dense(x, int(rng.integers(1, 6)))
     if head == 1:
         x = builder.argmax(x)
     return builder
+
+
+def usual_network(seed):
+    """A random network of 8 bits; 60 of them hold the first 60 functions."""
+    rng = np.random.default_rng(seed)
+    return random_network(rng, function=FUNCTIONS[seed % len(FUNCTIONS)]), rng
+
+
+def network_of_any_widths(seed):
+    """Every activation has 1 to 16 bits of its own, every convolution weights of 2 to 16; 60 of
+    them hold the last 60 functions.
+    """
+    rng = np.random.default_rng([16, seed])
+    function = FUNCTIONS[-1 - seed % len(FUNCTIONS)]
+    return random_network(rng, widths=range(1, 17), function=function), rng
 
 
 def random_window(shape, rng):
@@ -114,8 +132,7 @@ def random_layer(builder, x, rng):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_random_networks_under_random_foldings(seed):
-    rng = np.random.default_rng(seed)
-    builder = random_network(rng)
+    builder, rng = usual_network(seed)
     network = random_folding(builder.graph(), rng, most=150)
     check(
         network, builder.frames(FRAMES, seed), stall=float(rng.choice([0.0, 0.2, 0.6])), seed=seed
@@ -124,9 +141,7 @@ def test_random_networks_under_random_foldings(seed):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_random_networks_of_random_widths_under_random_foldings(seed):
-    """Every activation has 1 to 16 bits of its own, every convolution weights of 2 to 16."""
-    rng = np.random.default_rng([16, seed])
-    builder = random_network(rng, widths=range(1, 17))
+    builder, rng = network_of_any_widths(seed)
     network = random_folding(builder.graph(), rng, most=100)
     stall = float(rng.choice([0.0, 0.0, 0.5]))
     seen = check(network, builder.frames(FRAMES, seed), stall=stall, seed=seed)

@@ -2,23 +2,24 @@
 form.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import inf
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .linear import offset, scaled
-from .operands import Handler, Operand, activation, constant, optional, scalar
+from .operands import Handler, Operand, activation, constant, finite, optional, scalar
 from .source import Node
 from .tensors import Constant, Tensor
 
-__all__ = ["FUNCTIONS", "HANDLERS", "OPERATORS", "onnx_form"]
+__all__ = ["BY_CONSTANT", "FUNCTIONS", "HANDLERS", "OPERATORS", "OnnxNode", "onnx_form"]
 
 UNBOUNDED = ir.Clamp()
 
@@ -187,28 +188,130 @@ FUNCTIONS: dict[str, type[ir.Function]] = {
     "Floor": ir.functions.Floor,
     "Ceil": ir.functions.Ceil,
     "Round": ir.functions.Round,
+    "Gelu": ir.functions.Gelu,
+    "Erf": ir.functions.Erf,
+    "Swish": ir.functions.Swish,
+    "Shrink": ir.functions.Shrink,
+    "Log": ir.functions.Log,
+    "Sqrt": ir.functions.Sqrt,
+    "Reciprocal": ir.functions.Reciprocal,
+    "Sin": ir.functions.Sin,
+    "Cos": ir.functions.Cos,
+    "Tan": ir.functions.Tan,
+    "Asin": ir.functions.Asin,
+    "Acos": ir.functions.Acos,
+    "Atan": ir.functions.Atan,
+    "Sinh": ir.functions.Sinh,
+    "Cosh": ir.functions.Cosh,
+    "Asinh": ir.functions.Asinh,
+    "Acosh": ir.functions.Acosh,
+    "Atanh": ir.functions.Atanh,
+}
+#: the ONNX operator, of two operands, of each function whose one field is the second
+COMPARISONS: dict[str, Callable[[float], ir.Function]] = {
+    "Greater": ir.functions.Greater,
+    "Less": ir.functions.Less,
+    "GreaterOrEqual": ir.functions.GreaterOrEqual,
+    "LessOrEqual": ir.functions.LessOrEqual,
+    "Equal": ir.functions.Equal,
+}
+BY_CONSTANT: dict[str, Callable[[float], ir.Function]] = {
+    "Pow": ir.functions.Pow,
+    "Mod": ir.functions.Mod,
+    **COMPARISONS,
+}
+UNARY: Mapping[str, Callable[..., ir.Function]] = {**FUNCTIONS, **BY_CONSTANT}
+#: the comparison of the operands the other way round
+MIRRORED: dict[Callable[[float], ir.Function], Callable[[float], ir.Function]] = {
+    ir.functions.Greater: ir.functions.Less,
+    ir.functions.Less: ir.functions.Greater,
+    ir.functions.GreaterOrEqual: ir.functions.LessOrEqual,
+    ir.functions.LessOrEqual: ir.functions.GreaterOrEqual,
 }
 
 
 def _function(build: Builder, node: Node, x: Operand) -> Tensor:
     """A node of :data:`FUNCTIONS`; attributes that it lacks have the function's defaults."""
     kind = FUNCTIONS[node.op]
-    numbers = {f.name: float(np.float32(node.get(f.name, f.default))) for f in fields(kind)}
-    return _unary(build, node, x, kind(**numbers))
+    found = {f.name: node.get(f.name, f.default) for f in fields(kind)}
+    rounded = {
+        name: float(np.float32(value)) if isinstance(value, float | int) else value
+        for name, value in found.items()
+    }
+    return _unary(build, node, x, kind(**rounded))
 
 
-def onnx_form(op: ir.Elementwise) -> tuple[str | None, dict[str, Any]]:
-    """The ONNX operator and attributes that compute ``op``, but for its clamp; None: nothing does,
-    as for the identity.
+def _by_constant(build: Builder, node: Node, x: Operand, y: Operand) -> Tensor:
+    """A node of :data:`BY_CONSTANT`: an activation, and one number."""
+    number = constant(y, node, "second input")
+    return _unary(build, node, x, BY_CONSTANT[node.op](_lone(number, node)))
+
+
+def _lone(value: Constant, node: Node) -> float:
+    """The number that all elements of a constant are."""
+    found = np.unique(value.real().astype(np.float32))
+    if found.size != 1:
+        raise ModelError(
+            f"{node}: its constant operand {value.name} holds {found.size} different numbers; "
+            "accepted: one number"
+        )
+    return float(finite(found, value.name, node)[0])
+
+
+def compare(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
+    """An activation with a constant, either way round: 1 or 0. Numbers that differ from channel to
+    channel are subtracted first.
     """
-    if isinstance(op, ir.Unary):
-        if op.function == ir.Identity():
-            return None, {}
-        return _name_of(type(op.function), FUNCTIONS), asdict(op.function)
-    return _name_of(type(op), OPERATORS), {}
+    kind = COMPARISONS[node.op]
+    if isinstance(a, Constant):
+        a, b, kind = b, a, MIRRORED.get(kind, kind)
+    x, bound = activation(a, node), constant(b, node, "second input")
+    if np.unique(bound.real()).size == 1:
+        return _unary(build, node, x, kind(_lone(bound, node)))
+    negated = replace(bound, array=-_signed(bound.array))
+    return _unary(build, node, offset(build, node, x, negated), kind(0.0))
 
 
-def _name_of(kind: type, table: Mapping[str, type]) -> str:
+def remainder(build: Builder, node: Node, x: Operand, y: Operand) -> Tensor:
+    """Mod with the sign of the dividend, which is what floats have."""
+    if not node.get("fmod", 0):
+        raise ModelError(f"{node}: fmod=0, which is for integers; accepted: fmod=1")
+    return _by_constant(build, node, x, y)
+
+
+def negation(build: Builder, node: Node, x: Operand) -> Tensor:
+    """Not, of 0 and 1."""
+    return _unary(build, node, x, ir.functions.Equal(0.0))
+
+
+@dataclass(frozen=True)
+class OnnxNode:
+    """A node of an operator's ONNX form. ``inputs``: the number of an operand, or of an earlier
+    node's result, which are counted on from the operands; or a constant.
+    """
+
+    op: str
+    inputs: tuple[int | np.float32, ...]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def onnx_form(op: ir.Elementwise) -> tuple[OnnxNode, ...]:
+    """The ONNX nodes that compute ``op``, but for its clamp; none for the identity."""
+    if not isinstance(op, ir.Unary):
+        return (OnnxNode(_name_of(type(op), OPERATORS), tuple(range(len(op.inputs)))),)
+    function = op.function
+    if function == ir.Identity():
+        return ()
+    name, values = _name_of(type(function), UNARY), asdict(function)
+    if name in FUNCTIONS:
+        return (OnnxNode(name, (0,), values),)
+    second = tuple(np.float32(value) for value in values.values())
+    node = OnnxNode(name, (0, *second), {"fmod": 1} if name == "Mod" else {})
+    as_float = OnnxNode("Cast", (1,), {"to": int(TensorProto.FLOAT)})
+    return (node, as_float) if name in COMPARISONS else (node,)
+
+
+def _name_of(kind: type, table: Mapping[str, Callable[..., Any]]) -> str:
     name = next((name for name, found in table.items() if found is kind), None)
     if name is None:
         raise NotImplementedError(f"no ONNX form for {kind.__name__}")
@@ -220,6 +323,10 @@ HANDLERS: dict[str, Handler] = {
     "Clip": Handler(clip, elementwise=True),
     "PRelu": Handler(prelu, elementwise=True),
     **{name: Handler(_function, elementwise=True) for name in FUNCTIONS},
+    "Pow": Handler(_by_constant, elementwise=True),
+    "Mod": Handler(remainder, elementwise=True),
+    **{name: Handler(compare, elementwise=True) for name in COMPARISONS},
+    "Not": Handler(negation, elementwise=True),
     "Add": Handler(add, elementwise=True),
     "Sub": Handler(sub, elementwise=True),
     "Mul": Handler(mul, elementwise=True),

@@ -11,7 +11,7 @@ from onnx import defs, helper, numpy_helper
 from .. import ir
 from .element_types import OPSETS, Carrier, array_of, carrier, element_type, whole_bytes
 
-__all__ = ["Nodes"]
+__all__ = ["Nodes", "first_opset"]
 
 
 class Nodes:
@@ -61,7 +61,7 @@ class Nodes:
         self, kind: str, inputs: list[str], name: str, output: str | None = None, **attributes: Any
     ) -> str:
         """Append a node called ``name``; returns its output, a fresh tensor unless given."""
-        self.opset = max(self.opset, _first_opset(kind))
+        self.opset = max(self.opset, first_opset(kind))
         tensor = output or self._unique(f"{name}/output")
         self.nodes.append(helper.make_node(kind, inputs, [tensor], name=name, **attributes))
         return tensor
@@ -139,7 +139,7 @@ class Nodes:
 
 
 @cache
-def _first_opset(kind: str) -> int:
+def first_opset(kind: str) -> int:
     """The opset that introduced an operator."""
     return min(
         schema.since_version

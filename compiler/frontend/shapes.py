@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from .. import ir
 from ..errors import ModelError
@@ -81,16 +82,21 @@ def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
     return x.moved(x.order, node.outputs[0])
 
 
+#: types that a Cast may name, by their number in ONNX
+CASTS = DTYPES | {int(TensorProto.BOOL): "bool"}
+
+
 def _cast(build: Builder, node: Node, x: Operand) -> Tensor:
     """Cast that changes no number: between floats, of integers to a type that holds them, of the
-    network's integer input to floats, or on the host's results.
+    network's integer input to floats, or on the host's results. A truth value is 0 or 1.
     """
     assert isinstance(x, Tensor)
     if not x.real and build.saturates(node):
         return x
-    to = DTYPES.get(int(node.get("to", 1)), "")
+    to = CASTS.get(int(node.get("to", 1)), "")
     same = x.moved(x.order, node.outputs[0])
-    if any(isinstance(step, ir.HostArgMax) for step in x.tail) or (x.real and to in FLOATS):
+    reals = (*FLOATS, *_integral(build.ops.get(x.handle)))
+    if any(isinstance(step, ir.HostArgMax) for step in x.tail) or (x.real and to in reals):
         return same
     stored = None if x.real or x.tail else build.integer(x.handle)
     target = ir.Int.named(to)
@@ -100,9 +106,17 @@ def _cast(build: Builder, node: Node, x: Operand) -> Tensor:
         return same
     raise ModelError(
         f"{node}: casts between floats and integers inside the network; accepted: casts of floats "
-        "to floats, of integers to a type that holds them, and of the network's integer input to "
-        "floats; use QuantizeLinear and DequantizeLinear"
+        "to floats, of integers to a type that holds them, of what Floor, Round, a comparison and "
+        "the like compute, and of the network's integer input to floats; use QuantizeLinear and "
+        "DequantizeLinear"
     )
+
+
+def _integral(op: ir.Op | None) -> tuple[str, ...]:
+    """The types besides floats that hold what ``op`` computes."""
+    if not isinstance(op, ir.Unary) or not op.function.integral:
+        return ()
+    return ("int32", "int64", "bool") if op.function.image == (0.0, 1.0) else ("int32", "int64")
 
 
 def shape_of(node: Node, x: Tensor) -> Constant:

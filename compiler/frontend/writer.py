@@ -2,6 +2,7 @@
 
 import os
 from functools import singledispatch
+from itertools import count
 from math import inf, prod
 from pathlib import Path
 from typing import Any
@@ -227,9 +228,16 @@ def _(op: ir.Pad, nodes: Nodes) -> None:
 
 @_write.register
 def _(op: ir.Elementwise, nodes: Nodes) -> None:
-    kind, attributes = onnx_form(op)
-    reals = [nodes.real(name) for name in op.inputs]
-    _clamped(op, nodes.add(kind, reals, op.name, **attributes) if kind else reals[0], nodes)
+    tensors = [nodes.real(name) for name in op.inputs]
+    names = count(1)
+    for node in onnx_form(op):
+        name = f"{op.name}/{next(names)}" if len(tensors) > len(op.inputs) else op.name
+        inputs = [
+            tensors[one] if isinstance(one, int) else nodes.constant(f"{name}/constant", one)
+            for one in node.inputs
+        ]
+        tensors.append(nodes.add(node.op, inputs, name, **node.attributes))
+    _clamped(op, tensors[-1], nodes)
 
 
 @_write.register

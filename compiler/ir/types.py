@@ -74,9 +74,11 @@ class Quant:
         return Fraction(self.scale)
 
     def quantize(self, x: ArrayLike) -> NDArray[np.integer]:
-        """``saturate(round_half_even(x / scale) + zero)`` in float32, as ONNX defines it."""
+        """``saturate(round_half_even(x / scale) + zero)`` in float32, as ONNX defines it; NaN is
+        the lowest integer, as in ONNX Runtime.
+        """
         steps = np.rint(np.asarray(x, np.float32) / np.float32(self.scale))
-        shifted = steps.astype(np.float64) + self.zero
+        shifted = np.where(np.isnan(steps), -np.inf, steps.astype(np.float64)) + self.zero
         stored: NDArray[np.float64] = np.clip(shifted, self.dtype.low, self.dtype.high)
         return stored.astype(self.dtype.numpy)
 

@@ -111,7 +111,7 @@ def _(op: ir.Pad, x: Floats) -> Floats:
 
 @apply.register
 def _(op: ir.Elementwise, *inputs: Floats) -> Floats:
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         y = op.compute(*(x.astype(np.float64) for x in inputs))
     return _clamp(y, op.clamp if isinstance(op, ir.Clampable) else ir.Clamp())
 

@@ -164,10 +164,12 @@ def _(op: ir.ArgMax, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
 
 @_natural.register
 def _(op: ir.Unary, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
-    """The ``Quant`` that spans all that a bounded function can return."""
+    """The ``Quant`` that spans all that a bounded function can return; small integers as such."""
     if op.function.image is None or op.clamp != ir.Clamp():
         return None
     low, high = op.function.image
+    if op.function.integral:
+        return ir.Quant(dtype, 1.0, 0) if dtype.low <= low and high <= dtype.high else None
     scale = (high - low) / (1 << dtype.bits)
     zero = dtype.low - low / scale
     return ir.Quant(dtype, scale, int(zero)) if _float32(scale) == scale and zero % 1 == 0 else None

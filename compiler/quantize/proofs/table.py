@@ -39,10 +39,10 @@ def _estimated(
     """Results rounded from float64, saturated; and which are so near to a tie that they may be
     wrong.
     """
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         steps = function(reals) / y.scale
     far = 4.0 * (1 << y.dtype.bits)  # beyond the type, whatever the zero point
-    steps = np.clip(steps, -far, far)
+    steps = np.clip(np.where(np.isnan(steps), -far, steps), -far, far)
     rounded = np.rint(steps)
     return rounded.astype(np.int64) + y.zero, np.abs(np.abs(steps - rounded) - 0.5) < _DOUBT
 
