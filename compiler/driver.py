@@ -111,8 +111,7 @@ def compile_model(
     if not quantized:
         if samples is None:
             raise DataError(
-                f"{model}: a float network needs samples to find the ranges of its values; "
-                "give some dozens with --calibration X.npz"
+                f"{model}: {_lacking(graph)}; give some dozens with --calibration X.npz"
             )
         progress("quantizing")
         graph = quantize(graph, samples, method=method, policy=policy, progress=progress)
@@ -143,6 +142,17 @@ def compile_model(
         summary = describe(network, model.name)
         (directory / "compile.json").write_text(json.dumps(summary, indent=1) + "\n")
     return Compiled(out, graph, network)
+
+
+def _lacking(graph: ir.Graph) -> str:
+    """Why a network can not do without samples."""
+    if not graph.open_ends:
+        return "a float network needs samples to find the ranges of its values"
+    names = ", ".join(sorted(graph.open_ends))
+    return (
+        f"the network is quantized but for {names} at its end, without QuantizeLinear and "
+        "DequantizeLinear; samples can show the range"
+    )
 
 
 def _given(file: Path, board: str) -> Plan:

@@ -210,6 +210,19 @@ class Graph:
         values = all(value.quant for value in self.values.values())
         return values and all(op.quantized for op in self.ops)
 
+    @cached_property
+    def open_ends(self) -> frozenset[str]:
+        """The values after which nothing is quantized, in a network that is quantized before them:
+        what a file leaves in floats at its end.
+        """
+        if not any(value.quant for value in self.values.values()):
+            return frozenset()
+        closed = {name for name, value in self.values.items() if value.quant is not None}
+        for op in reversed(self.ops):
+            if not closed.isdisjoint(op.outputs):
+                closed.update(op.inputs)
+        return frozenset(self.values.keys() - closed)
+
     def shape(self, name: str) -> Shape:
         return self.values[name].shape
 

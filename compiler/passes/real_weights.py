@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import ir
 
-__all__ = ["real_weights"]
+__all__ = ["real", "real_weights"]
 
 
 def real_weights(graph: ir.Graph) -> ir.Graph:
@@ -19,10 +19,13 @@ def real_weights(graph: ir.Graph) -> ir.Graph:
     """
     if any(value.quant for value in graph.values.values()):
         return graph
-    return graph.replace(_real(op) if isinstance(op, ir.Conv) else op for op in graph.ops)
+    return graph.replace(real(op) for op in graph.ops)
 
 
-def _real(op: ir.Conv) -> ir.Conv:
+def real(op: ir.Op) -> ir.Op:
+    """The operator with float weights."""
+    if not isinstance(op, ir.Conv):
+        return op
     weight, bias = op.weight.astype(np.float32), op.bias
     if op.weight_scale is not None:
         weight = weight * op.weight_scale[:, None, None, None]

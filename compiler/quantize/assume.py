@@ -25,8 +25,9 @@ def assume_types(graph: ir.Graph, policy: Policy = DEFAULT) -> ir.Graph:
         replace(value, quant=ir.Quant(dtype, 2 * _LARGEST / (1 << dtype.bits), 0))
         for value in graph.values.values()
         for dtype in [dtypes[value.name]]
+        if value.quant is None
     ]
-    return graph.replace([_assume(op, policy) for op in graph], values)
+    return graph.replace([op if op.quantized else _assume(op, policy) for op in graph], values)
 
 
 def _assume(op: ir.Op, policy: Policy) -> ir.Op:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from .. import ir
 from ..errors import DataError
+from ..passes.real_weights import real
 
 __all__ = ["Floats", "apply", "evaluate", "model_input", "patches"]
 
@@ -34,14 +35,22 @@ def _streamed(graph: ir.Graph, port: ir.InputPort, x: NDArray[Any]) -> Floats:
 
 
 def evaluate(graph: ir.Graph, x: NDArray[Any] | ir.Feeds) -> dict[str, Floats]:
-    """All values, ``[frames, H, W, C]``, of a float graph for inputs of that layout by name."""
+    """All values, ``[frames, H, W, C]``, of a float graph for inputs of that layout by name.
+
+    Of a graph that is quantized up to its open ends: the real numbers that the integers stand for.
+    """
     given = ir.feeds(graph, x)
-    values: dict[str, Floats] = {
-        port.value: np.asarray(given[port.name], np.float32) for port in graph.inputs
-    }
+    values: dict[str, Floats] = {}
+    for port in graph.inputs:
+        entering, quant = np.asarray(given[port.name], np.float32), graph.values[port.value].quant
+        if quant is not None and port.integer is None:
+            entering = quant.quantize(entering).astype(np.float32)
+        values[port.value] = entering if quant is None else quant.dequantize(entering)
     for op in graph:
-        y = apply(op, *(values[name] for name in op.inputs))
-        values[op.output] = y.reshape(len(y), *graph.shape(op.output).array)
+        y = apply(real(op), *(values[name] for name in op.inputs))
+        y = y.reshape(len(y), *graph.shape(op.output).array)
+        quant = graph.values[op.output].quant
+        values[op.output] = y if quant is None else quant.dequantize(quant.quantize(y))
     return values
 
 

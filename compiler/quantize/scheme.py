@@ -48,7 +48,8 @@ def quantize(
     progress: Progress = silent,
 ) -> ir.Graph:
     """The integer network of a float one, its ranges measured on ``samples``: an array
-    [n, *port.shape] for each input, by name, or that of a lone input.
+    [n, *port.shape] for each input, by name, or that of a lone input. What is quantized already, in
+    a network with open ends, stays as it is.
 
     ``method`` chooses each range: "minmax" (all that was seen), "percentile" (all but the outermost
     0.01 %) or "mse" (least mean square error). With ``bias_correction`` each bias compensates the
@@ -68,10 +69,13 @@ def quantize(
     ops = []
     for op in graph:
         progress(f"quantizing: {op.name}")
-        ops.append(_quantized(op, typed, statistics, bias_correction, policy))
-    return replace(
-        typed, ops=tuple(ops), outputs=tuple(_output(port, typed) for port in graph.outputs)
+        ops.append(
+            op if op.quantized else _quantized(op, typed, statistics, bias_correction, policy)
+        )
+    outputs = (
+        port if graph.values[port.value].quant else _output(port, typed) for port in graph.outputs
     )
+    return replace(typed, ops=tuple(ops), outputs=tuple(outputs))
 
 
 def _output(port: ir.OutputPort, graph: ir.Graph) -> ir.OutputPort:
@@ -98,6 +102,7 @@ def types(graph: ir.Graph, policy: Policy) -> dict[str, ir.Int]:
     value that shares its ``Quant``.
     """
     ports = {port.value: port.integer for port in graph.inputs}
+    ports |= {name: value.quant.dtype for name, value in graph.values.items() if value.quant}
     found: dict[str, ir.Int] = {}
     for group in shared(graph):
         own = [dtype for name in sorted(group) if (dtype := ports.get(name)) is not None]
@@ -143,7 +148,9 @@ PASSED_ON = ir.Quant(ir.Int(0, False), 0.0, 0)
 
 
 def _known(graph: ir.Graph, name: str, dtype: ir.Int) -> ir.Quant | None:
-    """The ``Quant`` that the source of a value dictates; None to measure it."""
+    """The ``Quant`` that a value has, or that its source dictates; None to measure it."""
+    if graph.values[name].quant is not None:
+        return graph.values[name].quant
     port = next((port for port in graph.inputs if port.value == name), None)
     if port is None:
         op = graph.producer(name)
