@@ -178,9 +178,15 @@ def _imported() -> Iterator[tuple[str, Uses]]:
 
 
 def _load(op: str, inputs: list[str], attributes: dict[str, Any], shape: list[int]) -> ir.Graph:
-    """A network of that one node (and a Sigmoid, where it takes two activations)."""
+    """A network of that one node (and a Sigmoid, where it takes another activation)."""
     nodes = [helper.make_node("Sigmoid", ["x"], ["r"], name="other")] if "r" in inputs else []
     nodes.append(helper.make_node(op, inputs, ["y"], name="node", **attributes))
+    return _network(nodes, shape)
+
+
+def _network(nodes: list[onnx.NodeProto], shape: list[int]) -> ir.Graph:
+    """The network of the ``nodes``, from x to y."""
+    inputs = [name for node in nodes for name in node.input]
     ports = [
         helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size)
         for name, size in (("x", shape), ("y", None))
@@ -192,7 +198,9 @@ def _load(op: str, inputs: list[str], attributes: dict[str, Any], shape: list[in
     ]
     model = helper.make_model(
         helper.make_graph(nodes, "net", ports[:1], ports[1:], constants),
-        opset_imports=[helper.make_opsetid("", max(17, first_opset(op)))],
+        opset_imports=[
+            helper.make_opsetid("", max(17, *(first_opset(node.op_type) for node in nodes)))
+        ],
         ir_version=11,
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -244,6 +252,8 @@ def _hardware(imported: dict[str, Uses]) -> Iterator[tuple[str, ...]]:
                 first.setdefault(type(op), (graph, op))
     dense = argmax_in_hardware(imported["Gemm"][0][1])
     first[ir.ArgMax] = (dense, dense.ops[-1])
+    turned = _turned()
+    first[ir.Gather] = (turned, next(op for op in turned if isinstance(op, ir.Gather)))
     for function, (network, op) in first.items():
         stage, config, kind = _stage(network, op)
         yield (
@@ -253,6 +263,16 @@ def _hardware(imported: dict[str, Uses]) -> Iterator[tuple[str, ...]]:
             kind.folding,
             _sentence(config.cycles).removeprefix("Cycles a frame: "),
         )
+
+
+def _turned() -> ir.Graph:
+    """A network that transposes a map between two operators."""
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["r"], name="other", kernel_shape=[2, 2]),
+        helper.make_node("Transpose", ["r"], ["t"], name="turn", perm=[0, 1, 3, 2]),
+        helper.make_node("MaxPool", ["t"], ["y"], name="pool", kernel_shape=[2, 2]),
+    ]
+    return assume_types(_network(nodes, MAP))
 
 
 def _sentence(thing: Any) -> str:
@@ -272,7 +292,8 @@ def _free() -> Iterator[tuple[str, ...]]:
             (
                 "changes nothing"
                 if handler.elementwise
-                else "moves elements: another order of the stream or of the weights"
+                else "takes elements as they are: another order of the stream or of the weights, "
+                "or a `Gather` before an operator that needs its own order"
             ),
         )
     for name in qdq.HANDLERS:

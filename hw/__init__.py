@@ -25,6 +25,8 @@ from .memory.tiles import cover
 from .stream.concat import Concat, ConcatConfig
 from .stream.fifo import Fifo, Queue
 from .stream.fork import Fork
+from .stream.gather import Gather
+from .stream.gather_config import GatherConfig
 from .stream.register_slice import RegisterSlice
 from .stream.signature import Flow, beats, integer
 from .stream.width import WidthConfig, WidthConverter
@@ -61,6 +63,8 @@ __all__ = [
     "Fifo",
     "Flow",
     "Fork",
+    "Gather",
+    "GatherConfig",
     "Connection",
     "Lookup",
     "LookupConfig",

@@ -1,11 +1,19 @@
 """Integer arithmetic on sizes, and the checks that configurations share."""
 
-__all__ = ["at_least", "ceil_div"]
+from math import isqrt
+
+__all__ = ["at_least", "ceil_div", "divisors"]
 
 
 def ceil_div(a: int, b: int) -> int:
     """``a / b``, rounded up."""
     return -(-a // b)
+
+
+def divisors(n: int) -> list[int]:
+    """The divisors of ``n``, the smallest first."""
+    small = [d for d in range(1, isqrt(n) + 1) if n % d == 0]
+    return small + [n // d for d in reversed(small) if d * d != n]
 
 
 def at_least(least: int, config: object, *names: str) -> None:

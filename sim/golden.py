@@ -698,6 +698,13 @@ def _(op: ir.Concat, graph: ir.Graph, *inputs: Ints) -> Ints:
 
 
 @step.register
+def _(op: ir.Gather, graph: ir.Graph, x: Ints) -> Ints:
+    taken = x.reshape(len(x), -1)[:, op.order]
+    filled = np.where(op.order < 0, _level(graph.quant(op.output), op.fill), taken)
+    return filled.reshape(len(x), *graph.shape(op.output).array)
+
+
+@step.register
 def _(op: ir.Reshape, graph: ir.Graph, x: Ints) -> Ints:
     return x.reshape(len(x), *graph.shape(op.output).array)
 

@@ -38,6 +38,7 @@ EXAMPLES = {
     ir.AveragePool: lambda b: b.average_pool(b.input, (3, 2), (1, 2), pads=(1, 0, 0, 0)),
     ir.Pad: lambda b: b.pad(b.input, (1, 0, 2, 1), 0.4),
     ir.Concat: lambda b: b.concat(b.input, b.max_pool(b.input, (1, 1))),
+    ir.Gather: lambda b: b.conv(b.gather(b.conv(b.input, 4), (3, 4, 5), np.arange(60)[::-1]), 4),
     ir.Reshape: lambda b: b.dense(b.conv(b.input, 3), 4),
     ir.ArgMax: lambda b: b.argmax(b.conv(b.input, 3)),
 }

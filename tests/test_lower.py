@@ -113,7 +113,22 @@ def random_layer(builder, x, rng):
     def flat():
         return builder.unary(builder.reshape(x, 1, shape.height))
 
+    def arranged():
+        labels = np.arange(shape.size).reshape(shape.array)
+        several = labels.repeat(2, axis=int(rng.integers(3)))
+        padded = np.pad(labels, rng.integers(0, 2, (3, 2)).tolist(), constant_values=-1)
+        ways = [
+            labels.transpose(rng.permutation(3)),
+            labels[:: rng.choice([-1, 1]), :: rng.choice([-1, 1, 2])],
+            several,
+            padded,
+            rng.choice(labels.reshape(-1), (2, 2, 3)),
+        ]
+        order = ways[rng.integers(len(ways))]
+        return builder.gather(x, order.shape, order, float(rng.normal()))
+
     layers = [
+        arranged,
         conv,
         conv,
         grouped,

@@ -10,7 +10,7 @@ from .. import ir
 from ..errors import ModelError
 from .saturation import Saturation
 from .source import Node
-from .tensors import Tensor, bounded, frame, raster
+from .tensors import Tensor, bounded, frame, permutes, raster
 
 __all__ = ["Builder"]
 
@@ -52,7 +52,7 @@ class Builder:
     def shape(self, tensor: Tensor) -> ir.Shape:
         return self.streams[tensor.handle].shape
 
-    def frame(self, tensor: Tensor, node: Node) -> NDArray[np.int64]:
+    def frame(self, tensor: Tensor, node: Node | str) -> NDArray[np.int64]:
         """Labels of one frame of ``tensor``, which ``node`` reads."""
         return frame(tensor.order, self.shape(tensor).size, self.batch, node)
 
@@ -148,7 +148,7 @@ class Builder:
         handle = self.add(op, shape, reads)
         return Tensor(handle, reads[0].order, op.output)
 
-    def reshaped(self, tensor: Tensor, shape: ir.Shape, node: Node) -> str:
+    def reshaped(self, tensor: Tensor, shape: ir.Shape, node: Node | str) -> str:
         """A handle of the same stream under ``shape``.
 
         It is named after the ONNX tensor, unless that lists the same elements in another order.
@@ -166,21 +166,89 @@ class Builder:
         labels = self.frame(tensor, node).reshape(-1)
         permuted = tensor.order.ndim < 3 and not np.array_equal(labels, np.arange(labels.size))
         name = self._unused(tensor.label + "/reshape" * permuted, names, "/reshape")
-        return self.add(ir.Reshape(node.name, (tensor.handle,), name), shape, [tensor])
+        return self.add(ir.Reshape(_name(node), (tensor.handle,), name), shape, [tensor])
 
-    def as_map(self, tensor: Tensor, node: Node) -> str:
+    def as_map(self, tensor: Tensor, node: Node | str) -> str:
         """A handle of ``tensor``, [batch, channels, rows, columns], as a map in stream order."""
         labels = self._map_labels(tensor, node)
         channels, height, width = labels.shape
-        if not np.array_equal(labels.transpose(1, 2, 0).reshape(-1), np.arange(labels.size)):
-            raise ModelError(
-                f"{node}: its input would have to be permuted inside the network; accepted: "
-                "channels-first maps that earlier nodes give in that order; move the "
-                "Transpose or Reshape before it to the border of the network"
-            )
-        return self.reshaped(tensor, ir.Shape(height, width, channels), node)
+        order = labels.transpose(1, 2, 0).reshape(-1)
+        return self.arranged(tensor, order, ir.Shape(height, width, channels), node)
 
-    def _map_labels(self, tensor: Tensor, node: Node) -> NDArray[np.int64]:
+    def gathered(self, tensor: Tensor, node: Node | str) -> str:
+        """A handle of the elements that ``tensor`` lists, as a map in stream order: channels come
+        first after the batch, or alone; tensors of other ranks become a vector.
+        """
+        labels = self.frame(tensor, node)
+        if labels.ndim in (2, 3):
+            return self.as_map(tensor, node)
+        return self.arranged(tensor, labels.reshape(-1), ir.Shape(1, 1, labels.size), node)
+
+    def natural(self, tensor: Tensor, node: Node | str) -> Tensor:
+        """``tensor`` over a stream that holds its elements once and no others: the same where it
+        does so already.
+        """
+        labels = self.frame(tensor, node)
+        if permutes(labels, self.shape(tensor)):
+            return tensor
+        handle = self.gathered(tensor, node)
+        map_shape = self.streams[handle].shape
+        order = raster(map_shape.array, self.batch)
+        if labels.ndim in (2, 3):
+            order = np.moveaxis(order, -1, 1)
+        return replace(tensor, handle=handle, order=order.reshape(tensor.order.shape), fill=None)
+
+    def aligned(
+        self, tensors: Sequence[Tensor], node: Node
+    ) -> tuple[tuple[str, ...], ir.Shape, NDArray[np.int64]]:
+        """Handles of ``tensors``, of one shape, as streams that list their elements in one order;
+        the shape of these streams, and the labels of every tensor in them.
+
+        The order is that of the first tensor that agrees with the most others; these stay as they
+        are, and the others are gathered.
+        """
+        whole = [t for t in tensors if permutes(self.frame(t, node), self.shape(t))]
+        if not whole:
+            whole = [self.natural(tensors[0], node)]
+        leader = max(whole, key=lambda t: sum(np.array_equal(t.order, o.order) for o in tensors))
+        shape, places = self.shape(leader), self.frame(leader, node).reshape(-1)
+        handles = []
+        for tensor in tensors:
+            order = np.empty(shape.size, np.int64)
+            order[places] = self.frame(tensor, node).reshape(-1)
+            handles.append(self.arranged(tensor, order, shape, node))
+        return tuple(handles), shape, leader.order
+
+    def arranged(
+        self,
+        tensor: Tensor,
+        order: NDArray[np.int64],
+        shape: ir.Shape,
+        node: Node | str,
+    ) -> str:
+        """A handle of the map ``shape`` whose elements are those of the stream of ``tensor`` in
+        ``order``; -1 stands for the tensor's fill.
+        """
+        fill = tensor.fill or 0.0
+        if np.array_equal(order, np.arange(self.shape(tensor).size)):
+            return self.reshaped(tensor, shape, node)
+        for handle, op in self.ops.items():
+            if (
+                isinstance(op, ir.Gather)
+                and op.inputs == (tensor.handle,)
+                and self.streams[handle].shape == shape
+                and np.array_equal(op.order, order)
+                and op.fill == fill
+            ):
+                return handle
+        bounded(node, shape, self.batch)
+        names = {stream.name for stream in self.streams.values()}
+        name = self._unused(tensor.label, names, "/gather")
+        return self.add(
+            ir.Gather(_name(node), (tensor.handle,), name, order, fill), shape, [tensor]
+        )
+
+    def _map_labels(self, tensor: Tensor, node: Node | str) -> NDArray[np.int64]:
         order = tensor.order
         self.frame(tensor, node)
         if order.ndim not in (3, 4) or order.shape[0] != self.batch:
@@ -365,3 +433,8 @@ class Builder:
 def _passed_on(op: ir.Op | None) -> tuple[str, ...]:
     """The streams that have the quantization of what ``op`` computes."""
     return op.inputs if op is not None and op.selecting else ()
+
+
+def _name(reader: Node | str) -> str:
+    """What an operator for ``reader``, a node or a port, is called."""
+    return reader if isinstance(reader, str) else reader.name

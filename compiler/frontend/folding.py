@@ -108,7 +108,7 @@ def _constant(node: Node) -> Array:
 
 # How many axes beyond the last one ``axis`` may name: Flatten may end after the last axis.
 AXIS = {"Flatten": 1}
-AXIS |= dict.fromkeys(("Concat", "Gather", "GatherElements", "Split", "Softmax"), 0)
+AXIS |= dict.fromkeys(("Concat", "Compress", "Gather", "GatherElements", "Split", "Softmax"), 0)
 
 
 def _check_axis(node: Node, operands: Sequence[Array]) -> None:
@@ -200,6 +200,12 @@ def _gather_elements(node: Node, operands: Sequence[Array]) -> int:
     return operands[1].size
 
 
+def _gather_nd(node: Node, operands: Sequence[Array]) -> int:
+    data, indices = operands
+    depth = max(int(indices.shape[-1]), 1)
+    return indices.size // depth * _product(data.shape[int(node.get("batch_dims", 0)) + depth :])
+
+
 def _concat(node: Node, operands: Sequence[Array]) -> int:
     return sum(operand.size for operand in operands)
 
@@ -243,7 +249,7 @@ SIZES: dict[str, Size] = {
             *("Abs", "Ceil", "Clip", "Exp", "Floor", "Identity", "LeakyRelu", "Log"),
             *("Neg", "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sqrt", "Tanh"),
             *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace"),
-            *("SpaceToDepth", "Slice", "CumSum", "Trilu", "Softmax"),
+            *("SpaceToDepth", "Slice", "Compress", "ReverseSequence", "CumSum", "Trilu", "Softmax"),
             *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceL2"),
         ),
         _first,
@@ -264,6 +270,7 @@ SIZES: dict[str, Size] = {
     "Expand": _expand,
     "Gather": _gather,
     "GatherElements": _gather_elements,
+    "GatherND": _gather_nd,
     "Gemm": _matmul,
     "MatMul": _matmul,
     "NonZero": _nonzero,

@@ -112,6 +112,8 @@ def _walk(source: Source) -> ir.Graph:
 
 def _last(build: Builder, name: str, x: Operand) -> Tensor:
     """The tensor that leaves as the output of that name."""
+    if isinstance(x, Tensor) and x.fill is not None:
+        x = build.natural(x, name)
     if isinstance(x, Tensor) and build.ops:
         return x
     raise ModelError(
@@ -153,9 +155,17 @@ def _results(build: Builder, node: Node, operands: list[Operand], fold: "Folding
             "last operators; cut the model before them with onnx.utils.extract_model"
         )
     try:
-        return [HANDLERS[node.op].build(build, node, *operands)]
+        if not HANDLERS[node.op].moves:
+            operands = [_settled(build, node, x) for x in operands]
+        result = HANDLERS[node.op].build(build, node, *operands)
+        return [result] if isinstance(result, Tensor) else [*result]
     except ERRORS as error:
         raise _misfit(node, operands, error) from error
+
+
+def _settled(build: Builder, node: Node, x: Operand) -> Operand:
+    """The operand with its padding among its elements."""
+    return build.natural(x, node) if isinstance(x, Tensor) and x.fill is not None else x
 
 
 def _misfit(node: Node, operands: list[Operand], error: Exception) -> ModelError:

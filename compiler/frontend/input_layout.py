@@ -1,6 +1,6 @@
 """In which order each input streams in."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], i
     """Each input's stream order (model index of each element) and map.
 
     The labels of the model's layout are pushed through the nodes that only move elements, up to the
-    first operator that wants a layout; that layout is the stream.
+    first operator that wants a layout, or takes a part; that layout is the stream.
     """
     batch = source.batch
     inputs = {port.name: raster(port.shape or (), batch) for port in source.inputs}
@@ -51,11 +51,10 @@ def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], i
         orders = {name: order for each in reversed(arrangements) for name, order in each.items()}
         latest |= orders
         handler = HANDLERS[node.op]
-        if handler.moves and node.inputs[0] in labels and beyond.isdisjoint(node.inputs):
-            operands = [known.get(name) for name in node.inputs]
-            orders = {name: moved(node, x, operands[1:]) for name, x in orders.items()}
-            labels[node.outputs[0]] = orders
-            latest |= orders
+        whole = _moved(node, orders, known) if handler.moves and node.inputs[0] in labels else None
+        if whole is not None and beyond.isdisjoint(node.inputs):
+            labels[node.outputs[0]] = whole
+            latest |= whole
         elif handler.elementwise:
             labels[node.outputs[0]] = orders
         else:
@@ -70,6 +69,20 @@ def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], i
     for name in inputs.keys() - found.keys():
         found[name] = _layout(None, frame(latest[name], latest[name].size // batch, batch, outputs))
     return [found[name] for name in inputs]
+
+
+def _moved(
+    node: Node, orders: Mapping[str, NDArray[np.int64]], known: Mapping[str, Constant]
+) -> dict[str, NDArray[np.int64]] | None:
+    """The labels after a node that moves all elements; None after one that does not."""
+    operands = [known.get(name) for name in node.inputs[1:]]
+    found = {}
+    for name, order in orders.items():
+        results = moved(node, order, operands)
+        if len(results) > 1 or not np.array_equal(np.sort(results[0], None), np.sort(order, None)):
+            return None
+        found[name] = results[0]
+    return found
 
 
 def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], ir.Shape]:

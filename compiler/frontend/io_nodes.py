@@ -12,7 +12,7 @@ from .. import ir
 from .element_types import element_type
 from .nodes import Nodes
 
-__all__ = ["enter", "leave", "row_major"]
+__all__ = ["arranged", "enter", "leave", "row_major"]
 
 Indices = NDArray[np.integer[Any]]
 
@@ -33,12 +33,12 @@ def enter(nodes: Nodes, port: ir.InputPort) -> None:
     order = port.order.reshape(shape.array).transpose(2, 0, 1).reshape(-1)
     target = (shape.channels, shape.height, shape.width)
     if nodes.held(port.value).moves:
-        nodes.names[port.value] = _arranged(
+        nodes.names[port.value] = arranged(
             nodes, nodes.names[port.value], port.shape, order, target, port.name
         )
     else:
         real = nodes.real(port.value)
-        nodes.keep_real(port.value, _arranged(nodes, real, port.shape, order, target, port.name))
+        nodes.keep_real(port.value, arranged(nodes, real, port.shape, order, target, port.name))
 
 
 def leave(nodes: Nodes, port: ir.OutputPort) -> None:
@@ -52,7 +52,7 @@ def leave(nodes: Nodes, port: ir.OutputPort) -> None:
     quant, tail = nodes.graph.quant(port.value), port.tail
     moves = nodes.held(port.value).moves
     tensor = nodes.names[port.value] if moves else nodes.real(port.value)
-    tensor = _arranged(nodes, tensor, source, place[port.order], port.tail_shape, port.name)
+    tensor = arranged(nodes, tensor, source, place[port.order], port.tail_shape, port.name)
     if not moves and tail[:1] == (ir.Dequantize(quant),):
         tail = tail[1:]
     elif not moves:
@@ -73,7 +73,7 @@ def _rename(nodes: Nodes, tensor: str, name: str) -> None:
         nodes.nodes[-1].output[0] = name
 
 
-def _arranged(
+def arranged(
     nodes: Nodes,
     tensor: str,
     source: tuple[int, ...],
@@ -85,16 +85,59 @@ def _arranged(
     labels = np.arange(prod(source)).reshape(source)
     if np.array_equal(order, labels.reshape(-1)):
         return tensor if source == target else nodes.reshape(tensor, target, f"{name}/reshape")
+    picked = _picked(order.reshape(target), source)
+    if picked is not None:
+        return _taken(nodes, tensor, source, picked, name)
     for perm in permutations(range(len(source))) if len(source) <= 4 else ():
         if np.array_equal(order, labels.transpose(perm).reshape(-1)):
             axes = [0, *(axis + 1 for axis in perm)]
             tensor = nodes.add("Transpose", [tensor], f"{name}/transpose", perm=axes)
             moved = tuple(source[axis] for axis in perm)
             return tensor if moved == target else nodes.reshape(tensor, target, f"{name}/reshape")
-    flat = nodes.add("Flatten", [tensor], f"{name}/flatten", axis=1)
+    flat = tensor
+    if len(source) > 1:
+        flat = nodes.add("Flatten", [tensor], f"{name}/flatten", axis=1)
     which = nodes.constant(f"{name}/order", order.astype(np.int64))
     taken = nodes.add("Gather", [flat, which], f"{name}/gather", axis=1)
     return nodes.reshape(taken, target, f"{name}/reshape")
+
+
+def _picked(order: Indices, source: tuple[int, ...]) -> list[Indices] | None:
+    """The indices taken along each axis of ``source``; None when they depend on each other."""
+    if order.ndim != len(source):
+        return None
+    places = np.unravel_index(order, source)
+    axes = []
+    for axis, place in enumerate(places):
+        along: Indices = np.moveaxis(place, axis, 0).reshape(order.shape[axis], -1)[:, 0]
+        if not (np.moveaxis(place, axis, -1) == along).all():
+            return None
+        axes.append(along)
+    return axes
+
+
+def _taken(
+    nodes: Nodes, tensor: str, source: tuple[int, ...], picked: list[Indices], name: str
+) -> str:
+    """Slice along the axes of which a range is taken, Gather along others."""
+    ranges: list[tuple[int, int, int, int]] = []
+    for axis, (size, index) in enumerate(zip(source, picked, strict=True), 1):
+        steps = np.unique(np.diff(index)) if index.size > 1 else np.ones(1, np.int64)
+        if np.array_equal(index, np.arange(size)):
+            continue
+        if steps.size == 1 and steps[0] > 0:
+            ranges.append((axis, int(index[0]), int(index[-1]) + 1, int(steps[0])))
+        else:
+            which = nodes.constant(f"{name}/indices", index.astype(np.int64))
+            tensor = nodes.add("Gather", [tensor, which], f"{name}/gather", axis=axis)
+    if not ranges:
+        return tensor
+    axes, starts, ends, steps = (np.array(column, np.int64) for column in zip(*ranges, strict=True))
+    bounds = [
+        nodes.constant(f"{name}/{part}", column)
+        for part, column in (("starts", starts), ("ends", ends), ("axes", axes), ("steps", steps))
+    ]
+    return nodes.add("Slice", [tensor, *bounds], f"{name}/slice")
 
 
 @singledispatch

@@ -12,7 +12,7 @@ from ..errors import ModelError
 from .builder import Builder
 from .operands import Handler, Operand, activation, bounded, constant, finite, slid, windowed
 from .source import Node
-from .tensors import Constant, Tensor, channelwise
+from .tensors import Constant, Tensor, channelwise, permutes, repeats
 
 __all__ = ["HANDLERS", "affine", "bias_of", "offset", "scaled", "weight_of"]
 
@@ -107,8 +107,7 @@ def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant 
             f"{node}: its weight has shape {list(kernel.array.shape)} (outputs, inputs), but "
             f"the input has {features} features; accepted: as many inputs as features"
         )
-    shape, order = _pixels(build, x, labels, node)
-    source = build.reshaped(x, shape, node)
+    source, shape, order = _pixels(build, x, labels, node)
     weight, weight_scale = weight_of(kernel, node)
     stream = np.empty_like(weight)
     stream[:, order] = weight
@@ -135,23 +134,27 @@ def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant 
 
 def _pixels(
     build: Builder, x: Tensor, labels: NDArray[np.int64], node: Node
-) -> tuple[ir.Shape, NDArray[np.int64]]:
-    """The map whose channels are the last axis of ``labels``, and the channel of each feature."""
+) -> tuple[str, ir.Shape, NDArray[np.int64]]:
+    """The map whose channels are the last axis of ``labels``, and the channel of each feature: the
+    features of a pixel lie side by side, in any order.
+    """
     rows = labels.reshape(-1, labels.shape[-1])
     order = rows[0]
     if (
         not np.array_equal(rows, order + rows.shape[1] * np.arange(len(rows))[:, None])
+        or not permutes(labels, build.shape(x))
         or order.max() >= rows.shape[1]
     ):
-        raise ModelError(
-            f"{node}: its input would have to be permuted inside the network; accepted: "
-            "features of one pixel side by side; move the Transpose before it to the border"
-        )
+        height, width = labels.shape[:2] if labels.ndim == 3 else (len(rows), 1)
+        shape = ir.Shape(height, width, rows.shape[1])
+        source = build.arranged(x, labels.reshape(-1), shape, node)
+        return source, shape, np.arange(rows.shape[1])
     found = build.shape(x)
     if found.channels == rows.shape[1]:
-        return found, order
+        return x.handle, found, order
     height, width = labels.shape[:2] if labels.ndim == 3 else (len(rows), 1)
-    return ir.Shape(height, width, rows.shape[1]), order
+    shape = ir.Shape(height, width, rows.shape[1])
+    return build.reshaped(x, shape, node), shape, order
 
 
 def _transposed(kernel: Constant) -> Constant:
@@ -245,6 +248,8 @@ def affine(
     build: Builder, node: Node, x: Tensor, factor: Constant, shift: Constant | None
 ) -> Tensor:
     """``x * factor + shift``; ``ir.Conv`` of one tap a channel, which a pass may fold."""
+    if repeats(build.frame(x, node)):
+        x = build.natural(x, node)
     shape = build.shape(x)
 
     def spread(value: NDArray[Any]) -> NDArray[Any]:

@@ -37,13 +37,15 @@ Operand = Tensor | Constant | None
 
 @dataclass(frozen=True)
 class Handler:
-    """How the nodes of an ONNX operator are read: ``build`` gives a node's output.
+    """How the nodes of an ONNX operator are read: ``build`` gives a node's output, or a list of
+    several.
 
     ``elementwise``: the output is arranged as the first activation is. ``moves``: the node only
-    rearranges the elements of its first input. ``on_host``: it may follow a Softmax or an ArgMax.
+    takes elements of its first input as they are. ``on_host``: it may follow a Softmax or an
+    ArgMax.
     """
 
-    build: Callable[Concatenate[Builder, Node, ...], Tensor]
+    build: Callable[Concatenate[Builder, Node, ...], Tensor | list[Tensor]]
     elementwise: bool = False
     moves: bool = False
     on_host: bool = False

@@ -77,7 +77,7 @@ def output_port(build: Builder, port: ModelPort, x: Tensor, value: str) -> ir.Ou
     """The port of the model's output that ``x`` leaves as."""
     order, tail = _before_argmax(x)
     size = build.shape(x).size
-    results = size if x.source is None else x.order.size // build.batch
+    results = size if x.source is None else _indices(x) // build.batch
     quant = build.rounded(x)
     if not tail and quant:
         tail = (ir.Dequantize(quant),)
@@ -97,6 +97,13 @@ def output_port(build: Builder, port: ModelPort, x: Tensor, value: str) -> ir.Ou
         frame(order, size, build.batch, port.name).reshape(-1),
         tail,
     )
+
+
+def _indices(x: Tensor) -> int:
+    """The indices that an ArgMax gives."""
+    (step,) = (step for step in x.tail if isinstance(step, ir.HostArgMax))
+    assert x.source is not None
+    return x.source.size // int(x.source.shape[step.axis])
 
 
 def _before_argmax(x: Tensor) -> tuple[NDArray[np.int64], tuple[ir.HostOp, ...]]:

@@ -1,7 +1,8 @@
 """MaxPool, AveragePool, Pad, and Concat."""
 
+from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
+from math import inf, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,13 +16,14 @@ from .operands import (
     activation,
     axis_of,
     bounded,
+    constant,
     integers,
     optional,
     slid,
     windowed,
 )
 from .source import Node
-from .tensors import Tensor
+from .tensors import Tensor, permutes
 
 __all__ = ["HANDLERS"]
 
@@ -88,31 +90,72 @@ def pad(
     value: Operand = None,
     axes: Operand = None,
 ) -> Tensor:
-    """ONNX Pad with a constant, on rows and columns."""
+    """ONNX Pad on any axes but the batch: a constant on rows and columns as ``ir.Pad``; other
+    modes, and other axes, are another arrangement. Negative pads cut off.
+    """
     x = _tensor(x, node)
-    if node.get("mode", "constant") != "constant":
-        raise ModelError(
-            f"{node}: mode {node.get('mode', '')}; accepted: constant; pad the training data, "
-            "or train with zero padding"
-        )
+    mode = node.get("mode", "constant")
+    if mode not in ("constant", "reflect", "edge", "wrap"):
+        raise ModelError(f"{node}: mode {mode!r}; accepted: constant, reflect, edge, wrap")
     amounts = _amounts(node, x, pads, axes)
+    if amounts[:, 0].any():
+        raise ModelError(f"{node}: pads {amounts.tolist()}; accepted: none on the batch")
     if not amounts.any():
         return replace(x, label=node.outputs[0]) if x.raw else x
-    if (amounts < 0).any() or amounts[:, 0].any():
+    if (amounts < 0).any():
+        x, amounts = _cut(node, x, amounts), np.maximum(amounts, 0)
+        if not amounts.any():
+            return x
+    size = prod((n + int(m)) for n, m in zip(x.order.shape, amounts.sum(axis=0), strict=True))
+    if size > limits.MAP_ELEMENTS:
         raise ModelError(
-            f"{node}: pads {amounts.tolist()}; accepted: none below 0, none on the batch"
+            f"{node}: pads to {size} elements; accepted: at most {limits.MAP_ELEMENTS}; use a "
+            "smaller pad"
         )
+    if mode != "constant":
+        return x.moved(np.pad(x.order, amounts.T, mode=mode), node.outputs[0])
+    fill = _fill(build, node, x, value)
+    for axis in (1, x.order.ndim - 1):
+        if x.order.ndim in (3, 4) and not amounts[:, axis].any() and _streams(build, x, axis):
+            return _padded(build, node, x, amounts, fill, axis)
+    order = np.pad(x.order, amounts.T, constant_values=-1)
+    return replace(x.moved(order, node.outputs[0]), fill=fill)
+
+
+def _cut(node: Node, x: Tensor, amounts: NDArray[np.int64]) -> Tensor:
+    """The tensor without what negative pads cut off."""
+    begins, ends = np.maximum(-amounts, 0)
+    order = x.order[
+        tuple(
+            slice(int(begin), n - int(end))
+            for begin, end, n in zip(begins, ends, x.order.shape, strict=True)
+        )
+    ]
+    if not order.size:
+        raise ModelError(f"{node}: pads {amounts.tolist()}; accepted: pads that leave something")
+    return x.moved(order, node.outputs[0])
+
+
+def _fill(build: Builder, node: Node, x: Tensor, value: Operand) -> float:
+    """The real number to pad with."""
     fill = optional(value, float(node.get("value", 0.0)), node, "pad value")
     if fill <= -float(np.finfo(np.float32).max):
         fill = -inf
-    if not x.real:
-        quant = build.quant(x.handle)
-        if quant is None:
-            raise ModelError(
-                f"{node}: pads integers of unknown scale; put DequantizeLinear before it"
-            )
-        fill = (fill - quant.zero) * quant.scale
-    return _padded(build, node, x, amounts, fill)
+    if x.real:
+        return fill
+    quant = build.quant(x.handle)
+    if quant is None:
+        raise ModelError(f"{node}: pads integers of unknown scale; put DequantizeLinear before it")
+    return (fill - quant.zero) * quant.scale
+
+
+def _streams(build: Builder, x: Tensor, channels: int) -> bool:
+    """Whether ``x`` is a map in stream order, its channels on that axis."""
+    labels = np.moveaxis(x.order, channels, -1)
+    whole = x.order.shape[0] == build.batch
+    return whole and np.array_equal(
+        labels.reshape(-1), np.arange(build.batch * build.shape(x).size)
+    )
 
 
 def _amounts(node: Node, x: Tensor, pads: Operand, axes: Operand) -> NDArray[np.int64]:
@@ -136,59 +179,118 @@ def _amounts(node: Node, x: Tensor, pads: Operand, axes: Operand) -> NDArray[np.
 
 
 def _padded(
-    build: Builder, node: Node, x: Tensor, amounts: NDArray[np.int64], fill: float
+    build: Builder,
+    node: Node,
+    x: Tensor,
+    amounts: NDArray[np.int64],
+    fill: float,
+    channels: int,
 ) -> Tensor:
-    """``ir.Pad`` on a map whose channels come first or last."""
-    first = not amounts[:, 1].any()
-    view = x if first else replace(x, order=np.moveaxis(x.order, -1, 1))
-    swapped = (
-        amounts if first else np.concatenate([amounts[:, :1], amounts[:, -1:], amounts[:, 1:-1]], 1)
-    )
-    if swapped[:, 1].any():
-        raise ModelError(f"{node}: pads the channels; accepted: rows and columns")
+    """``ir.Pad`` of a map in stream order, whose channels are on that axis."""
+    view = replace(x, order=np.moveaxis(x.order, channels, 1))
+    swapped = np.delete(amounts, channels, axis=1)
     source = build.as_map(view, node)
     found = build.streams[source].shape
-    top, bottom = (int(n) for n in swapped[:, 2])
-    left, right = (int(n) for n in swapped[:, 3]) if x.order.ndim == 4 else (0, 0)
+    top, bottom = (int(n) for n in swapped[:, 1])
+    left, right = (int(n) for n in swapped[:, 2]) if x.order.ndim == 4 else (0, 0)
     shape = bounded(
         node,
         ir.Shape(found.height + top + bottom, found.width + left + right, found.channels),
         build.batch,
     )
     op = ir.Pad(node.name, (source,), node.outputs[0], (top, left, bottom, right), fill)
-    order = build.map_order(shape, x)
-    result = build.computed(op, shape, [x], order if first else np.moveaxis(order, 0, -1))
+    order = np.moveaxis(build.map_order(shape, x), 0, channels - 1)
+    result = build.computed(op, shape, [x], order)
     return replace(result, real=x.real)
 
 
 def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
-    """ONNX Concat of activations: side by side on the channels of one map, or of one pixel."""
-    if not all(isinstance(operand, Tensor) for operand in operands):
-        raise ModelError(
-            f"{node}: concatenates a constant; accepted: tensors computed from the input"
-        )
+    """ONNX Concat of activations, and of constants that are one number, along any axis."""
     tensors = [operand for operand in operands if isinstance(operand, Tensor)]
     axis = axis_of(node, int(node.get("axis", 1)), tensors[0].order.ndim)
     if axis == 0:
         raise ModelError(
             f"{node}: concatenates along the batch; accepted: any other axis; concatenate channels"
         )
-    if len(tensors) == 1:
-        return tensors[0]
     quants = {build.quant(tensor.handle) for tensor in tensors if not tensor.real}
     if len({tensor.real for tensor in tensors}) > 1 or len(quants) > 1:
         raise ModelError(
             f"{node}: concatenates integers of different scales; put DequantizeLinear before it"
         )
-    maps = [build.shape(tensor) for tensor in tensors]
-    if len({(shape.height, shape.width) for shape in maps}) > 1:
-        maps = [ir.Shape(1, 1, shape.size) for shape in maps]
+    joined, orders = _joined(build, node, tensors, axis)
+    if len(tensors) == len(operands):
+        return replace(joined, order=np.concatenate(orders, axis=axis))
+    fill = _constant(build, node, joined, operands)
+    parts = iter(orders)
+    pieces = [
+        next(parts) if isinstance(operand, Tensor) else _filled(operand, node)
+        for operand in operands
+    ]
+    order = np.concatenate(pieces, axis=axis)
+    return replace(joined.moved(order, node.outputs[0]), fill=fill)
+
+
+def _constant(build: Builder, node: Node, joined: Tensor, operands: Sequence[Operand]) -> float:
+    """The one number of all constant operands."""
+    constants = [constant(o, node, "operand") for o in operands if not isinstance(o, Tensor)]
+    numbers = np.unique(np.concatenate([c.real().reshape(-1) for c in constants]))
+    if numbers.size != 1 or not np.isfinite(numbers).all():
+        raise ModelError(
+            f"{node}: concatenates constants of {numbers.size} different numbers; accepted: one "
+            "finite number in all of them"
+        )
+    if joined.real:
+        return float(numbers[0])
+    quant = build.quant(joined.handle)
+    if quant is None:
+        raise ModelError(
+            f"{node}: concatenates integers of unknown scale; put DequantizeLinear before it"
+        )
+    return (float(numbers[0]) - quant.zero) * quant.scale
+
+
+def _filled(operand: Operand, node: Node) -> NDArray[np.int64]:
+    return np.full(constant(operand, node, "operand").array.shape, -1, np.int64)
+
+
+def _joined(
+    build: Builder, node: Node, tensors: list[Tensor], axis: int
+) -> tuple[Tensor, list[NDArray[np.int64]]]:
+    """A stream of all elements of ``tensors``, and the labels of each of them in it."""
+    first, output = tensors[0], node.outputs[0]
+    alike = len({tensor.handle for tensor in tensors}) == 1
+    if len(tensors) == 1:
+        return first, [first.order]
+    if alike and not all(
+        permutes(build.frame(tensor, node), build.shape(tensor)) for tensor in tensors
+    ):
+        return first.moved(first.order, output), [tensor.order for tensor in tensors]
+    tensors = [build.natural(tensor, node) for tensor in tensors]
+    maps = _maps(build, tensors, axis)
     out = ir.Shape(maps[0].height, maps[0].width, sum(shape.channels for shape in maps))
     bounded(node, out, build.batch)
     sources = tuple(build.reshaped(t, s, node) for t, s in zip(tensors, maps, strict=True))
-    order = np.concatenate(_side_by_side(tensors, maps, out), axis=axis)
-    handle = build.add(ir.Concat(node.name, sources, node.outputs[0]), out, tensors)
-    return Tensor(handle, order, node.outputs[0], tensors[0].real)
+    handle = build.add(ir.Concat(node.name, sources, output), out, tensors)
+    orders = _side_by_side(tensors, maps, out)
+    return Tensor(handle, orders[0], output, first.real), orders
+
+
+def _maps(build: Builder, tensors: list[Tensor], axis: int) -> list[ir.Shape]:
+    """The maps whose channels are put side by side: pixels, whole rows or whole maps, the first of
+    them such that the result is in stream order; if none is, the first that fit.
+    """
+    shapes = [build.shape(tensor) for tensor in tensors]
+    rows = [ir.Shape(s.height, 1, s.width * s.channels) for s in shapes]
+    whole = [ir.Shape(1, 1, s.size) for s in shapes]
+    fitting = [
+        maps for maps in (shapes, rows, whole) if len({(s.height, s.width) for s in maps}) == 1
+    ]
+    for maps in fitting:
+        out = ir.Shape(1, 1, sum(s.channels for s in maps))
+        joined = np.concatenate(_side_by_side(tensors, maps, out), axis=axis)
+        if np.array_equal(np.moveaxis(joined, 1, -1).reshape(-1), np.arange(joined.size)):
+            return maps
+    return fitting[0]
 
 
 def _side_by_side(

@@ -157,15 +157,14 @@ def _reduced(
     labels = np.moveaxis(x.order[0], inner, range(-len(inner), 0)).reshape(prod(kept), -1)
     if labels.shape[1] == 1:
         return x.moved(x.order, name)
+    order = np.arange(build.shape(x).size)
     tiling = _tiling(build.shape(x), labels)
     if tiling is None:
-        raise ModelError(
-            f"{node}: reduces axes {list(axes)} of a tensor of shape {[1, *x.order.shape[1:]]}, "
-            "whose elements are not at a fixed distance in the stream; accepted: axes that are"
-        )
+        order = labels.T.reshape(-1)
+        tiling = _side_by_side(*labels.shape)
     if kind.dense and tiling.shape.channels == 1:
         tiling = tiling.flat()
-    source = build.reshaped(x, tiling.shape, node)
+    source = build.arranged(x, order, tiling.shape, node)
     op = kind.reduce(node, source, name, tiling, build.quant(x.handle) is not None)
     groups = op.channels if isinstance(op, ir.Conv) else tiling.shape.channels
     out = tiling.window.output(tiling.shape, groups)
@@ -214,8 +213,16 @@ def _(function: ir.functions.Abs, quant: ir.Quant) -> ir.Quant | None:
 
 
 def _tiling(shape: ir.Shape, labels: NDArray[np.int64]) -> Tiling | None:
-    """How the elements [result, element] are windows of a map; None where they are none."""
+    """How the elements [result, element] are windows of a map; None where the stream has to be
+    gathered first.
+    """
     return _of_the_map(shape, labels) or _of_a_view(shape, labels)
+
+
+def _side_by_side(results: int, count: int) -> Tiling:
+    """A row of pixels whose channels are the results, each to be reduced over the row."""
+    view, window = ir.Shape(1, count, results), ir.Window((1, count), (1, count))
+    return Tiling(view, window, np.arange(results))
 
 
 def _of_the_map(shape: ir.Shape, labels: NDArray[np.int64]) -> Tiling | None:

@@ -1,5 +1,6 @@
 """Nodes that only move elements, and nodes of constants: both run in onnx.reference."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..errors import ModelError
 from .builder import Builder
 from .folding import evaluate
 from .operands import Handler, Operand, constant
+from .resize import nearest
 from .source import DTYPES, FLOATS, Node
 from .tensors import Constant, Tensor
 
@@ -26,27 +28,37 @@ MOVING = frozenset(
         "DepthToSpace",
         "SpaceToDepth",
         "Gather",
+        "GatherElements",
+        "GatherND",
+        "Compress",
+        "ReverseSequence",
         "Slice",
+        "Split",
+        "Tile",
+        "Expand",
     }
 )
+RESIZING = frozenset({"Resize", "Upsample"})
 SAME = frozenset({"Identity", "Dropout"})
 
 
-def moved(node: Node, order: NDArray[np.int64], operands: list[Operand]) -> NDArray[np.int64]:
-    """The labels after a node that only moves elements."""
+def moved(
+    node: Node, order: NDArray[np.int64], operands: Sequence[Operand]
+) -> list[NDArray[np.int64]]:
+    """The labels of each output of a node that takes elements as they are."""
     arrays = [
         None if operand is None else constant(operand, node, "operand").array
         for operand in operands
     ]
-    result = evaluate(node, [order, *arrays])[0].astype(np.int64)
-    seen = np.zeros(order.size, bool)
-    seen[result] = True
-    if result.size != order.size or not seen.all():
+    if node.op in RESIZING:
+        return [nearest(node, order, arrays)]
+    results = [result.astype(np.int64) for result in evaluate(node, [order, *arrays])]
+    if not all(result.size for result in results):
         raise ModelError(
-            f"{node}: takes {result.size} of {order.size} elements; accepted: all of them, in "
-            "any arrangement; slicing has no hardware"
+            f"{node}: takes none of {order.size} elements; accepted: at least one; check the model "
+            "with onnx.checker"
         )
-    return result
+    return results
 
 
 def fold(node: Node, operands: list[Operand]) -> list[Constant]:
@@ -56,19 +68,30 @@ def fold(node: Node, operands: list[Operand]) -> list[Constant]:
     first = constants[0] if constants else None
     rest = [None if c is None else c.array for c in constants[1:]]
     if first is not None and first.dtype is not None and node.op in MOVING | SAME:
-        return [replace(first, array=evaluate(node, [first.array, *rest])[0])]
+        return [replace(first, array=part) for part in evaluate(node, [first.array, *rest])]
     if first is not None and first.scale is not None and node.op in MOVING | SAME:
-        array, scale = (evaluate(node, [part, *rest])[0] for part in (first.array, first.scale))
-        return [Constant(name, array, scale.astype(np.float32))]
+        arrays, scales = (evaluate(node, [part, *rest]) for part in (first.array, first.scale))
+        return [
+            Constant(name, array, scale.astype(np.float32))
+            for array, scale in zip(arrays, scales, strict=True)
+        ]
     values = evaluate(node, [None if c is None else c.real() for c in constants])
     return [Constant.of(name, value) for value in values]
 
 
-def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
-    """Reshape, Transpose and the like: new labels, no operator."""
+def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> list[Tensor]:
+    """Reshape, Transpose, Slice and the like: new labels, no operator."""
     if not isinstance(x, Tensor):
         raise ModelError(f"{node}: indexes a constant with the input; accepted: constant indices")
-    return x.moved(moved(node, x.order, list(operands)), node.outputs[0])
+    orders = moved(node, x.order, operands)
+    if x.groups is not None and any(order.size != x.order.size for order in orders):
+        raise ModelError(
+            f"{node}: takes a part of what Softmax gives; accepted: all of it; take the part on "
+            "the host"
+        )
+    if node.op in RESIZING and x.fill is None and (orders[0] < 0).any():
+        x = replace(x, fill=float(node.get("extrapolation_value", 0.0)))
+    return [x.moved(order, name) for order, name in zip(orders, node.outputs, strict=False)]
 
 
 def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
@@ -125,7 +148,7 @@ def shape_of(node: Node, x: Tensor) -> Constant:
 
 
 HANDLERS: dict[str, Handler] = {
-    **{name: Handler(_move, moves=True, on_host=True) for name in sorted(MOVING)},
+    **{name: Handler(_move, moves=True, on_host=True) for name in sorted(MOVING | RESIZING)},
     **{name: Handler(_same, elementwise=True, on_host=True) for name in sorted(SAME)},
     "Cast": Handler(_cast, elementwise=True, on_host=True),
 }

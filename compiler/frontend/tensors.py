@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from .. import ir, limits
 from ..errors import ModelError
 
-__all__ = ["Constant", "Tensor", "bounded", "channelwise", "frame", "raster"]
+__all__ = ["Constant", "Tensor", "bounded", "channelwise", "frame", "permutes", "raster", "repeats"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,10 +52,12 @@ class Tensor:
     """An activation: ``order`` has the tensor's shape, batch included, and holds stream positions.
 
     Frame ``b`` of a stream of ``size`` elements has labels ``b * size`` to ``(b + 1) * size - 1``.
+    A tensor may list some elements only, and some several times.
     ``handle`` is the stream in the builder. ``real`` is False between QuantizeLinear and
     DequantizeLinear; ``raw`` is True until the first QuantizeLinear. ``label`` is the name an
     ``ir.Reshape`` of this tensor takes. ``tail`` holds the host's steps since the stream left the
     hardware; ``groups`` the softmax group of every label, ``source`` the order before ArgMax.
+    ``fill``: the real number that a position of -1 stands for, if there are such.
     """
 
     handle: str
@@ -66,9 +68,10 @@ class Tensor:
     tail: tuple[ir.HostOp, ...] = ()
     groups: NDArray[np.int64] | None = None
     source: NDArray[np.int64] | None = None
+    fill: float | None = None
 
     def moved(self, order: NDArray[np.int64], name: str) -> "Tensor":
-        """The same elements in another arrangement."""
+        """Elements of the tensor in another arrangement."""
         label = name if self.raw or not self.real else self.label
         return replace(self, order=order, label=label)
 
@@ -107,7 +110,23 @@ def _apart(order: NDArray[np.int64], size: int, batch: int) -> bool:
     frames = order.reshape(batch, -1)
     first = frames[0]
     starts = size * np.arange(batch)[:, None]
-    return bool((first < size).all()) and np.array_equal(frames, first + starts)
+    return bool((first < size).all()) and np.array_equal(
+        frames, np.where(first < 0, first, first + starts)
+    )
+
+
+def permutes(labels: NDArray[np.int64], shape: ir.Shape) -> bool:
+    """Whether ``labels`` of a frame list each element of a stream of ``shape`` once."""
+    if labels.size != shape.size or labels.min() < 0:
+        return False
+    seen = np.zeros(shape.size, bool)
+    seen[labels.reshape(-1)] = True
+    return bool(seen.all())
+
+
+def repeats(labels: NDArray[np.int64]) -> bool:
+    """Whether ``labels`` list an element several times."""
+    return np.unique(labels).size < labels.size
 
 
 def channelwise(

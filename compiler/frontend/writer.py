@@ -15,7 +15,7 @@ from .. import ir
 from ..errors import ModelError
 from .element_types import array_of, carrier, element_type
 from .elementwise import onnx_form
-from .io_nodes import enter, leave, row_major
+from .io_nodes import arranged, enter, leave, row_major
 from .nodes import Nodes
 
 __all__ = ["tensor_names", "write_qdq"]
@@ -244,6 +244,33 @@ def _(op: ir.Elementwise, nodes: Nodes) -> None:
 def _(op: ir.Concat, nodes: Nodes) -> None:
     real = nodes.add("Concat", [nodes.real(name) for name in op.inputs], op.name, axis=1)
     nodes.quantize(op.output, real)
+
+
+@_write.register
+def _(op: ir.Gather, nodes: Nodes) -> None:
+    """On the integers where ONNX Runtime moves them; a fill is a pad of the flat reals."""
+    shape, out = nodes.graph.shape(op.inputs[0]), nodes.graph.shape(op.output)
+    source: tuple[int, ...] = (shape.channels, shape.height, shape.width)
+    target = (out.channels, out.height, out.width)
+    place = np.arange(shape.size).reshape(source).transpose(1, 2, 0).reshape(-1)
+    filled = bool((op.order < 0).any())
+    taken = np.append(place, shape.size)[op.order]
+    order = taken.reshape(out.array).transpose(2, 0, 1).reshape(-1)
+    moves = nodes.held(op.output).moves and not filled
+    tensor = nodes.names[op.inputs[0]] if moves else nodes.real(op.inputs[0])
+    if filled:
+        flat = nodes.reshape(tensor, (shape.size,), f"{op.name}/flat")
+        pads = nodes.constant(f"{op.name}/pads", np.array([0, 0, 0, 1], np.int64))
+        fill = nodes.constant(f"{op.name}/fill", np.float32(op.fill))
+        tensor = nodes.add("Pad", [flat, pads, fill], f"{op.name}/pad")
+        source = (shape.size + 1,)
+    found = arranged(nodes, tensor, source, order, target, op.name)
+    if not moves:
+        nodes.quantize(op.output, found)
+    elif found == tensor:
+        nodes.add("Identity", [found], op.name, nodes.names[op.output])
+    else:
+        nodes.nodes[-1].output[0] = nodes.names[op.output]
 
 
 @_write.register

@@ -39,6 +39,7 @@ __all__ = [
     "Max",
     "Min",
     "Concat",
+    "Gather",
     "Reshape",
     "ArgMax",
 ]
@@ -358,6 +359,20 @@ class Concat(Op):
 
     arity = None
     selecting = True
+
+
+@dataclass(frozen=True, eq=False)
+class Gather(Op):
+    """Element ``i``, in stream order, is the input's ``order[i]``; where that is -1 the number
+    ``fill`` (rounded and saturated).
+
+    Input and output have the same ``Quant``.
+    """
+
+    selecting = True
+
+    order: NDArray[np.int64]
+    fill: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

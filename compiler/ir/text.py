@@ -2,11 +2,17 @@
 
 from functools import singledispatch
 from math import inf
+from zlib import crc32
+
+import numpy as np
 
 from .graph import Graph
-from .ops import AveragePool, Clamp, Clampable, Conv, Op, Pad, Unary, Window, Windowed
+from .ops import AveragePool, Clamp, Clampable, Conv, Gather, Op, Pad, Unary, Window, Windowed
 
 __all__ = ["to_text"]
+
+#: runs of an order that are printed
+_RUNS = 4
 
 
 def to_text(graph: Graph) -> str:
@@ -81,6 +87,27 @@ def _(op: AveragePool) -> str:
 @describe.register
 def _(op: Pad) -> str:
     return f"pad {_operands(op)}, {','.join(str(pad) for pad in op.pads)} with {op.fill:g}"
+
+
+@describe.register
+def _(op: Gather) -> str:
+    """The runs of neighbours in the order; of many the first few, and a checksum of the order."""
+    order = op.order
+    follows = np.where(order[1:] < 0, order[:-1] < 0, np.diff(order) == 1)
+    starts = np.flatnonzero(np.concatenate([[True], ~follows]))
+    sizes = np.diff([*starts, len(order)])
+    runs = [_run(int(order[n]), int(size)) for n, size in zip(starts, sizes, strict=True)]
+    more = ""
+    if len(runs) > _RUNS:
+        more = f" ... {len(runs)} runs #{crc32(order.astype('<i8').tobytes()):08x}"
+    filled = f" with {op.fill:g}" if (order < 0).any() else ""
+    return f"gather {_operands(op)}, {len(order)}: {' '.join(runs[:_RUNS])}{more}{filled}"
+
+
+def _run(first: int, count: int) -> str:
+    if first < 0:
+        return f"-x{count}"
+    return f"{first}" if count == 1 else f"{first}..{first + count - 1}"
 
 
 @describe.register

@@ -6,7 +6,7 @@ from functools import singledispatch
 import numpy as np
 
 from .graph import Graph
-from .ops import ArgMax, Clampable, Concat, Conv, Elementwise, Op, Pad, Reshape, Windowed
+from .ops import ArgMax, Clampable, Concat, Conv, Elementwise, Gather, Op, Pad, Reshape, Windowed
 from .types import Shape
 
 __all__ = ["IRError", "verify"]
@@ -76,6 +76,13 @@ def _operator(graph: Graph, op: Op) -> Iterator[str]:
         yield f"{op.name}: {op.output} is {found}, but the operator makes {wanted}"
     if isinstance(op, Clampable) and not op.clamp.low <= op.clamp.high:
         yield f"{op.name}: clamps to {op.clamp.low} .. {op.clamp.high}"
+    if isinstance(op, Gather):
+        size = graph.shape(op.inputs[0]).size
+        if op.order.size and not -1 <= op.order.min() <= op.order.max() < size:
+            yield (
+                f"{op.name}: takes elements {op.order.min()} to {op.order.max()} of {size}; -1 is "
+                "the fill"
+            )
     if isinstance(op, Conv):
         yield from _convolution(op, graph.shape(op.inputs[0]))
     if graph.quantized:
@@ -116,7 +123,7 @@ def _quantized(graph: Graph, op: Op) -> Iterator[str]:
 def output_shape(op: Op, shapes: list[Shape], declared: Shape) -> Shape | None:
     """The shape an operator makes of its inputs' shapes; None when they do not fit.
 
-    ``declared`` is the output's shape, which only Reshape is free to choose.
+    ``declared`` is the output's shape, which only Gather and Reshape are free to choose.
     """
     raise NotImplementedError(f"{op.name}: no shape rule for {type(op).__name__}")
 
@@ -160,6 +167,11 @@ def _(op: Concat, shapes: list[Shape], declared: Shape) -> Shape | None:
 @output_shape.register
 def _(op: ArgMax, shapes: list[Shape], declared: Shape) -> Shape | None:
     return Shape(1, 1, 1)
+
+
+@output_shape.register
+def _(op: Gather, shapes: list[Shape], declared: Shape) -> Shape | None:
+    return declared if op.order.shape == (declared.size,) else None
 
 
 @output_shape.register

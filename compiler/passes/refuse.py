@@ -49,7 +49,7 @@ def refuse_endless_pads(graph: ir.Graph) -> ir.Graph:
     Raises ModelError for a pad value that no integer stands for.
     """
     for op in graph.ops:
-        if isinstance(op, ir.Pad) and not isfinite(op.fill):
+        if isinstance(op, ir.Gather | ir.Pad) and not isfinite(op.fill):
             raise ModelError(
                 f"{op.name}: pads with {op.fill}; accepted: a finite number, or -inf before a "
                 "MaxPool that alone reads the border, and in each window some of the map; pad in "

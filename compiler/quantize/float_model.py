@@ -131,6 +131,12 @@ def _(op: ir.Concat, *inputs: Floats) -> Floats:
 
 
 @apply.register
+def _(op: ir.Gather, x: Floats) -> Floats:
+    taken = x.reshape(len(x), -1)[:, op.order]
+    return np.asarray(np.where(op.order < 0, op.fill, taken), np.float32)
+
+
+@apply.register
 def _(op: ir.Reshape, x: Floats) -> Floats:
     return x
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import ceil
 
 from ... import hw
@@ -11,11 +10,10 @@ from .. import ir
 from ..errors import PlanError
 from ..quantize.proofs.requantizer import (
     average_counts,
-    round_half_even,
     taps_inside,
 )
 from .base import StageKind, StagePlan, StagePort, StagePorts, check_range, hw_shape
-from .rounding import multiplier_bits, proven, rounding
+from .rounding import level, multiplier_bits, proven, rounding
 from .streaming import even_widths
 from .windowed import (
     WindowDesign,
@@ -190,6 +188,4 @@ def pool_window(op: ir.Op, graph: ir.Graph) -> tuple[ir.Window, int]:
     if isinstance(op, ir.AveragePool):
         return op.window, quant.zero
     assert isinstance(op, ir.Pad)
-    level = Fraction(op.fill) / quant.step
-    rounded = round_half_even(level.numerator, level.denominator) + quant.zero
-    return ir.Window(pads=op.pads), min(max(rounded, quant.dtype.low), quant.dtype.high)
+    return ir.Window(pads=op.pads), level(op.fill, quant)

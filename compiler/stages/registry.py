@@ -9,6 +9,7 @@ from .argmax import ArgMax
 from .base import StageKind, StagePlan
 from .concat import Concat
 from .elementwise import Elementwise
+from .gather import Gather
 from .lookup import Lookup
 from .pool import Pool
 from .window_matmul import WindowMatmul
@@ -17,7 +18,7 @@ __all__ = ["KINDS", "kind_named", "kind_of", "registered", "reshaped", "stage_op
 
 _kinds: dict[str, StageKind] = {
     kind.name: kind
-    for kind in (WindowMatmul(), Pool(), Elementwise(), Lookup(), Concat(), ArgMax())
+    for kind in (WindowMatmul(), Pool(), Elementwise(), Lookup(), Concat(), Gather(), ArgMax())
 }
 #: the kinds by their names in plan files, the preferred ones first
 KINDS: Mapping[str, StageKind] = _kinds

@@ -1,19 +1,32 @@
 """From a proven requantizer to the gateware's."""
 
+from fractions import Fraction
 from functools import lru_cache
 
 from ... import hw
 from .. import ir
 from ..quantize.policy import DEFAULT_BITS
 from ..quantize.proofs.add import Adder
-from ..quantize.proofs.requantizer import Requantizer, for_average_pool, for_conv
+from ..quantize.proofs.requantizer import (
+    Requantizer,
+    for_average_pool,
+    for_conv,
+    round_half_even,
+)
 
-__all__ = ["multiplier_bits", "proven", "rounding"]
+__all__ = ["level", "multiplier_bits", "proven", "rounding"]
 
 
 def rounding(exact: Requantizer | Adder) -> hw.Rounding:
     """Shift, ties and bounds as the gateware takes them."""
     return hw.Rounding(exact.shift, exact.tie_bits, exact.low, exact.high, exact.tie_parity)
+
+
+def level(real: float, quant: ir.Quant) -> int:
+    """A real number as an integer of ``quant``: rounded half to even, then saturated."""
+    steps = Fraction(real) / quant.step
+    rounded = round_half_even(steps.numerator, steps.denominator) + quant.zero
+    return min(max(rounded, quant.dtype.low), quant.dtype.high)
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ from amaranth import Cat, Module, Mux, Signal, Value, signed
 
 from .delay import delay_flags
 
-__all__ = ["counter_nonzero", "credit_available"]
+__all__ = ["amount_nonzero", "counter_nonzero", "credit_available"]
 
 
 def counter_nonzero(
@@ -35,6 +35,25 @@ def counter_nonzero(
         beyond.eq(updated),
         change.eq(Cat(increment ^ decrement, decrement & ~increment)),
         nonzero.eq(increment | (nonzero & (several | ~decrement))),
+    ]
+    return nonzero
+
+
+def amount_nonzero(
+    m: Module, name: str, increment: Value, decrement: Value, limit: int, init: int = 0
+) -> Value:
+    """As :func:`counter_nonzero`, with an ``increment`` of any size; it must come from a register
+    or little logic.
+    """
+    nonzero = Signal(name=name, init=init > 0)
+    beyond = Signal(signed(limit.bit_length() + 1), name=f"{name}_less_2", init=init - 2)
+    change = Signal(signed(len(increment) + 1), name=f"{name}_change")
+    updated = beyond + change
+    several = ~updated[len(beyond) - 1]
+    m.d.sync += [
+        beyond.eq(updated),
+        change.eq(increment - decrement),
+        nonzero.eq(increment.any() | (nonzero & (several | ~decrement))),
     ]
     return nonzero
 

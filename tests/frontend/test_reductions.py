@@ -44,9 +44,11 @@ def test_any_axes_of_a_float_network(model, agrees, kind, shape, axes, opset):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_channels_of_a_map_that_was_computed(model, agrees, kind):
+@pytest.mark.parametrize("axes", [[1], [1, 2], [1, 3]], ids=str)
+def test_channels_of_a_map_that_was_computed(model, agrees, kind, axes):
+    """Also with rows or columns, for which the map is gathered."""
     first = N("Conv", ["x", "w"], ["c"])
-    node, extra = reduction(kind, [1], 18, keepdims=1)
+    node, extra = reduction(kind, axes, 18, keepdims=1)
     node.input[0] = "c"
     weight = np.random.default_rng(3).normal(0, 0.5, (6, 3, 2, 2)).astype(np.float32)
     agrees(model([first, node], ["N", 3, 5, 4], opset=18, w=weight, **extra))

@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from dataclasses import is_dataclass, replace
 
+import numpy as np
 import pytest
 from amaranth import signed, unsigned
 from gatewright import hw
@@ -22,6 +23,7 @@ from gatewright.hw.array.config import ArrayConfig
 from gatewright.hw.array.matmul import MatMulConfig
 from gatewright.hw.memory.ram import RamConfig
 from gatewright.hw.stream.concat import ConcatConfig
+from gatewright.hw.stream.gather_config import GatherConfig
 from gatewright.hw.stream.width import Narrow, Widen, WidthConfig
 from gatewright.hw.target import GENERIC
 from gatewright.hw.target.dsp import MultiplierConfig
@@ -73,6 +75,7 @@ LEGAL = [
     MultiplierConfig(INT8, INT8),
     SoftMultiplierConfig(MultiplierConfig(INT8, INT8)),
     ConcatConfig((4, 3), 2, INT8, 9),
+    GatherConfig(4, np.array([2, 0]), ((1, 0),), np.zeros(2, int), 2, INT8, 0, GENERIC),
     WidthConfig(6, 2, 4, INT8),
     AxiStreamConfig(2, INT8, 9),
     RamConfig(64, 8, GENERIC),
@@ -137,6 +140,9 @@ ILLEGAL = [
     (PackedConfig, {"most": 16}, r"w=signed\(5\), but it must be signed and hold -16 - 1"),
     (MultiplierConfig, {"products": 0}, "products=0, but it must be 1 or more"),
     (SoftMultiplierConfig, {"adders": 0}, "adders=0, but it must be 1 or more"),
+    (GatherConfig, {"words": 0}, "words=0, but it must be 1 or more"),
+    (GatherConfig, {"source": np.array([2, 4])}, "source=2 to 4, but a frame has 4 words"),
+    (GatherConfig, {"patterns": ((2, 0),)}, "but a word has 2 lanes; choose 0 to 1, or -1"),
     (ConcatConfig, {"lanes": 3}, r"lanes=3, but it must divide .* of \(4, 3\)"),
     (WidthConfig, {"lanes_in": 0}, "lanes_in=0, but it must be 1 or more"),
     (AxiStreamConfig, {"beats": 0}, "beats=0, but it must be 1 or more"),

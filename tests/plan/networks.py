@@ -211,6 +211,11 @@ class Builder:
             for x in inputs
         ]
 
+    def gather(self, x, shape, order, fill=0.0):
+        """A map of ``shape`` (height, width, channels)."""
+        op = ir.Gather(*self._names("gather", x), np.asarray(order).reshape(-1), fill)
+        return self._append(op, ir.Shape(*shape), self.values[x].quant)
+
     def reshape(self, x, height, width):
         size = self.shape(x).size
         return self._append(
@@ -321,6 +326,8 @@ def random_folding(graph, rng, most=600, device=GENERIC_DEVICE):
 def _random_stage(op, number, graph, rng, most, device):
     windowed = isinstance(op, ir.Conv | ir.MaxPool | ir.AveragePool)
     deepest = op.reduction if isinstance(op, ir.Conv) else op.window.taps if windowed else 1
+    if isinstance(op, ir.Gather):
+        deepest = graph.shape(op.inputs[0]).channels
     channels = max(graph.shape(name).channels for name in (*op.inputs, op.output))
     fastest = None
     for _ in range(300):

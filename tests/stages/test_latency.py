@@ -56,6 +56,14 @@ def concat(b):
     return b.concat(b.input, b.input)
 
 
+def gather(b):
+    return b.gather(b.input, (1, 1, 4), [3, 5, 2, 11])
+
+
+def pixel(b):
+    return b.gather(b.input, (1, 1, 3), [10, 9, 11])
+
+
 def argmax(b):
     return b.argmax(b.input)
 
@@ -84,6 +92,8 @@ CASES = {
     maximum: [(1, 1, {}), (1, 2, {})],
     unary: [(1, 1, {}), (1, 2, {})],
     concat: [(1, 1, {}), (1, 3, {})],
+    gather: [(1, 1, {})],
+    pixel: [(3, 3, {})],
     argmax: [(1, 1, {})],
 }
 

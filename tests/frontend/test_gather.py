@@ -1,0 +1,219 @@
+"""Nodes that take elements as they are: inside the network one Gather, at its end the host's."""
+
+import numpy as np
+import pytest
+from gatewright.compiler import ir
+from gatewright.compiler.errors import ModelError
+from gatewright.compiler.frontend import load
+from onnx import helper
+
+N = helper.make_node
+ints = np.array
+
+
+def floats(*shape):
+    return np.random.default_rng(1).uniform(-1, 1, shape).astype(np.float32)
+
+
+#: nodes from ``a``, [1, 4, 6, 5], to ``b``, with the constants that they read
+BETWEEN = {
+    "transpose": ([N("Transpose", ["a"], ["b"], perm=[0, 2, 3, 1])], {}),
+    "slice": (
+        [N("Slice", ["a", "s", "e", "x3", "n"], ["b"])],
+        {"s": ints([1, 4]), "e": ints([3, 0]), "x3": ints([1, 3]), "n": ints([1, -2])},
+    ),
+    "rows": ([N("Gather", ["a", "i"], ["b"], axis=2)], {"i": ints([5, 0, 0, 3])}),
+    "tile": ([N("Tile", ["a", "r"], ["b"])], {"r": ints([1, 2, 1, 3])}),
+    "expand": (
+        [N("Slice", ["a", "s", "e", "x3"], ["p"]), N("Expand", ["p", "t"], ["b"])],
+        {"s": ints([2, 2]), "e": ints([3, 3]), "x3": ints([2, 3]), "t": ints([1, 4, 3, 7])},
+    ),
+    "shuffle": (
+        [
+            N("Reshape", ["a", "g"], ["p"]),
+            N("Transpose", ["p"], ["q"], perm=[0, 2, 1, 3, 4]),
+            N("Reshape", ["q", "h"], ["b"]),
+        ],
+        {"g": ints([1, 2, 2, 6, 5]), "h": ints([1, 4, 6, 5])},
+    ),
+    "depth to space": ([N("DepthToSpace", ["a"], ["b"], blocksize=2)], {}),
+    "depth to space, by channels": (
+        [N("DepthToSpace", ["a"], ["b"], blocksize=2, mode="CRD")],
+        {},
+    ),
+    "space to depth": (
+        [
+            N("Slice", ["a", "s", "e", "x3"], ["p"]),
+            N("SpaceToDepth", ["p"], ["b"], blocksize=2),
+        ],
+        {"s": ints([1]), "e": ints([5]), "x3": ints([3])},
+    ),
+    "more channels": (
+        [N("Pad", ["a", "p", "v"], ["b"])],
+        {"p": ints([0, 1, 0, 0, 0, 2, 0, 0]), "v": np.float32(0.25)},
+    ),
+    "channels and a border": (
+        [N("Pad", ["a", "p"], ["b"])],
+        {"p": ints([0, 1, 1, 0, 0, 0, 0, 2])},
+    ),
+    "mirrored": (
+        [N("Pad", ["a", "p"], ["b"], mode="reflect")],
+        {"p": ints([0, 0, 2, 1, 0, 0, 0, 3])},
+    ),
+    "edges": ([N("Pad", ["a", "p"], ["b"], mode="edge")], {"p": ints([0, 1, 2, 1, 0, 0, 0, 3])}),
+    "cropped": ([N("Pad", ["a", "p"], ["b"])], {"p": ints([0, 0, -1, 1, 0, 0, 0, -2])}),
+    "split and swapped": (
+        [
+            N("Split", ["a", "n"], ["p", "q"], axis=1),
+            N("Concat", ["q", "p"], ["b"], axis=1),
+        ],
+        {"n": ints([1, 3])},
+    ),
+    "twice as large": ([N("Resize", ["a", "", "f"], ["b"])], {"f": np.float32([1, 1, 2, 2])}),
+    "any size": (
+        [N("Resize", ["a", "", "", "t"], ["b"], nearest_mode="ceil")],
+        {"t": ints([1, 4, 9, 4])},
+    ),
+    "rows side by side": ([N("Concat", ["a", "a"], ["b"], axis=2)], {}),
+    "columns side by side": ([N("Concat", ["a", "a"], ["b"], axis=3)], {}),
+    "beside a constant": (
+        [N("Concat", ["k", "a", "k"], ["b"], axis=2)],
+        {"k": np.full((1, 4, 1, 5), 0.5, np.float32)},
+    ),
+}
+
+
+def between(name):
+    """Between two pools, which want channels first."""
+    nodes, constants = BETWEEN[name]
+    ends = [
+        N("MaxPool", ["x"], ["a"], kernel_shape=[2, 2]),
+        N("AveragePool", ["b"], ["y"], kernel_shape=[2, 2], name="last"),
+    ]
+    return [ends[0], *nodes, ends[1]], constants
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_inside_the_network(model, agrees, name):
+    nodes, constants = between(name)
+    agrees(model(nodes, [1, 4, 7, 6], **constants))
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_at_the_end(model, agrees, name):
+    """The host takes what it needs; only padding is hardware's."""
+    nodes, constants = between(name)
+    path = model(nodes[:-1], [1, 4, 7, 6], out="b", **constants)
+    kinds = {type(op) for op in agrees(path) if not op.view}
+    assert kinds <= {ir.MaxPool, ir.Pad, ir.Concat, ir.Gather}
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_at_the_beginning(model, agrees, name):
+    nodes, constants = between(name)
+    nodes = [N("Identity", ["x"], ["a"]), *nodes[1:]]
+    agrees(model(nodes, [1, 4, 6, 5], **constants))
+
+
+@pytest.mark.parametrize("batch", [2, 3])
+def test_frames_stay_apart(model, agrees, batch):
+    nodes = [
+        N("MaxPool", ["x"], ["a"], kernel_shape=[2, 2]),
+        N("Split", ["a"], ["p", "q"], axis=1, num_outputs=2),
+        N("Concat", ["q", "p", "q"], ["b"], axis=3),
+        N("AveragePool", ["b"], ["y"], kernel_shape=[2, 2]),
+    ]
+    agrees(model(nodes, [batch, 4, 5, 5], opset=18))
+
+
+def test_a_part_of_the_batch_is_refused(model):
+    nodes = [
+        N("MaxPool", ["x"], ["a"], kernel_shape=[2, 2]),
+        N("Gather", ["a", "i"], ["b"], axis=0),
+        N("AveragePool", ["b"], ["y"], kernel_shape=[2, 2], name="last"),
+    ]
+    with pytest.raises(ModelError, match=r"last .* mixes elements of the 3 samples"):
+        load(model(nodes, [3, 4, 5, 5], i=ints([0, 2, 1])))
+
+
+def test_a_permuted_vector_costs_a_dense_layer_nothing(model, agrees):
+    nodes = [
+        N("MaxPool", ["x"], ["a"], kernel_shape=[2, 2]),
+        N("Transpose", ["a"], ["t"], perm=[0, 3, 1, 2]),
+        N("Flatten", ["t"], ["f"]),
+        N("MatMul", ["f", "w"], ["y"]),
+    ]
+    graph = agrees(model(nodes, [1, 2, 4, 4], w=floats(18, 3)))
+    assert ir.Gather not in {type(op) for op in graph}
+
+
+def test_one_gather_serves_all_readers(model, agrees):
+    nodes = [
+        N("MaxPool", ["x"], ["a"], kernel_shape=[2, 2]),
+        N("Transpose", ["a"], ["t"], perm=[0, 1, 3, 2]),
+        N("MaxPool", ["t"], ["p"], kernel_shape=[2, 2]),
+        N("AveragePool", ["t"], ["q"], kernel_shape=[2, 2]),
+        N("Concat", ["p", "q"], ["y"], axis=1),
+    ]
+    graph = agrees(model(nodes, [1, 2, 5, 4]))
+    assert [type(op) for op in graph].count(ir.Gather) == 1
+
+
+@pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+@pytest.mark.parametrize(
+    "coordinates",
+    ["half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"],
+)
+@pytest.mark.parametrize("size", [(3, 9), (7, 4), (1, 12)])
+def test_nearest(model, coordinates, rounding, size):
+    """By ONNX's own reference, on the whole map."""
+    from onnx.reference import ReferenceEvaluator
+
+    resize = N(
+        "Resize",
+        ["a", "", "", "t"],
+        ["y"],
+        coordinate_transformation_mode=coordinates,
+        nearest_mode=rounding,
+    )
+    nodes = [N("MaxPool", ["x"], ["a"], kernel_shape=[1, 1]), resize]
+    path = model(nodes, [1, 2, 5, 6], opset=19, t=ints([1, 2, *size]))
+    graph = load(path)
+    (port,) = graph.outputs
+    x = np.arange(60, dtype=np.float32).reshape(1, 2, 5, 6)
+    (wanted,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    streamed = x.transpose(0, 2, 3, 1).reshape(-1)
+    np.testing.assert_array_equal(streamed[port.order], wanted.reshape(-1))
+
+
+def test_upsample(model, agrees):
+    nodes = [N("MaxPool", ["x"], ["a"], kernel_shape=[2, 2]), N("Upsample", ["a", "f"], ["y"])]
+    agrees(model(nodes, [1, 2, 4, 4], opset=9, f=np.float32([1, 1, 3, 2])))
+
+
+def test_a_crop_outside_the_map_is_filled(model):
+    from onnx.reference import ReferenceEvaluator
+
+    resize = N(
+        "Resize",
+        ["a", "roi", "", "t"],
+        ["y"],
+        coordinate_transformation_mode="tf_crop_and_resize",
+        extrapolation_value=0.5,
+    )
+    nodes = [N("MaxPool", ["x"], ["a"], kernel_shape=[1, 1]), resize]
+    roi = np.float32([0, 0, -0.5, 0.25, 1, 1, 0.75, 1.5])
+    path = model(nodes, [1, 1, 5, 6], opset=19, roi=roi, t=ints([1, 1, 6, 4]))
+    graph = load(path)
+    (gather,) = (op for op in graph if isinstance(op, ir.Gather))
+    assert gather.fill == 0.5
+    x = np.arange(30, dtype=np.float32).reshape(1, 1, 5, 6)
+    (wanted,) = ReferenceEvaluator(str(path)).run(None, {"x": x})
+    filled = np.where(gather.order < 0, 0.5, x.reshape(-1)[gather.order])
+    np.testing.assert_array_equal(filled[graph.outputs[0].order], wanted.reshape(-1))
+
+
+def test_resizing_to_too_much_is_refused(model):
+    nodes = [N("MaxPool", ["x"], ["a"], kernel_shape=[1, 1]), N("Resize", ["a", "", "f"], ["y"])]
+    with pytest.raises(ModelError, match=r"resizes to .*; accepted: at most"):
+        load(model(nodes, [1, 2, 4, 4], f=np.float32([1, 1, 1e9, 1e9])))
