@@ -50,6 +50,8 @@ CONSTANTS: dict[str, np.ndarray] = {
     "matrix": np.full((4, 3), 0.5, np.float32),
     "four": np.full(4, 0.5, np.float32),
     "channel": np.full((4, 1, 1), 0.5, np.float32),
+    "slopes": np.linspace(0.1, 0.4, 4, dtype=np.float32).reshape(4, 1, 1),
+    "map": np.linspace(-1, 1, 144, dtype=np.float32).reshape(4, 6, 6),
     "number": np.array(0.5, np.float32),
     "zero": np.array(0.0, np.float32),
     "six": np.array(6.0, np.float32),
@@ -73,10 +75,14 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     "BatchNormalization": [("", ["x", "four", "four", "four", "four"], {}, MAP)],
     "Relu": [("", ["x"], {}, MAP)],
     "Clip": [("", ["x", "zero", "six"], {}, MAP)],
-    "PRelu": [("one slope", ["x", "number"], {}, MAP)],
+    "PRelu": [
+        ("one slope", ["x", "number"], {}, MAP),
+        ("a slope a channel", ["x", "slopes"], {}, MAP),
+    ],
     "Add": [
         ("of two activations", ["x", "r"], {}, MAP),
         ("of a constant", ["x", "channel"], {}, MAP),
+        ("of a constant map", ["x", "map"], {}, MAP),
     ],
     "Sub": [
         ("of two activations", ["x", "r"], {}, MAP),

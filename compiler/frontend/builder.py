@@ -148,6 +148,15 @@ class Builder:
         handle = self.add(op, shape, reads)
         return Tensor(handle, reads[0].order, op.output)
 
+    def exact(self, tensor: Tensor, quant: ir.Quant | None) -> Tensor:
+        """``tensor``, an operator's output, rounded to ``quant``, of which each value is a level;
+        None leaves it as it is.
+        """
+        if quant is None:
+            return tensor
+        self.streams[tensor.handle] = replace(self.streams[tensor.handle], quant=quant)
+        return replace(tensor, raw=False)
+
     def reshaped(self, tensor: Tensor, shape: ir.Shape, node: Node | str) -> str:
         """A handle of the same stream under ``shape``.
 

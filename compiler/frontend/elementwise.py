@@ -4,6 +4,7 @@ form.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from fractions import Fraction
 from math import inf
 from typing import Any
 
@@ -53,14 +54,60 @@ def clip(
 
 
 def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
-    """PRelu with one slope for all channels is LeakyRelu."""
-    slopes = np.unique(constant(slope, node, "slope").real())
-    if slopes.size != 1:
+    """PRelu: one slope for all is LeakyRelu; slopes up to 1 are ``max(x, x * slope)``; others are
+    ``max(x, 0) + min(x, 0) * slope``.
+    """
+    x, slope = activation(x, node), constant(slope, node, "slope")
+    slopes = np.unique(slope.real())
+    if slopes.size == 1:
+        return _unary(build, node, x, ir.functions.LeakyRelu(float(slopes[0])))
+    output = node.outputs[0]
+    below = x
+    if slopes.max(initial=0) > 1:
+        below = _part(build, node, x, ir.Clamp(-inf, 0.0), f"{output}/negative")
+    product = scaled(build, replace(node, outputs=(f"{output}/slope",)), below, slope)
+    product = _held(build, node, product, below, slope)
+    if below is x:
+        return _combined(build, node, ir.ops.Max, x, product)
+    above = _part(build, node, x, ir.Clamp(0.0, inf), f"{output}/positive")
+    return _combined(build, node, ir.Add, above, product)
+
+
+def _part(build: Builder, node: Node, x: Tensor, clamp: ir.Clamp, name: str) -> Tensor:
+    """``x`` within limits; of rounded values in their own type."""
+    op = ir.Unary(node.name, (x.handle,), name, clamp=clamp)
+    return build.exact(build.elementwise(op, build.shape(x), [x]), build.rounded(x))
+
+
+def _held(build: Builder, node: Node, product: Tensor, x: Tensor, slope: Constant) -> Tensor:
+    """``x * slope`` of rounded values in a type that holds each product."""
+    quant = build.rounded(x)
+    if quant is None:
+        return product
+    scales = None if slope.scale is None else np.unique(slope.scale)
+    exact = None
+    if scales is not None and scales.size == 1:
+        largest = max(quant.dtype.high - quant.zero, quant.zero - quant.dtype.low)
+        bits = 1 + int(largest * np.abs(slope.array).max()).bit_length()
+        step = float(np.float32(quant.scale * float(scales[0])))
+        if bits <= 16 and quant.step * Fraction(float(scales[0])) == Fraction(step):
+            exact = ir.Quant(ir.Int(bits, True), step, 0)
+    if exact is None:
         raise ModelError(
-            f"{node}: has {slopes.size} different slopes; accepted: one for all channels; train "
-            "with PReLU(num_parameters=1) or LeakyReLU"
+            f"{node}: has different slopes on quantized values, and no type of 16 bits holds the "
+            "products; accepted: one slope, or integer slopes whose scale, like the input's, is a "
+            "power of two; quantize the float32 network instead"
         )
-    return _unary(build, node, x, ir.functions.LeakyRelu(float(slopes[0])))
+    return build.exact(product, exact)
+
+
+def _combined(
+    build: Builder, node: Node, kind: type[ir.Elementwise], a: Tensor, b: Tensor
+) -> Tensor:
+    """An operator of two activations in one arrangement."""
+    source = build.reshaped(b, build.shape(a), node)
+    op = kind(node.name, (a.handle, source), node.outputs[0])
+    return build.elementwise(op, build.shape(a), [a, b])
 
 
 # -- several operands ------------------------------------------------------------------------------
@@ -84,9 +131,7 @@ def _pair(build: Builder, node: Node, a: Tensor, b: Operand) -> Tensor:
             "their elements in different orders; accepted: two tensors of one shape and layout; no "
             "broadcasting between activations"
         )
-    source = build.reshaped(b, build.shape(a), node)
-    op = OPERATORS[node.op](node.name, (a.handle, source), node.outputs[0])
-    return build.elementwise(op, build.shape(a), [a, b])
+    return _combined(build, node, OPERATORS[node.op], a, b)
 
 
 def add(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:

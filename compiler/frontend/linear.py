@@ -247,32 +247,44 @@ def _row(values: NDArray[Any], channels: int) -> NDArray[Any]:
 def affine(
     build: Builder, node: Node, x: Tensor, factor: Constant, shift: Constant | None
 ) -> Tensor:
-    """``x * factor + shift``; ``ir.Conv`` of one tap a channel, which a pass may fold."""
+    """``x * factor + shift``; ``ir.Conv`` of one tap a channel, which a pass may fold.
+
+    Constants that differ from pixel to pixel are those of the channels of a map of one pixel, which
+    is the same stream.
+    """
     if repeats(build.frame(x, node)):
         x = build.natural(x, node)
-    shape = build.shape(x)
-
-    def spread(value: NDArray[Any]) -> NDArray[Any]:
-        return channelwise(value, x.order, shape, str(node))
-
-    weight, scale = spread(finite(factor.array, factor.name, node)), None
-    if factor.scale is not None:
-        weight, scale = _narrow(weight), spread(factor.scale)
-    bias = None if shift is None else spread(finite(shift.array, shift.name, node))
-    bias_scale = None
-    if bias is not None and shift is not None and shift.scale is not None:
-        bias, bias_scale = _integers(bias), spread(shift.scale)
+    parts = [finite(factor.array, factor.name, node), factor.scale]
+    if shift is not None:
+        parts += [finite(shift.array, shift.name, node), shift.scale]
+    shape, rows = _spread(build, node, x, parts)
+    weight, scale, bias, bias_scale = (*rows, None, None)[:4]
+    assert weight is not None
     op = ir.Conv(
         node.name,
-        (x.handle,),
+        (build.reshaped(x, shape, node),),
         node.outputs[0],
-        weight.reshape(-1, 1, 1, 1),
+        (weight if scale is None else _narrow(weight)).reshape(-1, 1, 1, 1),
         scale,
-        bias,
+        bias if bias is None or bias_scale is None else _integers(bias),
         bias_scale,
         groups=shape.channels,
     )
     return build.elementwise(op, shape, [x])
+
+
+def _spread(
+    build: Builder, node: Node, x: Tensor, parts: list[NDArray[Any] | None]
+) -> tuple[ir.Shape, list[NDArray[Any] | None]]:
+    """Constants as one number a channel, and the map that has these channels."""
+    shape = build.shape(x)
+    for found in (shape, ir.Shape(1, 1, shape.size)):
+        rows = [
+            None if part is None else channelwise(part, x.order, found, str(node)) for part in parts
+        ]
+        if all((row is None) == (part is None) for row, part in zip(rows, parts, strict=True)):
+            break
+    return found, rows
 
 
 def offset(build: Builder, node: Node, x: Tensor, shift: Constant, sign: int = 1) -> Tensor:

@@ -179,10 +179,7 @@ def _mapped(build: Builder, node: Node, x: Tensor, function: ir.Function, name: 
     op = ir.Unary(f"{node.name}/{_word(function)}", (x.handle,), name, function)
     result = build.elementwise(op, build.shape(x), [x])
     quant = build.rounded(x)
-    if quant is not None and (exact := _exact(function, quant)):
-        build.streams[result.handle] = replace(build.streams[result.handle], quant=exact)
-        return replace(result, raw=False)
-    return result
+    return build.exact(result, None if quant is None else _exact(function, quant))
 
 
 def _word(function: ir.Function) -> str:

@@ -131,29 +131,25 @@ def repeats(labels: NDArray[np.int64]) -> bool:
 
 def channelwise(
     value: NDArray[Any], order: NDArray[np.int64], shape: ir.Shape, node: str
-) -> NDArray[Any]:
+) -> NDArray[Any] | None:
     """One number a channel, from a constant that broadcasts against a tensor with labels ``order``;
     that of another for a channel that the tensor leaves out.
 
-    Raises ModelError when the constant differs from pixel to pixel.
+    None when the constant differs from pixel to pixel. Raises ModelError when it does not
+    broadcast.
     """
     try:
         spread = np.broadcast_to(value, order.shape)
     except ValueError:
         raise ModelError(
             f"{node}: a constant of shape {list(value.shape)} does not broadcast to "
-            f"{list(order.shape)}; accepted: one number, or one a channel"
+            f"{list(order.shape)}; accepted: one that does"
         ) from None
     first = order < shape.size
     channel, values = order[first] % shape.channels, spread[first]
     row = np.full(shape.channels, values[0])
     row[channel] = values
-    if (row[channel] != values).any():
-        raise ModelError(
-            f"{node}: the constant differs from pixel to pixel; accepted: one number, or "
-            "one a channel; fold the constant into the training data or the bias"
-        )
-    return row
+    return None if (row[channel] != values).any() else row
 
 
 def bounded(node: object, shape: ir.Shape, batch: int, what: str = "output") -> ir.Shape:

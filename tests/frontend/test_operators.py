@@ -502,3 +502,34 @@ def test_ceil_mode_makes_no_window_that_starts_in_the_end_padding(kind, model, a
         kind, ["x"], ["y"], kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1
     )
     agrees(model([node], [1, 2, 4, 4], opset=22))
+
+
+MAPS = {
+    "a map": ((4, 5, 6), [1, 4, 5, 6]),
+    "rows": ((5, 1), [1, 4, 5, 6]),
+    "a map for a batch": ((1, 4, 5, 6), [2, 4, 5, 6]),
+    "positions": ((7, 4), ["N", 7, 4]),
+}
+
+
+@pytest.mark.parametrize(("size", "shape"), MAPS.values(), ids=MAPS)
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Div"])
+def test_a_constant_may_differ_from_pixel_to_pixel(model, agrees, kind, size, shape):
+    nodes = [N("Relu", ["x"], ["r"]), N(kind, ["r", "k"], ["s"]), N("Sigmoid", ["s"], ["y"])]
+    graph = agrees(model(nodes, shape, k=floats(*size) + np.float32(3)))
+    (conv,) = (op for op in graph if isinstance(op, ir.Conv))
+    assert conv.groups == np.prod(shape[1:])
+
+
+SLOPES = {"up to 1": [0.1, 1.0, -0.5], "beyond 1": [0.1, 1.5, -0.5], "one": [0.25] * 3}
+
+
+@pytest.mark.parametrize("slopes", SLOPES.values(), ids=SLOPES)
+@pytest.mark.parametrize("shape", [(3, 1, 1), (1, 3, 1, 1)])
+def test_slopes_of_each_channel(model, agrees, slopes, shape):
+    slope = np.float32(slopes).reshape(shape)
+    nodes = [N("Conv", ["x", "w"], ["c"]), N("PRelu", ["c", "s"], ["y"])]
+    graph = agrees(model(nodes, ["N", 3, 5, 4], w=floats(3, 3, 2, 2), s=slope))
+    last = {"up to 1": ir.ops.Max, "beyond 1": ir.Add, "one": ir.Unary}
+    (name,) = (name for name, found in SLOPES.items() if found is slopes)
+    assert isinstance(graph.ops[-1], last[name])

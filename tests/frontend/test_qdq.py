@@ -6,6 +6,7 @@ from gatewright.compiler import ir
 from gatewright.compiler.errors import ModelError
 from gatewright.compiler.frontend import elementwise, load
 from gatewright.compiler.frontend.element_types import array_of
+from gatewright.sim import golden
 from onnx import TensorProto, helper
 
 N = helper.make_node
@@ -827,3 +828,61 @@ def test_an_unsigned_output_saturates_at_255_and_not_at_127(model, agrees, run):
     x = np.linspace(-1.5, 1.5, 18, dtype=np.float32).reshape(1, 2, 3, 3)
     _, values = run(graph, x)
     assert values[graph.outputs[0].value].max() == 255
+
+
+@pytest.mark.parametrize("slopes", [[13, -127, 64], [13, -127, 90]], ids=["up to 1", "beyond 1"])
+@pytest.mark.parametrize("zero", [-128, 5])
+def test_integer_slopes_of_each_channel_are_exact(model, rng, ort, slopes, zero):
+    """Scales are powers of two, so ONNX Runtime is exact."""
+    nodes = [
+        dq("x", "xr", 0),
+        N("DequantizeLinear", ["s", "ss"], ["sr"]),
+        N("PRelu", ["xr", "sr"], ["p"]),
+        q("p", "y", 1),
+    ]
+    path = model(
+        nodes,
+        [1, 3, 4, 5],
+        dtype=TensorProto.INT8,
+        s=np.int8(slopes).reshape(3, 1, 1),
+        ss=np.float32(2.0**-6),
+        **quants(_0=(2.0**-4, np.int8(zero)), _1=(2.0**-3, np.int8(7))),
+    )
+    graph = load(path)
+    x = rng.integers(-128, 128, (20, 3, 4, 5)).astype(np.int8)
+    found = golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))["y"]
+    np.testing.assert_array_equal(found, ort(path, x)[0])
+
+
+def test_slopes_whose_products_no_type_holds_are_refused(model):
+    nodes = [dq("x", "xr", 0), N("PRelu", ["xr", "s"], ["p"], name="n"), q("p", "y", 1)]
+    path = model(
+        nodes,
+        [1, 3, 4, 5],
+        dtype=TensorProto.INT8,
+        s=np.float32([0.1, 0.2, 0.3]).reshape(3, 1, 1),
+        **TWO,
+    )
+    with pytest.raises(ModelError, match=r"^n \(PRelu\): has different slopes on quantized values"):
+        load(path)
+
+
+def test_an_integer_constant_may_differ_from_pixel_to_pixel(model, rng, ort):
+    nodes = [
+        dq("x", "xr", 0),
+        N("DequantizeLinear", ["k", "ks"], ["kr"]),
+        N("Add", ["xr", "kr"], ["a"]),
+        q("a", "y", 1),
+    ]
+    path = model(
+        nodes,
+        [1, 3, 4, 5],
+        dtype=TensorProto.INT8,
+        k=weights(3, 4, 5),
+        ks=np.float32(2.0**-3),
+        **quants(_0=(2.0**-4, np.int8(3)), _1=(2.0**-2, np.int8(7))),
+    )
+    graph = load(path)
+    x = rng.integers(-128, 128, (20, 3, 4, 5)).astype(np.int8)
+    found = golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))["y"]
+    np.testing.assert_array_equal(found, ort(path, x)[0])

@@ -266,9 +266,9 @@ OPERATORS = {
         [N("GlobalAveragePool", ["x"], ["g"]), N("Add", ["x", "g"], ["y"], name="n")],
         "n (Add): its inputs of shapes [1, 3, 4, 4] and [1, 3, 1, 1]",
     ),
-    "constant map": (
-        [N("Add", ["x", "map"], ["y"], name="n")],
-        "n (Add): the constant differs from pixel to pixel; accepted: one number, or one a channel",
+    "constant that does not broadcast": (
+        [N("Add", ["x", "two"], ["y"], name="n")],
+        "n (Add): a constant of shape [2] does not broadcast to [1, 3, 4, 4]; accepted: one that",
     ),
     "constant on the left": (
         [N("MatMul", ["square", "x"], ["y"], name="n")],
@@ -327,8 +327,8 @@ OPERATORS = {
         "n (Concat): concatenates constants of 16 different numbers; accepted: one finite number",
     ),
     "slopes": (
-        [N("PRelu", ["x", "slopes"], ["y"], name="n")],
-        "n (PRelu): has 3 different slopes; accepted: one for all channels",
+        [N("PRelu", ["x", "x"], ["y"], name="n")],
+        "n (PRelu): its slope is computed at run time; accepted: a constant slope",
     ),
     "reshape that does not fit": (
         [N("Reshape", ["x", "five"], ["f"], name="n"), N("Relu", ["f"], ["y"])],
