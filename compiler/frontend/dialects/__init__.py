@@ -7,7 +7,7 @@ nothing after that knows where a network came from.
 from collections.abc import Mapping
 
 from ..source import Source
-from . import branches, float_types, integer_sums, qoperator
+from . import branches, float_types, integer_sums, qonnx, qoperator
 from .rewriting import Rewrite
 
 __all__ = ["BECOMES", "DIALECTS", "standard"]
@@ -16,6 +16,7 @@ __all__ = ["BECOMES", "DIALECTS", "standard"]
 DIALECTS: tuple[Rewrite, ...] = (
     branches.taken_branches,
     float_types.single_precision,
+    qonnx.quantizers,
     qoperator.static_operators,
     integer_sums.integer_sums,
 )
@@ -24,6 +25,7 @@ DIALECTS: tuple[Rewrite, ...] = (
 BECOMES: Mapping[str, str] = {
     **{name: rule.becomes for name, rule in qoperator.RULES.items()},
     **integer_sums.OPERATORS,
+    **{f"qonnx.custom_op.general::{name}": becomes for name, becomes in qonnx.OPERATORS.items()},
 }
 
 

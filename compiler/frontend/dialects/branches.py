@@ -8,24 +8,15 @@ the shapes of tensors, which are fixed. Any other If stays, and the importer ref
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 
 from ...errors import ModelError
-from .. import folding
 from ..source import Node, Source, array, node_of
-from .rewriting import Nodes
+from .rewriting import Nodes, evaluated
 
 __all__ = ["taken_branches"]
-
-#: nodes that read the shape of a tensor, not its numbers
-_SHAPES = ("Shape", "Size")
-#: elements of the constants that shape inference gets with their numbers: shapes, axes and the like
-_SMALL = 64
 
 
 def taken_branches(source: Source) -> Source:
@@ -95,66 +86,9 @@ def _rename(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
 def _conditions(source: Source, nodes: Iterable[Node]) -> dict[str, bool]:
     """The condition of each If whose is known, by the name of its first output."""
     wanted = {node.inputs[0] for node in nodes if node.inputs}
-    values = _values(source, wanted)
+    values = evaluated(source, wanted)
     return {
         node.outputs[0]: bool(values[node.inputs[0]].reshape(-1)[0])
         for node in nodes
         if node.inputs and values.get(node.inputs[0], np.zeros(0)).size == 1
     }
-
-
-def _values(source: Source, wanted: set[str]) -> dict[str, NDArray[Any]]:
-    """The constants among ``wanted``, and those that they follow from."""
-    needed, path = set(wanted), []
-    for node in reversed(source.nodes):
-        if not needed.isdisjoint(node.outputs):
-            path.append(node)
-            if node.op not in _SHAPES:
-                needed.update(node.inputs)
-    values = {name: array for name, array in source.constants.items() if name in needed}
-    shapes = _shapes(source) if any(node.op in _SHAPES for node in path) else {}
-    for node in reversed(path):
-        operands: list[NDArray[Any] | None]
-        if node.op in _SHAPES and node.inputs[0] in shapes:
-            operands = [np.broadcast_to(np.int8(0), shapes[node.inputs[0]])]
-        elif all(name in values for name in node.inputs if name):
-            operands = [values.get(name) for name in node.inputs]
-        else:
-            continue
-        if node.op in folding.SIZES:
-            results = folding.evaluate(node, operands)
-            values.update(zip(node.outputs, results, strict=False))
-    return values
-
-
-def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
-    """The tensors whose shape can be inferred, with the batch that the importer assumes."""
-    known = {port.name: (source.batch, *(port.shape or ())) for port in source.inputs}
-    infos = [
-        helper.make_tensor_value_info(port.name, _element(port.dtype), known[port.name])
-        for port in source.inputs
-    ]
-    small = []
-    for name, constant in source.constants.items():
-        tensor = numpy_helper.from_array(np.asarray(constant), name)
-        if constant.size <= _SMALL:
-            small.append(tensor)
-        else:
-            infos.append(helper.make_tensor_value_info(name, tensor.data_type, constant.shape))
-    graph = helper.make_graph([n.proto for n in source.nodes], "shapes", infos, [], small)
-    domains = {node.proto.domain for node in source.nodes} - {"", "ai.onnx"}
-    opsets = [helper.make_opsetid("", source.nodes[0].opset)]
-    opsets += [helper.make_opsetid(domain, 1) for domain in sorted(domains)]
-    try:
-        found = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets))
-    except Exception:  # the C++ code raises several
-        return known
-    for info in found.graph.value_info:
-        dims = info.type.tensor_type.shape.dim
-        if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            known[info.name] = tuple(dim.dim_value for dim in dims)
-    return known
-
-
-def _element(dtype: str) -> int:
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))

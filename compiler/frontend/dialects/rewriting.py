@@ -5,20 +5,34 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import onnx
 from numpy.typing import NDArray
-from onnx import defs, helper
+from onnx import defs, helper, numpy_helper
 
 from ...errors import ModelError
-from .. import schema
+from .. import folding, schema
 from ..source import Node, Source, captured, constants_of
 
-__all__ = ["QUANTIZING_OPSET", "Nodes", "Rewrite", "Rule", "rewritten"]
+__all__ = [
+    "QUANTIZING_OPSET",
+    "Nodes",
+    "Rewrite",
+    "Rule",
+    "attributes_of",
+    "evaluated",
+    "rewritten",
+]
 
 #: Gives a source that computes the same; the same object when there is nothing to rewrite.
 Rewrite = Callable[[Source], Source]
 
 #: The opset whose QuantizeLinear and DequantizeLinear the rewrites write: per axis, of any integer.
 QUANTIZING_OPSET = 21
+
+#: nodes that read the shape of a tensor, not its numbers
+_SHAPES = ("Shape", "Size")
+#: elements of the constants that shape inference gets with their numbers: shapes, axes and the like
+_SMALL = 64
 
 
 class Nodes:
@@ -189,3 +203,65 @@ def attributes_of(node: Node, op: str) -> dict[str, Any]:
 
 def _without_last_absent(inputs: Sequence[str]) -> list[str]:
     return [*inputs[:-1], *(name for name in inputs[-1:] if name)]
+
+
+# -- constants that are computed ------------------------------------------------------------------
+
+
+def evaluated(source: Source, wanted: set[str]) -> dict[str, NDArray[Any]]:
+    """The constants among ``wanted``, and those that they follow from: stored, or computed from
+    constants and from the shapes of tensors.
+    """
+    needed, path = set(wanted), []
+    for node in reversed(source.nodes):
+        if not needed.isdisjoint(node.outputs):
+            path.append(node)
+            if node.op not in _SHAPES:
+                needed.update(node.inputs)
+    values = {name: array for name, array in source.constants.items() if name in needed}
+    shapes = _shapes(source) if any(node.op in _SHAPES for node in path) else {}
+    for node in reversed(path):
+        operands: list[NDArray[Any] | None]
+        if node.op in _SHAPES and node.inputs[0] in shapes:
+            operands = [np.broadcast_to(np.int8(0), shapes[node.inputs[0]])]
+        elif all(name in values for name in node.inputs if name):
+            operands = [values.get(name) for name in node.inputs]
+        else:
+            continue
+        if node.op in folding.SIZES:
+            results = folding.evaluate(node, operands)
+            values.update(zip(node.outputs, results, strict=False))
+    return values
+
+
+def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
+    """The tensors whose shape can be inferred, with the batch that the importer assumes."""
+    known = {port.name: (source.batch, *(port.shape or ())) for port in source.inputs}
+    infos = [
+        helper.make_tensor_value_info(port.name, _element(port.dtype), known[port.name])
+        for port in source.inputs
+    ]
+    small = []
+    for name, constant in source.constants.items():
+        tensor = numpy_helper.from_array(np.asarray(constant), name)
+        if constant.size <= _SMALL:
+            small.append(tensor)
+        else:
+            infos.append(helper.make_tensor_value_info(name, tensor.data_type, constant.shape))
+    graph = helper.make_graph([n.proto for n in source.nodes], "shapes", infos, [], small)
+    domains = {node.proto.domain for node in source.nodes} - {"", "ai.onnx"}
+    opsets = [helper.make_opsetid("", source.nodes[0].opset)]
+    opsets += [helper.make_opsetid(domain, 1) for domain in sorted(domains)]
+    try:
+        found = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets))
+    except Exception:  # the C++ code raises several
+        return known
+    for info in found.graph.value_info:
+        dims = info.type.tensor_type.shape.dim
+        if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            known[info.name] = tuple(dim.dim_value for dim in dims)
+    return known
+
+
+def _element(dtype: str) -> int:
+    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
