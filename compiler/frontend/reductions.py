@@ -7,6 +7,7 @@ brought into such an order first.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import singledispatch
 from math import prod
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .operands import Handler, Operand, activation, axis_of, integers
+from .operands import Handler, Operand, activation, axis_of, integers, slid, windowed
 from .source import Node
 from .tensors import Tensor
 
@@ -26,18 +27,19 @@ __all__ = ["HANDLERS", "reduced"]
 @dataclass(frozen=True)
 class Tiling:
     """``shape``: the map that a stream is read as, and ``window`` tiles; ``labels``: where the
-    result of each kept element is in the output.
+    result of each kept element is in the output; ``dense``: each pixel has one result.
     """
 
     shape: ir.Shape
     window: ir.Window
     labels: NDArray[np.int64]
+    dense: bool = False
 
     def flat(self) -> "Tiling":
         """The elements of each result as the channels of a pixel."""
         count = self.window.taps
         shape = ir.Shape(self.shape.size // count, 1, count)
-        return replace(self, shape=shape, window=ir.Window())
+        return replace(self, shape=shape, window=ir.Window(), dense=True)
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def _largest(node: Node, source: str, output: str, tiling: Tiling, integer: bool
 
 def _sum(node: Node, source: str, output: str, tiling: Tiling, integer: bool) -> ir.Op:
     """A convolution of ones; over integers they are integers of scale 1."""
-    groups = tiling.shape.channels if tiling.window.taps > 1 else 1
+    groups = 1 if tiling.dense else tiling.shape.channels
     shape = (groups, *tiling.window.kernel, tiling.shape.channels // groups)
     return ir.Conv(
         node.name,
@@ -82,8 +84,18 @@ REDUCTIONS: dict[str, Reduction] = {
     "ReduceMax": Reduction(_largest),
     "ReduceMin": Reduction(_largest, before=ir.functions.Neg(), after=ir.functions.Neg()),
     "ReduceL1": Reduction(_sum, dense=True, before=ir.functions.Abs()),
+    "ReduceL2": Reduction(
+        _sum, dense=True, before=ir.functions.Pow(2.0), after=ir.functions.Sqrt()
+    ),
+    "ReduceSumSquare": Reduction(_sum, dense=True, before=ir.functions.Pow(2.0)),
+    "ReduceLogSum": Reduction(_sum, dense=True, after=ir.functions.Log()),
+    "ReduceLogSumExp": Reduction(
+        _sum, dense=True, before=ir.functions.Exp(), after=ir.functions.Log()
+    ),
 }
 GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
+#: the norm of each ``p`` that LpPool and GlobalLpPool may have
+NORMS = {1: "ReduceL1", 2: "ReduceL2"}
 
 
 def reduce_axes(build: Builder, node: Node, x: Operand, axes: Operand = None) -> Tensor:
@@ -108,7 +120,33 @@ def reduce_map(build: Builder, node: Node, x: Operand) -> Tensor:
             "rows, columns]"
         )
     axes = tuple(range(2, x.order.ndim))
-    return reduced(build, node, x, axes, True, REDUCTIONS[GLOBAL[node.op]])
+    kind = REDUCTIONS[GLOBAL[node.op]] if node.op in GLOBAL else _norm(node)
+    return reduced(build, node, x, axes, True, kind)
+
+
+def _norm(node: Node) -> Reduction:
+    """The norm of an LpPool or GlobalLpPool."""
+    p = int(node.get("p", 2))
+    if p not in NORMS:
+        raise ModelError(f"{node}: has p={p}; accepted: {' or '.join(map(str, NORMS))}")
+    return REDUCTIONS[NORMS[p]]
+
+
+def lp_pool(build: Builder, node: Node, x: Operand) -> Tensor:
+    """ONNX LpPool: the norm of what lies under a window."""
+    x, kind = activation(x, node), _norm(node)
+    assert kind.before is not None
+    output = node.outputs[0]
+    x = _mapped(build, node, x, kind.before, f"{output}/{_word(kind.before)}")
+    source = build.as_map(x, node)
+    found = build.streams[source].shape
+    window = windowed(node, found, tuple(node.get("kernel_shape", ())), x.order.ndim - 2)
+    shape = slid(node, window, found, found.channels, build.batch)
+    name = output if kind.after is None else f"{output}/sum"
+    tiling = Tiling(found, window, np.arange(0))
+    op = _sum(node, source, name, tiling, build.quant(x.handle) is not None)
+    result = build.computed(op, shape, [x], build.map_order(shape, x))
+    return result if kind.after is None else _mapped(build, node, result, kind.after, output)
 
 
 def _axes(build: Builder, node: Node, x: Tensor, axes: Operand) -> tuple[int, ...]:
@@ -200,6 +238,14 @@ def _(function: ir.functions.Neg, quant: ir.Quant) -> ir.Quant:
 
 
 @_exact.register
+def _(function: ir.functions.Pow, quant: ir.Quant) -> ir.Quant | None:
+    largest = max(quant.dtype.high - quant.zero, quant.zero - quant.dtype.low)
+    bits, scale = (largest**2).bit_length(), float(np.float32(quant.scale * quant.scale))
+    exact = function.exponent == 2 and Fraction(scale) == quant.step**2 and bits <= 16
+    return ir.Quant(ir.Int(bits, False), scale, 0) if exact else None
+
+
+@_exact.register
 def _(function: ir.functions.Abs, quant: ir.Quant) -> ir.Quant | None:
     largest = max(quant.dtype.high - quant.zero, quant.zero - quant.dtype.low)
     bits = largest.bit_length()
@@ -261,5 +307,6 @@ def _distinct(labels: NDArray[np.int64]) -> bool:
 
 HANDLERS: dict[str, Handler] = {
     **{name: Handler(reduce_axes) for name in REDUCTIONS},
-    **{name: Handler(reduce_map) for name in GLOBAL},
+    **{name: Handler(reduce_map) for name in (*GLOBAL, "GlobalLpPool")},
+    "LpPool": Handler(lp_pool),
 }

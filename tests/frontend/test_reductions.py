@@ -15,6 +15,7 @@ from .conftest import witness
 N = helper.make_node
 
 KINDS = ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1"]
+POWERS = ["ReduceL2", "ReduceSumSquare", "ReduceLogSumExp"]
 #: input shape, axes
 AXES = {
     "rows and columns": ([2, 3, 5, 4], [2, 3]),
@@ -22,6 +23,8 @@ AXES = {
     "columns": ([2, 3, 5, 4], [3]),
     "channels": ([2, 3, 5, 4], [1]),
     "everything": ([2, 3, 5, 4], [1, 2, 3]),
+    "channels and rows": ([2, 3, 5, 4], [1, 2]),
+    "channels and columns": ([2, 3, 5, 4], [1, 3]),
     "a vector": ([2, 7], [1]),
     "tokens": ([2, 6, 5], [1]),
     "features": ([2, 6, 5], [-1]),
@@ -36,7 +39,7 @@ def reduction(kind, axes, opset, keepdims):
 
 
 @pytest.mark.parametrize(("shape", "axes"), AXES.values(), ids=AXES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *POWERS])
 @pytest.mark.parametrize("opset", [12, 18])
 def test_any_axes_of_a_float_network(model, agrees, kind, shape, axes, opset):
     node, extra = reduction(kind, axes, opset, keepdims=opset > 12)
@@ -60,7 +63,7 @@ def test_no_axes_are_all_of_them_in_a_batch_of_one(model, agrees, kind, keepdims
     agrees(model([N(kind, ["x"], ["y"], keepdims=keepdims)], [1, 3, 5, 4], opset=18))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *POWERS])
 def test_no_axes_may_also_be_none(model, agrees, kind):
     nodes = [N("Relu", ["x"], ["r"]), N(kind, ["r"], ["y"], noop_with_empty_axes=1)]
     agrees(model(nodes, ["N", 3, 5, 4], opset=18))
@@ -112,7 +115,7 @@ def quantized(model, kind, shape, axes, dtype=np.int8, zero=5):
 
 
 @pytest.mark.parametrize(("shape", "axes"), AXES.values(), ids=AXES)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "ReduceSumSquare"])
 @pytest.mark.parametrize(("dtype", "zero"), [(np.int8, 5), (np.int8, -128), (np.uint8, 100)])
 def test_integers_are_exact(model, rng, tmp_path, kind, shape, axes, dtype, zero):
     path = quantized(model, kind, shape, axes, dtype, zero)
@@ -165,3 +168,33 @@ def test_a_dilated_average(model, agrees, tmp_path, count):
     window = {"kernel_shape": [2, 3], "dilations": [2, 1], "pads": [1, 1, 0, 1]}
     node = N("AveragePool", ["x"], ["y"], count_include_pad=count, **window)
     agrees(model([node], [2, 3, 6, 7], opset=19))
+
+
+def test_the_logarithm_of_a_sum(model, agrees):
+    nodes = [N("Exp", ["x"], ["e"]), N("ReduceLogSum", ["e"], ["y"], axes=[2, 3])]
+    agrees(model(nodes, [2, 3, 5, 4], opset=13))
+
+
+NORMS = {
+    "usual": {"kernel_shape": [2, 2]},
+    "ones": {"kernel_shape": [3, 2], "p": 1, "strides": [2, 1]},
+    "padded": {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]},
+    "same": {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER", "strides": [2, 2]},
+    "dilated": {"kernel_shape": [2, 2], "dilations": [2, 2]},
+}
+
+
+@pytest.mark.parametrize("attributes", NORMS.values(), ids=NORMS)
+def test_norms_under_a_window(model, agrees, attributes):
+    agrees(model([N("LpPool", ["x"], ["y"], **attributes)], [2, 3, 6, 7], opset=18))
+
+
+@pytest.mark.parametrize("p", [1, 2])
+def test_the_norm_of_a_map(model, agrees, p):
+    agrees(model([N("GlobalLpPool", ["x"], ["y"], p=p)], [2, 3, 6, 7]))
+
+
+def test_other_norms_are_refused(model):
+    path = model([N("GlobalLpPool", ["x"], ["y"], name="n", p=3)], [2, 3, 6, 7])
+    with pytest.raises(ModelError, match=r"^n \(GlobalLpPool\): has p=3; accepted: 1 or 2"):
+        load(path)
