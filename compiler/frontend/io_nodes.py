@@ -129,7 +129,7 @@ def _taken(
             ranges.append((axis, int(index[0]), int(index[-1]) + 1, int(steps[0])))
         else:
             which = nodes.constant(f"{name}/indices", index.astype(np.int64))
-            tensor = nodes.add("Gather", [tensor, which], f"{name}/gather", axis=axis)
+            tensor = nodes.add("Gather", [tensor, which], f"{name}/gather_{axis}", axis=axis)
     if not ranges:
         return tensor
     axes, starts, ends, steps = (np.array(column, np.int64) for column in zip(*ranges, strict=True))

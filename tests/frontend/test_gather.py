@@ -1,11 +1,21 @@
 """Nodes that take elements as they are: inside the network one Gather, at its end the host's."""
 
+from dataclasses import replace
+
 import numpy as np
+import onnx
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import ModelError
-from gatewright.compiler.frontend import load
+from gatewright.compiler.frontend import load, write_qdq
+from gatewright.compiler.frontend.element_types import carrier
+from gatewright.compiler.frontend.reference_runtime import Runtime
+from gatewright.compiler.ir.text import describe
+from gatewright.sim import golden
+from numpy.testing import assert_array_equal
 from onnx import helper
+
+from ..plan.networks import Builder
 
 N = helper.make_node
 ints = np.array
@@ -217,3 +227,44 @@ def test_resizing_to_too_much_is_refused(model):
     nodes = [N("MaxPool", ["x"], ["a"], kernel_shape=[1, 1]), N("Resize", ["a", "", "f"], ["y"])]
     with pytest.raises(ModelError, match=r"resizes to .*; accepted: at most"):
         load(model(nodes, [1, 2, 4, 4], f=np.float32([1, 1, 1e9, 1e9])))
+
+
+MAP = np.arange(60).reshape(3, 4, 5)  # rows, columns, channels
+WRITTEN = {
+    "rows": (MAP[1:], {"Slice"}),
+    "columns and channels": (MAP[:, ::2, 1:4], {"Slice"}),
+    "transposed": (MAP.transpose(1, 0, 2), {"Transpose"}),
+    "shuffled": (MAP[..., [3, 0, 1, 4, 2]], {"Gather"}),
+    "twice": (MAP.repeat(2, axis=0).repeat(2, axis=1), {"Gather"}),
+    "as it is": (MAP, set()),
+    "any": (np.random.default_rng(1).integers(0, 60, (2, 3, 4)), {"Flatten", "Gather"}),
+    "padded": (np.pad(MAP, ((0, 1), (0, 0), (1, 2)), constant_values=-1), {"Pad", "Gather"}),
+}
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [ir.Int(8, True), ir.Int(8, False), ir.Int(4, True), ir.Int(16, True), ir.Int(6, False)],
+    ids=str,
+)
+@pytest.mark.parametrize(("order", "kinds"), WRITTEN.values(), ids=WRITTEN)
+def test_written_and_read(tmp_path, order, kinds, dtype):
+    """As nodes that say what they do, on integers where ONNX Runtime moves them."""
+    builder = Builder(3, 4, 5, seed=2, dtype=ir.Int(8, True))
+    builder._dtype = lambda: dtype
+    first = builder.conv(builder.input, 5)
+    builder.conv(builder.gather(first, order.shape, order, 0.3), 3)
+    graph = builder.graph()
+    (port,) = graph.outputs
+    graph = replace(graph, outputs=(replace(port, dtype=carrier(dtype).stored.name),))
+    write_qdq(graph, tmp_path / "m.onnx")
+    nodes = onnx.load(tmp_path / "m.onnx").graph.node
+    assert kinds <= {node.op_type for node in nodes}
+    again, frames = load(tmp_path / "m.onnx"), builder.frames(3)
+    if order is not MAP:
+        assert [describe(op) for op in again] == [describe(op) for op in graph]
+    wanted = golden.run(graph, frames)[graph.outputs[0].value]
+    assert_array_equal(golden.run(again, frames)[again.outputs[0].value], wanted)
+    x = frames.astype(graph.inputs[0].array_type)
+    (seen,) = Runtime(tmp_path / "m.onnx", optimize=False).run(x).values()
+    assert np.abs(seen.reshape(wanted.shape).astype(int) - wanted).max() <= 1

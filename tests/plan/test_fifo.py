@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from amaranth import Elaboratable, Module, Signal
 from amaranth.lib.wiring import In
@@ -70,6 +71,38 @@ def doubled(b):
     return b.add(x, x)
 
 
+def labels(b, x):
+    return np.arange(b.shape(x).size).reshape(b.shape(x).array)
+
+
+def turned(b):
+    """The map beside itself, last pixel first."""
+    x = b.unary(b.input)
+    return b.add(x, b.gather(x, b.shape(x).array, labels(b, x)[::-1, ::-1]))
+
+
+def halves(b):
+    """The first rows beside the last ones, which come much later."""
+    x = b.unary(b.input)
+    first, last = (b.gather(x, (3, 5, 3), part) for part in np.split(labels(b, x), 2))
+    return b.concat(last, first, last)
+
+
+def shrunk(b):
+    """A map that was repeated, then pooled, beside itself."""
+    x = b.unary(b.input)
+    large = labels(b, x).repeat(2, axis=0).repeat(2, axis=1)
+    return b.add(b.max_pool(b.gather(x, large.shape, large)), x)
+
+
+def parts(b):
+    """Channels taken apart, convolved, and put together again in another order."""
+    x = b.conv(b.input, 6)
+    left, right = (b.gather(x, (6, 5, 3), part) for part in np.split(labels(b, x), 2, axis=2))
+    y = b.concat(left, b.conv(right, 3, (3, 3), **SAME))
+    return b.gather(y, (6, 5, 6), labels(b, y)[..., [0, 3, 1, 4, 2, 5]])
+
+
 NETWORKS = {
     function.__name__: function
     for function in (
@@ -81,6 +114,10 @@ NETWORKS = {
         inception,
         whole_map,
         doubled,
+        turned,
+        halves,
+        shrunk,
+        parts,
     )
 }
 

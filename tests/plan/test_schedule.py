@@ -27,7 +27,15 @@ def residual(b):
     return b.add(b.depthwise(x, pads=(1, 1, 1, 1)), x)
 
 
-NETWORKS = {function.__name__: function for function in (convolutions, classifier, residual)}
+def mirrored(b):
+    x = b.conv(b.input, 4)
+    order = np.arange(b.shape(x).size).reshape(b.shape(x).array)[:, ::-1].transpose(1, 0, 2)
+    return b.max_pool(b.gather(x, order.shape, order))
+
+
+NETWORKS = {
+    function.__name__: function for function in (convolutions, classifier, residual, mirrored)
+}
 
 
 @pytest.mark.parametrize("minimal_rows", [False, True])
