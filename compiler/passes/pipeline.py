@@ -6,6 +6,7 @@ A network that comes with integers skips the two steps in the middle.
 """
 
 from .argmax_in_hardware import argmax_in_hardware
+from .average_as_sum import average_as_sum
 from .fold_affine import fold_affine
 from .fold_forward import fold_forward
 from .fold_pad import fold_pad
@@ -21,6 +22,7 @@ ON_READ: tuple[Pass, ...] = (
     real_weights,
     fold_affine,
     fold_forward,
+    average_as_sum,
     fuse_clamp,
     fold_pad,
     refuse_mixed_types,

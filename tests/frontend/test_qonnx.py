@@ -38,6 +38,22 @@ class BipolarQuant(OpRun):
         return (np.where(x >= 0, scale, -scale).astype(np.float32),)
 
 
+class Trunc(OpRun):
+    """Of both versions: with the bits before, or with the scale after."""
+
+    op_domain = DOMAIN
+
+    def _run(self, x, scale, zero, bits, last, out=None, rounding_mode="FLOOR", signed=1, narrow=0):
+        round_ = {"FLOOR": np.floor, "CEIL": np.ceil, "ROUND": np.round}[rounding_mode]
+        steps = np.round(x / scale + zero)
+        if out is None:
+            return ((round_(steps / 2.0 ** (bits - last)) * scale).astype(np.float32),)
+        low = -(2 ** (out - 1)) + narrow if signed else 0
+        high = 2 ** (out - 1) - 1 if signed else 2**out - 1 - narrow
+        y = np.clip(steps / 2 ** np.round(np.log2(last / scale)), low, high)
+        return ((round_(y) * last).astype(np.float32),)
+
+
 def q(x, y, scale, zero, bits, op="Quant", domain=DOMAIN, **attributes):
     attributes = {"signed": 1, "narrow": 0, "rounding_mode": "ROUND"} | attributes
     return N(op, [x, scale, zero, bits], [y], domain=domain, name=f"of {y}", **attributes)
@@ -91,7 +107,7 @@ def qonnx(model, rng, tmp_path):
         again = load(written)
         x = rng.uniform(-3, 3, (frames, *shape)).astype(np.float32)
         x[0] = 0
-        ops = [Quant, type("IntQuant", (Quant,), {}), BipolarQuant]
+        ops = [Quant, type("IntQuant", (Quant,), {}), BipolarQuant, Trunc]
         (wanted,) = ReferenceEvaluator(onnx.load(path), new_ops=ops).run(None, {"x": x})
         values = golden.run(again, golden.host_input(again, x))
         found = golden.host_output(again, values)["y"]
@@ -237,7 +253,33 @@ def test_network_of_one_bit(qonnx, before):
     assert bits == {ir.Int(1, False), ir.Int(2, True), ir.Int(8, True)}
 
 
+@pytest.mark.parametrize("mode", ["FLOOR", "CEIL", "ROUND"])
+@pytest.mark.parametrize("signed", [0, 1])
+@pytest.mark.parametrize("version", [1, 2])
+def test_average_of_integers_without_its_last_bits(qonnx, mode, signed, version):
+    """As Brevitas' TruncAvgPool2d: the sum, then without as many bits as it has more."""
+    last = {1: ["bits12", "bits8"], 2: ["bits12", "after", "bits8"]}[version]
+    attributes = {"rounding_mode": mode} | ({} if version == 1 else {"signed": signed})
+    nodes = [
+        q("x", "xq", "sx", "none", "bits8", signed=signed),
+        N("AveragePool", ["xq"], ["a"], kernel_shape=[4, 3]),
+        N("Mul", ["a", "area"], ["m"]),
+        N("Trunc", ["m", "sx", "none", *last], ["y"], domain=DOMAIN, **attributes),
+    ]
+    # ONNX Runtime's sums of powers of two are exact, and ties frequent
+    graph = qonnx(nodes, sx=np.float32(1 / 32), area=np.float32(12), after=np.float32(1 / 2))
+    assert [type(op) for op in graph] == [ir.Conv]
+
+
 REFUSED = {
+    "bits that are not there": (
+        N("Trunc", ["x", "one", "none", "bits4", "bits8"], ["y"], domain=DOMAIN, name="n"),
+        "n (qonnx.custom_op.general::Trunc): drops -4 bits with the rounding_mode FLOOR; accepted",
+    ),
+    "a Trunc with a zero point": (
+        N("Trunc", ["x", "one", "one", "bits8", "bits4"], ["y"], domain=DOMAIN, name="n"),
+        "n (qonnx.custom_op.general::Trunc): has 1 scales, or a zero point; accepted: one scale",
+    ),
     "floats": (
         N("FloatQuant", ["x", *["one"] * 6], ["y"], domain=DOMAIN, name="n"),
         "n (qonnx.custom_op.general::FloatQuant): quantizes to floats of few bits; accepted: Quant",

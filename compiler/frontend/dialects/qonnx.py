@@ -14,6 +14,12 @@ way. A BipolarQuant is -s below 0, else s. That is one bit, then a change of sca
 Half to even rounds ``(0 - s) / 2 s = -1/2`` up to 0, so a tie is on the right side. A quantizer of
 the network's input has no operator before it that could subtract s. It uses a scale of 2^-64
 instead, for which all numbers from -2^-65 up count as 0.
+
+A Trunc drops k bits of the integers ``m`` behind its input. ``m / 2^k - 1/2 + 2^-(k+1)`` lies
+between the integers around it, never on a tie, and half to even rounds it to ``floor(m / 2^k)``:
+
+    before: y = Trunc(x, s, 0, bits + k, bits), floor(m / 2^k) s for x = m s
+    after:  y = DequantizeLinear(QuantizeLinear(x / 2^k + s (2^-(k+1) - 1/2), s), s)
 """
 
 from collections.abc import Callable, Mapping
@@ -36,7 +42,15 @@ DOMAINS = ("", "qonnx.custom_op.general::", "finn.custom_op.general::", "onnx.br
 OPERATORS: Mapping[str, str] = {
     "Quant": "QuantizeLinear, Clip, DequantizeLinear",
     "IntQuant": "QuantizeLinear, Clip, DequantizeLinear",
+    "Trunc": "Mul and Add, QuantizeLinear, DequantizeLinear",
     "BipolarQuant": "QuantizeLinear, DequantizeLinear to one bit, Add, again to ±1",
+}
+#: how many inputs each takes
+INPUTS: Mapping[str, tuple[int, ...]] = {
+    "Quant": (4,),
+    "IntQuant": (4,),
+    "BipolarQuant": (2,),
+    "Trunc": (5, 6),
 }
 #: bits of activations, and of constants (a bias has up to 32)
 ACTIVATION_BITS, CONSTANT_BITS = 16, 32
@@ -58,6 +72,8 @@ ROUNDING: Mapping[str, Callable[[Floats], Floats]] = {
     "HALF_DOWN": lambda x: np.sign(x) * np.ceil(np.abs(x) - 0.5),
 }
 _TO_EVEN = ("ROUND", "HALF_EVEN")
+#: how Trunc rounds, and the sign of the shift that makes half to even do the same
+TRUNCATING: Mapping[str, int] = {"FLOOR": -1, "ROUND": 0, "HALF_EVEN": 0, "CEIL": 1}
 #: operators that pass on the numbers of the network's input
 _MOVES = frozenset({"Flatten", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})
 
@@ -97,6 +113,15 @@ class _Integers:
         return ir.Int(8 * held.numpy.itemsize, held.signed)
 
 
+def _range(
+    scale: Floats | np.float32, zero: NDArray[np.int64], bits: int, signed: bool, narrow: bool
+) -> _Integers:
+    """All integers of so many bits; narrow: without the least negative, or the largest, one."""
+    low = (-(1 << (bits - 1)) + narrow) if signed else 0
+    high = (1 << (bits - signed)) - 1 - (narrow and not signed)
+    return _Integers(np.asarray(scale), zero, low, high)
+
+
 class _Walk:
     """Appends what replaces each node; ``known``: the constants that quantizers read."""
 
@@ -117,11 +142,11 @@ class _Walk:
                 self.entering.update(node.outputs)
             self.nodes.keep(node)
             return
-        counts = (2,) if name == "BipolarQuant" else (4,)
+        counts = INPUTS[name]
         if len(node.inputs) not in counts or len(node.outputs) != 1 or not all(node.inputs):
             raise ModelError(
                 f"{node}: has {len(node.inputs)} inputs and {len(node.outputs)} outputs; accepted: "
-                f"{counts[0]} inputs and one output; export the network again"
+                f"{' or '.join(map(str, counts))} inputs and one output; export the network again"
             )
         scale = self._constant(node, 1, "scale").astype(np.float32)
         if not (np.isfinite(scale) & (scale > 0)).all() or not scale.size:
@@ -132,7 +157,10 @@ class _Walk:
         if name == "BipolarQuant":
             self._bipolar(node, scale)
             return
-        zero, bits = self._constant(node, 2, "zero point"), self._bits(node)
+        if name == "Trunc":
+            self._trunc(node, scale)
+            return
+        zero, bits = self._constant(node, 2, "zero point"), self._bits(node, 3)
         if (zero != np.rint(zero)).any():
             raise ModelError(
                 f"{node}: its zero point is no integer; accepted: whole numbers; export the "
@@ -147,9 +175,7 @@ class _Walk:
                 )
             self._bipolar(node, scale)
             return
-        low = (-(1 << (bits - 1)) + narrow) if signed else 0
-        high = (1 << (bits - signed)) - 1 - (narrow and not signed)
-        self._quantize(node, _Integers(scale, zero.astype(np.int64), low, high))
+        self._quantize(node, _range(scale, zero.astype(np.int64), bits, signed, narrow))
 
     # -- Quant -------------------------------------------------------------------------------------
 
@@ -229,6 +255,47 @@ class _Walk:
         pair = self._pair(node, scale, zero, stored)
         self.nodes.dequantize(node, [name, *pair], "/dequantize", axis, node.outputs[0])
 
+    # -- Trunc -------------------------------------------------------------------------------------
+
+    def _trunc(self, node: Node, scale: Floats) -> None:
+        """Version 1 keeps the scale and names the bits before and after; version 2 has the scale
+        after it, and clamps.
+        """
+        if scale.size > 1 or self._constant(node, 2, "zero point").any():
+            raise ModelError(
+                f"{node}: has {scale.size} scales, or a zero point; accepted: one scale, without "
+                "zero point; export the network with symmetric quantizers"
+            )
+        step = float(scale.reshape(()))
+        if len(node.inputs) == 5:
+            after, dropped = step, self._wide(node, 3) - self._wide(node, 4)
+            bits, signed, narrow = self._bits(node, 4) + 1, True, False  # of either sign
+        else:
+            after = float(self._constant(node, 4, "output scale").reshape(-1)[0])
+            ratio = np.log2(after / step) if after > 0 else np.nan
+            dropped = int(np.rint(ratio)) if np.isfinite(ratio) else -1
+            bits = self._bits(node, 5)
+            signed, narrow = bool(node.get("signed", 1)), bool(node.get("narrow", 0))
+        mode = str(node.get("rounding_mode", "FLOOR")).upper()
+        if not 0 <= dropped <= ACTIVATION_BITS or mode not in TRUNCATING:
+            raise ModelError(
+                f"{node}: drops {dropped} bits with the rounding_mode {mode}; accepted: 0 to "
+                f"{ACTIVATION_BITS} bits, {', '.join(TRUNCATING)}; export the network again"
+            )
+        shift = TRUNCATING[mode] * (0.5 - 2.0 ** -(dropped + 1)) * after
+        x = node.inputs[0]
+        if len(node.inputs) == 5:
+            x = self._with(node, "Mul", x, 2.0**-dropped, "/drop")
+        x = self._with(node, "Add", x, shift, "/floor")
+        integers = _range(np.float32(after), np.zeros((), np.int64), bits, signed, narrow)
+        self._one_scale(node, x, integers, "", node.outputs[0])
+
+    def _wide(self, node: Node, place: int) -> int:
+        """A width of up to that of accumulators."""
+        found = self._constant(node, place, "bit width").reshape(-1)
+        whole = found.size == 1 and float(found[0]) in range(1, CONSTANT_BITS + 1)
+        return int(found[0]) if whole else -CONSTANT_BITS
+
     # -- BipolarQuant ------------------------------------------------------------------------------
 
     def _bipolar(self, node: Node, scale: Floats) -> None:
@@ -287,8 +354,8 @@ class _Walk:
             )
         return found
 
-    def _bits(self, node: Node) -> int:
-        found = self._constant(node, 3, "bit width")
+    def _bits(self, node: Node, place: int) -> int:
+        found = self._constant(node, place, "bit width")
         most = ACTIVATION_BITS if node.inputs[0] not in self.known else CONSTANT_BITS
         if found.size != 1 or float(found.reshape(-1)[0]) not in range(1, most + 1):
             raise ModelError(
