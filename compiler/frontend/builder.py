@@ -42,6 +42,7 @@ class Builder:
         self._saturating = {name for one in self.saturations.values() for name in one.tensors}
         self.streams: dict[str, PendingValue] = {}
         self.ops: dict[str, ir.Op] = {}
+        self._gathers: dict[str, list[str]] = {}  # handles of the Gathers of each stream
         self._raw: set[tuple[str, str]] = set()  # (reader, stream read before it is rounded)
         self._rounds = False  # whether the file quantizes any activation
         self._late: set[str] = set()  # streams that a QuantizeLinear of their own rounds
@@ -241,7 +242,8 @@ class Builder:
         fill = tensor.fill or 0.0
         if np.array_equal(order, np.arange(self.shape(tensor).size)):
             return self.reshaped(tensor, shape, node)
-        for handle, op in self.ops.items():
+        for handle in self._gathers.get(tensor.handle, ()):
+            op = self.ops[handle]
             if (
                 isinstance(op, ir.Gather)
                 and op.inputs == (tensor.handle,)
@@ -253,9 +255,10 @@ class Builder:
         bounded(node, shape, self.batch)
         names = {stream.name for stream in self.streams.values()}
         name = self._unused(tensor.label, names, "/gather")
-        return self.add(
-            ir.Gather(_name(node), (tensor.handle,), name, order, fill), shape, [tensor]
-        )
+        op = ir.Gather(_name(node), (tensor.handle,), name, order, fill)
+        handle = self.add(op, shape, [tensor])
+        self._gathers.setdefault(tensor.handle, []).append(handle)
+        return handle
 
     def _map_labels(self, tensor: Tensor, node: Node | str) -> NDArray[np.int64]:
         order = tensor.order

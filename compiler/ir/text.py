@@ -93,15 +93,16 @@ def _(op: Pad) -> str:
 def _(op: Gather) -> str:
     """The runs of neighbours in the order; of many the first few, and a checksum of the order."""
     order = op.order
-    follows = np.where(order[1:] < 0, order[:-1] < 0, np.diff(order) == 1)
+    filled = order < 0
+    follows = np.where(filled[1:] | filled[:-1], filled[1:] & filled[:-1], np.diff(order) == 1)
     starts = np.flatnonzero(np.concatenate([[True], ~follows]))
     sizes = np.diff([*starts, len(order)])
     runs = [_run(int(order[n]), int(size)) for n, size in zip(starts, sizes, strict=True)]
     more = ""
     if len(runs) > _RUNS:
         more = f" ... {len(runs)} runs #{crc32(order.astype('<i8').tobytes()):08x}"
-    filled = f" with {op.fill:g}" if (order < 0).any() else ""
-    return f"gather {_operands(op)}, {len(order)}: {' '.join(runs[:_RUNS])}{more}{filled}"
+    fill = f" with {op.fill:g}" if filled.any() else ""
+    return f"gather {_operands(op)}, {len(order)}: {' '.join(runs[:_RUNS])}{more}{fill}"
 
 
 def _run(first: int, count: int) -> str:

@@ -9,6 +9,7 @@ from .argmax_in_hardware import argmax_in_hardware
 from .average_as_sum import average_as_sum
 from .fold_affine import fold_affine
 from .fold_forward import fold_forward
+from .fold_gather import fold_gather
 from .fold_pad import fold_pad
 from .fuse_clamp import fuse_clamp
 from .manager import Pass
@@ -25,6 +26,7 @@ ON_READ: tuple[Pass, ...] = (
     average_as_sum,
     fuse_clamp,
     fold_pad,
+    fold_gather,
     refuse_mixed_types,
     refuse_endless_pads,
 )

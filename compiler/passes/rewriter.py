@@ -70,7 +70,7 @@ class Rewriter:
         self._slots[slot] = op
         self._producer |= dict.fromkeys(op.outputs, slot)
         for name in op.inputs:
-            self._readers[name][slot] += 1
+            self._readers.setdefault(name, Counter())[slot] += 1
 
     def _clear(self, slot: int) -> None:
         op = self._slots[slot]

@@ -157,6 +157,18 @@ def test_a_permuted_vector_costs_a_dense_layer_nothing(model, agrees):
     assert ir.Gather not in {type(op) for op in graph}
 
 
+def test_a_dense_layer_gives_a_map_in_its_own_order(model, agrees):
+    nodes = [
+        N("MatMul", ["x", "w"], ["a"]),
+        N("Relu", ["a"], ["r"]),
+        N("Reshape", ["r", "s"], ["m"]),
+        N("Conv", ["m", "v"], ["y"]),
+    ]
+    more = {"s": ints([1, 4, 3, 2]), "w": floats(6, 24), "v": floats(2, 4, 2, 2)}
+    graph = agrees(model(nodes, [1, 6], **more))
+    assert [type(op) for op in graph] == [ir.Conv, ir.Reshape, ir.Conv]
+
+
 def test_one_gather_serves_all_readers(model, agrees):
     nodes = [
         N("MaxPool", ["x"], ["a"], kernel_shape=[2, 2]),
@@ -261,7 +273,8 @@ def test_written_and_read(tmp_path, order, kinds, dtype):
     nodes = onnx.load(tmp_path / "m.onnx").graph.node
     assert kinds <= {node.op_type for node in nodes}
     again, frames = load(tmp_path / "m.onnx"), builder.frames(3)
-    if order is not MAP:
+    folds = order is MAP or (order.shape == MAP.shape and "Gather" in kinds)
+    if not folds:
         assert [describe(op) for op in again] == [describe(op) for op in graph]
     wanted = golden.run(graph, frames)[graph.outputs[0].value]
     assert_array_equal(golden.run(again, frames)[again.outputs[0].value], wanted)
