@@ -296,6 +296,9 @@ def _sentence(thing: Any) -> str:
     return line.rstrip(".")
 
 
+INTERPOLATES = "; modes linear and cubic: a `Gather` and a `Conv`"
+
+
 def _free() -> Iterator[tuple[str, ...]]:
     """Operators that cost nothing in hardware."""
     for name, handler in sorted(shapes.HANDLERS.items()):
@@ -306,6 +309,8 @@ def _free() -> Iterator[tuple[str, ...]]:
                 if handler.elementwise
                 else "takes elements as they are: another order of the stream or of the weights, "
                 "or a `Gather` before an operator that needs its own order"
+                + INTERPOLATES
+                * (name in shapes.RESIZING)
             ),
         )
     for name in qdq.HANDLERS:

@@ -9,6 +9,7 @@ from .. import ir
 from ..errors import ModelError
 from .operands import Operand
 from .registry import HANDLERS
+from .resize import interpolates
 from .shapes import moved
 from .source import Node, Source
 from .tensors import Constant, Tensor, frame, raster
@@ -75,6 +76,8 @@ def _moved(
     node: Node, orders: Mapping[str, NDArray[np.int64]], known: Mapping[str, Constant]
 ) -> dict[str, NDArray[np.int64]] | None:
     """The labels after a node that moves all elements; None after one that does not."""
+    if interpolates(node):
+        return None
     operands = [known.get(name) for name in node.inputs[1:]]
     found = {}
     for name, order in orders.items():

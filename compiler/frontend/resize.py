@@ -13,7 +13,7 @@ from .. import limits
 from ..errors import ModelError
 from .source import Node
 
-__all__ = ["nearest"]
+__all__ = ["factors_of", "interpolates", "modes_of", "nearest"]
 
 #: the opset by whose rules indices are computed
 _OPSET = 19
@@ -32,6 +32,11 @@ _MODES = {
 }
 
 
+def interpolates(node: Node) -> bool:
+    """Whether the node computes new values."""
+    return node.op in ("Resize", "Upsample") and node.get("mode", "nearest") != "nearest"
+
+
 def nearest(
     node: Node, order: NDArray[np.int64], operands: Sequence[NDArray[Any] | None]
 ) -> NDArray[np.int64]:
@@ -42,8 +47,8 @@ def nearest(
     mode = node.get("mode", "nearest")
     if mode != "nearest":
         raise ModelError(f"{node}: its mode is {mode}; accepted: nearest")
-    modes = _modes(node)
-    factors = _factors(node, order.shape, operands)
+    modes = modes_of(node)
+    factors = factors_of(node, order.shape, operands)
     if prod(max(1, size) for size, _ in factors) > limits.MAP_ELEMENTS:
         raise ModelError(
             f"{node}: resizes to {[size for size, _ in factors]}; accepted: at most "
@@ -62,7 +67,7 @@ def nearest(
     return order
 
 
-def _modes(node: Node) -> dict[str, str]:
+def modes_of(node: Node) -> dict[str, str]:
     old = node.op == "Upsample" or node.opset < 11
     found = {}
     for name, known in _MODES.items():
@@ -75,7 +80,7 @@ def _modes(node: Node) -> dict[str, str]:
     return found
 
 
-def _factors(
+def factors_of(
     node: Node, shape: tuple[int, ...], operands: Sequence[NDArray[Any] | None]
 ) -> list[tuple[int, float | None]]:
     """The size of each axis, and its scale where that is given instead."""

@@ -11,8 +11,9 @@ from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .folding import evaluate
+from .interpolation import interpolated
 from .operands import Handler, Operand, constant
-from .resize import nearest
+from .resize import interpolates, nearest
 from .source import DTYPES, FLOATS, Node
 from .tensors import Constant, Tensor
 
@@ -80,9 +81,11 @@ def fold(node: Node, operands: list[Operand]) -> list[Constant]:
 
 
 def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> list[Tensor]:
-    """Reshape, Transpose, Slice and the like: new labels, no operator."""
+    """Reshape, Transpose, Slice and the like: new labels, or interpolated ones."""
     if not isinstance(x, Tensor):
         raise ModelError(f"{node}: indexes a constant with the input; accepted: constant indices")
+    if interpolates(node):
+        return [interpolated(build, node, x, operands)]
     orders = moved(node, x.order, operands)
     if x.groups is not None and any(order.size != x.order.size for order in orders):
         raise ModelError(
