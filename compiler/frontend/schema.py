@@ -15,6 +15,8 @@ Kind = onnx.AttributeProto.AttributeType
 
 # Attributes that may be infinite: bounds and fill values.
 INFINITE = frozenset({("Clip", "min"), ("Clip", "max"), ("Pad", "value")})
+# Attributes that QuantLab adds to standard operators: widths, which change no number.
+HINTS = frozenset({"weight_bits", "bias_bits", "mult_bits", "add_bits", "out_bits", "in_bits"})
 # The largest number of inputs or outputs in the schema of a variadic operator.
 MANY = (1 << 31) - 1
 
@@ -70,6 +72,8 @@ def _check_attributes(proto: onnx.NodeProto, name: str, schema: defs.OpSchema) -
     seen: set[str] = set()
     for attribute in proto.attribute:
         known = schema.attributes.get(attribute.name)
+        if known is None and attribute.name in HINTS:
+            continue
         if known is None:
             raise ModelError(
                 f"{name}: has an attribute {attribute.name}, which {schema.name} does not have at "

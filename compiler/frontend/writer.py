@@ -1,6 +1,8 @@
 """Write a quantized graph as a standard ONNX file of QuantizeLinear and DequantizeLinear pairs."""
 
 import os
+from dataclasses import replace
+from fractions import Fraction
 from functools import singledispatch
 from itertools import count
 from math import inf, prod
@@ -9,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import helper
 
 from .. import ir
@@ -182,7 +185,13 @@ def _stored(low: int, high: int, opset: int) -> ir.Int | None:
 def _bias(op: ir.Conv, nodes: Nodes) -> str:
     assert op.bias is not None
     if op.bias_scale is None:
-        return nodes.constant(f"{op.name}/bias", op.bias.astype(np.float32))
+        real = op.bias.astype(np.float32)
+        whole = None if (real == op.bias).all() else _dyadic(op.bias)
+        if whole is None:
+            return nodes.constant(f"{op.name}/bias", real)
+        op = replace(op, bias=whole[0], bias_scale=whole[1])
+    assert op.bias is not None
+    assert op.bias_scale is not None
     if np.abs(op.bias.astype(np.int64)).max(initial=0) >= 2**31:
         raise ModelError(f"{op.name}: has a bias that int32 can not hold; accepted: 32-bit biases")
     parts = [
@@ -191,6 +200,18 @@ def _bias(op: ir.Conv, nodes: Nodes) -> str:
         nodes.constant(f"{op.name}/bias_zero_point", np.zeros(op.channels, np.int32)),
     ]
     return nodes.add("DequantizeLinear", parts, f"{op.name}/bias_real", axis=0)
+
+
+def _dyadic(
+    bias: NDArray[np.number],
+) -> tuple[NDArray[np.int32], NDArray[np.float32]] | None:
+    """Numbers as int32 times a power of two, exactly; None where that can not be."""
+    exact = [Fraction(float(b)) for b in bias]
+    unit = max(b.denominator for b in exact)
+    values = [int(b * unit) for b in exact]
+    if max(map(abs, values)) >= 2**31 or unit > 2**126:
+        return None
+    return np.array(values, np.int32), np.full(len(values), 1 / unit, np.float32)
 
 
 @_write.register

@@ -7,7 +7,7 @@ nothing after that knows where a network came from.
 from collections.abc import Mapping
 
 from ..source import Source
-from . import branches, float_types, integer_sums, qonnx, qoperator
+from . import branches, float_types, integer_graphs, integer_sums, qonnx, qoperator
 from .rewriting import Rewrite
 
 __all__ = ["BECOMES", "DIALECTS", "standard"]
@@ -16,6 +16,7 @@ __all__ = ["BECOMES", "DIALECTS", "standard"]
 DIALECTS: tuple[Rewrite, ...] = (
     branches.taken_branches,
     float_types.single_precision,
+    integer_graphs.integer_graphs,
     qonnx.quantizers,
     qoperator.static_operators,
     integer_sums.integer_sums,
