@@ -14,7 +14,7 @@ from .pipeline import OperandQueues, PairPipeline
 from .requantize import Narrower, Rounding
 from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
-__all__ = ["Multiply", "MultiplyConfig"]
+__all__ = ["Multiply", "MultiplyConfig", "centered"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class MultiplyConfig:
     def product(self) -> SoftMultiplierConfig:
         """The multiplication of the operands without their zero points."""
         return SoftMultiplierConfig(
-            MultiplierConfig(_centered(self.a, self.zero_a), _centered(self.b, self.zero_b))
+            MultiplierConfig(centered(self.a, self.zero_a), centered(self.b, self.zero_b))
         )
 
     @property
@@ -83,7 +83,7 @@ class MultiplyConfig:
         )
 
 
-def _centered(shape: Shape, zero: int) -> Shape:
+def centered(shape: Shape, zero: int) -> Shape:
     """The shape of an integer less its zero point."""
     low, high = (-(1 << shape.width - 1), (1 << shape.width - 1) - 1)
     if not shape.signed:
