@@ -278,6 +278,22 @@ def _(op: ir.Extremum, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
 
 
 @step.register
+def _(op: ir.ops.MatMul, graph: ir.Graph, a: Ints, b: Ints) -> Ints:
+    x, y = (graph.quant(name) for name in op.inputs)
+    target = graph.quant(op.output)
+    left, right = (
+        (raw - quant.zero).reshape(len(raw), op.products, -1, raw.shape[3])
+        for raw, quant in ((a, x), (b, y))
+    )
+    reach = left.shape[3] * int(np.abs(left).max(initial=0)) * int(np.abs(right).max(initial=0))
+    kind = np.float64 if reach < EXACT else np.int64
+    acc = (left.astype(kind) @ right.astype(kind)).astype(np.int64)
+    ratios = [x.step * y.step / target.step] * acc.shape[3]
+    rounded = _round_affine([(acc, ratios)], [Fraction(0)] * acc.shape[3])
+    return _saturate(rounded.reshape(len(a), -1, 1, acc.shape[3]), target, op.clamp)
+
+
+@step.register
 def _(op: ir.Unary, graph: ir.Graph, x: Ints) -> Ints:
     source, target = graph.quant(op.inputs[0]), graph.quant(op.output)
     levels, place = np.unique(x, return_inverse=True)

@@ -110,6 +110,11 @@ def random_layer(builder, x, rng):
         # a layer that waits for the map: rows of border alone leave before their frame comes
         return builder.max_pool(builder.pad(x, pads, float(rng.normal())), (pads[0] + 1, 1), (1, 1))
 
+    def product():
+        inner = int(rng.integers(1, 5))
+        left = builder.reshape(builder.conv(x, inner), shape.pixels, 1)
+        return builder.matmul(left, builder.reshape(builder.dense(x, inner * channels), inner, 1))
+
     def flat():
         return builder.unary(builder.reshape(x, 1, shape.height))
 
@@ -138,6 +143,7 @@ def random_layer(builder, x, rng):
         average,
         lambda: builder.max_pool(x, **window),
         border,
+        product,
         flat,
         lambda: builder.unary(x),
         lambda: builder.elementwise(rng.choice(BINARY), x, x),

@@ -262,6 +262,22 @@ def _(op: ir.Elementwise, nodes: Nodes) -> None:
 
 
 @_write.register
+def _(op: ir.ops.MatMul, nodes: Nodes) -> None:
+    factors = []
+    for name, side in zip(op.inputs, ("left", "right"), strict=True):
+        shape = nodes.graph.shape(name)
+        rows = nodes.add(
+            "Transpose", [nodes.real(name)], f"{op.name}/{side}_rows", perm=[0, 2, 3, 1]
+        )
+        matrices = (op.products, shape.height // op.products, shape.channels)
+        factors.append(nodes.reshape(rows, matrices, f"{op.name}/{side}"))
+    product = nodes.add("MatMul", factors, op.name)
+    rows = nodes.reshape(product, nodes.graph.shape(op.output).array, f"{op.name}/rows")
+    real = nodes.add("Transpose", [rows], f"{op.name}/channels", perm=[0, 3, 1, 2])
+    _clamped(op, real, nodes)
+
+
+@_write.register
 def _(op: ir.Concat, nodes: Nodes) -> None:
     real = nodes.add("Concat", [nodes.real(name) for name in op.inputs], op.name, axis=1)
     nodes.quantize(op.output, real)

@@ -38,6 +38,7 @@ __all__ = [
     "Extremum",
     "Max",
     "Min",
+    "MatMul",
     "Concat",
     "Gather",
     "Reshape",
@@ -351,6 +352,19 @@ class Min(Extremum):
 
     def compute(self, *inputs: Floats) -> Floats:
         return np.minimum(*inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class MatMul(Clampable):
+    """``clamp(a @ b)`` for each of ``products`` pairs of matrices.
+
+    The rows of all left operands are the rows of ``a``, [products * m, 1, k], those of the right
+    operands the rows of ``b``, [products * k, 1, n]; the output is [products * m, 1, n].
+    """
+
+    arity = 2
+
+    products: int = field(default=1, kw_only=True)
 
 
 @dataclass(frozen=True, eq=False)

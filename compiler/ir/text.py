@@ -7,7 +7,19 @@ from zlib import crc32
 import numpy as np
 
 from .graph import Graph
-from .ops import AveragePool, Clamp, Clampable, Conv, Gather, Op, Pad, Unary, Window, Windowed
+from .ops import (
+    AveragePool,
+    Clamp,
+    Clampable,
+    Conv,
+    Gather,
+    MatMul,
+    Op,
+    Pad,
+    Unary,
+    Window,
+    Windowed,
+)
 
 __all__ = ["to_text"]
 
@@ -114,3 +126,9 @@ def _run(first: int, count: int) -> str:
 @describe.register
 def _(op: Unary) -> str:
     return f"{op.function} {_operands(op)}{_clamp(op.clamp)}"
+
+
+@describe.register
+def _(op: MatMul) -> str:
+    products = f", {op.products} products" if op.products > 1 else ""
+    return f"matmul {_operands(op)}{products}{_clamp(op.clamp)}"

@@ -6,7 +6,19 @@ from functools import singledispatch
 import numpy as np
 
 from .graph import Graph
-from .ops import ArgMax, Clampable, Concat, Conv, Elementwise, Gather, Op, Pad, Reshape, Windowed
+from .ops import (
+    ArgMax,
+    Clampable,
+    Concat,
+    Conv,
+    Elementwise,
+    Gather,
+    MatMul,
+    Op,
+    Pad,
+    Reshape,
+    Windowed,
+)
 from .types import Shape
 
 __all__ = ["IRError", "verify"]
@@ -162,6 +174,15 @@ def _(op: Concat, shapes: list[Shape], declared: Shape) -> Shape | None:
     if any((shape.height, shape.width) != (first.height, first.width) for shape in shapes):
         return None
     return Shape(first.height, first.width, sum(shape.channels for shape in shapes))
+
+
+@output_shape.register
+def _(op: MatMul, shapes: list[Shape], declared: Shape) -> Shape | None:
+    a, b = shapes
+    inner = op.products * a.channels
+    if a.width != 1 or b.width != 1 or a.height % op.products or b.height != inner:
+        return None
+    return Shape(a.height, 1, b.channels)
 
 
 @output_shape.register

@@ -46,6 +46,9 @@ def with_queues(network: Dataflow) -> Dataflow:
     for stage in plan.stages:
         edges = network.edges_into[stage.name]
         reaches = [_reach(network, edge, 0, inside[edge.value]) for edge in edges]
+        if network.designs[stage.name].buffering.lines is not None:
+            # its inputs meet where they are stored
+            reaches = [_held(network, *each) for each in zip(edges, reaches, strict=True)]
         common = [s for s in passed[edges[0].value] if all(s in passed[e.value] for e in edges)]
         depths = [plan.queues.get((stage.name, index), 0) for index, _ in enumerate(edges)]
         for one, other in combinations(range(len(edges)), 2):
@@ -67,7 +70,7 @@ def with_queues(network: Dataflow) -> Dataflow:
             (edge, _reach(network, edge, depth, inside[edge.value]))
             for edge, depth in zip(edges, depths, strict=True)
         ]
-        reach = _through(network, stage.name, paths)
+        reach = _through(network, paths)
         for output in network.designs[stage.name].ports.outputs:
             passed[output.value] = (*common, output.value)
             inside[output.value] = reach
@@ -156,21 +159,24 @@ def _reach(network: Dataflow, edge: Edge, depth: int, inside: _Reach) -> _Reach:
     return found
 
 
-def _through(network: Dataflow, stage: str, inputs: list[tuple[Edge, _Reach]]) -> _Reach:
-    """The reach at the output of ``stage``, which holds some of each input."""
-    held_low, held_high = _holds(network, stage)
+def _through(network: Dataflow, inputs: list[tuple[Edge, _Reach]]) -> _Reach:
+    """The reach at the output of the stage of these inputs, which holds some of each."""
     found: _Reach = {}
     for edge, reach in inputs:
-        for before, (low, high) in reach.items():
-            pixels = _pixels(network, before)
-            low += floor(held_low * pixels / edge.pixels_in)
-            high += ceil(held_high * pixels / edge.pixels_in)
+        for before, (low, high) in _held(network, edge, reach).items():
             least, most = found.get(before, (low, high))
             found[before] = min(least, low), max(most, high)
     return found
 
 
-def _holds(network: Dataflow, stage: str) -> tuple[int, int]:
-    """The least and the most pixels of input that a stage holds."""
-    buffering = network.designs[stage].buffering
-    return buffering.least, buffering.most + _SLACK
+def _held(network: Dataflow, edge: Edge, reach: _Reach) -> _Reach:
+    """The reach with what the stage at the end of ``edge`` holds of it."""
+    held_low, held_high = network.designs[str(edge.sink)].buffering.held(edge.index)
+    found: _Reach = {}
+    for before, (low, high) in reach.items():
+        pixels = _pixels(network, before)
+        found[before] = (
+            low + floor(held_low * pixels / edge.pixels_in),
+            high + ceil((held_high + _SLACK) * pixels / edge.pixels_in),
+        )
+    return found

@@ -35,7 +35,7 @@ def latency(network: Dataflow) -> int:
     timings = [network.designs[stage.name].timing for stage in network.plan.stages]
     late = {edge: edge.latency for edge in network.edges}
     for n, window in enumerate(schedule.windows):
-        for edge in schedule.inputs[n]:
+        for edge in schedule.inputs[n][:1]:  # the input that the stage stores
             if window is not None and edge.converts:
                 timings[n] = replace(
                     timings[n], writing=max(timings[n].writing, edge.cycles() // edge.pixels_in)
@@ -190,7 +190,7 @@ class FrameTimes:
             self.written.append(None)
             self.leaves.append(_follow(self._through(arrivals, timing), timing.pixel, -inf))
             return
-        written, finish = _written(step, timing, arrivals[0])
+        written, finish = _written(step, timing, arrivals)
         self.written.append(written)
         self.leaves.append(finish + timing.latency)
 
@@ -212,7 +212,7 @@ class FrameTimes:
             if step.needed is None:
                 pixel, which = self._back_plain(stage, pixel, counts[stage])
             else:
-                pixel, which = self._back_window(stage, step.needed, pixel, counts[stage]), 0
+                pixel, which = self._back_window(stage, step.needed, pixel, counts[stage])
                 rest += self.timings[stage].arrival
             if pixel < 0:
                 break
@@ -231,41 +231,54 @@ class FrameTimes:
         count[1] += 1
         return first, max(range(len(arrivals)), key=lambda n: float(arrivals[n][first]))
 
-    def _back_window(self, stage: int, needed: _Places, pixel: int, count: list[int]) -> int:
-        """The pixel of input that a pixel of output waited for; below 0: none."""
-        written, timing = self.written[stage], self.timings[stage]
+    def _back_window(
+        self, stage: int, needed: _Places, pixel: int, count: list[int]
+    ) -> tuple[int, int]:
+        """The input pixel that an output pixel waited for: its number (below 0: none), and which
+        input.
+        """
+        written, timing, others = self.written[stage], self.timings[stage], self.arrivals[stage][1:]
         assert written is not None
         wanted = _together(needed, timing.unit).reshape(-1)
-        first = _waited(written[wanted], timing.pixel, -inf, pixel)
+        ready = np.maximum.reduce([written[wanted], *others])
+        first = _waited(ready, timing.pixel, -inf, pixel)
         count[0] += pixel - first + 1
         count[1] += 1
         last = int(wanted[first])
+        if ready[first] > written[last]:
+            return first, 1 + max(range(len(others)), key=lambda n: float(others[n][first]))
         came = _waited(self.arrivals[stage][0] - timing.writing, timing.writing, 0.0, last)
         count[2] += last - came
-        return came
+        return came, 0
 
 
-def _written(step: "_Step", timing: StageTiming, arrivals: _Times) -> tuple[_Times, _Times]:
-    """The cycles in which each pixel of input is written and each pixel of output is computed.
+def _written(step: "_Step", timing: StageTiming, arrivals: list[_Times]) -> tuple[_Times, _Times]:
+    """The cycles in which each pixel of the first input is written and each pixel of output is
+    computed.
 
-    A pixel is written when it arrives and a row is free, and computed when its input is written.
+    A pixel is written when it arrives and a row is free, and computed when what it needs of the
+    first input is written, and its pixels of the others have arrived.
     """
     assert step.needed is not None
-    ready, wanted = arrivals - timing.writing, _together(step.needed, timing.unit)
+    ready, wanted = arrivals[0] - timing.writing, _together(step.needed, timing.unit)
+    others = np.maximum.reduce(arrivals[1:]) if arrivals[1:] else np.full(wanted.size, -inf)
+    others = others.reshape(wanted.shape)
     written = _follow(ready, timing.writing, 0.0)
-    finish = _follow(written[wanted.reshape(-1)] + timing.arrival, timing.pixel, 0.0)
+    there = np.maximum(written[wanted], others).reshape(-1)
+    finish = _follow(there + timing.arrival, timing.pixel, 0.0)
     if timing.room == inf or step.fits(int(timing.room), written - timing.writing, finish):
         return written, finish
     # row after row: a row is written when its place is free
     free, came, done = [0.0] * int(timing.room), 0, 0.0
     rows = []
-    for row, released in zip(wanted, step.released, strict=True):
+    for row, other, released in zip(wanted, others, step.released, strict=True):
         while came <= row[-1]:
             end = (came // step.width + 1) * step.width
             before = max(written[came - 1] if came else 0.0, free[came // step.width])
             written[came:end] = _follow(ready[came:end], timing.writing, before)
             came = end
-        rows.append(_follow(written[row] + timing.arrival, timing.pixel, done))
+        there = np.maximum(written[row], other) + timing.arrival
+        rows.append(_follow(there, timing.pixel, done))
         done = float(rows[-1][-1])
         free += [done] * released
     return written, np.concatenate(rows)

@@ -126,6 +126,13 @@ def _(op: ir.Elementwise, *inputs: Floats) -> Floats:
 
 
 @apply.register
+def _(op: ir.ops.MatMul, a: Floats, b: Floats) -> Floats:
+    left, right = (x.reshape(len(x), op.products, -1, x.shape[3]) for x in (a, b))
+    y = left @ right
+    return _clamp(y.reshape(len(y), -1, 1, y.shape[3]), op.clamp)
+
+
+@apply.register
 def _(op: ir.Concat, *inputs: Floats) -> Floats:
     return np.concatenate(inputs, axis=3)
 

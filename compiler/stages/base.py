@@ -128,12 +128,19 @@ class Buffering:
 
     While its output is blocked a stage holds at least ``least`` pixels of each input that it has
     not yet used, and at most ``most``. ``lines``: the line buffer of a stage that stores its first
-    input; None for a stage that computes each pixel as it comes.
+    input; None for a stage that computes each pixel as it comes. A stage that stores its first
+    input computes a pixel for each pixel of its other inputs, of which it holds ``streamed``
+    pixels, at least and at most.
     """
 
     least: int = 0
     most: int = 16
     lines: WindowNeeds | None = None
+    streamed: tuple[int, int] = (0, 16)
+
+    def held(self, number: int) -> tuple[int, int]:
+        """The least and the most pixels of the input of that number."""
+        return (self.least, self.most) if number == 0 or self.lines is None else self.streamed
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,23 @@ from .elementwise import Elementwise
 from .gather import Gather
 from .lookup import Lookup
 from .pool import Pool
+from .stream_matmul import StreamMatMul
 from .window_matmul import WindowMatmul
 
 __all__ = ["KINDS", "kind_named", "kind_of", "registered", "reshaped", "stage_ops"]
 
 _kinds: dict[str, StageKind] = {
     kind.name: kind
-    for kind in (WindowMatmul(), Pool(), Elementwise(), Lookup(), Concat(), Gather(), ArgMax())
+    for kind in (
+        WindowMatmul(),
+        Pool(),
+        StreamMatMul(),
+        Elementwise(),
+        Lookup(),
+        Concat(),
+        Gather(),
+        ArgMax(),
+    )
 }
 #: the kinds by their names in plan files, the preferred ones first
 KINDS: Mapping[str, StageKind] = _kinds

@@ -207,7 +207,9 @@ class StreamMatMul(wiring.Component):
         return place
 
     def _sums(self, m: Module, step: Value, loops: Loops, row, matrix) -> list[Value]:
-        """The sum of each lane, ``read_latency + 2 + product.latency`` cycles after its last step."""
+        """The sum of each lane, ``read_latency + 2 + product.latency`` cycles after its last
+        step.
+        """
         c = self.config
         operands = c.product.operands
         a = delay(m, row.data, c.read_latency - c.row.latency)

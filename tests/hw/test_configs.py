@@ -12,7 +12,9 @@ from gatewright.boards.link.protocol import LinkConfig, LinkPort
 from gatewright.hw.accelerator import AxiStreamConfig
 from gatewright.hw.arithmetic.add import AddConfig
 from gatewright.hw.arithmetic.argmax import ArgMaxConfig
+from gatewright.hw.arithmetic.extremum import ExtremumConfig
 from gatewright.hw.arithmetic.lookup import LookupConfig
+from gatewright.hw.arithmetic.multiply import MultiplyConfig
 from gatewright.hw.arithmetic.packed_multiplier import PackedConfig
 from gatewright.hw.arithmetic.piecewise import PiecewiseConfig
 from gatewright.hw.arithmetic.reduce import ReduceConfig
@@ -21,6 +23,8 @@ from gatewright.hw.arithmetic.rescale import RescaleConfig
 from gatewright.hw.arithmetic.soft_multiplier import SoftMultiplierConfig
 from gatewright.hw.array.config import ArrayConfig
 from gatewright.hw.array.matmul import MatMulConfig
+from gatewright.hw.array.stream_matmul import StreamMatMulConfig
+from gatewright.hw.memory.block_buffer import BlockBufferConfig
 from gatewright.hw.memory.ram import RamConfig
 from gatewright.hw.stream.concat import ConcatConfig
 from gatewright.hw.stream.gather_config import GatherConfig
@@ -66,6 +70,10 @@ LEGAL = [
     PoolConfig(POOL_FEED, lanes=2, out=INT8),
     ReuseBufferConfig(9, 9, 5, 1, INT8, target=GENERIC),
     AddConfig(2, INT8, INT8, INT8, 3, 5, 0, ROUNDING, 9, target=GENERIC),
+    MultiplyConfig(2, INT8, INT8, INT8, -3, 5, 3, 0, ROUNDING, 9, target=GENERIC),
+    ExtremumConfig(2, INT8, True, 9, target=GENERIC),
+    StreamMatMulConfig(1, 2, 3, 4, 2, *(INT8,) * 3, 0, 5, 3, 0, ROUNDING, target=GENERIC),
+    BlockBufferConfig(6, 8, GENERIC),
     RescaleConfig(2, INT8, INT8, 3, 0, ROUNDING, 9, target=GENERIC),
     PiecewiseConfig(1, INT8, INT8, ((0, 7), (1, 7)), ((1, 0), (2, 0)), 1, 9, target=GENERIC),
     LookupConfig(2, signed(2), INT8, (0, 1, -2, -1), 9, target=GENERIC),
@@ -130,6 +138,11 @@ ILLEGAL = [
     (ReuseBufferConfig, {"passes": 0}, "passes=0, but it must be 1 or more"),
     (ReuseBufferConfig, {"width_out": 10}, "width_in=9, but it must be at least width_out=10"),
     (AddConfig, {"mult_a": -1}, "mult_a=-1, but it must be 0 or more"),
+    (MultiplyConfig, {"mult": -1}, "mult=-1, but it must be 0 or more"),
+    (ExtremumConfig, {"lanes": 0}, "lanes=0, but it must be 1 or more"),
+    (StreamMatMulConfig, {"lanes": 5}, "lanes=5, but there are 4 columns"),
+    (StreamMatMulConfig, {"products": 0}, "products=0, but it must be 1 or more"),
+    (BlockBufferConfig, {"words": 0}, "words=0, but it must be 1 or more"),
     (RescaleConfig, {"mult": -1}, "mult=-1, but it must be 0 or more"),
     (PiecewiseConfig, {"blocks": ((0, 7),) * 3}, "3 blocks, but it must be a power of two"),
     (PiecewiseConfig, {"blocks": ((0, 7),) * 512}, "512 blocks, but inputs of 8 bits have at most"),

@@ -216,6 +216,13 @@ class Builder:
         op = ir.Gather(*self._names("gather", x), np.asarray(order).reshape(-1), fill)
         return self._append(op, ir.Shape(*shape), self.values[x].quant)
 
+    def matmul(self, a, b, products=1):
+        """Rows of ``a`` times columns of ``b``, each a map one pixel wide."""
+        shape = ir.Shape(self.shape(a).height, 1, self.shape(b).channels)
+        names = self._names("matmul", a, b)
+        op = ir.ops.MatMul(*names, products=products, clamp=self._clamp())
+        return self._append(op, shape)
+
     def reshape(self, x, height, width):
         size = self.shape(x).size
         return self._append(

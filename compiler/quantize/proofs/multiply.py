@@ -1,4 +1,4 @@
-"""Products of two integers of any scales, rounded in one step."""
+"""Products of integers of any scales, and sums of such products, rounded in one step."""
 
 from fractions import Fraction
 from itertools import product
@@ -7,13 +7,22 @@ from ... import ir
 from .requantizer import Requantizer, requantizer
 from .rounding import limits
 
-__all__ = ["for_multiply"]
+__all__ = ["for_matmul", "for_multiply"]
 
 
 def for_multiply(graph: ir.Graph, op: ir.ops.Mul) -> Requantizer:
-    """The requantizer of the product of both inputs less their zero points.
+    """The requantizer of the product of both inputs less their zero points."""
+    return _for_products(graph, op, op.clamp, 1)
 
-    It is proven for every integer between the least and the greatest product.
+
+def for_matmul(graph: ir.Graph, op: ir.ops.MatMul) -> Requantizer:
+    """The requantizer of a sum of products of both inputs less their zero points."""
+    return _for_products(graph, op, op.clamp, graph.shape(op.inputs[0]).channels)
+
+
+def _for_products(graph: ir.Graph, op: ir.Op, clamp: ir.Clamp, count: int) -> Requantizer:
+    """The requantizer of the sum of ``count`` products, proven for every integer between the least
+    and the greatest sum.
     """
     a, b = (graph.quant(name) for name in op.inputs)
     y = graph.quant(op.output)
@@ -21,14 +30,6 @@ def for_multiply(graph: ir.Graph, op: ir.ops.Mul) -> Requantizer:
         (left - a.zero) * (right - b.zero)
         for left, right in product((a.dtype.low, a.dtype.high), (b.dtype.low, b.dtype.high))
     ]
-    low, high = min(products), max(products)
+    least, most = count * min(*products, 0), count * max(*products, 0)
     ratio = a.step * b.step / y.step
-    return requantizer(
-        [ratio],
-        [Fraction(y.zero)],
-        *limits(y, op.clamp),
-        min(low, 0),
-        max(high, 0),
-        op.name,
-        y.zero,
-    )
+    return requantizer([ratio], [Fraction(y.zero)], *limits(y, clamp), least, most, op.name, y.zero)
