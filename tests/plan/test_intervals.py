@@ -78,6 +78,12 @@ def dense():
     return b
 
 
+def matmul():
+    b = small(4, 1, 2)
+    b.matmul(b.input, b.input, products=2)
+    return b
+
+
 def argmax():
     b = small(1, 1, 5)
     b.argmax(b.input)
@@ -103,6 +109,7 @@ SMALL = {
     "pad": pad,
     "add": add,
     "concat": concat,
+    "product of two activations": matmul,
     "unary function": unary,
     "argmax": argmax,
 }

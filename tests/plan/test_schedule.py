@@ -33,9 +33,14 @@ def mirrored(b):
     return b.max_pool(b.gather(x, order.shape, order))
 
 
-NETWORKS = {
-    function.__name__: function for function in (convolutions, classifier, residual, mirrored)
-}
+def attention(b):
+    """Four products of [16, 3] and [3, 5]."""
+    left = b.reshape(b.conv(b.input, 3), 64, 1)
+    right = b.reshape(b.conv(b.max_pool(b.input), 5, (1, 2)), 12, 1)
+    return b.matmul(left, right, products=4)
+
+
+NETWORKS = {f.__name__: f for f in (convolutions, classifier, residual, mirrored, attention)}
 
 
 @pytest.mark.parametrize("minimal_rows", [False, True])
@@ -112,7 +117,7 @@ def test_a_running_maximum_is_the_same_as_one_pixel_after_the_other(seed):
             int(rng.integers(1, 20)), 5, int(rng.integers(1, 4)), 2, room, window.unit
         )
         arrivals = np.cumsum(rng.integers(1, 12, height * width)).astype(float)
-        written, finish = schedule._written(step, timing, arrivals)
+        written, finish = schedule._written(step, timing, [arrivals])
         wanted, ends = pixel_by_pixel(step, timing, arrivals)
         assert_array_equal(written[: len(wanted)], wanted)
         assert_array_equal(finish, ends)
