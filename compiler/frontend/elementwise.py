@@ -104,10 +104,10 @@ def _held(build: Builder, node: Node, product: Tensor, x: Tensor, slope: Constan
 def _combined(
     build: Builder, node: Node, kind: type[ir.Elementwise], a: Tensor, b: Tensor
 ) -> Tensor:
-    """An operator of two activations in one arrangement."""
-    source = build.reshaped(b, build.shape(a), node)
-    op = kind(node.name, (a.handle, source), node.outputs[0])
-    return build.elementwise(op, build.shape(a), [a, b])
+    """An operator of two activations of one shape, in any arrangement."""
+    sources, shape, order = build.aligned([a, b], node)
+    op = kind(node.name, sources, node.outputs[0])
+    return Tensor(build.add(op, shape, [a, b]), order, node.outputs[0])
 
 
 # -- several operands ------------------------------------------------------------------------------
@@ -123,14 +123,18 @@ OPERATORS: dict[str, type[ir.Elementwise]] = {
 
 
 def _pair(build: Builder, node: Node, a: Tensor, b: Operand) -> Tensor:
-    """A node of :data:`OPERATORS` of two activations of one shape."""
+    """A node of :data:`OPERATORS` of two activations, whose elements are repeated where their
+    shapes differ.
+    """
     b = activation(b, node)
-    if not np.array_equal(a.order, b.order):
+    try:
+        orders = np.broadcast_arrays(a.order, b.order)
+    except ValueError:
         raise ModelError(
-            f"{node}: its inputs of shapes {list(a.order.shape)} and {list(b.order.shape)} list "
-            "their elements in different orders; accepted: two tensors of one shape and layout; no "
-            "broadcasting between activations"
-        )
+            f"{node}: its inputs of shapes {list(a.order.shape)} and {list(b.order.shape)} do not "
+            "broadcast; check the model with onnx.checker"
+        ) from None
+    a, b = (replace(x, order=order) for x, order in zip((a, b), orders, strict=True))
     return _combined(build, node, OPERATORS[node.op], a, b)
 
 

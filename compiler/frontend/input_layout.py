@@ -57,7 +57,15 @@ def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], i
             labels[node.outputs[0]] = whole
             latest |= whole
         elif handler.elementwise:
-            labels[node.outputs[0]] = orders
+            most = max(order.size for order in orders.values())
+            for name in orders.keys() - found.keys():
+                if orders[name].size < most:  # it is broadcast
+                    found[name] = _layout(
+                        None, frame(orders[name], orders[name].size // batch, batch, node)
+                    )
+            labels[node.outputs[0]] = {
+                n: order for n, order in orders.items() if order.size == most
+            }
         else:
             for name in orders.keys() - found.keys():
                 found[name] = _layout(

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -84,18 +85,47 @@ def gemm(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) 
 
 
 def matmul(build: Builder, node: Node, x: Operand, w: Operand) -> Tensor:
-    """ONNX MatMul by a constant on the right: a dense layer over the last axis."""
+    """ONNX MatMul of two activations, or by a constant on the right: a dense layer over the last
+    axis.
+    """
     if isinstance(x, Constant):
         raise ModelError(
             f"{node}: its left operand is the constant; accepted: input @ constant; transpose "
             "the product"
         )
+    if isinstance(w, Tensor):
+        return _product(build, node, activation(x, node), activation(w, node))
     kernel = constant(w, node, "right operand")
     if kernel.array.ndim != 2:
         raise ModelError(
             f"{node}: its weight has shape {list(kernel.array.shape)}; accepted: two axes"
         )
     return _dense(build, node, activation(x, node), _transposed(kernel), None)
+
+
+def _product(build: Builder, node: Node, a: Tensor, b: Tensor) -> Tensor:
+    """Of matrices on the last two axes, for each element of the other axes."""
+    left, right = build.frame(a, node), build.frame(b, node)
+    fits = left.ndim > 1 and right.ndim > 1 and left.shape[-1] == right.shape[-2]
+    try:
+        outer = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    except ValueError:
+        fits = False
+    if not fits:
+        raise ModelError(
+            f"{node}: multiplies tensors of shapes {list(a.order.shape)} and "
+            f"{list(b.order.shape)}; accepted: [batch, ..., m, k] and [batch, ..., k, n]"
+        )
+    sources = []
+    for tensor, labels in ((a, left), (b, right)):
+        rows = np.broadcast_to(labels, (*outer, *labels.shape[-2:])).reshape(-1, labels.shape[-1])
+        shape = bounded(node, ir.Shape(len(rows), 1, rows.shape[1]), build.batch, "operand")
+        sources.append(build.arranged(tensor, rows.reshape(-1), shape, node))
+    products = prod(outer)
+    op = ir.ops.MatMul(node.name, tuple(sources), node.outputs[0], products=products)
+    out = bounded(node, ir.Shape(products * left.shape[-2], 1, right.shape[-1]), build.batch)
+    order = np.arange(out.size).reshape(*outer, left.shape[-2], right.shape[-1])
+    return build.computed(op, out, [a, b], order)
 
 
 def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant | None) -> Tensor:

@@ -1,7 +1,10 @@
 """Queue depths where paths fork and join: computed so that no path deadlocks or slows down."""
 
+from fractions import Fraction
 from itertools import combinations
-from math import ceil, floor
+from math import ceil, floor, inf
+
+import numpy as np
 
 from ..errors import PlanError
 from .dataflow import Dataflow, Edge
@@ -10,6 +13,8 @@ __all__ = ["check_queues", "with_queues"]
 
 #: pixels of slack for those in pipelines and small queues
 _SLACK = 4
+#: pixels of a frame up to which such slack would be a large part of a frame, or several frames
+_FEW = 16
 #: stands for the host, from which all inputs of the network come
 _HOST = None
 
@@ -22,6 +27,11 @@ def with_queues(network: Dataflow) -> Dataflow:
     ``low`` of the shorter path with its queue is not below ``high`` of the longer path, the fork
     never waits for the shorter path, whatever the stalls. The last value that is on all paths to
     the join is the first fork that counts. Depths are in pixels of the queued value.
+
+    Where a value has few pixels a frame, such as one after a pool over the whole map, what a stage
+    can hold is several frames. There ``high`` is what the stage needs before it gives a
+    result, and what comes meanwhile at the network's interval: the two paths do not deadlock, and
+    do not slow down unless they are stalled.
 
     Paths from two inputs of the network have no fork in common. They may deadlock all the same
     where they meet twice: one join waits for the first input, another join for the second. There
@@ -149,12 +159,13 @@ def _pixels(network: Dataflow, value: str | None) -> int:
 def _reach(network: Dataflow, edge: Edge, depth: int, inside: _Reach) -> _Reach:
     """The reach at the end of ``edge`` with a queue of ``depth`` pixels; ``inside``: before it."""
     here = network.graph.shape(edge.value).pixels
-    found: _Reach = {edge.value: (depth, depth + _SLACK)}
+    slack = _SLACK if here > _FEW else Fraction(edge.latency * here, network.interval)
+    found: _Reach = {edge.value: (depth, ceil(depth + slack))}
     for before, (low, high) in inside.items():
         pixels = _pixels(network, before)
         found[before] = (
             low + floor(depth * pixels / here),
-            high + ceil((depth + _SLACK) * pixels / here),
+            high + ceil((depth + slack) * pixels / here),
         )
     return found
 
@@ -172,11 +183,28 @@ def _through(network: Dataflow, inputs: list[tuple[Edge, _Reach]]) -> _Reach:
 def _held(network: Dataflow, edge: Edge, reach: _Reach) -> _Reach:
     """The reach with what the stage at the end of ``edge`` holds of it."""
     held_low, held_high = network.designs[str(edge.sink)].buffering.held(edge.index)
+    slack = min(_SLACK + held_high, _ahead(network, edge))
     found: _Reach = {}
     for before, (low, high) in reach.items():
         pixels = _pixels(network, before)
         found[before] = (
-            low + floor(held_low * pixels / edge.pixels_in),
-            high + ceil((held_high + _SLACK) * pixels / edge.pixels_in),
+            low + floor(min(held_low, slack) * pixels / edge.pixels_in),
+            high + ceil(slack * pixels / edge.pixels_in),
         )
     return found
+
+
+def _ahead(network: Dataflow, edge: Edge) -> Fraction | float:
+    """Where the stage at the end of ``edge`` takes or gives few pixels: the pixels of input that it
+    needs beyond those that its result stands for, and that arrive until the result leaves.
+    """
+    design = network.designs[str(edge.sink)]
+    if min(edge.pixels_in, design.pixels_out) > _FEW:
+        return inf
+    timing, lines, needs = design.timing, design.buffering.lines, 1
+    if lines is not None and edge.index == 0:
+        given = np.arange(1, design.pixels_out + 1) * edge.pixels_in // design.pixels_out
+        units = -(-lines.needed.reshape(-1) // timing.unit) * timing.unit
+        needs = max(0, int((units - given).max()))
+    cycles = ceil(timing.pixel + timing.latency + timing.arrival)
+    return needs + Fraction(cycles * edge.pixels_in, network.interval)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from amaranth import Elaboratable, Module, Signal
 from amaranth.lib.wiring import In
+from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.plan import Dataflow, check_queues
 from gatewright.sim import golden
@@ -103,6 +104,24 @@ def parts(b):
     return b.gather(y, (6, 5, 6), labels(b, y)[..., [0, 3, 1, 4, 2, 5]])
 
 
+def excited(b):
+    """Squeeze and excite: a factor a channel, made of the whole map."""
+    x = b.conv(b.input, 3, (3, 3), **SAME)
+    shape = b.shape(x)
+    pooled = b.average_pool(x, (shape.height, shape.width), (1, 1))
+    gate = b.unary(b.dense(b.dense(pooled, 2), 3), ir.functions.Sigmoid())
+    spread = b.gather(gate, shape.array, np.tile(np.arange(3), shape.pixels))
+    return b.elementwise(ir.ops.Mul, x, spread)
+
+
+def attention(b):
+    """Products of rows with all rows, and of these with all rows again."""
+    rows = b.reshape(b.conv(b.input, 3), 30, 1)
+    turned = b.gather(rows, (3, 1, 30), np.arange(90).reshape(30, 3).T)
+    scores = b.unary(b.matmul(rows, turned), ir.functions.Sigmoid())
+    return b.matmul(scores, b.reshape(b.conv(b.input, 3), 30, 1))
+
+
 NETWORKS = {
     function.__name__: function
     for function in (
@@ -118,6 +137,8 @@ NETWORKS = {
         halves,
         shrunk,
         parts,
+        excited,
+        attention,
     )
 }
 
