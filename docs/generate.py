@@ -71,7 +71,10 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     "Conv": [("", ["x", "kernel"], {}, MAP), ("depthwise", ["x", "single"], {"group": 4}, MAP)],
     "ConvTranspose": [("", ["x", "phases"], {"strides": [2, 2]}, MAP)],
     "Gemm": [("", ["x", "matrix"], {}, VECTOR)],
-    "MatMul": [("by a constant", ["x", "matrix"], {}, VECTOR)],
+    "MatMul": [
+        ("of two activations", ["x", "r"], {}, MAP),
+        ("by a constant", ["x", "matrix"], {}, VECTOR),
+    ],
     "BatchNormalization": [("", ["x", "four", "four", "four", "four"], {}, MAP)],
     "Relu": [("", ["x"], {}, MAP)],
     "Clip": [("", ["x", "zero", "six"], {}, MAP)],

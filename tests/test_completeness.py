@@ -37,14 +37,18 @@ EXAMPLES = {
     ir.MaxPool: lambda b: b.max_pool(b.input),
     ir.AveragePool: lambda b: b.average_pool(b.input, (3, 2), (1, 2), pads=(1, 0, 0, 0)),
     ir.Pad: lambda b: b.pad(b.input, (1, 0, 2, 1), 0.4),
-    ir.ops.MatMul: lambda b: b.matmul(
-        b.reshape(b.conv(b.input, 4), 10, 1), b.reshape(b.conv(b.input, 4), 16, 1), products=2
-    ),
+    ir.ops.MatMul: lambda b: product(b),
     ir.Concat: lambda b: b.concat(b.input, b.max_pool(b.input, (1, 1))),
     ir.Gather: lambda b: b.conv(b.gather(b.conv(b.input, 4), (3, 4, 5), np.arange(60)[::-1]), 4),
     ir.Reshape: lambda b: b.dense(b.conv(b.input, 3), 4),
     ir.ArgMax: lambda b: b.argmax(b.conv(b.input, 3)),
 }
+
+
+def product(b):
+    """Two products of [20, 4] and [4, 20], whose operands are the maps of convolutions."""
+    left, right = b.conv(b.input, 8), b.conv(b.input, 8)
+    return b.matmul(b.reshape(left, 40, 1), b.reshape(right, 8, 1), products=2)
 
 
 def example(subject):

@@ -533,3 +533,76 @@ def test_slopes_of_each_channel(model, agrees, slopes, shape):
     last = {"up to 1": ir.ops.Max, "beyond 1": ir.Add, "one": ir.Unary}
     (name,) = (name for name, found in SLOPES.items() if found is slopes)
     assert isinstance(graph.ops[-1], last[name])
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("kind", elementwise.OPERATORS)
+@pytest.mark.parametrize("pool", ["channel", "pixel", "row"])
+def test_operands_are_repeated_where_they_have_fewer_elements(model, agrees, pool, kind, reverse):
+    """As in squeeze and excite, in gates a pixel, and in masks."""
+    axes = {"channel": [2, 3], "pixel": [1], "row": [1, 3]}[pool]
+    operands = ["s", "r"] if reverse else ["r", "s"]
+    nodes = [
+        N("Relu", ["x"], ["r"]),
+        N("ReduceMean", ["r"], ["m"], axes=axes),
+        N("Sigmoid", ["m"], ["s"]),
+        N(kind, operands, ["y"]),
+    ]
+    graph = agrees(model(nodes, [1, 3, 4, 5]))
+    assert kinds(graph)[-2:] == [ir.Gather, elementwise.OPERATORS[kind]]
+
+
+def test_both_operands_are_repeated(model, agrees):
+    nodes = [
+        N("ReduceMean", ["x"], ["a"], axes=[2]),
+        N("ReduceMean", ["x"], ["b"], axes=[3]),
+        N("Mul", ["a", "b"], ["y"]),
+    ]
+    graph = agrees(model(nodes, [1, 3, 4, 5]))
+    assert graph.shape(graph.ops[-1].output) == ir.Shape(4, 5, 3)
+
+
+def test_inputs_of_the_network_are_repeated(tmp_path, agrees):
+    shapes = {"x": [1, 3, 4, 5], "g": [1, 3, 1, 1]}
+    inputs = [helper.make_tensor_value_info(n, TensorProto.FLOAT, s) for n, s in shapes.items()]
+    output = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 4, 5])
+    nodes = [N("Mul", ["x", "g"], ["m"]), N("Relu", ["m"], ["y"])]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "net", inputs, [output]),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    (tmp_path / "m.onnx").write_bytes(proto.SerializeToString())
+    graph = load(tmp_path / "m.onnx")
+    assert kinds(graph) == [ir.Gather, ir.ops.Mul]
+    assert [graph.shape(port.value) for port in graph.inputs] == [
+        ir.Shape(4, 5, 3),
+        ir.Shape(1, 1, 3),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shape", "turn"), [([1, 4, 6], [0, 2, 1]), ([1, 2, 5, 3], [0, 1, 3, 2])], ids=str
+)
+def test_product_of_two_activations(model, agrees, shape, turn):
+    """The scores of attention, for each head, and what they weigh."""
+    nodes = [
+        N("Relu", ["x"], ["q"]),
+        N("Tanh", ["x"], ["k"]),
+        N("Transpose", ["k"], ["t"], perm=turn),
+        N("MatMul", ["q", "t"], ["s"]),
+        N("Sigmoid", ["s"], ["p"]),
+        N("MatMul", ["p", "x"], ["y"]),
+    ]
+    graph = agrees(model(nodes, shape))
+    assert kinds(graph).count(ir.ops.MatMul) == 2
+
+
+def test_product_of_activations_that_are_repeated(model, agrees):
+    nodes = [
+        N("ReduceMean", ["x"], ["m"], axes=[1]),
+        N("Transpose", ["m"], ["t"], perm=[0, 1, 3, 2]),
+        N("MatMul", ["x", "t"], ["y"]),
+    ]
+    graph = agrees(model(nodes, [1, 3, 4, 5]))
+    assert graph.ops[-1].products == 3

@@ -262,9 +262,13 @@ OPERATORS = {
         [N("Sigmoid", ["x"], ["s"]), N("Div", ["x", "s"], ["y"], name="n")],
         "n (Div): its divisor is computed at run time; accepted: a constant divisor",
     ),
-    "broadcast between activations": (
-        [N("GlobalAveragePool", ["x"], ["g"]), N("Add", ["x", "g"], ["y"], name="n")],
-        "n (Add): its inputs of shapes [1, 3, 4, 4] and [1, 3, 1, 1]",
+    "shapes that do not broadcast": (
+        [N("Concat", ["x", "x"], ["g"], axis=1), N("Add", ["x", "g"], ["y"], name="n")],
+        "n (Add): its inputs of shapes [1, 3, 4, 4] and [1, 6, 4, 4] do not broadcast",
+    ),
+    "matrices that do not fit": (
+        [N("Concat", ["x", "x"], ["g"], axis=2), N("MatMul", ["x", "g"], ["y"], name="n")],
+        "n (MatMul): multiplies tensors of shapes [1, 3, 4, 4] and [1, 3, 8, 4]; accepted: [batch,",
     ),
     "constant that does not broadcast": (
         [N("Add", ["x", "five"], ["y"], name="n")],
