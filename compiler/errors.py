@@ -1,6 +1,7 @@
 """Errors that speak to the user: what was found, what is accepted, what to do."""
 
 import re
+from collections.abc import Sequence
 
 __all__ = [
     "GatewrightError",
@@ -40,7 +41,14 @@ class PlanError(GatewrightError):
 
 
 class FitError(PlanError):
-    """The network does not fit the board."""
+    """The network does not fit the board.
+
+    ``lacking``: the resources that it lacks: name, needed, available.
+    """
+
+    def __init__(self, message: str, lacking: Sequence[tuple[str, int, int]] = ()) -> None:
+        super().__init__(message)
+        self.lacking = tuple(lacking)
 
 
 class ToolError(GatewrightError):

@@ -1,6 +1,6 @@
 """The candidates of each stage: its foldings by speed and multipliers, designed on demand."""
 
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, log
 
@@ -78,21 +78,25 @@ def stage_candidates(graph: ir.Graph, device: Device, lean: bool = False) -> lis
     ]
 
 
-def least_resources(op: ir.Op, graph: ir.Graph, device: Device) -> Resources:
-    """The least of each resource that a stage with at most one multiplier takes, over its choices
-    of multiplier and memory.
-    """
+def least_resources(op: ir.Op, graph: ir.Graph, device: Device) -> list[Resources]:
+    """What a stage with at most one multiplier takes, for each choice of multiplier and memory."""
     kind = kind_of((op,))
     found = []
     for blocks in (0, 1) if kind.multiplier((op,), graph, device) else (0,):
-        stage = StagePlan(op.name, kind.name, (op.output,), dsp_multipliers=blocks)
+        stage = StagePlan(
+            op.name,
+            kind.name,
+            (op.output,),
+            dsp_multipliers=blocks,
+            minimal_rows=kind.has_line_buffer,
+        )
         try:
             design = kind.design(stage, (op,), graph, device)
         except PlanError:
             continue
         designs = (design, *design.alternatives(device, True))
-        found += [astuple(each.resources(device)) for each in designs]
-    return Resources(*map(min, zip(*found, strict=True)))
+        found += [each.resources(device) for each in designs]
+    return found
 
 
 class Candidates:

@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 
 from ...hw.target.base import Device
 from .. import ir
@@ -15,14 +15,25 @@ from .folding_solver import Budget, FoldingSolver, grant
 from .resources import Resources, cells, link
 from .schedule import latency
 
-__all__ = ["Goal", "make_dataflow", "assign_blocks", "shortfall"]
+__all__ = [
+    "Goal",
+    "Occupancy",
+    "assign_blocks",
+    "least_interval",
+    "make_dataflow",
+    "occupancy",
+    "shortfall",
+]
 
 #: longest interval of a plan for latency, in units of the least interval
 _SLOWER = 1.2
 #: limit on the rounds of counting queues and converters and choosing again
 _ROUNDS = 5
-#: how many times the device's resources a network needs that no search is worth
-_FAR = 3
+#: share of the device that the smallest stages together take at which no search is worth it: other
+#: foldings are smaller by less
+_FAR = 1.15
+#: shares of block RAM in the sum of logic and block RAM that is bounded
+_MIXES = tuple(n / 10 for n in range(11))
 
 
 @dataclass(frozen=True)
@@ -58,27 +69,82 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
         if not lacks:
             return least
     raise FitError(
-        f"the network does not fit {device.name}: at its smallest it needs "
-        + ", ".join(f"{need} {name} of {have}" for name, need, have in lacks)
+        f"the network does not fit {device.name}: at its smallest it needs {_listed(lacks)}", lacks
     )
 
 
 def _check_order_of_magnitude(graph: ir.Graph, device: Device) -> None:
-    """Raise :class:`FitError` for a network that is far too large, before any search.
+    """Raise :class:`FitError` for a network that is too large by far, before any search."""
+    ops = stage_ops(graph)
+    bound = occupancy(graph, device)
+    lacks = shortfall(bound.need, device)
+    if bound.share > _FAR and lacks:
+        part = (
+            ""
+            if bound.stages == len(ops)
+            else f", for {bound.stages} of its {len(ops)} stages alone"
+        )
+        raise FitError(
+            f"the network does not fit {device.name}: at its smallest it needs about "
+            f"{_listed(lacks)}{part}",
+            lacks,
+        )
 
-    Counted are the stages alone, each with one multiplier and its weights in the memory that takes
-    least of each resource. Other foldings may be smaller than that, but not by ``_FAR``.
+
+@dataclass(frozen=True)
+class Occupancy:
+    """The ``share`` of a device that the first ``stages`` of a network take at least; ``need`` is
+    about what that comes from.
     """
-    ops, need = stage_ops(graph), Resources()
-    for count, op in enumerate(ops, 1):
-        need += least_resources(op, graph, device)
-        if shortfall(Resources(*(n // _FAR for n in astuple(need))), device):
-            lacks = ", ".join(f"{n} {name} of {have}" for name, n, have in shortfall(need, device))
-            part = "" if count == len(ops) else f", for {count} of its {len(ops)} stages alone"
-            raise FitError(
-                f"the network does not fit {device.name}: at its smallest it needs about "
-                f"{lacks}{part}"
-            )
+
+    share: float
+    need: Resources
+    stages: int
+
+
+def occupancy(graph: ir.Graph, device: Device) -> Occupancy:
+    """A lower bound on the share of ``device`` that the stages of ``graph`` take, without a search.
+
+    Counted are the stages alone, each with at most one multiplier. A stage has a choice of
+    memories, which trade logic for block RAM. For every weighting of the two the cheapest choices
+    of all stages are a bound on what any choice takes; the bound is the largest of these, and that
+    of the flip-flops. Stages behind those that are too large by far are not counted.
+    """
+    room = _room(device, device.target.logic_share), device.bram - link(device).bram
+    registers = int(device.ff * device.target.register_share)
+    needs = {mix: Resources() for mix in _MIXES}
+    best, fewest = Occupancy(0.0, Resources(), 0), 0
+    for count, op in enumerate(stage_ops(graph), 1):
+        choices = least_resources(op, graph, device)
+        fewest += min(each.ff for each in choices)
+        for mix in _MIXES:
+            needs[mix] += min(choices, key=lambda each: _share(each, device, room, mix))
+        mix = max(_MIXES, key=lambda mix: _share(needs[mix], device, room, mix))
+        share = max(_share(needs[mix], device, room, mix), fewest / registers)
+        best = Occupancy(share, needs[mix], count)
+        if share > _FAR and shortfall(needs[mix], device):
+            break
+    return best
+
+
+def _share(need: Resources, device: Device, room: tuple[int, int], mix: float) -> float:
+    """The share of the logic and the block RAM of a device, weighted by ``mix``."""
+    logic, bram = room
+    return (1 - mix) * cells(need, device) / logic + mix * need.bram / bram
+
+
+def _listed(lacks: Sequence[tuple[str, int, int]]) -> str:
+    return ", ".join(f"{need} {name} of {have}" for name, need, have in lacks)
+
+
+def least_interval(graph: ir.Graph, device: Device, board: str) -> int:
+    """The least interval, in cycles a frame, for which the DSP blocks suffice; a plan may need
+    more where logic or block RAM is short.
+    """
+    search = _Search(graph, device, board)
+    budget = search.dsp_only()
+    found = _least(search.intervals, lambda i: search.solver.enough(i, budget))
+    return search.intervals[min(found, len(search.intervals) - 1)]
 
 
 def shortfall(need: Resources, device: Device) -> list[tuple[str, int, int]]:
@@ -138,9 +204,9 @@ class _Search:
             return self._first(self.intervals[-1], [self._budget(target.logic_share)])
         if goal.interval is not None:
             within = self.intervals[: max(1, bisect_right(self.intervals, goal.interval))]
-            return self._first(within[-1], [self._dsp_only(), *soft])
+            return self._first(within[-1], [self.dsp_only(), *soft])
         find = self.shortest if goal.kind == "latency" else self.fastest
-        for budget in [self._dsp_only()] if goal.kind == "balanced" else soft:
+        for budget in [self.dsp_only()] if goal.kind == "balanced" else soft:
             found = find(budget)
             if found is not None:
                 return found
@@ -156,7 +222,7 @@ class _Search:
             soft,
         )
 
-    def _dsp_only(self) -> Budget:
+    def dsp_only(self) -> Budget:
         """A budget without soft multipliers, or with only as many as the smallest plan needs."""
         wanted = [stage.fewest(self.intervals[-1]) or 0 for stage in self.stages]
         return self._budget(

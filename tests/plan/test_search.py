@@ -16,14 +16,15 @@ from gatewright.compiler.plan import (
     Resources,
     latency,
     make_dataflow,
+    search,
     shortfall,
 )
 from gatewright.compiler.plan.candidates import stage_candidates
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
 from gatewright.compiler.plan.latency_optimizer import LatencyOptimizer
-from gatewright.compiler.plan.resources import link
-from gatewright.compiler.plan.search import assign_blocks
+from gatewright.compiler.plan.resources import cells, link
+from gatewright.compiler.plan.search import assign_blocks, occupancy
 from gatewright.compiler.stages.window_matmul import WindowMatmulDesign
 from gatewright.hw import MultiplierConfig, SoftMultiplierConfig
 from gatewright.sim import golden
@@ -207,6 +208,26 @@ def test_what_does_not_fit_is_told_with_its_numbers():
         make_dataflow(graph, replace(TINY, lut=1000), "board")
     assert str(error.value).startswith("the network does not fit tiny: at its smallest it needs ")
     assert " LUTs of 150" in str(error.value)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_plan_is_below_the_bound_of_occupancy(name):
+    graph = graph_of(name)
+    device = replace(LFE5U_25F, lut=12000, bram=30)
+    smallest = planned(graph, device, Goal("area")).resources
+    bound = occupancy(graph, device)
+    room = device.lut * device.target.logic_share - cells(link(device), device)
+    taken = cells(smallest, device) / room, smallest.bram / (device.bram - link(device).bram)
+    assert 0 < bound.share <= max(taken)
+
+
+def test_what_is_too_large_by_far_is_refused_without_a_search(monkeypatch):
+    monkeypatch.setattr(search, "_Search", None)
+    with pytest.raises(FitError, match="at its smallest it needs about") as error:
+        make_dataflow(graph_of("chain"), replace(TINY, lut=1000), "board")
+    (name, needed, available), *_ = error.value.lacking
+    assert (name, available) == ("LUTs", 150)
+    assert needed > 150
 
 
 # Against all foldings there are, on networks so small that they can be listed.
