@@ -9,7 +9,7 @@ from onnx import defs
 from .. import limits
 from ..errors import ModelError
 
-__all__ = ["check"]
+__all__ = ["SCALING", "check"]
 
 Kind = onnx.AttributeProto.AttributeType
 
@@ -17,6 +17,13 @@ Kind = onnx.AttributeProto.AttributeType
 INFINITE = frozenset({("Clip", "min"), ("Clip", "max"), ("Pad", "value")})
 # Attributes that QuantLab adds to standard operators: widths, which change no number.
 HINTS = frozenset({"weight_bits", "bias_bits", "mult_bits", "add_bits", "out_bits", "in_bits"})
+# Attributes with which QuantLab's Add scales its operands and its sum, which
+# dialects.integer_graphs reads.
+SCALING = tuple(
+    f"{which}_{name}"
+    for which in ("in1", "in2", "out")
+    for name in ("rq", "mul", "add", "shift", "n_levels")
+)
 # The largest number of inputs or outputs in the schema of a variadic operator.
 MANY = (1 << 31) - 1
 
@@ -72,6 +79,8 @@ def _check_attributes(proto: onnx.NodeProto, name: str, schema: defs.OpSchema) -
     seen: set[str] = set()
     for attribute in proto.attribute:
         known = schema.attributes.get(attribute.name)
+        if known is None and attribute.name in (SCALING if schema.name == "Add" else ()):
+            continue
         if known is None and attribute.name in HINTS:
             continue
         if known is None:

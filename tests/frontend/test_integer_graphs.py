@@ -6,6 +6,7 @@ import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import ModelError
 from gatewright.compiler.frontend import load, write_qdq
+from gatewright.compiler.frontend.schema import SCALING
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
@@ -129,6 +130,21 @@ def test_pool_flatten_and_dense_layer(exact):
     assert 8 < quant.dtype.bits <= 16
 
 
+def test_sums_of_a_wide_range_are_an_open_end(model):
+    """Which a scale of 256 does not bring into 16 bits."""
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        *scaled("c", "p"),
+        N("Flatten", ["p"], ["f"]),
+        N("MatMul", ["f", "m"], ["s"]),
+        N("Sigmoid", ["s"], ["y"]),
+    ]
+    names = ("w", "k", "l", "d", "low", "high")
+    numbers = {name: NUMBERS[name] for name in names} | {"m": whole(-9000, 9000, 24, 5)}
+    graph = load(model(nodes, ["N", 3, 5, 4], opset=13, **numbers))
+    assert graph.open_ends == {"s/real", "y"}
+
+
 def test_average_without_a_clip(exact):
     """Its range follows from the Clip before it."""
     nodes = [
@@ -169,6 +185,41 @@ def test_attributes_that_give_widths(model):
     assert_array_equal(op.weight.transpose(0, 3, 1, 2), NUMBERS["w"])
 
 
+@pytest.mark.parametrize("out", [0, 1])
+def test_sum_that_scales_by_attributes(model, tmp_path, out):
+    """QuantLab's Add: both operands, and the sum, are ``(x * mul + add) >> shift``, clipped."""
+    attributes = {
+        **dict(zip(SCALING[:5], (1, 245015, 262144, 19, 256), strict=True)),
+        **dict(zip(SCALING[5:10], (1, 265342, 262144, 19, 256), strict=True)),
+        **dict(zip(SCALING[10:], (out, 11, 3, 4, 256), strict=True)),
+    }
+    nodes = [
+        N("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        *scaled("c", "p"),
+        N("Conv", ["p", "v"], ["e1"]),
+        *scaled("e1", "q"),
+        N("Add", ["p", "q"], ["y"], add_bits=8, **attributes),
+    ]
+    read = {name for node in nodes for name in node.input}
+    numbers = {name: a for name, a in NUMBERS.items() if name in read}
+    write_qdq(load(model(nodes, ["N", 3, 5, 4], opset=13, **numbers)), tmp_path / "standard.onnx")
+    graph = load(tmp_path / "standard.onnx")
+    x = RNG.integers(0, 256, (20, 3, 5, 4)).astype(np.float32)
+    found = golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))["y"]
+    plain = [N("Identity", ["p"], ["left"]), N("Identity", ["q"], ["right"])]
+    path = model([*nodes[:-1], *plain], ["N", 3, 5, 4], opset=13, out="left", **numbers)
+    p, q = (a.astype(int) for a in witness(path, x, extra=["right"]))
+    total = ((p * 245015 + 262144) >> 19) + ((q * 265342 + 262144) >> 19)
+    total = (total * 11 + 3) >> 4 if out else total
+    assert_array_equal(found, np.clip(total, 0, 255))
+
+
+def test_sum_that_scales_by_attributes_outside_an_integer_graph(model):
+    nodes = [N("Relu", ["x"], ["r"]), N("Add", ["r", "x"], ["y"], name="n", in1_rq=1)]
+    with pytest.raises(ModelError, match=r"n \(Add\): scales its operands by attributes, in a net"):
+        load(model(nodes, ["N", 3], opset=13))
+
+
 def test_floats_with_a_floor_stay_floats(model):
     """Weights that are no integers."""
     nodes = [N("Conv", ["x", "w"], ["c"]), *scaled("c", "y")]
@@ -192,7 +243,7 @@ REFUSED = {
     ),
     "a requantization in attributes": (
         [*scaled("c", "p"), N("Add", ["p", "p"], ["y"], name="n", in1_mul=245015)],
-        "n (Add): has an attribute in1_mul, which Add does not have",
+        "n (Add): its attributes in1_rq, in1_mul, in1_add, in1_shift, in1_n_levels are [None,",
     ),
 }
 

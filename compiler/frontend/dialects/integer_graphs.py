@@ -10,7 +10,7 @@ Integer division, which truncates, is the same where the Clip removes what is be
 
 The file does not say which integers the input holds: they are read as 9 bits, -256 to 255, which is
 exact for signed and for unsigned bytes. What leaves the network without a Clip has 16 bits, of
-scale 1 where its range fits and else of the next power of two.
+scale 1 where its range fits, else of a power of two up to 256; samples give the range beyond that.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from ... import ir
 from ...errors import ModelError
+from .. import schema
 from ..source import Node, Source
 from .rewriting import QUANTIZING_OPSET, Nodes, attributes_of, evaluated
 
@@ -31,11 +32,15 @@ __all__ = ["integer_graphs"]
 
 INPUT = ir.Int(9, True)
 BITS = 16
+#: the greatest scale of sums that leave the network
+COARSEST = 256
 #: integer types by their number in ONNX: int32 and int64
 INTEGERS = (6, 7)
 #: the greatest grain whose shift is a float32
 FINEST = 1 << 24
 LINEAR = ("Conv", "Gemm", "MatMul")
+#: attributes of QuantLab's Add, which scales its operands and its sum
+SCALING = frozenset(schema.SCALING)
 #: operators that give some of the numbers of their first input, or 0
 MOVES = frozenset(
     {
@@ -49,6 +54,13 @@ def integer_graphs(source: Source) -> Source:
     """A network of integers in floats becomes QuantizeLinear, float operators, DequantizeLinear."""
     constants = _constants(source)
     if not _matches(source, constants):
+        for node in source.nodes:
+            if node.op == "Add" and not SCALING.isdisjoint(node.attributes):
+                raise ModelError(
+                    f"{node}: scales its operands by attributes, in a network that is no integer "
+                    "graph; accepted: QuantLab's Add between integers, with integer weights and "
+                    "Floor and Clip after sums; export the network again"
+                )
         return source
     walk = _Walk(Nodes(source), constants)
     for node in source.nodes:
@@ -179,7 +191,8 @@ class _Walk:
 
     def _rounded(self, node: Node, x: _Held, wide: bool = False) -> _Held:
         """The tensor behind QuantizeLinear and DequantizeLinear; ``wide``: where 16 bits do not
-        hold its range, the last bits are rounded away.
+        hold its range, the last bits are rounded away, but the tensor stays as it is where they
+        would be too many.
         """
         if x.rounded:
             return x
@@ -199,6 +212,8 @@ class _Walk:
         step = Fraction(1)
         while ir.Int.holding(floor(low / step), ceil(high / step)).bits > BITS:
             step *= 2
+        if wide and step > COARSEST:
+            return x  # samples will show what occurs of the range
         if step > 1 and not wide:
             raise ModelError(
                 f"{node}: reads integers from {floor(low)} to {ceil(high)}; accepted: {BITS} bits; "
@@ -303,8 +318,35 @@ class _Walk:
     def _joined(self, node: Node) -> _Held:
         """The sum of two activations, each rounded before."""
         a, b = (self._rounded(node, self.held[name]) for name in node.inputs)
+        scales = not SCALING.isdisjoint(node.attributes)
+        if scales:
+            a, b = self._rescaled(node, a, "in1"), self._rescaled(node, b, "in2")
         name = self.nodes.add(node, "Add", [a.name, b.name])
-        return _Held(name, a.low + b.low, a.high + b.high, joined=True)
+        total = _Held(name, a.low + b.low, a.high + b.high, joined=True)
+        return self._rescaled(node, total, "out") if scales else total
+
+    def _rescaled(self, node: Node, x: _Held, which: str) -> _Held:
+        """An operand or the sum of QuantLab's Add: ``(x * mul + add) >> shift`` if ``rq``, then
+        clipped to ``n_levels`` from 0 up.
+        """
+        names = ("rq", "mul", "add", "shift", "n_levels")
+        found = [node.get(f"{which}_{name}", None) for name in names]
+        if not all(isinstance(n, int) for n in found) or not 0 <= found[3] <= 31 or found[4] < 1:
+            raise ModelError(
+                f"{node}: its attributes {', '.join(f'{which}_{name}' for name in names)} are "
+                f"{found}; accepted: five integers, a shift of 0 to 31; export the network again"
+            )
+        applies, factor, offset, shift, levels = found
+        if applies:
+            x = self._rounded(node, x)
+            name = self._with(node, "Mul", x.name, factor * 2.0**-shift, f"/{which}/mul")
+            name = self._with(node, "Add", name, offset * 2.0**-shift, f"/{which}/add")
+            ends = [(end * factor + offset) / Fraction(1 << shift) for end in (x.low, x.high)]
+            x = _Held(name, min(ends), max(ends), 1 << shift, floored=True)
+        elif which != "out":
+            return x
+        low, high = max(x.low, Fraction(0)), min(x.high, Fraction(levels - 1))
+        return self._quantized(node, replace(x, low=low, high=max(low, high)), which)
 
     def _move(self, node: Node, x: _Held) -> _Held | None:
         if node.inputs[0] not in self.held:
