@@ -31,13 +31,18 @@ class Builder:
 
     Handles stay, names change: a value takes the name of the QuantizeLinear that rounds it, or of
     the Clip that saturates it then. ``saturations``: by the name of the QuantizeLinear's output.
-    ``lone``: whether the model takes one sample at a time.
+    ``lone``: whether the model takes one sample at a time. ``leaving``: tensors that only the host
+    reads, if it computes them.
     """
 
     def __init__(
-        self, batch: int, saturations: Mapping[str, Saturation], lone: bool = False
+        self,
+        batch: int,
+        saturations: Mapping[str, Saturation],
+        lone: bool = False,
+        leaving: Container[str] = (),
     ) -> None:
-        self.batch, self.lone = batch, lone
+        self.batch, self.lone, self.leaving = batch, lone, leaving
         self.saturations = saturations
         self._saturating = {name for one in self.saturations.values() for name in one.tensors}
         self.streams: dict[str, PendingValue] = {}

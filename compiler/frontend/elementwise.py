@@ -20,12 +20,12 @@ from .operands import Handler, Operand, activation, constant, finite, optional, 
 from .source import Node
 from .tensors import Constant, Tensor
 
-__all__ = ["BY_CONSTANT", "FUNCTIONS", "HANDLERS", "OPERATORS", "OnnxNode", "onnx_form"]
+__all__ = ["FUNCTIONS", "HANDLERS", "OPERATORS", "onnx_form", "pair", "unary"]
 
 UNBOUNDED = ir.Clamp()
 
 
-def _unary(
+def unary(
     build: Builder, node: Node, x: Operand, function: ir.Function, clamp: ir.Clamp = UNBOUNDED
 ) -> Tensor:
     x = activation(x, node)
@@ -34,7 +34,7 @@ def _unary(
 
 
 def relu(build: Builder, node: Node, x: Operand) -> Tensor:
-    return _unary(build, node, x, ir.Identity(), ir.Clamp(0.0, inf))
+    return unary(build, node, x, ir.Identity(), ir.Clamp(0.0, inf))
 
 
 def clip(
@@ -50,7 +50,7 @@ def clip(
         )
     limit = float(np.finfo(np.float32).max)
     clamp = ir.Clamp(-inf if bottom <= -limit else bottom, inf if top >= limit else top)
-    return _unary(build, node, x, ir.Identity(), clamp)
+    return unary(build, node, x, ir.Identity(), clamp)
 
 
 def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
@@ -60,7 +60,7 @@ def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
     x, slope = activation(x, node), constant(slope, node, "slope")
     slopes = np.unique(slope.real())
     if slopes.size == 1:
-        return _unary(build, node, x, ir.functions.LeakyRelu(float(slopes[0])))
+        return unary(build, node, x, ir.functions.LeakyRelu(float(slopes[0])))
     output = node.outputs[0]
     below = x
     if slopes.max(initial=0) > 1:
@@ -122,7 +122,7 @@ OPERATORS: dict[str, type[ir.Elementwise]] = {
 }
 
 
-def _pair(build: Builder, node: Node, a: Tensor, b: Operand) -> Tensor:
+def pair(build: Builder, node: Node, a: Tensor, b: Operand) -> Tensor:
     """A node of :data:`OPERATORS` of two activations, whose elements are repeated where their
     shapes differ.
     """
@@ -143,7 +143,7 @@ def add(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     if isinstance(a, Constant):
         a, b = b, a
     a = activation(a, node)
-    return offset(build, node, a, b) if isinstance(b, Constant) else _pair(build, node, a, b)
+    return offset(build, node, a, b) if isinstance(b, Constant) else pair(build, node, a, b)
 
 
 def sub(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
@@ -153,7 +153,7 @@ def sub(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     a = activation(a, node)
     if isinstance(b, Constant):
         return offset(build, node, a, replace(b, array=-_signed(b.array)))
-    return _pair(build, node, a, b)
+    return pair(build, node, a, b)
 
 
 def _signed(array: NDArray[Any]) -> NDArray[Any]:
@@ -172,8 +172,8 @@ def mul(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     b = activation(b, node)
     for x, gate in ((a, b), (b, a)):
         if _gates(build, gate, x):
-            return _unary(build, node, x, ir.functions.HardSwish())
-    return _pair(build, node, a, b)
+            return unary(build, node, x, ir.functions.HardSwish())
+    return pair(build, node, a, b)
 
 
 def _gates(build: Builder, gate: Tensor, x: Tensor) -> bool:
@@ -207,11 +207,11 @@ def extremum(build: Builder, node: Node, *operands: Operand) -> Tensor:
     x, *others = (activation(each, node) for each in operands if not isinstance(each, Constant))
     for n, other in enumerate(others):
         name = node.outputs[0] if n == len(others) - 1 else f"{node.outputs[0]}/{n}"
-        x = _pair(build, replace(node, outputs=(name,)), x, other)
+        x = pair(build, replace(node, outputs=(name,)), x, other)
     if not bounds:
         return x
     clamp = ir.Clamp(max(bounds), inf) if node.op == "Max" else ir.Clamp(-inf, min(bounds))
-    return _unary(build, node, x, ir.Identity(), clamp)
+    return unary(build, node, x, ir.Identity(), clamp)
 
 
 # -- functions of one activation -------------------------------------------------------------------
@@ -287,13 +287,13 @@ def _function(build: Builder, node: Node, x: Operand) -> Tensor:
         name: float(np.float32(value)) if isinstance(value, float | int) else value
         for name, value in found.items()
     }
-    return _unary(build, node, x, kind(**rounded))
+    return unary(build, node, x, kind(**rounded))
 
 
 def _by_constant(build: Builder, node: Node, x: Operand, y: Operand) -> Tensor:
     """A node of :data:`BY_CONSTANT`: an activation, and one number."""
     number = constant(y, node, "second input")
-    return _unary(build, node, x, BY_CONSTANT[node.op](_lone(number, node)))
+    return unary(build, node, x, BY_CONSTANT[node.op](_lone(number, node)))
 
 
 def _lone(value: Constant, node: Node) -> float:
@@ -316,9 +316,9 @@ def compare(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
         a, b, kind = b, a, MIRRORED.get(kind, kind)
     x, bound = activation(a, node), constant(b, node, "second input")
     if np.unique(bound.real()).size == 1:
-        return _unary(build, node, x, kind(_lone(bound, node)))
+        return unary(build, node, x, kind(_lone(bound, node)))
     negated = replace(bound, array=-_signed(bound.array))
-    return _unary(build, node, offset(build, node, x, negated), kind(0.0))
+    return unary(build, node, offset(build, node, x, negated), kind(0.0))
 
 
 def remainder(build: Builder, node: Node, x: Operand, y: Operand) -> Tensor:
@@ -330,7 +330,7 @@ def remainder(build: Builder, node: Node, x: Operand, y: Operand) -> Tensor:
 
 def negation(build: Builder, node: Node, x: Operand) -> Tensor:
     """Not, of 0 and 1."""
-    return _unary(build, node, x, ir.functions.Equal(0.0))
+    return unary(build, node, x, ir.functions.Equal(0.0))
 
 
 @dataclass(frozen=True)

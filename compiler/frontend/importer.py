@@ -77,7 +77,7 @@ def _walk(source: Source) -> ir.Graph:
     fold = Folding()
     layouts = input_layouts(source, fold)
     lone = all(port.batch == 1 for port in source.inputs)
-    build = Builder(source.batch, saturations(source), lone)
+    build = Builder(source.batch, saturations(source), lone, _leaving(source))
     starts = [
         build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
         for port, (order, shape) in zip(source.inputs, layouts, strict=True)
@@ -108,6 +108,16 @@ def _walk(source: Source) -> ir.Graph:
     )
     _check_used(inputs, {name for op in ops for name in op.inputs}, outputs)
     return ir.Graph(source.name, inputs, outputs, ops, values).replace(ops)
+
+
+def _leaving(source: Source) -> set[str]:
+    """The tensors that only nodes read that the host may run, and so on to the outputs."""
+    inside: set[str] = set()
+    for node in reversed(source.nodes):
+        handler = HANDLERS.get(node.op)
+        if handler is None or not handler.on_host or not inside.isdisjoint(node.outputs):
+            inside.update(node.inputs)
+    return {name for node in source.nodes for name in node.outputs} - inside
 
 
 def _last(build: Builder, name: str, x: Operand) -> Tensor:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
+from .normalizations import softmax_inside
 from .operands import Handler, Operand, axis_of
 from .source import ModelPort, Node
 from .tensors import Tensor, frame
@@ -21,15 +22,20 @@ CLASSWISE: dict[str, type[ir.OverClasses]] = {
     "Hardmax": ir.Hardmax,
 }
 
+#: those that have hardware; whether the logarithm is wanted
+INSIDE = {"Softmax": False, "LogSoftmax": True}
+
 
 def over_classes(build: Builder, node: Node, x: Operand) -> Tensor:
-    """A node of :data:`CLASSWISE` as the host's step; before opset 13 over all axes from ``axis``
-    on.
+    """A node of :data:`CLASSWISE` as the host's step, or where others than the host read it in
+    hardware; before opset 13 over all axes from ``axis`` on.
     """
     x = _leaving(build, node, x)
     rank = x.order.ndim
     axis = axis_of(node, int(node.get("axis", -1 if node.opset >= 13 else 1)), rank)
     axes = (axis,) if node.opset >= 13 else tuple(range(axis, rank))
+    if node.outputs[0] not in build.leaving and node.op in INSIDE:
+        return softmax_inside(build, node, replace(x, tail=()), axes, INSIDE[node.op])
     if x.source is not None or x.groups is not None or 0 in axes:
         raise ModelError(
             f"{node}: is over the batch, or the second on this output; accepted: one "

@@ -2,7 +2,17 @@
 
 from collections.abc import Mapping
 
-from . import elementwise, linear, output_layout, pooling, qdq, reductions, shapes, transposed
+from . import (
+    elementwise,
+    linear,
+    normalizations,
+    output_layout,
+    pooling,
+    qdq,
+    reductions,
+    shapes,
+    transposed,
+)
 from .operands import Handler
 
 __all__ = ["HANDLERS"]
@@ -13,6 +23,7 @@ HANDLERS: Mapping[str, Handler] = {
     **elementwise.HANDLERS,
     **pooling.HANDLERS,
     **reductions.HANDLERS,
+    **normalizations.HANDLERS,
     **shapes.HANDLERS,
     **qdq.HANDLERS,
     **output_layout.HANDLERS,

@@ -19,10 +19,10 @@ DEFAULT_BITS = 8
 class Policy:
     """The width of every tensor of a network before it is quantized.
 
-    ``activation_bits`` holds for all activations and ``weight_bits`` for all weights.
-    ``activations`` overrides the first by the value's name, ``weights`` the second by the
-    operator's name. Activations are signed; weights are symmetric, so that the most negative
-    integer is not used. Raises QuantizeError for a width outside :data:`ACTIVATION_BITS` or
+    ``activation_bits`` holds for all activations but sensitive ones, which have twice as many;
+    ``weight_bits`` holds for all weights. ``activations`` overrides the first by the value's name,
+    ``weights`` the second by the operator's name. Activations are signed; weights are symmetric, so
+    that the most negative integer is not used. Raises QuantizeError for a width outside :data:`ACTIVATION_BITS` or
     :data:`WEIGHT_BITS`.
     """
 
@@ -37,9 +37,11 @@ class Policy:
         for bits in (self.weight_bits, *self.weights.values()):
             _check("weight", bits, WEIGHT_BITS)
 
-    def activation(self, value: str) -> ir.Int:
-        """The type of the value of that name."""
-        return ir.Int(self.activations.get(value, self.activation_bits), True)
+    def activation(self, value: str, sensitive: bool = False) -> ir.Int:
+        """The type of the value of that name; of a ``sensitive`` one twice as wide."""
+        usual = self.activation_bits
+        wide = max(usual, min(2 * usual, ACTIVATION_BITS[-1]))
+        return ir.Int(self.activations.get(value, wide if sensitive else usual), True)
 
     def weight(self, operator: str) -> ir.Int:
         """The type of the weights of the operator of that name."""

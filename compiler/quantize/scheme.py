@@ -24,6 +24,7 @@ from .policy import DEFAULT, DEFAULT_BITS, Policy
 from .proofs.requantizer import channel_stairs
 from .proofs.rounding import limits
 from .proofs.staircase import provable
+from .sensitive import sensitive
 
 __all__ = ["affine", "quantize", "shared", "types"]
 
@@ -104,9 +105,10 @@ def types(graph: ir.Graph, policy: Policy) -> dict[str, ir.Int]:
     ports = {port.value: port.integer for port in graph.inputs}
     ports |= {name: value.quant.dtype for name, value in graph.values.items() if value.quant}
     found: dict[str, ir.Int] = {}
+    wide = sensitive(graph)
     for group in shared(graph):
         own = [dtype for name in sorted(group) if (dtype := ports.get(name)) is not None]
-        chosen = (policy.activation(name) for name in group)
+        chosen = (policy.activation(name, name in wide) for name in group)
         found |= dict.fromkeys(group, own[0] if own else max(chosen, key=lambda dtype: dtype.bits))
     return found
 
