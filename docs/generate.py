@@ -22,6 +22,7 @@ from gatewright.compiler.frontend import (
     elementwise,
     linear,
     load,
+    normalizations,
     output_layout,
     pooling,
     qdq,
@@ -40,7 +41,7 @@ __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).with_name("operators.md")
 BOARD = "ulx3s-85f"
-COMPUTE = (linear, transposed, elementwise, pooling, reductions)
+COMPUTE = (linear, transposed, elementwise, pooling, reductions, normalizations)
 
 #: (a constant's name, its array): what the samples below may name as inputs
 CONSTANTS: dict[str, np.ndarray] = {
@@ -59,7 +60,7 @@ CONSTANTS: dict[str, np.ndarray] = {
     "first": np.array([1], np.int64),
     "border": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
 }
-MAP, VECTOR = [1, 4, 6, 6], [1, 4]
+MAP, VECTOR, TOKENS = [1, 4, 6, 6], [1, 4], [1, 6, 4]
 
 #: how each operator is used: (words for that use, inputs, attributes, input shape).
 #: ``x`` is the input, ``r`` an activation made of it.
@@ -117,6 +118,13 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     "ReduceLogSumExp": [("over any axes", ["x"], {"axes": [1, 2]}, MAP)],
     "LpPool": [("", ["x"], {"kernel_shape": [2, 2]}, MAP)],
     "GlobalLpPool": [("", ["x"], {}, MAP)],
+    "LayerNormalization": [("", ["x", "four", "four"], {}, TOKENS)],
+    "RMSNormalization": [("", ["x", "four"], {}, TOKENS)],
+    "InstanceNormalization": [("", ["x", "four", "four"], {}, MAP)],
+    "GroupNormalization": [("", ["x", "four", "four"], {"num_groups": 2}, MAP)],
+    "MeanVarianceNormalization": [("", ["x"], {}, MAP)],
+    "LRN": [("", ["x"], {"size": 3}, MAP)],
+    "LpNormalization": [("", ["x"], {}, TOKENS)],
     "GlobalAveragePool": [("", ["x"], {}, MAP)],
     "GlobalMaxPool": [("", ["x"], {}, MAP)],
     "Pad": [("by a constant", ["x", "border", "number"], {}, MAP)],

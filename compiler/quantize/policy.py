@@ -22,8 +22,8 @@ class Policy:
     ``activation_bits`` holds for all activations but sensitive ones, which have twice as many;
     ``weight_bits`` holds for all weights. ``activations`` overrides the first by the value's name,
     ``weights`` the second by the operator's name. Activations are signed; weights are symmetric, so
-    that the most negative integer is not used. Raises QuantizeError for a width outside :data:`ACTIVATION_BITS` or
-    :data:`WEIGHT_BITS`.
+    that the most negative integer is not used. Raises QuantizeError for a width outside
+    :data:`ACTIVATION_BITS` or :data:`WEIGHT_BITS`.
     """
 
     activation_bits: int = DEFAULT_BITS

@@ -313,8 +313,8 @@ OPERATORS = {
         ],
         "n: pads with -inf; accepted: a finite number, or -inf before a MaxPool that alone reads",
     ),
-    "softmax inside": (
-        [N("Softmax", ["x"], ["s"], axis=1), N("Conv", ["s", "w"], ["y"], name="n")],
+    "hardmax inside": (
+        [N("Hardmax", ["x"], ["s"], axis=1), N("Conv", ["s", "w"], ["y"], name="n")],
         "n (Conv): follows Softmax, ArgMax or the like; accepted: those only as the network's last "
         "operators",
     ),
