@@ -7,6 +7,7 @@ estimate, and wherever that estimate is near a tie, again with rational numbers.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cache, singledispatch
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 from ..compiler import ir
 from ..compiler.errors import DataError
 
-__all__ = ["host_input", "host_output", "run", "step"]
+__all__ = ["host_input", "host_output", "near_ties", "run", "step"]
 
 Array = NDArray[Any]
 Ints = NDArray[np.int64]
@@ -102,6 +103,19 @@ def host_output(
 def step(op: ir.Op, graph: ir.Graph, *inputs: Ints) -> Ints:
     """Raw output ``[frames, H, W, C]`` of one operator for its raw inputs."""
     raise NotImplementedError(f"{op.name}: no golden rule for {type(op).__name__}")
+
+
+def near_ties(op: ir.Op, graph: ir.Graph, *inputs: Ints, parts: int) -> NDArray[np.bool_]:
+    """Where the exact result of ``op``, before it is rounded, is within ``1 / parts`` of a step of
+    a tie: [frames, H, W, C]. ``parts`` is even.
+    """
+    if op.selecting:
+        return np.zeros((len(inputs[0]), *graph.shape(op.output).array), np.bool_)
+    value = graph.values[op.output]
+    fine = ir.Quant(ir.Int(32, True), graph.quant(op.output).scale / parts, 0)
+    values = {name: graph.values[name] for name in op.inputs}
+    alone = ir.Graph(graph.name, (), (), (op,), {**values, op.output: replace(value, quant=fine)})
+    return np.abs(step(op, alone, *inputs) % parts - parts // 2) <= 1
 
 
 # Exact rounding.

@@ -1,6 +1,6 @@
 """ONNX Runtime as the reference runtime: it runs a file whole, or cut down to one layer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -167,17 +167,21 @@ def _element_types(model: onnx.ModelProto) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Difference:
-    """How a layer differs from what was expected: ``largest`` in steps of its quantization."""
+    """How a layer differs from what was expected: ``largest`` in steps of its quantization.
+    ``near_ties``: those of the ``differing`` values whose exact result is close to a rounding tie.
+    """
 
     values: int = 0
     differing: int = 0
     largest: int = 0
+    near_ties: int = 0
 
     def __add__(self, other: "Difference") -> "Difference":
         return Difference(
             self.values + other.values,
             self.differing + other.differing,
             max(self.largest, other.largest),
+            self.near_ties + other.near_ties,
         )
 
     @property
@@ -240,12 +244,16 @@ class ReferenceRuntime:
         return [op.name for op in self.graph if op.output not in found and not op.view]
 
     def layers(
-        self, x: Array | ir.Feeds, values: Mapping[str, NDArray[np.int64]]
+        self,
+        x: Array | ir.Feeds,
+        values: Mapping[str, NDArray[np.int64]],
+        near_ties: Callable[[str, NDArray[np.int64]], NDArray[np.bool_]] | None = None,
     ) -> dict[str, Difference]:
         """Each layer alone, on the expected values of its inputs, against the expected output.
 
         ``values``: all values [frames, height, width, channels] that model inputs ``x`` should
-        give. The key is the name of the layer's output.
+        give. ``near_ties`` tells for a layer's output and the indices of frames which values of
+        those frames are close to a rounding tie; without it none are. The key is the name of the layer's output.
         """
         if self._layers is None:
             self._tensors = self._find_tensors(x, values)
@@ -257,8 +265,15 @@ class ReferenceRuntime:
             (seen,) = runtime.run(feeds).values()
             wanted = values[output].reshape(len(values[output]), -1)
             apart = np.abs(tensor.steps(seen) - wanted)
+            frames = np.flatnonzero(apart.any(axis=1))
+            close = False
+            if near_ties and frames.size:
+                close = near_ties(output, frames).reshape(len(frames), -1)
             found[output] = Difference(
-                apart.size, int((apart > 0).sum()), int(apart.max(initial=0))
+                apart.size,
+                int((apart > 0).sum()),
+                int(apart.max(initial=0)),
+                int(((apart[frames] == 1) & close).sum()),
             )
         return found
 

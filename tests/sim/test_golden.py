@@ -119,6 +119,42 @@ def test_a_value_just_beside_a_tie_is_not_rounded_as_one():
     )
 
 
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [(ir.Int(8, False), 0, 255), (ir.Int(8, True), -128, 127), (ir.Int(4, False), 0, 15)],
+    ids=str,
+)
+def test_results_saturate_at_the_ends_of_their_type(dtype, low, high):
+    """Of an unsigned type too: a ReLU's output of 8 bits reaches 255."""
+    shape, x, y = ir.Shape(1, 1, 1), quant(1.0, 0, ir.Int(16, True)), quant(1.0, 0, dtype)
+    level = np.arange(-300, 301).reshape(-1, 1, 1, 1)
+    for clamp in (ir.Clamp(), ir.Clamp(0), ir.Clamp(-1000, 1000)):
+        op = ir.Unary("u", ("x",), "y", ir.Identity(), clamp=clamp)
+        found = golden.run(graph_of(op, {"x": (shape, x)}, (shape, y)), level)["y"]
+        least = max(low, clamp.low)
+        assert_array_equal(found, np.minimum(np.maximum(level, least), high))
+
+
+def test_values_near_a_tie_are_those_within_the_distance():
+    """The input counts 1/64 of a step: less than 4 of them from 1/2, 3/2 ... are within 1/16."""
+    x, y = quant(2**-6, 0, ir.Int(16, True)), quant(1.0)
+    shape = ir.Shape(1, 1, 1)
+    op = ir.Unary("u", ("x",), "y", ir.Identity())
+    graph = graph_of(op, {"x": (shape, x)}, (shape, y))
+    level = np.arange(-300, 301).reshape(-1, 1, 1, 1)
+    found = golden.near_ties(op, graph, level, parts=16)
+    away = np.abs(level % 64 - 32)
+    assert found[away < 4].all()
+    assert not found[away > 6].any()  # the distance is rounded to a sixteenth
+
+
+def test_what_only_selects_has_no_ties():
+    shape, x = ir.Shape(2, 2, 1), quant(0.5)
+    op = ir.MaxPool("p", ("x",), "y", ir.Window((2, 2), (2, 2)))
+    graph = graph_of(op, {"x": (shape, x)}, (ir.Shape(1, 1, 1), x))
+    assert not golden.near_ties(op, graph, raw(shape), parts=16).any()
+
+
 def test_huge_terms_that_cancel_are_still_exact():
     op = ir.Conv(
         "conv",
