@@ -210,7 +210,7 @@ class Candidates:
             simd=simd,
             pe=pe,
             dsp_multipliers=simd * pe if self.per_block else 0,
-            minimal_rows=self.lean and self.kind.has_line_buffer,
+            minimal_rows=self.lean and "minimal_rows" in self.kind.fields,
         )
         try:
             design = self.kind.design(stage, self.ops, self.graph, self.device)

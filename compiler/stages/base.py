@@ -36,11 +36,12 @@ class StagePlan:
 
     ``kind`` names a :class:`StageKind`; ``ops`` are names of the values that the stage computes, in
     the order in which it computes them. What ``simd`` and ``pe`` count depends on the kind
-    (:attr:`StageKind.folding`). ``dsp_multipliers`` is the number of multipliers in DSP blocks, the
-    others are soft logic. ``weights`` is where weights are stored: "logic", "block_ram", or
-    "packed_rows" (the fewest block RAMs, at the cost of some logic). ``minimal_rows``: the line
-    buffer has no spare row. ``site`` is the index of the stage's first DSP block along the device's
-    path of DSP blocks; None leaves the placement to the placer.
+    (:attr:`StageKind.folding`), and which fields it uses (:attr:`StageKind.fields`).
+    ``dsp_multipliers`` is the number of multipliers in DSP blocks, the others are soft logic.
+    ``weights`` is where weights are stored: "logic", "block_ram", or "packed_rows" (the fewest
+    block RAMs, at the cost of some logic). ``minimal_rows``: the line buffer has no spare row.
+    ``site`` is the index of the stage's first DSP block along the device's path of DSP blocks; None
+    leaves the placement to the placer.
     """
 
     name: str
@@ -283,8 +284,8 @@ class StageKind(ABC):
     name: ClassVar[str]
     #: what ``simd`` and ``pe`` of a stage plan count
     folding: ClassVar[str] = "`pe`: channels a beat"
-    #: whether stages have a line buffer, whose rows ``minimal_rows`` limits
-    has_line_buffer: ClassVar[bool] = False
+    #: fields of a :class:`StagePlan` that change the hardware; the others must have their defaults
+    fields: ClassVar[frozenset[str]] = frozenset({"pe"})
 
     @abstractmethod
     def matches(self, ops: Sequence[ir.Op]) -> bool:

@@ -130,7 +130,7 @@ class Pool(StageKind):
 
     name = "pool"
     folding = "`simd`: taps read a cycle (whole rows or columns); `pe`: channels side by side"
-    has_line_buffer = True
+    fields = frozenset({"simd", "pe", "minimal_rows"})
 
     def matches(self, ops: Sequence[ir.Op]) -> bool:
         return len(ops) == 1 and isinstance(ops[0], ir.MaxPool | ir.AveragePool | ir.Pad)

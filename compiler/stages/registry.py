@@ -1,7 +1,9 @@
 """The kinds of stages that are known, and which one runs an operator."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import MISSING, fields
 
 from .. import ir
 from ..errors import PlanError
@@ -44,7 +46,9 @@ def kind_of(ops: Sequence[ir.Op]) -> StageKind:
 
 
 def kind_named(stage: StagePlan, ops: Sequence[ir.Op]) -> StageKind:
-    """The kind that ``stage`` names; :class:`PlanError` when it can not run ``ops``."""
+    """The kind that ``stage`` names; :class:`PlanError` when it can not run ``ops``, or when the
+    plan sets a field that the kind does not use.
+    """
     kind = KINDS.get(stage.kind)
     if kind is None:
         raise PlanError(
@@ -57,7 +61,20 @@ def kind_named(stage: StagePlan, ops: Sequence[ir.Op]) -> StageKind:
             f"stage {stage.name}: a stage of kind {stage.kind} can not run {names}; choose another "
             "kind, or give each operator a stage of its own"
         )
+    _check_fields(stage, kind)
     return kind
+
+
+def _check_fields(stage: StagePlan, kind: StageKind) -> None:
+    """Refuse a value that would change nothing."""
+    for field in fields(stage):
+        found = getattr(stage, field.name)
+        if field.default is MISSING or field.name in kind.fields or found == field.default:
+            continue
+        raise PlanError(
+            f"stage {stage.name}: {field.name} is {json.dumps(found)}, but a stage of kind "
+            f"{kind.name} has no use for it; set it to {json.dumps(field.default)}"
+        )
 
 
 @contextmanager

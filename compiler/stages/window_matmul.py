@@ -198,7 +198,7 @@ class WindowMatmul(StageKind):
 
     name = "window_matmul"
     folding = "`simd`: products summed a cycle; `pe`: output channels side by side"
-    has_line_buffer = True
+    fields = frozenset({"simd", "pe", "dsp_multipliers", "weights", "minimal_rows", "site"})
 
     def matches(self, ops: Sequence[ir.Op]) -> bool:
         return len(ops) == 1 and isinstance(ops[0], ir.Conv)

@@ -282,8 +282,11 @@ class Builder:
 
 
 def stage_plan(name, op, *folding, **more):
-    """The plan of a stage that runs ``op`` alone."""
-    return StagePlan(name, kind_of((op,)).name, (op.output,), *folding, **more)
+    """The plan of a stage that runs ``op`` alone; what its kind has no use for is left out."""
+    kind = kind_of((op,))
+    stage = StagePlan(name, kind.name, (op.output,), *folding, **more)
+    used = {field: getattr(stage, field) for field in kind.fields}
+    return StagePlan(name, kind.name, (op.output,), **used)
 
 
 def design(op, graph, stage, device):

@@ -1,5 +1,6 @@
 """Each stage's design: what is legal, what it costs, and how many cycles it takes."""
 
+import json
 from contextlib import suppress
 from dataclasses import replace
 from itertools import product
@@ -15,6 +16,7 @@ from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.lower import accelerator
 from gatewright.compiler.plan import Dataflow, Plan, StagePlan
+from gatewright.compiler.stages import KINDS, kind_named
 from gatewright.compiler.stages.pool import pool_window
 from gatewright.sim import golden
 
@@ -42,6 +44,35 @@ def designed(graph, simd, pe, device=GENERIC_DEVICE, **more):
 
 
 # What is refused, and how.
+
+
+OTHER_THAN_DEFAULT = {
+    "simd": 3,
+    "pe": 2,
+    "dsp_multipliers": 1,
+    "weights": "packed_rows",
+    "minimal_rows": True,
+    "site": 0,
+}
+
+
+@pytest.mark.parametrize("field", OTHER_THAN_DEFAULT)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_field_is_used_by_the_kind_of_stage_or_refused(kind, field):
+    builder = Builder(6, 6, 4)
+    x = builder.unary(builder.max_pool(builder.conv(builder.input, 4)), ir.functions.Sigmoid())
+    scores = builder.argmax(builder.concat(x, builder.add(x, x)))
+    network = fold(builder.graph(scores))
+    stage = next(stage for stage in network.plan.stages if stage.kind == kind)
+    ops = network.designs[stage.name].ops
+    changed = replace(stage, **{field: OTHER_THAN_DEFAULT[field]})
+    if field in KINDS[kind].fields:
+        assert kind_named(changed, ops) is KINDS[kind]
+        return
+    stages = tuple(changed if each is stage else each for each in network.plan.stages)
+    value = json.dumps(OTHER_THAN_DEFAULT[field])
+    with pytest.raises(PlanError, match=f"{field} is {value}, but a stage of kind {kind} has no"):
+        Dataflow(network.graph, replace(network.plan, stages=stages), network.device)
 
 
 @pytest.mark.parametrize(
