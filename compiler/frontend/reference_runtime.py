@@ -253,7 +253,8 @@ class ReferenceRuntime:
 
         ``values``: all values [frames, height, width, channels] that model inputs ``x`` should
         give. ``near_ties`` tells for a layer's output and the indices of frames which values of
-        those frames are close to a rounding tie; without it none are. The key is the name of the layer's output.
+        those frames are close to a rounding tie; without it none are. The key is the name of the
+        layer's output.
         """
         if self._layers is None:
             self._tensors = self._find_tensors(x, values)
