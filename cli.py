@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-from .compiler.errors import DataError, FitError, GatewrightError, printable
+from .compiler.errors import DataError, FitError, GatewrightError, TimingError, printable
 
 __all__ = ["main"]
 
@@ -161,6 +161,13 @@ def _show(as_json: bool, summary: dict[str, Any], *tables: Table) -> None:
     else:
         for table in tables:
             out.print(table)
+
+
+def _check_report(directory: Path, step: str) -> None:
+    """Refuse damaged files of other steps before the work of this one."""
+    from .compiler.report.html import check_report
+
+    check_report(directory, step)
 
 
 def _report(directory: Path) -> None:
@@ -363,10 +370,13 @@ def simulate(
     """Run the RTL on samples and compare every value with the golden model."""
     from .compiler.data import read_samples
     from .compiler.report import tables
+    from .sim.simulate import check_stimulus
     from .sim.simulate import simulate as run
 
+    check_stimulus(frames, stall)
     _at_least(0, seed=seed)
     compiled = _open(directory)
+    _check_report(directory, "simulate")
     x = read_samples(samples, compiled.graph).x
     with _steps() as step:
         netlist = None
@@ -408,11 +418,14 @@ def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_j
 
     _at_least(1, seeds=seeds, jobs=jobs, target_mhz=mhz)
     compiled = _open(directory)
+    _check_report(directory, "build")
     with _steps() as step:
         try:
             make(directory, _board(compiled.plan.board), mhz, seeds=seeds, jobs=jobs, progress=step)
-        finally:
+        except TimingError:
             _report(directory)
+            raise
+    _report(directory)
     summary = _summary(directory, "build")
     _show(as_json, summary, *tables.build(summary, _summary(directory, "compile")))
 
@@ -428,6 +441,7 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
     from .sim.bench import bench as run
 
     compiled = _open(directory)
+    _check_report(directory, "bench")
     x = read_samples(samples, compiled.graph) if samples else None
     with _steps() as step:
         result = run(compiled, x, _board(compiled.plan.board).target_mhz, progress=step)
@@ -452,6 +466,7 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> int:
     from .sim.accuracy import accuracy as run
 
     compiled = _open(directory)
+    _check_report(directory, "accuracy")
     data = read_samples(samples, compiled.graph)
     with _steps() as step:
         result = run(compiled, data, progress=step)
@@ -573,7 +588,7 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
 
 def _built(directory: Path) -> dict[str, Any]:
     summary = _summary(directory, "build")
-    if not summary.get("bitstream"):
+    if not isinstance(summary.get("bitstream"), str):
         raise DataError(
             f"{directory}: holds no bitstream; run `gatewright build {directory}` first"
         )

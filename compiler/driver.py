@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from . import emit, ir, lower, passes
 from .errors import DataError, FitError
 from .frontend import copy_model, load, write_qdq
+from .json_file import read_json, shortened
 from .plan import (
     Dataflow,
     Device,
@@ -174,10 +175,23 @@ def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compil
             "compile a model with -o first"
         )
     plan = read_plan(directory / "plan.json")
+    _check_board(directory, plan)
     graph = load(directory / "model.int8.onnx")
     if plan.argmax:
         graph = passes.run(graph, passes.BEFORE_PLAN)
     return Compiled(directory, graph, Dataflow(graph, plan, device_of(plan.board)))
+
+
+def _check_board(directory: Path, plan: Plan) -> None:
+    """Raise DataError when two files of a directory name two boards."""
+    file, remedy = directory / "compile.json", "run `gatewright compile` again"
+    summary = read_json(file, remedy)
+    board = summary["board"] if isinstance(summary, dict) else None
+    if board != plan.board:
+        raise DataError(
+            f"{file}: is of the board {shortened(board)}, but plan.json is of {plan.board!r}; "
+            f"{remedy}"
+        )
 
 
 def layers(network: Dataflow) -> list[dict[str, Any]]:

@@ -60,7 +60,9 @@ def bench(
     random, with a fixed seed.
     """
     x = _random(compiled) if samples is None else ir.feeds(compiled.graph, samples.x)
-    with consistent(f"{compiled.directory}/*.json", "run the steps again"):
+    with consistent(
+        f"compile.json, simulate.json or build.json in {compiled.directory}", "run the steps again"
+    ):
         fpga = _fpga(compiled, target_mhz)
     cpu = _references(compiled, x, seconds, progress)
     summary = {

@@ -22,7 +22,7 @@ from . import golden
 from .agents import StreamFormat, Tap
 from .runner import Report, verify
 
-__all__ = ["Simulated", "Streams", "simulate", "streams"]
+__all__ = ["Simulated", "Streams", "check_stimulus", "simulate", "streams"]
 
 
 class NetlistFiles(Protocol):
@@ -97,6 +97,14 @@ def streams(compiled: Compiled) -> Streams:
     )
 
 
+def check_stimulus(frames: int | None, stall: float) -> None:
+    """Raise DataError for a number of frames or a chance of a stall that can not be simulated."""
+    if frames is not None and frames < 1:
+        raise DataError(f"--frames {frames}: at least 1")
+    if not 0 <= stall < 1:
+        raise DataError(f"--stall {stall}: a probability from 0 up to, not including, 1")
+
+
 def simulate(
     compiled: Compiled,
     x: NDArray[np.generic] | ir.Feeds,
@@ -118,12 +126,9 @@ def simulate(
     ``simulate.json`` and ``outputs.npz`` into the directory, unless it is not to ``record``.
     ``netlist``: Verilog to run in place of the RTL, after the models of its cells.
     """
-    if stall < 0 or stall >= 1:
-        raise DataError(f"--stall {stall}: a probability from 0 up to, not including, 1")
     samples = ir.feeds(compiled.graph, x)
     frames = count(samples) if frames is None else frames
-    if frames < 1:
-        raise DataError(f"--frames {frames}: at least 1")
+    check_stimulus(frames, stall)
     network = compiled.network
     depth = latency(network)
     wanted = max(

@@ -24,7 +24,7 @@ from . import FLOWS, flow_of
 from .base import Cell, Flow, Limit, Pll
 from .cache import read_json
 from .chip_netlist import ChipNetlist, ChipSynthesis
-from .clock import choose
+from .clock import check_reachable, choose
 from .result import BuildResult, Use, timing_error
 from .route import Routed, Router
 
@@ -50,10 +50,11 @@ def build(
     step and its completed fraction if known, from any thread, one call at a time.
 
     Raises ``FitError`` when the chip is too small, ``TimingError`` (and leaves no bitstream) when
-    no seed meets the clock, ``ToolError`` when a tool is missing or fails, ``DataError`` when
+    no seed meets the clock, ``PlanError`` for a clock that the board can not make, ``ToolError`` when a tool is missing or fails, ``DataError`` when
     ``directory`` holds no accelerator.
     """
     target_mhz = target_mhz or board.target_mhz
+    check_reachable(board, target_mhz)
     flow = flow_of(board.device.target)
     return _Build(
         directory.absolute(),

@@ -1,5 +1,7 @@
 """The clock of the accelerator: PLL settings for a requested frequency, and the clock domains."""
 
+from collections.abc import Sequence
+
 from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 from amaranth.lib.cdc import ResetSynchronizer
 
@@ -8,7 +10,7 @@ from ..board import Board
 from . import flow_of
 from .base import Bypass, LoopPll, Pll
 
-__all__ = ["ClockGenerator", "choose"]
+__all__ = ["ClockGenerator", "check_reachable", "choose"]
 
 CLOSE_ENOUGH = 0.005
 
@@ -20,10 +22,7 @@ def choose(board: Board, target_mhz: float) -> Pll:
     is taken. Timing is to be checked against the result's ``output_mhz``. Raises ``PlanError`` when
     the board can not make a clock that low.
     """
-    legal: list[Pll] = [
-        Bypass(board.clock_mhz),
-        *flow_of(board.device.target).pll_settings(board.clock_mhz),
-    ]
+    legal = _legal(board)
     above = [
         pll for pll in legal if target_mhz <= pll.output_mhz <= target_mhz * (1 + CLOSE_ENOUGH)
     ]
@@ -32,10 +31,28 @@ def choose(board: Board, target_mhz: float) -> Pll:
     below = [pll for pll in legal if pll.output_mhz < target_mhz]
     if below:
         return min(below, key=lambda pll: (-pll.output_mhz, *pll.jitter))
-    lowest = min(pll.output_mhz for pll in legal)
-    raise PlanError(
-        f"{board.name} can not be clocked at {target_mhz:g} MHz: from its "
-        f"{board.clock_mhz:g} MHz the lowest clock is {lowest:.3f} MHz"
+    raise _out_of_range(board, legal, target_mhz)
+
+
+def check_reachable(board: Board, target_mhz: float) -> None:
+    """Raise ``PlanError`` for a clock above the highest that the board can make."""
+    legal = _legal(board)
+    if target_mhz > max(pll.output_mhz for pll in legal) * (1 + CLOSE_ENOUGH):
+        raise _out_of_range(board, legal, target_mhz)
+
+
+def _legal(board: Board) -> list[Pll]:
+    """Every way to make a clock from the board's own."""
+    settings = flow_of(board.device.target).pll_settings(board.clock_mhz)
+    return [Bypass(board.clock_mhz), *settings]
+
+
+def _out_of_range(board: Board, legal: Sequence[Pll], target_mhz: float) -> PlanError:
+    clocks = [pll.output_mhz for pll in legal]
+    return PlanError(
+        f"{board.name} can not be clocked at {target_mhz:g} MHz: from its {board.clock_mhz:g} MHz "
+        f"the lowest clock is {min(clocks):.3f} MHz and the highest {max(clocks):.3f} MHz; choose "
+        "one between"
     )
 
 

@@ -267,7 +267,7 @@ class ReferenceRuntime:
             wanted = values[output].reshape(len(values[output]), -1)
             apart = np.abs(tensor.steps(seen) - wanted)
             frames = np.flatnonzero(apart.any(axis=1))
-            close = False
+            close = np.zeros((len(frames), apart.shape[1]), np.bool_)
             if near_ties and frames.size:
                 close = near_ties(output, frames).reshape(len(frames), -1)
             found[output] = Difference(

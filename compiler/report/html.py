@@ -11,28 +11,40 @@ from . import views
 from .summary import STEPS, consistent, read_summary
 from .views import Share, View
 
-__all__ = ["render", "write_report"]
+__all__ = ["check_report", "render", "write_report"]
 
 Summaries = dict[str, dict[str, Any]]
 
 
 def write_report(directory: Path) -> Path:
     """Write ``report.html`` over the steps' summaries in ``directory``; returns its path."""
-    summaries = {
-        step: read_summary(directory, step)
-        for step in STEPS
-        if (directory / f"{step}.json").exists()
-    }
-    if "compile" not in summaries:
-        raise DataError(f"{directory}: holds no compile.json; compile a model with -o first")
+    text = _page(directory)
     page = directory / "report.html"
     partial = directory / ".report.html"
-    files = ", ".join(str(directory / f"{step}.json") for step in summaries)
-    with consistent(files, "run the steps again"):
-        text = render(summaries)
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, page)
     return page
+
+
+def check_report(directory: Path, step: str) -> None:
+    """Raise DataError when no report can be made over the summaries that ``step`` leaves as they
+    are: a damaged file is found before the work of the step.
+    """
+    _page(directory, step)
+
+
+def _page(directory: Path, without: str | None = None) -> str:
+    """The page over the summaries in ``directory``, but that of one step."""
+    summaries = {
+        step: read_summary(directory, step)
+        for step in STEPS
+        if step != without and (directory / f"{step}.json").exists()
+    }
+    if "compile" not in summaries:
+        raise DataError(f"{directory}: holds no compile.json; compile a model with -o first")
+    files = ", ".join(str(directory / f"{step}.json") for step in summaries)
+    with consistent(f"one of {files}", "run the steps again"):
+        return render(summaries)
 
 
 def render(summaries: Summaries) -> str:

@@ -30,20 +30,20 @@ def read_summary(directory: Path, step: str) -> dict[str, Any]:
     found = read_json(file, remedy)
     if not isinstance(found, dict):
         raise DataError(f"{file}: holds no object; {remedy}")
-    with consistent(str(file), remedy):
-        for view in STEPS[step]:
+    for view in STEPS[step]:
+        with consistent(f"{file}: what it says of {view.__name__.replace('_', ' ')}", remedy):
             view(found)
     return found
 
 
 @contextmanager
-def consistent(files: str, remedy: str) -> Iterator[None]:
-    """Raise DataError for what a view of edited ``files`` raises."""
+def consistent(what: str, remedy: str) -> Iterator[None]:
+    """Raise DataError for ``what`` stands in edited files when the body can not use it."""
     try:
         yield
     except GatewrightError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise DataError(
-            f"{files}: holds a value that can not be shown ({error}); {remedy}"
+            f"{what} holds a value of a type or size that gatewright never writes there; {remedy}"
         ) from error

@@ -3,7 +3,7 @@
 import pytest
 from gatewright import boards
 from gatewright.boards.flow.base import Bypass
-from gatewright.boards.flow.clock import choose
+from gatewright.boards.flow.clock import check_reachable, choose
 from gatewright.boards.flow.ecp5 import Ecp5Pll
 from gatewright.boards.flow.ice40 import Ice40Pll
 from gatewright.compiler.errors import PlanError
@@ -56,6 +56,14 @@ def test_the_clock_is_never_more_than_half_a_percent_too_fast(name, target):
 )
 def test_the_nearest_clock_is_found(name, target, expected):
     assert choose(boards.get(name), target).output_mhz == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("name", "highest"), [("ulx3s-85f", "400.000"), ("icebreaker", "270.000")])
+def test_a_clock_above_the_boards_range_says_so(name, highest):
+    board = boards.get(name)
+    check_reachable(board, float(highest))
+    with pytest.raises(PlanError, match=f"clocked at 1e.09 MHz: .* the highest {highest} MHz"):
+        check_reachable(board, 1e9)
 
 
 def test_a_clock_below_the_boards_range_says_so():

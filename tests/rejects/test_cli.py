@@ -12,6 +12,8 @@ from gatewright.cli import main
 from gatewright.compiler import tools
 from onnx import TensorProto, helper
 
+from ..report.summaries import ALL
+
 
 def rejected(*arguments):
     """The one message of a command that must fail."""
@@ -415,6 +417,15 @@ def test_a_stall_that_is_no_chance(stall, copy, vectors):
     assert not (copy / "simulate.json").exists()
 
 
+def test_the_stall_is_checked_before_any_file_is_read(tmp_path):
+    for options, message in (
+        (["--frames", "0", "--stall", "2"], "--frames 0: at least 1"),
+        (["--stall", "nan", "--seed", "-1"], "--stall nan: a probability from 0 up to"),
+    ):
+        nowhere = tmp_path / "nowhere"
+        assert message in rejected("simulate", nowhere, "--input", nowhere, *options)
+
+
 @pytest.mark.parametrize("frames", ["0", "-1"])
 def test_no_frames(frames, copy, vectors):
     message = rejected("simulate", copy, "--input", vectors, "--frames", frames)
@@ -480,6 +491,12 @@ def test_numbers_that_make_no_build(option, value, copy):
     assert not (copy / "build").exists()
 
 
+def test_a_clock_that_no_board_makes(copy):
+    message = rejected("build", copy, "--target-mhz", "1e9")
+    assert "icebreaker can not be clocked at 1e+09 MHz: from its 12 MHz the lowest" in message
+    assert not (copy / "build").exists()
+
+
 def test_a_build_of_rtl_that_is_gone(copy):
     shutil.rmtree(copy / "rtl")
     assert "holds no rtl/accelerator.il: run `gatewright compile` first" in rejected("build", copy)
@@ -489,6 +506,40 @@ def test_a_build_of_rtl_that_is_gone(copy):
 def test_a_summary_that_is_broken(file, copy):
     (copy / file).write_text("{")
     assert "not JSON" in rejected("flash" if file == "build.json" else "bench", copy)
+
+
+@pytest.mark.parametrize(
+    ("command", "step", "key"),
+    [
+        ("simulate", "build", "seeds"),
+        ("simulate", "accuracy", "reference_runtime"),
+        ("build", "simulate", "first_mismatch"),
+        ("bench", "build", "fmax_mhz"),
+        ("bench", "compile", "layers"),
+        ("accuracy", "bench", "cpu"),
+    ],
+)
+def test_a_damaged_summary_of_another_step_is_found_before_the_work(
+    command, step, key, copy, vectors, monkeypatch
+):
+    summary = ALL[step] if step != "compile" else json.loads((copy / "compile.json").read_text())
+    (copy / f"{step}.json").write_text(json.dumps(summary | {key: 7 if key == "seeds" else "x"}))
+    option = {"build": [], "accuracy": ["--data", vectors]}.get(command, ["--input", vectors])
+    before = sorted(path.name for path in copy.iterdir())
+    message = rejected(command, copy, *option)
+    assert message.startswith(f"{copy / step}.json: what it says of ")
+    assert "holds a value of a type or size that gatewright never writes there; run" in message
+    assert f"run `gatewright {step}` again" in message
+    assert sorted(path.name for path in copy.iterdir()) == before
+
+
+def test_two_boards_in_one_directory(copy, vectors):
+    summary = json.loads((copy / "compile.json").read_text())
+    (copy / "compile.json").write_text(json.dumps(summary | {"board": "ulx3s-85f"}))
+    for command in (["simulate", copy, "--input", vectors], ["build", copy], ["bench", copy]):
+        assert "compile.json: is of the board 'ulx3s-85f', but plan.json is of 'icebreaker'" in (
+            rejected(*command)
+        )
 
 
 def test_labels_that_are_none(copy, tmp_path):

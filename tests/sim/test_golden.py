@@ -155,6 +155,16 @@ def test_what_only_selects_has_no_ties():
     assert not golden.near_ties(op, graph, raw(shape), parts=16).any()
 
 
+@pytest.mark.parametrize(("a", "b", "y"), [(101, 1, 51), (101, 0, 50), (103, -1, 51), (103, 0, 52)])
+def test_a_tie_is_decided_by_what_no_float_holds(a, b, y):
+    """50.5 + 2**-60 is 50.5 in float64, and above the tie."""
+    shape = ir.Shape(1, 1, 1)
+    inputs = {"a": (shape, quant(0.5)), "b": (shape, quant(2.0**-60))}
+    graph = graph_of(ir.Add("add", ("a", "b"), "y"), inputs, (shape, quant(1.0)))
+    found = golden.step(graph.ops[0], graph, *(np.full((1, 1, 1, 1), each) for each in (a, b)))
+    assert found.item() == y
+
+
 def test_huge_terms_that_cancel_are_still_exact():
     op = ir.Conv(
         "conv",
