@@ -49,9 +49,9 @@ def build(
     many are tried and the fastest is used. ``jobs`` run at a time. ``progress`` is called with each
     step and its completed fraction if known, from any thread, one call at a time.
 
-    Raises ``FitError`` when the chip is too small, ``TimingError`` (and leaves no bitstream) when
-    no seed meets the clock, ``PlanError`` for a clock that the board can not make, ``ToolError`` when a tool is missing or fails, ``DataError`` when
-    ``directory`` holds no accelerator.
+    Raises ``FitError`` when the chip is too small, ``PlanError`` for a clock that the board can not
+    make, ``TimingError`` (and leaves no bitstream) when no seed meets the clock, ``ToolError`` when
+    a tool is missing or fails, ``DataError`` when ``directory`` holds no accelerator.
     """
     target_mhz = target_mhz or board.target_mhz
     check_reachable(board, target_mhz)
