@@ -435,6 +435,38 @@ def test_a_byte_without_its_stop_bit_is_dropped(stop):
     assert heard == [0b10100101] * stop + [0b01000110]
 
 
+def test_a_mailbox_waits_until_a_word_has_settled():
+    """A word is read two of the reader's cycles after it was written, and the register is free two
+    of the writer's cycles after that: an edge sooner, and the other clock may see half of it.
+    """
+    mailbox = Mailbox(command_words(config()), "fast", "slow")
+    edges = []
+
+    async def count(ctx, domain, signal):
+        number = 0
+        while not ctx.get(signal):
+            await ctx.tick(domain)
+            number += 1
+        edges.append(number)
+
+    async def exchange(ctx):
+        ctx.set(mailbox.i.payload.data, 0x5A)
+        ctx.set(mailbox.i.valid, 1)
+        await ctx.tick("fast")
+        ctx.set(mailbox.i.valid, 0)
+        assert not ctx.get(mailbox.i.ready)
+        await count(ctx, "slow", mailbox.o.valid)
+        assert ctx.get(mailbox.o.payload.data) == 0x5A
+        await count(ctx, "fast", mailbox.i.ready)
+
+    simulator = Simulator(mailbox)
+    simulator.add_clock(1e-8, domain="fast")
+    simulator.add_clock(3.7e-8, domain="slow", phase=2e-8)
+    simulator.add_testbench(exchange)
+    simulator.run()
+    assert edges == [3, 2]
+
+
 def test_a_mailbox_takes_a_word_only_when_the_last_one_was_read():
     """Words that are offered all the time arrive in order, each once, with a slow reader."""
     mailbox = Mailbox(command_words(config()), "fast", "slow")

@@ -36,6 +36,18 @@ def test_pictures_are_resized_and_scaled_to_one(shape, tmp_path):
     np.testing.assert_array_equal(x, np.full((1, *shape), np.float32(51) / np.float32(255)))
 
 
+@pytest.mark.parametrize("shape", [(1, 4, 6), (3, 4, 6)])
+def test_pictures_are_shrunk_and_not_cut(shape, tmp_path):
+    """One that is dark on the left and bright on the right."""
+    grey = shape[0] == 1
+    picture = np.full((8, 12) if grey else (8, 12, 3), 51, np.uint8)
+    picture[:, 6:] = 204
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    x = read_samples(tmp_path, graph(shape, "float32")).x["x"][0]
+    np.testing.assert_array_equal(x[..., 0], np.float32(51) / np.float32(255))
+    np.testing.assert_array_equal(x[..., -1], np.float32(204) / np.float32(255))
+
+
 def test_pictures_stay_bytes_for_an_input_of_bytes(tmp_path):
     Image.new("L", (6, 4), 51).save(tmp_path / "a.png")
     x = read_samples(tmp_path, graph((1, 4, 6), "uint8")).x["x"]

@@ -106,6 +106,12 @@ def test_a_layer_is_judged_on_its_expected_inputs_alone(tmp_path):
     assert found[conv].largest <= 1
 
 
+def test_differences_of_batches_add_up():
+    both = Difference(10, 3, 1, 2) + Difference(5, 4, 2, 1)
+    assert both == Difference(values=15, differing=7, largest=2, near_ties=3)
+    assert Difference(10**7, 1, 1).fraction == 1e-7
+
+
 def test_outputs_are_those_of_the_whole_file(tmp_path):
     witness, graph, x, values = foreign(tmp_path / "m.onnx", 2, False)
     (seen,) = witness.outputs(x).values()

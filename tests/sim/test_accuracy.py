@@ -82,6 +82,23 @@ def test_a_wrong_golden_rule_is_seen_by_the_witness(compiled, images, monkeypatc
     assert found["largest"] >= 2
 
 
+def test_an_output_that_differs_by_one_step_is_counted(compiled, images, monkeypatch):
+    right, step = golden.host_output, compiled.graph.quant(compiled.graph.outputs[0].value).scale
+    before = accuracy(compiled, Samples(images)).summary["reference_runtime"]["end_to_end"]
+
+    def wrong(graph, values):
+        outputs = right(graph, values)
+        outputs["scores"][3, 2] += np.float32(step)
+        return outputs
+
+    monkeypatch.setattr(golden, "host_output", wrong)
+    found = accuracy(compiled, Samples(images)).summary["reference_runtime"]["end_to_end"]
+    batches = -(-len(images) // 32)
+    added = (found["fraction"] - before["fraction"]) * images.shape[0] * 4
+    assert added == pytest.approx(batches)
+    assert found["largest"] >= 0.99 * step
+
+
 def test_right_layers_are_within_the_contract(compiled, images):
     assert accuracy(compiled, Samples(images)).violations == []
 

@@ -1,5 +1,6 @@
 """A small accelerator, right and wrong in known ways, through both simulators."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -132,6 +133,14 @@ def test_latency_and_interval_of_a_beat_every_third_cycle(work):
     assert seen.interval_cycles == 3 * FRAME
 
 
+def test_the_interval_is_that_of_the_last_frames(work):
+    """The second frame is half as fast as those after it."""
+    seen = run(work, samples(4), broken=["SETTLES"])
+    ends = [last for _, last in seen.frame_cycles]
+    assert np.diff(ends).tolist() == [2 * FRAME, FRAME, FRAME]
+    assert seen.interval_cycles == FRAME
+
+
 def test_one_frame_has_no_interval(work):
     assert run(work, samples(1)).interval_cycles is None
 
@@ -239,6 +248,20 @@ def test_a_changed_source_is_built_anew(work, tmp_path):
     assert_array_equal(
         simulate(**{**arguments(work, x), "verilog": changed}).outputs["output"], plus(x, 4)
     )
+
+
+def test_a_source_that_changed_in_its_place_is_built_anew(work, tmp_path):
+    """The same name, size and time of change: only the content tells."""
+    source, x = tmp_path / "accelerator.v", samples(2)
+    source.write_text(TWO_STAGES.read_text())
+    before = source.stat()
+    first = simulate(**{**arguments(work, x), "verilog": source})
+    source.write_text(TWO_STAGES.read_text().replace("+ 1'b1;", "- 1'b1;"))
+    os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))
+    second = simulate(**{**arguments(work, x), "verilog": source})
+    assert source.stat().st_size == before.st_size
+    assert_array_equal(first.outputs["output"], plus(x, 2))
+    assert_array_equal(second.outputs["output"], plus(x, -2))
 
 
 def test_waves_are_written(work, tmp_path):

@@ -3,7 +3,7 @@
 // LANES elements of BITS bits a beat, FRAME beats a frame. Defines that break it, one way each:
 // DROPS (a stalled beat is overwritten), STOPS (after 20 beats), WRONG (the first stage, once in its
 // 20th beat), RETRACTS (valid waits for ready), REPEATS (the last beat of 40), LAST (tlast never).
-// SLOW: the first stage takes a beat every third cycle only.
+// SLOW: the first stage takes a beat every third cycle only; SETTLES: only the first 30 beats.
 
 module add_one #(parameter WRONG = 0) (
     input clk, input rst,
@@ -46,6 +46,8 @@ module accelerator (
 
 `ifdef SLOW
     wire open = phase == 0;
+`elsif SETTLES
+    wire open = phase == 0 || count >= 30;
 `elsif STOPS
     wire open = count < 20;
 `else
