@@ -123,6 +123,7 @@ class Gather(StageKind):
 
     name = "gather"
     folding = "`simd`: elements a beat in; `pe`: elements a beat out, all of one beat in"
+    fields = frozenset({"simd", "pe"})
 
     def matches(self, ops: Sequence[ir.Op]) -> bool:
         return len(ops) == 1 and isinstance(ops[0], ir.Gather)
