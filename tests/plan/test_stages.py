@@ -61,7 +61,7 @@ OTHER_THAN_DEFAULT = {
 def test_a_field_is_used_by_the_kind_of_stage_or_refused(kind, field):
     builder = Builder(6, 6, 4)
     x = builder.unary(builder.max_pool(builder.conv(builder.input, 4)), ir.functions.Sigmoid())
-    x = builder.gather(x, builder.shape(x), np.arange(builder.shape(x).size)[::-1])
+    x = builder.gather(x, builder.shape(x).array, np.arange(builder.shape(x).size)[::-1])
     scores = builder.argmax(builder.concat(x, builder.add(x, x)))
     network = fold(builder.graph(scores))
     stage = next(stage for stage in network.plan.stages if stage.kind == kind)
