@@ -16,7 +16,7 @@ from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .linear import offset, scaled
-from .operands import Handler, Operand, activation, constant, finite, optional, scalar
+from .operands import Handler, Operand, activation, constant, finite, optional, overflow, scalar
 from .source import Node
 from .tensors import Constant, Tensor
 
@@ -190,15 +190,13 @@ def _gates(build: Builder, gate: Tensor, x: Tensor) -> bool:
 
 def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     """By a constant."""
-    divisor = constant(b, node, "divisor").real()
+    known = constant(b, node, "divisor")
+    divisor = known.real()
     if not np.all(divisor):
         raise ModelError(f"{node}: divides by zero; accepted: a divisor without zeros")
-    return scaled(
-        build,
-        node,
-        activation(a, node),
-        Constant(node.name, (1 / divisor.astype(np.float64)).astype(np.float32)),
-    )
+    factor = (1 / divisor.astype(np.float64)).astype(np.float32)
+    lost = overflow(f"1 / {known.name}", [known], factor)
+    return scaled(build, node, activation(a, node), Constant(node.name, factor, overflowed=lost))
 
 
 def extremum(build: Builder, node: Node, *operands: Operand) -> Tensor:
@@ -304,7 +302,7 @@ def _lone(value: Constant, node: Node) -> float:
             f"{node}: its constant operand {value.name} holds {found.size} different numbers; "
             "accepted: one number"
         )
-    return float(finite(found, value.name, node)[0])
+    return float(finite(found, value.described, node)[0])
 
 
 def compare(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from .. import ir, limits, passes
 from ..errors import ModelError
 from . import qdq, shapes
@@ -25,6 +27,7 @@ SHAPES = ("Shape", "Size")
 ERRORS = (ArithmeticError, LookupError, MemoryError, TypeError, ValueError)
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # infinities are refused in words
 def load(path: str | Path) -> ir.Graph:
     """The network in an ONNX file, float32 or quantized, fused and in stream order.
 

@@ -11,7 +11,17 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .operands import Handler, Operand, activation, bounded, constant, finite, slid, windowed
+from .operands import (
+    Handler,
+    Operand,
+    activation,
+    bounded,
+    constant,
+    finite,
+    overflow,
+    slid,
+    windowed,
+)
 from .source import Node
 from .tensors import Constant, Tensor, channelwise, permutes, repeats
 
@@ -198,7 +208,9 @@ def _times(value: Constant, factor: float, node: Node) -> Constant:
     if factor == 1:
         return value
     if value.scale is None:
-        return replace(value, array=(value.array * np.float32(factor)).astype(np.float32))
+        product = (value.array * np.float32(factor)).astype(np.float32)
+        lost = overflow(f"{value.name} * {factor:g}", [value], product)
+        return replace(value, array=product, overflowed=lost)
     scale = (value.scale * np.float32(factor)).astype(np.float32)
     exact = all(
         Fraction(float(a)) * Fraction(factor) == Fraction(float(b))
@@ -214,7 +226,7 @@ def _times(value: Constant, factor: float, node: Node) -> Constant:
 
 def weight_of(kernel: Constant, node: Node) -> tuple[NDArray[Any], NDArray[np.float32] | None]:
     """Weights in their narrowest type, and the scale of each output channel (axis 0)."""
-    weight = finite(kernel.array, kernel.name, node)
+    weight = finite(kernel.array, kernel.described, node)
     if kernel.scale is None:
         return weight.astype(np.float32), None
     scales = kernel.scale.reshape(len(kernel.scale), -1)
@@ -223,7 +235,7 @@ def weight_of(kernel: Constant, node: Node) -> tuple[NDArray[Any], NDArray[np.fl
             f"{node}: the scales of {kernel.name} differ within an output channel; accepted: "
             "one scale, or one an output channel; quantize along the output axis"
         )
-    return _narrow(weight), finite(scales[:, 0].copy(), kernel.name, node).astype(np.float32)
+    return _narrow(weight), finite(scales[:, 0].copy(), kernel.described, node).astype(np.float32)
 
 
 def _narrow(weight: NDArray[Any]) -> NDArray[Any]:
@@ -257,8 +269,8 @@ def bias_of(
             f"an output channel ({channels})"
         ) from None
     if scale is None:
-        return finite(values.astype(np.float32), b.name, node), None
-    return _integers(values), finite(scale, b.name, node)
+        return finite(values.astype(np.float32), b.described, node), None
+    return _integers(values), finite(scale, b.described, node)
 
 
 def _integers(bias: NDArray[Any]) -> NDArray[Any]:
@@ -284,9 +296,9 @@ def affine(
     """
     if repeats(build.frame(x, node)):
         x = build.natural(x, node)
-    parts = [finite(factor.array, factor.name, node), factor.scale]
+    parts = [finite(factor.array, factor.described, node), factor.scale]
     if shift is not None:
-        parts += [finite(shift.array, shift.name, node), shift.scale]
+        parts += [finite(shift.array, shift.described, node), shift.scale]
     shape, rows = _spread(build, node, x, parts)
     weight, scale, bias, bias_scale = (*rows, None, None)[:4]
     assert weight is not None
@@ -330,7 +342,7 @@ def offset(build: Builder, node: Node, x: Tensor, shift: Constant, sign: int = 1
 def scaled(build: Builder, node: Node, x: Tensor, factor: Constant) -> Tensor:
     """``x * factor``; for a quantized tensor a float factor is split into sign and scale."""
     if factor.scale is None and build.quant(x.handle) is not None:
-        real = finite(factor.array.astype(np.float32), factor.name, node)
+        real = finite(factor.array.astype(np.float32), factor.described, node)
         scale = np.where(real == 0, np.float32(1), np.abs(real)).astype(np.float32)
         factor = replace(factor, array=np.sign(real).astype(np.int8), scale=scale)
     elif factor.scale is None:
@@ -353,14 +365,14 @@ def batch_normalization(build: Builder, node: Node, x: Operand, *statistics: Ope
         )
     names = ("scale", "bias", "mean", "variance")
     gamma, beta, mean, variance = (
-        finite(constant(value, node, name).real().astype(np.float64), name, node)
+        finite(constant(value, node, name).real().astype(np.float64), f"its {name}", node)
         for value, name in zip(statistics, names, strict=True)
     )
     slope = gamma / np.sqrt(variance + node.get("epsilon", 1e-5))
     axes = (-1, *[1] * (x.order.ndim - 2))
-    factor = finite(slope.astype(np.float32).reshape(axes), "scale / sqrt(variance)", node)
+    factor = finite(slope.astype(np.float32).reshape(axes), "its scale / sqrt(variance)", node)
     offsets = (beta - mean * slope).astype(np.float32).reshape(axes)
-    shift = finite(offsets, "bias - mean * scale / sqrt(variance)", node)
+    shift = finite(offsets, "its bias - mean * scale / sqrt(variance)", node)
     if build.quant(x.handle) is None:
         return affine(build, node, x, Constant(node.name, factor), Constant(node.name, shift))
     scale = np.where(factor == 0, np.float32(1), np.abs(factor)).astype(np.float32)

@@ -1,6 +1,6 @@
 """What the handlers of ONNX nodes share: the operand types, and checks on them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Concatenate
 
@@ -25,6 +25,7 @@ __all__ = [
     "integers",
     "listed",
     "optional",
+    "overflow",
     "scalar",
     "slid",
     "windowed",
@@ -111,15 +112,29 @@ def optional(operand: Operand, default: float, node: Node, what: str) -> float:
     return default if operand is None else scalar(operand, node, what)
 
 
-def finite(value: NDArray[Any], name: str, node: Node) -> NDArray[Any]:
-    """``value``, or a ModelError that names the initializer when it holds NaN or infinity."""
+def finite(value: NDArray[Any], what: str, node: Node) -> NDArray[Any]:
+    """``value``, or a ModelError that says ``what`` it is when it holds NaN or infinity."""
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         count = int((~np.isfinite(value)).sum())
         raise ModelError(
-            f"{node}: initializer {name} holds {count} NaN or infinite number"
+            f"{node}: {what} holds {count} NaN or infinite number"
             f"{'s' if count > 1 else ''}; accepted: finite weights; train or export it again"
         )
     return value
+
+
+def overflow(what: str, operands: Sequence[Constant | None], result: NDArray[Any]) -> str:
+    """What made the NaN or infinity in a constant ``result``: ``what`` was computed of the
+    operands, or something before it; empty where there is none, or where an initializer had it.
+    """
+    before = [operand for operand in operands if operand is not None]
+    if result.dtype.kind != "f" or np.isfinite(result).all():
+        return ""
+    if lost := next((operand.overflowed for operand in before if operand.overflowed), ""):
+        return lost
+    held = (part for x in before for part in (x.array, x.scale) if part is not None)
+    finite_before = all(np.isfinite(part).all() for part in held if part.dtype.kind == "f")
+    return what if finite_before else ""
 
 
 def windowed(node: Node, shape: ir.Shape, kernel: tuple[int, ...], rank: int) -> ir.Window:

@@ -186,7 +186,7 @@ def fold_quantize(node: Node, x: Constant, scale: Operand, zero: Operand = None)
     step = _along(node, _steps(node, scale, x), x.array)
     dtype = quantized_type(node, _type_name(zero, node))
     point = np.zeros((), np.int64) if zero is None else constant(zero, node, "zero point").array
-    values = np.rint(finite(x.real(), x.name, node).astype(np.float32) / step) + _along(
+    values = np.rint(finite(x.real(), x.described, node).astype(np.float32) / step) + _along(
         node, point, x.array
     )
     stored = np.clip(values, dtype.low, dtype.high).astype(dtype.numpy)
@@ -195,7 +195,7 @@ def fold_quantize(node: Node, x: Constant, scale: Operand, zero: Operand = None)
 
 def _steps(node: Node, scale: Operand, x: Constant) -> NDArray[Any]:
     """The scales of a constant: finite and above 0."""
-    step = finite(constant(scale, node, "scale").real(), f"{x.name} (its scale)", node)
+    step = finite(constant(scale, node, "scale").real(), f"the scale of {x.name}", node)
     if not (step > 0).all():
         raise ModelError(
             f"{node}: {x.name} has a scale that is not above 0; accepted: positive scales"

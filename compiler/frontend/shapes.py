@@ -12,7 +12,7 @@ from ..errors import ModelError
 from .builder import Builder
 from .folding import evaluate
 from .interpolation import interpolated
-from .operands import Handler, Operand, constant
+from .operands import Handler, Operand, constant, overflow
 from .resize import interpolates, nearest
 from .source import DTYPES, FLOATS, Node
 from .tensors import Constant, Tensor
@@ -77,7 +77,12 @@ def fold(node: Node, operands: list[Operand]) -> list[Constant]:
             for array, scale in zip(arrays, scales, strict=True)
         ]
     values = evaluate(node, [None if c is None else c.real() for c in constants])
-    return [Constant.of(name, value) for value in values]
+    return [
+        replace(
+            Constant.of(name, value), overflowed=overflow(f"the result of {node}", constants, value)
+        )
+        for value in values
+    ]
 
 
 def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> list[Tensor]:

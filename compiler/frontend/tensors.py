@@ -19,13 +19,19 @@ class Constant:
     ``name`` is the initializer it came from. ``scale`` has the shape of ``array``, so that every
     operator that only moves elements is applied to both alike; zero points are subtracted already.
     ``dtype`` is an integer type that NumPy does not have (4 bits, 2 bits); ``array`` then holds the
-    integers in bytes.
+    integers in bytes. ``overflowed`` says what made NaN or infinity of finite numbers.
     """
 
     name: str
     array: NDArray[Any]
     scale: NDArray[np.float32] | None = None
     dtype: ir.Int | None = None
+    overflowed: str = ""
+
+    @property
+    def described(self) -> str:
+        """What a message calls it."""
+        return self.overflowed or f"initializer {self.name}"
 
     @classmethod
     def of(cls, name: str, array: NDArray[Any]) -> "Constant":

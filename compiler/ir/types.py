@@ -73,6 +73,7 @@ class Quant:
     def step(self) -> Fraction:
         return Fraction(self.scale)
 
+    @np.errstate(over="ignore")
     def quantize(self, x: ArrayLike) -> NDArray[np.integer]:
         """``saturate(round_half_even(x / scale) + zero)`` in float32, as ONNX defines it; NaN is
         the lowest integer, as in ONNX Runtime.
@@ -82,6 +83,7 @@ class Quant:
         stored: NDArray[np.float64] = np.clip(shifted, self.dtype.low, self.dtype.high)
         return stored.astype(self.dtype.numpy)
 
+    @np.errstate(over="ignore")
     def dequantize(self, q: ArrayLike) -> NDArray[np.float32]:
         """``(q - zero) * scale`` in float32, as ONNX defines it."""
         return (np.asarray(q, np.int32) - self.zero).astype(np.float32) * np.float32(self.scale)

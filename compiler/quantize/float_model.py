@@ -34,8 +34,10 @@ def _streamed(graph: ir.Graph, port: ir.InputPort, x: NDArray[Any]) -> Floats:
     return flat.reshape(len(x), *graph.shape(port.value).array)
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")
 def evaluate(graph: ir.Graph, x: NDArray[Any] | ir.Feeds) -> dict[str, Floats]:
     """All values, ``[frames, H, W, C]``, of a float graph for inputs of that layout by name.
+    Those that float32 does not hold are infinite, or NaN.
 
     Of a graph that is quantized up to its open ends: the real numbers that the integers stand for.
     """

@@ -40,6 +40,7 @@ NUDGED_BITS = (12, 13, 14, 15, 16)
 TRIES = 12
 
 
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # infinities are refused in words
 def quantize(
     graph: ir.Graph,
     samples: NDArray[Any] | ir.Feeds,
