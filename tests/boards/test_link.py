@@ -458,6 +458,15 @@ def test_a_mailbox_waits_until_a_word_has_settled():
         await count(ctx, "slow", mailbox.o.valid)
         assert ctx.get(mailbox.o.payload.data) == 0x5A
         await count(ctx, "fast", mailbox.i.ready)
+        ctx.set(mailbox.i.payload.data, 0xA5)
+        ctx.set(mailbox.i.valid, 1)
+        await ctx.tick("fast")
+        ctx.set(mailbox.i.valid, 0)
+        await ctx.tick("slow").repeat(6)  # the first word is not taken, so it stays
+        for word in (0x5A, 0xA5):
+            ctx.set(mailbox.o.ready, 1)
+            (seen,) = await ctx.tick("slow").sample(mailbox.o.payload.data).until(mailbox.o.valid)
+            assert seen == word
 
     simulator = Simulator(mailbox)
     simulator.add_clock(1e-8, domain="fast")

@@ -9,6 +9,7 @@ from amaranth.lib.wiring import In
 from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.plan import Dataflow, check_queues
+from gatewright.compiler.plan.fifo import _SLACK
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
@@ -235,6 +236,26 @@ def test_a_skip_queue_holds_what_the_line_buffers_of_the_other_path_hold():
     )
     ((_, depth),) = network.plan.queues.items()
     assert stored <= depth < 2 * stored
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_queue_is_as_long_as_the_other_path_holds_more(before):
+    """At most what the stages and streams of the longer path hold, less what those of the shorter
+    path hold at least: a stage counts neither for more nor for less.
+    """
+    builder = Builder(9, 7, 3)
+    x = short = builder.conv(builder.input, 3)
+    for _ in range(before):
+        short = builder.conv(short, 3, (3, 3), **SAME)
+    long = builder.conv(x, 3, (5, 5), pads=(2, 2, 2, 2))
+    long = builder.conv(long, 3, (5, 5), pads=(2, 2, 2, 2))
+    builder.add(short, long)
+    network = fold(builder.graph(), dsp_multipliers=99)
+    held = [network.designs[stage.name].buffering for stage in network.plan.stages[1:-1]]
+    shorter, longer = held[:before], held[before:]
+    slack = _SLACK * (len(longer) + (len(longer) + 1))  # of each stage and each stream
+    depth = sum(stage.most for stage in longer) + slack - sum(stage.least for stage in shorter)
+    assert list(network.plan.queues.values()) == [depth]
 
 
 @pytest.mark.parametrize("folds", [(3, 4), (1, 4), (3, 1)])

@@ -490,6 +490,32 @@ def test_a_frame_is_buffered_while_block_ram_is_left_for_it():
         assert device.linked.bram == (whole if buffered else network.resources.bram)
 
 
+@pytest.mark.parametrize("name", ["lut", "ff"])
+def test_a_plan_keeps_to_what_there_is_of_each_resource(name):
+    """With less than the fastest plan takes, and more than the smallest one."""
+    graph = small("pair")
+    fastest, smallest = (planned(graph, LFE5U_25F, Goal(kind)) for kind in ("fps", "area"))
+    most, least = (getattr(plan.budgeted, name) for plan in (fastest, smallest))
+    assert least < most
+    target = LFE5U_25F.target
+    share = {"lut": target.soft_logic_share, "ff": target.register_share}[name]
+    limit = (least + 3 * most) // 4
+    there = ceil((limit + link(LFE5U_25F).lut * (name == "lut")) / share)
+    device = replace(LFE5U_25F, **{name: there})
+    found = planned(graph, device, Goal("fps"))
+    assert getattr(found.budgeted, name) <= limit + 1
+    assert found.interval >= fastest.interval
+
+
+@pytest.mark.parametrize("name", ["cells", "ff", "bram"])
+def test_a_budget_limits_each_resource(name):
+    budget = Budget(10, 10, blocks=1, bram=10)
+    exact = {"cells": 10, "ff": 10, "bram": 10}
+    assert budget.holds(**exact)
+    assert not budget.holds(**exact | {name: 11})
+    assert not budget.less(**{"cells": 0, "ff": 0, "bram": 0, name: 1}).holds(**exact)
+
+
 @pytest.mark.parametrize(
     ("need", "name"),
     [

@@ -244,6 +244,20 @@ def test_a_clamp_is_rounded_half_to_even_and_saturated(clamp, wanted):
     assert limits(ir.Quant(INT8, float(np.float32(0.1)), -3), clamp) == wanted
 
 
+@pytest.mark.parametrize(
+    ("clamp", "wanted"),
+    [
+        (ir.Clamp(), (0, 255)),
+        (ir.Clamp(0), (3, 255)),
+        (ir.Clamp(0, 20), (3, 203)),
+        (ir.Clamp(0, 100), (3, 255)),
+        (ir.Clamp(-100, 0), (0, 3)),
+    ],
+)
+def test_an_unsigned_value_is_clamped_to_its_own_range(clamp, wanted):
+    assert limits(ir.Quant(ir.Int(8, False), float(np.float32(0.1)), 3), clamp) == wanted
+
+
 # Layers.
 
 
