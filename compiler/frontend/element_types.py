@@ -18,13 +18,14 @@ __all__ = [
     "carrier",
     "element_type",
     "quantized_type",
+    "runtime_clips",
     "whole_bytes",
 ]
 
 #: the opset whose QuantizeLinear knows integers of so many bits
 OPSETS = {8: 17, 16: 21, 4: 21, 2: 25}
 #: bits of the integers that ONNX Runtime clips
-_CLIPPED_BITS = 8
+_CLIPPED_BITS = (8, 32, 64)
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Carrier:
     @property
     def clipped_as(self) -> ir.Int:
         """The type that is clipped: ONNX Runtime has no Clip of 16-bit integers."""
-        return self.stored if self.stored.bits <= _CLIPPED_BITS else ir.Int(32, True)
+        return self.stored if runtime_clips(self.stored) else ir.Int(32, True)
 
     @property
     def moves(self) -> bool:
@@ -62,6 +63,11 @@ def carrier(dtype: ir.Int) -> Carrier:
 def whole_bytes(dtype: ir.Int) -> ir.Int:
     """The narrowest type of whole bytes that holds ``dtype``."""
     return ir.Int(8 * dtype.numpy.itemsize, dtype.signed)
+
+
+def runtime_clips(dtype: ir.Int) -> bool:
+    """Whether ONNX Runtime has a Clip of such integers."""
+    return dtype.bits in _CLIPPED_BITS
 
 
 def element_type(dtype: str) -> int:

@@ -44,7 +44,8 @@ def read_graph(path: str | Path) -> ir.Graph:
     found = read(path)
     source = standard(found)
     _check_supported(source, path)
-    graph = replace(_walk(source), verbatim=source is found)
+    portable = all(each.portable for each in saturations(source).values())
+    graph = replace(_walk(source), verbatim=source is found and portable)
     ir.verify(graph, after="frontend")
     return graph
 

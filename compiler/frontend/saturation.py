@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ir
-from .element_types import quantized_type
+from ..errors import ModelError
+from .element_types import quantized_type, runtime_clips, whole_bytes
 from .source import DTYPES, Node, Source, constants_of
 
 __all__ = ["Saturation", "saturations"]
@@ -17,12 +18,14 @@ __all__ = ["Saturation", "saturations"]
 class Saturation:
     """A QuantizeLinear whose integers are clipped to ``low`` .. ``high`` before anyone reads them.
 
-    ``tensors`` are the outputs of the Clip and Cast nodes that follow.
+    ``tensors`` are the outputs of the Clip and Cast nodes that follow. ``portable``: ONNX Runtime
+    has these Clips.
     """
 
     low: int
     high: int
     tensors: tuple[str, ...]
+    portable: bool
 
     @property
     def tensor(self) -> str:
@@ -70,10 +73,14 @@ def _chain(
     outputs: Set[str],
     constants: Mapping[str, NDArray[np.generic]],
 ) -> Saturation | None:
-    """The Clip and Cast nodes that alone read the output of a QuantizeLinear, one by one."""
-    limits = _stored(node, constants)
-    if limits is None:
+    """The Clip and Cast nodes that alone read the output of a QuantizeLinear, one by one.
+
+    Raises ModelError for a Clip of integers that ONNX does not clip.
+    """
+    stored = _stored(node, constants)
+    if stored is None:
         return None
+    limits, portable = (stored.low, stored.high), True
     name, tensors, clipped = node.outputs[0], list[str](), False
     while name not in outputs and len(readers.get(name, ())) == 1:
         (reader,) = readers[name]
@@ -81,24 +88,30 @@ def _chain(
             bounds = _bounds(reader, constants)
             if bounds is None:
                 break
+            if stored.bits < whole_bytes(stored).bits:
+                raise ModelError(
+                    f"{reader}: clips {stored.name}, which ONNX does not; accepted: "
+                    f"{whole_bytes(stored).name}; quantize to that, and clip it to the same limits"
+                )
             limits = (max(limits[0], bounds[0]), min(limits[1], bounds[1]))
-            clipped = True
-        elif not (reader.op == "Cast" and _holds(reader, limits)):
+            clipped, portable = True, portable and runtime_clips(stored)
+        elif reader.op == "Cast" and (to := _holding(reader, limits)):
+            stored = to
+        else:
             break
         name = reader.outputs[0]
         tensors.append(name)
     if not clipped or limits[0] > limits[1]:
         return None
-    return Saturation(*limits, tuple(tensors))
+    return Saturation(*limits, tuple(tensors), portable)
 
 
-def _stored(node: Node, constants: Mapping[str, NDArray[np.generic]]) -> tuple[int, int] | None:
-    """The limits of the type that a QuantizeLinear writes; None when its zero point is computed."""
+def _stored(node: Node, constants: Mapping[str, NDArray[np.generic]]) -> ir.Int | None:
+    """The type that a QuantizeLinear writes; None when its zero point is computed."""
     zero = node.inputs[2] if len(node.inputs) > 2 else ""
     if zero and zero not in constants:
         return None
-    dtype = quantized_type(node, constants[zero].dtype.name if zero else None)
-    return dtype.low, dtype.high
+    return quantized_type(node, constants[zero].dtype.name if zero else None)
 
 
 def _bounds(node: Node, constants: Mapping[str, NDArray[np.generic]]) -> tuple[int, int] | None:
@@ -114,7 +127,7 @@ def _bounds(node: Node, constants: Mapping[str, NDArray[np.generic]]) -> tuple[i
     return ends[0], ends[1]
 
 
-def _holds(cast: Node, limits: tuple[int, int]) -> bool:
-    """Whether a Cast to another integer type changes no value within ``limits``."""
+def _holding(cast: Node, limits: tuple[int, int]) -> ir.Int | None:
+    """The integer type that a Cast gives, if it changes no value within ``limits``."""
     dtype = ir.Int.named(DTYPES.get(int(cast.get("to", 0)), ""))
-    return dtype is not None and dtype.low <= limits[0] and limits[1] <= dtype.high
+    return dtype if dtype and dtype.low <= limits[0] and limits[1] <= dtype.high else None

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 from gatewright.compiler import ir
-from gatewright.compiler.errors import ModelError
-from gatewright.compiler.frontend import elementwise, load
+from gatewright.compiler.errors import DataError, ModelError
+from gatewright.compiler.frontend import elementwise, load, write_qdq
 from gatewright.compiler.frontend.element_types import array_of
+from gatewright.compiler.frontend.reference_runtime import Runtime
 from gatewright.sim import golden
 from onnx import TensorProto, helper
 
@@ -732,6 +733,51 @@ def test_casts_around_a_clip_change_nothing(model, agrees):
     more = quants(_2=(0.002, np.int16(5))) | {"lo": np.int32(-2048), "hi": np.int32(2047)}
     graph = agrees(clipped(model, nodes, opset=21, **more))
     assert graph.quant("cs") == ir.Quant(ir.Int(12, True), scale(0.002), 5)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+def test_a_clip_that_the_reference_runtime_lacks_is_written_in_another_type(dtype, model, tmp_path):
+    """ONNX clips 16-bit integers, ONNX Runtime does not."""
+    nodes = [
+        q("x", "xq", 0),
+        dq("xq", "xr", 0),
+        W,
+        N("Conv", ["xr", "wr"], ["c"]),
+        q("c", "cq", 2),
+        clip("cq", "cc", "lo", "hi"),
+        dq("cc", "y", 2),
+    ]
+    more = quants(_2=(0.002, dtype(5))) | {"lo": dtype(0), "hi": dtype(2047)}
+    path = clipped(model, nodes, opset=21, **more)
+    graph = load(path)
+    assert graph.quant("cc") == ir.Quant(ir.Int(11, False), scale(0.002), 5)
+    assert not graph.verbatim
+    with pytest.raises(DataError, match=r"ONNX Runtime .* can not load it"):
+        Runtime(path)
+    write_qdq(graph, tmp_path / "written.onnx")
+    (op,), (again,) = graph, load(tmp_path / "written.onnx")
+    assert again.clamp == op.clamp
+    x = np.random.default_rng(0).normal(size=(2, 3, 5, 5)).astype(np.float32)
+    (seen,) = Runtime(tmp_path / "written.onnx").run(x).values()
+    (found,) = golden.host_output(graph, golden.run(graph, golden.host_input(graph, x))).values()
+    assert np.abs(seen - found).max() < 1.01 * scale(0.002)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wide"), [(TensorProto.INT4, "int8"), (TensorProto.UINT4, "uint8")]
+)
+def test_a_clip_that_onnx_lacks_is_rejected(kind, wide, model):
+    dtype = ir.Int(4, kind == TensorProto.INT4)
+    nodes = [
+        q("x", "xq", 2),
+        clip("xq", "xc", "z2", "z2"),
+        dq("xc", "xr", 2),
+        W,
+        N("Conv", ["xr", "wr"], ["y"]),
+    ]
+    path = clipped(model, nodes, opset=21, s2=np.float32(0.5), z2=array_of(np.array(2), dtype))
+    with pytest.raises(ModelError, match=f"clips u?int4, which ONNX does not; accepted: {wide}"):
+        load(path)
 
 
 def test_a_cast_that_wraps_integers_is_rejected(model):
