@@ -79,7 +79,7 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = silent) 
     ours, theirs, floats = _Outputs(), _Outputs(), _Outputs()
     labels = None
     for start, part in _batches(x):
-        progress(f"comparing: {start} of {total} samples")
+        progress(f"comparing: {start} of {total} samples", start / total)
         values = golden.run(graph, golden.host_input(graph, part))
         ours.add(golden.host_output(graph, values))
         theirs.add(runtime.outputs(part))
@@ -93,6 +93,7 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = silent) 
             floats.add(reference.outputs(part))
             if start < LAYER_FRAMES:
                 reference.listen(part, values)
+    progress(f"comparing: {total} of {total} samples", 1.0)
     outputs, seen, real = ours.whole(), theirs.whole(), floats.whole()
     scored = _scored(outputs)
     compared = {name: _compared(seen[name], output) for name, output in outputs.items()}

@@ -90,6 +90,7 @@ class Host:
 
     def __init__(self, port: SerialPort, config: LinkConfig, patience: float = 2.0) -> None:
         self.port, self.config, self.patience = port, config, patience
+        self._heard = 0  # bytes since the last request
 
     def __enter__(self) -> Self:
         return self
@@ -111,9 +112,14 @@ class Host:
         self._write(ping_request())
         body = self._receive(PING, ID_BYTES + 1)
         if body is None:
+            heard = (
+                f"the {self._heard} bytes that came are no answer of the board: is this its port,"
+                if self._heard
+                else "the board does not answer:"
+            )
             raise LinkError(
-                "the board does not answer: is it programmed with this design "
-                f"(gatewright flash), and the port's rate {self.config.baud} baud?"
+                f"{heard} is it programmed with this design (gatewright flash), and the port's "
+                f"rate {self.config.baud} baud?"
             )
         found = int.from_bytes(body[:ID_BYTES], "little")
         if found != self.config.design_id:
@@ -183,6 +189,7 @@ class Host:
         with _port_errors():
             self.port.reset_input_buffer()
             self.port.write(data)
+        self._heard = 0
 
     def _receive(self, command: int, size: int) -> bytes | None:
         """The body of a reply, ``None`` if none came in time; raises when its CRC is wrong."""
@@ -214,7 +221,9 @@ class Host:
         """Up to ``size`` bytes: fewer only when ``deadline`` has passed."""
         with _port_errors():
             self.port.timeout = max(0.0, deadline - time.monotonic())
-            return self.port.read(size)
+            data = self.port.read(size)
+        self._heard += len(data)
+        return data
 
 
 @contextmanager

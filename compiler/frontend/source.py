@@ -429,10 +429,16 @@ def _input(info: onnx.ValueInfoProto) -> ModelPort:
             f"{info.name}: the input has no shape; accepted: a fixed shape after the batch; "
             "fix it with onnxruntime.tools.make_dynamic_shape_fixed or onnxsim"
         )
+    sizes = [(i, dim.dim_value) for i, dim in enumerate(dims) if i and dim.HasField("dim_value")]
+    if empty := [f"axis {i} has the size {size}" for i, size in sizes if size < 1]:
+        raise ModelError(
+            f"{info.name}: {', '.join(empty)}; accepted: sizes of at least 1; export the network "
+            "with the size that its input has"
+        )
     unknown = [
         f"axis {i} ({dim.dim_param or '?'})"
         for i, dim in enumerate(dims)
-        if i and dim.dim_value < 1
+        if i and not dim.HasField("dim_value")
     ]
     if unknown:
         raise ModelError(

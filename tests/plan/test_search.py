@@ -24,7 +24,7 @@ from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
 from gatewright.compiler.plan.latency_optimizer import LatencyOptimizer
 from gatewright.compiler.plan.resources import cells, link
-from gatewright.compiler.plan.search import assign_blocks, occupancy
+from gatewright.compiler.plan.search import _Search, assign_blocks, occupancy
 from gatewright.compiler.stages.window_matmul import WindowMatmulDesign
 from gatewright.hw import MultiplierConfig, SoftMultiplierConfig
 from gatewright.sim import golden
@@ -505,6 +505,20 @@ def test_a_plan_keeps_to_what_there_is_of_each_resource(name):
     found = planned(graph, device, Goal("fps"))
     assert getattr(found.budgeted, name) <= limit + 1
     assert found.interval >= fastest.interval
+
+
+@pytest.mark.parametrize("name", ["cells", "ff", "bram"])
+def test_queues_and_converters_count_in_each_resource(name):
+    """A plan that takes one more than the budget, these included, is none."""
+    graph = graph_of("residual")
+    search = _Search(graph, ICE40UP5K, "board")
+    network = search.smallest()
+    need, beside = network.budgeted, network.beside_stages
+    assert min(beside.lut, beside.ff) > 0
+    assert need.bram > 0
+    exact = Budget(cells(need, ICE40UP5K), need.ff, ICE40UP5K.dsp, need.bram)
+    assert search._within(network, exact)
+    assert not search._within(network, replace(exact, **{name: getattr(exact, name) - 1}))
 
 
 @pytest.mark.parametrize("name", ["cells", "ff", "bram"])

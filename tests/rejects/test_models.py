@@ -198,6 +198,11 @@ def test_too_many_outputs(save):
     assert "the model has 65 outputs; accepted: 1 to 64; cut the model with" in message(path)
 
 
+def test_an_axis_of_no_elements(save):
+    path = save([N("Relu", ["x"], ["y"])], inputs=[info("x", ["N", 3, 0, "width"])])
+    assert "x: axis 2 has the size 0; accepted: sizes of at least 1" in message(path)
+
+
 def test_dimensions_that_vary(save):
     path = save([N("Relu", ["x"], ["y"])], inputs=[info("x", ["N", 3, "height", None])])
     text = message(path)

@@ -203,7 +203,7 @@ def test_labels_that_can_not_be_meant_are_refused(compiled, images, y, message):
 
 def test_the_summary_is_written_and_progress_told(compiled, images):
     seen = []
-    found = accuracy(compiled, replace(Samples(images)), seen.append)
+    found = accuracy(compiled, replace(Samples(images)), lambda *step: seen.append(step))
     assert json.loads((compiled.directory / "accuracy.json").read_text()) == found.summary
-    assert seen == ["comparing: 0 of 50 samples", "comparing: 32 of 50 samples"]
+    assert seen == [(f"comparing: {done} of 50 samples", done / 50) for done in (0, 32, 50)]
     assert found.outputs["scores"].shape == (50, 4)
