@@ -28,7 +28,7 @@ from .stream.fork import Fork
 from .stream.gather import Gather
 from .stream.gather_config import GatherConfig
 from .stream.register_slice import RegisterSlice
-from .stream.signature import Flow, beats, integer
+from .stream.signature import PushStream, beats, integer
 from .stream.width import WidthConfig, WidthConverter
 from .target import ECP5, GENERIC, ICE40, Device, Target
 from .target.dsp import Multiplier, MultiplierConfig
@@ -61,7 +61,7 @@ __all__ = [
     "ConcatConfig",
     "FeedConfig",
     "Fifo",
-    "Flow",
+    "PushStream",
     "Fork",
     "Gather",
     "GatherConfig",

@@ -9,7 +9,7 @@ from amaranth.utils import ceil_log2
 
 from ..control.delay import delay, delay_flags
 from ..sizes import at_least
-from ..stream.signature import Flow
+from ..stream.signature import PushStream
 from ..target.resources import Resources
 
 __all__ = ["ReduceConfig", "Maximum", "Sum"]
@@ -48,16 +48,16 @@ class _Reduce(wiring.Component):
 
     Members
     -------
-    i : In(Flow(taps * lanes, element)), tap by tap
-    o : Out(Flow(lanes, out)), one beat for each reduction
+    i : In(PushStream(taps * lanes, element)), tap by tap
+    o : Out(PushStream(lanes, out)), one beat for each reduction
     """
 
     def __init__(self, config: ReduceConfig):
         self.config = config
         super().__init__(
             {
-                "i": In(Flow(config.taps * config.lanes, config.element)),
-                "o": Out(Flow(config.lanes, config.out)),
+                "i": In(PushStream(config.taps * config.lanes, config.element)),
+                "o": Out(PushStream(config.lanes, config.out)),
             }
         )
 

@@ -12,7 +12,7 @@ from ..control.loops import Loops
 from ..memory.rom import Rom, table
 from ..memory.tiles import TABLE, estimate
 from ..sizes import at_least, ceil_div
-from ..stream.signature import Flow
+from ..stream.signature import PushStream
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
@@ -293,8 +293,8 @@ class Requantize(wiring.Component):
 
     Members
     -------
-    i : In(Flow(lanes, acc))
-    o : Out(Flow(lanes, out))
+    i : In(PushStream(lanes, acc))
+    o : Out(PushStream(lanes, out))
     dropped : Out(1), a beat has been dropped
     """
 
@@ -302,8 +302,8 @@ class Requantize(wiring.Component):
         self.config = config
         super().__init__(
             {
-                "i": In(Flow(config.lanes, config.acc)),
-                "o": Out(Flow(config.lanes, config.out)),
+                "i": In(PushStream(config.lanes, config.acc)),
+                "o": Out(PushStream(config.lanes, config.out)),
                 "dropped": Out(1),
             }
         )

@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from numpy.typing import NDArray
 
 from ..arithmetic.requantize import Requantize, RequantizeConfig, Timing
-from ..stream.signature import connect_flow
+from ..stream.signature import connect_push
 from ..window.stage import FeedConfig, WindowStage
 from .config import ArrayConfig
 from .systolic import SystolicArray
@@ -83,7 +83,7 @@ class MatMul(WindowStage):
         config = self.config
         m.submodules.array = array = SystolicArray(config.array, self.weights)
         m.submodules.requantize = requantize = Requantize(config.requantize)
-        connect_flow(m, flow, array.i)
+        connect_push(m, flow, array.i)
         wiring.connect(m, array.o, requantize.i)
         # the stage counts on a result a cycle
         waits = config.array.drain_cycles - (config.array.groups - 1)

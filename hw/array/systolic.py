@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..arithmetic.packed_multiplier import PackedConfig, PackedMultiplier, add_with_carry, borrow
 from ..arithmetic.soft_multiplier import SoftMultiplier
 from ..control.delay import delay, delay_flags, delays, duplicate
-from ..stream.signature import Flow
+from ..stream.signature import PushStream
 from ..target.dsp import MultiplierConfig
 from .config import ArrayConfig
 from .drain import drain, drain_spaced
@@ -45,8 +45,8 @@ class SystolicArray(wiring.Component):
 
     Members
     -------
-    i : In(Flow(simd, x)), or Flow(simd * pe, x) row by row where columns do not share
-    o : Out(Flow(lanes, acc)), ``groups`` beats for each reduction
+    i : In(PushStream(simd, x)), or PushStream(simd * pe, x) row by row where columns do not share
+    o : Out(PushStream(lanes, acc)), ``groups`` beats for each reduction
     """
 
     def __init__(self, config: ArrayConfig, weights: NDArray[np.int64]):
@@ -64,8 +64,8 @@ class SystolicArray(wiring.Component):
         self.block = config.target.dsp
         super().__init__(
             {
-                "i": In(Flow(config.elements, config.x)),
-                "o": Out(Flow(config.lanes, config.acc)),
+                "i": In(PushStream(config.elements, config.x)),
+                "o": Out(PushStream(config.lanes, config.acc)),
             }
         )
 

@@ -1,11 +1,11 @@
-"""Signatures of streams between stages, and of the flow inside a stage."""
+"""Signatures of streams between stages, and of push streams inside a stage."""
 
 from amaranth import Module, Shape
 from amaranth.hdl import ShapeLike
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import Out
 
-__all__ = ["integer", "beats", "connect_flow", "Flow"]
+__all__ = ["integer", "beats", "connect_push", "PushStream"]
 
 
 def integer(bits: int, is_signed: bool) -> Shape:
@@ -22,7 +22,7 @@ def beats(lanes: int, element: ShapeLike) -> stream.Signature:
     return stream.Signature(data.ArrayLayout(Shape.cast(element), lanes))
 
 
-class Flow(wiring.Signature):
+class PushStream(wiring.Signature):
     """A stream without backpressure inside a stage: ``payload`` is transferred while ``valid``.
 
     ``first`` and ``last`` mark the ends of a reduction: the cycles whose payloads make one result.
@@ -42,8 +42,8 @@ class Flow(wiring.Signature):
         )
 
 
-def connect_flow(m: Module, source, sink) -> None:
-    """Join two flows whose payloads are the same bits in elements of another size."""
+def connect_push(m: Module, source, sink) -> None:
+    """Join two push streams whose payloads are the same bits in elements of another size."""
     m.d.comb += [
         sink.valid.eq(source.valid),
         sink.first.eq(source.first),

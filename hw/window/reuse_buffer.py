@@ -15,7 +15,7 @@ from ..control.loops import Loops
 from ..memory.ram import Ram, RamConfig
 from ..sizes import at_least, ceil_div
 from ..stream.fifo import CreditFifo
-from ..stream.signature import Flow
+from ..stream.signature import PushStream
 from ..target.base import Target
 from ..target.resources import Resources
 
@@ -115,24 +115,24 @@ class ReuseBuffer(wiring.Component):
 
     Members
     -------
-    i : In(Flow(width_in, element))
+    i : In(PushStream(width_in, element))
     room : Out(1)
     taken : In(1), a reduction on its way to ``i`` takes the room
     grant : In(1)
     start : Out(1)
-    o : Out(Flow(width_out, element))
+    o : Out(PushStream(width_out, element))
     """
 
     def __init__(self, config: ReuseBufferConfig):
         self.config = config
         super().__init__(
             {
-                "i": In(Flow(config.width_in, config.element)),
+                "i": In(PushStream(config.width_in, config.element)),
                 "room": Out(1),
                 "taken": In(1),
                 "grant": In(1),
                 "start": Out(1),
-                "o": Out(Flow(config.width_out, config.element)),
+                "o": Out(PushStream(config.width_out, config.element)),
             }
         )
 

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from ..control.delay import delay
 from ..memory.ram import Ram
-from ..stream.signature import Flow, beats
+from ..stream.signature import PushStream, beats
 from .config import WindowConfig
 from .reader import Reader
 from .writer import Writer
@@ -35,7 +35,7 @@ class SlidingWindow(wiring.Component):
     i : In(beats(chunk, element))
     grant : In(1)
     start : Out(1)
-    o : Out(Flow(taps * chunk, element))
+    o : Out(PushStream(taps * chunk, element))
     """
 
     def __init__(self, config: WindowConfig):
@@ -45,7 +45,7 @@ class SlidingWindow(wiring.Component):
                 "i": In(beats(config.chunk, config.element)),
                 "grant": In(1),
                 "start": Out(1),
-                "o": Out(Flow(config.taps * config.chunk, config.element)),
+                "o": Out(PushStream(config.taps * config.chunk, config.element)),
             }
         )
 

@@ -12,7 +12,7 @@ from ..control.credits import credit_available
 from ..control.delay import delay_flags
 from ..sizes import at_least, ceil_div
 from ..stream.fifo import Queue
-from ..stream.signature import Flow, beats, connect_flow
+from ..stream.signature import PushStream, beats, connect_push
 from ..target.resources import Resources
 from .config import WindowConfig
 from .reuse_buffer import ReuseBuffer, ReuseBufferConfig
@@ -146,7 +146,7 @@ class WindowStage(wiring.Component):
             {"i": In(beats(feed.window.chunk, feed.element)), "o": Out(beats(lanes, out))}
         )
 
-    def arithmetic(self, m: Module, flow: Flow) -> tuple:
+    def arithmetic(self, m: Module, flow: PushStream) -> tuple:
         """Add the arithmetic; return its output flow, a flag of dropped beats, and its latency."""
         raise NotImplementedError
 
@@ -157,7 +157,7 @@ class WindowStage(wiring.Component):
         source = window
         if not self.feed.direct:
             m.submodules.reuse_buffer = source = ReuseBuffer(self.feed.reuse)
-            connect_flow(m, window.o, source.i)
+            connect_push(m, window.o, source.i)
             m.d.comb += [window.grant.eq(source.room), source.taken.eq(window.start)]
         flow, dropped, latency = self.arithmetic(m, source.o)
 
