@@ -4,7 +4,7 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from math import inf
 from pathlib import Path
@@ -12,11 +12,11 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
 from .compiler.errors import DataError, FitError, GatewrightError, TimingError, printable
+from .compiler.progress import Progress
 
 __all__ = ["main"]
 
@@ -130,29 +130,11 @@ def _at_least(least: int, **options: float | None) -> None:
             raise DataError(f"--{name.replace('_', '-')} {value:g}: at least {least}")
 
 
-@contextmanager
-def _steps() -> Iterator[Callable[..., None]]:
-    """A progress line on standard error: what is being done, how far, since when."""
-    with Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-    ) as progress:
-        task = progress.add_task("", total=None)
+def _steps() -> AbstractContextManager[Progress]:
+    """The progress line of a command."""
+    from .compiler.report.progress_line import progress_line
 
-        def step(what: str, fraction: float | None = None, /) -> None:
-            what = printable(what)
-            if fraction is None:
-                progress.reset(task, total=None, description=what)
-            else:
-                progress.update(task, description=what, total=1.0, completed=fraction)
-            if not err.is_terminal and (fraction is None or fraction >= 1):
-                err.print(what, highlight=False, markup=False)
-
-        yield step
+    return progress_line(err)
 
 
 def _show(as_json: bool, summary: dict[str, Any], *tables: Table) -> None:

@@ -7,8 +7,6 @@ output directory and used again while nothing that they were made from has chang
 """
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,7 +14,6 @@ from gatewright.benchmarks.page import page
 from gatewright.benchmarks.steps import (
     STEPS,
     Entry,
-    Progress,
     Settings,
     Variant,
     record,
@@ -25,9 +22,8 @@ from gatewright.benchmarks.steps import (
 )
 from gatewright.compiler.plan import Goal
 from gatewright.compiler.quantize import Policy
+from gatewright.compiler.report.progress_line import progress_line
 from rich.console import Console
-from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
 
 __all__ = ["ENTRIES", "VARIANTS", "main"]
 
@@ -132,7 +128,7 @@ def main(
     settings = Settings(frames, seeds, jobs, not no_build, seconds, again)
     output.mkdir(parents=True, exist_ok=True)
     try:
-        with _steps() as step:
+        with progress_line(err, keep=True) as step:
             for entry in chosen:
                 run(entry, VARIANTS[entry.variant], output, settings, step)
     except KeyboardInterrupt:
@@ -143,30 +139,6 @@ def main(
     err.print(f"written: {results}", highlight=False, markup=False)
     if any(row["failed"] for row in records):
         sys.exit(1)
-
-
-@contextmanager
-def _steps() -> Iterator[Progress]:
-    """A progress line on standard error; where that is no terminal, a line a step."""
-    with Bar(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TimeElapsedColumn(),
-        console=err,
-        transient=True,
-    ) as progress:
-        task = progress.add_task("", total=None)
-
-        def step(what: str, fraction: float | None = None, /) -> None:
-            if fraction is None:
-                progress.reset(task, total=None, description=what)
-            else:
-                progress.update(task, description=what, total=1.0, completed=fraction)
-            if fraction == 1.0 or (not err.is_terminal and fraction is None):
-                err.print(what, highlight=False, markup=False)
-
-        yield step
 
 
 if __name__ == "__main__":

@@ -378,7 +378,7 @@ def test_bench_works_without_a_build_and_says_so(out, samples):
     assert found == summary(out, "bench")
 
 
-def test_accuracy_compares_float_integer_and_witness(out, samples):
+def test_accuracy_compares_float_integer_and_reference_runtime(out, samples):
     found = as_json("accuracy", out, "--data", samples)
     assert found["samples"] == 8
     assert found["labelled"] is True

@@ -50,7 +50,7 @@ def model(tmp_path):
     return write
 
 
-def witness(path, x, extra=()):
+def reference_runtime(path, x, extra=()):
     """ONNX Runtime's outputs, one sample at a time when the batch is fixed to one."""
     proto = onnx.load(path)
     for name in extra:
@@ -84,7 +84,7 @@ def agrees(rng):
             dtype = ir.Int.named(port.dtype)
             size = (frames, *port.shape)
             x = rng.integers(dtype.low, dtype.high, size, endpoint=True).astype(dtype.numpy)
-        wanted = witness(path, x)[0].reshape(len(x), *graph.outputs[0].shape)
+        wanted = reference_runtime(path, x)[0].reshape(len(x), *graph.outputs[0].shape)
         found, _ = evaluate(graph, x)
         assert found.dtype == wanted.dtype
         if graph.quantized:
@@ -115,7 +115,7 @@ def run():
 
 @pytest.fixture
 def ort():
-    return witness
+    return reference_runtime
 
 
 @pytest.fixture

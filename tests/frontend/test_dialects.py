@@ -22,7 +22,7 @@ from onnxruntime.quantization import (
 )
 
 from ..evaluation import evaluate
-from .conftest import steps, witness
+from .conftest import reference_runtime, steps
 
 N = helper.make_node
 MICROSOFT = "com.microsoft"
@@ -58,7 +58,7 @@ def standard(rng, tmp_path):
         found = outputs(again, x)
         assert np.ptp(found) > 0
         for file in (path, written):
-            wanted = witness(file, x)[0].reshape(found.shape)
+            wanted = reference_runtime(file, x)[0].reshape(found.shape)
             assert found.dtype == wanted.dtype
             assert steps(again, found, wanted) <= 1
             # a step apart is a rare tie that float32 rounds to the other side
@@ -697,7 +697,7 @@ def test_dynamic_range_is_that_of_the_samples(model, nodes, rng):
     found, _ = evaluate(graph, x)
     exact = x @ ((constants["w"].astype(np.float32) - 131) * constants["sw"])
     np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
-    (wanted,) = witness(path, x)
+    (wanted,) = reference_runtime(path, x)
     assert 0 < np.abs(found - wanted).max() < 0.05 * np.abs(wanted).max()
 
 
@@ -712,7 +712,7 @@ def test_network_of_the_dynamic_quantizer(float_network, tmp_path, rng):
     x = rng.normal(size=(60, 3, 6, 6)).astype(np.float32)
     graph = quantize(load(path), x)
     found = outputs(graph, x)
-    (wanted,) = witness(float_network, x)
+    (wanted,) = reference_runtime(float_network, x)
     noise = ((found - wanted) ** 2).mean() / wanted.var()
     assert 10 * np.log10(noise) < -25
 

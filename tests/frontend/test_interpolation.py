@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from ..plan.networks import fold, measure
-from .conftest import witness
+from .conftest import reference_runtime
 
 N = helper.make_node
 
@@ -133,9 +133,9 @@ def test_dyadic_weights_are_exact(model, rng, tmp_path, transformation, factors)
     graph = load(path)
     x = rng.integers(-128, 128, (4, 3, 4, 5)).astype(np.int8)
     found = golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))["y"]
-    assert_array_equal(found, witness(path, x)[0])
+    assert_array_equal(found, reference_runtime(path, x)[0])
     write_qdq(graph, tmp_path / "model.int8.onnx")
-    assert_array_equal(found, witness(tmp_path / "model.int8.onnx", x)[0])
+    assert_array_equal(found, reference_runtime(tmp_path / "model.int8.onnx", x)[0])
 
 
 def test_other_weights_are_integers_of_one_scale(model, agrees):

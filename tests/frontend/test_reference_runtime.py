@@ -85,9 +85,9 @@ def foreign(path, batch, nhwc):
 @pytest.mark.parametrize("nhwc", [False, True])
 @pytest.mark.parametrize("batch", ["N", 1, 2])
 def test_every_layer_of_a_foreign_file_agrees(tmp_path, batch, nhwc):
-    witness, graph, x, values = foreign(tmp_path / "m.onnx", batch, nhwc)
-    found = witness.layers(x, values)
-    assert witness.missing == []
+    runtime, graph, x, values = foreign(tmp_path / "m.onnx", batch, nhwc)
+    found = runtime.layers(x, values)
+    assert runtime.missing == []
     assert [type(graph.producer(name)).__name__ for name in found] == ["Conv", "MaxPool", "Conv"]
     for name, difference in found.items():
         assert difference.values == values[name].size
@@ -96,12 +96,12 @@ def test_every_layer_of_a_foreign_file_agrees(tmp_path, batch, nhwc):
 
 
 def test_a_layer_is_judged_on_its_expected_inputs_alone(tmp_path):
-    witness, graph, x, values = foreign(tmp_path / "m.onnx", "N", False)
+    runtime, graph, x, values = foreign(tmp_path / "m.onnx", "N", False)
     conv, pool = (op.output for op in graph.ops[:2])
-    witness.layers(x, values)
+    runtime.layers(x, values)
     changed = values | {pool: values[pool].copy()}
     changed[pool][2, 1, 1, 3] -= 7
-    found = witness.layers(x, changed)
+    found = runtime.layers(x, changed)
     assert found[pool] == Difference(values[pool].size, 1, 7)
     assert found[conv].largest <= 1
 
@@ -113,8 +113,8 @@ def test_differences_of_batches_add_up():
 
 
 def test_outputs_are_those_of_the_whole_file(tmp_path):
-    witness, graph, x, values = foreign(tmp_path / "m.onnx", 2, False)
-    (seen,) = witness.outputs(x).values()
+    runtime, graph, x, values = foreign(tmp_path / "m.onnx", 2, False)
+    (seen,) = runtime.outputs(x).values()
     (ours,) = golden.host_output(graph, values).values()
     assert seen.shape == ours.shape == (5, 4)
     assert np.abs(seen - ours).max() < 0.21

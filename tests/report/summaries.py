@@ -124,7 +124,7 @@ BENCH = {
     "machine": {"cpu": "a CPU", "cores": 4, "python": "3.11", "onnxruntime": "1.31", "numpy": "2"},
 }
 
-WITNESS_ROW = {
+LAYER_ROW = {
     "name": "conv <1>",
     "op": "Conv",
     "output": "a",
@@ -156,7 +156,7 @@ ACCURACY = {
             "differing": 3,
             "fraction": 3e-6,
             "largest": 1,
-            "layers": [WITNESS_ROW],
+            "layers": [LAYER_ROW],
             "missing": ["pool"],
         },
     },

@@ -98,7 +98,7 @@ def test_bench_tells_where_its_numbers_come_from():
     assert "2.5x" in text
 
 
-def test_accuracy_without_labels_or_floats_still_shows_the_witness():
+def test_accuracy_without_labels_or_floats_still_shows_the_reference_runtime():
     found = ALL["accuracy"] | {
         "labelled": False,
         "float": None,

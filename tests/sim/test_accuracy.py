@@ -1,4 +1,4 @@
-"""Accuracy: what the labels say, what the float network says, and what the witness says."""
+"""Accuracy: what labels, float network and reference runtime say."""
 
 import json
 from dataclasses import replace
@@ -41,7 +41,7 @@ def test_without_labels_everything_else_is_still_there(compiled, images):
     assert found.summary["reference_runtime"]["end_to_end"]["agreement"] == 1.0
 
 
-def test_the_witness_agrees_layer_by_layer(compiled, images):
+def test_the_reference_runtime_agrees_layer_by_layer(compiled, images):
     found = accuracy(compiled, Samples(images)).summary["reference_runtime"]["layer_by_layer"]
     assert found["missing"] == []
     assert [row["op"] for row in found["layers"]] == [
@@ -65,7 +65,7 @@ def test_noise_is_measured_for_every_layer(compiled, images):
     assert found["frames"] == 50
 
 
-def test_a_wrong_golden_rule_is_seen_by_the_witness(compiled, images, monkeypatch):
+def test_a_wrong_golden_rule_is_seen_by_the_reference_runtime(compiled, images, monkeypatch):
     right = golden.run
 
     def wrong(graph, x):

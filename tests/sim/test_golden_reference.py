@@ -1,4 +1,4 @@
-"""ONNX Runtime, an outside witness, computes what the golden model computes.
+"""ONNX Runtime, the reference runtime, computes what the golden model computes.
 
 It works in float32, so now and then a value beside a tie differs by a step.
 """
@@ -77,7 +77,7 @@ LAYERS = {
 }
 
 
-def witness(path, x):
+def reference_runtime(path, x):
     """The first output of the file for each sample, in a runtime that fuses nothing."""
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -93,7 +93,7 @@ def test_one_layer(name, tmp_path):
     found = quantize(graph, x)
     write_qdq(found, tmp_path / "layer.onnx")
     ours = golden.host_output(found, golden.run(found, golden.host_input(found, x)))["out"]
-    steps = np.abs(ours - witness(tmp_path / "layer.onnx", x)) / found.quant("y").scale
+    steps = np.abs(ours - reference_runtime(tmp_path / "layer.onnx", x)) / found.quant("y").scale
     assert steps.max() < 1.01
     # Averages of one scale to another fall on exact ties, which float32 may miss.
     assert (steps > 0.5).mean() < (0.01 if name.startswith("average") else 0.001)
@@ -114,4 +114,6 @@ def test_quantized_models_stay_near_their_float_originals(name, tmp_path):
     error = ours.dequantize(values[last]) - exact
     assert 10 * np.log10(np.square(exact).mean() / np.square(error).mean()) > 15
     outputs = golden.host_output(found, values)[graph.outputs[0].name]
-    np.testing.assert_allclose(outputs, witness(tmp_path / "model.onnx", x), atol=3 * ours.scale)
+    np.testing.assert_allclose(
+        outputs, reference_runtime(tmp_path / "model.onnx", x), atol=3 * ours.scale
+    )
