@@ -88,7 +88,7 @@ def least_resources(op: ir.Op, graph: ir.Graph, device: Device) -> list[Resource
             kind.name,
             (op.output,),
             dsp_multipliers=blocks,
-            minimal_rows=kind.has_line_buffer,
+            minimal_rows="minimal_rows" in kind.fields,
         )
         try:
             design = kind.design(stage, (op,), graph, device)

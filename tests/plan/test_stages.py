@@ -63,8 +63,10 @@ def test_a_field_is_used_by_the_kind_of_stage_or_refused(kind, field):
     x = builder.unary(builder.max_pool(builder.conv(builder.input, 4)), ir.functions.Sigmoid())
     x = builder.gather(x, builder.shape(x).array, np.arange(builder.shape(x).size)[::-1])
     scores = builder.argmax(builder.concat(x, builder.add(x, x)))
-    network = fold(builder.graph(scores))
-    stage = next(stage for stage in network.plan.stages if stage.kind == kind)
+    product = builder.matmul(builder.reshape(x, 9, 1), builder.reshape(x, 4, 1))
+    network = fold(builder.graph(scores, product))
+    stage = next((stage for stage in network.plan.stages if stage.kind == kind), None)
+    assert stage is not None, f"a stage of kind {kind} is missing in this network"
     ops = network.designs[stage.name].ops
     changed = replace(stage, **{field: OTHER_THAN_DEFAULT[field]})
     if field in KINDS[kind].fields:
