@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-__all__ = ["mutate_network", "mutated_bytes", "mutated_json", "network", "samples"]
+__all__ = ["dialect", "mutate_network", "mutated_bytes", "mutated_json", "network", "samples"]
 
 N = helper.make_node
 
@@ -187,6 +187,140 @@ def _computed(draw: np.random.Generator) -> onnx.ModelProto:
         "k": draw.normal(size=(3, 4)).astype(np.float32),
     }
     return _model(nodes, (2, 2), constants)
+
+
+QONNX, MICROSOFT = "qonnx.custom_op.general", "com.microsoft"
+
+
+def dialect(rng: random.Random) -> onnx.ModelProto:
+    """One of the small networks below in another dialect of quantization."""
+    build = rng.choice((_qoperator, _sums, _qonnx, _integers, _branches))
+    model = build(np.random.default_rng(rng.randrange(99)))
+    model.opset_import.extend(helper.make_opsetid(domain, 1) for domain in (QONNX, MICROSOFT))
+    return model
+
+
+def _qoperator(draw: np.random.Generator) -> onnx.ModelProto:
+    pair = ["sx", "z"]
+    nodes = [
+        N("QuantizeLinear", ["x", *pair], ["xq"], name="enter"),
+        N("QLinearConv", ["xq", *pair, "w", *pair, *pair, "b"], ["c"], name="conv", strides=[1, 1]),
+        N("QLinearSigmoid", ["c", *pair, *pair], ["s"], name="sigmoid", domain=MICROSOFT),
+        N("QLinearAdd", ["c", *pair, "s", *pair, *pair], ["a"], name="add", domain=MICROSOFT),
+        N("QLinearConcat", [*pair, "a", *pair, "s", *pair], ["k"], name="join", axis=1,
+          domain=MICROSOFT),
+        N("QLinearAveragePool", ["k", *pair, *pair], ["p"], name="pool", kernel_shape=[2, 2],
+          channels_last=0, domain=MICROSOFT),
+        N("Flatten", ["p"], ["f"], name="flat"),
+        N("QGemm", ["f", *pair, "m", *pair, "b3", *pair], ["g"], name="gemm", alpha=0.5,
+          domain=MICROSOFT),
+        N("DequantizeLinear", ["g", *pair], ["y"], name="leave"),
+    ]  # fmt: skip
+    constants = {
+        "sx": np.float32(0.125),
+        "z": np.int8(0),
+        "w": draw.integers(-9, 9, (2, 1, 2, 2)).astype(np.int8),
+        "b": draw.integers(-99, 99, 2).astype(np.int32),
+        "m": draw.integers(-9, 9, (16, 3)).astype(np.int8),
+        "b3": draw.integers(-99, 99, 3).astype(np.int32),
+    }
+    return _model(nodes, (1, 4, 4), constants)
+
+
+def _sums(draw: np.random.Generator) -> onnx.ModelProto:
+    nodes = [
+        N("DynamicQuantizeLinear", ["x"], ["q", "s", "z"], name="enter"),
+        N("Mul", ["s", "sw"], ["both"], name="scales"),
+        N("ConvInteger", ["q", "w", "z", "zw"], ["t"], name="conv", pads=[0, 1, 1, 0]),
+        N("Cast", ["t"], ["f"], name="cast", to=TensorProto.FLOAT),
+        N("Mul", ["f", "both"], ["r"], name="scale"),
+        N("Flatten", ["r"], ["v"], name="flat"),
+        N("DynamicQuantizeMatMul", ["v", "m", "sw", "zw"], ["y"], name="dense", domain=MICROSOFT),
+    ]
+    constants = {
+        "sw": np.float32(0.125),
+        "zw": np.uint8(7),
+        "w": draw.integers(0, 99, (2, 1, 2, 2)).astype(np.uint8),
+        "m": draw.integers(0, 99, (32, 3)).astype(np.uint8),
+    }
+    return _model(nodes, (1, 4, 4), constants)
+
+
+def _qonnx(draw: np.random.Generator) -> onnx.ModelProto:
+    ends = ["s", "none", "bits"]
+    nodes = [
+        N("Quant", ["x", *ends], ["xq"], name="enter", domain=QONNX, signed=1, narrow=0),
+        N("Quant", ["w", "each", "none", "bits"], ["wq"], name="weight", domain=QONNX, narrow=1),
+        N("Conv", ["xq", "wq"], ["c"], name="conv"),
+        N("BipolarQuant", ["c", "s"], ["b"], name="sign", domain=QONNX),
+        N("AveragePool", ["b"], ["a"], name="pool", kernel_shape=[2, 2]),
+        N("Trunc", ["a", *ends, "few"], ["t"], name="trunc", domain=QONNX, rounding_mode="FLOOR"),
+        N("Clip", ["t", "least", "s"], ["k"], name="clip"),
+        N("BipolarQuant", ["k", "s"], ["y"], name="leave", domain=QONNX),
+    ]
+    constants = {
+        "s": np.float32(0.5),
+        "each": np.float32([0.5, 0.25]).reshape(2, 1, 1, 1),
+        "none": np.float32(0),
+        "bits": np.float32(4),
+        "few": np.float32(2),
+        "least": np.float32(-1),
+        "w": draw.normal(size=(2, 1, 2, 2)).astype(np.float32),
+    }
+    return _model(nodes, (1, 4, 4), constants)
+
+
+def _integers(draw: np.random.Generator) -> onnx.ModelProto:
+    nodes = [
+        N("Conv", ["x", "w"], ["c"], name="conv"),
+        N("Mul", ["c", "k"], ["m"], name="times"),
+        N("Add", ["m", "l"], ["s"], name="plus"),
+        N("Div", ["s", "d"], ["q"], name="by"),
+        N("Floor", ["q"], ["f"], name="floor"),
+        N("Clip", ["f", "low", "high"], ["p"], name="clip"),
+        N("Cast", ["p"], ["i"], name="cast", to=TensorProto.INT64),
+        N("Mul", ["i", "two"], ["i2"], name="double"),
+        N("Div", ["i2", "two"], ["i3"], name="halve"),
+        N("Cast", ["i3"], ["r"], name="real", to=TensorProto.FLOAT),
+        N("Clip", ["r", "low", "high"], ["r2"], name="again"),
+        N("Add", ["r2", "p"], ["a"], name="sum", add_bits=8),
+        N("Flatten", ["a"], ["v"], name="flat"),
+        N("MatMul", ["v", "g"], ["y"], name="dense", weight_bits=8),
+    ]
+    constants = {
+        "w": draw.integers(-9, 9, (2, 1, 2, 2)).astype(np.float32),
+        "k": draw.integers(1, 99, (2, 1, 1)).astype(np.float32),
+        "l": draw.integers(-999, 999, (2, 1, 1)).astype(np.float32),
+        "d": np.float32(64),
+        "two": np.int64(2),
+        "low": np.float32(0),
+        "high": np.float32(255),
+        "g": draw.integers(-9, 9, (18, 3)).astype(np.float32),
+    }
+    return _model(nodes, (1, 4, 4), constants)
+
+
+def _branches(draw: np.random.Generator) -> onnx.ModelProto:
+    def branch(*nodes):
+        info = helper.make_tensor_value_info("t", TensorProto.FLOAT, None)
+        return helper.make_graph(nodes, "branch", [], [info])
+
+    nodes = [
+        N("Cast", ["x"], ["h"], name="half", to=TensorProto.FLOAT16),
+        N("Conv", ["h", "w"], ["c"], name="conv"),
+        N("Shape", ["c"], ["s"], name="shape"),
+        N("Gather", ["s", "one"], ["n"], name="gather", axis=0),
+        N("Equal", ["n", "one"], ["k"], name="equal"),
+        N("If", ["k"], ["y"], name="choose",
+          then_branch=branch(N("Squeeze", ["c", "axes"], ["t"])),
+          else_branch=branch(N("Relu", ["c"], ["u"]), N("Tanh", ["u"], ["t"]))),
+    ]  # fmt: skip
+    constants = {
+        "w": draw.normal(size=(2, 1, 2, 2)).astype(np.float16),
+        "one": np.int64(1),
+        "axes": np.int64([1]),
+    }
+    return _model(nodes, (1, 4, 4), constants)
 
 
 def mutate_network(model: onnx.ModelProto, rng: random.Random) -> None:

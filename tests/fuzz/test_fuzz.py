@@ -26,7 +26,7 @@ from gatewright.compiler.frontend import load
 from gatewright.compiler.plan import Dataflow, Goal, make_dataflow, read_plan, write_plan
 from gatewright.compiler.plan.fifo import check_queues
 
-from .mutations import mutate_network, mutated_bytes, mutated_json, network, samples
+from .mutations import dialect, mutate_network, mutated_bytes, mutated_json, network, samples
 
 MORE = int(os.environ.get("GATEWRIGHT_FUZZ", "0"))
 SECONDS, BYTES = 20, 2 << 30
@@ -63,10 +63,20 @@ def bounded():
         resource.setrlimit(resource.RLIMIT_AS, before)
 
 
-@pytest.mark.parametrize("seed", cases(150))
-def test_networks(seed, tmp_path):
+@pytest.mark.parametrize("seed", range(20))
+def test_networks_of_other_dialects_are_read_unless_mutated(seed, tmp_path):
+    path = tmp_path / "model.onnx"
+    onnx.save(dialect(random.Random(seed)), path)
+    fit(load(path), BOARD.device, BOARD.name, Goal())
+
+
+@pytest.mark.parametrize(
+    ("build", "seed"),
+    [(build, seed) for build, few in ((network, 150), (dialect, 100)) for seed in cases(few)],
+)
+def test_networks(build, seed, tmp_path):
     rng = random.Random(seed)
-    model = network(rng)
+    model = build(rng)
     if rng.random() < 0.8:
         mutate_network(model, rng)
         content = model.SerializeToString()

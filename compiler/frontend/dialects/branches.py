@@ -14,7 +14,7 @@ import onnx
 
 from ...errors import ModelError
 from ..source import Node, Source, array, node_of
-from .rewriting import Nodes, evaluated
+from .rewriting import Nodes, evaluated, fitting
 
 __all__ = ["taken_branches"]
 
@@ -33,7 +33,8 @@ def taken_branches(source: Source) -> Source:
         nodes = Nodes(source)
         for node in source.nodes:
             if node.op == "If" and node.outputs[0] in taken:
-                _splice(nodes, node, taken[node.outputs[0]])
+                with fitting(node):
+                    _splice(nodes, node, taken[node.outputs[0]])
             else:
                 nodes.keep(node)
         source = nodes.finished()

@@ -26,7 +26,7 @@ from ... import ir
 from ...errors import ModelError
 from .. import schema
 from ..source import Node, Source
-from .rewriting import QUANTIZING_OPSET, Nodes, attributes_of, evaluated
+from .rewriting import QUANTIZING_OPSET, Nodes, attributes_of, evaluated, fitting
 
 __all__ = ["integer_graphs"]
 
@@ -64,7 +64,8 @@ def integer_graphs(source: Source) -> Source:
         return source
     walk = _Walk(Nodes(source), constants)
     for node in source.nodes:
-        walk(node)
+        with fitting(node):
+            walk(node)
     for port in source.outputs:
         walk.leave(port.name)
     return walk.nodes.finished()
@@ -86,26 +87,15 @@ def _matches(source: Source, constants: dict[str, NDArray[Any]]) -> bool:
     weights = [n.inputs[1] for n in source.nodes if n.op in LINEAR and len(n.inputs) > 1]
     if not weights or not all(_whole(constants.get(name)) for name in weights):
         return False
-    makers = {name: node for node in source.nodes for name in node.outputs}
+    rounded: set[str] = set()  # what Floor and casts to integers give, and arithmetic on that
     for node in source.nodes:
-        maker = makers.get(node.inputs[0]) if node.op == "Clip" else None
-        while maker is not None and maker.op == "Cast":
-            cast, maker = maker, makers.get(maker.inputs[0])
-            if cast.get("to", 0) in INTEGERS:
-                return True
-        if maker is not None and (maker.op == "Floor" or _divides_integers(maker, makers)):
+        reads = not rounded.isdisjoint(node.inputs)
+        if node.op == "Clip" and reads:
             return True
+        casts = node.op == "Cast" and node.get("to", 0) in INTEGERS
+        if node.op == "Floor" or casts or (reads and node.op in ("Cast", "Mul", "Add", "Div")):
+            rounded.update(node.outputs)
     return False
-
-
-def _divides_integers(node: Node, makers: dict[str, Node]) -> bool:
-    """Whether a Div is one of what was cast to integers, and multiplied."""
-    if node.op != "Div":
-        return False
-    maker = makers.get(node.inputs[0])
-    while maker is not None and maker.op == "Mul":
-        maker = makers.get(maker.inputs[0])
-    return maker is not None and maker.op == "Cast" and maker.get("to", 0) in INTEGERS
 
 
 def _whole(array: NDArray[Any] | None) -> bool:

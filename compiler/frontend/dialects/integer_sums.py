@@ -21,7 +21,7 @@ import numpy as np
 from ...errors import ModelError
 from ..source import FLOATS, Node, Source
 from .qoperator import MICROSOFT
-from .rewriting import Nodes, attributes_of
+from .rewriting import Nodes, attributes_of, fitting
 
 __all__ = ["OPERATORS", "integer_sums"]
 
@@ -65,7 +65,8 @@ def integer_sums(source: Source) -> Source:
         return source
     walk = _Walk(source)
     for node in source.nodes:
-        walk(node)
+        with fitting(node):
+            walk(node)
     for port in source.outputs:
         walk.check_output(port.name)
     return walk.nodes.finished()

@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from ... import ir
 from ...errors import ModelError
 from ..source import Node, Source
-from .rewriting import QUANTIZING_OPSET, Nodes, evaluated
+from .rewriting import QUANTIZING_OPSET, Nodes, evaluated, fitting
 
 __all__ = ["OPERATORS", "quantizers"]
 
@@ -86,7 +86,8 @@ def quantizers(source: Source) -> Source:
     nodes = Nodes(source)
     walk = _Walk(nodes, evaluated(source, {name for node in found for name in node.inputs}))
     for node in source.nodes:
-        walk(node)
+        with fitting(node):
+            walk(node)
     return nodes.finished()
 
 
@@ -328,7 +329,11 @@ class _Walk:
 
     def _before_clips(self, name: str) -> str:
         """The tensor before Clips around 0, which keep every sign."""
+        seen: set[str] = set()
         while (maker := self.makers.get(name)) is not None and maker.op == "Clip":
+            if name in seen:  # nodes in a circle, which the importer refuses
+                break
+            seen.add(name)
             low = self._end(maker, 1, "min", -np.inf)
             high = self._end(maker, 2, "max", np.inf)
             if not (low < 0 <= high):

@@ -1,6 +1,7 @@
 """A node list in the making: what the dialects share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,6 +21,7 @@ __all__ = [
     "Rule",
     "attributes_of",
     "evaluated",
+    "fitting",
     "rewritten",
 ]
 
@@ -148,6 +150,19 @@ class Nodes:
         return name
 
 
+@contextmanager
+def fitting(node: Node) -> Iterator[None]:
+    """While a node is rewritten: refuse constants and attributes that contradict each other."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{node}: does not fit its operands ({reason}); accepted: operands and attributes that "
+            "the operator allows; check the model with onnx.checker"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Rule:
     """How a node of one operator is rewritten: ``build`` appends what replaces it.
@@ -191,7 +206,8 @@ def rewritten(source: Source, rules: Mapping[str, Rule]) -> Source:
         if rule is None:
             nodes.keep(node)
         else:
-            rule(nodes, node)
+            with fitting(node):
+                rule(nodes, node)
     return nodes.finished()
 
 
