@@ -215,20 +215,17 @@ def _smallest_board(graph: Any, goal: Any, tried: Any, policy: Any) -> Iterator[
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @_JSON
 def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json: bool) -> int:
-    """Is MODEL legal, and does it fit? Before any work."""
+    """Every node of MODEL with its verdict, and the boards that it fits. Before any work."""
     from . import boards
-    from .compiler.driver import describe, fit
-    from .compiler.frontend import load
+    from .compiler.check import check as run
     from .compiler.report import tables
 
-    chosen = _board(board) if board else max(boards.all_boards(), key=lambda b: b.device.lut)
+    known = boards.all_boards()
+    chosen = _board(board) if board else max(known, key=lambda b: b.device.lut)
     wanted = _goal(goal, chosen.target_mhz)
-    graph = load(model)
-    with _smallest_board(graph, wanted, chosen, policy):
-        network = fit(graph, chosen.device, chosen.name, wanted, policy)
-    summary = describe(network, model.name)
-    _show(as_json, summary, *tables.compile(summary))
-    return 0 if summary["fits"] else 1
+    found = run(model, known, chosen, goal=wanted, policy=policy, alone=board is not None)
+    _show(as_json, found.summary, *tables.check(found.summary))
+    return 0 if found.error is None else _failed(str(found.error))
 
 
 @_command

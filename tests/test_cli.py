@@ -63,6 +63,37 @@ def test_check_shows_what_compile_would_do(floats):
     assert [layer["name"] for layer in found["layers"]] == ["conv", "pool", "dense"]
 
 
+def test_check_gives_every_node_and_every_board(floats):
+    found = as_json("check", floats)
+    assert [node["op"] for node in found["nodes"]] == [
+        n.op_type for n in onnx.load(floats).graph.node
+    ]
+    assert {node["verdict"] for node in found["nodes"]} == {"hardware", "folded"}
+    assert [row["name"] for row in found["boards"]] == [b.name for b in boards.all_boards()]
+    assert all(row["fits"] and row["interval_cycles"] > 0 for row in found["boards"])
+    planned = as_json("check", floats, "--board", BOARD)
+    (row,) = (row for row in planned["boards"] if row["name"] == BOARD)
+    assert row["interval_cycles"] == planned["interval_cycles"]
+    assert planned["macs"] == sum(layer["macs"] for layer in planned["layers"])
+
+
+def test_a_failing_check_prints_its_json(wide, tmp_path):
+    failed = CliRunner().invoke(main, ["check", str(wide), "--board", BOARD, "--json"])
+    assert failed.exit_code == 1
+    rows = {row["name"]: row for row in json.loads(failed.stdout)["boards"]}
+    assert not rows[BOARD]["fits"]
+    assert rows[BOARD]["interval_cycles"] is None
+    assert "block RAMs" in [lack["what"] for lack in rows[BOARD]["lacking"]]
+    assert all(lack["needed"] > lack["available"] for lack in rows[BOARD]["lacking"])
+    assert rows["ulx3s-85f"]["fits"]
+    broken = tmp_path / "broken.onnx"
+    broken.write_text("text")
+    failed = CliRunner().invoke(main, ["check", str(broken), "--json"])
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout)["nodes"] == []
+    assert "is not an ONNX model" in failed.stderr
+
+
 def test_narrow_weights_are_counted_on_before_they_are_made(wide, tmp_path):
     board = "--board", "ulx3s-12f"
     intervals = [

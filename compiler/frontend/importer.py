@@ -1,8 +1,8 @@
 """Walk the nodes of an ONNX model and build the graph; then the passes that fuse it."""
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,10 @@ from .operands import Operand
 from .output_layout import output_port
 from .registry import HANDLERS
 from .saturation import saturations
-from .source import Node, Source, read
+from .source import Node, Source, captured, read
 from .tensors import Constant, Tensor
 
-__all__ = ["load", "read_graph"]
+__all__ = ["Reading", "is_verbatim", "load", "read_graph", "read_nodes"]
 
 SHAPES = ("Shape", "Size")
 # What NumPy raises for operands and attributes that contradict each other.
@@ -44,10 +44,14 @@ def read_graph(path: str | Path) -> ir.Graph:
     found = read(path)
     source = standard(found)
     _check_supported(source, path)
-    portable = all(each.portable for each in saturations(source).values())
-    graph = replace(_walk(source), verbatim=source is found and portable)
+    graph = replace(_Walk(source).graph(), verbatim=is_verbatim(source, found))
     ir.verify(graph, after="frontend")
     return graph
+
+
+def is_verbatim(source: Source, found: Source) -> bool:
+    """Whether the file that was ``found`` is the standard form of ``source``."""
+    return source is found and all(each.portable for each in saturations(source).values())
 
 
 def _check_supported(source: Source, path: str | Path) -> None:
@@ -76,42 +80,135 @@ def _check_supported(source: Source, path: str | Path) -> None:
             )
 
 
-def _walk(source: Source) -> ir.Graph:
-    """The graph that the nodes make, one after the other."""
-    fold = Folding()
-    layouts = input_layouts(source, fold)
-    lone = all(port.batch == 1 for port in source.inputs)
-    build = Builder(source.batch, saturations(source), lone, _leaving(source))
-    starts = [
-        build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
-        for port, (order, shape) in zip(source.inputs, layouts, strict=True)
-    ]
-    known: dict[str, Operand] = {
-        name: Constant.of(name, array) for name, array in source.constants.items()
-    }
-    known |= {port.name: start for port, start in zip(source.inputs, starts, strict=True)}
-    known[""] = None
-    labels = Labels(source)
-    for start in starts:
-        labels.hold(start)
-    for node in source.nodes:
-        results = _results(build, node, _operands(node, known), fold)
-        known.update(zip(node.outputs, results, strict=False))
-        labels.free(known, node)
-    lasts = [_last(build, port.name, known.get(port.name)) for port in source.outputs]
-    ops, values, names = build.finish({last.handle for last in lasts})
-    inputs = tuple(
-        ir.InputPort(
-            port.name, port.shape or (), port.dtype, names[start.handle], order, port.batch
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """What the importer makes of each node, by the name of the node's first output.
+
+    ``refused``: why a node has no hardware; ``blocked``: the refused node that a node depends on.
+    Nodes in ``constant`` are computed at compile time; those in ``on_host`` are steps of the host
+    on an output. ``ops`` are the operators before any pass, and ``graph`` is the network where
+    nothing is refused.
+    """
+
+    refused: Mapping[str, ModelError]
+    blocked: Mapping[str, Node]
+    constant: Set[str]
+    on_host: Set[str]
+    ops: tuple[ir.Op, ...]
+    graph: ir.Graph | None
+
+
+def read_nodes(source: Source, refused: Mapping[str, ModelError]) -> Reading:
+    """What the importer makes of each node of ``source``, whatever it refuses.
+
+    ``refused``: nodes that are refused before, by their first outputs. Raises ModelError for what
+    only the whole shows to be wrong.
+    """
+    walk = _Walk(source, refused)
+    graph = None
+    if not walk.refused:
+        graph = walk.graph()
+        ir.verify(graph, after="frontend")
+    return Reading(
+        walk.refused,
+        walk.blocked,
+        walk.constant,
+        walk.on_host,
+        tuple(walk.build.ops.values()),
+        graph,
+    )
+
+
+class _Walk:
+    """The graph that the nodes make, one after the other.
+
+    ``refused``: nodes that are refused before, by their first outputs; the walk then goes on behind
+    a node that it refuses, and passes over those that depend on it. None: it raises ModelError for
+    the first one.
+    """
+
+    def __init__(self, source: Source, refused: Mapping[str, ModelError] | None = None) -> None:
+        self.source, self.strict = source, refused is None
+        self.refused = dict(refused or {})
+        self.blocked: dict[str, Node] = {}
+        self.constant: set[str] = set()
+        self.on_host: set[str] = set()
+        self._unknown: dict[str, Node] = {}  # tensors, and the refused node that they come from
+        self._fold = Folding()
+        self._layouts = input_layouts(source, self._fold)
+        lone = all(port.batch == 1 for port in source.inputs)
+        self.build = Builder(source.batch, saturations(source), lone, _leaving(source))
+        self.starts = [
+            self.build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
+            for port, (order, shape) in zip(source.inputs, self._layouts, strict=True)
+        ]
+        self.known: dict[str, Operand] = {
+            name: Constant.of(name, array) for name, array in source.constants.items()
+        }
+        self.known |= {p.name: start for p, start in zip(source.inputs, self.starts, strict=True)}
+        self.known[""] = None
+        labels = Labels(source)
+        for start in self.starts:
+            labels.hold(start)
+        for node in source.nodes:
+            if self._passed_over(node):
+                continue
+            try:
+                self._read(node)
+                labels.free(self.known, node)
+            except ModelError as error:
+                if self.strict:
+                    raise
+                self._refuse(node, node, error)
+
+    def _passed_over(self, node: Node) -> bool:
+        """Whether a node is refused before, or depends on one that is."""
+        if node.outputs[0] in self.refused:
+            self._refuse(node, node, self.refused[node.outputs[0]])
+            return True
+        names = (*node.inputs, *captured(node.proto))
+        cause = next((self._unknown[name] for name in names if name in self._unknown), None)
+        if cause is not None:
+            if node.op in HANDLERS or node.op in SHAPES:
+                self.blocked[node.outputs[0]] = cause
+            else:
+                self.refused[node.outputs[0]] = _no_hardware(node)
+            self._unknown.update(dict.fromkeys(node.outputs, cause))
+        return cause is not None
+
+    def _refuse(self, node: Node, cause: Node, error: ModelError) -> None:
+        self.refused[node.outputs[0]] = error
+        self._unknown.update(dict.fromkeys(node.outputs, cause))
+
+    def _read(self, node: Node) -> None:
+        operands = _operands(node, self.known)
+        results = _results(self.build, node, operands, self._fold)
+        self.known.update(zip(node.outputs, results, strict=False))
+        if all(isinstance(result, Constant) for result in results):
+            self.constant.add(node.outputs[0])
+        steps = max((len(x.tail) for x in operands if isinstance(x, Tensor)), default=0)
+        if any(isinstance(result, Tensor) and len(result.tail) > steps for result in results):
+            self.on_host.add(node.outputs[0])
+
+    def graph(self) -> ir.Graph:
+        """The whole, after a walk in which nothing was refused."""
+        source, build = self.source, self.build
+        lasts = [_last(build, port.name, self.known.get(port.name)) for port in source.outputs]
+        ops, values, names = build.finish({last.handle for last in lasts})
+        inputs = tuple(
+            ir.InputPort(
+                port.name, port.shape or (), port.dtype, names[start.handle], order, port.batch
+            )
+            for port, start, (order, _) in zip(
+                source.inputs, self.starts, self._layouts, strict=True
+            )
         )
-        for port, start, (order, _) in zip(source.inputs, starts, layouts, strict=True)
-    )
-    outputs = tuple(
-        output_port(build, port, last, names[last.handle])
-        for port, last in zip(source.outputs, lasts, strict=True)
-    )
-    _check_used(inputs, {name for op in ops for name in op.inputs}, outputs)
-    return ir.Graph(source.name, inputs, outputs, ops, values).replace(ops)
+        outputs = tuple(
+            output_port(build, port, last, names[last.handle])
+            for port, last in zip(source.outputs, lasts, strict=True)
+        )
+        _check_used(inputs, {name for op in ops for name in op.inputs}, outputs)
+        return ir.Graph(source.name, inputs, outputs, ops, values).replace(ops)
 
 
 def _leaving(source: Source) -> set[str]:
@@ -162,6 +259,8 @@ def _results(build: Builder, node: Node, operands: list[Operand], fold: "Folding
     """What a node's outputs are: constants where it can be computed now."""
     if node.op in SHAPES or not any(isinstance(operand, Tensor) for operand in operands):
         return [*fold(node, operands)]
+    if node.op not in HANDLERS:
+        raise _no_hardware(node)
     tail = [x for x in operands if isinstance(x, Tensor) and x.tail]
     if tail and not HANDLERS[node.op].on_host and not build.saturates(node):
         raise ModelError(
@@ -175,6 +274,13 @@ def _results(build: Builder, node: Node, operands: list[Operand], fold: "Folding
         return [result] if isinstance(result, Tensor) else [*result]
     except ERRORS as error:
         raise _misfit(node, operands, error) from error
+
+
+def _no_hardware(node: Node) -> ModelError:
+    return ModelError(
+        f"{node}: has no hardware; accepted: the operators of docs/operators.md; replace it, or "
+        "cut the model before it with onnx.utils.extract_model"
+    )
 
 
 def _settled(build: Builder, node: Node, x: Operand) -> Operand:

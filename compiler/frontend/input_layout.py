@@ -51,7 +51,13 @@ def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], i
             continue
         orders = {name: order for each in reversed(arrangements) for name, order in each.items()}
         latest |= orders
-        handler = HANDLERS[node.op]
+        handler = HANDLERS.get(node.op)
+        if handler is None:  # no hardware reads it, so any layout does
+            for name in orders.keys() - found.keys():
+                labels_of = frame(orders[name], orders[name].size // batch, batch, node)
+                found[name] = labels_of.reshape(-1), ir.Shape(1, 1, labels_of.size)
+            beyond.update(node.outputs)
+            continue
         whole = _moved(node, orders, known) if handler.moves and node.inputs[0] in labels else None
         if whole is not None and beyond.isdisjoint(node.inputs):
             labels[node.outputs[0]] = whole

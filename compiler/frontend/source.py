@@ -64,7 +64,8 @@ NUMBERS = frozenset(
 class Node:
     """One ONNX node; an unnamed one is called after its first output. Absent inputs are ``""``.
 
-    ``written`` is the operator in the file, where a dialect's was rewritten to ``op``.
+    ``written`` is the operator in the file, where a dialect's was rewritten to ``op``; ``origin``
+    is then the first output of the file's node.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Node:
     proto: onnx.NodeProto
     opset: int
     written: str = ""
+    origin: str = ""
 
     def get(self, name: str, default: Any) -> Any:
         """An attribute, strings decoded; ModelError when of another kind than ``default``."""

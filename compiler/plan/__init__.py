@@ -7,7 +7,7 @@ from .fifo import check_queues
 from .plan_file import read_plan, write_plan
 from .resources import Resources
 from .schedule import latency
-from .search import Goal, make_dataflow, shortfall
+from .search import Goal, least_interval, make_dataflow, refuse_too_large, shortfall
 
 __all__ = [
     "Design",
@@ -18,6 +18,8 @@ __all__ = [
     "Resources",
     "StagePlan",
     "check_queues",
+    "least_interval",
+    "refuse_too_large",
     "shortfall",
     "latency",
     "make_dataflow",

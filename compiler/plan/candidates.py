@@ -13,7 +13,7 @@ from ..errors import PlanError
 from ..stages import Design, StagePlan, StageTiming, kind_of, stage_ops
 from .resources import Resources, cells
 
-__all__ = ["Candidates", "Candidate", "least_resources", "stage_candidates"]
+__all__ = ["Candidate", "Candidates", "least_designs", "least_resources", "stage_candidates"]
 
 #: a folding is a candidate if it has at most this factor of the fewest multipliers for its interval
 _MORE = 1.15
@@ -80,6 +80,15 @@ def stage_candidates(graph: ir.Graph, device: Device, lean: bool = False) -> lis
 
 def least_resources(op: ir.Op, graph: ir.Graph, device: Device) -> list[Resources]:
     """What a stage with at most one multiplier takes, for each choice of multiplier and memory."""
+    return [
+        each.resources(device)
+        for design in least_designs(op, graph, device)
+        for each in (design, *design.alternatives(device, True))
+    ]
+
+
+def least_designs(op: ir.Op, graph: ir.Graph, device: Device) -> list[Design]:
+    """A stage with at most one multiplier, for each choice of that."""
     kind = kind_of((op,))
     found = []
     for blocks in (0, 1) if kind.multiplier((op,), graph, device) else (0,):
@@ -91,11 +100,9 @@ def least_resources(op: ir.Op, graph: ir.Graph, device: Device) -> list[Resource
             minimal_rows="minimal_rows" in kind.fields,
         )
         try:
-            design = kind.design(stage, (op,), graph, device)
+            found.append(kind.design(stage, (op,), graph, device))
         except PlanError:
             continue
-        designs = (design, *design.alternatives(device, True))
-        found += [each.resources(device) for each in designs]
     return found
 
 

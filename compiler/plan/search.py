@@ -22,6 +22,7 @@ __all__ = [
     "least_interval",
     "make_dataflow",
     "occupancy",
+    "refuse_too_large",
     "shortfall",
 ]
 
@@ -58,7 +59,7 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
     are stored as they are read, and line buffers have spare rows. Raises :class:`FitError` when
     even the smallest plan is too large.
     """
-    _check_order_of_magnitude(graph, device)
+    refuse_too_large(graph, device)
     for lean in (True,) if goal.kind == "area" else (False, True):
         search = _Search(graph, device, board, lean)
         found = search.best(goal)
@@ -73,8 +74,21 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
     )
 
 
-def _check_order_of_magnitude(graph: ir.Graph, device: Device) -> None:
-    """Raise :class:`FitError` for a network that is too large by far, before any search."""
+@dataclass(frozen=True)
+class Occupancy:
+    """The ``share`` of a device that the first ``stages`` of a network take at least; ``need`` is
+    about what that comes from.
+    """
+
+    share: float
+    need: Resources
+    stages: int
+
+
+def refuse_too_large(graph: ir.Graph, device: Device) -> Occupancy:
+    """The bound of :func:`occupancy`; raises :class:`FitError` for a network that is too large by
+    far, before any search.
+    """
     ops = stage_ops(graph)
     bound = occupancy(graph, device)
     lacks = shortfall(bound.need, device)
@@ -89,17 +103,7 @@ def _check_order_of_magnitude(graph: ir.Graph, device: Device) -> None:
             f"{_listed(lacks)}{part}",
             lacks,
         )
-
-
-@dataclass(frozen=True)
-class Occupancy:
-    """The ``share`` of a device that the first ``stages`` of a network take at least; ``need`` is
-    about what that comes from.
-    """
-
-    share: float
-    need: Resources
-    stages: int
+    return bound
 
 
 def occupancy(graph: ir.Graph, device: Device) -> Occupancy:

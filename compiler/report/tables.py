@@ -58,8 +58,14 @@ def _tables(*shown: View | None) -> list[Table]:
     return [table(view) for view in shown if view is not None and view.rows]
 
 
-def check(compiled: Summary) -> list[Table]:
-    """For the summary that ``compile.json`` would hold."""
+def check(found: Summary) -> list[Table]:
+    """For what `check --json` prints."""
+    planned = compile(found) if "layers" in found else []
+    return [*_tables(views.verdicts(found), views.size(found), views.boards(found)), *planned]
+
+
+def compile(compiled: Summary) -> list[Table]:
+    """For ``compile.json``."""
     return _tables(
         views.plan(compiled),
         views.ports(compiled),
@@ -67,11 +73,6 @@ def check(compiled: Summary) -> list[Table]:
         views.resources(compiled),
         views.shortfall(compiled),
     )
-
-
-def compile(compiled: Summary) -> list[Table]:
-    """For ``compile.json``."""
-    return check(compiled)
 
 
 def simulate(simulated: Summary, compiled: Summary) -> list[Table]:

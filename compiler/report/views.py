@@ -13,6 +13,7 @@ __all__ = [
     "accuracy",
     "accuracy_layers",
     "benchmark",
+    "boards",
     "cycles",
     "explored",
     "shortfall",
@@ -23,7 +24,9 @@ __all__ = [
     "ports",
     "resources",
     "simulation",
+    "size",
     "timing",
+    "verdicts",
     "versions",
 ]
 
@@ -110,7 +113,57 @@ def _error(estimate: float | None, actual: float | None) -> str:
     return f"{100 * (estimate - actual) / actual:+.1f} %"
 
 
-# Check and compile.
+# Check.
+
+
+def verdicts(found: Summary) -> View:
+    """A row a node of the model."""
+    columns = ("node", "operator", "verdict", "reason", "change")
+    keys = ("name", "op", "verdict", "reason", "change")
+    rows = tuple(tuple(node[key] for key in keys) for node in found["nodes"])
+    return View("Nodes", columns, rows, frozenset(columns))
+
+
+def size(found: Summary) -> View | None:
+    """The network in a few numbers; None where not even its nodes could be read."""
+    if not found["nodes"]:
+        return None
+    facts = [
+        ("products a frame", _large(found["macs"])),
+        ("parameters", _large(found["parameters"])),
+    ]
+    if "activation_bytes" in found:
+        facts += [
+            ("feature maps", f"{_count(found['activation_bytes'])} bytes a frame"),
+            ("largest feature map", f"{_count(found['largest_activation_bytes'])} bytes"),
+        ]
+    return _facts("Network", facts)
+
+
+def boards(found: Summary) -> View:
+    """A row a board: whether the network fits, how fast, and what is lacking."""
+    return View(
+        "Boards",
+        ("board", "fits", "cycles a frame", "frames a second", "how", "lacking"),
+        tuple(
+            (
+                row["name"],
+                "yes" if row["fits"] else "no",
+                _count(row["interval_cycles"]),
+                _count(row["fps"]),
+                row["how"],
+                ", ".join(
+                    f"{_count(lack['needed'])} {lack['what']} of {_count(lack['available'])}"
+                    for lack in row["lacking"]
+                ),
+            )
+            for row in found["boards"]
+        ),
+        frozenset({"board", "fits", "how", "lacking"}),
+    )
+
+
+# Compile.
 
 
 def plan(compiled: Summary) -> View:

@@ -23,6 +23,7 @@ __all__ = [
     "evaluated",
     "fitting",
     "rewritten",
+    "shapes_of",
 ]
 
 #: Gives a source that computes the same; the same object when there is nothing to rewrite.
@@ -92,7 +93,8 @@ class Nodes:
         opset = opset or node.opset
         schema.check(proto, str(node), opset)
         written = node.written or node.op
-        made = Node(name, op, tuple(inputs), (tensor,), attributes, proto, opset, written)
+        origin = node.origin or node.outputs[0]
+        made = Node(name, op, tuple(inputs), (tensor,), attributes, proto, opset, written, origin)
         self._nodes.append(made)
         return tensor
 
@@ -235,7 +237,7 @@ def evaluated(source: Source, wanted: set[str]) -> dict[str, NDArray[Any]]:
             if node.op not in _SHAPES:
                 needed.update(node.inputs)
     values = {name: array for name, array in source.constants.items() if name in needed}
-    shapes = _shapes(source) if any(node.op in _SHAPES for node in path) else {}
+    shapes = shapes_of(source) if any(node.op in _SHAPES for node in path) else {}
     for node in reversed(path):
         operands: list[NDArray[Any] | None]
         if node.op in _SHAPES and node.inputs[0] in shapes:
@@ -250,9 +252,10 @@ def evaluated(source: Source, wanted: set[str]) -> dict[str, NDArray[Any]]:
     return values
 
 
-def _shapes(source: Source) -> dict[str, tuple[int, ...]]:
+def shapes_of(source: Source) -> dict[str, tuple[int, ...]]:
     """The tensors whose shape can be inferred, with the batch that the importer assumes."""
-    known = {port.name: (source.batch, *(port.shape or ())) for port in source.inputs}
+    known = {name: array.shape for name, array in source.constants.items()}
+    known |= {port.name: (source.batch, *(port.shape or ())) for port in source.inputs}
     infos = [
         helper.make_tensor_value_info(port.name, _element(port.dtype), known[port.name])
         for port in source.inputs

@@ -1,0 +1,171 @@
+"""What becomes of every node of a model: in hardware, on the host, folded, or unsupported."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import ir, passes
+from ..errors import ModelError
+from . import costs
+from .dialects import standard
+from .dialects.rewriting import shapes_of
+from .importer import Reading, is_verbatim, read_nodes
+from .registry import HANDLERS
+from .source import Node, Source, read
+
+__all__ = ["Survey", "Verdict", "survey"]
+
+HARDWARE, HOST, FOLDED, UNSUPPORTED = "hardware", "host", "folded", "unsupported"
+#: the operator of a node that a dialect has refused, which no other dialect and no handler knows
+_REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of one node of the file; ``change`` is what would put it into hardware."""
+
+    name: str
+    op: str
+    verdict: str
+    reason: str
+    change: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """Every node's verdict, in the file's order.
+
+    ``graph``: the network where all of it has hardware, as :func:`~.importer.load` gives it.
+    ``macs`` are products of a frame, ``parameters`` the stored numbers that nodes compute with.
+    """
+
+    verdicts: tuple[Verdict, ...]
+    macs: int
+    parameters: int
+    graph: ir.Graph | None
+
+
+@np.errstate(over="ignore", divide="ignore", invalid="ignore")  # infinities are refused in words
+def survey(path: str | Path) -> Survey:
+    """The verdicts on the model in file ``path``, all of them whatever is refused.
+
+    Raises ModelError only for a file without nodes that can be read.
+    """
+    found = read(path)
+    source, reading = _read(found)
+    graph = None
+    if reading.graph is not None:
+        try:
+            graph = passes.run(reading.graph, passes.ON_READ)
+            graph = replace(graph, verbatim=is_verbatim(source, found))
+        except ModelError as error:
+            node = _blamed(error, source.nodes)
+            if node is None:
+                raise
+            reading = replace(reading, refused={node.outputs[0]: error}, graph=None)
+    shapes = shapes_of(found)
+    return Survey(
+        _verdicts(found, source, reading, graph),
+        sum(costs.node_macs(node, shapes) for node in found.nodes),
+        costs.stored_numbers(found),
+        graph,
+    )
+
+
+def _read(found: Source) -> tuple[Source, Reading]:
+    """``found`` in standard operators, but for nodes that a dialect refuses; and its reading."""
+    refused: dict[str, ModelError] = {}
+    source = found
+    while True:
+        try:
+            source = standard(source)
+            return source, read_nodes(source, refused)
+        except ModelError as error:
+            node = _blamed(error, source.nodes)
+            if node is None or node.outputs[0] in refused:
+                raise
+            refused[node.outputs[0]] = error
+            source = _hidden(source, node)
+
+
+def _hidden(source: Source, node: Node) -> Source:
+    """``source`` with an operator in the place of ``node`` that nothing knows."""
+    hidden = replace(node, op=f"{_REFUSED}::{node.op}", written=node.written or node.op)
+    nodes = tuple(hidden if each is node else each for each in source.nodes)
+    return replace(source, nodes=nodes)
+
+
+def _blamed(error: ModelError, nodes: Iterable[Node]) -> Node | None:
+    """The node that a message begins with; the longest name of several."""
+    text = str(error)
+    found = [node for node in nodes if text.startswith((f"{node}: ", f"{node.name}: "))]
+    return max(found, key=lambda node: len(node.name), default=None)
+
+
+# -- verdicts --------------------------------------------------------------------------------------
+
+
+def _verdicts(
+    found: Source, source: Source, reading: Reading, graph: ir.Graph | None
+) -> tuple[Verdict, ...]:
+    """A verdict for each node of the file, and for refused nodes that a dialect made of none."""
+    parts: dict[str, list[Node]] = {}
+    for node in source.nodes:
+        parts.setdefault(node.origin or node.outputs[0], []).append(node)
+    ops: dict[str, ir.Op] = {op.name: op for op in (graph.ops if graph else reading.ops)}
+    rows = [_verdict(node, parts.pop(node.outputs[0], []), reading, ops) for node in found.nodes]
+    others = [node for made in parts.values() for node in made]
+    return (
+        *rows,
+        *(
+            _refusal(n, reading.refused[n.outputs[0]])
+            for n in others
+            if n.outputs[0] in reading.refused
+        ),
+    )
+
+
+def _verdict(node: Node, parts: list[Node], reading: Reading, ops: Mapping[str, ir.Op]) -> Verdict:
+    """The verdict on a node of the file, which ``parts`` stand for."""
+    keys = [part.outputs[0] for part in parts]
+    for key in keys:
+        if key in reading.refused:
+            return _refusal(node, reading.refused[key])
+    for key in keys:
+        if key in reading.blocked:
+            reason = f"depends on {reading.blocked[key]}, which has no hardware"
+            return _row(node, UNSUPPORTED, reason, f"see {reading.blocked[key]}")
+    if any(key in reading.on_host for key in keys):
+        return _row(node, HOST, "a step on the network's output")
+    made = [ops[part.name] for part in parts if part.name in ops]
+    if made:
+        kinds = ", ".join(dict.fromkeys(type(op).__name__ for op in made))
+        return _row(node, HARDWARE, f"computed by {kinds}")
+    return _row(node, FOLDED, _folded(node, parts, reading))
+
+
+def _folded(node: Node, parts: list[Node], reading: Reading) -> str:
+    """Why a node leaves nothing behind."""
+    if not parts:
+        return "no output depends on what it computes"
+    if all(part.outputs[0] in reading.constant for part in parts):
+        return "computed at compile time"
+    if node.op in HANDLERS and HANDLERS[node.op].moves:
+        return "changes only the order or the shape of elements"
+    return "part of the operators around it"
+
+
+def _row(node: Node, verdict: str, reason: str, change: str = "") -> Verdict:
+    return Verdict(node.name, node.written or node.op, verdict, reason, change)
+
+
+def _refusal(node: Node, error: ModelError) -> Verdict:
+    """The verdict on a refused node: what was found, and what is accepted."""
+    text = str(error).removeprefix(f"{node}: ").removeprefix(f"{node.name}: ")
+    reason, found, change = text.partition("; accepted: ")
+    if found:
+        return _row(node, UNSUPPORTED, reason, f"accepted: {change}")
+    reason, _, change = text.rpartition("; ")
+    return _row(node, UNSUPPORTED, reason or change, change if reason else "")

@@ -1,0 +1,127 @@
+"""Every node of a model has its verdict, and one run gives all of them."""
+
+from itertools import pairwise
+
+import numpy as np
+import onnx
+import pytest
+from gatewright.compiler.frontend import survey
+from onnx import TensorProto, helper, numpy_helper
+
+MAP = [1, 2, 6, 6]
+WEIGHT = np.ones((3, 2, 3, 3), np.float32)
+
+
+def verdicts(path):
+    return {verdict.name: verdict for verdict in survey(path).verdicts}
+
+
+def node(op, inputs, output, **attributes):
+    return helper.make_node(op, inputs.split(), [output], name=f"the_{op.lower()}", **attributes)
+
+
+def test_hardware_folded_and_host(model):
+    nodes = [
+        node("Mul", "w two", "doubled"),
+        node("Conv", "x doubled", "a", kernel_shape=[3, 3]),
+        node("Relu", "a", "b"),
+        node("Flatten", "b", "c"),
+        node("Softmax", "c", "y"),
+    ]
+    found = survey(model(nodes, MAP, w=WEIGHT, two=np.float32(2)))
+    assert {verdict.op: verdict.verdict for verdict in found.verdicts} == {
+        "Mul": "folded",
+        "Conv": "hardware",
+        "Relu": "folded",
+        "Flatten": "folded",
+        "Softmax": "host",
+    }
+    reasons = {verdict.op: verdict.reason for verdict in found.verdicts}
+    assert reasons["Mul"] == "computed at compile time"
+    assert reasons["Conv"] == "computed by Conv"
+    assert reasons["Flatten"] == "changes only the order or the shape of elements"
+    assert found.graph is not None
+    assert found.macs == 4 * 4 * 3 * 18
+    assert found.parameters == WEIGHT.size + 1
+
+
+def test_every_refusal_is_in_one_run(model):
+    nodes = [
+        node("Conv", "x w", "a", kernel_shape=[3, 3]),
+        node("Det", "a", "b"),
+        node("Relu", "b", "c"),
+        node("NonZero", "c", "d"),
+        node("MaxPool", "a", "e", kernel_shape=[9, 9]),
+        node("Concat", "d e", "y", axis=1),
+    ]
+    found = survey(model(nodes, MAP, w=WEIGHT))
+    by_name = {verdict.name: verdict for verdict in found.verdicts}
+    assert found.graph is None
+    assert by_name["the_conv"].verdict == "hardware"
+    for name in ("the_det", "the_nonzero"):
+        assert by_name[name].verdict == "unsupported"
+        assert by_name[name].reason == "has no hardware"
+        assert "docs/operators.md" in by_name[name].change
+    assert by_name["the_relu"].reason == "depends on the_det (Det), which has no hardware"
+    assert by_name["the_maxpool"].verdict == "unsupported"
+    assert "a window of 9x9 is larger than the padded input of 4x4" in by_name["the_maxpool"].reason
+    assert by_name["the_maxpool"].change.startswith("accepted: a window that fits")
+    assert by_name["the_concat"].verdict == "unsupported"
+
+
+def test_a_refusal_of_a_dialect_is_the_nodes_own(model):
+    nodes = [
+        helper.make_node(
+            "FloatQuant", ["x"], ["q"], name="strange", domain="qonnx.custom_op.general"
+        ),
+        node("Relu", "q", "b"),
+        node("Det", "x", "c"),
+        node("Add", "b c", "y"),
+    ]
+    found = verdicts(model(nodes, MAP, domains=["qonnx.custom_op.general"]))
+    assert found["strange"].verdict == "unsupported"
+    assert found["the_det"].verdict == "unsupported"
+    assert found["the_relu"].reason.startswith("depends on strange")
+
+
+def test_a_pass_that_refuses_names_its_node(model):
+    nodes = [
+        node("QuantizeLinear", "x scale zero", "q"),
+        node("DequantizeLinear", "q scale zero", "d"),
+        node("Conv", "d w", "a", kernel_shape=[3, 3]),
+        helper.make_node("Conv", ["a", "v"], ["b"], name="second", kernel_shape=[1, 1]),
+        node("Relu", "b", "c"),
+        helper.make_node("QuantizeLinear", ["c", "scale", "zero"], ["r"], name="last"),
+        helper.make_node("DequantizeLinear", ["r", "scale", "zero"], ["y"], name="real"),
+    ]
+    found = survey(
+        model(
+            nodes,
+            MAP,
+            w=WEIGHT,
+            v=np.ones((2, 3, 1, 1), np.float32),
+            scale=np.float32(0.1),
+            zero=np.int8(0),
+        )
+    )
+    refused = [verdict for verdict in found.verdicts if verdict.verdict == "unsupported"]
+    assert [verdict.op for verdict in refused] == ["Conv"]
+    assert "although the network is" in refused[0].reason
+
+
+@pytest.mark.parametrize("count", [400])
+def test_a_long_network_takes_no_longer_a_node(count, tmp_path):
+    names = ["x", *(f"t{n}" for n in range(count)), "y"]
+    nodes = [
+        helper.make_node("Det" if n % 3 == 1 else "Relu", [a], [b], name=f"n{n}")
+        for n, (a, b) in enumerate(pairwise(names))
+    ]
+    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, MAP) for n in ("x", "y")]
+    graph = helper.make_graph(nodes, "net", ports[:1], ports[1:], [numpy_helper.from_array(WEIGHT)])
+    path = tmp_path / "long.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), path)
+    found = verdicts(path)
+    assert len(found) == count + 1
+    assert sum(verdict.reason == "has no hardware" for verdict in found.values()) == len(
+        range(1, count + 1, 3)
+    )
