@@ -10,6 +10,24 @@ from .summaries import ALL, POINTS
 
 COMPILE, SIMULATE, BUILD = ALL["compile"], ALL["simulate"], ALL["build"]
 
+CHECK = {
+    "nodes": [
+        {"name": "n", "op": "Det", "verdict": "unsupported", "reason": "why", "change": "what"}
+    ],
+    "macs": 2_000_000,
+    "parameters": 1500,
+    "boards": [
+        {
+            "name": "small",
+            "fits": False,
+            "interval_cycles": None,
+            "fps": None,
+            "how": "planned",
+            "lacking": [{"what": "block RAMs", "needed": 30, "available": 26}],
+        }
+    ],
+}
+
 
 def shown(*found):
     console = Console(file=io.StringIO(), width=150)
@@ -25,7 +43,11 @@ def row(text, start):
 @pytest.mark.parametrize(
     ("found", "titles"),
     [
-        (tables.check(COMPILE), ["Plan", "Inputs and outputs", "Layers", "Resources"]),
+        (tables.check(CHECK), ["Nodes", "Network", "Boards"]),
+        (
+            tables.check(COMPILE | CHECK),
+            ["Nodes", "Network", "Boards", "Plan", "Inputs and outputs", "Layers", "Resources"],
+        ),
         (tables.compile(COMPILE), ["Plan", "Inputs and outputs", "Layers", "Resources"]),
         (tables.simulate(SIMULATE, COMPILE), ["Simulation", "Cycles"]),
         (tables.build(BUILD, COMPILE), ["Timing", "Resources"]),
@@ -40,6 +62,13 @@ def row(text, start):
 def test_each_command_has_its_tables(found, titles):
     assert [table.title for table in found] == titles
     shown(*found)
+
+
+def test_a_check_shows_every_verdict_and_what_is_lacking():
+    text = shown(*tables.check(CHECK))
+    assert row(text, "n ") == ["n", "Det", "unsupported", "why", "what"]
+    assert row(text, "products")[-2:] == ["2", "M"]
+    assert row(text, "small")[1:] == ["no", "-", "-", "planned", "30", "block", "RAMs", "of", "26"]
 
 
 def test_a_port_shows_its_type_and_its_beats():
