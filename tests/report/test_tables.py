@@ -142,7 +142,7 @@ def test_accuracy_without_labels_or_floats_still_shows_the_reference_runtime():
 
 def test_what_does_not_fit_is_listed():
     short = {"what": "block RAMs", "needed": 71, "available": 56}
-    found = tables.check(COMPILE | {"fits": False, "shortfall": [short]})
+    found = tables.compile(COMPILE | {"fits": False, "shortfall": [short]})
     assert found[-1].title == "Too much for the board"
     assert row(shown(found[-1]), "block") == ["block", "RAMs", "71", "56"]
 
