@@ -187,6 +187,14 @@ OPERATORS = {
         (4, 3, 3),
         {"w": integers(4, 1, 1, dtype=np.uint8)} | scales(x=X, w=(0.02, np.uint8(9)), y=Y),
     ),
+    "QLinearMul of two tensors": (
+        [
+            microsoft("QLinearSigmoid", [*OF_X, "su", "zu"]),
+            microsoft("QLinearMul", [*OF_X, "u", "su", "zu", *OF_Y]),
+        ],
+        (3, 4, 4),
+        scales(x=X, u=(1 / 256, np.uint8(0)), y=(0.0061, np.uint8(90))),
+    ),
     "QLinearConcat": (
         [microsoft("QLinearSigmoid", [*OF_X, "su", "zu"]),
          microsoft("QLinearConcat", [*OF_Y, *OF_X, "u", "su", "zu"], axis=1)],
