@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import inf, prod
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from .operands import (
     axis_of,
     bounded,
     constant,
+    finite,
     integers,
     optional,
     slid,
@@ -205,7 +207,7 @@ def _padded(
 
 
 def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
-    """ONNX Concat of activations, and of constants that are one number, along any axis."""
+    """ONNX Concat of activations and constants along any axis."""
     tensors = [operand for operand in operands if isinstance(operand, Tensor)]
     axis = axis_of(node, int(node.get("axis", 1)), tensors[0].order.ndim)
     if axis == 0:
@@ -217,10 +219,14 @@ def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
         raise ModelError(
             f"{node}: concatenates integers of different scales; put DequantizeLinear before it"
         )
+    numbers = _numbers(node, operands)
+    if numbers.size > 1 and tensors[0].real:
+        operands = tuple(_stream(build, node, tensors[0], o, n) for n, o in enumerate(operands))
+        tensors = [operand for operand in operands if isinstance(operand, Tensor)]
     joined, orders = _joined(build, node, tensors, axis)
     if len(tensors) == len(operands):
         return replace(joined, order=np.concatenate(orders, axis=axis))
-    fill = _constant(build, node, joined, operands)
+    fill = _fill_of(build, node, joined, numbers)
     parts = iter(orders)
     pieces = [
         next(parts) if isinstance(operand, Tensor) else _filled(operand, node)
@@ -230,27 +236,55 @@ def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
     return replace(joined.moved(order, node.outputs[0]), fill=fill)
 
 
-def _constant(build: Builder, node: Node, joined: Tensor, operands: Sequence[Operand]) -> float:
-    """The one number of all constant operands."""
+def _numbers(node: Node, operands: Sequence[Operand]) -> NDArray[Any]:
+    """The different numbers in all constant operands."""
     constants = [constant(o, node, "operand") for o in operands if not isinstance(o, Tensor)]
-    numbers = np.unique(np.concatenate([c.real().reshape(-1) for c in constants]))
-    if numbers.size != 1 or not np.isfinite(numbers).all():
-        raise ModelError(
-            f"{node}: concatenates constants of {numbers.size} different numbers; accepted: one "
-            "finite number in all of them"
-        )
+    arrays = [finite(c.real(), c.name, node).reshape(-1) for c in constants]
+    return np.unique(np.concatenate([np.zeros(0, np.float32), *arrays]))
+
+
+def _fill_of(build: Builder, node: Node, joined: Tensor, numbers: NDArray[Any]) -> float:
+    """The one number of all constant operands as a real number."""
     if joined.real:
         return float(numbers[0])
     quant = build.quant(joined.handle)
-    if quant is None:
+    if quant is None or numbers.size != 1:
         raise ModelError(
-            f"{node}: concatenates integers of unknown scale; put DequantizeLinear before it"
+            f"{node}: concatenates integers with {numbers.size} different constants; accepted: one "
+            "number, and integers of a known scale; put DequantizeLinear before the node"
         )
     return (float(numbers[0]) - quant.zero) * quant.scale
 
 
 def _filled(operand: Operand, node: Node) -> NDArray[np.int64]:
     return np.full(constant(operand, node, "operand").array.shape, -1, np.int64)
+
+
+def _stream(build: Builder, node: Node, x: Tensor, operand: Operand, number: int) -> Tensor:
+    """A constant as a stream beside that of ``x``: the bias of a convolution of one element of it,
+    whose weights are 0; a tensor as it is.
+    """
+    if isinstance(operand, Tensor):
+        return operand
+    values = constant(operand, node, "operand").real().astype(np.float32)
+    if len(values) != build.batch or not (values == values[:1]).all():
+        raise ModelError(
+            f"{node}: concatenates a constant of shape {list(values.shape)}, which differs from "
+            "sample to sample; accepted: the same numbers for each sample"
+        )
+    element = build.arranged(x, np.zeros(1, np.int64), ir.Shape(1, 1, 1), node)
+    row = values[0].reshape(-1)
+    name, integer = f"constant_{number}", build.quant(x.handle) is not None
+    op = ir.Conv(
+        f"{node.name}/{name}",
+        (element,),
+        f"{node.outputs[0]}/{name}",
+        np.zeros((row.size, 1, 1, 1), np.int8 if integer else np.float32),
+        np.ones(row.size, np.float32) if integer else None,
+        row,
+    )
+    order = np.arange(row.size).reshape(values.shape[1:])
+    return build.computed(op, ir.Shape(1, 1, row.size), [x], order)
 
 
 def _joined(

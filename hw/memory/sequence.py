@@ -62,7 +62,7 @@ class Sequence:
     def resources(self, target: Target) -> Resources:
         """An estimate of the counter, and of the choice or the ROM."""
         bits = (len(self.values) - 1).bit_length()
-        counter = Resources(2 * bits, bits + 2)
+        counter = Resources(bits, bits + 2)
         if not self.in_rom:
             return counter + Resources((bits // 2 + self.width) * (len(self.runs) - 1))
         return counter + estimate(len(self.values), self.width, target, Rom.latency, True)

@@ -134,7 +134,7 @@ class Chunks:
     def resources(self, target: Target) -> Resources:
         """An estimate of the counters."""
         bits = (self.size - 1).bit_length()
-        return self.amounts.resources(target) + Resources(2 * bits, bits + 2)
+        return self.amounts.resources(target) + Resources(bits, bits + 2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -326,6 +326,6 @@ class GatherConfig:
             (each.resources(self.target) for each in (*sequences, self.arrivals, self.releases)),
             self.ram.resources()
             + Queue.estimate(width, self.target)
-            + Resources(40 + 6 * bits + 2 * loops * bits, 40 + 6 * bits + loops * (bits + 2))
+            + Resources(30 + 5 * bits + loops * bits, 40 + 6 * bits + loops * (bits + 2))
             + Resources(choice, choice and width),
         )

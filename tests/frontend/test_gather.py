@@ -11,11 +11,13 @@ from gatewright.compiler.frontend import load, write_qdq
 from gatewright.compiler.frontend.element_types import carrier
 from gatewright.compiler.frontend.reference_runtime import Runtime
 from gatewright.compiler.ir.text import describe
+from gatewright.compiler.quantize import quantize
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 from onnx import helper
 
-from ..plan.networks import Builder
+from ..hw.bench import STALLS
+from ..plan.networks import Builder, fold, measure
 
 N = helper.make_node
 ints = np.array
@@ -86,6 +88,10 @@ BETWEEN = {
     ),
     "rows side by side": ([N("Concat", ["a", "a"], ["b"], axis=2)], {}),
     "columns side by side": ([N("Concat", ["a", "a"], ["b"], axis=3)], {}),
+    "beside constants": (
+        [N("Concat", ["k", "a", "l"], ["b"], axis=2)],
+        {"k": floats(1, 4, 1, 5), "l": floats(1, 4, 2, 5)},
+    ),
     "beside a constant": (
         [N("Concat", ["k", "a", "k"], ["b"], axis=2)],
         {"k": np.full((1, 4, 1, 5), 0.5, np.float32)},
@@ -115,7 +121,7 @@ def test_at_the_end(model, agrees, name):
     nodes, constants = between(name)
     path = model(nodes[:-1], [1, 4, 7, 6], out="b", **constants)
     kinds = {type(op) for op in agrees(path) if not op.view}
-    assert kinds <= {ir.MaxPool, ir.Pad, ir.Concat, ir.Gather}
+    assert kinds <= {ir.MaxPool, ir.Pad, ir.Concat, ir.Gather, ir.Conv}
 
 
 @pytest.mark.parametrize("name", BETWEEN)
@@ -281,3 +287,25 @@ def test_written_and_read(tmp_path, order, kinds, dtype):
     x = frames.astype(graph.inputs[0].array_type)
     (seen,) = Runtime(tmp_path / "m.onnx", optimize=False).run(x).values()
     assert np.abs(seen.reshape(wanted.shape).astype(int) - wanted).max() <= 1
+
+
+HARDWARE = ["mirrored", "beside constants", "split and swapped"]
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("name", HARDWARE)
+def test_in_hardware(model, tmp_path, name, stall):
+    """Quantized, written, read, and simulated."""
+    nodes, constants = between(name)
+    graph = load(model(nodes, [1, 4, 5, 6], **constants))
+    samples = np.random.default_rng(5).normal(size=(3, 4, 5, 6)).astype(np.float32)
+    path = tmp_path / "model.int8.onnx"
+    write_qdq(quantize(graph, samples), path)
+    integers = load(path)
+    frames = golden.host_input(integers, samples)
+    network = fold(integers)
+    seen = measure(network, frames, stall=stall)
+    (port,) = integers.outputs
+    assert_array_equal(seen.values, golden.run(integers, frames)[port.value])
+    if not stall:
+        assert seen.intervals[1:] == [network.interval]

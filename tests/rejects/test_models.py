@@ -333,7 +333,7 @@ OPERATORS = {
     ),
     "concat with a constant": (
         [N("Concat", ["x", "ramp"], ["y"], name="n", axis=1)],
-        "n (Concat): concatenates constants of 16 different numbers; accepted: one finite number",
+        "n (Concat): ramp holds 1 NaN or infinite number; accepted: finite",
     ),
     "slopes": (
         [N("PRelu", ["x", "x"], ["y"], name="n")],
@@ -373,7 +373,7 @@ CONSTANTS = {
     "never": np.float32(-np.inf),
     "crop": np.array([0, 0, -9, 0, 0, 0, 0, 0]),
     "nobody": np.zeros(0, np.int64),
-    "ramp": np.arange(16, dtype=np.float32).reshape(1, 1, 4, 4),
+    "ramp": np.array([np.nan, *range(15)], np.float32).reshape(1, 1, 4, 4),
     "w4": np.ones((1, 1, 4, 4), np.float32),
     "five": np.array([5, -1]),
     "slopes": np.float32([[[0.1]], [[0.2]], [[0.3]]]),
