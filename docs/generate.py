@@ -98,7 +98,10 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     ],
     "Max": [("of two activations", ["x", "r"], {}, MAP)],
     "Min": [("of two activations", ["x", "r"], {}, MAP)],
-    "Div": [("by a constant", ["x", "channel"], {}, MAP)],
+    "Div": [
+        ("by a constant", ["x", "channel"], {}, MAP),
+        ("of two activations", ["r", "x"], {}, MAP),
+    ],
     "MaxPool": [("", ["x"], {"kernel_shape": [2, 2], "strides": [2, 2]}, MAP)],
     "AveragePool": [("", ["x"], {"kernel_shape": [2, 2], "strides": [2, 2]}, MAP)],
     "ReduceMean": [

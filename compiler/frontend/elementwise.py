@@ -189,7 +189,12 @@ def _gates(build: Builder, gate: Tensor, x: Tensor) -> bool:
 
 
 def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
-    """By a constant."""
+    """By a constant; by an activation as the product with its reciprocal."""
+    if isinstance(b, Tensor):
+        name = f"{node.outputs[0]}/reciprocal"
+        step = replace(node, op="Mul", name=f"{node.name}/reciprocal", outputs=(name,))
+        inverse = unary(build, step, b, ir.functions.Reciprocal())
+        return mul(build, replace(node, op="Mul"), a, inverse)
     known = constant(b, node, "divisor")
     divisor = known.real()
     if not np.all(divisor):

@@ -152,6 +152,12 @@ def _all_sums(
             raise ModelError(
                 f"{node}: shrinks with antialias=1; accepted: antialias=0; use AveragePool"
             )
+        if transformation == "align_corners" and factor * size != extent:
+            raise ModelError(
+                f"{node}: aligns the corners of {float(factor * size):g} elements; accepted: a "
+                "factor that gives whole elements, as runtimes disagree on others; give sizes "
+                "instead of scales"
+            )
         places = _places(transformation, size, extent, factor)
         found.append(_sums(node, size, places, cubic=mode == "cubic"))
     return found

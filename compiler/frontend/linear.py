@@ -83,34 +83,102 @@ def conv(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) 
 
 def gemm(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) -> Tensor:
     """ONNX Gemm: ``alpha * x @ w + beta * b``."""
+    x = activation(x, node)
     if node.get("transA", 0):
-        raise ModelError(
-            f"{node}: transA=1; accepted: transA=0; transpose the input in the exporter"
-        )
+        if not build.lone or x.order.ndim != 2:
+            raise ModelError(
+                f"{node}: transA=1 makes the batch the features; accepted: transA=0, or a network "
+                "whose batch is 1; transpose the input in the exporter"
+            )
+        x = x.moved(x.order.T, node.outputs[0])
     w = _times(constant(w, node, "weight"), node.get("alpha", 1.0), node)
-    b = None if b is None else _times(constant(b, node, "bias"), node.get("beta", 1.0), node)
-    return _dense(
-        build, node, activation(x, node), w if node.get("transB", 0) else _transposed(w), b
-    )
+    w = w if node.get("transB", 0) else _transposed(w)
+    if b is None:
+        return _dense(build, node, x, w, None)
+    b = _times(constant(b, node, "bias"), node.get("beta", 1.0), node)
+    if b.array.ndim < 2 or b.array.shape[0] == 1:
+        return _dense(build, node, x, w, b)
+    product = replace(node, name=f"{node.name}/product", outputs=(f"{node.outputs[0]}/product",))
+    return offset(build, node, _dense(build, product, x, w, None), b)
 
 
 def matmul(build: Builder, node: Node, x: Operand, w: Operand) -> Tensor:
-    """ONNX MatMul of two activations, or by a constant on the right: a dense layer over the last
-    axis.
+    """ONNX MatMul of two activations, or of an activation and a constant, either way round: a dense
+    layer over the last axis, or the last but one.
     """
-    if isinstance(x, Constant):
-        raise ModelError(
-            f"{node}: its left operand is the constant; accepted: input @ constant; transpose "
-            "the product"
-        )
-    if isinstance(w, Tensor):
+    if isinstance(x, Tensor) and isinstance(w, Tensor):
         return _product(build, node, activation(x, node), activation(w, node))
-    kernel = constant(w, node, "right operand")
-    if kernel.array.ndim != 2:
+    left = isinstance(x, Constant)
+    x, kernel = activation(w if left else x, node), constant(x if left else w, node, "operand")
+    if left and (x.order.ndim < 3 or kernel.array.ndim < 2):
         raise ModelError(
-            f"{node}: its weight has shape {list(kernel.array.shape)}; accepted: two axes"
+            f"{node}: multiplies a constant of shape {list(kernel.array.shape)} by a tensor of "
+            f"shape {list(x.order.shape)}; accepted: a matrix by [batch, ..., rows, columns]"
         )
-    return _dense(build, node, activation(x, node), _transposed(kernel), None)
+    if left:  # (x.T @ w.T).T
+        x = x.moved(x.order.swapaxes(-1, -2), node.outputs[0])
+    elif kernel.array.ndim > 1:
+        kernel = _transposed(kernel)
+    else:
+        kernel = _reshaped(kernel, (1, -1))
+    result = _matrices(build, node, x, kernel)
+    if left:
+        return replace(result, order=result.order.swapaxes(-1, -2))
+    vector = isinstance(w, Constant) and w.array.ndim == 1
+    return replace(result, order=result.order[..., 0]) if vector else result
+
+
+def _matrices(build: Builder, node: Node, x: Tensor, kernel: Constant) -> Tensor:
+    """``x @ kernel.T``, for each element of the axes before the last two of both."""
+    if kernel.array.ndim == x.order.ndim > 2 and kernel.array.shape[0] == 1:
+        kernel = _reshaped(kernel, kernel.array.shape[1:])
+    outer = kernel.array.shape[:-2]
+    if all(n == 1 for n in outer) and kernel.array.ndim <= x.order.ndim:
+        return _dense(build, node, x, _reshaped(kernel, kernel.array.shape[-2:]), None)
+    labels = build.frame(x, node)
+    inner = labels.shape[:-2]
+    outer = (*[1] * (len(inner) - len(outer)), *outer)
+    fits = len(outer) == len(inner) and kernel.array.shape[-1] == labels.shape[-1]
+    if not fits or any(n not in (1, m) for n, m in zip(outer, inner, strict=True)):
+        raise ModelError(
+            f"{node}: multiplies matrices of shape {list(kernel.array.shape)} (transposed) by a "
+            f"tensor of shape {list(x.order.shape)}; accepted: one matrix, or one for each element "
+            "of the axes after the batch"
+        )
+    return _groups(build, node, x, labels, kernel)
+
+
+def _groups(
+    build: Builder, node: Node, x: Tensor, labels: NDArray[np.int64], kernel: Constant
+) -> Tensor:
+    """A matrix for each element of the outer axes: a convolution of as many groups."""
+    inner, (rows, features) = labels.shape[:-2], labels.shape[-2:]
+    count, outputs = prod(inner), kernel.array.shape[-2]
+
+    def spread(value: NDArray[Any]) -> NDArray[Any]:
+        whole = np.broadcast_to(value, (*inner, *value.shape[-2:]))
+        return whole.reshape(count * outputs, features)
+
+    scale = None if kernel.scale is None else spread(kernel.scale)
+    weight, weight_scale = weight_of(replace(kernel, array=spread(kernel.array), scale=scale), node)
+    order = labels.reshape(count, rows, features).transpose(1, 0, 2).reshape(-1)
+    shape = bounded(node, ir.Shape(rows, 1, count * features), build.batch, "operand")
+    op = ir.Conv(
+        node.name,
+        (build.arranged(x, order, shape, node),),
+        node.outputs[0],
+        weight[:, None, None, :],
+        weight_scale,
+        groups=count,
+    )
+    out = bounded(node, ir.Shape(rows, 1, count * outputs), build.batch)
+    places = np.arange(out.size).reshape(rows, count, outputs).transpose(1, 0, 2)
+    return build.computed(op, out, [x], places.reshape(*inner, rows, outputs))
+
+
+def _reshaped(kernel: Constant, shape: tuple[int, ...]) -> Constant:
+    scale = None if kernel.scale is None else kernel.scale.reshape(shape)
+    return replace(kernel, array=kernel.array.reshape(shape), scale=scale)
 
 
 def _product(build: Builder, node: Node, a: Tensor, b: Tensor) -> Tensor:
@@ -198,9 +266,11 @@ def _pixels(
 
 
 def _transposed(kernel: Constant) -> Constant:
-    return replace(
-        kernel, array=kernel.array.T, scale=None if kernel.scale is None else kernel.scale.T
-    )
+    """Each matrix on the last two axes transposed."""
+    if kernel.array.ndim < 2:
+        return kernel
+    scale = None if kernel.scale is None else kernel.scale.swapaxes(-1, -2)
+    return replace(kernel, array=kernel.array.swapaxes(-1, -2), scale=scale)
 
 
 def _times(value: Constant, factor: float, node: Node) -> Constant:
@@ -325,8 +395,11 @@ def _spread(
             None if part is None else channelwise(part, x.order, found, str(node)) for part in parts
         ]
         if all((row is None) == (part is None) for row, part in zip(rows, parts, strict=True)):
-            break
-    return found, rows
+            return found, rows
+    raise ModelError(
+        f"{node}: its constant differs from sample to sample of the batch; accepted: one constant "
+        "for all samples; export the network with a batch of 1"
+    )
 
 
 def offset(build: Builder, node: Node, x: Tensor, shift: Constant, sign: int = 1) -> Tensor:

@@ -94,7 +94,7 @@ REDUCTIONS: dict[str, Reduction] = {
     ),
 }
 GLOBAL = {"GlobalAveragePool": "ReduceMean", "GlobalMaxPool": "ReduceMax"}
-#: the norm of each ``p`` that LpPool and GlobalLpPool may have
+#: the norm of each ``p`` that LpPool and GlobalLpPool usually have
 NORMS = {1: "ReduceL1", 2: "ReduceL2"}
 
 
@@ -127,9 +127,12 @@ def reduce_map(build: Builder, node: Node, x: Operand) -> Tensor:
 def _norm(node: Node) -> Reduction:
     """The norm of an LpPool or GlobalLpPool."""
     p = int(node.get("p", 2))
-    if p not in NORMS:
-        raise ModelError(f"{node}: has p={p}; accepted: {' or '.join(map(str, NORMS))}")
-    return REDUCTIONS[NORMS[p]]
+    if p in NORMS:
+        return REDUCTIONS[NORMS[p]]
+    if p < 1 or p % 2:
+        raise ModelError(f"{node}: has p={p}; accepted: 1, or an even number above 0")
+    root = ir.functions.Pow(float(np.float32(1 / p)))
+    return Reduction(_sum, dense=True, before=ir.functions.Pow(float(p)), after=root)
 
 
 def lp_pool(build: Builder, node: Node, x: Operand) -> Tensor:

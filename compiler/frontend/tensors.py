@@ -141,8 +141,8 @@ def channelwise(
     """One number a channel, from a constant that broadcasts against a tensor with labels ``order``;
     that of another for a channel that the tensor leaves out.
 
-    None when the constant differs from pixel to pixel. Raises ModelError when it does not
-    broadcast.
+    None when the constant differs from pixel to pixel, or from sample to sample. Raises ModelError
+    when it does not broadcast.
     """
     try:
         spread = np.broadcast_to(value, order.shape)
@@ -151,8 +151,8 @@ def channelwise(
             f"{node}: a constant of shape {list(value.shape)} does not broadcast to "
             f"{list(order.shape)}; accepted: one that does"
         ) from None
-    first = order < shape.size
-    channel, values = order[first] % shape.channels, spread[first]
+    channel = order.reshape(-1) % shape.size % shape.channels
+    values = spread.reshape(-1)
     row = np.full(shape.channels, values[0])
     row[channel] = values
     return None if (row[channel] != values).any() else row

@@ -17,7 +17,7 @@ from .conftest import reference_runtime
 N = helper.make_node
 
 TRANSFORMATIONS = ["half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"]
-FACTORS = [(2, 2), (3, 1), (4, 2), (1.5, 2), (0.5, 0.5), (2.5, 0.75), (1, 1)]
+FACTORS = [(2, 2), (3, 1), (4, 2), (1.5, 2), (0.5, 0.5), (2.5, 0.5), (1, 1)]
 
 
 def scaled(*factors, **attributes):
@@ -162,6 +162,11 @@ def test_the_hardware_interpolates(model, rng, transformation):
 
 
 WRONG = {
+    "corners": (
+        scaled(2, 2, mode="linear", coordinate_transformation_mode="align_corners"),
+        [1, 1, 0.6, 2],
+        "aligns the corners of 2.4 elements",
+    ),
     "batch": (scaled(2, 2, mode="linear"), [2, 1, 2, 2], "the batch as it is"),
     "smoothing": (scaled(0.5, 0.5, mode="linear", antialias=1), [1, 1, 0.5, 0.5], "antialias=1"),
     "mode": (scaled(2, 2, mode="spline"), [1, 1, 2, 2], "its mode is spline"),

@@ -263,9 +263,9 @@ OPERATORS = {
         [N("Conv", ["x", "x"], ["y"], name="n")],
         "n (Conv): its weight is computed at run time; accepted: a constant weight",
     ),
-    "a divisor computed at run time": (
-        [N("Sigmoid", ["x"], ["s"]), N("Div", ["x", "s"], ["y"], name="n")],
-        "n (Div): its divisor is computed at run time; accepted: a constant divisor",
+    "a divisor of zero": (
+        [N("Div", ["x", "nothing"], ["y"], name="n")],
+        "n (Div): divides by zero; accepted: a divisor without zeros",
     ),
     "shapes that do not broadcast": (
         [N("Concat", ["x", "x"], ["g"], axis=1), N("Add", ["x", "g"], ["y"], name="n")],
@@ -280,12 +280,12 @@ OPERATORS = {
         "n (Add): a constant of shape [2] does not broadcast to [1, 3, 4, 4]; accepted: one that",
     ),
     "constant on the left": (
-        [N("MatMul", ["square", "x"], ["y"], name="n")],
-        "n (MatMul): its left operand is the constant; accepted: input @ constant",
+        [N("Flatten", ["x"], ["f"]), N("MatMul", ["square", "f"], ["y"], name="n")],
+        "n (MatMul): multiplies a constant of shape [4, 4] by a tensor of shape [1, 48]; accepted:",
     ),
     "transposed input": (
-        [N("Flatten", ["x"], ["f"]), N("Gemm", ["f", "square"], ["y"], name="n", transA=1)],
-        "n (Gemm): transA=1; accepted: transA=0",
+        [N("Gemm", ["x", "square"], ["y"], name="n", transA=1)],
+        "n (Gemm): transA=1 makes the batch the features; accepted: transA=0",
     ),
     "wrong number of features": (
         [N("Flatten", ["x"], ["f"]), N("Gemm", ["f", "square"], ["y"], name="n")],
