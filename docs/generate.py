@@ -63,7 +63,7 @@ CONSTANTS: dict[str, np.ndarray] = {
 MAP, VECTOR, TOKENS = [1, 4, 6, 6], [1, 4], [1, 6, 4]
 
 #: how each operator is used: (words for that use, inputs, attributes, input shape).
-#: ``x`` is the input, ``r`` an activation made of it.
+#: ``x`` is the input, ``r`` and ``t`` are activations made of it.
 USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     **{name: [("", ["x"], {}, MAP)] for name in elementwise.FUNCTIONS},
     **{name: [("by a constant", ["x", "number"], {}, MAP)] for name in elementwise.BY_CONSTANT},
@@ -94,6 +94,7 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     ],
     "Mul": [
         ("of two activations", ["x", "r"], {}, MAP),
+        ("of an activation and a function of it", ["x", "t"], {}, MAP),
         ("by a constant", ["x", "channel"], {}, MAP),
     ],
     "Max": [("of two activations", ["x", "r"], {}, MAP)],
@@ -204,8 +205,13 @@ def _imported() -> Iterator[tuple[str, Uses]]:
 
 
 def _load(op: str, inputs: list[str], attributes: dict[str, Any], shape: list[int]) -> ir.Graph:
-    """A network of that one node (and a Sigmoid, where it takes another activation)."""
-    nodes = [helper.make_node("Sigmoid", ["x"], ["r"], name="other")] if "r" in inputs else []
+    """A network of that one node, and of what computes its other activation."""
+    pool = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    others = {
+        "r": helper.make_node("MaxPool", ["x"], ["r"], name="other", **pool),
+        "t": helper.make_node("Tanh", ["x"], ["t"], name="other"),
+    }
+    nodes = [node for name, node in others.items() if name in inputs]
     nodes.append(helper.make_node(op, inputs, ["y"], name="node", **attributes))
     return _network(nodes, shape)
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from decimal import Decimal, localcontext
 from fractions import Fraction
 from functools import cache, singledispatch
-from math import ceil, inf, isqrt, nan
+from math import ceil, inf, isfinite, isinf, isqrt, nan
 from typing import Any
 
 import numpy as np
@@ -313,15 +313,15 @@ def _(op: ir.Unary, graph: ir.Graph, x: Ints) -> Ints:
     levels, place = np.unique(x, return_inverse=True)
     reals = ((levels - source.zero) * source.scale).astype(np.float64)
     with np.errstate(all="ignore"):  # exp(-x) of a large -x: the sigmoid is then rightly 0
-        estimate = op.function(reals) / target.scale
+        estimate, error = (part / target.scale for part in op.function.estimate(reals))
 
     def exact(level: int) -> Fraction:
         y = _exactly(op.function, (level - source.zero) * source.step)
         if isinstance(y, float):  # infinite; what is undefined is the lowest integer
             return Fraction(FAR if y > 0 else -FAR)
-        return y / target.step
+        return _tied(y / target.step)
 
-    safe = np.abs(estimate) < LARGEST_TERM
+    safe = (np.abs(estimate) < LARGEST_TERM) & (error < MARGIN)
     estimate[~safe] = 0  # for what is infinite or undefined
     table = _saturate(_round(estimate, safe, [levels], exact), target, op.clamp)
     result: Ints = table[place.reshape(x.shape)]
@@ -334,6 +334,12 @@ DIGITS = 400
 STILL = Fraction(400)
 # log2 of the magnitude that counts as infinite
 LARGEST = 20_000
+
+
+def _tied(steps: Fraction) -> Fraction:
+    """A number of steps; next to a tie, digits beyond the 300th do not count."""
+    doubled = Fraction(round(2 * steps))
+    return doubled / 2 if abs(2 * steps - doubled) < Fraction(2, 10**300) else steps
 
 
 @singledispatch
@@ -717,6 +723,94 @@ def _(function: ir.functions.LessOrEqual, x: Fraction) -> Fraction:
 @_exactly.register
 def _(function: ir.functions.Equal, x: Fraction) -> Fraction:
     return Fraction(x == Fraction(function.bound))
+
+
+# Expressions.
+
+
+@_exactly.register
+def _(function: ir.Expression, x: Fraction) -> Fraction | float:
+    values: list[Fraction | float] = [x]
+    for step in function.steps:
+        operands = [values[n] for n in step.operands]
+        if isinstance(step.operation, ir.Function):
+            result = _of_real(step.operation, operands[0])
+        else:
+            result = nan if any(n != n for n in operands) else _operate(step.operation, *operands)
+        values.append(_shortened(_held(result)))
+    return values[-1]
+
+
+def _of_real(function: ir.Function, x: Fraction | float) -> Fraction | float:
+    """``function(x)``, also of an infinity, and of what is undefined."""
+    if not isinstance(x, float):
+        return _exactly(function, x)
+    with np.errstate(all="ignore"):
+        limit = float(function(np.array([x]))[0])
+    if not isfinite(limit) or x != x:
+        return Fraction(limit) if isfinite(limit) else limit
+    return _exactly(function, Fraction((1 if x > 0 else -1) << LARGEST))
+
+
+def _shortened(y: Fraction | float) -> Fraction | float:
+    """A result of too many digits, with fewer that are more than all that count."""
+    if isinstance(y, float) or y.denominator.bit_length() < 1 << 13 > y.numerator.bit_length():
+        return y
+    with localcontext() as context:
+        context.prec = 2 * DIGITS
+        return Fraction(_decimal(y))
+
+
+@singledispatch
+def _operate(operation: Any, *x: Any) -> Fraction | float:
+    """An operation of real numbers and infinities."""
+    raise NotImplementedError(f"no golden rule for {type(operation).__name__}")
+
+
+@_operate.register
+def _(operation: ir.expressions.Sum, a: Any, b: Any) -> Fraction | float:
+    if a == -b in (inf, -inf):
+        return nan
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return a + b
+    return inf if inf in (a, b) else -inf
+
+
+@_operate.register
+def _(operation: ir.expressions.Difference, a: Any, b: Any) -> Fraction | float:
+    return _operate(ir.expressions.Sum(), a, -b)
+
+
+@_operate.register
+def _(operation: ir.expressions.Product, a: Any, b: Any) -> Fraction | float:
+    if isinstance(a, Fraction) and isinstance(b, Fraction):
+        return a * b
+    return nan if a == 0 or b == 0 else inf if (a > 0) == (b > 0) else -inf
+
+
+@_operate.register
+def _(operation: ir.expressions.Larger, a: Any, b: Any) -> Fraction | float:
+    found: Fraction | float = a if a > b else b
+    return found
+
+
+@_operate.register
+def _(operation: ir.expressions.Smaller, a: Any, b: Any) -> Fraction | float:
+    found: Fraction | float = a if a < b else b
+    return found
+
+
+@_operate.register
+def _(operation: ir.expressions.Affine, x: Any) -> Fraction | float:
+    product = _operate(ir.expressions.Product(), Fraction(operation.factor), x)
+    return product if isinstance(product, float) else product + Fraction(operation.shift)
+
+
+@_operate.register
+def _(operation: ir.expressions.Limit, x: Any) -> Fraction | float:
+    low, high = (end if isinf(end) else Fraction(end) for end in (operation.low, operation.high))
+    found: Fraction | float = low if x < low else high if x > high else x
+    return found
 
 
 # Arrangement.

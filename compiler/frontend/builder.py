@@ -312,10 +312,12 @@ class Builder:
     def _quantize(self, handle: str, quant: ir.Quant, name: str, node: Node, raw: bool) -> str:
         stream, found = self.streams[handle], self.quant(handle)
         if found is None:
+            stale = False  # whether an operator that these may read was stored anew
             for mover in self._unrounded_movers(handle):
                 op = self.ops[mover]
                 inputs = tuple(self._quantize_input(mover, name, quant, node) for name in op.inputs)
-                self._insert_before(mover, replace(op, inputs=inputs))
+                stale = stale or inputs != op.inputs
+                self._store(mover, replace(op, inputs=inputs), stale)
                 self._round(mover, quant)
             self._round(handle, quant)
             self.streams[handle] = replace(stream, quant=quant, name=name, named=True)
@@ -392,9 +394,9 @@ class Builder:
         self.streams[new] = replace(self.streams[new], named=stream.named)
         return new
 
-    def _insert_before(self, handle: str, op: ir.Op) -> None:
-        """Store ``op`` again at the end, so that it follows the operators just added for it."""
-        if op.inputs != self.ops[handle].inputs:
+    def _store(self, handle: str, op: ir.Op, last: bool) -> None:
+        """Store ``op`` in its place; ``last``: at the end, behind the operators just added."""
+        if last:
             del self.ops[handle]
         self.ops[handle] = op
 

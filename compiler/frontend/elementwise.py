@@ -5,7 +5,7 @@ form.
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
-from math import inf
+from math import inf, isinf
 from typing import Any
 
 import numpy as np
@@ -161,31 +161,11 @@ def _signed(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def mul(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
-    """Of two activations, or of an activation and a constant; ``x * HardSigmoid(x)`` is
-    HardSwish.
-    """
+    """Of two activations, or of an activation and a constant."""
     if isinstance(a, Constant):
         a, b = b, a
     a = activation(a, node)
-    if isinstance(b, Constant):
-        return scaled(build, node, a, b)
-    b = activation(b, node)
-    for x, gate in ((a, b), (b, a)):
-        if _gates(build, gate, x):
-            return unary(build, node, x, ir.functions.HardSwish())
-    return pair(build, node, a, b)
-
-
-def _gates(build: Builder, gate: Tensor, x: Tensor) -> bool:
-    """Whether ``gate`` is the float HardSigmoid of ``x`` with the slope that makes HardSwish."""
-    op = build.ops.get(gate.handle)
-    return (
-        gate.raw
-        and isinstance(op, ir.Unary)
-        and op.inputs == (x.handle,)
-        and op.function == ir.functions.HardSigmoid(float(np.float32(1 / 6)), 0.5)
-        and np.array_equal(gate.order, x.order)
-    )
+    return scaled(build, node, a, b) if isinstance(b, Constant) else pair(build, node, a, b)
 
 
 def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
@@ -273,6 +253,14 @@ BY_CONSTANT: dict[str, Callable[[float], ir.Function]] = {
     **COMPARISONS,
 }
 UNARY: Mapping[str, Callable[..., ir.Function]] = {**FUNCTIONS, **BY_CONSTANT}
+#: the ONNX operator of each operation of an expression of two numbers
+OPERATIONS: dict[str, type[ir.expressions.Operation]] = {
+    "Add": ir.expressions.Sum,
+    "Sub": ir.expressions.Difference,
+    "Mul": ir.expressions.Product,
+    "Max": ir.expressions.Larger,
+    "Min": ir.expressions.Smaller,
+}
 #: the comparison of the operands the other way round
 MIRRORED: dict[Callable[[float], ir.Function], Callable[[float], ir.Function]] = {
     ir.functions.Greater: ir.functions.Less,
@@ -339,11 +327,11 @@ def negation(build: Builder, node: Node, x: Operand) -> Tensor:
 @dataclass(frozen=True)
 class OnnxNode:
     """A node of an operator's ONNX form. ``inputs``: the number of an operand, or of an earlier
-    node's result, which are counted on from the operands; or a constant.
+    node's result, which are counted on from the operands; or a constant; or None.
     """
 
     op: str
-    inputs: tuple[int | np.float32, ...]
+    inputs: tuple[int | np.float32 | None, ...]
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -351,16 +339,46 @@ def onnx_form(op: ir.Elementwise) -> tuple[OnnxNode, ...]:
     """The ONNX nodes that compute ``op``, but for its clamp; none for the identity."""
     if not isinstance(op, ir.Unary):
         return (OnnxNode(_name_of(type(op), OPERATORS), tuple(range(len(op.inputs)))),)
-    function = op.function
-    if function == ir.Identity():
+    if op.function == ir.Identity():
         return ()
+    nodes: list[OnnxNode] = []
+    results = [0]
+    for step in ir.expressions.spelled(op.function) or (ir.expressions.Step(op.function, (0,)),):
+        inputs = tuple(results[n] for n in step.operands)
+        nodes += _nodes(step.operation, inputs, len(nodes) + 1)
+        results.append(len(nodes))
+    return tuple(nodes)
+
+
+def _nodes(
+    part: ir.expressions.Operation | ir.Function, inputs: tuple[int, ...], first: int
+) -> list[OnnxNode]:
+    """The nodes of a step of an expression, of which the first makes the result ``first``."""
+    if isinstance(part, ir.Function):
+        return _function_nodes(part, inputs, first)
+    if isinstance(part, ir.expressions.Affine):
+        scaling = [OnnxNode("Mul", (*inputs, np.float32(part.factor)))]
+        if not part.shift:
+            return scaling
+        if part.factor == 1:
+            return [OnnxNode("Add", (*inputs, np.float32(part.shift)))]
+        return [*scaling, OnnxNode("Add", (first, np.float32(part.shift)))]
+    if isinstance(part, ir.expressions.Limit):
+        if (part.low, part.high) == (0, inf):
+            return [OnnxNode("Relu", inputs)]
+        bounds = (None if isinf(end) else np.float32(end) for end in (part.low, part.high))
+        return [OnnxNode("Clip", (*inputs, *bounds))]
+    return [OnnxNode(_name_of(type(part), OPERATIONS), inputs)]
+
+
+def _function_nodes(function: ir.Function, inputs: tuple[int, ...], first: int) -> list[OnnxNode]:
     name, values = _name_of(type(function), UNARY), asdict(function)
     if name in FUNCTIONS:
-        return (OnnxNode(name, (0,), values),)
+        return [OnnxNode(name, inputs, values)]
     second = tuple(np.float32(value) for value in values.values())
-    node = OnnxNode(name, (0, *second), {"fmod": 1} if name == "Mod" else {})
-    as_float = OnnxNode("Cast", (1,), {"to": int(TensorProto.FLOAT)})
-    return (node, as_float) if name in COMPARISONS else (node,)
+    node = OnnxNode(name, (*inputs, *second), {"fmod": 1} if name == "Mod" else {})
+    as_float = OnnxNode("Cast", (first,), {"to": int(TensorProto.FLOAT)})
+    return [node, as_float] if name in COMPARISONS else [node]
 
 
 def _name_of(kind: type, table: Mapping[str, Callable[..., Any]]) -> str:

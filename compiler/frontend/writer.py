@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 from fractions import Fraction
 from functools import singledispatch
-from itertools import count
 from math import inf, prod
 from pathlib import Path
 from typing import Any
@@ -249,16 +248,22 @@ def _(op: ir.Pad, nodes: Nodes) -> None:
 
 @_write.register
 def _(op: ir.Elementwise, nodes: Nodes) -> None:
+    """The last node that is no Cast has the operator's name."""
     tensors = [nodes.real(name) for name in op.inputs]
-    names = count(1)
-    for node in onnx_form(op):
-        name = f"{op.name}/{next(names)}" if len(tensors) > len(op.inputs) else op.name
-        inputs = [
-            tensors[one] if isinstance(one, int) else nodes.constant(f"{name}/constant", one)
-            for one in node.inputs
-        ]
+    form = onnx_form(op)
+    last = max((n for n, node in enumerate(form) if node.op != "Cast"), default=0)
+    for number, node in enumerate(form):
+        name = op.name if number == last else f"{op.name}/{number}"
+        inputs = [_input(nodes, name, one, tensors) for one in node.inputs]
         tensors.append(nodes.add(node.op, inputs, name, **node.attributes))
     _clamped(op, tensors[-1], nodes)
+
+
+def _input(nodes: Nodes, name: str, one: int | np.float32 | None, tensors: list[str]) -> str:
+    """The tensor of an input in an ONNX form."""
+    if isinstance(one, int):
+        return tensors[one]
+    return "" if one is None else nodes.constant(f"{name}/constant", one)
 
 
 @_write.register

@@ -1,10 +1,11 @@
 """The intermediate representation: one graph language for the float and the integer network.
 
 Operators and functions that nothing but their own proof, stage and ONNX name need are
-``ir.ops.NAME`` and ``ir.functions.NAME``; the others are ``ir.NAME``.
+``ir.ops.NAME``, ``ir.functions.NAME`` and ``ir.expressions.NAME``; the others are ``ir.NAME``.
 """
 
-from . import functions, ops
+from . import expressions, functions, ops
+from .expressions import Expression
 from .feeds import Feeds, feeds
 from .functions import Function, Identity
 from .graph import (
@@ -55,6 +56,8 @@ __all__ = [
     "Function",
     "Identity",
     "functions",
+    "Expression",
+    "expressions",
     "ops",
     "Op",
     "Clampable",

@@ -71,6 +71,8 @@ Floats = NDArray[np.float64]
 #: exp of more than that is so far from its limit, 1e-174, that no tie is nearer: a larger magnitude
 #: stands for all that is further out, which keeps a result apart from the limit it tends to
 _FAR = 400
+#: the share of a float64 result that it is off by at most
+_ROUNDING = 2.0**-48
 #: what stands for an infinite result, beyond any quantized value
 INFINITE = Fraction(1 << 200)
 
@@ -82,11 +84,12 @@ class Function:
     Where it is undefined (NaN), it counts as minus infinity: the lowest integer.
 
     ``image``: the bounds that its results never leave and come arbitrarily close to; None where
-    there are none. ``integral``: every result is an integer.
+    there are none. ``integral``: every result is an integer. ``partial``: it may be undefined.
     """
 
     image: ClassVar[tuple[float, float] | None] = None
     integral: ClassVar[bool] = False
+    partial: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -97,6 +100,11 @@ class Function:
     def __call__(self, x: Floats) -> Floats:
         """In float64, off by a few units in the last place."""
         raise NotImplementedError
+
+    def estimate(self, x: Floats) -> tuple[Floats, Floats]:
+        """The result in float64, and how far it is off at most; NaN where that is unknown."""
+        y = self(x)
+        return y, np.abs(y) * _ROUNDING
 
     def exact(self, x: Interval) -> Interval:
         """The results for all numbers of an interval, as narrow as its digits allow."""
@@ -451,6 +459,8 @@ class Gelu(Function):
 class Log(Function):
     """The natural logarithm; minus infinity for 0, undefined below."""
 
+    partial = True
+
     def __call__(self, x: Floats) -> Floats:
         return np.log(x)
 
@@ -461,6 +471,8 @@ class Log(Function):
 @dataclass(frozen=True)
 class Sqrt(Function):
     """The square root; undefined below 0."""
+
+    partial = True
 
     def __call__(self, x: Floats) -> Floats:
         return np.sqrt(x)
@@ -486,6 +498,8 @@ class Pow(Function):
     """``x ** exponent`` (a float32); of a negative number undefined unless ``exponent`` is an
     integer; infinity for 0 and an ``exponent`` below 0.
     """
+
+    partial = True
 
     exponent: float = 2.0
 
@@ -557,6 +571,7 @@ class Asin(Function):
     """The inverse of the sine; undefined beyond -1 and 1."""
 
     image = (-pi / 2, pi / 2)
+    partial = True
 
     def __call__(self, x: Floats) -> Floats:
         return np.arcsin(x)
@@ -570,6 +585,7 @@ class Acos(Function):
     """The inverse of the cosine; undefined beyond -1 and 1."""
 
     image = (0.0, pi)
+    partial = True
 
     def __call__(self, x: Floats) -> Floats:
         return np.arccos(x)
@@ -633,6 +649,8 @@ class Asinh(Function):
 class Acosh(Function):
     """The inverse of the hyperbolic cosine; undefined below 1."""
 
+    partial = True
+
     def __call__(self, x: Floats) -> Floats:
         return np.arccosh(x)
 
@@ -643,6 +661,8 @@ class Acosh(Function):
 @dataclass(frozen=True)
 class Atanh(Function):
     """The inverse of the hyperbolic tangent; infinite at -1 and 1, undefined beyond."""
+
+    partial = True
 
     def __call__(self, x: Floats) -> Floats:
         return np.arctanh(x)

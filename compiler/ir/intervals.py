@@ -22,7 +22,7 @@ Ends = tuple[Extended, Extended]
 #: log2 of the largest number; that of float32 is 128
 LARGEST = 20_000
 #: bits of a numerator or denominator up to which rational results are kept exact
-_EXACT = 1 << 16
+_EXACT = 1 << 12
 #: exp of more overflows
 _EXP = Fraction(14_000)
 
@@ -329,7 +329,7 @@ class Interval:
         if size < -LARGEST:
             return Fraction(0)
         many = max(x.numerator.bit_length(), x.denominator.bit_length()) > _EXACT
-        return _outwards(x, 1 << 14, floor) if many else x
+        return _outwards(x, _EXACT // 2, floor) if many else x
 
 
 def _sum(a: Extended, b: Extended) -> Extended:

@@ -12,6 +12,7 @@ from .fold_forward import fold_forward
 from .fold_gather import fold_gather
 from .fold_pad import fold_pad
 from .fuse_clamp import fuse_clamp
+from .fuse_functions import fuse_functions
 from .manager import Pass
 from .real_weights import real_weights
 from .refuse import refuse_endless_pads, refuse_mixed_types
@@ -25,6 +26,7 @@ ON_READ: tuple[Pass, ...] = (
     fold_forward,
     average_as_sum,
     fuse_clamp,
+    fuse_functions,
     fold_pad,
     fold_gather,
     refuse_mixed_types,

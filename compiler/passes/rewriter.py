@@ -1,7 +1,7 @@
 """A graph that a pass is changing: who computes and who reads each value, after every change."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
 from .. import ir
@@ -50,6 +50,14 @@ class Rewriter:
             return None
         (slot,) = readers
         return self._slots[slot]
+
+    def read_within(self, name: str, outputs: Container[str]) -> bool:
+        """Whether all readers of a value compute one of ``outputs``, and it stays in the network.
+
+        Such a value may disappear with them.
+        """
+        readers = (self._slots[slot] for slot in self._readers[name])
+        return name not in self._leaving and all(op and op.output in outputs for op in readers)
 
     def erase(self, op: ir.Op) -> None:
         """Remove an operator. Another one must compute its output, or nothing may read it."""

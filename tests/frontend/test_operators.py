@@ -140,23 +140,27 @@ def test_constant_minus_tensor(model, agrees):
     assert kinds(agrees(path)) == [ir.Conv]
 
 
+#: a pool whose output has the shape of its input
+SAME_SIZE = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+
+
 @pytest.mark.parametrize("kind", elementwise.OPERATORS)
 def test_two_activations(model, agrees, kind):
     nodes = [
         N("Conv", ["x", "w"], ["a"]),
         N("Sigmoid", ["a"], ["b"]),
-        N("Relu", ["a"], ["c"]),
+        N("MaxPool", ["a"], ["c"], **SAME_SIZE),
         N(kind, ["b", "c"], ["y"]),
     ]
     graph = agrees(model(nodes, [1, 3, 5, 5], w=floats(4, 3, 3, 3)))
-    assert kinds(graph) == [ir.Conv, ir.Unary, ir.Unary, elementwise.OPERATORS[kind]]
+    assert kinds(graph) == [ir.Conv, ir.Unary, ir.MaxPool, elementwise.OPERATORS[kind]]
 
 
 @pytest.mark.parametrize("kind", ["Max", "Min"])
 def test_extremum_of_three_activations_and_numbers(model, agrees, kind):
     nodes = [
-        N("Sigmoid", ["x"], ["a"]),
-        N("Tanh", ["x"], ["b"]),
+        N("MaxPool", ["x"], ["a"], **SAME_SIZE),
+        N("AveragePool", ["x"], ["b"], **SAME_SIZE),
         N(kind, ["a", "one", "x", "b", "two"], ["y"]),
     ]
     numbers = {"one": np.float32(0.3), "two": np.array([0.4], np.float32)}
@@ -216,10 +220,16 @@ def test_relu_after_pool_moves_up_into_the_conv(model, agrees):
 
 
 def test_relu_stays_when_the_conv_has_other_readers(model, agrees):
-    nodes = [N("Conv", ["x", "w"], ["c"]), N("Relu", ["c"], ["r"]), N("Add", ["c", "r"], ["y"])]
+    nodes = [
+        N("Conv", ["x", "w"], ["c"]),
+        N("Relu", ["c"], ["r"]),
+        N("MaxPool", ["c"], ["p"], **SAME_SIZE),
+        N("Add", ["p", "r"], ["y"]),
+    ]
     assert kinds(agrees(model(nodes, [1, 3, 6, 6], w=floats(4, 3, 3, 3)))) == [
         ir.Conv,
         ir.Unary,
+        ir.MaxPool,
         ir.Add,
     ]
 

@@ -109,7 +109,13 @@ GRAPHS = {
         SAME,
     ),
     "pad": one(ir.Pad("p", ("a",), "b", (1, 0, 2, 1), 0.5), ir.Shape(9, 6, 3), TYPE),
-    "add": one(ir.Add("s", ("a", "a"), "b", clamp=ir.Clamp(-1.0, 1.0)), SAME),
+    "add": network(
+        [
+            ir.MaxPool("p", ("a",), "m", ir.Window((3, 3), pads=(1, 1, 1, 1))),
+            ir.Add("s", ("a", "m"), "b", clamp=ir.Clamp(-1.0, 1.0)),
+        ],
+        {"a": (SAME, TYPE), "m": (SAME, TYPE), "b": (SAME, quant(0.05, -7))},
+    ),
     "concat": one(ir.Concat("k", ("a", "a"), "b"), ir.Shape(6, 5, 6), TYPE),
     "unsigned": one(
         ir.Unary("u", ("a",), "b", ir.functions.Sigmoid()), SAME, quant(1 / 256, 0, UINT8)

@@ -1,11 +1,13 @@
 """Tables: the exact output of a function of one variable for every integer input."""
 
 from fractions import Fraction
+from math import floor
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ... import ir
+from ...errors import QuantizeError
 from .rounding import limits
 
 __all__ = ["for_unary"]
@@ -16,6 +18,8 @@ _DOUBT = 2.0**-16
 _EXACT_BITS = 10
 #: digits of a function's enclosure, the first that decide are enough
 _DIGITS = (50, 390)
+#: steps from a tie within which a result is that tie
+_TIE = Fraction(1, 10**300)
 
 
 def for_unary(graph: ir.Graph, op: ir.Unary) -> NDArray[np.int64]:
@@ -40,17 +44,32 @@ def _estimated(
     wrong.
     """
     with np.errstate(all="ignore"):
-        steps = function(reals) / y.scale
+        steps, error = (part / y.scale for part in function.estimate(reals))
     far = 4.0 * (1 << y.dtype.bits)  # beyond the type, whatever the zero point
+    sure = np.where(np.abs(steps) > 2 * far, error < far, error < 0.5)
     steps = np.clip(np.where(np.isnan(steps), -far, steps), -far, far)
     rounded = np.rint(steps)
-    return rounded.astype(np.int64) + y.zero, np.abs(np.abs(steps - rounded) - 0.5) < _DOUBT
+    near = ~(np.abs(np.abs(steps - rounded) - 0.5) > _DOUBT + error)
+    return rounded.astype(np.int64) + y.zero, ~sure | (near & (np.abs(steps) < far))
 
 
 def _rounded(function: ir.Function, x: Fraction, step: Fraction) -> int:
-    """``round_half_even(function(x) / step)``, provably: both ends of an enclosure round to it."""
+    """``round_half_even(function(x) / step)``, provably: both ends of an enclosure round to it, or
+    both are as near to a tie as makes them that tie.
+    """
     for digits in _DIGITS:
-        low, high = (round(end / step) for end in function.enclosure(x, digits))
+        ends = [_snapped(end / step) for end in function.enclosure(x, digits)]
+        low, high = (round(end) for end in ends)
         if low == high:
             return low
-    raise AssertionError(f"{function} of {float(x)} is not decided by {digits} digits")
+    raise QuantizeError(
+        f"{function} of {float(x):.9g} has no digits that tell how it is rounded: it jumps there, "
+        "or cancels; accepted: a function that is continuous at every input; change the scale of "
+        "its input, or the constants of the function"
+    )
+
+
+def _snapped(steps: Fraction) -> Fraction:
+    """The tie that ``steps`` are next to, if they are."""
+    tie = Fraction(2 * floor(steps) + 1, 2)
+    return tie if abs(steps - tie) < _TIE else steps
