@@ -105,7 +105,10 @@ def factors_of(
         sizes = np.array([floor(scale * shape[axis] + 0.5) for axis in axes])
     for axis, number in zip(axes, (given if sizes is None else sizes).tolist(), strict=True):
         if sizes is None:
-            found[axis] = (min(floor(shape[axis] * number), limits.MAP_ELEMENTS + 1), number)
+            found[axis] = (
+                min(floor(np.float32(shape[axis]) * np.float32(number)), limits.MAP_ELEMENTS + 1),
+                number,
+            )
         else:
             found[axis] = (int(number), None)
     return found
