@@ -228,6 +228,17 @@ def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json
     return 0 if found.error is None else _failed(str(found.error))
 
 
+def _note_cut(cut: Any) -> None:
+    """Say what stays on the host."""
+    err.print(
+        f"note: {len(cut.head)} nodes before the hardware and {len(cut.tail)} after it stay on the "
+        f"host, with {cut.macs:,} of {cut.total:,} products a frame; `gatewright check` gives the "
+        "reasons",
+        highlight=False,
+        markup=False,
+    )
+
+
 @_command
 @_MODEL
 @click.option("--board", required=True, help="Board to compile for.")
@@ -249,6 +260,9 @@ def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @click.option("--plan", type=click.Path(path_type=Path), default=None, help="A plan.json to use.")
 @click.option("--argmax", is_flag=True, help="Let the hardware give the winning class.")
+@click.option(
+    "--hardware-only", is_flag=True, help="Refuse a network of which a part must stay on the host."
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @_JSON
 def compile_(
@@ -260,20 +274,23 @@ def compile_(
     goal: str | None,
     plan: Path | None,
     argmax: bool,
+    hardware_only: bool,
     output: Path,
     as_json: bool,
 ) -> None:
     """Quantize MODEL, plan it for a board and write its RTL."""
     from .compiler.data import read_samples
-    from .compiler.driver import compile_model
-    from .compiler.frontend import load
+    from .compiler.driver import compile_model, read_network
     from .compiler.quantize import DEFAULT_BITS
     from .compiler.report import tables
 
     chosen = _board(board)
     wanted = _goal(goal, chosen.target_mhz)
     samples = None
-    graph = load(model)
+    network = read_network(model, hardware_only=hardware_only)
+    graph = network.graph
+    if network.cut is not None:
+        _note_cut(network.cut)
     given = {
         "--calibration": calibration is not None,
         "--activation-bits": policy.activation_bits != DEFAULT_BITS,
@@ -287,7 +304,7 @@ def compile_(
                 markup=False,
             )
     elif calibration is not None:
-        samples = read_samples(calibration, graph).x
+        samples = read_samples(calibration, network.ports).x
     with _steps() as step, _smallest_board(graph, wanted, chosen, policy):
         compile_model(
             model,
@@ -300,7 +317,7 @@ def compile_(
             method=method,
             policy=policy,
             argmax=argmax,
-            graph=graph,
+            read=network,
             progress=step,
         )
     _report(output)
@@ -356,7 +373,7 @@ def simulate(
     _at_least(0, seed=seed)
     compiled = _open(directory)
     _check_report(directory, "simulate")
-    x = read_samples(samples, compiled.graph).x
+    x = read_samples(samples, compiled.ports).x
     with _steps() as step:
         netlist = None
         if level == "netlist":
@@ -421,7 +438,7 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
 
     compiled = _open(directory)
     _check_report(directory, "bench")
-    x = read_samples(samples, compiled.graph) if samples else None
+    x = read_samples(samples, compiled.ports) if samples else None
     with _steps() as step:
         result = run(compiled, x, _board(compiled.plan.board).target_mhz, progress=step)
     _report(directory)
@@ -446,7 +463,7 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> int:
 
     compiled = _open(directory)
     _check_report(directory, "accuracy")
-    data = read_samples(samples, compiled.graph)
+    data = read_samples(samples, compiled.ports)
     with _steps() as step:
         result = run(compiled, data, progress=step)
     _report(directory)
@@ -548,8 +565,9 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
 
     _at_least(1, frames=frames)
     compiled, built = _open(directory), _built(directory)
-    given = ir.feeds(compiled.graph, read_samples(samples, compiled.graph).x)
-    raw = golden.host_input(compiled.graph, take(given, slice(frames)))
+    given = ir.feeds(compiled.ports, read_samples(samples, compiled.ports).x)
+    given = compiled.before(take(given, slice(frames)))
+    raw = golden.host_input(compiled.graph, compiled.inside(given))
     with _steps() as step:
         seen, cycles = run_on_board(compiled, built, port, raw, progress=step)
     values = golden.run(compiled.graph, raw)

@@ -1,14 +1,14 @@
 """The check step: every node's verdict, and which boards the network fits, before any work."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from . import ir
 from .driver import describe, fit
 from .errors import FitError, GatewrightError
-from .frontend import load, survey
+from .frontend import Survey, Verdict, divide, load, survey
 from .plan import Device, Goal, least_interval, refuse_too_large
 from .plan.candidates import least_designs
 from .quantize import Policy
@@ -68,15 +68,36 @@ def check(
     }
     try:
         found = survey(model)
-        summary["nodes"] = [asdict(verdict) for verdict in found.verdicts]
+        summary["nodes"] = [_entry(verdict) for verdict in found.verdicts]
         summary |= {"macs": found.macs, "parameters": found.parameters}
-        graph = found.graph or load(model)
+        graph = found.graph or _divided(model, found, summary)
         if not graph.quantized:
             graph = assume_types(graph, policy)
         summary |= _memory(graph) | {"macs": _macs(graph, chosen.device)}
         return _fitted(summary, graph, boards, chosen, goal, alone)
     except GatewrightError as error:
         return Checked(summary, error)
+
+
+def _divided(model: Path, found: Survey, summary: dict[str, Any]) -> ir.Graph:
+    """The network of what has hardware, the verdicts on the rest; or the error for the whole."""
+    cut = divide(model, found)
+    if cut is None:
+        return load(model)
+    summary["nodes"] = [_entry(verdict) for verdict in cut.verdicts]
+    summary["host_macs"] = cut.macs
+    return cut.graph
+
+
+def _entry(verdict: Verdict) -> dict[str, str]:
+    """What JSON says of a node."""
+    return {
+        "name": verdict.name,
+        "op": verdict.op,
+        "verdict": verdict.verdict,
+        "reason": verdict.reason,
+        "change": verdict.change,
+    }
 
 
 def _fitted(

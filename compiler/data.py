@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from . import ir, limits
 from .errors import DataError
+from .ir.feeds import Ports
 from .numpy_file import read_arrays
 
 __all__ = ["Samples", "read_samples"]
@@ -26,7 +27,7 @@ class Samples:
     y: NDArray[np.generic] | None = None
 
 
-def read_samples(path: Path, graph: ir.Graph) -> Samples:
+def read_samples(path: Path, graph: Ports) -> Samples:
     """The samples in ``path`` for every input, checked against the model.
 
     ``.npz``: for each input an array of its name (of a lone input also ``x``) and, if it is there,
@@ -52,7 +53,7 @@ def read_samples(path: Path, graph: ir.Graph) -> Samples:
     return Samples(checked, samples.y)
 
 
-def _accepted(graph: ir.Graph) -> str:
+def _accepted(graph: Ports) -> str:
     """What a file of samples for the model is."""
     names = [port.name for port in graph.inputs]
     if len(names) == 1:
@@ -60,7 +61,7 @@ def _accepted(graph: ir.Graph) -> str:
     return f"an .npz with an array for each input: {', '.join(names)}"
 
 
-def _folder(path: Path, graph: ir.Graph) -> Samples:
+def _folder(path: Path, graph: Ports) -> Samples:
     if len(graph.inputs) > 1:
         raise DataError(
             f"{path}: is a folder, but the model has {len(graph.inputs)} inputs; give "
@@ -70,7 +71,7 @@ def _folder(path: Path, graph: ir.Graph) -> Samples:
     return _images(path, port)
 
 
-def _arrays(path: Path, graph: ir.Graph) -> Samples:
+def _arrays(path: Path, graph: Ports) -> Samples:
     names = [port.name for port in graph.inputs]
     found = read_arrays(path, {"x", "y", *names}, f"give {_accepted(graph)}")
     held = ", ".join(found) or "nothing"

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import emit, ir, lower, passes
-from .errors import DataError, FitError
-from .frontend import copy_model, load, write_qdq
+from .errors import DataError, FitError, ModelError
+from .frontend import Border, Cut, copy_model, divide, load, survey, write_qdq
+from .ir.feeds import Ports
 from .json_file import read_json, shortened
 from .plan import (
     Dataflow,
@@ -35,20 +36,83 @@ from .quantize import Policy, quantize
 from .quantize.assume import assume_types
 from .quantize.policy import DEFAULT
 
-__all__ = ["Compiled", "compile_model", "open_compiled", "fit", "layers", "directory_for"]
+__all__ = [
+    "Compiled",
+    "Network",
+    "compile_model",
+    "directory_for",
+    "fit",
+    "layers",
+    "open_compiled",
+    "read_network",
+]
 
 
 @dataclass(frozen=True, eq=False)
 class Compiled:
-    """A compiled network in its ``directory``: the integer graph, the plan and what it comes to."""
+    """A compiled network in its ``directory``: the integer graph, the plan and what it comes to.
+
+    ``border``: what of the model stays on the host; None where all of it is in hardware.
+    """
 
     directory: Path
     graph: ir.Graph
     network: Dataflow
+    border: Border | None = None
 
     @property
     def plan(self) -> Plan:
         return self.network.plan
+
+    @property
+    def ports(self) -> Ports:
+        """What has the model's inputs."""
+        return self.border or self.graph
+
+    def before(self, x: NDArray[np.generic] | ir.Feeds) -> dict[str, NDArray[Any]]:
+        """The model's inputs, and what the head makes of them, by name."""
+        given = ir.feeds(self.ports, x)
+        return given if self.border is None else self.border.before(given)
+
+    def inside(self, given: ir.Feeds) -> dict[str, NDArray[Any]]:
+        """The inputs of the hardware among what :meth:`before` gives."""
+        return {port.name: given[port.name] for port in self.graph.inputs}
+
+    def after(self, given: ir.Feeds, found: ir.Feeds) -> dict[str, NDArray[Any]]:
+        """The model's outputs from those of the hardware, by name."""
+        return {**found} if self.border is None else self.border.after(given, found)
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """A model that has been read: the ``graph`` of what has hardware, and the ``cut`` where that is
+    not all of it.
+    """
+
+    graph: ir.Graph
+    cut: Cut | None = None
+
+    @property
+    def ports(self) -> Ports:
+        """What has the model's inputs."""
+        return self.cut.border if self.cut else self.graph
+
+
+def read_network(model: Path, *, hardware_only: bool = False) -> Network:
+    """The network in a file, cut where parts of it have no hardware.
+
+    Raises :class:`~.errors.ModelError` where nothing is left, or ``hardware_only`` of it would not
+    be all.
+    """
+    try:
+        return Network(load(model))
+    except ModelError:
+        if hardware_only:
+            raise
+        cut = divide(model, survey(model))
+        if cut is None:
+            raise
+        return Network(cut.graph, cut)
 
 
 def fit(
@@ -93,21 +157,24 @@ def compile_model(
     method: str = "mse",
     policy: Policy = DEFAULT,
     argmax: bool = False,
-    graph: ir.Graph | None = None,
+    read: Network | None = None,
+    hardware_only: bool = False,
     progress: Progress = silent,
 ) -> Compiled:
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 
     ``samples`` (an array [n, *input shape] for each input, by name, or that of a lone input)
     calibrate a float model, whose tensors get the widths of ``policy``; ``plan`` is a plan file to
-    use in place of the search for ``goal``; ``graph`` is what ``load(model)`` returned, if the file
-    has been read already. Raises a :class:`~.errors.GatewrightError` that says what to do.
+    use in place of the search for ``goal``; ``read`` is what :func:`read_network` returned, if
+    the file has been read already; ``hardware_only`` refuses a network that it would cut.
+    Raises a :class:`~.errors.GatewrightError` that says what to do.
     """
     check_output(out)
     given = _given(plan, board) if plan else None
-    if graph is None:
+    if read is None:
         progress("reading the model")
-        graph = load(model)
+        read = read_network(model, hardware_only=hardware_only)
+    graph, cut = read.graph, read.cut
     quantized = graph.quantized
     if not quantized:
         if samples is None:
@@ -115,14 +182,19 @@ def compile_model(
                 f"{model}: {_lacking(graph)}; give some dozens with --calibration X.npz"
             )
         progress("quantizing")
+        if cut is not None:
+            known = cut.border.before(ir.feeds(cut.border, samples))
+            samples = {port.name: known[port.name] for port in graph.inputs}
         graph = quantize(graph, samples, method=method, policy=policy, progress=progress)
     with directory_for(out) as directory:
         directory.joinpath("rtl").mkdir()
         target = directory / "model.int8.onnx"
+        if cut is not None:
+            cut.border.write(directory)
         if not quantized:
-            copy_model(model, directory / "model.float.onnx")
+            _copy(model, cut, directory / "model.float.onnx")
         if quantized and graph.verbatim:
-            copy_model(model, target)
+            _copy(model, cut, target)
         else:
             write_qdq(graph, target)
             graph = load(target)  # the file is what the hardware computes
@@ -140,9 +212,25 @@ def compile_model(
         accelerator = lower.accelerator(network)
         progress("writing RTL")
         emit.emit(accelerator, directory / "rtl")
-        summary = describe(network, model.name)
+        summary = describe(network, model.name) | _outside(cut)
         (directory / "compile.json").write_text(json.dumps(summary, indent=1) + "\n")
-    return Compiled(out, graph, network)
+    return Compiled(out, graph, network, cut.border if cut else None)
+
+
+def _copy(model: Path, cut: Cut | None, target: Path) -> None:
+    """Write what has hardware of the model as it was given."""
+    if cut is None:
+        copy_model(model, target)
+    else:
+        target.write_bytes(cut.body.SerializeToString())
+
+
+def _outside(cut: Cut | None) -> dict[str, Any]:
+    """What ``compile.json`` says of the parts on the host; nothing where there are none."""
+    if cut is None:
+        return {}
+    host = {"head": list(cut.head), "tail": list(cut.tail), "macs": cut.macs}
+    return {"host": host | cut.border.described()}
 
 
 def _lacking(graph: ir.Graph) -> str:
@@ -179,7 +267,10 @@ def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compil
     graph = load(directory / "model.int8.onnx")
     if plan.argmax:
         graph = passes.run(graph, passes.BEFORE_PLAN)
-    return Compiled(directory, graph, Dataflow(graph, plan, device_of(plan.board)))
+    summary = read_json(directory / "compile.json", "run `gatewright compile` again")
+    host = summary.get("host") if isinstance(summary, dict) else None
+    border = Border.open(directory, host) if isinstance(host, dict) else None
+    return Compiled(directory, graph, Dataflow(graph, plan, device_of(plan.board)), border)
 
 
 def _check_board(directory: Path, plan: Plan) -> None:

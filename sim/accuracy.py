@@ -71,18 +71,21 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = silent) 
     layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
     """
     directory, graph = compiled.directory, compiled.graph
-    x = ir.feeds(graph, samples.x)
+    x = ir.feeds(compiled.ports, samples.x)
     total = count(x)
     runtime = ReferenceRuntime(directory / "model.int8.onnx", graph)
-    reference = _Float.of(directory / "model.float.onnx", graph, x)
+    first = compiled.inside(compiled.before(take(x, slice(2))))
+    reference = _Float.of(directory / "model.float.onnx", graph, first)
     layers: dict[str, Difference] = {}
     ours, theirs, floats = _Outputs(), _Outputs(), _Outputs()
     labels = None
-    for start, part in _batches(x):
+    for start, samples_in in _batches(x):
         progress(f"comparing: {start} of {total} samples", start / total)
+        given = compiled.before(samples_in)
+        part = compiled.inside(given)
         values = golden.run(graph, golden.host_input(graph, part))
-        ours.add(golden.host_output(graph, values))
-        theirs.add(runtime.outputs(part))
+        ours.add(compiled.after(given, golden.host_output(graph, values)))
+        theirs.add(compiled.after(given, runtime.outputs(part)))
         if start == 0:
             labels = _labels(samples, total, theirs.whole(), ours.whole())
         if start < LAYER_FRAMES:
@@ -90,7 +93,7 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = silent) 
             for name, difference in runtime.layers(part, values, ties).items():
                 layers[name] = layers.get(name, Difference()) + difference
         if reference is not None:
-            floats.add(reference.outputs(part))
+            floats.add(compiled.after(given, reference.outputs(part)))
             if start < LAYER_FRAMES:
                 reference.listen(part, values)
     progress(f"comparing: {total} of {total} samples", 1.0)

@@ -59,12 +59,14 @@ def bench(
     batches of 32, each repeated for ``seconds`` after a warm-up. Without samples the frames are
     random, with a fixed seed.
     """
-    x = _random(compiled) if samples is None else ir.feeds(compiled.graph, samples.x)
+    model_in = _random(compiled) if samples is None else ir.feeds(compiled.ports, samples.x)
+    given = compiled.before(model_in)
+    x = compiled.inside(given)
     with consistent(
         f"compile.json, simulate.json or build.json in {compiled.directory}", "run the steps again"
     ):
         fpga = _fpga(compiled, target_mhz)
-    cpu = _references(compiled, x, seconds, progress)
+    cpu = _references(compiled, given, x, seconds, progress)
     summary = {
         "fpga": fpga,
         "cpu": cpu,
@@ -82,7 +84,7 @@ def bench(
 
 def _random(compiled: Compiled) -> dict[str, Array]:
     rng = np.random.default_rng(0)
-    return {port.name: _random_frames(port, rng) for port in compiled.graph.inputs}
+    return {port.name: _random_frames(port, rng) for port in compiled.ports.inputs}
 
 
 def _random_frames(port: ir.InputPort, rng: np.random.Generator) -> Array:
@@ -170,7 +172,7 @@ def _speedup(fpga: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str,
 
 
 def _references(
-    compiled: Compiled, x: ir.Feeds, seconds: float, progress: Progress
+    compiled: Compiled, given: ir.Feeds, x: ir.Feeds, seconds: float, progress: Progress
 ) -> list[dict[str, Any]]:
     files = {
         "ONNX Runtime float32": compiled.directory / "model.float.onnx",
@@ -185,6 +187,11 @@ def _references(
             runtime = Runtime(path, threads=threads)
             batch = BATCH if runtime.takes_batches(x) else 1
             found.append(measured(name, threads, runtime.run, x, batch, seconds))
+    if compiled.border is not None:
+        progress("measuring the head and the tail on the host")
+        every: ir.Feeds = {**given, **_golden(compiled, x)}
+        run = partial(_host, compiled)
+        found.append(measured("head and tail on the host", _cores(), run, every, 1, seconds))
     progress("measuring the golden model")
     found.append(
         measured("NumPy golden model", _cores(), partial(_golden, compiled), x, BATCH, seconds)
@@ -192,7 +199,13 @@ def _references(
     return found
 
 
-def _golden(compiled: Compiled, x: ir.Feeds) -> object:
+def _host(compiled: Compiled, every: ir.Feeds) -> object:
+    """What the host computes of the model, for its inputs and the outputs of the hardware."""
+    given = compiled.before({port.name: every[port.name] for port in compiled.ports.inputs})
+    return compiled.after(given, {port.name: every[port.name] for port in compiled.graph.outputs})
+
+
+def _golden(compiled: Compiled, x: ir.Feeds) -> dict[str, Array]:
     graph = compiled.graph
     return golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))
 

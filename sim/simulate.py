@@ -126,8 +126,8 @@ def simulate(
     ``simulate.json`` and ``outputs.npz`` into the directory, unless it is not to ``record``.
     ``netlist``: Verilog to run in place of the RTL, after the models of its cells.
     """
-    samples = ir.feeds(compiled.graph, x)
-    frames = count(samples) if frames is None else frames
+    given = ir.feeds(compiled.ports, x)
+    frames = count(given) if frames is None else frames
     check_stimulus(frames, stall)
     network = compiled.network
     depth = latency(network)
@@ -140,7 +140,8 @@ def simulate(
             f"--frames {frames}: the feature maps of a frame have {each} elements, so at most "
             f"{limits.SIMULATED_ELEMENTS // each} frames can be compared in one simulation"
         )
-    raw = golden.host_input(compiled.graph, take(samples, slice(frames)))
+    given = compiled.before(take(given, slice(frames)))
+    raw = golden.host_input(compiled.graph, compiled.inside(given))
     raw = take(raw, np.arange(wanted) % count(raw))
     values = golden.run(compiled.graph, raw)
     found = streams(compiled)
@@ -168,9 +169,11 @@ def simulate(
     for port, sink in outputs_of.items():
         shape = compiled.graph.shape(port.value).array
         seen[port.value] = report.run.outputs[sink.name].reshape(wanted, *shape)
-    outputs = {
-        name: array[:frames] for name, array in golden.host_output(compiled.graph, seen).items()
-    }
+    places = np.arange(frames) % count(given)
+    outputs = compiled.after(
+        take(given, places),
+        {name: array[:frames] for name, array in golden.host_output(compiled.graph, seen).items()},
+    )
     summary = _summary(compiled, report, frames, stall, seed, depth)
     summary["level"] = "netlist" if netlist else "rtl"
     if record:

@@ -17,7 +17,7 @@ from .operands import Operand
 from .output_layout import output_port
 from .registry import HANDLERS
 from .saturation import saturations
-from .source import Node, Source, captured, read
+from .source import INPUTS, Node, Source, captured, read
 from .tensors import Constant, Tensor
 
 __all__ = ["Reading", "is_verbatim", "load", "read_graph", "read_nodes"]
@@ -84,14 +84,14 @@ def _check_supported(source: Source, path: str | Path) -> None:
 class Reading:
     """What the importer makes of each node, by the name of the node's first output.
 
-    ``refused``: why a node has no hardware; ``blocked``: the refused node that a node depends on.
+    ``refused``: why a node has no hardware; ``blocked``: what without hardware a node depends on.
     Nodes in ``constant`` are computed at compile time; those in ``on_host`` are steps of the host
     on an output. ``ops`` are the operators before any pass, and ``graph`` is the network where
     nothing is refused.
     """
 
     refused: Mapping[str, ModelError]
-    blocked: Mapping[str, Node]
+    blocked: Mapping[str, str]
     constant: Set[str]
     on_host: Set[str]
     ops: tuple[ir.Op, ...]
@@ -106,7 +106,7 @@ def read_nodes(source: Source, refused: Mapping[str, ModelError]) -> Reading:
     """
     walk = _Walk(source, refused)
     graph = None
-    if not walk.refused:
+    if not walk.refused and not walk.blocked:
         graph = walk.graph()
         ir.verify(graph, after="frontend")
     return Reading(
@@ -128,14 +128,23 @@ class _Walk:
     """
 
     def __init__(self, source: Source, refused: Mapping[str, ModelError] | None = None) -> None:
-        self.source, self.strict = source, refused is None
+        self.strict = refused is None
         self.refused = dict(refused or {})
-        self.blocked: dict[str, Node] = {}
+        self.blocked: dict[str, str] = {}
         self.constant: set[str] = set()
         self.on_host: set[str] = set()
-        self._unknown: dict[str, Node] = {}  # tensors, and the refused node that they come from
+        #: tensors that have no hardware, and the node or input that they come from
+        self._unknown = {
+            port.name: f"the input {port.name} ({port.dtype})"
+            for port in source.inputs
+            if port.dtype not in INPUTS
+        }
         self._fold = Folding()
-        self._layouts = input_layouts(source, self._fold)
+        source = replace(
+            source, inputs=tuple(p for p in source.inputs if p.name not in self._unknown)
+        )
+        self.source = source
+        self._layouts = input_layouts(source, self._fold, self._unknown.keys())
         lone = all(port.batch == 1 for port in source.inputs)
         self.build = Builder(source.batch, saturations(source), lone, _leaving(source))
         self.starts = [
@@ -159,12 +168,12 @@ class _Walk:
             except ModelError as error:
                 if self.strict:
                     raise
-                self._refuse(node, node, error)
+                self._refuse(node, error)
 
     def _passed_over(self, node: Node) -> bool:
         """Whether a node is refused before, or depends on one that is."""
         if node.outputs[0] in self.refused:
-            self._refuse(node, node, self.refused[node.outputs[0]])
+            self._refuse(node, self.refused[node.outputs[0]])
             return True
         names = (*node.inputs, *captured(node.proto))
         cause = next((self._unknown[name] for name in names if name in self._unknown), None)
@@ -176,9 +185,9 @@ class _Walk:
             self._unknown.update(dict.fromkeys(node.outputs, cause))
         return cause is not None
 
-    def _refuse(self, node: Node, cause: Node, error: ModelError) -> None:
+    def _refuse(self, node: Node, error: ModelError) -> None:
         self.refused[node.outputs[0]] = error
-        self._unknown.update(dict.fromkeys(node.outputs, cause))
+        self._unknown.update(dict.fromkeys(node.outputs, str(node)))
 
     def _read(self, node: Node) -> None:
         operands = _operands(node, self.known)

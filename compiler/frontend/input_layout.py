@@ -1,6 +1,6 @@
 """In which order each input streams in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,14 @@ __all__ = ["input_layouts"]
 Fold = Callable[[Node, list[Operand]], list[Constant]]
 
 
-def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], ir.Shape]]:
+def input_layouts(
+    source: Source, fold: Fold, unknown: Set[str] = frozenset()
+) -> list[tuple[NDArray[np.int64], ir.Shape]]:
     """Each input's stream order (model index of each element) and map.
 
     The labels of the model's layout are pushed through the nodes that only move elements, up to the
-    first operator that wants a layout, or takes a part; that layout is the stream.
+    first operator that wants a layout, or takes a part; that layout is the stream. Nothing is known
+    of the tensors in ``unknown``.
     """
     batch = source.batch
     inputs = {port.name: raster(port.shape or (), batch) for port in source.inputs}
@@ -34,7 +37,7 @@ def input_layouts(source: Source, fold: Fold) -> list[tuple[NDArray[np.int64], i
     known: dict[str, Constant] = {
         name: Constant.of(name, array) for name, array in source.constants.items()
     }
-    beyond: set[str] = set()  # tensors behind an operator that wants a layout
+    beyond = set(unknown)  # tensors behind an operator that wants a layout
     for node in source.nodes:
         arrangements = [labels[name] for name in node.inputs if name in labels]
         if not arrangements and not beyond.isdisjoint(node.inputs):

@@ -61,7 +61,7 @@ class Runtime:
                 f"{self._name}: ONNX Runtime {onnxruntime.__version__} can not load it "
                 f"({error}); check the model with onnx.checker"
             ) from error
-        self._inputs = [port.name for port in self._session.get_inputs()]
+        self.inputs = [port.name for port in self._session.get_inputs()]
         self._floats = {
             port.name: FLOATS[port.type]
             for port in self._session.get_inputs()
@@ -79,7 +79,7 @@ class Runtime:
         if not self._probed:
             self._probed = True
             try:
-                whole = self._call(take(self._feeds(x), np.zeros(2, np.int64)))
+                whole = self.call(take(self._feeds(x), np.zeros(2, np.int64)))
                 if any(not y.ndim or y.shape[0] != 2 for y in whole.values()):
                     self.batch = 1
             except Exception:  # a Reshape deep inside may want a batch of one
@@ -96,15 +96,15 @@ class Runtime:
         parts = []
         for start in range(0, frames, size):
             which = np.minimum(np.arange(start, start + size), frames - 1)
-            parts.append(self._call(take(feeds, which)))
+            parts.append(self.call(take(feeds, which)))
         return {
             name: np.concatenate([part[name] for part in parts])[:frames] for name in self._outputs
         }
 
     def _feeds(self, x: Array | ir.Feeds) -> ir.Feeds:
         if not isinstance(x, Mapping):
-            x = dict.fromkeys(self._inputs, x) if len(self._inputs) == 1 else {}
-        if missing := [name for name in self._inputs if name not in x]:
+            x = dict.fromkeys(self.inputs, x) if len(self.inputs) == 1 else {}
+        if missing := [name for name in self.inputs if name not in x]:
             raise DataError(
                 f"{self._name}: takes the input {missing[0]}, but the samples are of "
                 f"{', '.join(x) or 'no input'}; run `gatewright compile` again if the file was "
@@ -112,9 +112,10 @@ class Runtime:
             )
         return x
 
-    def _call(self, feeds: ir.Feeds) -> dict[str, Array]:
+    def call(self, feeds: ir.Feeds) -> dict[str, Array]:
+        """Every output by name, of one call with all frames of ``feeds``."""
         typed: ir.Feeds = {name: feeds[name].astype(dtype) for name, dtype in self._floats.items()}
-        given = {**{name: feeds[name] for name in self._inputs}, **typed}
+        given = {**{name: feeds[name] for name in self.inputs}, **typed}
         found = self._session.run(None, given)
         return dict(zip(self._outputs, found, strict=True))
 

@@ -20,6 +20,7 @@ from . import schema
 
 __all__ = [
     "FLOATS",
+    "INPUTS",
     "NUMBERS",
     "Node",
     "ModelPort",
@@ -29,6 +30,7 @@ __all__ = [
     "constants_of",
     "copy_model",
     "node_of",
+    "parsed",
     "read",
 ]
 
@@ -125,17 +127,27 @@ class Source:
         return max((port.batch for port in self.inputs if isinstance(port.batch, int)), default=1)
 
 
-def read(path: str | Path) -> Source:
-    """The model in file ``path``. Raises ModelError when it is none, or can not be walked."""
+def parsed(path: str | Path) -> onnx.ModelProto:
+    """The content of file ``path``, with its weights and without local functions."""
     path = Path(path)
-    model = _inline(_parse(path), path)
+    return _inline(_parse(path), path)
+
+
+def read(
+    path: str | Path, model: onnx.ModelProto | None = None, *, foreign: bool = False
+) -> Source:
+    """The model in file ``path``, or ``model``, its content. ``foreign``: its inputs may be of
+    types that no hardware takes. Raises ModelError when it is none, or can not be walked.
+    """
+    path = Path(path)
+    model = parsed(path) if model is None else model
     opset = _opset(model, path)
     graph = model.graph
     _check_names(graph, path)
     if graph.sparse_initializer:
         raise ModelError(f"{path}: sparse initializers are not supported; export dense weights")
     stored = {init.name for init in graph.initializer}
-    inputs = [_input(info) for info in graph.input if info.name not in stored]
+    inputs = [_input(info, foreign) for info in graph.input if info.name not in stored]
     outputs = [_output(info) for info in graph.output]
     _check_ports(inputs, outputs, path)
     nodes = _needed(graph, opset)
@@ -424,7 +436,7 @@ def _dtype(info: onnx.ValueInfoProto) -> str:
     return DTYPES[element]
 
 
-def _input(info: onnx.ValueInfoProto) -> ModelPort:
+def _input(info: onnx.ValueInfoProto, foreign: bool = False) -> ModelPort:
     dims = info.type.tensor_type.shape.dim
     if not dims:
         raise ModelError(
@@ -454,7 +466,7 @@ def _input(info: onnx.ValueInfoProto) -> ModelPort:
             "then the sample; export the network with a batch axis"
         )
     dtype = _dtype(info)
-    if dtype not in INPUTS:
+    if dtype not in INPUTS and not foreign:
         raise ModelError(f"{info.name}: the input is {dtype}; accepted: {', '.join(INPUTS)}")
     batch, shape = _batch(dims[0]), tuple(dim.dim_value for dim in dims[1:])
     frames = batch if isinstance(batch, int) else 1

@@ -15,7 +15,7 @@ from .importer import Reading, is_verbatim, read_nodes
 from .registry import HANDLERS
 from .source import Node, Source, read
 
-__all__ = ["Survey", "Verdict", "survey"]
+__all__ = ["Survey", "Verdict", "refusal", "survey", "surveyed"]
 
 HARDWARE, HOST, FOLDED, UNSUPPORTED = "hardware", "host", "folded", "unsupported"
 #: the operator of a node that a dialect has refused, which no other dialect and no handler knows
@@ -24,13 +24,17 @@ _REFUSED = "refused"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of one node of the file; ``change`` is what would put it into hardware."""
+    """What becomes of one node of the file; ``change`` is what would put it into hardware.
+
+    ``key``: the node's first output.
+    """
 
     name: str
     op: str
     verdict: str
     reason: str
     change: str = ""
+    key: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,12 +43,16 @@ class Survey:
 
     ``graph``: the network where all of it has hardware, as :func:`~.importer.load` gives it.
     ``macs`` are products of a frame, ``parameters`` the stored numbers that nodes compute with.
+    ``refused``: why nodes have no hardware, by their first outputs; ``error``: what is wrong with
+    no node in particular.
     """
 
     verdicts: tuple[Verdict, ...]
     macs: int
     parameters: int
     graph: ir.Graph | None
+    refused: Mapping[str, ModelError]
+    error: ModelError | None = None
 
 
 @np.errstate(over="ignore", divide="ignore", invalid="ignore")  # infinities are refused in words
@@ -53,39 +61,52 @@ def survey(path: str | Path) -> Survey:
 
     Raises ModelError only for a file without nodes that can be read.
     """
-    found = read(path)
-    source, reading = _read(found)
+    return surveyed(read(path, foreign=True))
+
+
+def surveyed(found: Source) -> Survey:
+    """The verdicts on a model that has been read."""
+    source, reading, error = _read(found)
     graph = None
     if reading.graph is not None:
         try:
             graph = passes.run(reading.graph, passes.ON_READ)
             graph = replace(graph, verbatim=is_verbatim(source, found))
-        except ModelError as error:
-            node = _blamed(error, source.nodes)
-            if node is None:
-                raise
-            reading = replace(reading, refused={node.outputs[0]: error}, graph=None)
+        except ModelError as refusing:
+            node = _blamed(refusing, source.nodes)
+            error = refusing if node is None else None
+            more = {} if node is None else {node.outputs[0]: refusing}
+            reading = replace(reading, refused=more, graph=None)
     shapes = shapes_of(found)
     return Survey(
         _verdicts(found, source, reading, graph),
         sum(costs.node_macs(node, shapes) for node in found.nodes),
         costs.stored_numbers(found),
         graph,
+        _of_file(reading.refused, source),
+        error,
     )
 
 
-def _read(found: Source) -> tuple[Source, Reading]:
+def _of_file(refused: Mapping[str, ModelError], source: Source) -> dict[str, ModelError]:
+    """The refusals by the first outputs of the nodes in the file."""
+    origins = {node.outputs[0]: node.origin or node.outputs[0] for node in source.nodes}
+    return {origins.get(key, key): error for key, error in refused.items()}
+
+
+def _read(found: Source) -> tuple[Source, Reading, ModelError | None]:
     """``found`` in standard operators, but for nodes that a dialect refuses; and its reading."""
     refused: dict[str, ModelError] = {}
     source = found
     while True:
         try:
             source = standard(source)
-            return source, read_nodes(source, refused)
+            return source, read_nodes(source, refused), None
         except ModelError as error:
             node = _blamed(error, source.nodes)
             if node is None or node.outputs[0] in refused:
-                raise
+                nothing = Reading(refused, {}, frozenset(), frozenset(), (), None)
+                return source, nothing, error
             refused[node.outputs[0]] = error
             source = _hidden(source, node)
 
@@ -120,7 +141,7 @@ def _verdicts(
     return (
         *rows,
         *(
-            _refusal(n, reading.refused[n.outputs[0]])
+            refusal(n, reading.refused[n.outputs[0]])
             for n in others
             if n.outputs[0] in reading.refused
         ),
@@ -132,7 +153,7 @@ def _verdict(node: Node, parts: list[Node], reading: Reading, ops: Mapping[str, 
     keys = [part.outputs[0] for part in parts]
     for key in keys:
         if key in reading.refused:
-            return _refusal(node, reading.refused[key])
+            return refusal(node, reading.refused[key])
     for key in keys:
         if key in reading.blocked:
             reason = f"depends on {reading.blocked[key]}, which has no hardware"
@@ -158,10 +179,10 @@ def _folded(node: Node, parts: list[Node], reading: Reading) -> str:
 
 
 def _row(node: Node, verdict: str, reason: str, change: str = "") -> Verdict:
-    return Verdict(node.name, node.written or node.op, verdict, reason, change)
+    return Verdict(node.name, node.written or node.op, verdict, reason, change, node.outputs[0])
 
 
-def _refusal(node: Node, error: ModelError) -> Verdict:
+def refusal(node: Node, error: ModelError) -> Verdict:
     """The verdict on a refused node: what was found, and what is accepted."""
     text = str(error).removeprefix(f"{node}: ").removeprefix(f"{node.name}: ")
     reason, found, change = text.partition("; accepted: ")

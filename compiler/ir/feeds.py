@@ -1,20 +1,27 @@
 """Arrays for the inputs of a network, by the inputs' names."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .graph import Graph
+from .graph import InputPort
 
-__all__ = ["Feeds", "count", "feeds", "take"]
+__all__ = ["Feeds", "Ports", "count", "feeds", "take"]
 
 #: an array for each input of a network, frames on the first axis
 Feeds = Mapping[str, NDArray[Any]]
 
 
-def feeds(graph: Graph, x: NDArray[Any] | Feeds) -> dict[str, NDArray[Any]]:
+class Ports(Protocol):
+    """What has inputs: a graph, or a model whose border is on the host."""
+
+    @property
+    def inputs(self) -> Sequence[InputPort]: ...
+
+
+def feeds(graph: Ports, x: NDArray[Any] | Feeds) -> dict[str, NDArray[Any]]:
     """The array of every input: ``x`` is a mapping by name, or the array of a lone input.
 
     Raises DataError when an input lacks its array, when there is one too many, or when they do not
