@@ -500,14 +500,14 @@ def explore(
     """The design space: plans from the smallest to the fastest, Pareto table and plot."""
     from dataclasses import asdict
 
-    from .compiler.frontend import load
+    from .compiler.driver import read_network
     from .compiler.plan.explore import explore as run
     from .compiler.report import tables
     from .compiler.report.plot import design_space
 
     _at_least(1, points=points, jobs=jobs)
     chosen = _board(board)
-    graph = load(model)
+    graph = read_network(model).graph
     output.mkdir(parents=True, exist_ok=True)
     with _steps() as step:
         found = [
@@ -561,6 +561,7 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
     from .compiler import ir
     from .compiler.data import read_samples
     from .compiler.ir.feeds import take
+    from .compiler.numpy_file import write_arrays
     from .sim import golden
 
     _at_least(1, frames=frames)
@@ -570,8 +571,14 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
     raw = golden.host_input(compiled.graph, compiled.inside(given))
     with _steps() as step:
         seen, cycles = run_on_board(compiled, built, port, raw, progress=step)
-    values = golden.run(compiled.graph, raw)
+    graph = compiled.graph
+    values = golden.run(graph, raw)
     pairs = [(values[output.value], seen[output.name]) for output in compiled.network.outputs]
+    if compiled.border is not None:
+        shapes = {port.name: (port.value, values[port.value].shape) for port in graph.outputs}
+        streams = {value: seen[name].reshape(shape) for name, (value, shape) in shapes.items()}
+        outputs = compiled.after(given, golden.host_output(graph, values | streams))
+        write_arrays(directory / "outputs.npz", outputs)
     summary = {
         "frames": len(cycles),
         "values": sum(expected.size for expected, _ in pairs),
