@@ -521,6 +521,15 @@ def test_queues_and_converters_count_in_each_resource(name):
     assert not search._within(network, replace(exact, **{name: getattr(exact, name) - 1}))
 
 
+@pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)
+def test_a_budget_is_what_the_link_leaves_of_the_device(device):
+    budget = _Search(small("pair"), device, "board")._budget(0.5)
+    taken = link(device)
+    assert budget.cells == int(device.lut * 0.5) - cells(taken, device)
+    assert budget.ff == int(device.ff * device.target.register_share)
+    assert (budget.blocks, budget.bram) == (device.dsp, device.bram - taken.bram)
+
+
 @pytest.mark.parametrize("name", ["cells", "ff", "bram"])
 def test_a_budget_limits_each_resource(name):
     budget = Budget(10, 10, blocks=1, bram=10)
