@@ -7,6 +7,7 @@ from math import ceil
 import numpy as np
 import pytest
 from amaranth import signed
+from gatewright import boards
 from gatewright.compiler import ir
 from gatewright.compiler.errors import FitError, PlanError
 from gatewright.compiler.plan import (
@@ -519,6 +520,16 @@ def test_queues_and_converters_count_in_each_resource(name):
     exact = Budget(cells(need, ICE40UP5K), need.ff, ICE40UP5K.dsp, need.bram)
     assert search._within(network, exact)
     assert not search._within(network, replace(exact, **{name: getattr(exact, name) - 1}))
+
+
+def test_each_stage_has_dsp_sites_of_its_own():
+    """Side by side, in the order of the flow."""
+    network = planned(graph_of("chain"), boards.get("ulx3s-25f").device, Goal())
+    free, stages = 0, [stage for stage in network.plan.stages if stage.dsp_multipliers]
+    assert len(stages) > 1
+    for stage in stages:
+        assert stage.site == free
+        free += network.designs[stage.name].blocks(stage.dsp_multipliers)
 
 
 @pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)
