@@ -52,8 +52,18 @@ class HostPart:
         return cls(model, Runtime(model))
 
     def __call__(self, given: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs for one call, of as many frames as the model's batch has."""
-        return self.runtime.call({name: given[name] for name in self.runtime.inputs})
+        """The outputs for one call, of as many frames as the model's batch has.
+
+        Raises DataError where ONNX Runtime refuses the numbers.
+        """
+        try:
+            return self.runtime.call({name: given[name] for name in self.runtime.inputs})
+        except Exception as error:  # its exceptions have no common base but this
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DataError(
+                f"{self.model.graph.name}.onnx: ONNX Runtime can not compute it for these samples "
+                f"({reason}); give samples that the model's inputs allow"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)

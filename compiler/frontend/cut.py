@@ -75,23 +75,28 @@ class _Division:
         self.model = parsed(self.path)
         self.source = read(self.path, foreign=True)
         self.infos = _infos(self.model)
+        ports = {info.name: info for info in self.model.graph.input}
+        #: the first axis of the model's inputs
+        self.batch_axis = ports[self.source.inputs[0].name].type.tensor_type.shape.dim[0]
         self.refused = dict(self.first.refused)
         self.varying = _varying(self.source)
         self.nodes = [n for n in self.source.nodes if self.varying.intersection(n.outputs)]
         shapes = shapes_of(self.source)
-        self.macs = {node.outputs[0]: node_macs(node, shapes) for node in self.source.nodes}
+        self.macs = {node.key: node_macs(node, shapes) for node in self.source.nodes}
         self.producer = {name: node for node in self.nodes for name in node.outputs if name}
 
     def best(self) -> Cut | None:
         """The first cut whose body the reader takes whole."""
+        if not any(self.macs[node.key] for node in self.nodes):
+            return None
         for _ in range(_ROUNDS):
             head, inside = _inside(self.nodes, self.refused, self.macs)
             if not any(self.macs[name] for name in inside):
                 return None
             parts = [
-                [n for n in self.nodes if n.outputs[0] in head],
-                [n for n in self.nodes if n.outputs[0] in inside],
-                [n for n in self.nodes if n.outputs[0] not in head | inside],
+                [n for n in self.nodes if n.key in head],
+                [n for n in self.nodes if n.key in inside],
+                [n for n in self.nodes if n.key not in head | inside],
             ]
             found = self._attempt(*parts)
             if found is not None:
@@ -122,7 +127,7 @@ class _Division:
             else None,
             self._batch(),
         )
-        outside = {node.outputs[0]: node for node in (*head, *tail)}
+        outside = {node.key: node for node in (*head, *tail)}
         return Cut(
             model,
             survey.graph,
@@ -160,14 +165,14 @@ class _Division:
             return f"which is {dtype}"
         if len(dims) < 2 or any(dim.dim_value < 1 for dim in dims[1:]):
             return "whose shape is not known"
-        first = self.model.graph.input[0].type.tensor_type.shape.dim[0]
+        first = self.batch_axis
         if dims[0].dim_value and first.dim_value and dims[0].dim_value != first.dim_value:
             return "whose first axis is not the batch"
         return None
 
     def _refuse(self, node: Node, why: str) -> None:
         self.refused.setdefault(
-            node.outputs[0],
+            node.key,
             ModelError(
                 f"{node}: {why}; accepted: float32 or narrow integers of a fixed shape, frames on "
                 "the first axis; export the network with fixed shapes"
@@ -177,7 +182,7 @@ class _Division:
     def _refuse_more(self, survey: Survey, body: list[Node], into: set[str]) -> None:
         """Take over what the reader refused in the body."""
         known = len(self.refused)
-        outputs = {node.outputs[0] for node in body}
+        outputs = {node.key for node in body}
         for key, error in survey.refused.items():
             if key in outputs:
                 self.refused.setdefault(key, error)
@@ -191,11 +196,11 @@ class _Division:
         text = str(error)
         for node in body:
             if any(text.startswith(f"{name}: ") for name in node.outputs):
-                self.refused.setdefault(node.outputs[0], error)
+                self.refused.setdefault(node.key, error)
         named = {name for name in into if text.startswith(f"{name}: ")}
         for node in body:
             if named.intersection(node.inputs) and node.op != "QuantizeLinear":
-                self.refused.setdefault(node.outputs[0], error)
+                self.refused.setdefault(node.key, error)
 
     # -- parts -------------------------------------------------------------------------------------
 
@@ -235,20 +240,19 @@ class _Division:
         info = onnx.ValueInfoProto()
         info.CopyFrom(self.infos.get(name, onnx.ValueInfoProto(name=name)))
         dims = info.type.tensor_type.shape.dim
-        first = self.model.graph.input[0].type.tensor_type.shape.dim
-        if dims and first and not dims[0].dim_value:
-            dims[0].CopyFrom(first[0])
+        if dims and not dims[0].dim_value:
+            dims[0].CopyFrom(self.batch_axis)
         return info
 
     def _framed(self, info: onnx.ValueInfoProto) -> bool:
         """Whether the first axis of an output of the model is that of the frames."""
         dims = self.infos.get(info.name, info).type.tensor_type.shape.dim
-        first = self.model.graph.input[0].type.tensor_type.shape.dim
-        if not dims or not first:
+        if not dims:
             return False
-        if first[0].dim_value:
-            return bool(dims[0].dim_value == first[0].dim_value)
-        return bool(dims[0].dim_param and dims[0].dim_param == first[0].dim_param)
+        first = self.batch_axis
+        if first.dim_value:
+            return bool(dims[0].dim_value == first.dim_value)
+        return bool(dims[0].dim_param and dims[0].dim_param == first.dim_param)
 
     def _batch(self) -> int:
         return self.source.batch
@@ -263,8 +267,8 @@ class _Division:
             node = outside.get(verdict.key)
             if node is None:
                 rows.append(inside.get(verdict.key, verdict))
-            elif node.outputs[0] in self.refused:
-                found = refusal(node, self.refused[node.outputs[0]])
+            elif node.key in self.refused:
+                found = refusal(node, self.refused[node.key])
                 rows.append(replace(found, verdict="host"))
             else:
                 reason = "lies between the border of the hardware and a node of the host"
@@ -324,13 +328,13 @@ def _inside(
     of the source where that is true. A node costs its weight where the first is false or the second
     true; edges without a limit are implications (Ishikawa, 2003).
     """
-    place = {node.outputs[0]: 2 * n for n, node in enumerate(nodes)}
-    made = {name: place[node.outputs[0]] for node in nodes for name in node.outputs if name}
+    place = {node.key: 2 * n for n, node in enumerate(nodes)}
+    made = {name: place[node.key] for node in nodes for name in node.outputs if name}
     scale = min(1.0, (_ENDLESS >> 3) / (sum(macs[name] for name in place) + 1))
     source, sink = 2 * len(nodes), 2 * len(nodes) + 1
     edges: dict[tuple[int, int], int] = {}
     for node in nodes:
-        name = node.outputs[0]
+        name = node.key
         first, second = place[name], place[name] + 1
         edges[source, first] = edges[second, sink] = 1 + int(macs[name] * scale)
         edges[second, first] = _ENDLESS

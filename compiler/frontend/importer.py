@@ -172,21 +172,21 @@ class _Walk:
 
     def _passed_over(self, node: Node) -> bool:
         """Whether a node is refused before, or depends on one that is."""
-        if node.outputs[0] in self.refused:
-            self._refuse(node, self.refused[node.outputs[0]])
+        if node.key in self.refused:
+            self._refuse(node, self.refused[node.key])
             return True
         names = (*node.inputs, *captured(node.proto))
         cause = next((self._unknown[name] for name in names if name in self._unknown), None)
         if cause is not None:
             if node.op in HANDLERS or node.op in SHAPES:
-                self.blocked[node.outputs[0]] = cause
+                self.blocked[node.key] = cause
             else:
-                self.refused[node.outputs[0]] = _no_hardware(node)
+                self.refused[node.key] = _no_hardware(node)
             self._unknown.update(dict.fromkeys(node.outputs, cause))
         return cause is not None
 
     def _refuse(self, node: Node, error: ModelError) -> None:
-        self.refused[node.outputs[0]] = error
+        self.refused[node.key] = error
         self._unknown.update(dict.fromkeys(node.outputs, str(node)))
 
     def _read(self, node: Node) -> None:
@@ -194,10 +194,10 @@ class _Walk:
         results = _results(self.build, node, operands, self._fold)
         self.known.update(zip(node.outputs, results, strict=False))
         if all(isinstance(result, Constant) for result in results):
-            self.constant.add(node.outputs[0])
+            self.constant.add(node.key)
         steps = max((len(x.tail) for x in operands if isinstance(x, Tensor)), default=0)
         if any(isinstance(result, Tensor) and len(result.tail) > steps for result in results):
-            self.on_host.add(node.outputs[0])
+            self.on_host.add(node.key)
 
     def graph(self) -> ir.Graph:
         """The whole, after a walk in which nothing was refused."""

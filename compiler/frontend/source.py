@@ -80,6 +80,11 @@ class Node:
     written: str = ""
     origin: str = ""
 
+    @property
+    def key(self) -> str:
+        """The first output that has a name, which no other node computes."""
+        return next(filter(None, self.outputs), "")
+
     def get(self, name: str, default: Any) -> Any:
         """An attribute, strings decoded; ModelError when of another kind than ``default``."""
         value = self.attributes.get(name, default)

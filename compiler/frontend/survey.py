@@ -75,7 +75,7 @@ def surveyed(found: Source) -> Survey:
         except ModelError as refusing:
             node = _blamed(refusing, source.nodes)
             error = refusing if node is None else None
-            more = {} if node is None else {node.outputs[0]: refusing}
+            more = {} if node is None else {node.key: refusing}
             reading = replace(reading, refused=more, graph=None)
     shapes = shapes_of(found)
     return Survey(
@@ -90,7 +90,7 @@ def surveyed(found: Source) -> Survey:
 
 def _of_file(refused: Mapping[str, ModelError], source: Source) -> dict[str, ModelError]:
     """The refusals by the first outputs of the nodes in the file."""
-    origins = {node.outputs[0]: node.origin or node.outputs[0] for node in source.nodes}
+    origins = {node.key: node.origin or node.key for node in source.nodes}
     return {origins.get(key, key): error for key, error in refused.items()}
 
 
@@ -104,10 +104,10 @@ def _read(found: Source) -> tuple[Source, Reading, ModelError | None]:
             return source, read_nodes(source, refused), None
         except ModelError as error:
             node = _blamed(error, source.nodes)
-            if node is None or node.outputs[0] in refused:
+            if node is None or node.key in refused:
                 nothing = Reading(refused, {}, frozenset(), frozenset(), (), None)
                 return source, nothing, error
-            refused[node.outputs[0]] = error
+            refused[node.key] = error
             source = _hidden(source, node)
 
 
@@ -134,23 +134,19 @@ def _verdicts(
     """A verdict for each node of the file, and for refused nodes that a dialect made of none."""
     parts: dict[str, list[Node]] = {}
     for node in source.nodes:
-        parts.setdefault(node.origin or node.outputs[0], []).append(node)
+        parts.setdefault(node.origin or node.key, []).append(node)
     ops: dict[str, ir.Op] = {op.name: op for op in (graph.ops if graph else reading.ops)}
-    rows = [_verdict(node, parts.pop(node.outputs[0], []), reading, ops) for node in found.nodes]
+    rows = [_verdict(node, parts.pop(node.key, []), reading, ops) for node in found.nodes]
     others = [node for made in parts.values() for node in made]
     return (
         *rows,
-        *(
-            refusal(n, reading.refused[n.outputs[0]])
-            for n in others
-            if n.outputs[0] in reading.refused
-        ),
+        *(refusal(n, reading.refused[n.key]) for n in others if n.key in reading.refused),
     )
 
 
 def _verdict(node: Node, parts: list[Node], reading: Reading, ops: Mapping[str, ir.Op]) -> Verdict:
     """The verdict on a node of the file, which ``parts`` stand for."""
-    keys = [part.outputs[0] for part in parts]
+    keys = [part.key for part in parts]
     for key in keys:
         if key in reading.refused:
             return refusal(node, reading.refused[key])
@@ -171,7 +167,7 @@ def _folded(node: Node, parts: list[Node], reading: Reading) -> str:
     """Why a node leaves nothing behind."""
     if not parts:
         return "no output depends on what it computes"
-    if all(part.outputs[0] in reading.constant for part in parts):
+    if all(part.key in reading.constant for part in parts):
         return "computed at compile time"
     if node.op in HANDLERS and HANDLERS[node.op].moves:
         return "changes only the order or the shape of elements"
@@ -179,7 +175,7 @@ def _folded(node: Node, parts: list[Node], reading: Reading) -> str:
 
 
 def _row(node: Node, verdict: str, reason: str, change: str = "") -> Verdict:
-    return Verdict(node.name, node.written or node.op, verdict, reason, change, node.outputs[0])
+    return Verdict(node.name, node.written or node.op, verdict, reason, change, node.key)
 
 
 def refusal(node: Node, error: ModelError) -> Verdict:

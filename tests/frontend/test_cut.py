@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 from gatewright.compiler.driver import read_network
-from gatewright.compiler.errors import ModelError
+from gatewright.compiler.errors import DataError, ModelError
 from gatewright.compiler.frontend import divide, survey
 from gatewright.compiler.frontend.reference_runtime import Runtime
 from numpy.testing import assert_allclose, assert_array_equal
@@ -156,6 +156,34 @@ def test_the_larger_side_of_an_unsupported_node_is_hardware(tmp_path, first, sec
     assert_allclose(recombined(cut, x)["y"], Runtime(path).run(x)["y"], rtol=1e-4, atol=1e-5)
 
 
+def test_a_node_may_leave_its_first_output_away(tmp_path):
+    nodes = [
+        helper.make_node("GRU", ["x", "w", "r"], ["", "h"], name="recurrent", hidden_size=8),
+        helper.make_node("GRU", ["x", "w", "r"], ["", "g"], name="other", hidden_size=8),
+        node("Concat", "h g", "both", axis=0),
+        node("Transpose", "both", "turned", perm=[1, 0, 2]),
+        node("CumSum", "turned axis", "flat"),
+        node("MatMul", "flat dense", "y"),
+    ]
+    path = save(
+        tmp_path / "gru.onnx",
+        nodes,
+        {"x": (TensorProto.FLOAT, [1, 1, 4])},
+        {"y": (TensorProto.FLOAT, [1, 2, 3])},
+        w=weights(1, 24, 4),
+        r=weights(1, 24, 8),
+        axis=np.array(1),
+        dense=weights(8, 3),
+    )
+    found = {v.name: v for v in survey(path).verdicts}
+    assert found["recurrent"].key == "h"
+    assert found["other"].key == "g"
+    cut = divide(path, survey(path))
+    x = {"x": RNG.normal(size=(1, 1, 4)).astype(np.float32)}
+    assert verdicts(cut)["flat"] == "host"
+    assert_allclose(recombined(cut, x)["y"], Runtime(path).run(x)["y"], rtol=1e-4, atol=1e-5)
+
+
 def test_the_reasons_and_what_lies_behind_the_border_are_told(tmp_path):
     path = split(tmp_path / "split.onnx", 2, 8)
     found = {v.name: v for v in divide(path, survey(path)).verdicts}
@@ -217,3 +245,35 @@ def test_pre_processing_before_the_first_quantized_value_is_the_head(tmp_path):
         assert set(network.cut.head) <= {"centred", "scaled"}
         x = {"x": RNG.normal(size=(2, 2, 6, 6)).astype(np.float32)}
         assert_allclose(recombined(network.cut, x)["y"], Runtime(path).run(x)["y"], atol=1e-6)
+
+
+def test_samples_that_the_head_can_not_compute_are_an_error(tmp_path):
+    path = tokens(tmp_path / "tokens.onnx")
+    cut = divide(path, survey(path))
+    with pytest.raises(DataError, match=r"head\.onnx: ONNX Runtime can not compute it"):
+        cut.border.before({"ids": np.full((1, 5), 99)})
+
+
+@pytest.mark.parametrize("build", [detector, tokens, lambda path: split(path, 2, 8)])
+def test_damaged_models_are_cut_or_refused(tmp_path, build):
+    original = onnx.load(build(tmp_path / "model.onnx"))
+    for number in range(40):
+        model, rng = onnx.ModelProto(), np.random.default_rng(number)
+        model.CopyFrom(original)
+        node = model.graph.node[rng.integers(len(model.graph.node))]
+        if number % 3 == 0 and node.attribute:
+            del node.attribute[0]
+        elif number % 3 == 1:
+            node.input[rng.integers(len(node.input))] = str(rng.choice(["", "x", "image", "w"]))
+        else:
+            dims = model.graph.input[0].type.tensor_type.shape.dim
+            dims[rng.integers(len(dims))].dim_value = int(rng.integers(0, 4))
+        path = tmp_path / "damaged.onnx"
+        onnx.save(model, path)
+        try:
+            found = survey(path)
+        except ModelError:
+            continue
+        if found.graph is None:
+            cut = divide(path, found)
+            assert cut is None or cut.macs < cut.total

@@ -93,7 +93,7 @@ class Nodes:
         opset = opset or node.opset
         schema.check(proto, str(node), opset)
         written = node.written or node.op
-        origin = node.origin or node.outputs[0]
+        origin = node.origin or node.key
         made = Node(name, op, tuple(inputs), (tensor,), attributes, proto, opset, written, origin)
         self._nodes.append(made)
         return tensor
