@@ -6,10 +6,15 @@ import numpy as np
 import onnx
 import pytest
 from gatewright import boards
+from gatewright.compiler import passes
 from gatewright.compiler.driver import compile_model, layers, open_compiled
 from gatewright.compiler.errors import PlanError
+from gatewright.compiler.frontend import write_qdq
+from gatewright.compiler.frontend.importer import read_graph
+from gatewright.compiler.passes.fuse_functions import fuse_functions
 from gatewright.compiler.plan import Dataflow, Plan, StagePlan, latency
 from gatewright.compiler.plan.fifo import with_queues
+from gatewright.compiler.quantize import quantize
 from gatewright.compiler.report.html import write_report
 from gatewright.compiler.report.tables import compile as compile_tables
 from gatewright.compiler.stages import kind_of, registered
@@ -96,8 +101,10 @@ def test_a_value_that_others_take_may_not_stay_inside():
 # From the model's file to the report.
 
 
-def model(path):
-    """A convolution, two functions, the sum of both ends, and a dense layer."""
+def model(path, images):
+    """A convolution, two functions, the sum of both ends, and a dense layer; in integers, for the
+    functions of a float network would become one.
+    """
     rng = np.random.default_rng(5)
     constants = {"w": rng.normal(size=(4, 3, 3, 3)), "d": rng.normal(size=(5, 4))}
     nodes = [
@@ -119,6 +126,8 @@ def model(path):
     onnx.save(
         helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]), path
     )
+    apart = [each for each in passes.ON_READ if each is not fuse_functions]
+    write_qdq(quantize(passes.run(read_graph(path), apart), images), path)
 
 
 def merged(table):
@@ -135,13 +144,12 @@ def merged(table):
 @pytest.fixture
 def compiled(tmp_path):
     path, images = tmp_path / "two.onnx", np.random.default_rng(1).normal(size=(20, 3, 6, 6))
-    model(path)
-    options = {"samples": images.astype(np.float32)}
-    compile_model(path, tmp_path / "apart", BOARD.device, BOARD.name, **options)
+    model(path, images.astype(np.float32))
+    compile_model(path, tmp_path / "apart", BOARD.device, BOARD.name)
     plan = tmp_path / "plan.json"
     plan.write_text(json.dumps(merged(json.loads((tmp_path / "apart" / "plan.json").read_text()))))
     out = tmp_path / "together"
-    return compile_model(path, out, BOARD.device, BOARD.name, plan=plan, **options)
+    return compile_model(path, out, BOARD.device, BOARD.name, plan=plan)
 
 
 def test_from_the_plan_file_to_the_report(compiled):
