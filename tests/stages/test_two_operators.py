@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 from gatewright import boards
-from gatewright.compiler import passes
+from gatewright.compiler import ir, passes
 from gatewright.compiler.driver import compile_model, layers, open_compiled
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.frontend import write_qdq
@@ -43,8 +43,8 @@ def branches(pe, queues=True, height=4):
     """Two functions in turn beside their input, under a plan with a stage for both."""
     b = Builder(height, 3, 5, seed=3)
     x = b.conv(b.input, 5)
-    first = b.unary(x)
-    second = b.unary(first)
+    first = b.unary(x, ir.Identity())
+    second = b.unary(first, ir.functions.Selu())
     b.add(second, x)
     graph = b.graph()
     conv, *_, add = graph
