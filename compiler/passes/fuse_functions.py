@@ -220,7 +220,7 @@ class _Steps:
 
     def add(self, part: Operation | ir.Function, operands: tuple[int, ...]) -> int:
         """The number of the step that computes ``part``; that of its operand for the identity."""
-        if part == ir.Identity():
+        if part in (ir.Identity(), Affine(1.0)):
             return operands[0]
         if isinstance(part, Expression):
             known = [*operands]
