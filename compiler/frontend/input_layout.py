@@ -114,11 +114,9 @@ def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.in
     if labels.ndim == 2:
         labels = labels if last else labels.T
         return labels.reshape(-1), ir.Shape(labels.shape[0], 1, labels.shape[1])
-    if labels.ndim == 1 or last:
+    if labels.ndim < 2 or last or node is None:
         return labels.reshape(-1), ir.Shape(1, 1, labels.size)
-    raise ModelError(
-        f"{node or 'the output'}: reads the input as {labels.ndim + 1} axes; accepted: 2, 3 or 4"
-    )
+    raise ModelError(f"{node}: reads the input as {labels.ndim + 1} axes; accepted: 2, 3 or 4")
 
 
 def _reduces_rows(node: Node, rank: int) -> bool:

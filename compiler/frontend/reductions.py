@@ -172,6 +172,11 @@ def reduced(
     kind: Reduction,
 ) -> Tensor:
     """The reduction over ``axes`` of a tensor in any layout."""
+    if build.lone and x.order.shape[0] != 1:  # the batch axis is gone
+        batched = replace(x, order=x.order[None])
+        inner = tuple(axis + 1 for axis in axes)
+        result = reduced(build, node, batched, inner, keepdims, kind)
+        return replace(result, order=result.order[0])
     if (0 in axes and not build.lone) or x.order.shape[0] != build.batch:
         raise ModelError(
             f"{node}: reduces over the batch; accepted: any other axes; name them, or export the "
