@@ -144,10 +144,15 @@ class Builder:
     def computed(
         self, op: ir.Op, shape: ir.Shape, reads: Sequence[Tensor], order: NDArray[np.int64]
     ) -> Tensor:
-        """Append an operator; its output tensor has labels ``order`` in every frame."""
+        """Append an operator; its output tensor has labels ``order`` in every frame, and a batch
+        axis of its own unless the batch is merged into the first axis of all that it reads.
+        """
         handle = self.add(op, shape, reads)
         offsets = np.arange(self.batch).reshape(-1, *[1] * order.ndim) * shape.size
-        return Tensor(handle, offsets + order[None], op.output)
+        labels = offsets + order[None]
+        if order.ndim and all(tensor.order.shape[:1] != (self.batch,) for tensor in reads):
+            labels = labels.reshape(-1, *order.shape[1:])
+        return Tensor(handle, labels, op.output)
 
     def elementwise(self, op: ir.Op, shape: ir.Shape, reads: Sequence[Tensor]) -> Tensor:
         """Append an operator that keeps the arrangement of its first input."""

@@ -172,17 +172,17 @@ def reduced(
     kind: Reduction,
 ) -> Tensor:
     """The reduction over ``axes`` of a tensor in any layout."""
-    if build.lone and x.order.shape[0] != 1:  # the batch axis is gone
-        batched = replace(x, order=x.order[None])
-        inner = tuple(axis + 1 for axis in axes)
-        result = reduced(build, node, batched, inner, keepdims, kind)
-        return replace(result, order=result.order[0])
-    if (0 in axes and not build.lone) or x.order.shape[0] != build.batch:
+    if 0 in axes and not build.lone:
         raise ModelError(
             f"{node}: reduces over the batch; accepted: any other axes; name them, or export the "
             "network with a batch of 1"
         )
     build.frame(x, node)
+    if x.order.shape[0] != build.batch:  # it is merged into the first axis
+        apart = replace(x, order=x.order.reshape(build.batch, -1, *x.order.shape[1:]))
+        result = reduced(build, node, apart, tuple(axis + 1 for axis in axes), keepdims, kind)
+        frames = result.order
+        return replace(result, order=np.concatenate(list(frames)) if len(frames) > 1 else frames[0])
     output = node.outputs[0]
     if kind.before is not None:
         x = _mapped(build, node, x, kind.before, f"{output}/{_word(kind.before)}")

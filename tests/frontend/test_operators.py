@@ -616,3 +616,18 @@ def test_product_of_activations_that_are_repeated(model, agrees):
     ]
     graph = agrees(model(nodes, [1, 3, 4, 5]))
     assert graph.ops[-1].products == 3
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("last", ["Softmax", "ReduceMean"])
+def test_axes_of_a_tensor_without_a_batch_axis(model, agrees, last, batch):
+    """Exporters merge the batch into the rows before a dense layer."""
+    attributes = {"axes": [1]} if last == "ReduceMean" else {"axis": 1}
+    nodes = [
+        N("Reshape", ["x", "rows"], ["r"]),
+        N("MatMul", ["r", "w"], ["m"]),
+        N(last, ["m"], ["s"], **attributes),
+        N("Reshape", ["s", "apart"], ["y"]),
+    ]
+    shapes = {"rows": np.array([-1, 4]), "apart": np.array([batch, 3, -1])}
+    agrees(model(nodes, [batch, 3, 4], w=floats(4, 5), **shapes))
