@@ -69,6 +69,8 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     **{name: [("by a constant", ["x", "number"], {}, MAP)] for name in elementwise.BY_CONSTANT},
     "Mod": [("by a constant", ["x", "number"], {"fmod": 1}, MAP)],
     "Not": [("", ["x"], {}, MAP)],
+    **{name: [("of two activations", ["x", "r"], {}, MAP)] for name in ("And", "Or", "Xor")},
+    "Where": [("by an activation", ["x", "r", "number"], {}, MAP)],
     "Conv": [("", ["x", "kernel"], {}, MAP), ("depthwise", ["x", "single"], {"group": 4}, MAP)],
     "ConvTranspose": [("", ["x", "phases"], {"strides": [2, 2]}, MAP)],
     "Gemm": [("", ["x", "matrix"], {}, VECTOR)],
@@ -97,6 +99,8 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
         ("of an activation and a function of it", ["x", "t"], {}, MAP),
         ("by a constant", ["x", "channel"], {}, MAP),
     ],
+    "Sum": [("of two activations", ["x", "r"], {}, MAP)],
+    "Mean": [("of two activations", ["x", "r"], {}, MAP)],
     "Max": [("of two activations", ["x", "r"], {}, MAP)],
     "Min": [("of two activations", ["x", "r"], {}, MAP)],
     "Div": [

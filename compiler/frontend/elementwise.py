@@ -197,6 +197,25 @@ def extremum(build: Builder, node: Node, *operands: Operand) -> Tensor:
     return unary(build, node, x, ir.Identity(), clamp)
 
 
+def total(build: Builder, node: Node, *operands: Operand) -> Tensor:
+    """Sum or Mean of any number of activations and constants, one after the other."""
+    constants = [each for each in operands if isinstance(each, Constant)]
+    x, *others = (activation(each, node) for each in operands if not isinstance(each, Constant))
+    steps = [*others, *constants]
+    means = node.op == "Mean" and len(operands) > 1
+    if not steps:
+        return x.moved(x.order, node.outputs[0])
+    for n, other in enumerate(steps):
+        last = n == len(steps) - 1 and not means
+        name = node.outputs[0] if last else f"{node.outputs[0]}/{n}"
+        step = replace(node, op="Add", name=node.name if last else name, outputs=(name,))
+        x = add(build, step, x, other)
+    if not means:
+        return x
+    share = Constant(node.name, np.array(1 / len(operands), np.float32))
+    return scaled(build, node, x, share)
+
+
 # -- functions of one activation -------------------------------------------------------------------
 
 #: the ONNX operator of each function; the function's fields are the operator's attributes
@@ -299,10 +318,13 @@ def _lone(value: Constant, node: Node) -> float:
 
 
 def compare(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
-    """An activation with a constant, either way round: 1 or 0. Numbers that differ from channel to
-    channel are subtracted first.
+    """Two activations, or an activation and a constant, either way round: 1 or 0. An activation,
+    and numbers that differ from channel to channel, are subtracted first.
     """
     kind = COMPARISONS[node.op]
+    if isinstance(a, Tensor) and isinstance(b, Tensor):
+        below = pair(build, _step(node, "Sub", "difference"), activation(a, node), b)
+        return unary(build, node, below, kind(0.0))
     if isinstance(a, Constant):
         a, b, kind = b, a, MIRRORED.get(kind, kind)
     x, bound = activation(a, node), constant(b, node, "second input")
@@ -322,6 +344,33 @@ def remainder(build: Builder, node: Node, x: Operand, y: Operand) -> Tensor:
 def negation(build: Builder, node: Node, x: Operand) -> Tensor:
     """Not, of 0 and 1."""
     return unary(build, node, x, ir.functions.Equal(0.0))
+
+
+def logical(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
+    """And, Or or Xor of 0 and 1: the smaller, the larger, or the distance."""
+    if node.op == "Xor":
+        apart = sub(build, _step(node, "Sub", "difference"), a, b)
+        return unary(build, node, apart, ir.functions.Abs())
+    return extremum(build, replace(node, op="Min" if node.op == "And" else "Max"), a, b)
+
+
+def where(build: Builder, node: Node, condition: Operand, a: Operand, b: Operand) -> Tensor:
+    """``condition * a + (1 - condition) * b``, for a condition of 0 and 1 that is computed."""
+    if not isinstance(condition, Tensor):
+        raise ModelError(
+            f"{node}: its condition is a constant; accepted: a comparison of activations; select "
+            "by Slice or Gather, or multiply by the constant"
+        )
+    chosen = mul(build, _step(node, "Mul", "chosen"), condition, a)
+    otherwise = negation(build, _step(node, "Not", "otherwise"), condition)
+    other = mul(build, _step(node, "Mul", "other"), otherwise, b)
+    return add(build, replace(node, op="Add"), chosen, other)
+
+
+def _step(node: Node, op: str, word: str) -> Node:
+    """A step of ``node`` as a node of its own."""
+    name = f"{node.outputs[0]}/{word}"
+    return replace(node, op=op, name=name, outputs=(name,))
 
 
 @dataclass(frozen=True)
@@ -397,10 +446,14 @@ HANDLERS: dict[str, Handler] = {
     "Mod": Handler(remainder, elementwise=True),
     **{name: Handler(compare, elementwise=True) for name in COMPARISONS},
     "Not": Handler(negation, elementwise=True),
+    **{name: Handler(logical, elementwise=True) for name in ("And", "Or", "Xor")},
+    "Where": Handler(where, elementwise=True),
     "Add": Handler(add, elementwise=True),
     "Sub": Handler(sub, elementwise=True),
     "Mul": Handler(mul, elementwise=True),
     "Div": Handler(div, elementwise=True),
+    "Sum": Handler(total, elementwise=True),
+    "Mean": Handler(total, elementwise=True),
     "Max": Handler(extremum, elementwise=True),
     "Min": Handler(extremum, elementwise=True),
 }

@@ -156,6 +156,42 @@ def test_two_activations(model, agrees, kind):
     assert kinds(graph) == [ir.Conv, ir.Unary, ir.MaxPool, elementwise.OPERATORS[kind]]
 
 
+@pytest.mark.parametrize("operands", [["x"], ["a", "b"], ["a", "k", "x", "b"]], ids=str)
+@pytest.mark.parametrize("kind", ["Sum", "Mean"])
+def test_sum_and_mean_of_activations_and_constants(model, agrees, kind, operands):
+    nodes = [
+        N("Sigmoid", ["x"], ["a"]),
+        N("Tanh", ["x"], ["b"]),
+        N(kind, operands, ["s"]),
+        N("Relu", ["s"], ["y"]),
+    ]
+    graph = agrees(model(nodes, [1, 3, 5, 5], k=floats(3, 1, 1)))
+    assert kinds(graph).count(ir.Add) <= max(0, len(operands) - 1)
+
+
+def compared(*last):
+    """Two activations, whether the first is above the second and above 0, and what follows."""
+    return [
+        N("Sigmoid", ["x"], ["a"]),
+        N("Tanh", ["x"], ["b"]),
+        N("Greater", ["a", "b"], ["c"]),
+        N("Greater", ["x", "zero"], ["d"]),
+        *last,
+    ]
+
+
+@pytest.mark.parametrize("kind", ["And", "Or", "Xor"])
+def test_logic_of_comparisons(model, agrees, kind):
+    nodes = compared(N(kind, ["c", "d"], ["e"]), N("Cast", ["e"], ["y"], to=TensorProto.FLOAT))
+    agrees(model(nodes, [1, 3, 5, 5], zero=np.float32(0)), low=-3, high=3)
+
+
+@pytest.mark.parametrize("branches", [["a", "b"], ["a", "k"], ["k", "b"], ["k", "zero"]], ids=str)
+def test_choice_by_a_comparison(model, agrees, branches):
+    nodes = compared(N("Where", ["c", *branches], ["y"]))
+    agrees(model(nodes, [1, 3, 5, 5], zero=np.float32(0), k=floats(3, 1, 1)), low=-3, high=3)
+
+
 @pytest.mark.parametrize("kind", ["Max", "Min"])
 def test_extremum_of_three_activations_and_numbers(model, agrees, kind):
     nodes = [
