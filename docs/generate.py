@@ -26,6 +26,7 @@ from gatewright.compiler.frontend import (
     output_layout,
     pooling,
     qdq,
+    recurrent,
     reductions,
     shapes,
     transposed,
@@ -41,10 +42,14 @@ __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).with_name("operators.md")
 BOARD = "ulx3s-85f"
-COMPUTE = (linear, transposed, elementwise, pooling, reductions, normalizations)
+COMPUTE = (linear, transposed, elementwise, pooling, reductions, normalizations, recurrent)
 
 #: (a constant's name, its array): what the samples below may name as inputs
 CONSTANTS: dict[str, np.ndarray] = {
+    **{
+        f"{name} w": np.full((1, kind.gates * 4, 4), 0.5, np.float32)
+        for name, kind in recurrent.KINDS.items()
+    },
     "kernel": np.full((4, 4, 3, 3), 0.5, np.float32),
     "single": np.full((4, 1, 3, 3), 0.5, np.float32),
     "phases": np.full((4, 4, 2, 2), 0.5, np.float32),
@@ -60,7 +65,7 @@ CONSTANTS: dict[str, np.ndarray] = {
     "first": np.array([1], np.int64),
     "border": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
 }
-MAP, VECTOR, TOKENS = [1, 4, 6, 6], [1, 4], [1, 6, 4]
+MAP, VECTOR, TOKENS, STEP = [1, 4, 6, 6], [1, 4], [1, 6, 4], [1, 1, 4]
 
 #: how each operator is used: (words for that use, inputs, attributes, input shape).
 #: ``x`` is the input, ``r`` and ``t`` are activations made of it.
@@ -133,6 +138,12 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     "MeanVarianceNormalization": [("", ["x"], {}, MAP)],
     "LRN": [("", ["x"], {"size": 3}, MAP)],
     "LpNormalization": [("", ["x"], {}, TOKENS)],
+    **{
+        name: [
+            ("first step", ["x", f"{name} w", f"{name} w"], {"hidden_size": 4, "layout": 1}, STEP)
+        ]
+        for name in recurrent.KINDS
+    },
     "GlobalAveragePool": [("", ["x"], {}, MAP)],
     "GlobalMaxPool": [("", ["x"], {}, MAP)],
     "Pad": [("by a constant", ["x", "border", "number"], {}, MAP)],

@@ -201,7 +201,7 @@ def total(build: Builder, node: Node, *operands: Operand) -> Tensor:
     """Sum or Mean of any number of activations and constants, one after the other."""
     constants = [each for each in operands if isinstance(each, Constant)]
     x, *others = (activation(each, node) for each in operands if not isinstance(each, Constant))
-    steps = [*others, *constants]
+    steps: list[Operand] = [*others, *constants]
     means = node.op == "Mean" and len(operands) > 1
     if not steps:
         return x.moved(x.order, node.outputs[0])

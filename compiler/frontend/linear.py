@@ -25,7 +25,7 @@ from .operands import (
 from .source import Node
 from .tensors import Constant, Tensor, channelwise, permutes, repeats
 
-__all__ = ["HANDLERS", "affine", "bias_of", "offset", "scaled", "weight_of"]
+__all__ = ["HANDLERS", "affine", "bias_of", "dense", "offset", "scaled", "weight_of"]
 
 
 def conv(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) -> Tensor:
@@ -94,12 +94,12 @@ def gemm(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) 
     w = _times(constant(w, node, "weight"), node.get("alpha", 1.0), node)
     w = w if node.get("transB", 0) else _transposed(w)
     if b is None:
-        return _dense(build, node, x, w, None)
+        return dense(build, node, x, w, None)
     b = _times(constant(b, node, "bias"), node.get("beta", 1.0), node)
     if b.array.ndim < 2 or b.array.shape[0] == 1:
-        return _dense(build, node, x, w, b)
+        return dense(build, node, x, w, b)
     product = replace(node, name=f"{node.name}/product", outputs=(f"{node.outputs[0]}/product",))
-    return offset(build, node, _dense(build, product, x, w, None), b)
+    return offset(build, node, dense(build, product, x, w, None), b)
 
 
 def matmul(build: Builder, node: Node, x: Operand, w: Operand) -> Tensor:
@@ -134,7 +134,7 @@ def _matrices(build: Builder, node: Node, x: Tensor, kernel: Constant) -> Tensor
         kernel = _reshaped(kernel, kernel.array.shape[1:])
     outer = kernel.array.shape[:-2]
     if all(n == 1 for n in outer) and kernel.array.ndim <= x.order.ndim:
-        return _dense(build, node, x, _reshaped(kernel, kernel.array.shape[-2:]), None)
+        return dense(build, node, x, _reshaped(kernel, kernel.array.shape[-2:]), None)
     labels = build.frame(x, node)
     inner = labels.shape[:-2]
     outer = (*[1] * (len(inner) - len(outer)), *outer)
@@ -206,7 +206,7 @@ def _product(build: Builder, node: Node, a: Tensor, b: Tensor) -> Tensor:
     return build.computed(op, out, [a, b], order)
 
 
-def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant | None) -> Tensor:
+def dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant | None) -> Tensor:
     """``x @ kernel.T + b`` over the last axis of ``x``, whatever the order of its channels."""
     labels = build.frame(x, node)
     features = labels.shape[-1] if labels.ndim else 0
@@ -231,13 +231,7 @@ def _dense(build: Builder, node: Node, x: Tensor, kernel: Constant, b: Constant 
     )
     out = bounded(node, ir.Shape(shape.height, shape.width, weight.shape[0]), build.batch)
     arrangement = np.arange(out.size).reshape(*labels.shape[:-1], weight.shape[0])
-    result = build.computed(op, out, [x], arrangement)
-    merged = x.order.ndim == labels.ndim
-    return (
-        replace(result, order=result.order.reshape(-1, *arrangement.shape[1:]))
-        if merged
-        else result
-    )
+    return build.computed(op, out, [x], arrangement)
 
 
 def _pixels(

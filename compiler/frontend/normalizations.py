@@ -4,7 +4,7 @@ Each intermediate result is a value of the network with a type of its own, so th
 spells the integer algorithm: mean, difference, square, mean, function of it, product.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,45 +13,18 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .elementwise import pair, unary
-from .linear import affine, offset
+from .linear import affine
 from .operands import Handler, Operand, activation, axis_of, constant, finite
-from .reductions import REDUCTIONS, reduced
 from .source import Node
+from .steps import Steps
 from .tensors import Constant, Tensor
 
 __all__ = ["HANDLERS", "softmax_inside"]
 
 
 @dataclass(frozen=True)
-class Steps:
-    """The operators that ``node`` stands for, each named after it and its own word."""
-
-    build: Builder
-    node: Node
-
-    def step(self, word: str) -> Node:
-        """A node for one of the operators; the one without a word gives the node's output."""
-        if not word:
-            return replace(self.node, attributes={})
-        name, output = f"{self.node.name}/{word}", f"{self.node.outputs[0]}/{word}"
-        return replace(self.node, name=name, outputs=(output,), attributes={})
-
-    def reduce(self, kind: str, x: Tensor, axes: tuple[int, ...], word: str) -> Tensor:
-        return reduced(self.build, self.step(word), x, axes, True, REDUCTIONS[kind])
-
-    def unary(self, x: Tensor, function: ir.Function, word: str) -> Tensor:
-        return unary(self.build, self.step(word), x, function)
-
-    def sub(self, a: Tensor, b: Tensor, word: str) -> Tensor:
-        return pair(self.build, replace(self.step(word), op="Sub"), a, b)
-
-    def mul(self, a: Tensor, b: Tensor, word: str) -> Tensor:
-        return pair(self.build, replace(self.step(word), op="Mul"), a, b)
-
-    def plus(self, x: Tensor, number: float, word: str) -> Tensor:
-        shift = Constant(self.node.name, np.array(number, np.float32))
-        return offset(self.build, self.step(word), x, shift)
+class Normalization(Steps):
+    """The steps of a normalization."""
 
     def scaled(
         self, x: Tensor, scale: NDArray[Any], bias: NDArray[Any] | None, word: str
@@ -86,7 +59,7 @@ def layer_normalization(
     build: Builder, node: Node, x: Operand, scale: Operand, bias: Operand = None
 ) -> list[Tensor]:
     """ONNX LayerNormalization: over all axes from ``axis`` on."""
-    x, steps = activation(x, node), Steps(build, node)
+    x, steps = activation(x, node), Normalization(build, node)
     axes = _from_axis(node, x)
     mean, centered = steps.centered(x, axes)
     root = steps.inverse_root(centered, axes, float(node.get("epsilon", 1e-5)))
@@ -98,7 +71,7 @@ def layer_normalization(
 
 def rms_normalization(build: Builder, node: Node, x: Operand, scale: Operand) -> Tensor:
     """ONNX RMSNormalization: over all axes from ``axis`` on."""
-    x, steps = activation(x, node), Steps(build, node)
+    x, steps = activation(x, node), Normalization(build, node)
     root = steps.inverse_root(x, _from_axis(node, x), float(node.get("epsilon", 1e-5)))
     return steps.scaled(steps.mul(x, root, "normal"), _real(scale, node, "scale"), None, "")
 
@@ -133,7 +106,7 @@ def _grouped(
     build: Builder, node: Node, x: Tensor, groups: int, scale: Operand, bias: Operand
 ) -> Tensor:
     """Normalization within groups of channels; ``scale`` and ``bias`` a channel, or a group."""
-    steps, shape = Steps(build, node), x.order.shape
+    steps, shape = Normalization(build, node), x.order.shape
     build.frame(x, node)
     split = x.moved(x.order.reshape(shape[0], groups, -1), node.outputs[0])
     _, centered = steps.centered(split, (2,))
@@ -150,7 +123,7 @@ def _grouped(
 
 def mean_variance_normalization(build: Builder, node: Node, x: Operand) -> Tensor:
     """ONNX MeanVarianceNormalization, by default over the batch and all pixels."""
-    x, steps = activation(x, node), Steps(build, node)
+    x, steps = activation(x, node), Normalization(build, node)
     listed = node.get("axes", (0, 2, 3))
     axes = tuple(sorted(axis_of(node, axis, x.order.ndim) for axis in listed))
     _, centered = steps.centered(x, axes)
@@ -160,7 +133,7 @@ def mean_variance_normalization(build: Builder, node: Node, x: Operand) -> Tenso
 
 def local_response(build: Builder, node: Node, x: Operand) -> Tensor:
     """ONNX LRN: ``x / (bias + alpha / size * (sum of squares of size channels)) ** beta``."""
-    x, steps = activation(x, node), Steps(build, node)
+    x, steps = activation(x, node), Normalization(build, node)
     size, channels = int(node.get("size", 1)), x.order.shape[1]
     square = steps.mul(x, x, "square")
     source = build.as_map(square, steps.step("square"))
@@ -183,7 +156,7 @@ def local_response(build: Builder, node: Node, x: Operand) -> Tensor:
 
 def lp_normalization(build: Builder, node: Node, x: Operand) -> Tensor:
     """ONNX LpNormalization: ``x / norm`` along an axis."""
-    x, steps = activation(x, node), Steps(build, node)
+    x, steps = activation(x, node), Normalization(build, node)
     axis, p = axis_of(node, int(node.get("axis", -1)), x.order.ndim), int(node.get("p", 2))
     if p not in (1, 2):
         raise ModelError(f"{node}: has p={p}; accepted: 1 or 2")
@@ -195,7 +168,7 @@ def softmax_inside(
     build: Builder, node: Node, x: Operand, axes: tuple[int, ...], log: bool
 ) -> Tensor:
     """Softmax, or its logarithm, in hardware: ``exp(x - max) / sum``."""
-    x, steps = activation(x, node), Steps(build, node)
+    x, steps = activation(x, node), Normalization(build, node)
     largest = steps.reduce("ReduceMax", x, axes, "max")
     below = steps.sub(x, largest, "below")
     power = steps.unary(below, ir.functions.Exp(), "exp")

@@ -1,0 +1,333 @@
+"""RNN, GRU and LSTM over a short, fixed number of steps: each step is hardware of its own.
+
+The input's product with its weights is one dense layer over all steps. Weights of the state, gates
+and states are operators of each step, in floats: they are quantized like any others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ir
+from ..errors import ModelError
+from .builder import Builder
+from .elementwise import FUNCTIONS
+from .linear import affine, dense
+from .operands import Handler, Operand, activation, constant, finite
+from .pooling import concat
+from .source import Node
+from .steps import Steps
+from .tensors import Constant, Tensor
+
+__all__ = ["HANDLERS", "KINDS"]
+
+#: steps up to which a layer is built as hardware for each step
+MOST_STEPS = 16
+
+#: the states of a layer of one direction; None stands for zeros
+States = tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class Step(Steps):
+    """One step of a layer of ``size`` features, and the layer's ``functions``."""
+
+    size: int
+    functions: tuple[ir.Function, ...]
+
+    def gate(self, gates: Tensor, number: int) -> Tensor:
+        """The features of one gate."""
+        first = number * self.size
+        part = replace(gates, order=gates.order[..., first : first + self.size])
+        return self.build.natural(part, self.step(f"gate{number}"))
+
+    def dense(
+        self, x: Tensor, weight: NDArray[Any], bias: NDArray[Any] | None, word: str
+    ) -> Tensor:
+        shift = None if bias is None else Constant(self.node.name, bias)
+        return dense(self.build, self.step(word), x, Constant(self.node.name, weight), shift)
+
+    def scaled(self, x: Tensor, factors: NDArray[Any], word: str) -> Tensor:
+        return affine(self.build, self.step(word), x, Constant(self.node.name, factors), None)
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Of one direction: those of the state, [gates * size, size], and its bias, [gates * size]."""
+
+    state: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+#: a step's gates as the input makes them, the states before it, the weights: the states after it
+Cell = Callable[[Step, Tensor, States, Weights, Node], States]
+
+
+def _rnn(step: Step, gates: Tensor, states: States, weights: Weights, node: Node) -> States:
+    (h,), (function,) = states, step.functions
+    if h is not None:
+        gates = step.add(gates, step.dense(h, weights.state, weights.bias, "state"), "gates")
+    return (step.unary(gates, function, "h"),)
+
+
+def _lstm(step: Step, gates: Tensor, states: States, weights: Weights, node: Node) -> States:
+    """Gates in the order input, output, forget, cell."""
+    (h, c), (squash, enter, leave) = states, step.functions
+    if h is not None:
+        gates = step.add(gates, step.dense(h, weights.state, weights.bias, "state"), "gates")
+    given, out, keep = (
+        step.unary(step.gate(gates, n), squash, word)
+        for n, word in enumerate(("input", "output", "forget"))
+    )
+    new = step.mul(given, step.unary(step.gate(gates, 3), enter, "cell"), "new")
+    if c is not None:
+        new = step.add(step.mul(keep, c, "kept"), new, "c")
+    return step.mul(out, step.unary(new, leave, "seen"), "h"), new
+
+
+def _gru(step: Step, gates: Tensor, states: States, weights: Weights, node: Node) -> States:
+    """Gates in the order update, reset, hidden."""
+    (h,), (squash, enter), size = states, step.functions, step.size
+    after = bool(node.get("linear_before_reset", 0))
+    both = 2 * size
+    if h is None:
+        update = step.unary(step.gate(gates, 0), squash, "update")
+        hidden = step.gate(gates, 2)
+        if after and weights.bias[both:].any():
+            reset = step.unary(step.gate(gates, 1), squash, "reset")
+            hidden = step.add(hidden, step.scaled(reset, weights.bias[both:], "bias"), "hidden")
+        hidden = step.unary(hidden, enter, "candidate")
+        return (step.sub(hidden, step.mul(update, hidden, "less"), "h"),)
+    state = step.dense(h, weights.state[:both], weights.bias[:both], "state")
+    first = replace(gates, order=gates.order[..., :both])
+    mixed = step.add(step.build.natural(first, step.step("both")), state, "gates")
+    update, reset = (
+        step.unary(step.gate(mixed, n), squash, word) for n, word in enumerate(("update", "reset"))
+    )
+    kernel, bias = weights.state[both:], weights.bias[both:]
+    if after:
+        state = step.mul(reset, step.dense(h, kernel, bias, "candidate_state"), "reset_state")
+    else:
+        state = step.dense(step.mul(reset, h, "reset_state"), kernel, bias, "candidate_state")
+    hidden = step.unary(step.add(step.gate(gates, 2), state, "hidden"), enter, "candidate")
+    change = step.mul(update, step.sub(h, hidden, "difference"), "change")
+    return (step.add(hidden, change, "h"),)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A recurrent operator: its ``cell``, number of gates and states, and usual functions."""
+
+    cell: Cell
+    gates: int
+    states: int
+    functions: tuple[str, ...]
+
+
+KINDS = {
+    "RNN": Kind(_rnn, 1, 1, ("Tanh",)),
+    "GRU": Kind(_gru, 3, 1, ("Sigmoid", "Tanh")),
+    "LSTM": Kind(_lstm, 4, 2, ("Sigmoid", "Tanh", "Tanh")),
+}
+
+
+def recurrent(
+    build: Builder,
+    node: Node,
+    x: Operand,
+    w: Operand,
+    r: Operand,
+    b: Operand = None,
+    lengths: Operand = None,
+    *states: Operand,
+) -> list[Tensor]:
+    """A node of :data:`KINDS`: all states, the last one, and of an LSTM the last cell."""
+    kind, x = KINDS[node.op], activation(x, node)
+    batch_first = bool(node.get("layout", 0))
+    rows = x.order if batch_first else np.moveaxis(x.order, 0, 1)
+    _check(build, node, x, rows, lengths, states[kind.states :])
+    x = replace(x, order=rows)
+    weights, recurrence = (
+        finite(constant(each, node, word).real().astype(np.float32), word, node)
+        for each, word in ((w, "weight"), (r, "recurrent weight"))
+    )
+    count, size = recurrence.shape[0], recurrence.shape[2]
+    bias = np.zeros((count, 2, kind.gates * size), np.float32)
+    if b is not None:
+        bias = constant(b, node, "bias").real().astype(np.float32).reshape(bias.shape)
+    functions = _functions(node, kind, count)
+    everything: list[list[Tensor]] = []
+    lasts: list[States] = []
+    for n in range(count):
+        start = tuple(_initial(node, each, n, batch_first) for each in states[: kind.states])
+        start += (None,) * (kind.states - len(start))
+        first = node.get("direction", "forward") == "reverse" or n == 1
+        layer = _Layer(build, node, kind, size, functions[n], f"direction{n}")
+        hidden, last = layer.run(
+            x, weights[n], Weights(recurrence[n], bias[n, 1]), bias[n, 0], start, first
+        )
+        everything.append(hidden)
+        lasts.append(last)
+    return _outputs(build, node, everything, lasts, batch_first)
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """One direction of a node."""
+
+    build: Builder
+    node: Node
+    kind: Kind
+    size: int
+    functions: tuple[ir.Function, ...]
+    word: str
+
+    def run(
+        self,
+        x: Tensor,
+        weight: NDArray[np.float32],
+        weights: Weights,
+        bias: NDArray[np.float32],
+        states: States,
+        backwards: bool,
+    ) -> tuple[list[Tensor], States]:
+        """The hidden state after each step, in the order of the input, and the last states."""
+        always = self._added_to_the_input(weights, states)
+        gates = self._step("").dense(x, weight, bias + always, "input")
+        left = replace(weights, bias=weights.bias - always)
+        count = gates.order.shape[1]
+        hidden: dict[int, Tensor] = {}
+        for t in reversed(range(count)) if backwards else range(count):
+            step = self._step(f"/{t}")
+            part = replace(gates, order=gates.order[:, t])
+            part = self.build.natural(part, step.step("gates_of_the_input"))
+            states = self.kind.cell(step, part, states, left, self.node)
+            assert states[0] is not None
+            hidden[t] = states[0]
+        return [hidden[t] for t in range(count)], states
+
+    def _added_to_the_input(self, weights: Weights, states: States) -> NDArray[np.float32]:
+        """The part of the state's bias that every step adds, whatever its state is."""
+        always = weights.bias.copy()
+        if self.node.op == "GRU" and self.node.get("linear_before_reset", 0):
+            always[2 * self.size :] = 0
+        return always
+
+    def _step(self, word: str) -> Step:
+        name, output = self.node.name, self.node.outputs
+        base = next(each for each in output if each)
+        named = replace(
+            self.node,
+            name=f"{name}/{self.word}{word}",
+            outputs=(f"{base}/{self.word}{word}",),
+            attributes={},
+        )
+        return Step(self.build, named, self.size, self.functions)
+
+
+def _check(
+    build: Builder,
+    node: Node,
+    x: Tensor,
+    rows: NDArray[np.int64],
+    lengths: Operand,
+    more: Sequence[Operand],
+) -> None:
+    """Refuse what is not built."""
+    if rows.ndim != 3 or rows.shape[0] != build.batch:
+        raise ModelError(
+            f"{node}: reads a tensor of shape {list(x.order.shape)}; accepted: [steps, batch, "
+            "features], or with layout=1 [batch, steps, features]"
+        )
+    if rows.shape[1] > MOST_STEPS:
+        raise ModelError(
+            f"{node}: runs over {rows.shape[1]} steps; accepted: at most {MOST_STEPS}, each of "
+            "which is hardware of its own; use convolutions over time instead"
+        )
+    if build.rounded(x) is not None:
+        raise ModelError(
+            f"{node}: is between QuantizeLinear and DequantizeLinear; accepted: a float network, "
+            "whose states get types of their own; quantize the float network instead"
+        )
+    known = None if lengths is None else constant(lengths, node, "sequence_lens").array
+    if known is not None and (known != rows.shape[1]).any():
+        raise ModelError(f"{node}: has sequences of {known.tolist()} steps; accepted: all steps")
+    if any(each is not None for each in more):
+        raise ModelError(f"{node}: has peepholes; accepted: none; train without them")
+    if node.get("clip", 0.0) or node.get("input_forget", 0):
+        raise ModelError(f"{node}: has clip or input_forget; accepted: neither")
+
+
+def _functions(node: Node, kind: Kind, count: int) -> list[tuple[ir.Function, ...]]:
+    """The functions of each direction."""
+    names = [
+        name.decode() if isinstance(name, bytes) else str(name)
+        for name in node.get("activations", None) or kind.functions * count
+    ]
+    table = {name.lower(): function for name, function in FUNCTIONS.items()}
+    if (
+        not table.keys() >= {name.lower() for name in names}
+        or node.get("activation_alpha", None)
+        or len(names) != len(kind.functions) * count
+    ):
+        raise ModelError(
+            f"{node}: has the activations {names}; accepted: {len(kind.functions) * count} of "
+            f"{', '.join(FUNCTIONS)}, without parameters"
+        )
+    found = [table[name.lower()]() for name in names]
+    each = len(kind.functions)
+    return [tuple(found[n * each : (n + 1) * each]) for n in range(count)]
+
+
+def _initial(node: Node, state: Operand, direction: int, batch_first: bool) -> Tensor | None:
+    """The initial state of a direction; None where it is zero."""
+    if isinstance(state, Tensor):
+        order = state.order[:, direction] if batch_first else state.order[direction]
+        return replace(activation(state, node), order=order)
+    if state is not None and state.real().any():
+        raise ModelError(
+            f"{node}: starts with a constant state other than 0; accepted: 0, or an input of the "
+            "network"
+        )
+    return None
+
+
+def _outputs(
+    build: Builder,
+    node: Node,
+    hidden: list[list[Tensor]],
+    lasts: list[States],
+    batch_first: bool,
+) -> list[Tensor]:
+    """Y [steps, directions, batch, size], Y_h and Y_c [directions, batch, size]; with
+    ``batch_first`` the batch comes first.
+    """
+    steps, count = len(hidden[0]), len(hidden)
+    whole = _joined(build, node, [each[t] for t in range(steps) for each in hidden], "states")
+    size = whole.order.shape[-1]
+    order = whole.order.reshape(build.batch, steps, count, size)
+    found = [replace(whole, order=order if batch_first else np.moveaxis(order, 0, 2))]
+    for n, states in enumerate(zip(*lasts, strict=True)):
+        last = _joined(build, node, [state for state in states if state is not None], f"last{n}")
+        order = last.order if batch_first else np.moveaxis(last.order, 0, 1)
+        found.append(replace(last, order=order))
+    return found
+
+
+def _joined(build: Builder, node: Node, tensors: list[Tensor], word: str) -> Tensor:
+    """States [batch, size] as one tensor [batch, number, size]."""
+    rows = [replace(one, order=one.order[:, None]) for one in tensors]
+    step = replace(
+        node,
+        op="Concat",
+        name=f"{node.name}/{word}",
+        outputs=(f"{node.name}/{word}",),
+        attributes={"axis": 1},
+    )
+    return concat(build, step, *rows)
+
+
+HANDLERS: dict[str, Handler] = {name: Handler(recurrent) for name in KINDS}
