@@ -16,7 +16,7 @@ from .input_layout import input_layouts
 from .operands import Operand
 from .output_layout import output_port
 from .registry import HANDLERS
-from .saturation import saturations
+from .saturation import Saturation, saturations
 from .source import INPUTS, Node, Source, captured, read
 from .tensors import Constant, Tensor
 
@@ -146,7 +146,8 @@ class _Walk:
         self.source = source
         self._layouts = input_layouts(source, self._fold, self._unknown.keys())
         lone = all(port.batch == 1 for port in source.inputs)
-        self.build = Builder(source.batch, saturations(source), lone, _leaving(source))
+        found = saturations(source)
+        self.build = Builder(source.batch, found, lone, _leaving(source, found))
         self.starts = [
             self.build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
             for port, (order, shape) in zip(source.inputs, self._layouts, strict=True)
@@ -220,12 +221,17 @@ class _Walk:
         return ir.Graph(source.name, inputs, outputs, ops, values).replace(ops)
 
 
-def _leaving(source: Source) -> set[str]:
-    """The tensors that only nodes read that the host may run, and so on to the outputs."""
+def _leaving(source: Source, saturations: Mapping[str, Saturation]) -> set[str]:
+    """The tensors that only nodes read that the host may run, and so on to the outputs.
+
+    Those that saturate what a QuantizeLinear has rounded are a part of it.
+    """
+    saturating = {name for one in saturations.values() for name in one.tensors}
     inside: set[str] = set()
     for node in reversed(source.nodes):
         handler = HANDLERS.get(node.op)
-        if handler is None or not handler.on_host or not inside.isdisjoint(node.outputs):
+        on_host = handler is not None and (handler.on_host or node.outputs[0] in saturating)
+        if not on_host or not inside.isdisjoint(node.outputs):
             inside.update(node.inputs)
     return {name for node in source.nodes for name in node.outputs} - inside
 

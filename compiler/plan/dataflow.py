@@ -115,6 +115,11 @@ class Edge:
         slices = 1 + self.sliced + self.joined + narrows + widens
         return hw.RegisterSlice.latency * slices + narrows + hw.Fifo.latency * (self.depth > 0)
 
+    @property
+    def queued_latency(self) -> int:
+        """:attr:`latency` if there is a queue."""
+        return self.latency + hw.Fifo.latency * (self.depth == 0)
+
 
 @dataclass(frozen=True)
 class NetworkPort:

@@ -159,7 +159,7 @@ def _pixels(network: Dataflow, value: str | None) -> int:
 def _reach(network: Dataflow, edge: Edge, depth: int, inside: _Reach) -> _Reach:
     """The reach at the end of ``edge`` with a queue of ``depth`` pixels; ``inside``: before it."""
     here = network.graph.shape(edge.value).pixels
-    slack = _SLACK if here > _FEW else Fraction(edge.latency * here, network.interval)
+    slack = _SLACK if here > _FEW else Fraction(edge.queued_latency * here, network.interval)
     found: _Reach = {edge.value: (depth, ceil(depth + slack))}
     for before, (low, high) in inside.items():
         pixels = _pixels(network, before)

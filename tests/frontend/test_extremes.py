@@ -56,7 +56,7 @@ def constants(value):
     }
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("value", EXTREMES)
 @pytest.mark.parametrize("name", FLOAT)
 def test_extreme_weights(name, value, model):
@@ -70,7 +70,7 @@ def test_extreme_weights(name, value, model):
     golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error::RuntimeWarning")
 @pytest.mark.parametrize("scales", [(v, w, y) for v in EXTREMES for w in (1, v) for y in (1, v)])
 @pytest.mark.parametrize("kind", ["Conv", "Mul"])
 def test_extreme_scales(kind, scales, model):

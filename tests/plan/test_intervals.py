@@ -212,5 +212,6 @@ def test_the_walk_has_every_kind_of_operator():
         ir.Unary,
         ir.Concat,
         ir.Reshape,
+        ir.ops.MatMul,
         ir.ArgMax,
     }

@@ -142,7 +142,8 @@ def test_the_latency_is_that_of_the_component(build, simd, pe, more):
     found = design(op, graph, stage_plan("stage", op, simd, pe, **more), GENERIC_DEVICE)
     timing, (cycles, component) = found.timing, measured(found, builder)
     assert abs(timing.latency - component) <= 2
-    if found.buffering.lines is None:
+    # a selection sends the first elements of a pixel while the last one arrives
+    if found.buffering.lines is None or isinstance(op, ir.Gather):
         assert cycles == component
         return
     feed = getattr(found, "feed", None)

@@ -256,6 +256,8 @@ def shapes_of(source: Source) -> dict[str, tuple[int, ...]]:
     """The tensors whose shape can be inferred, with the batch that the importer assumes."""
     known = {name: array.shape for name, array in source.constants.items()}
     known |= {port.name: (source.batch, *(port.shape or ())) for port in source.inputs}
+    if not source.nodes:
+        return known
     infos = [
         helper.make_tensor_value_info(port.name, _element(port.dtype), known[port.name])
         for port in source.inputs
