@@ -14,8 +14,6 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
 from .. import ir
 from ..errors import DataError, ModelError
@@ -328,6 +326,9 @@ def _inside(
     of the source where that is true. A node costs its weight where the first is false or the second
     true; edges without a limit are implications (Ishikawa, 2003).
     """
+    from scipy.sparse import coo_array  # most networks are not cut, and SciPy takes long to import
+    from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
     place = {node.key: 2 * n for n, node in enumerate(nodes)}
     made = {name: place[node.key] for node in nodes for name in node.outputs if name}
     scale = min(1.0, (_ENDLESS >> 3) / (sum(macs[name] for name in place) + 1))

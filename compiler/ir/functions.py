@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import erf, erfc
 
 from .intervals import Interval
 
@@ -422,6 +421,8 @@ class Erf(Function):
     image = (-1.0, 1.0)
 
     def __call__(self, x: Floats) -> Floats:
+        from scipy.special import erf  # most commands need no SciPy, which takes long to import
+
         y: Floats = erf(x)
         return y
 
@@ -442,9 +443,14 @@ class Gelu(Function):
             raise ValueError(f"approximate is {self.approximate!r}, not 'none' or 'tanh'")
 
     def __call__(self, x: Floats) -> Floats:
-        cubic = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
-        tanh = self.approximate == "tanh"
-        y: Floats = x / (1 + np.exp(-2 * cubic)) if tanh else x * erfc(-x / np.sqrt(2)) / 2
+        y: Floats
+        if self.approximate == "tanh":
+            cubic = np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+            y = x / (1 + np.exp(-2 * cubic))
+            return y
+        from scipy.special import erfc  # most commands need no SciPy, which takes long to import
+
+        y = x * erfc(-x / np.sqrt(2)) / 2
         return y
 
     def exact(self, x: Interval) -> Interval:
