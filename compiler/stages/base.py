@@ -16,6 +16,7 @@ from ..errors import PlanError
 
 __all__ = [
     "Buffering",
+    "ConfiguredDesign",
     "Design",
     "Foldings",
     "WindowNeeds",
@@ -275,6 +276,28 @@ class Design(ABC):
     def memory_image(self, constants: Any) -> bytes | None:
         """What the stage reads from a memory outside the FPGA; None: nothing."""
         return None
+
+
+@dataclass(frozen=True)
+class ConfiguredDesign(Design):
+    """A design whose latency and size depend on its constants, which are found for the plan."""
+
+    @property
+    @abstractmethod
+    def config(self) -> Any:
+        """The component's configuration, constants included."""
+
+    @property
+    def latency(self) -> int:
+        latency: int = self.config.latency
+        return latency
+
+    def resources(self, device: Device) -> hw.Resources:
+        resources: hw.Resources = self.config.resources()
+        return resources
+
+    def constants(self) -> Any:
+        return self.config
 
 
 class StageKind(ABC):

@@ -1,10 +1,8 @@
 """Operators of two streams, element by element: a design for each."""
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
 
 from ... import hw
 from ...hw.arithmetic.extremum import Extremum, ExtremumConfig
@@ -12,10 +10,8 @@ from ...hw.arithmetic.multiply import Multiply, MultiplyConfig
 from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.add import Adder, for_add
-from ..quantize.proofs.multiply import for_multiply
-from ..quantize.proofs.requantizer import Requantizer
-from .base import StageKind, StagePlan, StagePort, StagePorts, hw_shape
-from .rounding import rounding
+from .base import ConfiguredDesign, StageKind, StagePlan, StagePort, StagePorts, hw_shape
+from .rounding import proven, rounding
 from .streaming import StreamDesign, beats, even_widths
 
 __all__ = ["Elementwise"]
@@ -81,37 +77,13 @@ class AddDesign(PairDesign):
 
 
 @dataclass(frozen=True)
-class ConfiguredDesign(PairDesign):
-    """An operator whose latency and size depend on its constants, which are found for the plan."""
-
-    @property
-    @abstractmethod
-    def config(self) -> Any:
-        """The component's configuration."""
-
-    @property
-    def latency(self) -> int:
-        latency: int = self.config.latency
-        return latency
-
-    def resources(self, device: Device) -> hw.Resources:
-        resources: hw.Resources = self.config.resources()
-        return resources
-
-    def constants(self) -> Any:
-        return self.config
-
-
-@dataclass(frozen=True)
-class MultiplyDesign(ConfiguredDesign):
+class MultiplyDesign(ConfiguredDesign, PairDesign):
     """A product."""
 
     @cached_property
     def config(self) -> MultiplyConfig:
-        op = self.op
-        assert isinstance(op, ir.ops.Mul)
-        exact = _for_multiply(self.graph, op)
-        a, b = (self.graph.quant(name).zero for name in op.inputs)
+        exact = proven(self.op, self.graph)
+        a, b = (self.graph.quant(name).zero for name in self.op.inputs)
         return MultiplyConfig(
             self.stage.pe,
             *self.shapes,
@@ -129,7 +101,7 @@ class MultiplyDesign(ConfiguredDesign):
 
 
 @dataclass(frozen=True)
-class ExtremumDesign(ConfiguredDesign):
+class ExtremumDesign(ConfiguredDesign, PairDesign):
     """The larger or the smaller."""
 
     @cached_property
@@ -173,9 +145,3 @@ class Elementwise(StageKind):
     ) -> PairDesign:
         lanes = beats(ops[0], graph, stage.pe)
         return DESIGNS[type(ops[0])](stage, ops, graph, lanes, device.target)
-
-
-@lru_cache(maxsize=256)
-def _for_multiply(graph: ir.Graph, op: ir.ops.Mul) -> Requantizer:
-    """Cached, for many foldings are tried."""
-    return for_multiply(graph, op)

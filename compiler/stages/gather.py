@@ -12,6 +12,7 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
+from ..quantize.proofs.rounding import level
 from .base import (
     Buffering,
     Design,
@@ -24,7 +25,6 @@ from .base import (
     check_range,
     hw_shape,
 )
-from .rounding import level
 from .streaming import even_widths
 
 __all__ = ["Gather"]

@@ -12,8 +12,9 @@ from ..quantize.proofs.requantizer import (
     average_counts,
     taps_inside,
 )
+from ..quantize.proofs.rounding import level
 from .base import StageKind, StagePlan, StagePort, StagePorts, check_range, hw_shape
-from .rounding import level, multiplier_bits, proven, rounding
+from .rounding import multiplier_bits, proven, rounding
 from .streaming import even_widths
 from .windowed import (
     WindowDesign,

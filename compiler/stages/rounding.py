@@ -1,20 +1,15 @@
 """From a proven requantizer to the gateware's."""
 
-from fractions import Fraction
-from functools import lru_cache
+from functools import lru_cache, singledispatch
 
 from ... import hw
 from .. import ir
 from ..quantize.policy import DEFAULT_BITS
 from ..quantize.proofs.add import Adder
-from ..quantize.proofs.requantizer import (
-    Requantizer,
-    for_average_pool,
-    for_conv,
-    round_half_even,
-)
+from ..quantize.proofs.multiply import for_matmul, for_multiply
+from ..quantize.proofs.requantizer import Requantizer, for_average_pool, for_conv, for_identity
 
-__all__ = ["level", "multiplier_bits", "proven", "rounding"]
+__all__ = ["multiplier_bits", "proven", "rounding"]
 
 
 def rounding(exact: Requantizer | Adder) -> hw.Rounding:
@@ -22,17 +17,40 @@ def rounding(exact: Requantizer | Adder) -> hw.Rounding:
     return hw.Rounding(exact.shift, exact.tie_bits, exact.low, exact.high, exact.tie_parity)
 
 
-def level(real: float, quant: ir.Quant) -> int:
-    """A real number as an integer of ``quant``: rounded half to even, then saturated."""
-    steps = Fraction(real) / quant.step
-    rounded = round_half_even(steps.numerator, steps.denominator) + quant.zero
-    return min(max(rounded, quant.dtype.low), quant.dtype.high)
-
-
 @lru_cache(maxsize=256)
-def proven(op: ir.Conv | ir.AveragePool, graph: ir.Graph) -> Requantizer:
-    """The requantizer of an operator; cached, for the plan of a wide output needs it too."""
-    return for_conv(graph, op) if isinstance(op, ir.Conv) else for_average_pool(graph, op)
+def proven(op: ir.Op, graph: ir.Graph) -> Requantizer:
+    """The requantizer of an operator; cached, for many foldings are planned."""
+    return _proven(op, graph)
+
+
+@singledispatch
+def _proven(op: ir.Op, graph: ir.Graph) -> Requantizer:
+    raise NotImplementedError(f"{op.name}: no requantizer for {type(op).__name__}")
+
+
+@_proven.register
+def _(op: ir.Conv, graph: ir.Graph) -> Requantizer:
+    return for_conv(graph, op)
+
+
+@_proven.register
+def _(op: ir.AveragePool, graph: ir.Graph) -> Requantizer:
+    return for_average_pool(graph, op)
+
+
+@_proven.register
+def _(op: ir.ops.Mul, graph: ir.Graph) -> Requantizer:
+    return for_multiply(graph, op)
+
+
+@_proven.register
+def _(op: ir.ops.MatMul, graph: ir.Graph) -> Requantizer:
+    return for_matmul(graph, op)
+
+
+@_proven.register
+def _(op: ir.Unary, graph: ir.Graph) -> Requantizer:
+    return for_identity(graph, op)
 
 
 @lru_cache(maxsize=1024)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
@@ -11,11 +11,9 @@ from ...hw.array.stream_matmul import StreamMatMul as Component
 from ...hw.array.stream_matmul import StreamMatMulConfig
 from ...hw.target.base import Device
 from .. import ir
-from ..quantize.proofs.multiply import for_matmul
-from ..quantize.proofs.requantizer import Requantizer
 from .base import (
     Buffering,
-    Design,
+    ConfiguredDesign,
     StageKind,
     StagePlan,
     StagePort,
@@ -25,14 +23,14 @@ from .base import (
     check_range,
     hw_shape,
 )
-from .rounding import rounding
+from .rounding import proven, rounding
 from .streaming import even_widths
 
 __all__ = ["StreamMatMul"]
 
 
 @dataclass(frozen=True)
-class StreamMatMulDesign(Design):
+class StreamMatMulDesign(ConfiguredDesign):
     """The right operand is stored; rows of the left one pass by."""
 
     target: hw.Target
@@ -47,7 +45,7 @@ class StreamMatMulDesign(Design):
     def config(self) -> StreamMatMulConfig:
         a, b = (self.graph.quant(name) for name in self.op.inputs)
         left, right = (self.graph.shape(name) for name in self.op.inputs)
-        exact = _for_matmul(self.graph, self.op)
+        exact = proven(self.op, self.graph)
         return StreamMatMulConfig(
             self.op.products,
             left.height // self.op.products,
@@ -80,10 +78,6 @@ class StreamMatMulDesign(Design):
         return self.config.products * self.config.rows * self.config.inner * self.config.columns
 
     @property
-    def latency(self) -> int:
-        return self.config.latency
-
-    @property
     def timing(self) -> StageTiming:
         c = self.config
         return StageTiming(
@@ -112,12 +106,6 @@ class StreamMatMulDesign(Design):
     def memory_bits(self) -> int:
         return self.config.memory_bits
 
-    def resources(self, device: Device) -> hw.Resources:
-        return self.config.resources()
-
-    def constants(self) -> StreamMatMulConfig:
-        return self.config
-
     def build(self, constants: StreamMatMulConfig) -> hw.Component:
         return Component(constants)
 
@@ -141,9 +129,3 @@ class StreamMatMul(StageKind):
         columns = graph.shape(op.output).channels
         check_range(op, "pe", stage.pe, columns, f"the result has {columns} columns")
         return StreamMatMulDesign(stage, ops, graph, device.target)
-
-
-@lru_cache(maxsize=256)
-def _for_matmul(graph: ir.Graph, op: ir.ops.MatMul) -> Requantizer:
-    """Cached, for many foldings are tried."""
-    return for_matmul(graph, op)

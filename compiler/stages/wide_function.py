@@ -5,26 +5,24 @@ built.
 """
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from ... import hw
-from ...hw.target.base import Device
-from .. import ir
 from ..quantize.proofs.piecewise import for_wide_unary
-from ..quantize.proofs.requantizer import Requantizer, for_identity
-from .rounding import rounding
+from .base import ConfiguredDesign
+from .rounding import proven, rounding
 from .streaming import UnaryDesign
 
 __all__ = ["PiecewiseDesign", "RescaleDesign"]
 
 
 @dataclass(frozen=True)
-class RescaleDesign(UnaryDesign):
+class RescaleDesign(ConfiguredDesign, UnaryDesign):
     """One multiplication by a constant and a rounding a lane."""
 
     @cached_property
     def config(self) -> hw.RescaleConfig:
-        exact = _for_identity(self.graph, self.op)
+        exact = proven(self.op, self.graph)
         return hw.RescaleConfig(
             self.stage.pe,
             *self.shapes,
@@ -35,22 +33,12 @@ class RescaleDesign(UnaryDesign):
             target=self.target,
         )
 
-    @property
-    def latency(self) -> int:
-        return self.config.latency
-
-    def resources(self, device: Device) -> hw.Resources:
-        return self.config.resources()
-
-    def constants(self) -> hw.RescaleConfig:
-        return self.config
-
     def build(self, constants: hw.RescaleConfig) -> hw.Component:
         return hw.Rescale(constants)
 
 
 @dataclass(frozen=True)
-class PiecewiseDesign(UnaryDesign):
+class PiecewiseDesign(ConfiguredDesign, UnaryDesign):
     """Two small memories, a shift and a multiplication a lane."""
 
     @cached_property
@@ -67,24 +55,8 @@ class PiecewiseDesign(UnaryDesign):
         )
 
     @property
-    def latency(self) -> int:
-        return self.config.latency
-
-    @property
     def memory_bits(self) -> int:
         return self.config.memory_bits * self.stage.pe
 
-    def resources(self, device: Device) -> hw.Resources:
-        return self.config.resources()
-
-    def constants(self) -> hw.PiecewiseConfig:
-        return self.config
-
     def build(self, constants: hw.PiecewiseConfig) -> hw.Component:
         return hw.Piecewise(constants)
-
-
-@lru_cache(maxsize=256)
-def _for_identity(graph: ir.Graph, op: ir.Unary) -> Requantizer:
-    """Cached, for many foldings are tried."""
-    return for_identity(graph, op)

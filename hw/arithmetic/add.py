@@ -11,7 +11,7 @@ from ..stream.fifo import Queue
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
-from .pipeline import OperandQueues, PairPipeline
+from .pipeline import OperandQueues, PairPipeline, PairTiming
 from .requantize import Narrower, Rounding
 from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
@@ -23,7 +23,7 @@ _USUAL_MULT_BITS = 40
 
 
 @dataclass(frozen=True)
-class AddConfig:
+class AddConfig(PairTiming):
     """``clip((a * mult_a + b * mult_b + offset) >> shift)``, ``lanes`` channels a beat.
 
     A negative ``mult_b`` subtracts.
@@ -44,10 +44,6 @@ class AddConfig:
         at_least(1, self, "lanes", "beats")
         at_least(0, self, "mult_a")
 
-    def cycles(self) -> int:
-        """Cycles a frame: one a beat."""
-        return self.beats
-
     @property
     def products(self) -> tuple[MultiplierConfig, MultiplierConfig]:
         """The multiplications of both operands by the magnitude of their multipliers."""
@@ -61,19 +57,11 @@ class AddConfig:
         """Cycles from operands taken to the sum: queues, products, two additions, rounding."""
         return self._pipeline(self.target, *self.products)
 
-    @property
-    def latency(self) -> int:
-        """Cycles from the later operand in to the sum out."""
-        return self._latency(self.target, *self.products)
-
     @classmethod
     def usual_latency(cls, target: Target) -> int:
         """:attr:`latency` before the constants are known."""
-        return cls._latency(target, MultiplierConfig(signed(8), unsigned(_USUAL_MULT_BITS)))
-
-    @classmethod
-    def _latency(cls, target: Target, *products: MultiplierConfig) -> int:
-        return OperandQueues.arrival(target) + cls._pipeline(target, *products) + Queue.latency
+        product = MultiplierConfig(signed(8), unsigned(_USUAL_MULT_BITS))
+        return OperandQueues.arrival(target) + cls._pipeline(target, product) + Queue.latency
 
     @classmethod
     def _pipeline(cls, target: Target, *products: MultiplierConfig) -> int:

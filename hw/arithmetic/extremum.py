@@ -9,13 +9,13 @@ from ..sizes import at_least
 from ..stream.fifo import Queue
 from ..target.base import Target
 from ..target.resources import Resources
-from .pipeline import OperandQueues, PairPipeline
+from .pipeline import OperandQueues, PairPipeline, PairTiming
 
 __all__ = ["Extremum", "ExtremumConfig"]
 
 
 @dataclass(frozen=True)
-class ExtremumConfig:
+class ExtremumConfig(PairTiming):
     """``max(a, b)`` (``min`` unless ``largest``), ``lanes`` channels a beat; all of one ``element``
     type.
     """
@@ -29,19 +29,10 @@ class ExtremumConfig:
     def __post_init__(self):
         at_least(1, self, "lanes", "beats")
 
-    def cycles(self) -> int:
-        """Cycles a frame: one a beat."""
-        return self.beats
-
     @property
     def pipeline(self) -> int:
         """Cycles from operands taken to the result: queues, comparison, choice."""
         return OperandQueues.latency(self.target) + 2
-
-    @property
-    def latency(self) -> int:
-        """Cycles from the later operand in to the result out."""
-        return OperandQueues.arrival(self.target) + self.pipeline + Queue.latency
 
     def resources(self) -> Resources:
         """An estimate: a comparison and a choice for each lane, and queues."""

@@ -11,13 +11,13 @@ from ..sizes import at_least
 from ..stream.fifo import Queue
 from ..target.base import Target
 from ..target.resources import Resources
-from .pipeline import UnaryPipeline
+from .pipeline import PipelineTiming, UnaryPipeline
 
 __all__ = ["LookupConfig", "Lookup"]
 
 
 @dataclass(frozen=True)
-class LookupConfig:
+class LookupConfig(PipelineTiming):
     """``table[x]`` for each of ``lanes`` channels; the table is indexed by the bits of ``x``."""
 
     lanes: int
@@ -39,10 +39,6 @@ class LookupConfig:
                 f"LookupConfig: a table of {len(self.table)} entries, but {self.element!r} has "
                 f"{1 << self.element.width} values"
             )
-
-    def cycles(self) -> int:
-        """Cycles a frame: one a beat."""
-        return self.beats
 
     @staticmethod
     def estimate(lanes: int, words: int, width: int, target: Target) -> Resources:

@@ -10,7 +10,7 @@ from ..stream.fifo import Queue
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
-from .pipeline import OperandQueues, PairPipeline
+from .pipeline import OperandQueues, PairPipeline, PairTiming
 from .requantize import Narrower, Rounding
 from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
@@ -18,7 +18,7 @@ __all__ = ["Multiply", "MultiplyConfig", "centered"]
 
 
 @dataclass(frozen=True)
-class MultiplyConfig:
+class MultiplyConfig(PairTiming):
     """``clip(((a - zero_a) * (b - zero_b) * mult + offset) >> shift)``, ``lanes`` channels a
     beat.
     """
@@ -39,10 +39,6 @@ class MultiplyConfig:
         at_least(1, self, "lanes", "beats")
         at_least(0, self, "mult")
 
-    def cycles(self) -> int:
-        """Cycles a frame: one a beat."""
-        return self.beats
-
     @property
     def product(self) -> SoftMultiplierConfig:
         """The multiplication of the operands without their zero points."""
@@ -61,11 +57,6 @@ class MultiplyConfig:
         """Cycles from operands taken to the result: queues, zero points, products, rounding."""
         arithmetic = 1 + self.product.latency + self.scaled.latency + Narrower.latency
         return OperandQueues.latency(self.target) + arithmetic
-
-    @property
-    def latency(self) -> int:
-        """Cycles from the later operand in to the result out."""
-        return OperandQueues.arrival(self.target) + self.pipeline + Queue.latency
 
     def resources(self) -> Resources:
         """An estimate: two multiplications, one of them by a constant, and a rounding for each

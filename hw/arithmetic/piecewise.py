@@ -13,14 +13,14 @@ from ..stream.fifo import Queue
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
-from .pipeline import UnaryPipeline
+from .pipeline import PipelineTiming, UnaryPipeline
 from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
 __all__ = ["PiecewiseConfig", "Piecewise"]
 
 
 @dataclass(frozen=True)
-class PiecewiseConfig:
+class PiecewiseConfig(PipelineTiming):
     """``(slope[s] * place + offset[s]) >> shift`` for each of ``lanes`` channels.
 
     The least input is position 0. The upper bits of a position choose one of the ``blocks``, each
@@ -51,10 +51,6 @@ class PiecewiseConfig:
                 f"bits have at most {1 << self.element.width}"
             )
 
-    def cycles(self) -> int:
-        """Cycles a frame: one a beat."""
-        return self.beats
-
     @property
     def rest_bits(self) -> int:
         """Bits of a position below those that choose a block."""
@@ -84,11 +80,6 @@ class PiecewiseConfig:
     def pipeline(self) -> int:
         """Cycles of the arithmetic: position, block, segment, memory and product."""
         return 2 * Rom.latency + 2 + self.multiplier.latency
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a beat in to the beat out."""
-        return self.pipeline + Queue.latency
 
     @property
     def memory_bits(self) -> int:

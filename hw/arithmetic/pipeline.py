@@ -12,10 +12,32 @@ from ..stream.signature import beats
 from ..target.base import Target
 from ..target.resources import Resources
 
-__all__ = ["OperandQueues", "PairPipeline", "Pipeline", "UnaryPipeline"]
+__all__ = [
+    "OperandQueues",
+    "PairPipeline",
+    "PairTiming",
+    "Pipeline",
+    "PipelineTiming",
+    "UnaryPipeline",
+]
 
 #: depth of an operand's queue: more beats than pass in the round trip of a credit
 _WAITING = 16
+
+
+class PipelineTiming:
+    """The timing of a :class:`Pipeline` by its config, which has ``beats`` a frame and
+    ``pipeline``, the latency of the arithmetic.
+    """
+
+    def cycles(self) -> int:
+        """Cycles a frame: one a beat."""
+        return self.beats
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the last operand in to the result out."""
+        return self.pipeline + Queue.latency
 
 
 class Pipeline(wiring.Component):
@@ -92,6 +114,14 @@ class OperandQueues:
     def estimate(lanes: int, a: Shape, b: Shape, target: Target) -> Resources:
         shapes = [a, b] if OperandQueues.exist(target) else []
         return sum((Queue.estimate(shape.width * lanes, target) for shape in shapes), Resources())
+
+
+class PairTiming(PipelineTiming):
+    """The timing of a :class:`PairPipeline` by its config, which has a ``target`` too."""
+
+    @property
+    def latency(self) -> int:
+        return OperandQueues.arrival(self.target) + super().latency
 
 
 class PairPipeline(Pipeline):

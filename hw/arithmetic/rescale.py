@@ -10,7 +10,7 @@ from ..stream.fifo import Queue
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from ..target.resources import Resources
-from .pipeline import UnaryPipeline
+from .pipeline import PipelineTiming, UnaryPipeline
 from .requantize import Narrower, Rounding
 from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
@@ -18,7 +18,7 @@ __all__ = ["RescaleConfig", "Rescale"]
 
 
 @dataclass(frozen=True)
-class RescaleConfig:
+class RescaleConfig(PipelineTiming):
     """``clip((x * mult + offset) >> shift)``, ``lanes`` channels a beat."""
 
     lanes: int
@@ -34,10 +34,6 @@ class RescaleConfig:
         at_least(1, self, "lanes", "beats")
         at_least(0, self, "mult")
 
-    def cycles(self) -> int:
-        """Cycles a frame: one a beat."""
-        return self.beats
-
     @property
     def multiplier(self) -> SoftMultiplierConfig:
         operands = MultiplierConfig(self.element, unsigned(bits_for(self.mult)))
@@ -51,11 +47,6 @@ class RescaleConfig:
     def pipeline(self) -> int:
         """Cycles of the arithmetic."""
         return self.multiplier.latency + Narrower.latency
-
-    @property
-    def latency(self) -> int:
-        """Cycles from a beat in to the beat out."""
-        return self.pipeline + Queue.latency
 
     def resources(self) -> Resources:
         """An estimate: a constant multiplication and a rounding for each lane, and a queue."""

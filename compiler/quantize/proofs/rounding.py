@@ -9,13 +9,24 @@ from numpy.typing import NDArray
 
 from ... import ir
 
-__all__ = ["limits", "narrow", "round_half_even", "roundest"]
+__all__ = ["level", "limits", "narrow", "round_half_even", "roundest"]
 
 
 def round_half_even(numerator: int, denominator: int) -> int:
     """``numerator / denominator`` to the nearest integer, halves to the even one."""
     quotient, rest = divmod(numerator, denominator)
     return quotient + (2 * rest > denominator or (2 * rest == denominator and quotient % 2 == 1))
+
+
+def level(real: float, quant: ir.Quant) -> int:
+    """A real number, or an infinity, as an integer of ``quant``: rounded half to even, then
+    saturated.
+    """
+    if real in (inf, -inf):
+        return quant.dtype.high if real > 0 else quant.dtype.low
+    steps = Fraction(real) / quant.step
+    rounded = round_half_even(steps.numerator, steps.denominator) + quant.zero
+    return min(max(rounded, quant.dtype.low), quant.dtype.high)
 
 
 def limits(quant: ir.Quant, clamp: ir.Clamp) -> tuple[int, int]:
@@ -25,14 +36,7 @@ def limits(quant: ir.Quant, clamp: ir.Clamp) -> tuple[int, int]:
     to clip to the rounded bounds.
     """
 
-    def bound(real: float) -> int:
-        if real in (inf, -inf):
-            return quant.dtype.high if real > 0 else quant.dtype.low
-        steps = Fraction(real) / quant.step
-        level = round_half_even(steps.numerator, steps.denominator) + quant.zero
-        return min(max(level, quant.dtype.low), quant.dtype.high)
-
-    low, high = bound(clamp.low), bound(clamp.high)
+    low, high = level(clamp.low, quant), level(clamp.high, quant)
     return min(low, high), high
 
 
