@@ -2,7 +2,7 @@
 form.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from fractions import Fraction
 from math import inf, isinf
@@ -171,9 +171,7 @@ def mul(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
 def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     """By a constant; by an activation as the product with its reciprocal."""
     if isinstance(b, Tensor):
-        name = f"{node.outputs[0]}/reciprocal"
-        step = replace(node, op="Mul", name=f"{node.name}/reciprocal", outputs=(name,))
-        inverse = unary(build, step, b, ir.functions.Reciprocal())
+        inverse = unary(build, node.step("reciprocal"), b, ir.functions.Reciprocal())
         return mul(build, replace(node, op="Mul"), a, inverse)
     known = constant(b, node, "divisor")
     divisor = known.real()
@@ -188,9 +186,7 @@ def extremum(build: Builder, node: Node, *operands: Operand) -> Tensor:
     """Max or Min of any number of activations, and of numbers, which limit the result."""
     bounds = [scalar(x, node, "bound") for x in operands if isinstance(x, Constant)]
     x, *others = (activation(each, node) for each in operands if not isinstance(each, Constant))
-    for n, other in enumerate(others):
-        name = node.outputs[0] if n == len(others) - 1 else f"{node.outputs[0]}/{n}"
-        x = pair(build, replace(node, outputs=(name,)), x, other)
+    x = _one_by_one(build, node, pair, x, others, not bounds)
     if not bounds:
         return x
     clamp = ir.Clamp(max(bounds), inf) if node.op == "Max" else ir.Clamp(-inf, min(bounds))
@@ -198,22 +194,32 @@ def extremum(build: Builder, node: Node, *operands: Operand) -> Tensor:
 
 
 def total(build: Builder, node: Node, *operands: Operand) -> Tensor:
-    """Sum or Mean of any number of activations and constants, one after the other."""
+    """Sum or Mean of any number of activations and constants."""
     constants = [each for each in operands if isinstance(each, Constant)]
     x, *others = (activation(each, node) for each in operands if not isinstance(each, Constant))
-    steps: list[Operand] = [*others, *constants]
     means = node.op == "Mean" and len(operands) > 1
-    if not steps:
-        return x.moved(x.order, node.outputs[0])
-    for n, other in enumerate(steps):
-        last = n == len(steps) - 1 and not means
-        name = node.outputs[0] if last else f"{node.outputs[0]}/{n}"
-        step = replace(node, op="Add", name=node.name if last else name, outputs=(name,))
-        x = add(build, step, x, other)
-    if not means:
-        return x
-    share = Constant(node.name, np.array(1 / len(operands), np.float32))
-    return scaled(build, node, x, share)
+    adds = replace(node, op="Add")
+    x = _one_by_one(build, adds, add, x, [*others, *constants], not means)
+    if means:
+        return scaled(build, node, x, Constant(node.name, np.array(1 / len(operands), np.float32)))
+    return x.moved(x.order, node.outputs[0]) if len(operands) == 1 else x
+
+
+def _one_by_one(
+    build: Builder,
+    node: Node,
+    combine: Callable[[Builder, Node, Tensor, Operand], Tensor],
+    x: Tensor,
+    others: Sequence[Operand],
+    whole: bool,
+) -> Tensor:
+    """``x`` combined with the others, one after the other; ``whole``: the last result is that of
+    the node.
+    """
+    for n, other in enumerate(others, 1):
+        step = node if whole and n == len(others) else node.step(str(n))
+        x = combine(build, step, x, other)
+    return x
 
 
 # -- functions of one activation -------------------------------------------------------------------
@@ -323,7 +329,7 @@ def compare(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     """
     kind = COMPARISONS[node.op]
     if isinstance(a, Tensor) and isinstance(b, Tensor):
-        below = pair(build, _step(node, "Sub", "difference"), activation(a, node), b)
+        below = pair(build, node.step("difference", "Sub"), activation(a, node), b)
         return unary(build, node, below, kind(0.0))
     if isinstance(a, Constant):
         a, b, kind = b, a, MIRRORED.get(kind, kind)
@@ -349,7 +355,7 @@ def negation(build: Builder, node: Node, x: Operand) -> Tensor:
 def logical(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     """And, Or or Xor of 0 and 1: the smaller, the larger, or the distance."""
     if node.op == "Xor":
-        apart = sub(build, _step(node, "Sub", "difference"), a, b)
+        apart = sub(build, node.step("difference", "Sub"), a, b)
         return unary(build, node, apart, ir.functions.Abs())
     return extremum(build, replace(node, op="Min" if node.op == "And" else "Max"), a, b)
 
@@ -361,16 +367,10 @@ def where(build: Builder, node: Node, condition: Operand, a: Operand, b: Operand
             f"{node}: its condition is a constant; accepted: a comparison of activations; select "
             "by Slice or Gather, or multiply by the constant"
         )
-    chosen = mul(build, _step(node, "Mul", "chosen"), condition, a)
-    otherwise = negation(build, _step(node, "Not", "otherwise"), condition)
-    other = mul(build, _step(node, "Mul", "other"), otherwise, b)
+    chosen = mul(build, node.step("chosen", "Mul"), condition, a)
+    otherwise = negation(build, node.step("otherwise", "Not"), condition)
+    other = mul(build, node.step("other", "Mul"), otherwise, b)
     return add(build, replace(node, op="Add"), chosen, other)
-
-
-def _step(node: Node, op: str, word: str) -> Node:
-    """A step of ``node`` as a node of its own."""
-    name = f"{node.outputs[0]}/{word}"
-    return replace(node, op=op, name=name, outputs=(name,))
 
 
 @dataclass(frozen=True)

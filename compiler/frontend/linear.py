@@ -98,8 +98,7 @@ def gemm(build: Builder, node: Node, x: Operand, w: Operand, b: Operand = None) 
     b = _times(constant(b, node, "bias"), node.get("beta", 1.0), node)
     if b.array.ndim < 2 or b.array.shape[0] == 1:
         return dense(build, node, x, w, b)
-    product = replace(node, name=f"{node.name}/product", outputs=(f"{node.outputs[0]}/product",))
-    return offset(build, node, dense(build, product, x, w, None), b)
+    return offset(build, node, dense(build, node.step("product"), x, w, None), b)
 
 
 def matmul(build: Builder, node: Node, x: Operand, w: Operand) -> Tensor:
@@ -406,15 +405,19 @@ def offset(build: Builder, node: Node, x: Tensor, shift: Constant, sign: int = 1
     return affine(build, node, x, one, shift)
 
 
-def scaled(build: Builder, node: Node, x: Tensor, factor: Constant) -> Tensor:
-    """``x * factor``; for a quantized tensor a float factor is split into sign and scale."""
+def scaled(
+    build: Builder, node: Node, x: Tensor, factor: Constant, shift: Constant | None = None
+) -> Tensor:
+    """``x * factor + shift``; for a quantized tensor a float factor is split into sign and
+    scale.
+    """
     if factor.scale is None and build.quant(x.handle) is not None:
         real = finite(factor.array.astype(np.float32), factor.described, node)
         scale = np.where(real == 0, np.float32(1), np.abs(real)).astype(np.float32)
         factor = replace(factor, array=np.sign(real).astype(np.int8), scale=scale)
     elif factor.scale is None:
         factor = replace(factor, array=factor.array.astype(np.float32))
-    return affine(build, node, x, factor, None)
+    return affine(build, node, x, factor, shift)
 
 
 def batch_normalization(build: Builder, node: Node, x: Operand, *statistics: Operand) -> Tensor:
@@ -440,16 +443,7 @@ def batch_normalization(build: Builder, node: Node, x: Operand, *statistics: Ope
     factor = finite(slope.astype(np.float32).reshape(axes), "its scale / sqrt(variance)", node)
     offsets = (beta - mean * slope).astype(np.float32).reshape(axes)
     shift = finite(offsets, "its bias - mean * scale / sqrt(variance)", node)
-    if build.quant(x.handle) is None:
-        return affine(build, node, x, Constant(node.name, factor), Constant(node.name, shift))
-    scale = np.where(factor == 0, np.float32(1), np.abs(factor)).astype(np.float32)
-    return affine(
-        build,
-        node,
-        x,
-        Constant(node.name, np.sign(factor).astype(np.int8), scale),
-        Constant(node.name, shift),
-    )
+    return scaled(build, node, x, Constant(node.name, factor), Constant(node.name, shift))
 
 
 HANDLERS: dict[str, Handler] = {

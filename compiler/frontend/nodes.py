@@ -10,6 +10,7 @@ from onnx import defs, helper, numpy_helper
 
 from .. import ir
 from .element_types import OPSETS, Carrier, array_of, carrier, element_type, whole_bytes
+from .source import unique
 
 __all__ = ["Nodes", "first_opset"]
 
@@ -45,11 +46,7 @@ class Nodes:
         self.opset = max(self.opset, OPSETS[stored.bits])
 
     def _unique(self, name: str) -> str:
-        base, number = name, 2
-        while name in self._taken:
-            name, number = f"{base}/{number}", number + 1
-        self._taken.add(name)
-        return name
+        return unique(name, self._taken)
 
     def constant(self, name: str, array: NDArray[Any] | np.generic) -> str:
         """Add an initializer; returns its name."""

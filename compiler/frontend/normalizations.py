@@ -13,11 +13,10 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .linear import affine
 from .operands import Handler, Operand, activation, axis_of, constant, finite
 from .source import Node
 from .steps import Steps
-from .tensors import Constant, Tensor
+from .tensors import Tensor
 
 __all__ = ["HANDLERS", "softmax_inside"]
 
@@ -25,18 +24,6 @@ __all__ = ["HANDLERS", "softmax_inside"]
 @dataclass(frozen=True)
 class Normalization(Steps):
     """The steps of a normalization."""
-
-    def scaled(
-        self, x: Tensor, scale: NDArray[Any], bias: NDArray[Any] | None, word: str
-    ) -> Tensor:
-        """``x * scale + bias`` in floats."""
-        name = self.node.name
-        shift = None if bias is None else Constant(name, bias.astype(np.float32))
-        factor = Constant(name, scale.astype(np.float32))
-        if self.build.quant(x.handle) is not None:
-            size = np.where(factor.array == 0, np.float32(1), np.abs(factor.array))
-            factor = Constant(name, np.sign(factor.array).astype(np.int8), size)
-        return affine(self.build, self.step(word), x, factor, shift)
 
     def centered(self, x: Tensor, axes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
         """The mean along ``axes``, and what ``x`` differs by."""

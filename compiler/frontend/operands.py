@@ -14,7 +14,6 @@ from .source import Node
 from .tensors import Constant, Tensor, bounded
 
 __all__ = [
-    "AUTO_PADS",
     "Handler",
     "Operand",
     "activation",
@@ -26,6 +25,7 @@ __all__ = [
     "listed",
     "optional",
     "overflow",
+    "padding",
     "scalar",
     "slid",
     "windowed",
@@ -137,6 +137,19 @@ def overflow(what: str, operands: Sequence[Constant | None], result: NDArray[Any
     return what if finite_before else ""
 
 
+def padding(node: Node, rank: int) -> tuple[str, tuple[int, ...]]:
+    """The attributes auto_pad and pads, of which one is given."""
+    mode: str = node.get("auto_pad", "NOTSET")
+    if mode not in AUTO_PADS:
+        raise ModelError(f"{node}: auto_pad is {mode!r}; accepted: {', '.join(AUTO_PADS)}")
+    pads = listed(node, "pads", (0,) * 2 * rank, 2 * rank, 0)
+    if mode != "NOTSET" and any(pads):
+        raise ModelError(
+            f"{node}: has pads {list(pads)} and auto_pad {mode}; accepted: one of them"
+        )
+    return mode, pads
+
+
 def windowed(node: Node, shape: ir.Shape, kernel: tuple[int, ...], rank: int) -> ir.Window:
     """The window of a Conv or pool node over ``shape``, the map of ``rank`` axes; in one
     dimension it slides over rows.
@@ -146,17 +159,10 @@ def windowed(node: Node, shape: ir.Shape, kernel: tuple[int, ...], rank: int) ->
             f"{node}: has a {len(kernel)}-dimensional kernel over a map of {rank} dimensions; "
             "accepted: as many dimensions as the map"
         )
-    mode = node.get("auto_pad", "NOTSET")
-    if mode not in AUTO_PADS:
-        raise ModelError(f"{node}: auto_pad is {mode!r}; accepted: {', '.join(AUTO_PADS)}")
+    mode, pads = padding(node, rank)
     kernel = listed(node, "kernel_shape", kernel, rank, 1)
     stride = listed(node, "strides", (1,) * rank, rank, 1)
     dilation = listed(node, "dilations", (1,) * rank, rank, 1)
-    pads = listed(node, "pads", (0,) * 2 * rank, 2 * rank, 0)
-    if mode != "NOTSET" and any(pads):
-        raise ModelError(
-            f"{node}: has pads {list(pads)} and auto_pad {mode}; accepted: one of them"
-        )
     if rank == 1:
         kernel, stride, dilation = (*kernel, 1), (*stride, 1), (*dilation, 1)
         pads = (pads[0], 0, pads[1], 0)

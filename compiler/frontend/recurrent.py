@@ -15,7 +15,7 @@ from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .elementwise import FUNCTIONS
-from .linear import affine, dense
+from .linear import dense
 from .operands import Handler, Operand, activation, constant, finite
 from .pooling import concat
 from .source import Node
@@ -44,14 +44,9 @@ class Step(Steps):
         part = replace(gates, order=gates.order[..., first : first + self.size])
         return self.build.natural(part, self.step(f"gate{number}"))
 
-    def dense(
-        self, x: Tensor, weight: NDArray[Any], bias: NDArray[Any] | None, word: str
-    ) -> Tensor:
-        shift = None if bias is None else Constant(self.node.name, bias)
-        return dense(self.build, self.step(word), x, Constant(self.node.name, weight), shift)
-
-    def scaled(self, x: Tensor, factors: NDArray[Any], word: str) -> Tensor:
-        return affine(self.build, self.step(word), x, Constant(self.node.name, factors), None)
+    def dense(self, x: Tensor, weight: NDArray[Any], bias: NDArray[Any], word: str) -> Tensor:
+        name = self.node.name
+        return dense(self.build, self.step(word), x, Constant(name, weight), Constant(name, bias))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +93,9 @@ def _gru(step: Step, gates: Tensor, states: States, weights: Weights, node: Node
         hidden = step.gate(gates, 2)
         if after and weights.bias[both:].any():
             reset = step.unary(step.gate(gates, 1), squash, "reset")
-            hidden = step.add(hidden, step.scaled(reset, weights.bias[both:], "bias"), "hidden")
+            hidden = step.add(
+                hidden, step.scaled(reset, weights.bias[both:], None, "bias"), "hidden"
+            )
         hidden = step.unary(hidden, enter, "candidate")
         return (step.sub(hidden, step.mul(update, hidden, "less"), "h"),)
     state = step.dense(h, weights.state[:both], weights.bias[:both], "state")
@@ -155,6 +152,12 @@ def recurrent(
         for each, word in ((w, "weight"), (r, "recurrent weight"))
     )
     count, size = recurrence.shape[0], recurrence.shape[2]
+    direction = node.get("direction", "forward")
+    if count != 1 + (direction == "bidirectional"):
+        raise ModelError(
+            f"{node}: has weights of {count} directions, and the direction {direction}; accepted: "
+            "weights of 1, or of 2 where it is bidirectional; check the model with onnx.checker"
+        )
     bias = np.zeros((count, 2, kind.gates * size), np.float32)
     if b is not None:
         bias = constant(b, node, "bias").real().astype(np.float32).reshape(bias.shape)
@@ -164,10 +167,10 @@ def recurrent(
     for n in range(count):
         start = tuple(_initial(node, each, n, batch_first) for each in states[: kind.states])
         start += (None,) * (kind.states - len(start))
-        first = node.get("direction", "forward") == "reverse" or n == 1
+        backwards = direction == "reverse" or n == 1
         layer = _Layer(build, node, kind, size, functions[n], f"direction{n}")
         hidden, last = layer.run(
-            x, weights[n], Weights(recurrence[n], bias[n, 1]), bias[n, 0], start, first
+            x, weights[n], Weights(recurrence[n], bias[n, 1]), bias[n, 0], start, backwards
         )
         everything.append(hidden)
         lasts.append(last)
@@ -195,9 +198,8 @@ class _Layer:
         backwards: bool,
     ) -> tuple[list[Tensor], States]:
         """The hidden state after each step, in the order of the input, and the last states."""
-        always = self._added_to_the_input(weights, states)
+        always, left = self._divided(weights)
         gates = self._step("").dense(x, weight, bias + always, "input")
-        left = replace(weights, bias=weights.bias - always)
         count = gates.order.shape[1]
         hidden: dict[int, Tensor] = {}
         for t in reversed(range(count)) if backwards else range(count):
@@ -209,23 +211,18 @@ class _Layer:
             hidden[t] = states[0]
         return [hidden[t] for t in range(count)], states
 
-    def _added_to_the_input(self, weights: Weights, states: States) -> NDArray[np.float32]:
-        """The part of the state's bias that every step adds, whatever its state is."""
+    def _divided(self, weights: Weights) -> tuple[NDArray[np.float32], Weights]:
+        """The part of the state's bias that every step adds whatever its gates are, which the input
+        takes; and the weights with the rest.
+        """
         always = weights.bias.copy()
         if self.node.op == "GRU" and self.node.get("linear_before_reset", 0):
             always[2 * self.size :] = 0
-        return always
+        return always, replace(weights, bias=weights.bias - always)
 
     def _step(self, word: str) -> Step:
-        name, output = self.node.name, self.node.outputs
-        base = next(each for each in output if each)
-        named = replace(
-            self.node,
-            name=f"{name}/{self.word}{word}",
-            outputs=(f"{base}/{self.word}{word}",),
-            attributes={},
-        )
-        return Step(self.build, named, self.size, self.functions)
+        node = self.node.step(f"{self.word}{word}")
+        return Step(self.build, node, self.size, self.functions)
 
 
 def _check(
@@ -320,14 +317,7 @@ def _outputs(
 def _joined(build: Builder, node: Node, tensors: list[Tensor], word: str) -> Tensor:
     """States [batch, size] as one tensor [batch, number, size]."""
     rows = [replace(one, order=one.order[:, None]) for one in tensors]
-    step = replace(
-        node,
-        op="Concat",
-        name=f"{node.name}/{word}",
-        outputs=(f"{node.name}/{word}",),
-        attributes={"axis": 1},
-    )
-    return concat(build, step, *rows)
+    return concat(build, node.step(word, "Concat", axis=1), *rows)
 
 
 HANDLERS: dict[str, Handler] = {name: Handler(recurrent) for name in KINDS}

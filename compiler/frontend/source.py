@@ -3,7 +3,7 @@
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from math import prod
 from pathlib import Path
@@ -32,6 +32,7 @@ __all__ = [
     "node_of",
     "parsed",
     "read",
+    "unique",
 ]
 
 OLDEST_OPSET = 7
@@ -96,6 +97,11 @@ class Node:
             )
         return value
 
+    def step(self, word: str, op: str = "", **attributes: Any) -> "Node":
+        """One of the nodes that this one stands for, named after it and its own ``word``."""
+        name, output = f"{self.name}/{word}", f"{self.key}/{word}"
+        return replace(self, name=name, op=op or self.op, outputs=(output,), attributes=attributes)
+
     @property
     def has_subgraph(self) -> bool:
         """Whether it runs a graph of its own, as If, Loop and Scan do."""
@@ -104,6 +110,15 @@ class Node:
 
     def __str__(self) -> str:
         return f"{self.name} ({self.written or self.op})"
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """``name``, or one that begins with it, which is not ``taken`` yet, and is from now on."""
+    base, number = name, 2
+    while name in taken:
+        name, number = f"{base}/{number}", number + 1
+    taken.add(name)
+    return name
 
 
 @dataclass(frozen=True)

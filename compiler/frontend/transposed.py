@@ -10,7 +10,7 @@ from .. import ir, limits
 from ..errors import ModelError
 from .builder import Builder
 from .linear import bias_of, weight_of
-from .operands import AUTO_PADS, Handler, Operand, activation, bounded, constant, listed, slid
+from .operands import Handler, Operand, activation, bounded, constant, listed, padding, slid
 from .source import Node
 from .tensors import Constant, Tensor
 
@@ -132,17 +132,10 @@ def _forward(kernel: Constant, groups: int, channels: int, rank: int, node: Node
 
 def _axes(node: Node, shape: ir.Shape, kernel: tuple[int, ...], rank: int) -> list[Phases]:
     """Rows and columns; a lone axis is rows."""
-    mode = node.get("auto_pad", "NOTSET")
-    if mode not in AUTO_PADS:
-        raise ModelError(f"{node}: auto_pad is {mode!r}; accepted: {', '.join(AUTO_PADS)}")
+    mode, pads = padding(node, rank)
     strides = listed(node, "strides", (1,) * rank, rank, 1)
     dilations = listed(node, "dilations", (1,) * rank, rank, 1)
     more = listed(node, "output_padding", (0,) * rank, rank, 0)
-    pads = listed(node, "pads", (0,) * 2 * rank, 2 * rank, 0)
-    if mode != "NOTSET" and any(pads):
-        raise ModelError(
-            f"{node}: has pads {list(pads)} and auto_pad {mode}; accepted: one of them"
-        )
     sizes = (shape.height, shape.width)[:rank]
     given = tuple(node.get("output_shape", ()))[-rank:]
     same = tuple(n * s for n, s in zip(sizes, strides, strict=True))

@@ -82,10 +82,12 @@ def test_steps_of_ordinary_operators(model):
     ("options", "words"),
     [
         ({"steps": 17}, "runs over 17 steps; accepted: at most 16"),
+        ({"direction": "bidirectional"}, "has weights of 1 directions, and the direction bidirec"),
+        ({"count": 2}, "has weights of 2 directions, and the direction forward; accepted: weights"),
         ({"clip": 1.0}, "has clip or input_forget; accepted: neither"),
         ({"activations": ["Relu", "Tanh"]}, "has the activations ['Relu', 'Tanh']; accepted: 2 of"),
     ],
-    ids=["steps", "clip", "functions"],
+    ids=["steps", "one direction", "two directions", "clip", "functions"],
 )
 def test_what_is_not_built_is_refused(model, options, words):
     with pytest.raises(ModelError) as caught:

@@ -12,7 +12,7 @@ from onnx import defs, helper, numpy_helper
 
 from ...errors import ModelError
 from .. import folding, schema
-from ..source import Node, Source, captured, constants_of
+from ..source import Node, Source, captured, constants_of, unique
 
 __all__ = [
     "QUANTIZING_OPSET",
@@ -145,11 +145,7 @@ class Nodes:
 
     def unique(self, name: str) -> str:
         """A name that no tensor has yet: ``name``, or one that begins with it."""
-        base, number = name, 2
-        while name in self._taken:
-            name, number = f"{base}/{number}", number + 1
-        self._taken.add(name)
-        return name
+        return unique(name, self._taken)
 
 
 @contextmanager
