@@ -263,26 +263,21 @@ def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compil
             "compile a model with -o first"
         )
     plan = read_plan(directory / "plan.json")
-    _check_board(directory, plan)
-    graph = load(directory / "model.int8.onnx")
-    if plan.argmax:
-        graph = passes.run(graph, passes.BEFORE_PLAN)
-    summary = read_json(directory / "compile.json", "run `gatewright compile` again")
-    host = summary.get("host") if isinstance(summary, dict) else None
-    border = Border.open(directory, host) if isinstance(host, dict) else None
-    return Compiled(directory, graph, Dataflow(graph, plan, device_of(plan.board)), border)
-
-
-def _check_board(directory: Path, plan: Plan) -> None:
-    """Raise DataError when two files of a directory name two boards."""
     file, remedy = directory / "compile.json", "run `gatewright compile` again"
     summary = read_json(file, remedy)
-    board = summary["board"] if isinstance(summary, dict) else None
+    described = summary if isinstance(summary, dict) else {}
+    board = described.get("board")
     if board != plan.board:
         raise DataError(
             f"{file}: is of the board {shortened(board)}, but plan.json is of {plan.board!r}; "
             f"{remedy}"
         )
+    graph = load(directory / "model.int8.onnx")
+    if plan.argmax:
+        graph = passes.run(graph, passes.BEFORE_PLAN)
+    host = described.get("host")
+    border = Border.open(directory, host) if isinstance(host, dict) else None
+    return Compiled(directory, graph, Dataflow(graph, plan, device_of(plan.board)), border)
 
 
 def layers(network: Dataflow) -> list[dict[str, Any]]:
