@@ -12,7 +12,7 @@ from .compiler import ir
 from .compiler.driver import Compiled, compile_model
 from .compiler.frontend import load as _load
 from .compiler.plan import Dataflow, Goal, make_dataflow
-from .compiler.quantize import DEFAULT_BITS, Policy
+from .compiler.quantize import DEFAULT_BITS, Policy, Rounding
 from .compiler.quantize import quantize as _quantize
 from .sim.simulate import Simulated
 from .sim.simulate import simulate as _simulate
@@ -33,15 +33,18 @@ def quantize(
     method: str = "mse",
     activation_bits: int = DEFAULT_BITS,
     weight_bits: int = DEFAULT_BITS,
+    rounding: str = "auto",
 ) -> ir.Graph:
     """The integer network of a float one, calibrated on ``samples``: an array
     [n, *input shape] for each input, by name, or that of a lone input.
 
-    Activations have 1 to 16 bits, weights 2 to 16.
+    Activations have 1 to 16 bits, weights 2 to 16. ``rounding``: "auto", "nearest" or
+    "compensated".
     """
     if graph.quantized:
         return graph
-    return _quantize(graph, samples, method=method, policy=Policy(activation_bits, weight_bits))
+    policy = Policy(activation_bits, weight_bits)
+    return _quantize(graph, samples, method=method, policy=policy, rounding=Rounding(rounding))
 
 
 def plan(
@@ -67,6 +70,7 @@ def compile(
     method: str = "mse",
     activation_bits: int = DEFAULT_BITS,
     weight_bits: int = DEFAULT_BITS,
+    rounding: str = "auto",
     argmax: bool = False,
 ) -> Compiled:
     """Compile a model file into the directory ``out``, as ``gatewright compile`` does."""
@@ -79,6 +83,7 @@ def compile(
         goal=Goal(goal, interval),
         method=method,
         policy=Policy(activation_bits, weight_bits),
+        rounding=Rounding(rounding),
         argmax=argmax,
     )
 

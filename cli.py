@@ -257,6 +257,14 @@ def _note_cut(cut: Any) -> None:
     help="How calibration chooses ranges.",
 )
 @_bits
+@click.option(
+    "--rounding",
+    type=click.Choice(["auto", "nearest", "compensated"]),
+    default="auto",
+    show_default=True,
+    help="How weights are rounded: each by itself, or compensated for the least error of a layer's "
+    "output; auto compensates below 8 bits.",
+)
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @click.option("--plan", type=click.Path(path_type=Path), default=None, help="A plan.json to use.")
 @click.option("--argmax", is_flag=True, help="Let the hardware give the winning class.")
@@ -271,6 +279,7 @@ def compile_(
     calibration: Path | None,
     method: str,
     policy: Any,
+    rounding: str,
     goal: str | None,
     plan: Path | None,
     argmax: bool,
@@ -281,7 +290,7 @@ def compile_(
     """Quantize MODEL, plan it for a board and write its RTL."""
     from .compiler.data import read_samples
     from .compiler.driver import compile_model, read_network
-    from .compiler.quantize import DEFAULT_BITS
+    from .compiler.quantize import DEFAULT_BITS, Rounding
     from .compiler.report import tables
 
     chosen = _board(board)
@@ -295,6 +304,7 @@ def compile_(
         "--calibration": calibration is not None,
         "--activation-bits": policy.activation_bits != DEFAULT_BITS,
         "--weight-bits": policy.weight_bits != DEFAULT_BITS,
+        "--rounding": rounding != "auto",
     }
     if graph.quantized:
         for option in (option for option in given if given[option]):
@@ -316,6 +326,7 @@ def compile_(
             plan=plan,
             method=method,
             policy=policy,
+            rounding=Rounding(rounding),
             argmax=argmax,
             read=network,
             progress=step,

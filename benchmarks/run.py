@@ -21,7 +21,7 @@ from gatewright.benchmarks.steps import (
     source_hash,
 )
 from gatewright.compiler.plan import Goal
-from gatewright.compiler.quantize import Policy
+from gatewright.compiler.quantize import Policy, Rounding
 from gatewright.compiler.report.progress_line import progress_line
 from rich.console import Console
 
@@ -32,7 +32,9 @@ VARIANTS = {
     "latency": Variant("soft multipliers too", Goal("latency")),
     "small": Variant("DSP blocks only, where block RAM is short", Goal()),
     "w5": Variant(
-        "5-bit weights, two products a DSP block", Goal(), {"policy": Policy(weight_bits=5)}
+        "5-bit weights, two products a DSP block",
+        Goal(),
+        {"policy": Policy(weight_bits=5), "rounding": Rounding.NEAREST},
     ),
 }
 

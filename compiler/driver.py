@@ -32,7 +32,7 @@ from .plan import (
 from .plan.dataflow import NetworkPort
 from .plan.resources import cells
 from .progress import Progress, silent
-from .quantize import Policy, quantize
+from .quantize import Policy, Rounding, quantize
 from .quantize.assume import assume_types
 from .quantize.policy import DEFAULT
 
@@ -156,6 +156,7 @@ def compile_model(
     plan: Path | None = None,
     method: str = "mse",
     policy: Policy = DEFAULT,
+    rounding: Rounding = Rounding.AUTO,
     argmax: bool = False,
     read: Network | None = None,
     hardware_only: bool = False,
@@ -164,7 +165,8 @@ def compile_model(
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 
     ``samples`` (an array [n, *input shape] for each input, by name, or that of a lone input)
-    calibrate a float model, whose tensors get the widths of ``policy``; ``plan`` is a plan file to
+    calibrate a float model, whose tensors get the widths of ``policy`` and whose weights are
+    rounded as ``rounding`` says; ``plan`` is a plan file to
     use in place of the search for ``goal``; ``read`` is what :func:`read_network` returned, if
     the file has been read already; ``hardware_only`` refuses a network that it would cut.
     Raises a :class:`~.errors.GatewrightError` that says what to do.
@@ -185,7 +187,9 @@ def compile_model(
         if cut is not None:
             known = cut.border.before(ir.feeds(cut.border, samples))
             samples = {port.name: known[port.name] for port in graph.inputs}
-        graph = quantize(graph, samples, method=method, policy=policy, progress=progress)
+        graph = quantize(
+            graph, samples, method=method, policy=policy, progress=progress, rounding=rounding
+        )
     with directory_for(out) as directory:
         directory.joinpath("rtl").mkdir()
         target = directory / "model.int8.onnx"

@@ -15,6 +15,7 @@ from .proofs.requantizer import (
     taps_inside,
 )
 from .proofs.table import for_unary
+from .rounding import Rounding
 from .scheme import quantize
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Adder",
     "Policy",
     "Requantizer",
+    "Rounding",
     "Statistics",
     "accumulator_type",
     "average_counts",

@@ -20,10 +20,12 @@ from ..errors import QuantizeError
 from ..progress import Progress, silent
 from .calibrate import METHODS, Method, Statistics, check_samples, measure, merge
 from .float_model import patches
+from .pair import Pair
 from .policy import DEFAULT, DEFAULT_BITS, Policy
 from .proofs.requantizer import channel_stairs
 from .proofs.rounding import limits
 from .proofs.staircase import provable
+from .rounding import Moments, Rounded, Rounding, compensated
 from .sensitive import sensitive
 
 __all__ = ["affine", "quantize", "shared", "types"]
@@ -48,6 +50,7 @@ def quantize(
     bias_correction: bool = True,
     policy: Policy = DEFAULT,
     progress: Progress = silent,
+    rounding: Rounding = Rounding.AUTO,
 ) -> ir.Graph:
     """The integer network of a float one, its ranges measured on ``samples``: an array
     [n, *port.shape] for each input, by name, or that of a lone input. What is quantized already, in
@@ -56,8 +59,8 @@ def quantize(
     ``method`` chooses each range: "minmax" (all that was seen), "percentile" (all but the outermost
     0.01 %) or "mse" (least mean square error). With ``bias_correction`` each bias compensates the
     mean shift that rounding the weights causes on the samples. ``policy`` gives the width of every
-    tensor. Raises DataError for samples that can not be used, and QuantizeError for a value that
-    can not be quantized.
+    tensor, ``rounding`` how weights are rounded. Raises DataError for samples that can not be used,
+    and QuantizeError for a value that can not be quantized.
     """
     if method not in METHODS:
         raise QuantizeError(
@@ -68,12 +71,16 @@ def quantize(
     quants = _quants(graph, statistics, METHODS[method], policy)
     values = [replace(value, quant=quants[value.name]) for value in graph.values.values()]
     typed = graph.replace(graph.ops, values)
+    pair = Pair(graph, typed, samples, (op for op in graph if rounding.compensates(op, policy)))
     ops = []
-    for op in graph:
-        progress(f"quantizing: {op.name}")
-        ops.append(
-            op if op.quantized else _quantized(op, typed, statistics, bias_correction, policy)
-        )
+    for number, op in enumerate(graph):
+        progress(f"quantizing: {op.name}", number / len(graph.ops))
+        made = op
+        if not op.quantized:
+            moments = pair.moments(op)
+            made = _quantized(op, typed, statistics if bias_correction else None, policy, moments)
+        pair.step(op, made)
+        ops.append(made)
     outputs = (
         port if graph.values[port.value].quant else _output(port, typed) for port in graph.outputs
     )
@@ -192,9 +199,9 @@ def _(op: ir.Unary, graph: ir.Graph, dtype: ir.Int) -> ir.Quant | None:
 def _quantized(
     op: ir.Op,
     graph: ir.Graph,
-    statistics: Mapping[str, Statistics],
-    bias_correction: bool,
+    statistics: Mapping[str, Statistics] | None,
     policy: Policy,
+    moments: Moments | None,
 ) -> ir.Op:
     return op
 
@@ -203,12 +210,14 @@ def _quantized(
 def _(
     op: ir.Conv,
     graph: ir.Graph,
-    statistics: Mapping[str, Statistics],
-    bias_correction: bool,
+    statistics: Mapping[str, Statistics] | None,
     policy: Policy,
+    moments: Moments | None,
 ) -> ir.Op:
     dtype = policy.weight(op.name)
-    layer = _Layer.of(op, graph, statistics if bias_correction else None, dtype)
+    layer = _Layer.of(op, graph, statistics, dtype)
+    if moments is not None:
+        layer = replace(layer, rounded=compensated(op, moments, layer.high))
     scales = layer.plain_scales()
     channels = layer.nudged(scales) or [layer.channel(c, s) for c, s in enumerate(scales)]
     return replace(
@@ -232,7 +241,8 @@ class _Channel:
 @dataclass(frozen=True, eq=False)
 class _Layer:
     """A float convolution between quantized values. ``mean[g]``: the mean window of group g;
-    ``bits``: those of the weights.
+    ``bits``: those of the weights; ``corrected``: whether the bias makes up for their rounding;
+    ``rounded``: the weights, where each is not rounded by itself.
     """
 
     weight: NDArray[np.float64]
@@ -242,6 +252,8 @@ class _Layer:
     y: ir.Quant
     clip: tuple[int, int]
     bits: int
+    corrected: bool
+    rounded: Rounded | None = None
 
     @classmethod
     def of(
@@ -270,6 +282,7 @@ class _Layer:
             y,
             limits(y, op.clamp),
             dtype.bits,
+            statistics is not None,
         )
 
     @property
@@ -286,8 +299,11 @@ class _Layer:
         # Smaller scales change no output by a step, or overflow the int32 bias. A channel without
         # weights rounds its bias to 1/256 of a step.
         least = np.maximum(unit * 2.0**-30, np.abs(self.bias) / self.x.scale / (BIAS_HIGH // 4))
-        peaks = np.abs(flat).max(axis=1) * self._spans(flat)
-        scales = np.where(peaks > 0, peaks / self.high, unit / 256)
+        if self.rounded is None:
+            spans = np.abs(flat).max(axis=1) * self._spans(flat) / self.high
+        else:
+            spans = self.rounded.scales * self.rounded.weight.any(axis=1)
+        scales = np.where(spans > 0, spans, unit / 256)
         return [_float32(scale) for scale in np.maximum(scales, least)]
 
     def _spans(self, flat: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -308,8 +324,13 @@ class _Layer:
 
     def channel(self, number: int, scale: float) -> _Channel:
         real = self.weight[number]
-        weight = np.clip(np.rint(real / scale), -self.high, self.high)
-        shift = float(((real - weight * scale) * self.mean[number]).sum())
+        if self.rounded is None:
+            weight = np.clip(np.rint(real / scale), -self.high, self.high)
+            shift = float(((real - weight * scale) * self.mean[number]).sum())
+        else:
+            flat = self.rounded.at(number, scale, self.high)
+            weight = flat.reshape(real.shape)
+            shift = self.rounded.shift(number, flat, scale) if self.corrected else 0.0
         bias = round((float(self.bias[number]) + shift) / self.bias_scale(scale))
         return _Channel(weight.astype(np.int64), min(max(bias, -BIAS_HIGH), BIAS_HIGH), scale)
 

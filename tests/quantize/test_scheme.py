@@ -9,6 +9,7 @@ from gatewright.compiler import ir
 from gatewright.compiler.errors import QuantizeError
 from gatewright.compiler.ir.verify import verify
 from gatewright.compiler.quantize import (
+    Rounding,
     evaluate,
     for_add,
     for_average_pool,
@@ -184,7 +185,7 @@ def test_multipliers_are_short_and_weights_keep_their_scale():
 def test_weights_are_symmetric_and_as_narrow_as_asked(bits):
     graph = small()
     x = inputs(graph)
-    found = quantize(graph, x, policy=Policy(weight_bits=bits))
+    found = quantize(graph, x, policy=Policy(weight_bits=bits), rounding=Rounding.NEAREST)
     verify(found, after="quantize")
     high = (1 << (bits - 1)) - 1
     for op in (op for op in found if isinstance(op, ir.Conv)):
