@@ -19,7 +19,6 @@ from .. import ir
 from ..errors import DataError, ModelError
 from .border import Border, HostPart, Output
 from .costs import node_macs
-from .dialects.rewriting import shapes_of
 from .source import DTYPES, INPUTS, ModelPort, Node, Source, captured, parsed, read
 from .survey import Survey, Verdict, refusal, surveyed
 
@@ -79,8 +78,7 @@ class _Division:
         self.refused = dict(self.first.refused)
         self.varying = _varying(self.source)
         self.nodes = [n for n in self.source.nodes if self.varying.intersection(n.outputs)]
-        shapes = shapes_of(self.source)
-        self.macs = {node.key: node_macs(node, shapes) for node in self.source.nodes}
+        self.macs = {node.key: node_macs(node, self.first.shapes) for node in self.source.nodes}
         self.producer = {name: node for node in self.nodes for name in node.outputs if name}
 
     def best(self) -> Cut | None:

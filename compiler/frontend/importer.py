@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import ir, limits, passes
 from ..errors import ModelError
@@ -87,7 +89,8 @@ class Reading:
     ``refused``: why a node has no hardware; ``blocked``: what without hardware a node depends on.
     Nodes in ``constant`` are computed at compile time; those in ``on_host`` are steps of the host
     on an output. ``ops`` are the operators before any pass, and ``graph`` is the network where
-    nothing is refused.
+    nothing is refused. ``shapes``: of the tensors that nodes compute, with the batch that is
+    assumed.
     """
 
     refused: Mapping[str, ModelError]
@@ -96,6 +99,7 @@ class Reading:
     on_host: Set[str]
     ops: tuple[ir.Op, ...]
     graph: ir.Graph | None
+    shapes: Mapping[str, tuple[int, ...]]
 
 
 def read_nodes(source: Source, refused: Mapping[str, ModelError]) -> Reading:
@@ -116,6 +120,7 @@ def read_nodes(source: Source, refused: Mapping[str, ModelError]) -> Reading:
         walk.on_host,
         tuple(walk.build.ops.values()),
         graph,
+        walk.shapes,
     )
 
 
@@ -133,6 +138,7 @@ class _Walk:
         self.blocked: dict[str, str] = {}
         self.constant: set[str] = set()
         self.on_host: set[str] = set()
+        self.shapes: dict[str, tuple[int, ...]] = {}
         #: tensors that have no hardware, and the node or input that they come from
         self._unknown = {
             port.name: f"the input {port.name} ({port.dtype})"
@@ -194,6 +200,9 @@ class _Walk:
         operands = _operands(node, self.known)
         results = _results(self.build, node, operands, self._fold)
         self.known.update(zip(node.outputs, results, strict=False))
+        for name, result in zip(node.outputs, results, strict=False):
+            if result is not None:
+                self.shapes[name] = _elements(result).shape
         if all(isinstance(result, Constant) for result in results):
             self.constant.add(node.key)
         steps = max((len(x.tail) for x in operands if isinstance(x, Tensor)), default=0)
@@ -310,13 +319,18 @@ def _misfit(node: Node, operands: list[Operand], error: Exception) -> ModelError
             f"{node}: has {len(operands)} inputs, which the operator does not allow; check the "
             "model with onnx.checker"
         )
-    arrays = [o.order if isinstance(o, Tensor) else o.array for o in operands if o is not None]
+    arrays = [_elements(operand) for operand in operands if operand is not None]
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ModelError(
         f"{node}: does not fit its operands of shape "
         f"{', '.join(str(list(array.shape)) for array in arrays)} ({reason}); accepted: operands "
         "and attributes that the operator allows; check the model with onnx.checker"
     )
+
+
+def _elements(x: Tensor | Constant) -> NDArray[Any]:
+    """An array of the tensor's shape."""
+    return x.order if isinstance(x, Tensor) else x.array
 
 
 class Labels:

@@ -43,8 +43,8 @@ class Survey:
 
     ``graph``: the network where all of it has hardware, as :func:`~.importer.load` gives it.
     ``macs`` are products of a frame, ``parameters`` the stored numbers that nodes compute with.
-    ``refused``: why nodes have no hardware, by their first outputs; ``error``: what is wrong with
-    no node in particular.
+    ``refused``: why nodes have no hardware, by their first outputs; ``shapes``: of the tensors, as
+    far as they are known; ``error``: what is wrong with no node in particular.
     """
 
     verdicts: tuple[Verdict, ...]
@@ -52,6 +52,7 @@ class Survey:
     parameters: int
     graph: ir.Graph | None
     refused: Mapping[str, ModelError]
+    shapes: Mapping[str, tuple[int, ...]]
     error: ModelError | None = None
 
 
@@ -77,13 +78,14 @@ def surveyed(found: Source) -> Survey:
             error = refusing if node is None else None
             more = {} if node is None else {node.key: refusing}
             reading = replace(reading, refused=more, graph=None)
-    shapes = shapes_of(found)
+    shapes = {**shapes_of(found), **reading.shapes}
     return Survey(
         _verdicts(found, source, reading, graph),
         sum(costs.node_macs(node, shapes) for node in found.nodes),
         costs.stored_numbers(found),
         graph,
         _of_file(reading.refused, source),
+        shapes,
         error,
     )
 
@@ -105,7 +107,7 @@ def _read(found: Source) -> tuple[Source, Reading, ModelError | None]:
         except ModelError as error:
             node = _blamed(error, source.nodes)
             if node is None or node.key in refused:
-                nothing = Reading(refused, {}, frozenset(), frozenset(), (), None)
+                nothing = Reading(refused, {}, frozenset(), frozenset(), (), None, {})
                 return source, nothing, error
             refused[node.key] = error
             source = _hidden(source, node)

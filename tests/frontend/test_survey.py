@@ -45,6 +45,38 @@ def test_hardware_folded_and_host(model):
     assert found.parameters == WEIGHT.size + 1
 
 
+def test_products_behind_a_shape_that_is_computed(model):
+    """As the older exporter of PyTorch writes a padding: reversed and transposed at compile time."""
+    nodes = [
+        node(
+            "ConstantOfShape",
+            "four",
+            "zeros",
+            value=helper.make_tensor("", TensorProto.INT64, [1], [0]),
+        ),
+        node("Concat", "sides zeros", "all_sides", axis=0),
+        node("Reshape", "all_sides by_axis", "pairs"),
+        node("Slice", "pairs last start axis back", "reversed"),
+        node("Transpose", "reversed", "turned"),
+        node("Reshape", "turned flat", "pads"),
+        node("Pad", "x pads", "padded"),
+        node("Conv", "padded w", "y", kernel_shape=[3, 3]),
+    ]
+    constants = {
+        "four": np.array([4]),
+        "sides": np.array([0, 1, 2, 1]),
+        "by_axis": np.array([-1, 2]),
+        "last": np.array([-1]),
+        "start": np.array([-99]),
+        "axis": np.array([0]),
+        "back": np.array([-1]),
+        "flat": np.array([-1]),
+    }
+    found = survey(model(nodes, MAP, w=WEIGHT, **constants))
+    assert found.graph is not None
+    assert found.macs == (6 + 2 + 1 - 2) * (6 + 1 - 2) * 3 * 18
+
+
 def test_every_refusal_is_in_one_run(model):
     nodes = [
         node("Conv", "x w", "a", kernel_shape=[3, 3]),
