@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isinf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +33,7 @@ class Builder:
     Handles stay, names change: a value takes the name of the QuantizeLinear that rounds it, or of
     the Clip that saturates it then. ``saturations``: by the name of the QuantizeLinear's output.
     ``lone``: whether the model takes one sample at a time. ``leaving``: tensors that only the host
-    reads, if it computes them.
+    reads, if it computes them. ``weighed``: those that only Softmax reads.
     """
 
     def __init__(
@@ -41,8 +42,9 @@ class Builder:
         saturations: Mapping[str, Saturation],
         lone: bool = False,
         leaving: Container[str] = (),
+        weighed: Container[str] = (),
     ) -> None:
-        self.batch, self.lone, self.leaving = batch, lone, leaving
+        self.batch, self.lone, self.leaving, self.weighed = batch, lone, leaving, weighed
         self.saturations = saturations
         self._saturating = {name for one in self.saturations.values() for name in one.tensors}
         self.streams: dict[str, PendingValue] = {}
@@ -203,6 +205,13 @@ class Builder:
         if labels.ndim in (2, 3):
             return self.as_map(tensor, node)
         return self.arranged(tensor, labels.reshape(-1), ir.Shape(1, 1, labels.size), node)
+
+    def fills(self, x: Tensor) -> bool:
+        """Whether the number that ``x`` is filled with is one that its stream can hold."""
+        quant = self.rounded(x)
+        if quant is None or x.fill is None or isinf(x.fill):
+            return True
+        return bool(quant.dequantize(quant.quantize(x.fill)) == np.float32(x.fill))
 
     def natural(self, tensor: Tensor, node: Node | str) -> Tensor:
         """``tensor`` over a stream that holds its elements once and no others: the same where it

@@ -16,6 +16,7 @@ from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .linear import offset, scaled
+from .masks import chosen, masked_sum
 from .operands import Handler, Operand, activation, constant, finite, optional, overflow, scalar
 from .source import Node
 from .tensors import Constant, Tensor
@@ -143,7 +144,10 @@ def add(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     if isinstance(a, Constant):
         a, b = b, a
     a = activation(a, node)
-    return offset(build, node, a, b) if isinstance(b, Constant) else pair(build, node, a, b)
+    if not isinstance(b, Constant):
+        return pair(build, node, a, b)
+    masked = masked_sum(build, node, a, b) if node.outputs[0] in build.weighed else None
+    return masked or offset(build, node, a, b)
 
 
 def sub(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
@@ -360,17 +364,16 @@ def logical(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     return extremum(build, replace(node, op="Min" if node.op == "And" else "Max"), a, b)
 
 
-def where(build: Builder, node: Node, condition: Operand, a: Operand, b: Operand) -> Tensor:
+def where(
+    build: Builder, node: Node, condition: Operand, a: Operand, b: Operand
+) -> Tensor | list[Tensor | Constant]:
     """``condition * a + (1 - condition) * b``, for a condition of 0 and 1 that is computed."""
-    if not isinstance(condition, Tensor):
-        raise ModelError(
-            f"{node}: its condition is a constant; accepted: a comparison of activations; select "
-            "by Slice or Gather, or multiply by the constant"
-        )
-    chosen = mul(build, node.step("chosen", "Mul"), condition, a)
+    if isinstance(condition, Constant):
+        return chosen(build, node, condition, a, b)
+    taken = mul(build, node.step("chosen", "Mul"), condition, a)
     otherwise = negation(build, node.step("otherwise", "Not"), condition)
     other = mul(build, node.step("other", "Mul"), otherwise, b)
-    return add(build, replace(node, op="Add"), chosen, other)
+    return add(build, replace(node, op="Add"), taken, other)
 
 
 @dataclass(frozen=True)

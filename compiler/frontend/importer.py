@@ -153,7 +153,7 @@ class _Walk:
         self._layouts = input_layouts(source, self._fold, self._unknown.keys())
         lone = all(port.batch == 1 for port in source.inputs)
         found = saturations(source)
-        self.build = Builder(source.batch, found, lone, _leaving(source, found))
+        self.build = Builder(source.batch, found, lone, _leaving(source, found), _weighed(source))
         self.starts = [
             self.build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
             for port, (order, shape) in zip(source.inputs, self._layouts, strict=True)
@@ -245,6 +245,18 @@ def _leaving(source: Source, saturations: Mapping[str, Saturation]) -> set[str]:
     return {name for node in source.nodes for name in node.outputs} - inside
 
 
+def _weighed(source: Source) -> set[str]:
+    """The tensors that only Softmax reads, as they are or in another arrangement."""
+    others = {port.name for port in source.outputs}
+    for node in reversed(source.nodes):
+        if node.op == "Softmax":
+            continue
+        handler = HANDLERS.get(node.op)
+        if handler is None or not handler.moves or not others.isdisjoint(node.outputs):
+            others.update(node.inputs)
+    return {name for node in source.nodes for name in node.outputs} - others
+
+
 def _last(build: Builder, name: str, x: Operand) -> Tensor:
     """The tensor that leaves as the output of that name."""
     if isinstance(x, Tensor) and x.fill is not None:
@@ -292,7 +304,7 @@ def _results(build: Builder, node: Node, operands: list[Operand], fold: "Folding
             "last operators; cut the model before them with onnx.utils.extract_model"
         )
     try:
-        if not HANDLERS[node.op].moves:
+        if not (HANDLERS[node.op].moves or HANDLERS[node.op].masks):
             operands = [_settled(build, node, x) for x in operands]
         result = HANDLERS[node.op].build(build, node, *operands)
         return [result] if isinstance(result, Tensor) else [*result]
@@ -309,7 +321,14 @@ def _no_hardware(node: Node) -> ModelError:
 
 def _settled(build: Builder, node: Node, x: Operand) -> Operand:
     """The operand with its padding among its elements."""
-    return build.natural(x, node) if isinstance(x, Tensor) and x.fill is not None else x
+    if not isinstance(x, Tensor) or x.fill is None:
+        return x
+    if not build.fills(x):
+        raise ModelError(
+            f"{node}: reads {x.fill:g} between values of {build.rounded(x)}, which do not hold it; "
+            "accepted: one of their levels; put QuantizeLinear and DequantizeLinear before the node"
+        )
+    return build.natural(x, node)
 
 
 def _misfit(node: Node, operands: list[Operand], error: Exception) -> ModelError:

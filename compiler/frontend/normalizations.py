@@ -4,7 +4,7 @@ Each intermediate result is a value of the network with a type of its own, so th
 spells the integer algorithm: mean, difference, square, mean, function of it, product.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
+from .masks import unmasked
 from .operands import Handler, Operand, activation, axis_of, constant, finite
 from .source import Node
 from .steps import Steps
@@ -154,11 +155,18 @@ def lp_normalization(build: Builder, node: Node, x: Operand) -> Tensor:
 def softmax_inside(
     build: Builder, node: Node, x: Operand, axes: tuple[int, ...], log: bool
 ) -> Tensor:
-    """Softmax, or its logarithm, in hardware: ``exp(x - max) / sum``."""
+    """Softmax, or its logarithm, in hardware: ``exp(x - max) / sum``; padding has no weight."""
     x, steps = activation(x, node), Normalization(build, node)
+    hidden = x.order < 0
+    if hidden.any():
+        order = unmasked(node, x.order, axes)
+        x = build.natural(replace(x, order=order, fill=None), node)
     largest = steps.reduce("ReduceMax", x, axes, "max")
     below = steps.sub(x, largest, "below")
     power = steps.unary(below, ir.functions.Exp(), "exp")
+    if hidden.any():
+        order = np.where(hidden, -1, power.order)
+        power = build.natural(replace(power, order=order, fill=0.0), node)
     total = steps.reduce("ReduceSum", power, axes, "sum")
     if log:
         return steps.sub(below, steps.unary(total, ir.functions.Log(), "log"), "")

@@ -43,13 +43,16 @@ class Handler:
 
     ``elementwise``: the output is arranged as the first activation is. ``moves``: the node only
     takes elements of its first input as they are. ``on_host``: it may follow a Softmax or an
-    ArgMax.
+    ArgMax. ``masks``: it takes the padding of its first input as a mask.
     """
 
-    build: Callable[Concatenate[Builder, Node, ...], Tensor | list[Tensor]]
+    build: Callable[
+        Concatenate[Builder, Node, ...], Tensor | list[Tensor] | list[Tensor | Constant]
+    ]
     elementwise: bool = False
     moves: bool = False
     on_host: bool = False
+    masks: bool = False
 
 
 def constant(operand: Operand, node: Node, what: str) -> Constant:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
+from .masks import MASKED
 from .normalizations import softmax_inside
 from .operands import Handler, Operand, axis_of
 from .source import ModelPort, Node
@@ -28,13 +29,17 @@ INSIDE = {"Softmax": False, "LogSoftmax": True}
 
 def over_classes(build: Builder, node: Node, x: Operand) -> Tensor:
     """A node of :data:`CLASSWISE` as the host's step, or where others than the host read it in
-    hardware; before opset 13 over all axes from ``axis`` on.
+    hardware; before opset 13 over all axes from ``axis`` on. A mask is the hardware's.
     """
+    masked = False
+    if isinstance(x, Tensor) and x.fill is not None:
+        masked = node.op == "Softmax" and x.fill <= MASKED
+        x = x if masked else build.natural(x, node)
     x = _leaving(build, node, x)
     rank = x.order.ndim
     axis = axis_of(node, int(node.get("axis", -1 if node.opset >= 13 else 1)), rank)
     axes = (axis,) if node.opset >= 13 else tuple(range(axis, rank))
-    if node.outputs[0] not in build.leaving and node.op in INSIDE:
+    if masked or (node.outputs[0] not in build.leaving and node.op in INSIDE):
         return softmax_inside(build, node, replace(x, tail=()), axes, INSIDE[node.op])
     if x.source is not None or x.groups is not None or 0 in axes:
         raise ModelError(
@@ -171,7 +176,7 @@ def _resolved(step: ir.HostOp, x: Tensor, order: NDArray[np.int64], name: str) -
 
 
 HANDLERS: dict[str, Handler] = {
-    **{name: Handler(over_classes, on_host=True) for name in CLASSWISE},
+    **{name: Handler(over_classes, on_host=True, masks=True) for name in CLASSWISE},
     "ArgMax": Handler(arg_max, on_host=True),
     "ArgMin": Handler(arg_max, on_host=True),
 }

@@ -27,7 +27,7 @@ from .operands import (
 from .source import Node
 from .tensors import Tensor, permutes
 
-__all__ = ["HANDLERS"]
+__all__ = ["HANDLERS", "beside", "one_stream"]
 
 
 def _tensor(operand: Operand, node: Node) -> Tensor:
@@ -221,9 +221,9 @@ def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
         )
     numbers = _numbers(node, operands)
     if numbers.size > 1 and tensors[0].real:
-        operands = tuple(_stream(build, node, tensors[0], o, n) for n, o in enumerate(operands))
+        operands = tuple(beside(build, node, tensors[0], o, n) for n, o in enumerate(operands))
         tensors = [operand for operand in operands if isinstance(operand, Tensor)]
-    joined, orders = _joined(build, node, tensors, axis)
+    joined, orders = one_stream(build, node, tensors, axis)
     if len(tensors) == len(operands):
         return replace(joined, order=np.concatenate(orders, axis=axis))
     fill = _fill_of(build, node, joined, numbers)
@@ -260,7 +260,7 @@ def _filled(operand: Operand, node: Node) -> NDArray[np.int64]:
     return np.full(constant(operand, node, "operand").array.shape, -1, np.int64)
 
 
-def _stream(build: Builder, node: Node, x: Tensor, operand: Operand, number: int) -> Tensor:
+def beside(build: Builder, node: Node, x: Tensor, operand: Operand, number: int) -> Tensor:
     """A constant as a stream beside that of ``x``: the bias of a convolution of one element of it,
     whose weights are 0; a tensor as it is.
     """
@@ -287,7 +287,7 @@ def _stream(build: Builder, node: Node, x: Tensor, operand: Operand, number: int
     return build.computed(op, ir.Shape(1, 1, row.size), [x], order)
 
 
-def _joined(
+def one_stream(
     build: Builder, node: Node, tensors: list[Tensor], axis: int
 ) -> tuple[Tensor, list[NDArray[np.int64]]]:
     """A stream of all elements of ``tensors``, and the labels of each of them in it."""

@@ -20,7 +20,7 @@ __all__ = ["HANDLERS", "fold_dequantize", "fold_quantize"]
 def quantize_linear(
     build: Builder, node: Node, x: Operand, scale: Operand, zero: Operand = None
 ) -> Tensor:
-    """The value is rounded here and takes the name of this node's output."""
+    """The value is rounded here and takes the name of this node's output; so is padding."""
     x = _quantized(x, node)
     _check_precision(node, "precision")
     dtype = quantized_type(node, _type_name(zero, node))
@@ -34,6 +34,9 @@ def quantize_linear(
     if saturation is not None:
         quant = replace(quant, dtype=saturation.dtype(quant.zero))
         name, clamp = saturation.tensor, saturation.clamp(quant)
+    fill = x.fill
+    if fill is not None and (build.fills(x) or build.rounded(x) == quant):
+        x, fill = build.natural(x, node), None
     if x.tail:
         if clamp != ir.Clamp():
             raise ModelError(
@@ -48,7 +51,9 @@ def quantize_linear(
     else:
         handle = x.handle
     handle = build.quantize(handle, quant, name, node, x.raw)
-    return replace(x, handle=handle, real=False, raw=False, label=name)
+    if fill is not None:
+        fill = float(quant.dequantize(quant.quantize(min(max(fill, clamp.low), clamp.high))))
+    return replace(x, handle=handle, real=False, raw=False, label=name, fill=fill)
 
 
 def dequantize_linear(
@@ -221,6 +226,6 @@ def _along(node: Node, part: NDArray[Any], array: NDArray[Any]) -> NDArray[Any]:
 
 
 HANDLERS: dict[str, Handler] = {
-    "QuantizeLinear": Handler(quantize_linear, elementwise=True, on_host=True),
+    "QuantizeLinear": Handler(quantize_linear, elementwise=True, on_host=True, masks=True),
     "DequantizeLinear": Handler(dequantize_linear, elementwise=True, on_host=True),
 }

@@ -46,7 +46,7 @@ def test_hardware_folded_and_host(model):
 
 
 def test_products_behind_a_shape_that_is_computed(model):
-    """As the older exporter of PyTorch writes a padding: reversed and transposed at compile time."""
+    """As an exporter of PyTorch writes a padding: reversed and transposed at compile time."""
     nodes = [
         node(
             "ConstantOfShape",
