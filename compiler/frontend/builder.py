@@ -202,7 +202,7 @@ class Builder:
         first after the batch, or alone; tensors of other ranks become a vector.
         """
         labels = self.frame(tensor, node)
-        if labels.ndim in (2, 3):
+        if self._is_map(tensor):
             return self.as_map(tensor, node)
         return self.arranged(tensor, labels.reshape(-1), ir.Shape(1, 1, labels.size), node)
 
@@ -212,6 +212,10 @@ class Builder:
         if quant is None or x.fill is None or isinf(x.fill):
             return True
         return bool(quant.dequantize(quant.quantize(x.fill)) == np.float32(x.fill))
+
+    def _is_map(self, tensor: Tensor) -> bool:
+        """Whether a tensor is [batch, channels, rows, columns], or without columns."""
+        return tensor.order.ndim in (3, 4) and tensor.order.shape[0] == self.batch
 
     def natural(self, tensor: Tensor, node: Node | str) -> Tensor:
         """``tensor`` over a stream that holds its elements once and no others: the same where it
@@ -223,7 +227,7 @@ class Builder:
         handle = self.gathered(tensor, node)
         map_shape = self.streams[handle].shape
         order = raster(map_shape.array, self.batch)
-        if labels.ndim in (2, 3):
+        if self._is_map(tensor):
             order = np.moveaxis(order, -1, 1)
         return replace(tensor, handle=handle, order=order.reshape(tensor.order.shape), fill=None)
 

@@ -77,9 +77,10 @@ def input_layouts(
             }
         else:
             for name in orders.keys() - found.keys():
-                found[name] = _layout(
-                    node, frame(orders[name], orders[name].size // batch, batch, node)
-                )
+                order = orders[name]
+                if handler.moves and order.ndim > 4:  # it takes a part, of any arrangement
+                    order = inputs[name]
+                found[name] = _layout(node, frame(order, order.size // batch, batch, node))
             beyond.update(node.outputs)
         if len(found) == len(inputs):
             break

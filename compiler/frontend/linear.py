@@ -352,11 +352,13 @@ def _row(values: NDArray[Any], channels: int) -> NDArray[Any]:
 def affine(
     build: Builder, node: Node, x: Tensor, factor: Constant, shift: Constant | None
 ) -> Tensor:
-    """``x * factor + shift``; ``ir.Conv`` of one tap a channel, which a pass may fold.
+    """``x * factor + shift``; ``ir.Conv`` of one tap a channel, which a pass may fold. Elements of
+    ``x`` are repeated where the constants have more.
 
     Constants that differ from pixel to pixel are those of the channels of a map of one pixel, which
     is the same stream.
     """
+    x = _grown(build, node, x, [c for c in (factor, shift) if c is not None])
     if repeats(build.frame(x, node)):
         x = build.natural(x, node)
     parts = [finite(factor.array, factor.described, node), factor.scale]
@@ -376,6 +378,20 @@ def affine(
         groups=shape.channels,
     )
     return build.elementwise(op, shape, [x])
+
+
+def _grown(build: Builder, node: Node, x: Tensor, constants: list[Constant]) -> Tensor:
+    """``x`` in the shape that it has together with the constants; as it is where that differs in
+    the batch, or where they do not broadcast.
+    """
+    try:
+        shape = np.broadcast_shapes(x.order.shape, *(each.array.shape for each in constants))
+    except ValueError:
+        return x
+    alike = len(shape) == x.order.ndim and shape[:1] == x.order.shape[:1]
+    if shape == x.order.shape or not (alike or build.lone):
+        return x
+    return replace(x, order=np.broadcast_to(x.order, shape))
 
 
 def _spread(

@@ -1,6 +1,7 @@
 """Masks: constants that choose elements, or that Softmax gives no weight."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +68,7 @@ def _spread(x: Tensor | Constant, array: NDArray[np.generic]) -> Tensor | Consta
     return replace(x, array=array, scale=scale)
 
 
-def _fill(number: np.generic) -> float:
+def _fill(number: np.floating[Any]) -> float:
     """A number to fill with; the least float32 stands for minus infinity."""
     return -np.inf if number <= np.finfo(np.float32).min else float(number)
 

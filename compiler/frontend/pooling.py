@@ -210,9 +210,10 @@ def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
     """ONNX Concat of activations and constants along any axis."""
     tensors = [operand for operand in operands if isinstance(operand, Tensor)]
     axis = axis_of(node, int(node.get("axis", 1)), tensors[0].order.ndim)
-    if axis == 0:
+    if axis == 0 and not build.lone:
         raise ModelError(
-            f"{node}: concatenates along the batch; accepted: any other axis; concatenate channels"
+            f"{node}: concatenates along the batch; accepted: any other axis; concatenate "
+            "channels, or export the network with a batch of 1"
         )
     quants = {build.quant(tensor.handle) for tensor in tensors if not tensor.real}
     if len({tensor.real for tensor in tensors}) > 1 or len(quants) > 1:
