@@ -72,6 +72,8 @@ Floats = NDArray[np.float64]
 _FAR = 400
 #: the share of a float64 result that it is off by at most
 _ROUNDING = 2.0**-48
+#: significant bits that tell on which side of a domain's border an interval lies
+_DOMAIN_BITS = 64
 #: what stands for an infinite result, beyond any quantized value
 INFINITE = Fraction(1 << 200)
 
@@ -108,6 +110,10 @@ class Function:
     def exact(self, x: Interval) -> Interval:
         """The results for all numbers of an interval, as narrow as its digits allow."""
         raise NotImplementedError
+
+    def undefined(self, low: Fraction, high: Fraction) -> bool:
+        """Whether the function is surely undefined everywhere from ``low`` to ``high``."""
+        return self.exact(Interval(low, high, _DOMAIN_BITS)).undefined
 
     def enclosure(self, x: Fraction, digits: int) -> tuple[Fraction, Fraction]:
         """Bounds of the result: equal where it is rational, else ``10**-digits`` apart at most.

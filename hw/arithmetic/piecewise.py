@@ -1,6 +1,7 @@
 """A function of one wide integer, by straight pieces."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from amaranth import Array, C, Cat, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.utils import bits_for
@@ -56,7 +57,7 @@ class PiecewiseConfig(PipelineTiming):
         """Bits of a position below those that choose a block."""
         return self.element.width - (len(self.blocks) - 1).bit_length()
 
-    @property
+    @cached_property
     def lengths(self) -> tuple[int, ...]:
         """The different lengths of segments, as log2."""
         return tuple(sorted({length for _, length in self.blocks}))
@@ -66,13 +67,13 @@ class PiecewiseConfig(PipelineTiming):
         """Bits of a block's first segment, and of its place among :attr:`lengths`."""
         return bits_for(len(self.segments) - 1), bits_for(len(self.lengths) - 1)
 
-    @property
+    @cached_property
     def multiplier(self) -> SoftMultiplierConfig:
         slope = signed(max(bits_for(s, True) for s, _ in self.segments))
         operands = MultiplierConfig(slope, unsigned(max(1, max(self.lengths))))
         return SoftMultiplierConfig(operands, self.addend)
 
-    @property
+    @cached_property
     def addend(self) -> Shape:
         return signed(max(bits_for(o, True) for _, o in self.segments))
 

@@ -1,7 +1,8 @@
 """Memories cut to the native shapes of block RAM, so that each tile is one block RAM."""
 
+from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache, reduce
+from functools import cached_property, lru_cache, reduce
 from operator import or_
 
 from amaranth import Module, Mux, Value
@@ -70,13 +71,40 @@ class Segment:
 
 
 @dataclass(frozen=True)
+class Stack:
+    """Segments one below the other that hold every word; how many of each kind is counted once."""
+
+    segments: tuple[Segment, ...]
+
+    @cached_property
+    def _counts(self) -> dict[int, int]:
+        """How many segments are of block RAMs that are so many bits wide."""
+        return Counter(segment.bits for segment in self.segments if segment.bits)
+
+    @cached_property
+    def _logic_words(self) -> int:
+        return sum(segment.words for segment in self.segments if not segment.bits)
+
+    def price(self, width: int, target: Target) -> tuple[int, int, int]:
+        """What to save, first things first, where words are ``width`` bits wide: bits, where a
+        block RAM counts as some in logic; choices; strips.
+        """
+        shape = target.memory_shapes[0]
+        rams = sum(ceil_div(width, bits) * count for bits, count in self._counts.items())
+        logic = width * self._logic_words
+        return rams * (shape.size // _LOGIC_SHARE) + logic, len(self.segments) - 1, 1
+
+
+@dataclass(frozen=True)
 class Strip:
-    """``width`` bits of every word, in segments one below the other, each of block RAMs side by
-    side.
-    """
+    """``width`` bits of every word, in a stack of segments, each of block RAMs side by side."""
 
     width: int
-    segments: tuple[Segment, ...]
+    stack: Stack
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self.stack.segments
 
     @property
     def has_choice(self) -> bool:
@@ -96,13 +124,7 @@ class Strip:
         return sum((segment.resources(self.width, target) for segment in self.segments), choice)
 
     def price(self, target: Target) -> tuple[int, int, int]:
-        """What to save, first things first: bits, where a block RAM counts as some in logic;
-        choices; strips.
-        """
-        shape = target.memory_shapes[0]
-        rams = sum(ceil_div(self.width, s.bits) for s in self.segments if s.bits)
-        logic = sum(self.width * s.words for s in self.segments if not s.bits)
-        return rams * (shape.size // _LOGIC_SHARE) + logic, len(self.segments) - 1, 1
+        return self.stack.price(self.width, target)
 
 
 def table_estimate(words: int, width: int) -> Resources:
@@ -191,19 +213,25 @@ def _worthwhile(
 @lru_cache(maxsize=1 << 16)
 def best_strip(depth: int, width: int, target: Target, logic: bool) -> Strip:
     """The best strip for ``width`` bits, no more than the widest shape has."""
+    stacks = _candidate_stacks(depth, target, logic)
+    return Strip(width, min(stacks, key=lambda stack: stack.price(width, target)))
+
+
+@lru_cache(maxsize=1 << 12)
+def _candidate_stacks(depth: int, target: Target, logic: bool) -> tuple[Stack, ...]:
+    """The stacks among which is the best of ``depth`` words, of whatever width."""
     deepest_first = tuple(
         sorted(((shape.words, shape.bits) for shape in target.memory_shapes), reverse=True)
     )
     # More block RAMs in a stack than any device has are not worth a search.
     shallower = tuple(shape for shape in deepest_first[1:] if depth // shape[0] <= _SEGMENTS)
     shapes = (*deepest_first[:1], *shallower)
-    stacks = [_segments(depth, stack) for stack in _stacks(depth, shapes, logic)]
-    return min((Strip(width, stack) for stack in stacks), key=lambda strip: strip.price(target))
+    return tuple(Stack(_segments(depth, way)) for way in _stacks(depth, shapes, logic))
 
 
-def _segments(depth: int, stack: tuple[tuple[int, int], ...]) -> tuple[Segment, ...]:
+def _segments(depth: int, shapes: tuple[tuple[int, int], ...]) -> tuple[Segment, ...]:
     segments, start = [], 0
-    for words, bits in stack:
+    for words, bits in shapes:
         segments.append(Segment(start, min(words, depth - start), words, bits))
         start += words
     return tuple(segments)

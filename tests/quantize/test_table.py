@@ -5,6 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from gatewright.compiler import ir
+from gatewright.compiler.ir import expressions
 from gatewright.compiler.quantize.proofs.table import for_unary
 from numpy.testing import assert_array_equal
 
@@ -76,3 +77,46 @@ def test_saturated_tails_do_not_reach_their_limit():
 def test_a_clamp_narrows_the_table():
     found = table(ir.Identity(), ir.Quant(INT8, 1.0, 0), ir.Quant(INT8, 1.0, 0), ir.Clamp(0, 6))
     assert (found.min(), found.max()) == (0, 6)
+
+
+@pytest.mark.parametrize(
+    ("function", "domain"),
+    [
+        (ir.functions.Log(), lambda x: x >= 0),
+        (ir.functions.Pow(-0.5), lambda x: x >= 0),
+        (ir.functions.Atanh(), lambda x: abs(x) <= 1),
+        (
+            expressions.Expression(
+                (
+                    expressions.Step(expressions.Affine(1.0, 0.0625), (0,)),
+                    expressions.Step(ir.functions.Pow(-0.5), (1,)),
+                )
+            ),
+            lambda x: x >= -0.0625,
+        ),
+    ],
+    ids=["Log", "Pow", "Atanh", "Expression"],
+)
+def test_a_wide_input_where_the_function_is_undefined_gives_the_lowest_integer(function, domain):
+    x, y = ir.Quant(ir.Int(13, True), 2.0**-11, 0), ir.Quant(INT8, 1 / 16, 5)
+    found, inside = table(function, x, y), domain(reals(x))
+    assert_array_equal(found[~inside], -128)
+    with np.errstate(all="ignore"):
+        steps = function(reals(x)[inside]) / y.scale
+        clear = ~(abs(abs(steps - np.rint(steps)) - 0.5) <= 1e-6)
+    assert_array_equal(
+        found[inside][clear], np.clip(np.rint(steps[clear]) + 5, -128, 127).astype(int)
+    )
+    assert 0 < inside.sum() < len(found)
+
+
+def test_a_half_undefined_function_of_sixteen_bits_is_not_computed_input_by_input(monkeypatch):
+    exact = []
+    enclosure = ir.functions.Log.enclosure
+    monkeypatch.setattr(
+        ir.functions.Log,
+        "enclosure",
+        lambda self, x, digits: exact.append(x) or enclosure(self, x, digits),
+    )
+    table(ir.functions.Log(), ir.Quant(ir.Int(16, True), 1 / 4096, 0), ir.Quant(INT8, 1 / 16, 0))
+    assert len(exact) < 100

@@ -1,5 +1,6 @@
 """Tables: the exact output of a function of one variable for every integer input."""
 
+from collections.abc import Iterator
 from fractions import Fraction
 from math import floor
 
@@ -28,7 +29,10 @@ def for_unary(graph: ir.Graph, op: ir.Unary) -> NDArray[np.int64]:
     low, high = limits(y, op.clamp)
     raws = np.arange(x.dtype.low, x.dtype.high + 1)
     reals = ((raws - x.zero) * x.scale).astype(np.float64)
-    levels, doubtful = _estimated(op.function, reals, y)
+    levels, doubtful, undefined = _estimated(op.function, reals, y)
+    for first, last in _runs(undefined):
+        low_end, high_end = ((int(raws[place]) - x.zero) * x.step for place in (first, last))
+        doubtful[first : last + 1] = not op.function.undefined(low_end, high_end)
     if x.dtype.bits <= _EXACT_BITS:
         doubtful[:] = True
     for place in np.flatnonzero(doubtful):
@@ -39,18 +43,26 @@ def for_unary(graph: ir.Graph, op: ir.Unary) -> NDArray[np.int64]:
 
 def _estimated(
     function: ir.Function, reals: NDArray[np.float64], y: ir.Quant
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Results rounded from float64, saturated; and which are so near to a tie that they may be
-    wrong.
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """Results rounded from float64, saturated; which are so near to a tie that they may be wrong;
+    and which are undefined, as it seems.
     """
     with np.errstate(all="ignore"):
         steps, error = (part / y.scale for part in function.estimate(reals))
     far = 4.0 * (1 << y.dtype.bits)  # beyond the type, whatever the zero point
     sure = np.where(np.abs(steps) > 2 * far, error < far, error < 0.5)
-    steps = np.clip(np.where(np.isnan(steps), -far, steps), -far, far)
+    undefined = np.isnan(steps)
+    steps = np.clip(np.where(undefined, -far, steps), -far, far)
     rounded = np.rint(steps)
     near = ~(np.abs(np.abs(steps - rounded) - 0.5) > _DOUBT + error)
-    return rounded.astype(np.int64) + y.zero, ~sure | (near & (np.abs(steps) < far))
+    return rounded.astype(np.int64) + y.zero, ~sure | (near & (np.abs(steps) < far)), undefined
+
+
+def _runs(flags: NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
+    """First and last place of every unbroken run of set flags."""
+    edges = np.flatnonzero(np.diff(flags, prepend=False, append=False))
+    for first, end in edges.reshape(-1, 2).tolist():
+        yield first, end - 1
 
 
 def _rounded(function: ir.Function, x: Fraction, step: Fraction) -> int:
