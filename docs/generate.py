@@ -33,7 +33,7 @@ from gatewright.compiler.frontend import (
 )
 from gatewright.compiler.frontend.nodes import first_opset
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
-from gatewright.compiler.plan import Goal, make_dataflow
+from gatewright.compiler.plan.candidates import least_designs
 from gatewright.compiler.quantize.assume import assume_types
 from gatewright.compiler.stages import StageKind, kind_of
 from onnx import helper, numpy_helper
@@ -280,8 +280,7 @@ def _kind(op: ir.Op) -> str:
 def _stage(graph: ir.Graph, op: ir.Op) -> tuple[str, Any, StageKind]:
     """The hardware component of ``op``: its name, its config's type, its kind of stage."""
     device = boards.get(BOARD).device
-    network = make_dataflow(graph, device, BOARD, Goal("area"))
-    design = network.designs[network.stage_of[op.output].name]
+    design = least_designs(op, graph, device)[-1]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UnusedElaboratable)
         stage: Any = design.build(design.constants())
