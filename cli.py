@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from math import inf
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -28,9 +29,39 @@ if not out.is_terminal:
     out.width = _WIDTH
 err = Console(stderr=True, soft_wrap=True)
 
-_MODEL = click.argument("model", type=click.Path(path_type=Path))
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print the JSON file that is written.")
+
+
+def _model(function: Callable[..., int | None]) -> Any:
+    """The argument MODEL, and the option that gives sizes which it leaves open; the command takes
+    the path of a file in which they are fixed.
+    """
+
+    @wraps(function)
+    def command(model: Path, input_shape: tuple[str, ...], **more: Any) -> Any:
+        return function(model=_with_shapes(model, input_shape), **more)
+
+    shape = click.option(
+        "--input-shape",
+        multiple=True,
+        metavar="NAME=SIZES",
+        help="Shape of an input that the model leaves open, as in x=1,3,96,96; may be repeated.",
+    )
+    return click.argument("model", type=click.Path(path_type=Path))(shape(command))
+
+
+def _with_shapes(model: Path, texts: tuple[str, ...]) -> Path:
+    """The model, or a copy of it, for as long as the command runs, whose inputs have the shapes."""
+    from .compiler.frontend.input_shapes import parse_shapes, write_with_shapes
+
+    if not texts:
+        return model
+    shapes = parse_shapes(texts)
+    folder = click.get_current_context().with_resource(TemporaryDirectory(prefix="gatewright-"))
+    copy = Path(folder) / model.name
+    write_with_shapes(model, shapes, copy)
+    return copy
 
 
 def _bits(function: Callable[..., int | None]) -> Any:
@@ -209,7 +240,7 @@ def _smallest_board(graph: Any, goal: Any, tried: Any, policy: Any) -> Iterator[
 
 
 @_command
-@_MODEL
+@_model
 @click.option("--board", default=None, help="Board to fit (default: the largest).")
 @_bits
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
@@ -240,7 +271,7 @@ def _note_cut(cut: Any) -> None:
 
 
 @_command
-@_MODEL
+@_model
 @click.option("--board", required=True, help="Board to compile for.")
 @click.option(
     "--calibration",
@@ -488,7 +519,7 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> int:
 
 
 @_command
-@_MODEL
+@_model
 @click.option("--board", required=True)
 @_bits
 @click.option("--points", type=int, default=12, show_default=True)

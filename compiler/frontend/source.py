@@ -461,7 +461,7 @@ def _input(info: onnx.ValueInfoProto, foreign: bool = False) -> ModelPort:
     if not dims:
         raise ModelError(
             f"{info.name}: the input has no shape; accepted: a fixed shape after the batch; "
-            "fix it with onnxruntime.tools.make_dynamic_shape_fixed or onnxsim"
+            f"give it, as in --input-shape {info.name}=1,3,96,96"
         )
     sizes = [(i, dim.dim_value) for i, dim in enumerate(dims) if i and dim.HasField("dim_value")]
     if empty := [f"axis {i} has the size {size}" for i, size in sizes if size < 1]:
@@ -477,8 +477,8 @@ def _input(info: onnx.ValueInfoProto, foreign: bool = False) -> ModelPort:
     if unknown:
         raise ModelError(
             f"{info.name}: {', '.join(unknown)} of the input can vary; accepted: only the "
-            "batch (axis 0) may; fix the others with onnxsim --overwrite-input-shape or "
-            "onnxruntime.tools.make_dynamic_shape_fixed"
+            f"batch (axis 0) may; give the others, as in --input-shape {info.name}="
+            + ",".join(["1", *(str(dim.dim_value or 96) for dim in dims[1:])])
         )
     if len(dims) == 1:
         raise ModelError(
