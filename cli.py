@@ -496,9 +496,15 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
     required=True,
     help="Samples x and labels y.",
 )
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Samples that calibrate ONNX Runtime's own int8 networks (default: some of the data).",
+)
 @_JSON
-def accuracy(directory: Path, samples: Path, as_json: bool) -> int:
-    """Float against integers, layer by layer, and ONNX Runtime as the reference runtime."""
+def accuracy(directory: Path, samples: Path, calibration: Path | None, as_json: bool) -> int:
+    """Float, integers and ONNX Runtime's int8 side by side, and the noise layer by layer."""
     from .compiler.data import read_samples
     from .compiler.report import tables
     from .sim.accuracy import accuracy as run
@@ -506,8 +512,9 @@ def accuracy(directory: Path, samples: Path, as_json: bool) -> int:
     compiled = _open(directory)
     _check_report(directory, "accuracy")
     data = read_samples(samples, compiled.ports)
+    known = read_samples(calibration, compiled.ports) if calibration else data
     with _steps() as step:
-        result = run(compiled, data, progress=step)
+        result = run(compiled, data, progress=step, calibration=known.x)
     _report(directory)
     _show(as_json, result.summary, *tables.accuracy(result.summary))
     if result.violations:

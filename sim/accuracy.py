@@ -20,8 +20,9 @@ from ..compiler.frontend.reference_runtime import Difference, ReferenceRuntime, 
 from ..compiler.ir.feeds import count, take
 from ..compiler.json_file import write_json
 from ..compiler.progress import Progress, silent
-from ..compiler.quantize import DEFAULT_BITS, evaluate, model_input
+from ..compiler.quantize import DEFAULT_BITS, apply, evaluate, model_input
 from . import golden
+from .runtime_int8 import runtime_int8
 
 __all__ = ["Accuracy", "accuracy"]
 
@@ -61,14 +62,21 @@ class Accuracy:
         return None if found is None else float(found["top1"])
 
 
-def accuracy(compiled: Compiled, samples: Samples, progress: Progress = silent) -> Accuracy:
+def accuracy(
+    compiled: Compiled,
+    samples: Samples,
+    progress: Progress = silent,
+    calibration: Array | ir.Feeds | None = None,
+) -> Accuracy:
     """Run ``samples`` through both networks and ONNX Runtime, and write ``accuracy.json``.
 
     Without labels there is no accuracy, but still agreement, noise and the comparison with the
     reference runtime. The float network is ``model.float.onnx``; without it nothing is said
     about floats. The reference runtime runs
     ``model.int8.onnx``, whole on every sample, and layer by layer on the golden values of each
-    layer's inputs. Raises :class:`DataError` for labels that can not be meant for this network.
+    layer's inputs. With samples for ``calibration`` its own static quantizations of the float
+    network are compared too. Raises :class:`DataError` for labels that can not be meant for this
+    network.
     """
     directory, graph = compiled.directory, compiled.graph
     x = ir.feeds(compiled.ports, samples.x)
@@ -102,12 +110,27 @@ def accuracy(compiled: Compiled, samples: Samples, progress: Progress = silent) 
     compared = {name: _compared(seen[name], output) for name, output in outputs.items()}
     classes = _winners(outputs[scored]) if scored else None
     wanted = _winners(real[scored]) if scored and real else None
+
+    def judge(found: Mapping[str, Array]) -> dict[str, Any]:
+        theirs = _winners(found[scored]) if scored else None
+        score = _score(theirs, labels, "ONNX Runtime int8") or {}
+        return {
+            "top1": score.get("top1"),
+            "right": score.get("right"),
+            "agreement": _agreement(theirs, wanted),
+        }
+
+    static = None
+    if calibration is not None:
+        given = ir.feeds(compiled.ports, calibration)
+        static = runtime_int8(compiled, given, x, judge, progress)
     summary = {
         "samples": total,
         "labelled": labels is not None,
         "float": _score(wanted, labels, f"ONNX Runtime {onnxruntime.__version__}"),
         "integer": _score(classes, labels, "golden model"),
         "agreement": _agreement(wanted, classes),
+        "runtime_int8": static,
         "sqnr": reference.summary(min(total, LAYER_FRAMES)) if reference else None,
         "reference_runtime": {
             "runtime": f"ONNX Runtime {onnxruntime.__version__}, optimizations off",
@@ -243,6 +266,8 @@ class _Float:
         }
         self.signal = dict.fromkeys(self.pairs, 0.0)
         self.noise = dict.fromkeys(self.pairs, 0.0)
+        self.own = self._own(names)
+        self.added = dict.fromkeys(self.own, 0.0)
 
     @classmethod
     def of(cls, path: Path, graph: ir.Graph, x: ir.Feeds) -> "_Float | None":
@@ -253,30 +278,52 @@ class _Float:
             quantized
         ) == self.graph.shape(real)
 
+    def _own(self, names: Mapping[str, str]) -> dict[str, tuple[ir.Op, list[str]]]:
+        """Of each value that both networks have: the float operator that computes it, and the
+        integer network's values that it reads; without those whose inputs only one network has.
+        """
+        found = {}
+        for op in self.graph:
+            inputs = [names.get(name, name) for name in op.inputs]
+            alike = all(map(self._same, inputs, op.inputs))
+            if names[op.output] in self.pairs and alike:
+                found[names[op.output]] = op, inputs
+        return found
+
     def outputs(self, x: ir.Feeds) -> dict[str, Array]:
         return self.runtime.run(x)
 
     def listen(self, x: ir.Feeds, values: Mapping[str, Array]) -> None:
-        """Add up signal and noise of every value that both networks have."""
+        """Add up signal and noise of every value that both networks have, and the noise that its
+        operator adds by itself: what it is off by though its inputs were exact.
+        """
         exact = evaluate(self.graph, model_input(self.graph, x))
         for quantized, real in self.pairs.items():
             wanted = exact[real].astype(np.float64)
             found = self.integer.quant(quantized).dequantize(values[quantized])
             self.signal[quantized] += float(np.square(wanted).sum())
             self.noise[quantized] += float(np.square(found - wanted).sum())
+        for quantized, (op, inputs) in self.own.items():
+            real_inputs = (self.integer.quant(name).dequantize(values[name]) for name in inputs)
+            found = self.integer.quant(quantized).dequantize(values[quantized])
+            alone = apply(op, *real_inputs).reshape(found.shape)
+            self.added[quantized] += float(np.square(found - alone, dtype=np.float64).sum())
 
     def summary(self, frames: int) -> dict[str, Any]:
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
                 "name": op.name,
                 "op": type(op).__name__,
                 "output": op.output,
                 "sqnr_db": _decibels(self.signal[op.output], self.noise[op.output]),
+                "own_db": _decibels(self.signal[op.output], self.added.get(op.output, 0.0)),
             }
             for op in self.integer
             if op.output in self.pairs
         ]
-        return {"frames": frames, "layers": rows}
+        own = [(db, row["name"]) for row in rows if (db := row["own_db"]) is not None]
+        worst = min(own, default=(0.0, None))[1]
+        return {"frames": frames, "worst": worst, "layers": rows}
 
 
 def _decibels(signal: float, noise: float) -> float | None:

@@ -1,7 +1,7 @@
 """From the float network to integers: calibration, the scheme, and proven requantizers."""
 
 from .calibrate import Statistics, measure
-from .float_model import evaluate, model_input
+from .float_model import apply, evaluate, model_input
 from .policy import ACTIVATION_BITS, DEFAULT_BITS, WEIGHT_BITS, Policy
 from .proofs.add import Adder, for_add
 from .proofs.requantizer import (
@@ -29,6 +29,7 @@ __all__ = [
     "Statistics",
     "accumulator_type",
     "average_counts",
+    "apply",
     "evaluate",
     "for_add",
     "for_average_pool",

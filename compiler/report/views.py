@@ -5,6 +5,7 @@ The page and the terminal show the same views; neither computes anything.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
 
 __all__ = [
@@ -457,6 +458,7 @@ def accuracy(found: Summary) -> View:
         facts.append(
             ("integer", f"{_percent(integer['top1'], 2)} right {label} ({integer['model']})")
         )
+    facts += _static(found.get("runtime_int8"), label)
     if found["agreement"] is not None:
         facts.append(("float and integer agree", f"{_percent(found['agreement'], 2)} {label}"))
     if whole["agreement"] is not None:
@@ -490,6 +492,23 @@ def accuracy(found: Summary) -> View:
     return _facts("Accuracy", facts, *notes)
 
 
+def _static(found: Summary | None, label: str) -> list[tuple[str, str]]:
+    """A fact for each of ONNX Runtime's own int8 networks."""
+    if found is None:
+        return []
+    facts = []
+    for row in found["rows"]:
+        said = [f"{_percent(row['top1'], 2)} right {label}"] if row.get("top1") is not None else []
+        if row.get("agreement") is not None:
+            said.append(f"{_percent(row['agreement'], 2)} as float")
+        if "failed" in row:
+            said = [row["failed"]]
+        facts.append((f"{found['runtime']} int8", f"{', '.join(said)} ({row['recipe']})"))
+    if "failed" in found:
+        facts.append((f"{found['runtime']} int8", found["failed"]))
+    return facts
+
+
 def outputs(found: Summary) -> View:
     """A row for each output, where there are several."""
     several = found.get("outputs", ())
@@ -514,17 +533,21 @@ def outputs(found: Summary) -> View:
 
 
 def accuracy_layers(found: Summary) -> View:
-    """Noise against the float network, and the reference runtime, a row a layer."""
+    """Noise against the float network, and the reference runtime, a row a layer; the layer that
+    adds most noise by itself is the first.
+    """
     noise = {row["output"]: row for row in (found["sqnr"] or {"layers": []})["layers"]}
     seen = {row["output"]: row for row in found["reference_runtime"]["layer_by_layer"]["layers"]}
+    own = {output: db for output, row in noise.items() if (db := row.get("own_db")) is not None}
     rows = []
-    for output in dict.fromkeys([*seen, *noise]):
+    for output in sorted(dict.fromkeys([*seen, *noise]), key=lambda name: own.get(name, inf)):
         row, db = seen.get(output), noise.get(output, {}).get("sqnr_db")
         any_row = row or noise[output]
         rows.append(
             (
                 any_row["name"],
                 any_row["op"],
+                f"{own[output]:.1f} dB" if output in own else _UNKNOWN,
                 _UNKNOWN if db is None else f"{db:.1f} dB",
                 _rare(row["fraction"]) if row else _UNKNOWN,
                 str(row["largest"]) if row else _UNKNOWN,
@@ -532,9 +555,10 @@ def accuracy_layers(found: Summary) -> View:
         )
     return View(
         "Layers: float against integer, and the reference runtime",
-        ("layer", "operator", "SQNR", "runtime differs", "largest step"),
+        ("layer", "operator", "own SQNR", "SQNR", "runtime differs", "largest step"),
         tuple(rows),
         frozenset({"layer", "operator"}),
+        ("Own SQNR: the noise that a layer adds by itself; the largest first.",) if own else (),
     )
 
 

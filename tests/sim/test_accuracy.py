@@ -10,6 +10,8 @@ from gatewright import boards
 from gatewright.compiler import driver
 from gatewright.compiler.data import Samples
 from gatewright.compiler.errors import DataError
+from gatewright.compiler.frontend.static_quantization import COMMON, StaticQuantizer
+from gatewright.compiler.report import views
 from gatewright.sim import golden
 from gatewright.sim.accuracy import accuracy
 from onnx import TensorProto, helper, numpy_helper
@@ -63,6 +65,56 @@ def test_noise_is_measured_for_every_layer(compiled, images):
     assert len(found["layers"]) == 6
     assert all(row["sqnr_db"] > 15 for row in found["layers"])
     assert found["frames"] == 50
+
+
+def test_the_layer_whose_own_rounding_is_coarse_is_blamed(compiled, images, monkeypatch):
+    """Not the ones after it, which only pass its noise on."""
+    right, name = golden.step, compiled.graph.ops[2].output
+
+    def coarse(op, graph, *inputs):
+        y = right(op, graph, *inputs)
+        return y & ~7 if op.output == name else y
+
+    monkeypatch.setattr(golden, "step", coarse)
+    found = accuracy(compiled, Samples(images[:16])).summary["sqnr"]
+    own = {row["name"]: row["own_db"] for row in found["layers"]}
+    assert found["worst"] == "second"
+    assert own["pool"] is None
+    assert own["dense"] > own["second"] + 10
+    table = views.accuracy_layers(json.loads((compiled.directory / "accuracy.json").read_text()))
+    assert table.rows[0][:2] == ("second", "Conv")
+    assert table.rows[-1][0] == "pool"
+
+
+def test_the_runtimes_own_int8_networks_stand_beside_ours(compiled, images):
+    y = classes(compiled, images)
+    found = accuracy(compiled, Samples(images, y), calibration=images[:20]).summary
+    static = found["runtime_int8"]
+    assert static["calibration"] == 20
+    assert len({row["recipe"] for row in static["rows"]}) == len(static["rows"]) == 3
+    for row in static["rows"]:
+        assert row["top1"] == row["right"] / len(images) > 0.8
+        assert row["agreement"] > 0.8
+    facts = views.accuracy(found).rows
+    assert len([what for what, _ in facts if what == f"{static['runtime']} int8"]) == 3
+
+
+def test_a_static_quantization_that_fails_is_a_row_with_its_reason(compiled, images, monkeypatch):
+    def fails(self, recipe):
+        raise DataError(f"no luck with {recipe}")
+
+    monkeypatch.setattr(StaticQuantizer, "quantized", fails)
+    found = accuracy(compiled, Samples(images[:8]), calibration=images[:8]).summary
+    assert [row["failed"] for row in found["runtime_int8"]["rows"]] == [
+        f"no luck with {recipe}" for recipe in COMMON
+    ]
+    assert any("no luck" in said for _, said in views.accuracy(found).rows)
+
+
+def test_without_the_float_network_there_is_nothing_to_quantize(compiled, images):
+    (compiled.directory / "model.float.onnx").unlink()
+    found = accuracy(compiled, Samples(images[:8]), calibration=images[:8]).summary
+    assert found["runtime_int8"] is None
 
 
 def test_a_wrong_golden_rule_is_seen_by_the_reference_runtime(compiled, images, monkeypatch):
