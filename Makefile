@@ -1,6 +1,7 @@
 # For a fresh machine (Python 3.11 or newer, g++, make, perl; no root):
 #   make demo   set up, then a trained digit recogniser from ONNX to bitstream and benchmark
 #   make test   set up, then the tests
+#   make fuzz   set up, then generated networks and damaged files for FUZZ_SECONDS (an hour a test)
 #   make bench  set up, then the benchmark: hours of place and route, it goes on where it stopped
 #               (ARGS="--only resnet8 --seeds 2" or ARGS=--no-build for less)
 
@@ -9,13 +10,19 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
-.PHONY: demo test bench lint wheel clean
+FUZZ_SECONDS ?= 3600
+
+.PHONY: demo test fuzz bench lint wheel clean
 
 demo: $(VENV)/ready
 	$(BIN)/python examples/mnist/demo.py
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+# What fails is made smaller and saved below .fuzz: model.onnx and x.npz.
+fuzz: $(VENV)/ready
+	GATEWRIGHT_FUZZ_SECONDS=$(FUZZ_SECONDS) nice $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 # LiteRT is measured beside ONNX Runtime where there is a wheel of it.
 bench: $(VENV)/ready

@@ -9,6 +9,7 @@ __all__ = [
     "CONSTANT_ELEMENTS",
     "EXTENT",
     "FOLDED_ELEMENTS",
+    "INFERENCE_BYTES",
     "JSON_BYTES",
     "JSON_DEPTH",
     "LABELS",
@@ -54,6 +55,8 @@ FOLDED_ELEMENTS = 1 << 26
 LABELS = 1 << 26
 #: element labels that the importer computes, over a whole model
 WORK = 1 << 28
+#: bytes that ONNX's shape inference takes, besides copies of the model
+INFERENCE_BYTES = 512 << 20
 #: bytes of the arrays in a file of samples
 SAMPLE_BYTES = 512 << 20
 #: elements of all feature maps of all frames of one simulation

@@ -2,7 +2,7 @@
 
 from gatewright.compiler import ir
 
-__all__ = ["functions", "operators"]
+__all__ = ["functions", "leaves", "operators"]
 
 
 def leaves(kind):

@@ -20,11 +20,12 @@ from gatewright.compiler.quantize import float_model
 from gatewright.compiler.quantize.proofs.table import for_unary
 from gatewright.compiler.stages import KINDS, kind_of, stage_ops
 from gatewright.sim import golden
+from hypothesis import HealthCheck, Phase, find, settings
 from numpy.testing import assert_array_equal
 
+from .fuzz.graphs import LAYERS, graphs
 from .operators import functions, operators
 from .plan.networks import Builder, fold, measure
-from .test_lower import network_of_any_widths, usual_network
 
 OPERATORS, FUNCTIONS = operators(), functions()
 DOCS = (Path(__file__).parents[1] / "docs" / "operators.md").read_text()
@@ -71,9 +72,12 @@ def example(subject):
 def of(subject, graph):
     """The operator of a kind, or with a function, in its example."""
     return next(
-        op
-        for op in reversed(graph.ops)
-        if type(op) is subject or getattr(op, "function", None) == subject
+        (
+            op
+            for op in reversed(graph.ops)
+            if type(op) is subject or getattr(op, "function", None) == subject
+        ),
+        None,
     )
 
 
@@ -307,30 +311,42 @@ def test_row_of_a_function_in_the_docs(subject):
     assert f"`Unary {name(subject)}" in DOCS, "run `python docs/generate.py`"
 
 
-def in_random_networks():
-    """All that the random networks of test_lower hold, of usual and of random widths."""
-    networks = (make(seed) for seed in range(60) for make in (usual_network, network_of_any_widths))
-    return [op for builder, _ in networks for op in builder.graph()]
+@every(OPERATORS)
+def test_generated(subject):
+    wanted = subject in LAYERS or issubclass(subject, ir.Elementwise)
+    assert wanted, "tests/fuzz/graphs.py: LAYERS has no strategy"
+    graph, _ = drawn(graphs(kind=subject), lambda found: of(subject, found[0]))
+    assert of(subject, graph)
 
 
-@pytest.fixture(scope="module")
-def exercised():
-    return in_random_networks()
+@every(FUNCTIONS)
+def test_generated_function(subject):
+    kind = type(subject)
+    graph, _ = drawn(
+        graphs(of=kind), lambda found: any(type(fn) is kind for fn in functions_in(found[0]))
+    )
+    assert kind in map(type, functions_in(graph))
 
 
-@every(OPERATORS, FUNCTIONS)
-def test_exercised_by_random_networks(subject, exercised):
-    kind = subject if isinstance(subject, type) else type(subject)
-    seen = {type(op) for op in exercised}
-    seen |= {type(op.function) for op in exercised if isinstance(op, ir.Unary)}
-    assert kind in seen, "tests/test_lower.py: random_layer never makes one"
+def functions_in(graph):
+    return [op.function for op in graph if isinstance(op, ir.Unary)]
 
 
 @pytest.mark.parametrize("key", KINDS)
-def test_every_kind_of_stage_is_in_the_random_networks(key):
-    seen = {
-        kind_of((op,)).name
-        for seed in range(60)
-        for op in stage_ops(usual_network(seed)[0].graph())
-    }
-    assert key in seen
+def test_every_kind_of_stage_is_generated(key):
+    def runs_in_one(found):
+        return any(kind_of((op,)).name == key for op in stage_ops(found[0]))
+
+    assert runs_in_one(drawn(graphs(), runs_in_one))
+
+
+def drawn(strategy, fitting):
+    """The first example that fits; raises NoSuchExample."""
+    few = settings(
+        max_examples=400,
+        phases=[Phase.generate],
+        derandomize=True,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+    )
+    return find(strategy, fitting, settings=few)

@@ -1,4 +1,7 @@
-"""Any network under any legal folding computes, in hardware, what the golden model does."""
+"""A network under a legal folding computes, in hardware, what the golden model does.
+
+Networks of any operators, widths and foldings are in ``tests/fuzz/test_graphs.py``.
+"""
 
 from dataclasses import replace
 
@@ -11,11 +14,7 @@ from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
 from .hw.bench import STALLS
-from .operators import operators
-from .plan.networks import FUNCTIONS, Builder, fold, measure, random_folding
-
-FRAMES = 3
-BINARY = [kind for kind in operators(ir.Elementwise) if kind.arity == 2]
+from .plan.networks import Builder, fold, measure
 
 
 def check(network, frames, *, stall=0.0, seed=0):
@@ -25,149 +24,6 @@ def check(network, frames, *, stall=0.0, seed=0):
     wanted = golden.run(graph, frames)[graph.outputs[0].value]
     assert_array_equal(seen.values, wanted, f"{ir.to_text(graph)}{network.plan}")
     return seen
-
-
-def random_network(rng, widths=None, function=None):
-    """A builder that has appended one to four operators of any kind, ``function`` if it is given,
-    and at times a head.
-
-    ``widths``: bits of activations and weights to choose from.
-    """
-    builder = Builder(
-        int(rng.integers(2, 6)),
-        int(rng.integers(1, 6)),
-        int(rng.integers(1, 6)),
-        seed=int(rng.integers(1 << 30)),
-        simple=False,
-        widths=widths,
-    )
-    x = builder.input
-    for _ in range(int(rng.integers(1, 4))):
-        x = random_layer(builder, x, rng)
-    if function is not None:
-        x = builder.unary(x, function)
-    head = rng.integers(4)
-    if head == 0:
-        x = builder.dense(x, int(rng.integers(1, 6)))
-    if head == 1:
-        x = builder.argmax(x)
-    return builder
-
-
-def usual_network(seed):
-    """A random network of 8 bits; 60 of them hold the first 60 functions."""
-    rng = np.random.default_rng(seed)
-    return random_network(rng, function=FUNCTIONS[seed % len(FUNCTIONS)]), rng
-
-
-def network_of_any_widths(seed):
-    """Every activation has 1 to 16 bits of its own, every convolution weights of 2 to 16; 60 of
-    them hold the last 60 functions.
-    """
-    rng = np.random.default_rng([16, seed])
-    function = FUNCTIONS[-1 - seed % len(FUNCTIONS)]
-    return random_network(rng, widths=range(1, 17), function=function), rng
-
-
-def random_window(shape, rng):
-    """A kernel, stride, dilation and pads that fit ``shape``; every window sees some of the map."""
-    while True:
-        kernel, stride, dilation = (
-            tuple(int(n) for n in rng.integers(1, most + 1, 2)) for most in (3, 2, 2)
-        )
-        pads = tuple(int(n) for n in rng.integers(0, 2, 4) * [k > 1 for k in kernel * 2])
-        window = ir.Window(kernel, stride, dilation, pads)
-        if min(window.output(shape, 1).array) >= 1:
-            return {"kernel": kernel, "stride": stride, "dilation": dilation, "pads": pads}
-
-
-def random_layer(builder, x, rng):
-    shape = builder.shape(x)
-    window = random_window(shape, rng)
-    plain = {name: window[name] for name in ("kernel", "stride", "pads")}
-    channels = int(rng.integers(1, 7))
-
-    def conv():
-        most = 8 if builder.widths is None else max(builder.widths)
-        return builder.conv(x, channels, weight_bits=int(rng.integers(2, most + 1)), **window)
-
-    def grouped():
-        groups = int(rng.choice([g for g in (1, 2, 3) if shape.channels % g == 0]))
-        return builder.conv(x, groups * int(rng.integers(1, 4)), groups=groups, **window)
-
-    def residual():
-        other = builder.conv(x, shape.channels, (3, 3), pads=(1, 1, 1, 1))
-        return builder.elementwise(rng.choice(BINARY), other, x)
-
-    def branches():
-        return builder.concat(builder.conv(x, channels), builder.unary(x), x)
-
-    def average():
-        return builder.average_pool(x, count_padding=bool(rng.integers(2)), **plain)
-
-    def border():
-        pads = tuple(int(n) for n in rng.integers(0, 3, 4))
-        # a layer that waits for the map: rows of border alone leave before their frame comes
-        return builder.max_pool(builder.pad(x, pads, float(rng.normal())), (pads[0] + 1, 1), (1, 1))
-
-    def product():
-        inner = int(rng.integers(1, 5))
-        left = builder.reshape(builder.conv(x, inner), shape.pixels, 1)
-        return builder.matmul(left, builder.reshape(builder.dense(x, inner * channels), inner, 1))
-
-    def flat():
-        return builder.unary(builder.reshape(x, 1, shape.height))
-
-    def arranged():
-        labels = np.arange(shape.size).reshape(shape.array)
-        several = labels.repeat(2, axis=int(rng.integers(3)))
-        padded = np.pad(labels, rng.integers(0, 2, (3, 2)).tolist(), constant_values=-1)
-        ways = [
-            labels.transpose(rng.permutation(3)),
-            labels[:: rng.choice([-1, 1]), :: rng.choice([-1, 1, 2])],
-            several,
-            padded,
-            rng.choice(labels.reshape(-1), (2, 2, 3)),
-        ]
-        order = ways[rng.integers(len(ways))]
-        return builder.gather(x, order.shape, order, float(rng.normal()))
-
-    layers = [
-        arranged,
-        conv,
-        conv,
-        grouped,
-        lambda: builder.depthwise(x, **window),
-        residual,
-        branches,
-        average,
-        lambda: builder.max_pool(x, **window),
-        border,
-        product,
-        flat,
-        lambda: builder.unary(x),
-        lambda: builder.elementwise(rng.choice(BINARY), x, x),
-    ]
-    return layers[rng.integers(len(layers))]()
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_random_networks_under_random_foldings(seed):
-    builder, rng = usual_network(seed)
-    network = random_folding(builder.graph(), rng, most=150)
-    check(
-        network, builder.frames(FRAMES, seed), stall=float(rng.choice([0.0, 0.2, 0.6])), seed=seed
-    )
-
-
-@pytest.mark.parametrize("seed", range(60))
-def test_random_networks_of_random_widths_under_random_foldings(seed):
-    builder, rng = network_of_any_widths(seed)
-    network = random_folding(builder.graph(), rng, most=100)
-    stall = float(rng.choice([0.0, 0.0, 0.5]))
-    seen = check(network, builder.frames(FRAMES, seed), stall=stall, seed=seed)
-    if not stall:
-        assert seen.intervals[1:] == [network.interval]
 
 
 @pytest.mark.parametrize("stall", STALLS)

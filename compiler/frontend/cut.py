@@ -6,7 +6,9 @@ The nodes in hardware are a set that no path leaves and enters again. Of all suc
 refused node it has the most products; the nodes before it are the head, the others the tail.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import resource
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import helper
 
-from .. import ir
+from .. import ir, limits
 from ..errors import DataError, ModelError
 from .border import Border, HostPart, Output
 from .costs import node_macs
@@ -284,15 +286,43 @@ def _port(port: ModelPort) -> ir.InputPort:
 
 def _infos(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     """Type and shape of each tensor, as far as they can be inferred."""
-    try:
-        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception:  # the C++ code raises several
-        graph = model.graph
+    graph = _inferred(model).graph
     return {
         info.name: info
         for info in (*graph.value_info, *graph.output, *graph.input)
         if info.type.tensor_type.elem_type
     }
+
+
+def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with shapes; those that depend on computed shapes too, if that takes little memory.
+
+    ONNX holds a number for each element of a vector that may be a shape, in sums and products: a
+    vector of some millions of elements takes gigabytes.
+    """
+    size = limits.INFERENCE_BYTES + 4 * model.ByteSize()
+    for values in (True, False):
+        try:
+            with _bounded(size):
+                return onnx.shape_inference.infer_shapes(model, data_prop=values)
+        except Exception:  # the C++ code raises several
+            continue
+    return model
+
+
+@contextmanager
+def _bounded(size: int) -> Iterator[None]:
+    """Raises MemoryError where the block needs more than ``size`` bytes of further memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    bound = pages * resource.getpagesize() + size
+    if soft != resource.RLIM_INFINITY:
+        bound = min(bound, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (bound, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _dtype(info: onnx.ValueInfoProto) -> str:

@@ -88,6 +88,32 @@ def test_networks(build, seed, tmp_path):
         fit(load(path), BOARD.device, BOARD.name, Goal())
 
 
+def test_a_vector_of_a_million_million_elements_takes_no_memory(tmp_path):
+    """ONNX's inference of shapes holds a number for each element of it."""
+    node = onnx.helper.make_node
+    nodes = [
+        node("Expand", ["one", "many"], ["v"], name="expand"),
+        node("Add", ["v", "v"], ["w"], name="double"),
+        node("Add", ["x", "w"], ["y"], name="sum"),
+    ]
+    port = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        nodes,
+        "net",
+        [port("x", onnx.TensorProto.FLOAT, ["N", 2])],
+        [port("y", onnx.TensorProto.FLOAT, None)],
+        [
+            onnx.numpy_helper.from_array(np.asarray(value), name)
+            for name, value in {"one": np.float32(1), "many": np.array([1 << 40])}.items()
+        ],
+    )
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.helper.make_model(graph, ir_version=8), path)
+    with bounded():
+        result = CliRunner().invoke(main, ["check", str(path)])
+    assert "error: expand (Expand): its result has 1099511627776 elements" in result.output
+
+
 @pytest.fixture(scope="module")
 def planned(tmp_path_factory):
     """A network of integers, with its plan as a file holds it."""

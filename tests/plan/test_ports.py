@@ -13,7 +13,6 @@ from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
 from ..hw.bench import STALLS
-from ..test_lower import random_layer
 from .networks import LFE5U_25F, Builder, fold, measure, random_folding
 
 
@@ -172,30 +171,3 @@ def test_lanes_are_given_by_input():
         PlanError, match=r"the plan has an input large, .*; its inputs are x, small"
     ):
         fold(graph, lanes_in={"large": 4})
-
-
-def random_network(rng):
-    """Layers of any kind on two inputs, at times joined; what nothing reads leaves, and more."""
-    height, width = (int(n) for n in rng.integers(2, 5, 2))
-    builder = Builder(
-        height, width, int(rng.integers(1, 4)), int(rng.integers(1 << 30)), simple=False
-    )
-    values = [builder.input, builder.add_input("z", height, width, int(rng.integers(1, 4)))]
-    for _ in range(int(rng.integers(2, 5))):
-        one, other = (values[n] for n in rng.integers(0, len(values), 2))
-        a, b = builder.shape(one), builder.shape(other)
-        if (a.height, a.width) == (b.height, b.width) and rng.random() < 0.6:
-            values.append((builder.add if a == b else builder.concat)(one, other))
-        else:
-            values.append(random_layer(builder, one, rng))
-    read = {name for op in builder.ops for name in op.inputs}
-    outputs = [value for value in values if value not in read or rng.random() < 0.3]
-    return builder, builder.graph(*outputs)
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_random_networks_of_several_ports(seed):
-    rng = np.random.default_rng(seed)
-    builder, graph = random_network(rng)
-    stall = float(rng.choice([0.0, 0.3, 0.6]))
-    check(random_folding(graph, rng, most=120), builder.frames(3, seed), stall=stall, seed=seed)
