@@ -1,6 +1,7 @@
 """The command line: check, compile, simulate, build, bench, accuracy, explore, flash, run."""
 
 import json
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -69,9 +70,13 @@ def _bits(function: Callable[..., int | None]) -> Any:
 
     @wraps(function)
     def command(
-        *args: Any, activation_bits: int | None, weight_bits: int | None, **more: Any
+        *args: Any,
+        bits: tuple[str, ...],
+        activation_bits: int | None,
+        weight_bits: int | None,
+        **more: Any,
     ) -> Any:
-        return function(*args, policy=_policy(activation_bits, weight_bits), **more)
+        return function(*args, policy=_policy(bits, activation_bits, weight_bits), **more)
 
     options = (
         ("--activation-bits", "Width of a float model's activations, 1 to 16 (default: 8)."),
@@ -83,20 +88,48 @@ def _bits(function: Callable[..., int | None]) -> Any:
     result: Any = command
     for name, text in reversed(options):
         result = click.option(name, type=int, default=None, help=text)(result)
-    return result
+    return click.option(
+        "--bits",
+        multiple=True,
+        metavar="N|wNaM|NAME=N",
+        help="Widths of a float model: of all tensors, of weights and activations (w4a8), or of "
+        "one operator's weights or one value by name; may be repeated.",
+    )(result)
 
 
-def _policy(activation_bits: int | None, weight_bits: int | None) -> Any:
+def _policy(bits: tuple[str, ...], activation_bits: int | None, weight_bits: int | None) -> Any:
     from .compiler.quantize import ACTIVATION_BITS, DEFAULT_BITS, WEIGHT_BITS, Policy
 
-    legal = {"activation": (activation_bits, ACTIVATION_BITS), "weight": (weight_bits, WEIGHT_BITS)}
-    for what, (bits, widths) in legal.items():
-        if bits is not None and bits not in widths:
+    named: dict[str, int] = {}
+    for given in bits:
+        name, equals, number = given.rpartition("=")
+        both = re.fullmatch(r"w(\d+)a(\d+)", given)
+        if not equals and both:
+            weight_bits, activation_bits = int(both[1]), int(both[2])
+        elif number.isdecimal() and not equals:
+            weight_bits = activation_bits = int(number)
+        elif number.isdecimal() and name:
+            named[name] = int(number)
+        else:
             raise DataError(
-                f"--{what}-bits {bits}: {what}s have {widths[0]} to {widths[-1]} bits; choose one "
-                "of those"
+                f"--bits {given}: give a number of bits, widths as in w4a8, or NAME=N for the "
+                "operator or the value of that name"
             )
-    return Policy(activation_bits or DEFAULT_BITS, weight_bits or DEFAULT_BITS)
+    for name, number_of in named.items():
+        if number_of not in WEIGHT_BITS:
+            raise DataError(
+                f"--bits {name}={number_of}: tensors have {WEIGHT_BITS[0]} to {WEIGHT_BITS[-1]} "
+                "bits; choose one of those"
+            )
+    legal = {"activation": (activation_bits, ACTIVATION_BITS), "weight": (weight_bits, WEIGHT_BITS)}
+    for what, (chosen, widths) in legal.items():
+        if chosen is not None and chosen not in widths:
+            raise DataError(
+                f"--{what}-bits {chosen}: {what}s have {widths[0]} to {widths[-1]} bits; choose "
+                "one of those"
+            )
+    usual = (activation_bits or DEFAULT_BITS, weight_bits or DEFAULT_BITS)
+    return Policy(*usual, activations=named, weights=named)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -296,6 +329,14 @@ def _note_cut(cut: Any) -> None:
     help="How weights are rounded: each by itself, or compensated for the least error of a layer's "
     "output; auto compensates below 8 bits.",
 )
+@click.option(
+    "--max-drop",
+    type=float,
+    default=None,
+    help="Choose the width of each tensor, 2 to 8 bits (16 for activations that need it), such "
+    "that at most so many points of accuracy are lost on half of the calibration samples, by "
+    "their labels y, or against the float model's classes.",
+)
 @click.option("--goal", default=None, help="latency, fps, fps=N or area.")
 @click.option("--plan", type=click.Path(path_type=Path), default=None, help="A plan.json to use.")
 @click.option("--argmax", is_flag=True, help="Let the hardware give the winning class.")
@@ -311,6 +352,7 @@ def compile_(
     method: str,
     policy: Any,
     rounding: str,
+    max_drop: float | None,
     goal: str | None,
     plan: Path | None,
     argmax: bool,
@@ -319,14 +361,18 @@ def compile_(
     as_json: bool,
 ) -> None:
     """Quantize MODEL, plan it for a board and write its RTL."""
-    from .compiler.data import read_samples
-    from .compiler.driver import compile_model, read_network
-    from .compiler.quantize import DEFAULT_BITS, Rounding
+    from .compiler.data import class_numbers, read_samples
+    from .compiler.driver import Budget, compile_model, read_network
+    from .compiler.quantize import DEFAULT_BITS, Policy, Rounding
     from .compiler.report import tables
 
     chosen = _board(board)
     wanted = _goal(goal, chosen.target_mhz)
-    samples = None
+    samples = budget = None
+    if max_drop is not None and not 0 < max_drop < 100:
+        raise DataError(f"--max-drop {max_drop:g}: points of accuracy are above 0 and below 100")
+    if max_drop is not None and policy != Policy():
+        raise DataError("--max-drop chooses widths by itself; leave out the options that give bits")
     network = read_network(model, hardware_only=hardware_only)
     graph = network.graph
     if network.cut is not None:
@@ -336,6 +382,8 @@ def compile_(
         "--activation-bits": policy.activation_bits != DEFAULT_BITS,
         "--weight-bits": policy.weight_bits != DEFAULT_BITS,
         "--rounding": rounding != "auto",
+        "--bits": bool(policy.weights),
+        "--max-drop": max_drop is not None,
     }
     if graph.quantized:
         for option in (option for option in given if given[option]):
@@ -345,7 +393,10 @@ def compile_(
                 markup=False,
             )
     elif calibration is not None:
-        samples = read_samples(calibration, network.ports).x
+        data = read_samples(calibration, network.ports)
+        samples = data.x
+        if max_drop is not None:
+            budget = Budget(max_drop, class_numbers(data))
     with _steps() as step, _smallest_board(graph, wanted, chosen, policy):
         compile_model(
             model,
@@ -358,6 +409,7 @@ def compile_(
             method=method,
             policy=policy,
             rounding=Rounding(rounding),
+            budget=budget,
             argmax=argmax,
             read=network,
             progress=step,

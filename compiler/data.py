@@ -1,5 +1,6 @@
 """Samples and labels from files: ``.npz``, ``.npy``, or a folder of images."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -9,10 +10,10 @@ from numpy.typing import NDArray
 
 from . import ir, limits
 from .errors import DataError
-from .ir.feeds import Ports
+from .ir.feeds import Ports, count
 from .numpy_file import read_arrays
 
-__all__ = ["Samples", "read_samples"]
+__all__ = ["Samples", "class_numbers", "read_samples"]
 
 _IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm"}
 
@@ -51,6 +52,27 @@ def read_samples(path: Path, graph: Ports) -> Samples:
         for port in graph.inputs
     }
     return Samples(checked, samples.y)
+
+
+def class_numbers(samples: Samples) -> NDArray[np.int64] | None:
+    """The class of each sample, of numbers or one-hot rows in ``y``; None without labels.
+
+    Raises :class:`DataError` where there is not one whole number a sample.
+    """
+    if samples.y is None:
+        return None
+    x = samples.x
+    total = count(x) if isinstance(x, Mapping) else len(x)
+    y = samples.y.reshape(len(samples.y), -1) if samples.y.ndim else samples.y.reshape(1, 1)
+    if len(y) != total:
+        raise DataError(f"y holds {len(y)} labels for {total} samples; give one a sample")
+    numbers = y[:, 0] if y.shape[1] == 1 else np.argmax(y, axis=1)
+    if numbers.dtype.kind not in "iubf" or (numbers != np.rint(numbers)).any():
+        raise DataError(
+            "y holds labels that are not whole numbers; give the number of each sample's class, "
+            "from 0"
+        )
+    return numbers.astype(np.int64)
 
 
 def _accepted(graph: Ports) -> str:

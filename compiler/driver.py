@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import emit, ir, lower, passes
-from .errors import DataError, FitError, ModelError
+from .errors import DataError, FitError, ModelError, PlanError
 from .frontend import Border, Cut, copy_model, divide, load, survey, write_qdq
 from .ir.feeds import Ports
 from .json_file import read_json, shortened
@@ -34,9 +35,11 @@ from .plan.resources import cells
 from .progress import Progress, silent
 from .quantize import Policy, Rounding, quantize
 from .quantize.assume import assume_types
+from .quantize.budget import Found, search
 from .quantize.policy import DEFAULT
 
 __all__ = [
+    "Budget",
     "Compiled",
     "Network",
     "compile_model",
@@ -115,6 +118,54 @@ def read_network(model: Path, *, hardware_only: bool = False) -> Network:
         return Network(cut.graph, cut)
 
 
+@dataclass(frozen=True, eq=False)
+class Budget:
+    """How many points of accuracy narrower tensors may cost: ``most``, on half of the samples that
+    calibrate; ``labels``: their classes, None to compare with the float network's.
+    """
+
+    most: float
+    labels: NDArray[np.int64] | None = None
+
+
+class _Costs:
+    """What widths cost in the folding that 8-bit tensors have for a goal."""
+
+    def __init__(self, graph: ir.Graph, device: Device, board: str, goal: Goal) -> None:
+        self.graph, self.device = graph, device
+        try:
+            self.plan: Plan | None = fit(graph, device, board, goal).plan
+        except FitError:  # narrower tensors may fit
+            self.plan = None
+
+    def need(self, policy: Policy) -> dict[str, int] | None:
+        """LUTs, DSP blocks and block RAMs; None where that folding is none of these widths."""
+        if self.plan is None:
+            return None
+        try:
+            network = Dataflow(assume_types(self.graph, policy), self.plan, self.device)
+        except PlanError:
+            return None
+        found = network.budgeted
+        return {"lut": found.lut, "dsp": found.dsp, "bram": found.bram}
+
+    def share(self, policy: Policy) -> float:
+        """The shares of the board's LUTs, DSP blocks and block RAMs together; without a folding the
+        bits of all weights and of a map of each activation, in megabits.
+        """
+        need = self.need(policy)
+        if need is not None:
+            shares = (number / max(1, getattr(self.device, what)) for what, number in need.items())
+            return float(sum(shares))
+        if self.plan is not None:
+            return inf
+        weights = (op for op in self.graph if isinstance(op, ir.Conv) and not op.quantized)
+        bits = sum(op.weight.size * policy.weight(op.name).bits for op in weights)
+        maps = self.graph.values.values()
+        bits += sum(one.shape.size * policy.activation(one.name).bits for one in maps)
+        return bits / 1e6
+
+
 def fit(
     graph: ir.Graph, device: Device, board: str, goal: Goal, policy: Policy = DEFAULT
 ) -> Dataflow:
@@ -157,6 +208,7 @@ def compile_model(
     method: str = "mse",
     policy: Policy = DEFAULT,
     rounding: Rounding = Rounding.AUTO,
+    budget: Budget | None = None,
     argmax: bool = False,
     read: Network | None = None,
     hardware_only: bool = False,
@@ -166,7 +218,8 @@ def compile_model(
 
     ``samples`` (an array [n, *input shape] for each input, by name, or that of a lone input)
     calibrate a float model, whose tensors get the widths of ``policy`` and whose weights are
-    rounded as ``rounding`` says; ``plan`` is a plan file to
+    rounded as ``rounding`` says; with a ``budget`` widths are chosen tensor by tensor instead;
+    ``plan`` is a plan file to
     use in place of the search for ``goal``; ``read`` is what :func:`read_network` returned, if
     the file has been read already; ``hardware_only`` refuses a network that it would cut.
     Raises a :class:`~.errors.GatewrightError` that says what to do.
@@ -177,6 +230,7 @@ def compile_model(
         progress("reading the model")
         read = read_network(model, hardware_only=hardware_only)
     graph, cut = read.graph, read.cut
+    widths: dict[str, Any] = {}
     quantized = graph.quantized
     if not quantized:
         if samples is None:
@@ -187,6 +241,20 @@ def compile_model(
         if cut is not None:
             known = cut.border.before(ir.feeds(cut.border, samples))
             samples = {port.name: known[port.name] for port in graph.inputs}
+        if budget is not None:
+            costs = _Costs(graph, device, board, goal or Goal())
+            chosen = search(
+                graph,
+                samples,
+                budget.labels,
+                budget.most,
+                costs.share,
+                method=method,
+                rounding=rounding,
+                progress=progress,
+            )
+            policy = chosen.chosen.policy
+            widths = _widths(budget, chosen, costs)
         graph = quantize(
             graph, samples, method=method, policy=policy, progress=progress, rounding=rounding
         )
@@ -216,9 +284,28 @@ def compile_model(
         accelerator = lower.accelerator(network)
         progress("writing RTL")
         emit.emit(accelerator, directory / "rtl")
-        summary = describe(network, model.name) | _outside(cut)
+        summary = describe(network, model.name) | _outside(cut) | widths
         (directory / "compile.json").write_text(json.dumps(summary, indent=1) + "\n")
     return Compiled(out, graph, network, cut.border if cut else None)
+
+
+def _widths(budget: Budget, found: Found, costs: _Costs) -> dict[str, Any]:
+    """What ``compile.json`` says of widths that were searched for."""
+    chosen = found.chosen
+    return {
+        "widths": {
+            "max_drop": budget.most,
+            "drop": chosen.drop,
+            "usual_drop": found.usual.drop,
+            "calibrated": found.calibrated,
+            "tested": found.tested,
+            "labelled": found.labelled,
+            "need": costs.need(chosen.policy),
+            "usual_need": costs.need(found.usual.policy),
+            "weights": dict(chosen.policy.weights),
+            "activations": dict(sorted(chosen.policy.activations.items())),
+        }
+    }
 
 
 def _copy(model: Path, cut: Cut | None, target: Path) -> None:

@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..compiler import ir
-from ..compiler.data import Samples
+from ..compiler.data import Samples, class_numbers
 from ..compiler.driver import Compiled
 from ..compiler.errors import DataError
 from ..compiler.frontend import load, tensor_names
@@ -95,7 +95,7 @@ def accuracy(
         ours.add(compiled.after(given, golden.host_output(graph, values)))
         theirs.add(compiled.after(given, runtime.outputs(part)))
         if start == 0:
-            labels = _labels(samples, total, theirs.whole(), ours.whole())
+            labels = _labels(samples, theirs.whole(), ours.whole())
         if start < LAYER_FRAMES:
             ties = partial(_near_ties, graph, values)
             for name, difference in runtime.layers(part, values, ties).items():
@@ -193,16 +193,14 @@ def _scored(outputs: Mapping[str, Array]) -> str | None:
 
 
 def _labels(
-    samples: Samples, total: int, seen: Mapping[str, Array], outputs: Mapping[str, Array]
+    samples: Samples, seen: Mapping[str, Array], outputs: Mapping[str, Array]
 ) -> NDArray[np.int64] | None:
     """The classes in ``samples.y``, one-hot rows or numbers, checked against the output that gives
     classes.
     """
-    if samples.y is None:
+    labels = class_numbers(samples)
+    if labels is None:
         return None
-    y = samples.y.reshape(len(samples.y), -1) if samples.y.ndim else samples.y.reshape(1, 1)
-    if len(y) != total:
-        raise DataError(f"y holds {len(y)} labels for {total} samples; give one a sample")
     name = _scored(outputs)
     if name is None and len(outputs) > 1:
         raise DataError(
@@ -216,13 +214,6 @@ def _labels(
             "not one score a class; leave y out to compare values only"
         )
     scores = seen[name]
-    numbers: Array = y[:, 0] if y.shape[1] == 1 else np.argmax(y, axis=1)
-    if numbers.dtype.kind not in "iubf" or (numbers != np.rint(numbers)).any():
-        raise DataError(
-            "y holds labels that are not whole numbers; give the number of each "
-            "sample's class, from 0"
-        )
-    labels = numbers.astype(np.int64)
     number = scores[0].size
     if labels.size and (labels.min() < 0 or (number > 1 and labels.max() >= number)):
         raise DataError(

@@ -255,6 +255,52 @@ def test_tensors_are_as_wide_as_asked(activations, weights, floats, samples, tmp
     assert sqnr[-1] > {3: 0, 4: 12, 16: 70}[activations]
 
 
+def test_single_tensors_are_as_wide_as_asked(floats, samples, out, tmp_path):
+    first, *_, last = summary(out, "compile")["layers"]
+    bits = "--bits", "w6a5", "--bits", f"{first['name']}=3", "--bits", f"{last['output']}=7"
+    run(*compiling(floats, tmp_path / "out", "--calibration", samples, *bits))
+    graph = load(tmp_path / "out" / "model.int8.onnx")
+    largest = [np.abs(op.weight.astype(int)).max() for op in graph if hasattr(op, "weight")]
+    assert largest[0] == 3
+    assert 15 < largest[-1] <= 31
+    assert graph.quant(graph.inputs[0].value).dtype.bits == 5
+    assert graph.quant(graph.outputs[0].value).dtype.bits == 7
+
+
+def test_one_number_of_bits_is_that_of_all_tensors(floats):
+    whole = as_json("check", floats, "--board", BOARD, "--bits", 4)
+    both = "--activation-bits", 4, "--weight-bits", 4
+    assert whole == as_json("check", floats, "--board", BOARD, *both)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_budget_chooses_widths_that_save_hardware(labelled, floats, samples, tmp_path):
+    """The hardware of the widths that were chosen still equals the golden model."""
+    with np.load(samples) as file:
+        shape = file["x"].shape[1:]
+    x = np.random.default_rng(6).normal(size=(120, *shape)).astype(np.float32)
+    (session,) = [onnxruntime.InferenceSession(floats)]
+    scores = [session.run(None, {session.get_inputs()[0].name: one[None]})[0] for one in x]
+    y = np.concatenate(scores).reshape(len(x), -1).argmax(1)
+    known = tmp_path / "known.npz"
+    np.savez(known, x=x, **({"y": y} if labelled else {}))
+    found = as_json(*compiling(floats, tmp_path / "out", "--calibration", known, "--max-drop", 5))[
+        "widths"
+    ]
+    assert (found["labelled"], found["calibrated"], found["tested"]) == (labelled, 60, 60)
+    assert found["drop"] <= found["max_drop"] == 5
+    chosen = {*found["weights"].values(), *found["activations"].values()}
+    assert min(chosen) < 8 >= max(chosen)
+    assert found["need"]["lut"] < found["usual_need"]["lut"]
+    graph = load(tmp_path / "out" / "model.int8.onnx")
+    for op in graph:
+        if hasattr(op, "weight"):
+            high = (1 << (found["weights"][op.name] - 1)) - 1
+            assert np.abs(op.weight.astype(int)).max() <= high
+    found = as_json("simulate", tmp_path / "out", "--input", samples, "--stall", 0.3)
+    assert (found["mismatches"], found["frames"]) == (0, 8)
+
+
 def test_widths_are_counted_on_before_they_are_made(floats, tmp_path):
     found = {
         bits: as_json("check", floats, "--board", BOARD, "--activation-bits", bits)

@@ -20,6 +20,7 @@ def assume_types(graph: ir.Graph, policy: Policy = DEFAULT) -> ir.Graph:
     Shapes, types and costs are those of the network after calibration, with accumulators at their
     widest. The values have no meaning.
     """
+    policy.check(graph)
     dtypes = types(graph, policy)
     values = [
         replace(value, quant=ir.Quant(dtype, 2 * _LARGEST / (1 << dtype.bits), 0))

@@ -37,6 +37,17 @@ class Policy:
         for bits in (self.weight_bits, *self.weights.values()):
             _check("weight", bits, WEIGHT_BITS)
 
+    def check(self, graph: ir.Graph) -> None:
+        """Refuse names that the network does not have (QuantizeError)."""
+        known = {op.name for op in graph if isinstance(op, ir.Conv)} | set(graph.values)
+        for name in (*self.weights, *self.activations):
+            if name not in known:
+                raise QuantizeError(
+                    f"bits are given for {name}, but the network has no operator with weights and "
+                    f"no value of that name; there are {', '.join(sorted(known)[:4])} ...: `check "
+                    "--json` lists all (`name`, `output`)"
+                )
+
     def activation(self, value: str, sensitive: bool = False) -> ir.Int:
         """The type of the value of that name; of a ``sensitive`` one twice as wide."""
         usual = self.activation_bits

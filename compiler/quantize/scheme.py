@@ -66,6 +66,7 @@ def quantize(
         raise QuantizeError(
             f"unknown calibration method {method!r}; use one of {', '.join(METHODS)}"
         )
+    policy.check(graph)
     check_samples(graph, samples)
     statistics = measure(graph, samples, progress)
     quants = _quants(graph, statistics, METHODS[method], policy)

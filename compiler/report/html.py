@@ -74,6 +74,7 @@ def _views(summaries: Summaries) -> list[View]:
     measured, found = summaries.get("bench"), summaries.get("accuracy")
     shown = [
         views.shortfall(compiled),
+        views.widths(compiled),
         views.ports(compiled),
         views.layers(compiled),
         views.resources(compiled, built),

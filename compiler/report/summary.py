@@ -13,7 +13,14 @@ __all__ = ["STEPS", "consistent", "read_summary"]
 
 #: the steps, and the views that show what each of them left
 STEPS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], ...]] = {
-    "compile": (views.plan, views.ports, views.layers, views.resources, views.shortfall),
+    "compile": (
+        views.plan,
+        views.widths,
+        views.ports,
+        views.layers,
+        views.resources,
+        views.shortfall,
+    ),
     "simulate": (views.simulation,),
     "build": (views.timing, views.versions),
     "bench": (views.benchmark, views.machine),

@@ -68,6 +68,7 @@ def compile(compiled: Summary) -> list[Table]:
     """For ``compile.json``."""
     return _tables(
         views.plan(compiled),
+        views.widths(compiled),
         views.ports(compiled),
         views.layers(compiled),
         views.resources(compiled),

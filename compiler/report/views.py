@@ -3,6 +3,7 @@
 The page and the terminal show the same views; neither computes anything.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
@@ -507,6 +508,37 @@ def _static(found: Summary | None, label: str) -> list[tuple[str, str]]:
     if "failed" in found:
         facts.append((f"{found['runtime']} int8", found["failed"]))
     return facts
+
+
+def widths(compiled: Summary) -> View | None:
+    """What a search for widths came to; None where there was none."""
+    found = compiled.get("widths")
+    if found is None:
+        return None
+    against = "labels" if found["labelled"] else "classes of the float network"
+    need, usual = found["need"], found["usual_need"]
+    facts = [
+        (
+            "accuracy",
+            f"{found['drop']:.2f} points lost, {found['max_drop']:g} allowed, "
+            f"{found['usual_drop']:.2f} with 8 bits ({_count(found['tested'])} samples, {against})",
+        ),
+        ("bits of weights", _bits(found["weights"])),
+        ("bits of activations", _bits(found["activations"])),
+    ]
+    if need and usual:
+        names = {"lut": "LUTs", "dsp": "DSP blocks", "bram": "block RAMs"}
+        facts += [
+            (name, f"{_count(need[key])} instead of {_count(usual[key])}")
+            for key, name in names.items()
+        ]
+    return _facts("Widths", facts, "Resources: in the folding that 8 bits have for this goal.")
+
+
+def _bits(by_name: Mapping[str, int]) -> str:
+    """How many tensors have which width; all others have 8."""
+    numbers = Counter(by_name.values())
+    return ", ".join(f"{bits}: {number}" for bits, number in sorted(numbers.items())) or "8"
 
 
 def outputs(found: Summary) -> View:

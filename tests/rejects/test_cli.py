@@ -192,6 +192,47 @@ def test_weights_of_no_or_too_many_bits(bits, floats, samples, out):
     assert rejected(*explore, "--weight-bits", bits) == words
 
 
+@pytest.mark.parametrize(
+    ("bits", "words"),
+    [
+        ("w1a8", "--weight-bits 1: weights have 2 to 16 bits; choose one of those"),
+        ("17", "--activation-bits 17: activations have 1 to 16 bits; choose one of those"),
+        ("conv=1", "--bits conv=1: tensors have 2 to 16 bits; choose one of those"),
+        (
+            "conv=x",
+            "--bits conv=x: give a number of bits, widths as in w4a8, or NAME=N for the operator "
+            "or the value of that name",
+        ),
+    ],
+)
+def test_bits_that_are_none(bits, words, floats, samples, out):
+    assert compiling(floats, out, "--calibration", samples, "--bits", bits) == words
+
+
+def test_bits_of_a_tensor_that_is_not_there(floats, samples, out):
+    found = compiling(floats, out, "--calibration", samples, "--bits", "nowhere=4")
+    assert "the network has no operator with weights and no value of that name" in found
+    assert "bits are given for nowhere" in rejected("check", floats, "--bits", "nowhere=4")
+
+
+@pytest.mark.parametrize("drop", [0, -1, 100, "nan"])
+def test_a_budget_that_is_none(drop, floats, samples, out):
+    found = compiling(floats, out, "--calibration", samples, "--max-drop", drop)
+    assert found.endswith("points of accuracy are above 0 and below 100")
+
+
+def test_a_budget_that_the_samples_can_not_show(floats, samples, out):
+    assert compiling(floats, out, "--calibration", samples, "--max-drop", 0.5) == (
+        "a drop of 0.5 points is less than one of 4 samples; half of the calibration samples show "
+        "the drop, so give 400 or more"
+    )
+
+
+def test_a_budget_beside_widths(floats, samples, out):
+    found = compiling(floats, out, "--calibration", samples, "--max-drop", 5, "--bits", 4)
+    assert found == "--max-drop chooses widths by itself; leave out the options that give bits"
+
+
 @pytest.mark.parametrize("bits", [0, 17, -5])
 def test_activations_of_no_or_too_many_bits(bits, floats, samples, out):
     words = f"--activation-bits {bits}: activations have 1 to 16 bits; choose one of those"
