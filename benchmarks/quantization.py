@@ -320,7 +320,7 @@ def _recipes(found: list[dict[str, Any]]) -> list[str]:
 @click.option("--data", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)), help="May be repeated.")
 @click.option(
-    "--frames", type=click.IntRange(1), default=5000, show_default=True, help="At most, to test."
+    "--frames", type=click.IntRange(1), default=10_000, show_default=True, help="At most, to test."
 )
 @click.option(
     "-o",

@@ -44,8 +44,7 @@ class Policy:
             if name not in known:
                 raise QuantizeError(
                     f"bits are given for {name}, but the network has no operator with weights and "
-                    f"no value of that name; there are {', '.join(sorted(known)[:4])} ...: `check "
-                    "--json` lists all (`name`, `output`)"
+                    f"no value of that name; it has {', '.join(sorted(known))}"
                 )
 
     def activation(self, value: str, sensitive: bool = False) -> ir.Int:
