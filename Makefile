@@ -1,7 +1,8 @@
 # For a fresh machine (Python 3.11 or newer, g++, make, perl; no root):
 #   make demo   set up, then a trained digit recogniser from ONNX to bitstream and benchmark
 #   make test   set up, then the tests
-#   make fuzz   set up, then generated networks and damaged files for FUZZ_SECONDS (an hour a test)
+#   make fuzz   set up, then FUZZ_SECONDS (an hour) of generated networks for each test of them, and
+#               FUZZ_CASES damaged files of each kind
 #   make bench  set up, then the benchmark: hours of place and route, it goes on where it stopped
 #               (ARGS="--only resnet8 --seeds 2" or ARGS=--no-build for less)
 
@@ -11,6 +12,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 
 FUZZ_SECONDS ?= 3600
+FUZZ_CASES   ?= 2000
 
 .PHONY: demo test fuzz bench lint wheel clean
 
@@ -22,7 +24,7 @@ test: $(VENV)/ready
 
 # What fails is made smaller and saved below .fuzz: model.onnx and x.npz.
 fuzz: $(VENV)/ready
-	GATEWRIGHT_FUZZ_SECONDS=$(FUZZ_SECONDS) nice $(BIN)/python -m pytest tests/fuzz $(ARGS)
+	GATEWRIGHT_FUZZ_SECONDS=$(FUZZ_SECONDS) GATEWRIGHT_FUZZ=$(FUZZ_CASES) nice $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
 # LiteRT is measured beside ONNX Runtime where there is a wheel of it.
 bench: $(VENV)/ready

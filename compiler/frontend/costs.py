@@ -15,11 +15,13 @@ _QUANTIZING = ("QuantizeLinear", "DequantizeLinear")
 
 
 def node_macs(node: Node, shapes: Shapes) -> int:
-    """Products of a frame that a node takes, as far as the shapes of its operands are known."""
+    """Products of a frame that a node takes, as far as the shapes of its operands are known; none
+    of operands that the operator does not allow.
+    """
     rule = _PRODUCTS.get(node.op.rpartition("::")[2])
     try:
         return rule(node, shapes) if rule else 0
-    except (KeyError, IndexError):
+    except (KeyError, IndexError, ValueError):
         return 0
 
 

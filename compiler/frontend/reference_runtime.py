@@ -54,7 +54,10 @@ class Runtime:
             options.graph_optimization_level = level
         try:
             self._session = onnxruntime.InferenceSession(
-                proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+                proto.SerializeToString(),
+                options,
+                providers=["CPUExecutionProvider"],
+                enable_fallback=0,  # which prints, and fails as before
             )
         except Exception as error:  # its exceptions have no common base but this
             raise DataError(

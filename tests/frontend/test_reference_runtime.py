@@ -252,3 +252,21 @@ def test_files_of_another_quantizer_agree_with_scales_of_any_kind(activations, w
     total = sum(found.values(), Difference())
     assert total.largest <= 1
     assert total.fraction < 1e-2
+
+
+def test_a_name_that_is_no_text_ends_in_one_error(tmp_path, capsys):
+    """ONNX Runtime's message can then not be read, and it would print that and try again."""
+    port = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["damaged"], ["y"])],
+        "net",
+        [port("x", TensorProto.FLOAT, [1])],
+        [port("y", TensorProto.FLOAT, [1])],
+    )
+    opsets = [helper.make_opsetid("", 17)]
+    content = helper.make_model(graph, ir_version=8, opset_imports=opsets).SerializeToString()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content.replace(b"damaged", b"dam\xffged"))
+    with pytest.raises(DataError, match="can not load it"):
+        Runtime(path)
+    assert capsys.readouterr().out == ""

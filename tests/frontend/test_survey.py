@@ -157,3 +157,11 @@ def test_a_long_network_takes_no_longer_a_node(count, tmp_path):
     assert sum(verdict.reason == "has no hardware" for verdict in found.values()) == len(
         range(1, count + 1, 3)
     )
+
+
+def test_weights_without_axes_are_refused_in_words(model):
+    """The products of the node are counted before its operands are looked at."""
+    path = model([node("Conv", "x one", "a"), node("Frob", "a", "y")], MAP, one=np.float32(1))
+    found = verdicts(path)
+    assert found["the_frob"].verdict == "unsupported"
+    assert survey(path).macs == 0

@@ -75,7 +75,8 @@ OPERATORS = (
 
 def network(rng: random.Random) -> onnx.ModelProto:
     """One of the small networks below, before any mutation."""
-    return rng.choice((_floats, _quantized, _computed))(np.random.default_rng(rng.randrange(99)))
+    builds = (_floats, _quantized, _computed, _moved, _recurrent, _attended, _bordered)
+    return rng.choice(builds)(np.random.default_rng(rng.randrange(99)))
 
 
 def _model(nodes, shape, constants, opset=17, outputs=("y",)) -> onnx.ModelProto:
@@ -187,6 +188,122 @@ def _computed(draw: np.random.Generator) -> onnx.ModelProto:
         "k": draw.normal(size=(3, 4)).astype(np.float32),
     }
     return _model(nodes, (2, 2), constants)
+
+
+def _moved(draw: np.random.Generator) -> onnx.ModelProto:
+    """Elements in other orders, repeated, left out and interpolated."""
+    nodes = [
+        N("Transpose", ["x"], ["t"], name="turn", perm=[0, 2, 3, 1]),
+        N("Slice", ["t", "one", "end", "axis", "one"], ["s"], name="slice"),
+        N("Gather", ["s", "back"], ["g"], name="gather", axis=3),
+        N("Transpose", ["g"], ["u"], name="return", perm=[0, 3, 1, 2]),
+        N("Tile", ["u", "twice"], ["k"], name="tile"),
+        N("Split", ["k"], ["a", "b"], name="split", axis=1, num_outputs=2),
+        N("Resize", ["a", "", "scales"], ["r"], name="resize", mode="linear",
+          coordinate_transformation_mode="asymmetric"),
+        N("Conv", ["b", "w"], ["c"], name="conv"),
+        N("Expand", ["c", "shape"], ["e"], name="expand"),
+        N("Pad", ["e", "pads", "", "axes"], ["p"], name="pad", mode="reflect"),
+        N("ConvTranspose", ["p", "w2"], ["v"], name="up", strides=[2, 2], output_padding=[1, 1]),
+        N("ReduceMax", ["v", "axes"], ["m"], name="largest", keepdims=0),
+        N("ReduceL2", ["r", "axes"], ["l"], name="length", keepdims=0),
+        N("Concat", ["m", "l"], ["y"], name="join", axis=1),
+    ]  # fmt: skip
+    constants = {
+        "one": np.array([1]),
+        "end": np.array([1 << 62]),
+        "axis": np.array([1]),
+        "back": np.array([1, 0, -1]),
+        "twice": np.array([1, 2, 1, 1]),
+        "scales": np.float32([1, 1, 2, 2]),
+        "shape": np.array([1, 4, 1, 1]),
+        "pads": np.array([1, 1, 1, 1]),
+        "axes": np.array([2, 3]),
+        "w": draw.normal(size=(4, 3, 1, 1)).astype(np.float32),
+        "w2": draw.normal(size=(4, 2, 2, 2)).astype(np.float32),
+    }
+    return _model(nodes, (2, 4, 4), constants, opset=18)
+
+
+def _recurrent(draw: np.random.Generator) -> onnx.ModelProto:
+    """A recurrent layer over a few steps, its last state, and a dense layer."""
+    kind, gates = (("LSTM", 4), ("GRU", 3), ("RNN", 1))[draw.integers(3)]
+
+    def weights(*shape):
+        return draw.normal(size=shape).astype(np.float32)
+
+    nodes = [
+        N("Transpose", ["x"], ["t"], name="steps", perm=[1, 0, 2]),
+        N(kind, ["t", "w", "r", "b"], ["h", "last"], name="recurrent", hidden_size=3),
+        N("Squeeze", ["last", "zero"], ["s"], name="squeeze"),
+        N("Gemm", ["s", "m"], ["g"], name="dense"),
+        N("Sigmoid", ["g"], ["k"], name="gate"),
+        N("Mul", ["g", "k"], ["f"], name="swish"),
+        N("LayerNormalization", ["f", "l"], ["y"], name="norm", axis=-1),
+    ]
+    constants = {
+        "w": weights(1, gates * 3, 2),
+        "r": weights(1, gates * 3, 3),
+        "b": weights(1, 2 * gates * 3),
+        "zero": np.array([0]),
+        "m": weights(3, 4),
+        "l": weights(4),
+    }
+    return _model(nodes, (4, 2), constants)
+
+
+def _attended(draw: np.random.Generator) -> onnx.ModelProto:
+    """Products of activations, functions of several nodes, conditions."""
+
+    def weights(*shape):
+        return draw.normal(size=shape).astype(np.float32)
+
+    nodes = [
+        N("MatMul", ["x", "wq"], ["q"], name="query"),
+        N("MatMul", ["x", "wk"], ["k"], name="key"),
+        N("Transpose", ["k"], ["kt"], name="turn", perm=[0, 2, 1]),
+        N("MatMul", ["q", "kt"], ["s"], name="scores"),
+        N("Mul", ["s", "half"], ["sc"], name="scale"),
+        N("Sigmoid", ["sc"], ["p"], name="weights"),
+        N("MatMul", ["p", "x"], ["a"], name="values"),
+        N("Add", ["a", "x"], ["r"], name="residual"),
+        N("Mul", ["r", "half"], ["h"], name="halve"),
+        N("Erf", ["h"], ["e"], name="erf"),
+        N("Add", ["e", "half"], ["e1"], name="shift"),
+        N("Mul", ["r", "e1"], ["g"], name="gelu"),
+        N("Greater", ["g", "half"], ["c"], name="compare"),
+        N("Where", ["c", "g", "x"], ["w"], name="choose"),
+        N("ReduceMean", ["w"], ["y"], name="mean", axes=[1], keepdims=0),
+    ]
+    constants = {"wq": weights(4, 4), "wk": weights(4, 4), "half": np.float32(0.5)}
+    return _model(nodes, (3, 4), constants)
+
+
+def _bordered(draw: np.random.Generator) -> onnx.ModelProto:
+    """A head and a tail that have no hardware around a convolution."""
+
+    def weights(*shape):
+        return draw.normal(size=shape).astype(np.float32)
+
+    nodes = [
+        N("CumSum", ["x", "axis"], ["h"], name="head"),
+        N("Conv", ["h", "w"], ["c"], name="conv"),
+        N("Relu", ["c"], ["r"], name="relu"),
+        N("Shape", ["r"], ["s"], name="shape"),
+        N("Slice", ["s", "zero", "one"], ["n"], name="batch"),
+        N("Concat", ["n", "rest"], ["target"], name="target", axis=0),
+        N("Reshape", ["r", "target"], ["f"], name="reshape"),
+        N("NonZero", ["f"], ["z"], name="tail"),
+        N("Cast", ["z"], ["y"], name="cast", to=TensorProto.FLOAT),
+    ]
+    constants = {
+        "axis": np.int64(2),
+        "w": weights(3, 2, 2, 2),
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "rest": np.array([-1]),
+    }
+    return _model(nodes, (2, 4, 4), constants)
 
 
 QONNX, MICROSOFT = "qonnx.custom_op.general", "com.microsoft"

@@ -20,7 +20,7 @@ from gatewright.boards.link.emulator import BoardModel, MemoryPort
 from gatewright.boards.link.protocol import LinkConfig, LinkPort
 from gatewright.cli import main
 from gatewright.compiler.data import read_samples
-from gatewright.compiler.driver import fit
+from gatewright.compiler.driver import fit, read_network
 from gatewright.compiler.errors import GatewrightError, printable
 from gatewright.compiler.frontend import load
 from gatewright.compiler.plan import Dataflow, Goal, make_dataflow, read_plan, write_plan
@@ -85,7 +85,7 @@ def test_networks(build, seed, tmp_path):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with bounded():
-        fit(load(path), BOARD.device, BOARD.name, Goal())
+        fit(read_network(path).graph, BOARD.device, BOARD.name, Goal())
 
 
 def test_a_vector_of_a_million_million_elements_takes_no_memory(tmp_path):
@@ -209,7 +209,8 @@ def test_the_command_line_prints_one_error(seed, tmp_path):
     model = network(rng)
     mutate_network(model, rng)
     onnx.save(model, tmp_path / "model.onnx")
-    result = CliRunner().invoke(main, ["check", str(tmp_path / "model.onnx")])
+    with bounded():
+        result = CliRunner().invoke(main, ["check", str(tmp_path / "model.onnx")])
     assert isinstance(result.exception, SystemExit | None), result.output
     if result.exit_code:
         assert result.exit_code == 1
