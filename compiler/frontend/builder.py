@@ -231,6 +231,19 @@ class Builder:
             order = np.moveaxis(order, -1, 1)
         return replace(tensor, handle=handle, order=order.reshape(tensor.order.shape), fill=None)
 
+    def passed(self, tensor: Tensor, name: str) -> Tensor:
+        """``tensor``, over a stream that an operator computes; that of one of the network's inputs
+        passes through a Gather.
+        """
+        if tensor.source is None:
+            tensor = self.natural(tensor, name)
+        if tensor.handle in self.ops:
+            return tensor
+        shape = self.shape(tensor)
+        order = np.arange(shape.size)
+        handle = self.add(ir.Gather(name, (tensor.handle,), name, order), shape, [tensor])
+        return replace(tensor, handle=handle)
+
     def aligned(
         self, tensors: Sequence[Tensor], node: Node
     ) -> tuple[tuple[str, ...], ir.Shape, NDArray[np.int64]]:

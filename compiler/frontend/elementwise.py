@@ -188,13 +188,27 @@ def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
 
 def extremum(build: Builder, node: Node, *operands: Operand) -> Tensor:
     """Max or Min of any number of activations, and of numbers, which limit the result."""
-    bounds = [scalar(x, node, "bound") for x in operands if isinstance(x, Constant)]
+    constants = [x for x in operands if isinstance(x, Constant)]
+    bounds = [scalar(x, node, "bound") for x in constants if x.array.size == 1]
+    maps = [x for x in constants if x.array.size != 1]
     x, *others = (activation(each, node) for each in operands if not isinstance(each, Constant))
-    x = _one_by_one(build, node, pair, x, others, not bounds)
+    x = _one_by_one(build, node, pair, x, others, not constants)
+    for number, each in enumerate(maps):
+        step = node if not bounds and number + 1 == len(maps) else node.step(f"bound_{number}")
+        x = _bounded(build, step, x, each, node.op == "Max")
     if not bounds:
         return x
     clamp = ir.Clamp(max(bounds), inf) if node.op == "Max" else ir.Clamp(-inf, min(bounds))
     return unary(build, node, x, ir.Identity(), clamp)
+
+
+def _bounded(build: Builder, node: Node, x: Tensor, bound: Constant, below: bool) -> Tensor:
+    """``max(x - bound, 0) + bound``, or the smaller one."""
+    real = replace(bound, array=bound.real().astype(np.float32), scale=None)
+    apart = offset(build, node.step("apart"), x, replace(real, array=-real.array))
+    clamp = ir.Clamp(0.0, inf) if below else ir.Clamp(-inf, 0.0)
+    part = unary(build, node.step("part"), apart, ir.Identity(), clamp)
+    return offset(build, replace(node, attributes={}), part, real)
 
 
 def total(build: Builder, node: Node, *operands: Operand) -> Tensor:
@@ -370,6 +384,7 @@ def where(
     """``condition * a + (1 - condition) * b``, for a condition of 0 and 1 that is computed."""
     if isinstance(condition, Constant):
         return chosen(build, node, condition, a, b)
+    condition = activation(condition, node)
     taken = mul(build, node.step("chosen", "Mul"), condition, a)
     otherwise = negation(build, node.step("otherwise", "Not"), condition)
     other = mul(build, node.step("other", "Mul"), otherwise, b)

@@ -18,7 +18,7 @@ from .. import ir, limits
 from ..errors import ModelError
 from .source import NUMBERS, Node, array
 
-__all__ = ["SIZES", "evaluate"]
+__all__ = ["SIZES", "evaluate", "reference"]
 
 Array = NDArray[Any]
 Size = Callable[[Node, Sequence[Array]], int]
@@ -48,13 +48,22 @@ def evaluate(node: Node, operands: Sequence[Array | None]) -> list[Array]:
         )
     if node.op == "Constant":
         return [_constant(node)]
+    return reference(node, operands)
+
+
+def reference(node: Node, operands: Sequence[Array | None]) -> list[Array]:
+    """The node's outputs by ONNX's reference, whatever the operator; for operands of a size that
+    the caller has bounded.
+    """
     feeds = {n: a for n, a in zip(node.inputs, operands, strict=True) if a is not None}
     try:
         with np.errstate(all="ignore"):
             results = ReferenceEvaluator(_alone(node)).run(None, feeds)
         found = [np.asarray(result) for result in results]
     except Exception as error:
-        raise _misfit(node, present, error) from None
+        raise _misfit(
+            node, [operand for operand in operands if operand is not None], error
+        ) from None
     for result in found:
         _check_numbers(node, result)
     return found
@@ -263,6 +272,7 @@ SIZES: dict[str, Size] = {
         _broadcast,
     ),
     "Cast": _cast,
+    "CastLike": _first,
     "Concat": _concat,
     "Constant": _stored,
     "ConstantOfShape": _of_shape,

@@ -258,14 +258,15 @@ def _weighed(source: Source) -> set[str]:
 
 
 def _last(build: Builder, name: str, x: Operand) -> Tensor:
-    """The tensor that leaves as the output of that name."""
-    if isinstance(x, Tensor) and x.fill is not None:
-        x = build.natural(x, name)
-    if isinstance(x, Tensor) and build.ops:
-        return x
-    raise ModelError(
-        f"{name}: the network computes nothing; accepted: at least one operator that has hardware"
-    )
+    """The tensor that leaves as the output of that name; one that only has elements of the input
+    passes through hardware of its own.
+    """
+    if not isinstance(x, Tensor):
+        raise ModelError(
+            f"{name}: is a constant; accepted: outputs that depend on the network's input; remove "
+            "this output"
+        )
+    return x if x.handle in build.ops and x.fill is None else build.passed(x, name)
 
 
 def _check_used(

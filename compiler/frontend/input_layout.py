@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ir
-from ..errors import ModelError
 from .operands import Operand
 from .registry import HANDLERS
 from .resize import interpolates
@@ -115,9 +114,7 @@ def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.in
     if labels.ndim == 2:
         labels = labels if last else labels.T
         return labels.reshape(-1), ir.Shape(labels.shape[0], 1, labels.shape[1])
-    if labels.ndim < 2 or last or node is None:
-        return labels.reshape(-1), ir.Shape(1, 1, labels.size)
-    raise ModelError(f"{node}: reads the input as {labels.ndim + 1} axes; accepted: 2, 3 or 4")
+    return labels.reshape(-1), ir.Shape(1, 1, labels.size)
 
 
 def _reduces_rows(node: Node, rank: int) -> bool:

@@ -11,6 +11,7 @@ from .builder import Builder
 from .masks import MASKED
 from .normalizations import softmax_inside
 from .operands import Handler, Operand, axis_of
+from .selections import hardmax_inside, places
 from .source import ModelPort, Node
 from .tensors import Tensor, frame
 
@@ -39,8 +40,12 @@ def over_classes(build: Builder, node: Node, x: Operand) -> Tensor:
     rank = x.order.ndim
     axis = axis_of(node, int(node.get("axis", -1 if node.opset >= 13 else 1)), rank)
     axes = (axis,) if node.opset >= 13 else tuple(range(axis, rank))
-    if masked or (node.outputs[0] not in build.leaving and node.op in INSIDE):
+    inside = node.outputs[0] not in build.leaving or not build.ops
+    if masked or (inside and node.op in INSIDE):
         return softmax_inside(build, node, replace(x, tail=()), axes, INSIDE[node.op])
+    lone = build.lone and not build.ops and not x.tail and len(axes) == 1
+    if node.op == "Hardmax" and lone:
+        return hardmax_inside(build, node, x, axis)
     if x.source is not None or x.groups is not None or 0 in axes:
         raise ModelError(
             f"{node}: is over the batch, or the second on this output; accepted: one "
@@ -58,6 +63,12 @@ def arg_max(build: Builder, node: Node, x: Operand) -> Tensor:
     """ArgMax or ArgMin as the host's step."""
     x = _leaving(build, node, x)
     axis = axis_of(node, int(node.get("axis", 0)), x.order.ndim)
+    lowest, last = node.op == "ArgMin", bool(node.get("select_last_index", 0))
+    inside = node.outputs[0] not in build.leaving or not build.ops or axis == 0
+    if inside and (axis or build.lone) and x.source is None and len(x.tail) < 2 and x.real:
+        found = places(build, node, replace(x, tail=()), axis, lowest, last)
+        kept = bool(node.get("keepdims", 1))
+        return found if kept else replace(found, order=found.order.squeeze(axis))
     if axis == 0 or x.source is not None:
         raise ModelError(
             f"{node}: is over the batch, or the second one; accepted: one ArgMax or ArgMin over "
@@ -66,8 +77,8 @@ def arg_max(build: Builder, node: Node, x: Operand) -> Tensor:
     step = ir.HostArgMax(
         axis - x.order.ndim,
         bool(node.get("keepdims", 1)),
-        node.op == "ArgMin",
-        bool(node.get("select_last_index", 0)),
+        lowest,
+        last,
     )
     shape = np.min(x.order, axis=axis, keepdims=step.keepdims).shape
     labels = np.arange(int(np.prod(shape))).reshape(shape)
@@ -86,6 +97,8 @@ def _leaving(build: Builder, node: Node, x: Operand) -> Tensor:
 
 def output_port(build: Builder, port: ModelPort, x: Tensor, value: str) -> ir.OutputPort:
     """The port of the model's output that ``x`` leaves as."""
+    if x.whole and x.real and not x.tail:
+        port = replace(port, dtype="float32")
     order, tail = _before_argmax(x)
     size = build.shape(x).size
     results = size if x.source is None else _indices(x) // build.batch

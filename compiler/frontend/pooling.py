@@ -25,7 +25,7 @@ from .operands import (
     windowed,
 )
 from .source import Node
-from .tensors import Tensor, permutes
+from .tensors import Constant, Tensor, permutes
 
 __all__ = ["HANDLERS", "beside", "one_stream"]
 
@@ -208,6 +208,7 @@ def _padded(
 
 def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
     """ONNX Concat of activations and constants along any axis."""
+    operands = tuple(o for o in operands if not isinstance(o, Constant) or o.array.size)
     tensors = [operand for operand in operands if isinstance(operand, Tensor)]
     axis = axis_of(node, int(node.get("axis", 1)), tensors[0].order.ndim)
     if axis == 0 and not build.lone:

@@ -5,12 +5,14 @@ from collections.abc import Mapping
 from . import (
     elementwise,
     linear,
+    linear_maps,
     normalizations,
     output_layout,
     pooling,
     qdq,
     recurrent,
     reductions,
+    selections,
     shapes,
     transposed,
 )
@@ -26,6 +28,8 @@ HANDLERS: Mapping[str, Handler] = {
     **reductions.HANDLERS,
     **normalizations.HANDLERS,
     **recurrent.HANDLERS,
+    **linear_maps.HANDLERS,
+    **selections.HANDLERS,
     **shapes.HANDLERS,
     **qdq.HANDLERS,
     **output_layout.HANDLERS,

@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import TensorProto
 
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .folding import evaluate
 from .interpolation import interpolated
+from .linear_maps import linear_map
 from .operands import Handler, Operand, constant, overflow
 from .resize import interpolates, nearest
 from .source import DTYPES, FLOATS, Node
@@ -90,7 +90,7 @@ def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> list[Te
     if not isinstance(x, Tensor):
         raise ModelError(f"{node}: indexes a constant with the input; accepted: constant indices")
     if interpolates(node):
-        return [interpolated(build, node, x, operands)]
+        return [_resized(build, node, x, operands)]
     orders = moved(node, x.order, operands)
     if x.groups is not None and any(order.size != x.order.size for order in orders):
         raise ModelError(
@@ -100,6 +100,16 @@ def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> list[Te
     if node.op in RESIZING and x.fill is None and (orders[0] < 0).any():
         x = replace(x, fill=float(node.get("extrapolation_value", 0.0)))
     return [x.moved(order, name) for order, name in zip(orders, node.outputs, strict=False)]
+
+
+def _resized(build: Builder, node: Node, x: Tensor, operands: Sequence[Operand]) -> Tensor:
+    """As sums along each axis; else, where it crops, smooths and the like, as a dense layer."""
+    try:
+        return interpolated(build, node, x, operands)
+    except ModelError:
+        if not x.real:
+            raise
+    return linear_map(build, node, x, *operands)
 
 
 def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
@@ -113,10 +123,6 @@ def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
     return x.moved(x.order, node.outputs[0])
 
 
-#: types that a Cast may name, by their number in ONNX
-CASTS = DTYPES | {int(TensorProto.BOOL): "bool"}
-
-
 def _cast(build: Builder, node: Node, x: Operand) -> Tensor:
     """Cast that changes no number: between floats, of integers to a type that holds them, of the
     network's integer input to floats, or on the host's results. A truth value is 0 or 1.
@@ -124,7 +130,7 @@ def _cast(build: Builder, node: Node, x: Operand) -> Tensor:
     assert isinstance(x, Tensor)
     if not x.real and build.saturates(node):
         return x
-    to = CASTS.get(int(node.get("to", 1)), "")
+    to = DTYPES.get(int(node.get("to", 1)), "")
     same = x.moved(x.order, node.outputs[0])
     reals = (*FLOATS, *_integral(build.ops.get(x.handle)))
     if any(isinstance(step, ir.HostArgMax) for step in x.tail) or (x.real and to in reals):

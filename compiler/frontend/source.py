@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
@@ -22,6 +23,8 @@ __all__ = [
     "FLOATS",
     "INPUTS",
     "NUMBERS",
+    "QUANTIZED",
+    "WIDE",
     "Node",
     "ModelPort",
     "Source",
@@ -40,9 +43,11 @@ KINDS: dict[type, tuple[type, ...]] = {float: (float, int), tuple: (list, tuple)
 #: integer types that QuantizeLinear writes
 QUANTIZED = ("int8", "uint8", "int16", "uint16", "int4", "uint4", "int2", "uint2")
 #: types of real numbers; all are computed as float32
-FLOATS = ("float32", "float16", "float64")
+FLOATS = ("float32", "float16", "float64", "bfloat16")
+#: types of integers and truth values that are read as real numbers
+WIDE = ("int32", "int64", "uint32", "uint64", "bool")
 #: types that the network's input may have
-INPUTS = (*FLOATS, *QUANTIZED)
+INPUTS = (*FLOATS, *QUANTIZED, *WIDE)
 #: types by their number in ONNX
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -50,14 +55,14 @@ DTYPES: dict[int, str] = {
     onnx.TensorProto.DOUBLE: "float64",
     **{
         onnx.TensorProto.DataType.Value(name.upper()): name
-        for name in (*QUANTIZED, "int32", "int64")
+        for name in ("bfloat16", *QUANTIZED, *WIDE)
     },
 }
 # Types of stored numbers.
 NUMBERS = frozenset(
     getattr(onnx.TensorProto, name)
     for name in (
-        *("FLOAT", "DOUBLE", "FLOAT16", "BOOL"),
+        *("FLOAT", "DOUBLE", "FLOAT16", "BFLOAT16", "BOOL"),
         *(f"{sign}INT{bits}" for sign in ("", "U") for bits in (2, 4, 8, 16, 32, 64)),
     )
 )
@@ -409,7 +414,8 @@ def array(tensor: onnx.TensorProto, where: str) -> NDArray[Any]:
             "integers; convert the model to float32"
         )
     try:
-        return numpy_helper.to_array(tensor)
+        found = numpy_helper.to_array(tensor)
+        return found.astype(np.float32) if tensor.data_type == onnx.TensorProto.BFLOAT16 else found
     except Exception:
         raise ModelError(f"{what} is cut short or damaged; export the network again") from None
 

@@ -63,7 +63,8 @@ class Tensor:
     DequantizeLinear; ``raw`` is True until the first QuantizeLinear. ``label`` is the name an
     ``ir.Reshape`` of this tensor takes. ``tail`` holds the host's steps since the stream left the
     hardware; ``groups`` the softmax group of every label, ``source`` the order before ArgMax.
-    ``fill``: the real number that a position of -1 stands for, if there are such.
+    ``fill``: the real number that a position of -1 stands for, if there are such. ``whole``: the
+    real numbers are integers, such as the places of extrema.
     """
 
     handle: str
@@ -75,6 +76,7 @@ class Tensor:
     groups: NDArray[np.int64] | None = None
     source: NDArray[np.int64] | None = None
     fill: float | None = None
+    whole: bool = False
 
     def moved(self, order: NDArray[np.int64], name: str) -> "Tensor":
         """Elements of the tensor in another arrangement."""

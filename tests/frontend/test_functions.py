@@ -8,7 +8,10 @@ from gatewright.compiler.frontend import load
 from gatewright.compiler.frontend.reference_runtime import Runtime
 from gatewright.compiler.quantize import quantize
 from gatewright.sim import golden
+from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper
+
+from ..evaluation import evaluate
 
 N = helper.make_node
 
@@ -126,10 +129,12 @@ def test_casts_of_integral_results(reads):
     assert reads(nodes) == [ir.functions.Floor()]
 
 
-def test_casts_of_other_floats_to_integers_are_refused(model):
-    nodes = [N("Sin", ["x"], ["s"]), N("Cast", ["s"], ["y"], name="c", to=TensorProto.INT64)]
-    with pytest.raises(ModelError, match=r"c \(Cast\): casts between floats and integers"):
-        load(model(nodes, [1, 4], out_dtype=TensorProto.INT64))
+def test_casts_of_floats_to_integers_round_toward_zero(model):
+    nodes = [N("Mul", ["x", "k"], ["s"]), N("Cast", ["s"], ["y"], to=TensorProto.INT64)]
+    path = model(nodes, [1, 4], out_dtype=TensorProto.INT64, k=np.array(2.0, np.float32))
+    x = np.array([[-1.3, -0.4, 0.4, 1.3]], np.float32)
+    y, _ = evaluate(load(path), x)
+    assert_array_equal(y, [[-2, 0, 0, 2]])
 
 
 # Poles, and numbers outside of a domain.

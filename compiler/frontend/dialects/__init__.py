@@ -7,19 +7,30 @@ nothing after that knows where a network came from.
 from collections.abc import Mapping
 
 from ..source import Source
-from . import branches, float_types, integer_graphs, integer_sums, qonnx, qoperator
+from . import (
+    branches,
+    float_types,
+    function_bodies,
+    integer_graphs,
+    integer_sums,
+    numbers,
+    qonnx,
+    qoperator,
+)
 from .rewriting import Rewrite
 
 __all__ = ["BECOMES", "DIALECTS", "standard"]
 
 #: the rewrites, in the order in which they run
 DIALECTS: tuple[Rewrite, ...] = (
+    function_bodies.function_bodies,
     branches.taken_branches,
     float_types.single_precision,
     integer_graphs.integer_graphs,
     qonnx.quantizers,
     qoperator.static_operators,
     integer_sums.integer_sums,
+    numbers.plain_numbers,
 )
 
 #: what the operators of the dialects become, by their names with domain

@@ -1,4 +1,4 @@
-"""Float16 and float64 networks, read as float32 networks.
+"""Float16, bfloat16 and float64 networks, read as float32 networks.
 
     before: h = Cast(x, float16);  c = Conv(h, w float16);  y = Cast(c, float32)
     after:  h = Cast(x, float32);  c = Conv(h, w float32);  y = Cast(c, float32)
@@ -19,8 +19,8 @@ from .rewriting import Nodes
 
 __all__ = ["single_precision"]
 
-HALF = onnx.TensorProto.FLOAT16
-_OTHER = ("float16", "float64")
+HALF = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+_OTHER = ("float16", "float64", "bfloat16")
 
 
 def single_precision(source: Source) -> Source:
@@ -56,10 +56,10 @@ def _port(port: ModelPort) -> ModelPort:
 
 def _changes(node: Node) -> dict[str, Any]:
     """The attributes that must be others, with their values for float32."""
-    if node.op == "Cast" and node.attributes.get("to") == HALF:
+    if node.op == "Cast" and node.attributes.get("to") in HALF:
         return {"to": int(onnx.TensorProto.FLOAT)}
     value = node.attributes.get("value")
-    if isinstance(value, onnx.TensorProto) and value.data_type == HALF:
+    if isinstance(value, onnx.TensorProto) and value.data_type in HALF:
         numbers = array(value, str(node)).astype(np.float32)
         return {"value": numpy_helper.from_array(numbers, value.name)}
     return {}

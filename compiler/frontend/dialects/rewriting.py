@@ -12,7 +12,7 @@ from onnx import defs, helper, numpy_helper
 
 from ...errors import ModelError
 from .. import folding, schema
-from ..source import Node, Source, captured, constants_of, unique
+from ..source import DTYPES, Node, Source, captured, constants_of, unique
 
 __all__ = [
     "QUANTIZING_OPSET",
@@ -24,6 +24,7 @@ __all__ = [
     "fitting",
     "rewritten",
     "shapes_of",
+    "types_of",
 ]
 
 #: Gives a source that computes the same; the same object when there is nothing to rewrite.
@@ -252,10 +253,32 @@ def shapes_of(source: Source) -> dict[str, tuple[int, ...]]:
     """The tensors whose shape can be inferred, with the batch that the importer assumes."""
     known = {name: array.shape for name, array in source.constants.items()}
     known |= {port.name: (source.batch, *(port.shape or ())) for port in source.inputs}
+    for info in _inferred(source):
+        dims = info.type.tensor_type.shape.dim
+        if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
+            known[info.name] = tuple(dim.dim_value for dim in dims)
+    return known
+
+
+def types_of(source: Source) -> dict[str, str]:
+    """The element types of the tensors whose can be inferred, by NumPy's or ONNX's names."""
+    known = {name: array.dtype.name for name, array in source.constants.items()}
+    known |= {port.name: port.dtype for port in source.inputs}
+    for info in _inferred(source):
+        number = info.type.tensor_type.elem_type
+        if number in DTYPES:
+            known[info.name] = DTYPES[number]
+    return known
+
+
+def _inferred(source: Source) -> Sequence[onnx.ValueInfoProto]:
+    """What shape inference knows of the tensors that nodes compute."""
     if not source.nodes:
-        return known
+        return ()
     infos = [
-        helper.make_tensor_value_info(port.name, _element(port.dtype), known[port.name])
+        helper.make_tensor_value_info(
+            port.name, _element(port.dtype), (source.batch, *(port.shape or ()))
+        )
         for port in source.inputs
     ]
     small = []
@@ -272,13 +295,9 @@ def shapes_of(source: Source) -> dict[str, tuple[int, ...]]:
     try:
         found = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets))
     except Exception:  # the C++ code raises several
-        return known
-    for info in found.graph.value_info:
-        dims = info.type.tensor_type.shape.dim
-        if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
-            known[info.name] = tuple(dim.dim_value for dim in dims)
-    return known
+        return ()
+    return [*found.graph.value_info]
 
 
 def _element(dtype: str) -> int:
-    return int(helper.np_dtype_to_tensor_dtype(np.dtype(dtype)))
+    return next(number for number, name in DTYPES.items() if name == dtype)
