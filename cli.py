@@ -315,10 +315,11 @@ def _note_cut(cut: Any) -> None:
 )
 @click.option(
     "--method",
-    type=click.Choice(["mse", "minmax", "percentile"]),
+    type=click.Choice(["mse", "minmax", "percentile", "layer"]),
     default="mse",
     show_default=True,
-    help="How calibration chooses ranges.",
+    help="How calibration chooses ranges; layer: for each value the way with the least error of "
+    "the layers that read it.",
 )
 @_bits
 @click.option(
@@ -327,7 +328,7 @@ def _note_cut(cut: Any) -> None:
     default="auto",
     show_default=True,
     help="How weights are rounded: each by itself, or compensated for the least error of a layer's "
-    "output; auto compensates below 8 bits.",
+    "output; auto compensates where weights or activations are below 8 bits.",
 )
 @click.option(
     "--max-drop",

@@ -17,7 +17,7 @@ from .. import ir
 from ..errors import DataError, QuantizeError
 from ..ir.feeds import count, take
 from ..progress import Progress, silent
-from .calibrate import METHODS, Statistics, measure
+from .calibrate import METHODS, Statistics, mean_square, measure
 from .float_model import evaluate, model_input
 from .policy import DEFAULT_BITS, Policy
 from .rounding import Rounding
@@ -235,7 +235,8 @@ class _Judge:
                 for op in self.graph
             )
         dtype = ir.Int(PROBE, True)
-        ranges = [METHODS[self.method](seen[name], 1 << PROBE) for name in sorted(tensor.values)]
+        method = METHODS.get(self.method, mean_square)
+        ranges = [method(seen[name], 1 << PROBE) for name in sorted(tensor.values)]
         low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
         quant = affine(low, high, dtype)
         values = [replace(self.graph.values[name], quant=quant) for name in sorted(tensor.values)]

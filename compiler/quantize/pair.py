@@ -13,10 +13,12 @@ from ..passes.real_weights import real
 from .float_model import Floats, apply, model_input
 from .rounding import Moments
 
-__all__ = ["Pair"]
+__all__ = ["Pair", "spread"]
 
-#: elements of all values that are kept at a time, and the samples at most and at least
-KEPT, MOST, FEWEST = 1 << 26, 256, 8
+#: elements of values that are kept at a time
+KEPT = 1 << 26
+#: samples at most, and at least
+MOST, FEWEST = 256, 8
 
 
 class Pair:
@@ -42,7 +44,7 @@ class Pair:
         self._found: dict[str, Floats] = {}
         if not self._wanted:
             return
-        for name, entering in model_input(graph, _spread(graph, samples)).items():
+        for name, entering in model_input(graph, spread(graph, samples, MOST)).items():
             port = next(port for port in graph.inputs if port.name == name)
             self._real[port.value] = entering
             self._found[port.value] = self._through(port.value, entering)
@@ -74,10 +76,10 @@ class Pair:
         return np.asarray(quant.dequantize(quant.quantize(x)), np.float32)
 
 
-def _spread(graph: ir.Graph, samples: NDArray[Any] | ir.Feeds) -> ir.Feeds:
-    """As many of the samples as there is memory for, spread evenly."""
+def spread(graph: ir.Graph, samples: NDArray[Any] | ir.Feeds, most: int) -> ir.Feeds:
+    """At most so many of the samples, and as there is memory for, spread evenly."""
     given = ir.feeds(graph, samples)
     largest = max(value.shape.size for value in graph.values.values())
-    limit = min(MOST, max(FEWEST, KEPT // (8 * largest)))
+    limit = min(most, max(FEWEST, KEPT // (8 * largest)))
     total = count(given)
     return take(given, np.unique(np.linspace(0, total - 1, min(limit, total)).astype(np.int64)))

@@ -37,7 +37,7 @@ class Rounding(Enum):
 
     NEAREST = "nearest"
     COMPENSATED = "compensated"
-    #: compensated below the usual width, where it pays
+    #: compensated where weights or what enters are below the usual width
     AUTO = "auto"
 
     def compensates(self, op: ir.Op, policy: Policy) -> bool:
@@ -45,7 +45,8 @@ class Rounding(Enum):
         if not isinstance(op, ir.Conv) or op.quantized or op.reduction > LARGEST_REDUCTION:
             return False
         if self is Rounding.AUTO:
-            return policy.weight(op.name).bits < DEFAULT_BITS
+            entering = policy.activation(op.inputs[0]).bits
+            return min(policy.weight(op.name).bits, entering) < DEFAULT_BITS
         return self is Rounding.COMPENSATED
 
 

@@ -20,6 +20,7 @@ from ..errors import QuantizeError
 from ..progress import Progress, silent
 from .calibrate import METHODS, Method, Statistics, check_samples, measure, merge
 from .float_model import patches
+from .layer_error import LayerErrors
 from .pair import Pair
 from .policy import DEFAULT, DEFAULT_BITS, Policy
 from .proofs.requantizer import channel_stairs
@@ -33,6 +34,8 @@ __all__ = ["affine", "quantize", "shared", "types"]
 # Wider activations get scales that are powers of two: the exact staircase of a wide output then has
 # a short multiplier, at the cost of at most one bit of the range.
 ANY_SCALE_BITS = 10
+# The method that chooses one of the others for each value.
+LAYER = "layer"
 BIAS_HIGH = (1 << 31) - 1
 # Shares of a channel's largest weight that narrow weights may span; larger weights are clipped.
 SPANS = np.linspace(1, 0.4, 25)
@@ -57,19 +60,21 @@ def quantize(
     a network with open ends, stays as it is.
 
     ``method`` chooses each range: "minmax" (all that was seen), "percentile" (all but the outermost
-    0.01 %) or "mse" (least mean square error). With ``bias_correction`` each bias compensates the
-    mean shift that rounding the weights causes on the samples. ``policy`` gives the width of every
-    tensor, ``rounding`` how weights are rounded. Raises DataError for samples that can not be used,
-    and QuantizeError for a value that can not be quantized.
+    0.01 %), "mse" (least mean square error), or "layer" (of these and some between, the one with
+    the least error of the layers that read the value). With ``bias_correction`` each bias
+    compensates the mean shift that rounding the weights causes on the samples. ``policy`` gives the
+    width of every tensor, ``rounding`` how weights are rounded. Raises DataError for samples that
+    can not be used, and QuantizeError for a value that can not be quantized.
     """
-    if method not in METHODS:
+    if method not in (*METHODS, LAYER):
         raise QuantizeError(
-            f"unknown calibration method {method!r}; use one of {', '.join(METHODS)}"
+            f"unknown calibration method {method!r}; use one of {', '.join((*METHODS, LAYER))}"
         )
     policy.check(graph)
     check_samples(graph, samples)
     statistics = measure(graph, samples, progress)
-    quants = _quants(graph, statistics, METHODS[method], policy)
+    errors = LayerErrors(graph, samples, progress) if method == LAYER else None
+    quants = _quants(graph, statistics, METHODS.get(method), policy, errors)
     values = [replace(value, quant=quants[value.name]) for value in graph.values.values()]
     typed = graph.replace(graph.ops, values)
     pair = Pair(graph, typed, samples, (op for op in graph if rounding.compensates(op, policy)))
@@ -139,7 +144,11 @@ def affine(low: float, high: float, dtype: ir.Int) -> ir.Quant:
 
 
 def _quants(
-    graph: ir.Graph, statistics: Mapping[str, Statistics], method: Method, policy: Policy
+    graph: ir.Graph,
+    statistics: Mapping[str, Statistics],
+    method: Method | None,
+    policy: Policy,
+    errors: LayerErrors | None,
 ) -> dict[str, ir.Quant]:
     quants: dict[str, ir.Quant] = {}
     dtypes = types(graph, policy)
@@ -149,7 +158,11 @@ def _quants(
         quant = known.pop() if len(known) == 1 else None
         if quant is None:
             seen = merge([statistics[name] for name in sorted(group)])
-            quant = affine(*method(seen, dtype.high - dtype.low + 1), dtype)
+            if method is not None:
+                quant = affine(*method(seen, dtype.high - dtype.low + 1), dtype)
+            else:
+                assert errors is not None
+                quant = errors.quant(group, seen, dtype, affine)
         quants |= dict.fromkeys(group, quant)
     return quants
 

@@ -117,5 +117,9 @@ def test_a_network_without_classes_is_refused():
 
 def test_progress_names_the_networks_that_are_tried():
     lines = []
-    search(network(), samples(), None, 5.0, bits, progress=lambda step, _=None: lines.append(step))
+
+    def tell(step, _=None):
+        lines.append(step)
+
+    search(network(), samples(), None, 5.0, bits, "layer", progress=tell)
     assert "widths: network 1 of 8" in lines

@@ -148,6 +148,7 @@ def test_only_narrow_weights_are_compensated_unless_it_is_asked_for():
     policy = Policy(8, 8, weights={"plain": 4})
     chosen = [op.name for op in graph if Rounding.AUTO.compensates(op, policy)]
     assert chosen == ["plain"]
+    assert all(Rounding.AUTO.compensates(op, Policy(4, 8)) for op in graph)
     assert all(Rounding.COMPENSATED.compensates(op, policy) for op in graph)
     assert not any(Rounding.NEAREST.compensates(op, policy) for op in graph)
 
