@@ -24,6 +24,8 @@ Reals = NDArray[np.float64]
 LARGEST_REDUCTION = 2304
 # Share of the mean second moment that every direction has at least, though no sample shows it.
 DAMPING = 0.05
+# Share of the mean square below which a variance is taken as none.
+NEGLIGIBLE = 1e-6
 # Shares of the scale with the least weighted error of each weight alone that are tried.
 FACTORS = (0.85, 0.925, 1.0, 1.08)
 # Passes over all weights of a layer that change single ones.
@@ -139,7 +141,9 @@ def _problem(weight: Reals, moments: Moments, group: int) -> tuple[Reals, Reals]
     """The quadratic form, and the real weights that are best for the integer network's inputs."""
     square = moments.square[group]
     size = len(square)
-    floor = DAMPING * float(np.trace(square)) / size or 1.0
+    # Of inputs that hardly vary the moment is little more than an error of rounding.
+    power = float(np.square(moments.mean[group]).mean())
+    floor = DAMPING * max(float(np.trace(square)) / size, NEGLIGIBLE * power) or 1.0
     matrix = square + floor * np.eye(size)
     gradient = weight @ (moments.cross[group] - square)
     target = weight + np.linalg.solve(matrix, gradient.T).T

@@ -167,6 +167,11 @@ def test_a_reduction_too_large_for_a_matrix_is_rounded_to_nearest():
     np.testing.assert_array_equal(both[0].weight, both[1].weight)
 
 
+def large(rng):
+    """Inputs whose spread is lost in the float64 sums of their squares."""
+    return 1e6 + 1e-3 * rng.normal(size=(4, 1, 1, 4))
+
+
 @pytest.mark.parametrize("bias_correction", [True, False])
 def test_dead_inputs_and_dead_weights_are_no_obstacle(bias_correction):
     """A channel that is always 0, one of no weights, and a layer that sees only one constant."""
@@ -174,7 +179,7 @@ def test_dead_inputs_and_dead_weights_are_no_obstacle(bias_correction):
     weight = rng.normal(size=(3, 1, 1, 4))
     weight[1] = 0
     graph = network({"x": (1, 1, 4), "y": (1, 1, 3)}, conv("c", "x", "y", weight))
-    for x in (np.zeros((4, 1, 1, 4)), np.ones((4, 1, 1, 4)) * [1, 0, 2, 0]):
+    for x in (np.zeros((4, 1, 1, 4)), np.ones((4, 1, 1, 4)) * [1, 0, 2, 0], large(rng)):
         made = quantize(graph, x.astype(np.float32), "mse", bias_correction, Policy(8, 3))
         verify(made, after="quantize")
         for_conv(made, made.ops[0])
