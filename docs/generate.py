@@ -140,7 +140,13 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     "LpNormalization": [("", ["x"], {}, TOKENS)],
     **{
         name: [
-            ("first step", ["x", f"{name} w", f"{name} w"], {"hidden_size": 4, "layout": 1}, STEP)
+            ("first step", ["x", f"{name} w", f"{name} w"], {"hidden_size": 4, "layout": 1}, STEP),
+            (
+                f"of more than {recurrent.MOST_STEPS} steps",
+                ["x", f"{name} w", f"{name} w"],
+                {"hidden_size": 4, "layout": 1},
+                [1, recurrent.MOST_STEPS + 1, 4],
+            ),
         ]
         for name in recurrent.KINDS
     },

@@ -29,6 +29,7 @@ from .stream.gather import Gather
 from .stream.gather_config import GatherConfig
 from .stream.register_slice import RegisterSlice
 from .stream.signature import PushStream, beats, integer
+from .stream.state import State, StateConfig
 from .stream.width import WidthConfig, WidthConverter
 from .target import ECP5, GENERIC, ICE40, Device, Target
 from .target.dsp import Multiplier, MultiplierConfig
@@ -93,6 +94,8 @@ __all__ = [
     "SlidingWindow",
     "SoftMultiplier",
     "SoftMultiplierConfig",
+    "State",
+    "StateConfig",
     "SystolicArray",
     "Timing",
     "WidthConfig",

@@ -20,6 +20,7 @@ from amaranth.lib.wiring import In, Out
 
 from .sizes import at_least, ceil_div
 from .stream.signature import beats
+from .stream.state import State
 
 __all__ = ["AxiStreamConfig", "Connection", "Accelerator", "port_prefixes"]
 
@@ -139,6 +140,8 @@ class Accelerator(wiring.Component):
             m.d.sync += local.eq(resetting)
             m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(local)]
             m.submodules[name] = DomainRenamer(name)(stage)
+            if isinstance(stage, State):
+                m.d.comb += stage.go.eq(running)
             resetting = local
         sources = {name: self._source(m, name, running) for name in self.sources}
         sinks = {name: self._sink(m, name, running) for name in self.sinks}

@@ -43,8 +43,7 @@ def run(graph: ir.Graph, x: Array | ir.Feeds) -> dict[str, Ints]:
     """
     given = ir.feeds(graph, x)
     values = {port.value: _raw(graph, port, given[port.name]) for port in graph.inputs}
-    for op in graph:
-        values[op.output] = step(op, graph, *(values[name] for name in op.inputs))
+    ir.loops.evaluate(graph, values, lambda op, *inputs: step(op, graph, *inputs))
     return values
 
 
@@ -265,6 +264,12 @@ def _(op: ir.AveragePool, graph: ir.Graph, x: Ints) -> Ints:
 @step.register
 def _(op: ir.Pad, graph: ir.Graph, x: Ints) -> Ints:
     return _padded(x, op.pads, _level(graph.quant(op.output), op.fill))
+
+
+@step.register
+def _(op: ir.Delay, graph: ir.Graph, x: Ints) -> Ints:
+    first = np.full_like(x[:, :1], _level(graph.quant(op.output), op.fill))
+    return np.concatenate([first, x[:, :-1]], axis=1)
 
 
 # Element by element.

@@ -19,14 +19,14 @@ def evaluate(graph, x):
     }
     if graph.quantized and port.dtype == "float32":
         values[port.value] = graph.quant(port.value).quantize(values[port.value])
-    for op in graph:
-        values[op.output] = one_step(graph, op, [values[name] for name in op.inputs])
+    ir.loops.evaluate(graph, values, lambda op, *inputs: one_step(graph, op, inputs))
     return leave(graph.outputs[0], values), values
 
 
 def one_step(graph, op, inputs):
-    """One operator, rounded where the graph is quantized."""
-    shape = (len(inputs[0]), *graph.shape(op.output).array)
+    """One operator, or some of its rows, rounded where the graph is quantized."""
+    _, *pixel = graph.shape(op.output).array
+    shape = (len(inputs[0]), -1, *pixel)
     if not graph.quantized:
         return apply(op, *inputs).reshape(shape)
     if isinstance(op, ir.MaxPool | ir.Concat | ir.Reshape):

@@ -53,6 +53,8 @@ class Builder:
         self._raw: set[tuple[str, str]] = set()  # (reader, stream read before it is rounded)
         self._rounds = False  # whether the file quantizes any activation
         self._late: set[str] = set()  # streams that a QuantizeLinear of their own rounds
+        # of each open state its first row, and the operators before it
+        self._states: dict[str, tuple[float, frozenset[str]]] = {}
         self._early: set[str] = set()  # streams known to have been rounded before their operator
 
     # -- streams ---------------------------------------------------------------------------------
@@ -189,6 +191,51 @@ class Builder:
         permuted = tensor.order.ndim < 3 and not np.array_equal(labels, np.arange(labels.size))
         name = self._unused(tensor.label + "/reshape" * permuted, names, "/reshape")
         return self.add(ir.Reshape(_name(node), (tensor.handle,), name), shape, [tensor])
+
+    def as_rows(self, tensor: Tensor, shape: ir.Shape, node: Node) -> Tensor:
+        """``tensor``, [batch, rows, channels], over a map of that ``shape`` in stream order."""
+        order = self.frame(tensor, node).reshape(-1)
+        handle = self.arranged(tensor, order, shape, node)
+        return replace(tensor, handle=handle, order=self._row_labels(shape), fill=None)
+
+    def state(self, name: str, rows: int, channels: int, first: float = 0.0) -> Tensor:
+        """The state of a loop, [batch, rows, channels], whose first row is the number ``first``;
+        :meth:`close` tells what it becomes.
+        """
+        shape = bounded(name, ir.Shape(rows, 1, channels), self.batch, "state")
+        handle = self._unused(name, self.streams)
+        self.streams[handle] = PendingValue(name, shape)
+        self._states[handle] = first, frozenset(self.ops)
+        return Tensor(handle, self._row_labels(shape), name)
+
+    def close(self, state: Tensor, after: Tensor, node: Node) -> None:
+        """Let a state be what ``after`` was in the row before, rounded to the state's ``Quant``
+        where it has one. Raises ModelError where an operator since is not rowwise.
+        """
+        stream = self.streams[state.handle]
+        handle = self.as_rows(after, stream.shape, node).handle
+        if stream.quant is not None and self.quant(handle) != stream.quant:
+            name = self._unused(f"{stream.name}/next", {s.name for s in self.streams.values()})
+            handle = self.quantize(handle, stream.quant, name, node, False)
+        first, known = self._states.pop(state.handle)
+        for name in self.ops.keys() - known:
+            self._check_row(self.ops[name], stream.shape.height, node)
+        op = ir.Delay(node.name, (handle,), state.handle, first)
+        delays = {name: one for name, one in self.ops.items() if one.delaying}
+        self.ops = {**delays, state.handle: op, **self.ops}
+
+    def _check_row(self, op: ir.Op, rows: int, node: Node) -> None:
+        shape = self.streams[op.output].shape
+        heights = {self.streams[name].shape.height for name in op.inputs}
+        if not op.rowwise or (shape.height, shape.width) != (rows, 1) or heights - {1, rows}:
+            raise ModelError(
+                f"{node}: {op.name} does not work row by row; accepted in a loop: operators that "
+                "compute each pixel of a map [rows, 1, channels] from that pixel; take it out of "
+                "the loop"
+            )
+
+    def _row_labels(self, shape: ir.Shape) -> NDArray[np.int64]:
+        return raster((shape.height, shape.channels), self.batch)
 
     def as_map(self, tensor: Tensor, node: Node | str) -> str:
         """A handle of ``tensor``, [batch, channels, rows, columns], as a map in stream order."""
@@ -437,6 +484,8 @@ class Builder:
         self, lasts: set[str]
     ) -> tuple[tuple[ir.Op, ...], dict[str, ir.Value], dict[str, str]]:
         """The operators that ``lasts`` need, values, and the final name of every handle."""
+        if self._states:
+            raise ModelError(f"{', '.join(self._states)}: is the state of a loop that does not end")
         self._prune(lasts)
         if not self._rounds:
             self.streams = {n: replace(one, quant=None) for n, one in self.streams.items()}
@@ -466,10 +515,12 @@ class Builder:
         return ops, values, names
 
     def _prune(self, lasts: set[str]) -> None:
-        needed = set(lasts)
-        for handle in reversed(list(self.ops)):
-            if handle in needed:
-                needed.update(self.ops[handle].inputs)
+        needed, pending = set(lasts), [*lasts]
+        while pending:
+            op = self.ops.get(pending.pop())
+            more = set(op.inputs if op else ()) - needed
+            needed |= more
+            pending += more
         self.ops = {handle: op for handle, op in self.ops.items() if handle in needed}
         self._raw = {(reader, handle) for reader, handle in self._raw if reader in needed}
 

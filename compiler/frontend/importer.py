@@ -19,6 +19,7 @@ from .operands import Operand
 from .output_layout import output_port
 from .registry import HANDLERS
 from .saturation import Saturation, saturations
+from .scans import inlined
 from .source import INPUTS, Node, Source, captured, read
 from .tensors import Constant, Tensor
 
@@ -53,7 +54,7 @@ def read_graph(path: str | Path) -> ir.Graph:
 
 def is_verbatim(source: Source, found: Source) -> bool:
     """Whether the file that was ``found`` is the standard form of ``source``."""
-    return source is found and all(each.portable for each in saturations(source).values())
+    return source is inlined(found) and all(each.portable for each in saturations(source).values())
 
 
 def _check_supported(source: Source, path: str | Path) -> None:

@@ -1,5 +1,6 @@
 """The list of ONNX nodes in the making: unique names, shared scales, Q and DQ of a value."""
 
+from copy import copy
 from functools import cache
 from typing import Any
 
@@ -36,6 +37,12 @@ class Nodes:
             if value not in self._indices:
                 self.needs(self.held(value).stored)
 
+    def inner(self) -> "Nodes":
+        """The nodes of a graph inside this one, which reads its constants."""
+        made = copy(self)
+        made.nodes, made._real = [], {}
+        return made
+
     def held(self, value: str) -> Carrier:
         """How the file holds the integers of a value; an index, cast to its type, in bytes."""
         dtype = self.graph.quant(value).dtype
@@ -45,12 +52,12 @@ class Nodes:
         """Take an opset that knows the type."""
         self.opset = max(self.opset, OPSETS[stored.bits])
 
-    def _unique(self, name: str) -> str:
+    def unique(self, name: str) -> str:
         return unique(name, self._taken)
 
     def constant(self, name: str, array: NDArray[Any] | np.generic) -> str:
         """Add an initializer; returns its name."""
-        name = self._unique(name)
+        name = self.unique(name)
         self.constants.append(numpy_helper.from_array(np.asarray(array), name))
         return name
 
@@ -59,7 +66,7 @@ class Nodes:
     ) -> str:
         """Append a node called ``name``; returns its output, a fresh tensor unless given."""
         self.opset = max(self.opset, first_opset(kind))
-        tensor = output or self._unique(f"{name}/output")
+        tensor = output or self.unique(f"{name}/output")
         self.nodes.append(helper.make_node(kind, inputs, [tensor], name=name, **attributes))
         return tensor
 

@@ -1,7 +1,8 @@
-"""RNN, GRU and LSTM over a short, fixed number of steps: each step is hardware of its own.
+"""RNN, GRU and LSTM over a fixed number of steps.
 
-The input's product with its weights is one dense layer over all steps. Weights of the state, gates
-and states are operators of each step, in floats: they are quantized like any others.
+The input's products with its weights are dense layers over all steps. Weights of the state, gates
+and states are operators in floats, which are quantized like any others: of each step where they are
+few, else of maps with a row a step, in a loop whose states are those of the row before.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from .source import Node
 from .steps import Steps
 from .tensors import Constant, Tensor
 
-__all__ = ["HANDLERS", "KINDS"]
+__all__ = ["HANDLERS", "KINDS", "MOST_STEPS"]
 
 #: steps up to which a layer is built as hardware for each step
 MOST_STEPS = 16
@@ -31,85 +32,91 @@ MOST_STEPS = 16
 States = tuple[Tensor | None, ...]
 
 
-@dataclass(frozen=True)
-class Step(Steps):
-    """One step of a layer of ``size`` features, and the layer's ``functions``."""
-
-    size: int
-    functions: tuple[ir.Function, ...]
-
-    def gate(self, gates: Tensor, number: int) -> Tensor:
-        """The features of one gate."""
-        first = number * self.size
-        part = replace(gates, order=gates.order[..., first : first + self.size])
-        return self.build.natural(part, self.step(f"gate{number}"))
-
-    def dense(self, x: Tensor, weight: NDArray[Any], bias: NDArray[Any], word: str) -> Tensor:
-        name = self.node.name
-        return dense(self.build, self.step(word), x, Constant(name, weight), Constant(name, bias))
-
-
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Of one direction: those of the state, [gates * size, size], and its bias, [gates * size]."""
+    """Of one direction: those of the state, [gates, size, size], and its bias, [gates, size]."""
 
     state: NDArray[np.float32]
     bias: NDArray[np.float32]
 
 
-#: a step's gates as the input makes them, the states before it, the weights: the states after it
-Cell = Callable[[Step, Tensor, States, Weights, Node], States]
+@dataclass(frozen=True)
+class Step(Steps):
+    """One step of a layer, or all steps of one in a loop, and the layer's ``functions``."""
+
+    functions: tuple[ir.Function, ...]
+
+    def dense(self, x: Tensor, weight: NDArray[Any], bias: NDArray[Any], word: str) -> Tensor:
+        name = self.node.name
+        return dense(self.build, self.step(word), x, Constant(name, weight), Constant(name, bias))
+
+    def mixed(
+        self, gates: Sequence[Tensor], h: Tensor | None, weights: Weights, words: Sequence[str]
+    ) -> list[Tensor]:
+        """The first gates, each with the products of the state and its weights."""
+        given = list(gates[: len(words)])
+        if h is None:
+            return given
+        products = [
+            self.dense(h, weights.state[n], weights.bias[n], f"{word}_product")
+            for n, word in enumerate(words)
+        ]
+        return [
+            self.add(gate, product, f"{word}_sum")
+            for gate, product, word in zip(given, products, words, strict=True)
+        ]
 
 
-def _rnn(step: Step, gates: Tensor, states: States, weights: Weights, node: Node) -> States:
+#: the gates as the input makes them, the states before, the weights: the states after
+Cell = Callable[[Step, Sequence[Tensor], States, Weights, Node], States]
+
+
+def _rnn(
+    step: Step, gates: Sequence[Tensor], states: States, weights: Weights, node: Node
+) -> States:
     (h,), (function,) = states, step.functions
-    if h is not None:
-        gates = step.add(gates, step.dense(h, weights.state, weights.bias, "state"), "gates")
-    return (step.unary(gates, function, "h"),)
+    (gate,) = step.mixed(gates, h, weights, ("gate",))
+    return (step.unary(gate, function, "h"),)
 
 
-def _lstm(step: Step, gates: Tensor, states: States, weights: Weights, node: Node) -> States:
+def _lstm(
+    step: Step, gates: Sequence[Tensor], states: States, weights: Weights, node: Node
+) -> States:
     """Gates in the order input, output, forget, cell."""
     (h, c), (squash, enter, leave) = states, step.functions
-    if h is not None:
-        gates = step.add(gates, step.dense(h, weights.state, weights.bias, "state"), "gates")
+    words = ("input", "output", "forget", "cell")
+    mixed = step.mixed(gates, h, weights, words)
     given, out, keep = (
-        step.unary(step.gate(gates, n), squash, word)
-        for n, word in enumerate(("input", "output", "forget"))
+        step.unary(gate, squash, word) for gate, word in zip(mixed[:3], words[:3], strict=True)
     )
-    new = step.mul(given, step.unary(step.gate(gates, 3), enter, "cell"), "new")
+    new = step.mul(given, step.unary(mixed[3], enter, "cell"), "new")
     if c is not None:
         new = step.add(step.mul(keep, c, "kept"), new, "c")
     return step.mul(out, step.unary(new, leave, "seen"), "h"), new
 
 
-def _gru(step: Step, gates: Tensor, states: States, weights: Weights, node: Node) -> States:
+def _gru(
+    step: Step, gates: Sequence[Tensor], states: States, weights: Weights, node: Node
+) -> States:
     """Gates in the order update, reset, hidden."""
-    (h,), (squash, enter), size = states, step.functions, step.size
+    (h,), (squash, enter) = states, step.functions
     after = bool(node.get("linear_before_reset", 0))
-    both = 2 * size
+    words = ("update", "reset")
+    kernel, bias, hidden = weights.state[2], weights.bias[2], gates[2]
+    update, reset = (
+        step.unary(gate, squash, word)
+        for gate, word in zip(step.mixed(gates, h, weights, words), words, strict=True)
+    )
     if h is None:
-        update = step.unary(step.gate(gates, 0), squash, "update")
-        hidden = step.gate(gates, 2)
-        if after and weights.bias[both:].any():
-            reset = step.unary(step.gate(gates, 1), squash, "reset")
-            hidden = step.add(
-                hidden, step.scaled(reset, weights.bias[both:], None, "bias"), "hidden"
-            )
+        if after and bias.any():
+            hidden = step.add(hidden, step.scaled(reset, bias, None, "bias"), "hidden")
         hidden = step.unary(hidden, enter, "candidate")
         return (step.sub(hidden, step.mul(update, hidden, "less"), "h"),)
-    state = step.dense(h, weights.state[:both], weights.bias[:both], "state")
-    first = replace(gates, order=gates.order[..., :both])
-    mixed = step.add(step.build.natural(first, step.step("both")), state, "gates")
-    update, reset = (
-        step.unary(step.gate(mixed, n), squash, word) for n, word in enumerate(("update", "reset"))
-    )
-    kernel, bias = weights.state[both:], weights.bias[both:]
     if after:
         state = step.mul(reset, step.dense(h, kernel, bias, "candidate_state"), "reset_state")
     else:
         state = step.dense(step.mul(reset, h, "reset_state"), kernel, bias, "candidate_state")
-    hidden = step.unary(step.add(step.gate(gates, 2), state, "hidden"), enter, "candidate")
+    hidden = step.unary(step.add(hidden, state, "hidden"), enter, "candidate")
     change = step.mul(update, step.sub(h, hidden, "difference"), "change")
     return (step.add(hidden, change, "h"),)
 
@@ -145,7 +152,7 @@ def recurrent(
     kind, x = KINDS[node.op], activation(x, node)
     batch_first = bool(node.get("layout", 0))
     rows = x.order if batch_first else np.moveaxis(x.order, 0, 1)
-    _check(build, node, x, rows, lengths, states[kind.states :])
+    _check(build, node, x, rows, lengths, states[: kind.states], states[kind.states :])
     x = replace(x, order=rows)
     weights, recurrence = (
         finite(constant(each, node, word).real().astype(np.float32), word, node)
@@ -170,7 +177,14 @@ def recurrent(
         backwards = direction == "reverse" or n == 1
         layer = _Layer(build, node, kind, size, functions[n], f"direction{n}")
         hidden, last = layer.run(
-            x, weights[n], Weights(recurrence[n], bias[n, 1]), bias[n, 0], start, backwards
+            x,
+            weights[n].reshape(kind.gates, size, -1),
+            Weights(
+                recurrence[n].reshape(kind.gates, size, size), bias[n, 1].reshape(kind.gates, size)
+            ),
+            bias[n, 0].reshape(kind.gates, size),
+            start,
+            backwards,
         )
         everything.append(hidden)
         lasts.append(last)
@@ -199,17 +213,55 @@ class _Layer:
     ) -> tuple[list[Tensor], States]:
         """The hidden state after each step, in the order of the input, and the last states."""
         always, left = self._divided(weights)
-        gates = self._step("").dense(x, weight, bias + always, "input")
-        count = gates.order.shape[1]
+        step, bias = self._step(""), bias + always
+        labels = x.order[:, ::-1] if backwards and x.order.shape[1] > MOST_STEPS else x.order
+        x = replace(x, order=labels)
+        gates = [step.dense(x, weight[n], bias[n], f"gate{n}") for n in range(self.kind.gates)]
+        if x.order.shape[1] > MOST_STEPS:
+            return self._loop(gates, left, backwards)
+        return self._unrolled(gates, left, states, backwards)
+
+    def _unrolled(
+        self, gates: Sequence[Tensor], weights: Weights, states: States, backwards: bool
+    ) -> tuple[list[Tensor], States]:
+        """Operators of each step."""
+        count = gates[0].order.shape[1]
         hidden: dict[int, Tensor] = {}
         for t in reversed(range(count)) if backwards else range(count):
             step = self._step(f"/{t}")
-            part = replace(gates, order=gates.order[:, t])
-            part = self.build.natural(part, step.step("gates_of_the_input"))
-            states = self.kind.cell(step, part, states, left, self.node)
+            parts = [
+                self.build.natural(
+                    replace(gate, order=gate.order[:, t]), step.step(f"gate{n}_of_the_input")
+                )
+                for n, gate in enumerate(gates)
+            ]
+            states = self.kind.cell(step, parts, states, weights, self.node)
             assert states[0] is not None
             hidden[t] = states[0]
         return [hidden[t] for t in range(count)], states
+
+    def _loop(
+        self, gates: Sequence[Tensor], weights: Weights, backwards: bool
+    ) -> tuple[list[Tensor], States]:
+        """Operators of all steps, a row each, that read their own results of the row before."""
+        step, build = self._step(""), self.build
+        count = gates[0].order.shape[1]
+        shape = ir.Shape(count, 1, self.size)
+        rows = [build.as_rows(gate, shape, self.node) for gate in gates]
+        words = ("h_state", "c_state")[: self.kind.states]
+        before = [build.state(f"{step.node.key}/{word}", count, self.size) for word in words]
+        after = self.kind.cell(step, rows, tuple(before), weights, self.node)
+        for state, tensor, word in zip(before, after, words, strict=True):
+            assert tensor is not None
+            build.close(state, tensor, step.node.step(word))
+        (h, *_) = after
+        assert h is not None
+        times = [count - 1 - t if backwards else t for t in range(count)]
+        hidden = [replace(h, order=h.order[:, t]) for t in times]
+        lasts = tuple(
+            replace(each, order=each.order[:, count - 1]) for each in after if each is not None
+        )
+        return hidden, lasts
 
     def _divided(self, weights: Weights) -> tuple[NDArray[np.float32], Weights]:
         """The part of the state's bias that every step adds whatever its gates are, which the input
@@ -217,12 +269,12 @@ class _Layer:
         """
         always = weights.bias.copy()
         if self.node.op == "GRU" and self.node.get("linear_before_reset", 0):
-            always[2 * self.size :] = 0
+            always[2] = 0
         return always, replace(weights, bias=weights.bias - always)
 
     def _step(self, word: str) -> Step:
         node = self.node.step(f"{self.word}{word}")
-        return Step(self.build, node, self.size, self.functions)
+        return Step(self.build, node, self.functions)
 
 
 def _check(
@@ -231,6 +283,7 @@ def _check(
     x: Tensor,
     rows: NDArray[np.int64],
     lengths: Operand,
+    states: Sequence[Operand],
     more: Sequence[Operand],
 ) -> None:
     """Refuse what is not built."""
@@ -239,10 +292,10 @@ def _check(
             f"{node}: reads a tensor of shape {list(x.order.shape)}; accepted: [steps, batch, "
             "features], or with layout=1 [batch, steps, features]"
         )
-    if rows.shape[1] > MOST_STEPS:
+    if rows.shape[1] > MOST_STEPS and any(isinstance(state, Tensor) for state in states):
         raise ModelError(
-            f"{node}: runs over {rows.shape[1]} steps; accepted: at most {MOST_STEPS}, each of "
-            "which is hardware of its own; use convolutions over time instead"
+            f"{node}: starts with a state that is computed, and runs over {rows.shape[1]} steps; "
+            f"accepted: such a state for at most {MOST_STEPS} steps; let the state start with zeros"
         )
     if build.rounded(x) is not None:
         raise ModelError(
@@ -303,8 +356,14 @@ def _outputs(
     ``batch_first`` the batch comes first.
     """
     steps, count = len(hidden[0]), len(hidden)
-    whole = _joined(build, node, [each[t] for t in range(steps) for each in hidden], "states")
-    size = whole.order.shape[-1]
+    if all(one.handle == each[0].handle for each in hidden for one in each):  # loops
+        rows = [replace(each[0], order=np.stack([t.order for t in each], 1)) for each in hidden]
+        whole = rows[0]
+        if count > 1:
+            whole = concat(build, node.step("states", "Concat", axis=2), *rows)
+    else:
+        whole = _joined(build, node, [each[t] for t in range(steps) for each in hidden], "states")
+    size = whole.order.shape[-1] // (count if whole.order.shape[1] == steps else 1)
     order = whole.order.reshape(build.batch, steps, count, size)
     found = [replace(whole, order=order if batch_first else np.moveaxis(order, 0, 2))]
     for n, states in enumerate(zip(*lasts, strict=True)):

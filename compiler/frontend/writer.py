@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from .. import ir
 from ..errors import ModelError
@@ -54,8 +54,11 @@ def write_qdq(graph: ir.Graph, path: str | Path) -> None:
     nodes = Nodes(graph, tensor_names(graph))
     for port in graph.inputs:
         enter(nodes, port)
-    for op in graph.ops:
-        _write(op, nodes)
+    for group in ir.loops.groups(graph):
+        if ir.loops.is_loop(group):
+            _write_loop(group, nodes)
+        else:
+            _write(group[0], nodes)
     for output in graph.outputs:
         leave(nodes, output)
     _save(_model(graph, nodes), Path(path))
@@ -331,6 +334,84 @@ def _(op: ir.Reshape, nodes: Nodes) -> None:
         tensor = nodes.add("Transpose", [rows], f"{op.name}/channels", output, perm=[0, 3, 1, 2])
     if not moves:
         nodes.quantize(op.output, tensor)
+
+
+@_write.register
+def _(op: ir.Delay, nodes: Nodes) -> None:
+    _write_loop((op,), nodes)
+
+
+def _write_loop(group: tuple[ir.Op, ...], nodes: Nodes) -> None:
+    """A Scan over the rows, on reals; what the loop gives is rounded once more, exactly."""
+    graph, name = nodes.graph, group[0].name
+    states = [op for op in group if op.delaying]
+    inside = {op.output for op in group}
+    read = dict.fromkeys(x for op in group for x in op.inputs if x not in inside)
+    steps = graph.shape(group[0].output).height
+    rows = [x for x in read if graph.shape(x).height == steps]
+    given = [op.output for op in group if _leaves(graph, op.output, inside)]
+    axis = nodes.constant(f"{name}/rows", np.array([2], np.int64))
+    body = nodes.inner()
+    ports = [body.unique(f"{x}/row") for x in rows]
+    for x, port in zip(rows, ports, strict=True):
+        body.keep_real(x, body.add("Unsqueeze", [port, axis], f"{port}/map"))
+    before = [body.unique(f"{op.output}/before") for op in states]
+    for op, port in zip(states, before, strict=True):
+        body.quantize(op.output, body.add("Unsqueeze", [port, axis], f"{port}/map"))
+    for op in group:
+        if not op.delaying:
+            _write(op, body)
+    leaving = [*(op.inputs[0] for op in states), *given]
+    results = [body.unique(f"{x}/out") for x in leaving]
+    for x, result in zip(leaving, results, strict=True):
+        body.add("Squeeze", [body.real(x), axis], result, result)
+    starts = [_start(op, rows[0], nodes) for op in states]
+    info = helper.make_tensor_value_info
+    real = onnx.TensorProto.FLOAT
+    channels = [graph.shape(x).channels for x in (*(op.output for op in states), *rows)]
+    proto = helper.make_graph(
+        body.nodes,
+        f"{name}/row",
+        [
+            info(port, real, [None, count, 1])
+            for port, count in zip((*before, *ports), channels, strict=True)
+        ],
+        [info(result, real, None) for result in results],
+    )
+    finals = [nodes.unique(f"{op.output}/final") for op in states]
+    maps = [nodes.unique(f"{x}/rows") for x in given]
+    nodes.nodes.append(
+        helper.make_node(
+            "Scan",
+            [*starts, *(nodes.real(x) for x in rows)],
+            [*finals, *maps],
+            name=name,
+            body=proto,
+            num_scan_inputs=len(rows),
+            scan_input_axes=[2] * len(rows),
+            scan_output_axes=[2] * len(given),
+        )
+    )
+    nodes.opset = max(nodes.opset, body.opset)
+    for x, tensor in zip(given, maps, strict=True):
+        nodes.names[x] = nodes.round(graph.quant(x), tensor, f"{tensor}/quantize")
+
+
+def _leaves(graph: ir.Graph, value: str, inside: set[str]) -> bool:
+    """Whether anything outside a loop reads a value of it."""
+    read = any(value in op.inputs for op in graph.ops if op.output not in inside)
+    return read or any(port.value == value for port in graph.outputs)
+
+
+def _start(op: ir.Op, like: str, nodes: Nodes) -> str:
+    """The first row of a state, for as many samples as a value has."""
+    assert isinstance(op, ir.Delay)
+    name, channels = f"{op.output}/start", nodes.graph.shape(op.output).channels
+    shape = nodes.add("Shape", [nodes.real(like)], f"{name}/shape", start=0, end=1)
+    rest = nodes.constant(f"{name}/rest", np.array([channels, 1], np.int64))
+    whole = nodes.add("Concat", [shape, rest], f"{name}/whole", axis=0)
+    value = numpy_helper.from_array(np.array([op.fill], np.float32))
+    return nodes.add("ConstantOfShape", [whole], name, value=value)
 
 
 @_write.register

@@ -4,7 +4,7 @@ Operators and functions that nothing but their own proof, stage and ONNX name ne
 ``ir.ops.NAME``, ``ir.functions.NAME`` and ``ir.expressions.NAME``; the others are ``ir.NAME``.
 """
 
-from . import expressions, functions, ops
+from . import expressions, functions, loops, ops
 from .expressions import Expression
 from .feeds import Feeds, feeds
 from .functions import Function, Identity
@@ -31,6 +31,7 @@ from .ops import (
     Clampable,
     Concat,
     Conv,
+    Delay,
     Elementwise,
     Extremum,
     Gather,
@@ -58,6 +59,7 @@ __all__ = [
     "functions",
     "Expression",
     "expressions",
+    "loops",
     "ops",
     "Op",
     "Clampable",
@@ -73,6 +75,7 @@ __all__ = [
     "Add",
     "Extremum",
     "Concat",
+    "Delay",
     "Gather",
     "Reshape",
     "ArgMax",

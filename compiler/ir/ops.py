@@ -42,6 +42,7 @@ __all__ = [
     "Concat",
     "Gather",
     "Reshape",
+    "Delay",
     "ArgMax",
 ]
 
@@ -109,6 +110,8 @@ class Op:
     inputs and output have one ``Quant`` and nothing is rounded.
     ``passes_clamp``: to clamp the output is the same as to clamp the only input.
     ``view``: the output is the input's stream under another shape, without hardware.
+    ``delaying``: a row of the output depends on earlier rows of the input only, so that the input
+    may be computed from the output.
 
     Further traits are the base classes :class:`Clampable`, :class:`Elementwise`, :class:`Windowed`.
     """
@@ -117,6 +120,7 @@ class Op:
     selecting: ClassVar[bool] = False
     passes_clamp: ClassVar[bool] = False
     view: ClassVar[bool] = False
+    delaying: ClassVar[bool] = False
 
     name: str
     inputs: tuple[str, ...]
@@ -131,6 +135,13 @@ class Op:
     def quantized(self) -> bool:
         """Whether its constants, if it has any, are integers."""
         return True
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether each row of the output is the same function of that row of every input, of maps
+        that are one pixel wide.
+        """
+        return False
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,6 +160,10 @@ class Elementwise(Op):
     """
 
     broadcasting: ClassVar[bool] = False
+
+    @property
+    def rowwise(self) -> bool:
+        return True
 
     def compute(self, *inputs: Floats) -> Floats:
         """In float64, off by a few units in the last place."""
@@ -195,6 +210,10 @@ class Conv(Windowed, Clampable):
     @property
     def quantized(self) -> bool:
         return self.weight_scale is not None
+
+    @property
+    def rowwise(self) -> bool:
+        return self.window == Window()
 
     @property
     def channels(self) -> int:
@@ -396,6 +415,25 @@ class Reshape(Op):
     selecting = True
     passes_clamp = True
     view = True
+
+
+@dataclass(frozen=True, eq=False)
+class Delay(Op):
+    """Row ``t`` of a map [steps, 1, channels] is the input's row ``t - 1``; row 0 is the number
+    ``fill`` (rounded and saturated): a state between the steps of a frame.
+
+    The input may depend on the output, through operators that are :attr:`~Op.rowwise`. Input and
+    output have the same ``Quant``.
+    """
+
+    selecting = True
+    delaying = True
+
+    fill: float = 0.0
+
+    @property
+    def rowwise(self) -> bool:
+        return True
 
 
 @dataclass(frozen=True, eq=False)

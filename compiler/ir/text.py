@@ -12,6 +12,7 @@ from .ops import (
     Clamp,
     Clampable,
     Conv,
+    Delay,
     Gather,
     MatMul,
     Op,
@@ -121,6 +122,11 @@ def _run(first: int, count: int) -> str:
     if first < 0:
         return f"-x{count}"
     return f"{first}" if count == 1 else f"{first}..{first + count - 1}"
+
+
+@describe.register
+def _(op: Delay) -> str:
+    return f"delay {_operands(op)} after {op.fill:g}"
 
 
 @describe.register

@@ -6,11 +6,13 @@ from functools import singledispatch
 import numpy as np
 
 from .graph import Graph
+from .loops import groups, is_loop
 from .ops import (
     ArgMax,
     Clampable,
     Concat,
     Conv,
+    Delay,
     Elementwise,
     Gather,
     MatMul,
@@ -33,24 +35,29 @@ def verify(graph: Graph, after: str) -> None:
     problems = [*_names(graph), *_ports(graph)]
     if not problems:
         problems = [problem for op in graph.ops for problem in _operator(graph, op)]
+        problems += _loops(graph)
     if problems:
         raise IRError(f"after {after}: " + "; ".join(problems))
 
 
 def _names(graph: Graph) -> Iterator[str]:
-    """Every value has one producer, which comes before its readers."""
+    """Every value has one producer, which comes before its readers, but for those that delay it."""
     known = {port.value for port in graph.inputs}
+    later = {name: op for op in graph.ops if op.delaying for name in op.inputs}
     for name, value in graph.values.items():
         if name != value.name:
             yield f"value {value.name} is stored as {name}"
     for op in graph.ops:
         for name in op.inputs:
-            if name not in known:
+            if name not in known and not op.delaying:
                 yield f"{op.name} reads {name} before it is computed"
         for name in op.outputs:
             if name in known:
                 yield f"{op.name} computes {name} a second time"
         known.update(op.outputs)
+    for name, op in later.items():
+        if name not in known:
+            yield f"{op.name} delays {name}, which nothing computes"
     if lost := known - set(graph.values):
         yield f"no value for {', '.join(sorted(lost))}"
     for port in graph.outputs:
@@ -76,6 +83,19 @@ def _ports(graph: Graph) -> Iterator[str]:
         value = graph.values.get(port.value)
         if value and value.quant and port.integer not in (None, value.quant.dtype):
             yield f"input {port.name} is {port.dtype}, but {port.value} is {value.quant}"
+
+
+def _loops(graph: Graph) -> Iterator[str]:
+    """Every operator in a loop makes rows of one pixel, each of that row of its inputs."""
+    for group in groups(graph):
+        if not is_loop(group):
+            continue
+        steps = graph.shape(group[0].output).height
+        for op in group:
+            shape = graph.shape(op.output)
+            rows = {graph.shape(name).height for name in op.inputs}
+            if not op.rowwise or (shape.height, shape.width) != (steps, 1) or rows - {1, steps}:
+                yield f"{op.name}: is in a loop of {steps} steps, but does not work row by row"
 
 
 def _operator(graph: Graph, op: Op) -> Iterator[str]:
@@ -183,6 +203,11 @@ def _(op: MatMul, shapes: list[Shape], declared: Shape) -> Shape | None:
     if a.width != 1 or b.width != 1 or a.height % op.products or b.height != inner:
         return None
     return Shape(a.height, 1, b.channels)
+
+
+@output_shape.register
+def _(op: Delay, shapes: list[Shape], declared: Shape) -> Shape | None:
+    return shapes[0] if shapes[0].width == 1 else None
 
 
 @output_shape.register

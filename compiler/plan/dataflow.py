@@ -12,6 +12,7 @@ from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
+from .pace import paced
 from .resources import Resources, link, total
 
 __all__ = ["Plan", "Edge", "NetworkPort", "Dataflow"]
@@ -157,6 +158,8 @@ class Dataflow:
         self._check_streams()
         self._check_queues()
         self._check_sites()
+        if any(design.delaying for design in self.designs.values()):
+            self.designs = {**self.designs, **paced(self)}
 
     def replanned(self, **changes: Any) -> "Dataflow":
         """The same stages under a plan with ``changes`` to its other fields."""
@@ -210,11 +213,13 @@ class Dataflow:
                 )
 
     def _check_streams(self) -> None:
-        """Each stage takes what earlier stages give."""
+        """Each stage takes what earlier stages give, or delays what any stage gives."""
         known = {port.value for port in self.graph.inputs}
+        given = {port.value for d in self.designs.values() for port in d.ports.outputs} | known
         for name, design in self.designs.items():
+            there = given if design.delaying else known
             for port in design.ports.inputs:
-                self._check_known(self.root(port.value), known, f"stage {name}")
+                self._check_known(self.root(port.value), there, f"stage {name}")
             known |= {port.value for port in design.ports.outputs}
         for output in self.graph.outputs:
             self._check_known(self.root(output.value), known, f"the output {output.name}")

@@ -42,6 +42,9 @@ def with_queues(network: Dataflow) -> Dataflow:
     stalls it delays the stages before it, but blocks nothing for ever. A consumer that waits for
     one output before it takes another must hold what it leaves, or the plan gives that output a
     queue (``output_queues``).
+
+    The state of a loop is like an input of the network: its first pixel is there from the start,
+    and the stage that holds it takes a whole pixel whatever its output does.
     """
     plan = network.plan
     if all(len(network.edges_into[stage.name]) == 1 for stage in plan.stages):
@@ -55,6 +58,11 @@ def with_queues(network: Dataflow) -> Dataflow:
     meetings = _Meetings(network)
     for stage in plan.stages:
         edges = network.edges_into[stage.name]
+        if network.designs[stage.name].delaying:  # a pixel is there before any comes in
+            for output in network.designs[stage.name].ports.outputs:
+                inside[output.value] = {_HOST: (0, 0)}
+                passed[output.value] = (_HOST, output.value)
+            continue
         reaches = [_reach(network, edge, 0, inside[edge.value]) for edge in edges]
         if network.designs[stage.name].buffering.lines is not None:
             # its inputs meet where they are stored
@@ -107,6 +115,11 @@ class _Meetings:
         #: the network's inputs that a value depends on
         self.inputs = {port.value: frozenset({port.value}) for port in network.graph.inputs}
         for name, design in network.designs.items():
+            if design.delaying:
+                self.inputs |= {
+                    port.value: frozenset({port.value}) for port in design.ports.outputs
+                }
+                continue
             joint: frozenset[str] = frozenset()
             for edge in network.edges_into[name]:
                 joint |= self.inputs[edge.value]

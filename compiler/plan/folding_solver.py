@@ -206,7 +206,7 @@ class FoldingSolver:
             into = [
                 (stream, source)
                 for stream, (source, sink, _) in enumerate(self.streams)
-                if sink == n and source is not None
+                if sink == n and source is not None and source < n  # a state's comes later
             ]
             suits = next(
                 (

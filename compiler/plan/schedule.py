@@ -63,6 +63,8 @@ class Schedule:
             (None if edge.source is None else place[edge.source], edge.pixels_in, edge)
             for edge in network.edges_into[None]
         ]
+        #: the places of stages that give a pixel before they take one
+        self.delaying = [n for n, design in enumerate(designs) if design.delaying]
         self.steps: list[_Step] = []
         for window, edges in zip(self.windows, self.inputs, strict=True):
             inputs = []
@@ -85,12 +87,32 @@ class Schedule:
     ) -> "FrameTimes":
         """The cycles of all events, with these timings of stages, elements a beat of the network's
         inputs and latencies of streams. All inputs begin in one cycle.
+
+        A loop is run again with the times of its states that the run before has found, until they
+        stay: from time to time they only grow, and a pixel's is right after as many runs.
         """
         beats = [ceil(n / lanes) for n, lanes in zip(self.channels, lanes_in, strict=True)]
-        run = FrameTimes(self, timings, beats, through)
-        for step, timing in zip(self.steps, timings, strict=True):
-            run.add(step, timing)
-        return run
+        states = {n: self._states(timings[n], n, None) for n in self.delaying}
+        while True:
+            run = FrameTimes(self, timings, beats, through, states)
+            for step, timing in zip(self.steps, timings, strict=True):
+                run.add(step, timing)
+            found = {n: self._states(timings[n], n, run) for n in self.delaying}
+            if all(np.array_equal(found[n], states[n]) for n in self.delaying):
+                return run
+            states = found
+
+    def _states(self, timing: StageTiming, place: int, run: "FrameTimes | None") -> _Times:
+        """The cycles in which the pixels of a delaying stage leave; ``run``: when those that it
+        delays arrive, as far as that is known.
+        """
+        ((source, places, edge),) = self.steps[place].inputs
+        ready = np.zeros(len(places))
+        if run is not None:
+            arrivals = run.leaving(source, places, edge)
+            ready[1:] = arrivals[:-1] + timing.latency + 1 - timing.pixel
+        begins = _follow(ready, timing.pace, -inf) - timing.pace
+        return begins + timing.pixel - 1
 
 
 @dataclass(frozen=True)
@@ -152,8 +174,12 @@ class FrameTimes:
         timings: Sequence[StageTiming],
         beats: Sequence[int],
         through: Mapping[Edge, int],
+        states: Mapping[int, _Times] = MappingProxyType({}),
     ):
-        """``beats``: those of a pixel of each input of the network."""
+        """``beats``: those of a pixel of each input of the network; ``states``: the cycles in which
+        the pixels of each delaying stage leave.
+        """
+        self.states = states
         self.schedule, self.timings, self.beats = schedule, timings, beats
         self.through = through
         self.arrivals: list[list[_Times]] = []
@@ -168,11 +194,11 @@ class FrameTimes:
     def _ends(self) -> list[float]:
         """The cycle of each output's last beat."""
         return [
-            float(self._leaves(source, np.array([pixels - 1]), edge)[0])
+            float(self.leaving(source, np.array([pixels - 1]), edge)[0])
             for source, pixels, edge in self.schedule.leaving
         ]
 
-    def _leaves(self, source: int | None, places: _Places, edge: Edge) -> _Times:
+    def leaving(self, source: int | None, places: _Places, edge: Edge) -> _Times:
         """The cycles in which these pixels of a source come to the end of an edge."""
         there: _Times = (
             self.beats[edge.output] * (places + 1).astype(np.float64) - 1
@@ -183,7 +209,13 @@ class FrameTimes:
 
     def add(self, step: "_Step", timing: StageTiming) -> None:
         """Compute the next stage in flow order."""
-        arrivals = [self._leaves(source, places, edge) for source, places, edge in step.inputs]
+        place = len(self.leaves)
+        if place in self.states:
+            self.arrivals.append([])
+            self.written.append(None)
+            self.leaves.append(self.states[place])
+            return
+        arrivals = [self.leaving(source, places, edge) for source, places, edge in step.inputs]
         self.arrivals.append(arrivals)
         if step.needed is None:
             # a pixel leaves when its last beat has come through, and after the pixel before it
@@ -208,6 +240,9 @@ class FrameTimes:
         pixel = pixels - 1
         rest = 1.0 if stage is not None else (pixel + 1.0) * self.beats[edge.output]
         while stage is not None:
+            if stage in self.states:  # the times of the turns before are not any stage's alone
+                rest += float(self.states[stage][pixel])
+                break
             step = self.schedule.steps[stage]
             if step.needed is None:
                 pixel, which = self._back_plain(stage, pixel, counts[stage])

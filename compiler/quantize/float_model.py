@@ -48,11 +48,15 @@ def evaluate(graph: ir.Graph, x: NDArray[Any] | ir.Feeds) -> dict[str, Floats]:
         if quant is not None and port.integer is None:
             entering = quant.quantize(entering).astype(np.float32)
         values[port.value] = entering if quant is None else quant.dequantize(entering)
-    for op in graph:
-        y = apply(real(op), *(values[name] for name in op.inputs))
-        y = y.reshape(len(y), *graph.shape(op.output).array)
-        quant = graph.values[op.output].quant
-        values[op.output] = y if quant is None else quant.dequantize(quant.quantize(y))
+    reals = {op.output: real(op) for op in graph}
+
+    def compute(op: ir.Op, *inputs: Floats) -> Floats:
+        shape, quant = graph.shape(op.output), graph.values[op.output].quant
+        y = apply(reals[op.output], *inputs)
+        y = y.reshape(len(y), -1, shape.width, shape.channels)
+        return y if quant is None else quant.dequantize(quant.quantize(y))
+
+    ir.loops.evaluate(graph, values, compute)
     return values
 
 
@@ -143,6 +147,12 @@ def _(op: ir.Concat, *inputs: Floats) -> Floats:
 def _(op: ir.Gather, x: Floats) -> Floats:
     taken = x.reshape(len(x), -1)[:, op.order]
     return np.asarray(np.where(op.order < 0, op.fill, taken), np.float32)
+
+
+@apply.register
+def _(op: ir.Delay, x: Floats) -> Floats:
+    first = np.full_like(x[:, :1], op.fill, np.float32)
+    return np.concatenate([first, x[:, :-1]], axis=1, dtype=np.float32)
 
 
 @apply.register

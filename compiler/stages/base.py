@@ -94,7 +94,8 @@ class StageTiming:
     of a pixel's computation to its last beat out; ``writing``: least cycles that a pixel of input
     takes into the line buffer; ``arrival``: most cycles from its last beat in until the computation
     of a pixel that needs it; ``room``: rows that the line buffer holds; ``unit``: pixels of input
-    that are counted together as they arrive. Means of several designs are real numbers.
+    that are counted together as they arrive; ``pace``: of a delaying stage, least cycles between
+    the beginnings of two pixels. Means of several designs are real numbers.
     """
 
     pixel: float
@@ -103,6 +104,7 @@ class StageTiming:
     arrival: float = 0
     room: float = inf
     unit: int = 1
+    pace: float = 0
 
     @property
     def durations(self) -> tuple[float, float, float]:
@@ -197,6 +199,17 @@ class Design(ABC):
         return self.graph.shape(self.ops[-1].output).pixels
 
     # Time
+
+    @property
+    def delaying(self) -> bool:
+        """Whether the stage gives a pixel of output before the input's pixel of that number, so
+        that the input may depend on it; :meth:`paced` then sets how fast.
+        """
+        return False
+
+    def paced(self, cycles: int) -> "Design":
+        """The design that begins a pixel of output only every ``cycles`` cycles."""
+        raise NotImplementedError(f"{self.stage.name}: is not delaying")
 
     @abstractmethod
     def cycles(self) -> int:

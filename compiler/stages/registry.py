@@ -14,6 +14,7 @@ from .elementwise import Elementwise
 from .gather import Gather
 from .lookup import Lookup
 from .pool import Pool
+from .state import State
 from .stream_matmul import StreamMatMul
 from .window_matmul import WindowMatmul
 
@@ -29,6 +30,7 @@ _kinds: dict[str, StageKind] = {
         Lookup(),
         Concat(),
         Gather(),
+        State(),
         ArgMax(),
     )
 }

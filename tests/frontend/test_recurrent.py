@@ -1,11 +1,18 @@
-"""RNN, GRU and LSTM of a few steps against ONNX Runtime."""
+"""RNN, GRU and LSTM of few steps, and of many in a loop, against ONNX Runtime."""
 
 import numpy as np
+import onnx
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import ModelError
-from gatewright.compiler.frontend import load
+from gatewright.compiler.frontend import load, write_qdq
+from gatewright.compiler.frontend.reference_runtime import Runtime
+from gatewright.compiler.quantize import quantize
+from gatewright.sim import golden
+from numpy.testing import assert_array_equal
 from onnx import helper
+
+from ..plan.networks import fold, measure
 
 N = helper.make_node
 SIZE, FEATURES, STEPS = 5, 3, 4
@@ -45,14 +52,100 @@ def test_layer(model, agrees, kind, direction, output):
     agrees(network(model, kind, output, count, direction=direction))
 
 
-def test_the_last_cell_of_an_lstm(model, agrees):
-    agrees(network(model, "LSTM", "Y_c"))
+@pytest.mark.parametrize("output", ["Y", "Y_h"])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("kind", GATES)
+def test_a_layer_of_many_steps_is_a_loop(model, agrees, kind, direction, output):
+    count = 2 if direction == "bidirectional" else 1
+    path = network(model, kind, output, count, steps=20, direction=direction)
+    agrees(path)
+    ops = load(path).ops
+    states = [op for op in ops if isinstance(op, ir.Delay)]
+    assert len(states) == count * (1 + (kind == "LSTM"))
+    assert len(ops) < 26 * count
 
 
+@pytest.mark.parametrize("steps", [STEPS, 20])
+def test_the_last_cell_of_an_lstm(model, agrees, steps):
+    agrees(network(model, "LSTM", "Y_c", steps=steps))
+
+
+@pytest.mark.parametrize("steps", [STEPS, 20])
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("after", [0, 1])
-def test_the_reset_gate_before_and_behind_the_weights(model, agrees, after, bias):
-    agrees(network(model, "GRU", bias=bias, linear_before_reset=after))
+def test_the_reset_gate_before_and_behind_the_weights(model, agrees, after, bias, steps):
+    agrees(network(model, "GRU", bias=bias, linear_before_reset=after, steps=steps))
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_a_quantized_loop_is_a_scan_that_is_read_back(model, tmp_path, kind):
+    """ONNX Runtime computes the file as golden does, and the file is read as it was written."""
+    float_graph = load(network(model, kind, "Y", 2, steps=20, direction="bidirectional"))
+    x = floats(12, 20, FEATURES, seed=9) * 2
+    graph, path = quantize(float_graph, x), tmp_path / "int8.onnx"
+    write_qdq(graph, path)
+    onnx.checker.check_model(str(path), full_check=True)
+    again = load(path)
+    assert again.verbatim
+    (wanted,), (found,) = (
+        golden.host_output(one, golden.run(one, golden.host_input(one, x))).values()
+        for one in (graph, again)
+    )
+    np.testing.assert_array_equal(found, wanted)
+    assert {type(op) for op in again} >= {ir.Delay, ir.Conv, ir.Unary}
+    (seen,) = Runtime(path).run(x).values()
+    (port,) = graph.outputs
+    step = graph.quant(port.value).scale
+    assert np.abs(seen - wanted).max() <= 1.01 * step
+    assert (seen != wanted).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"scan_input_axes": [1]}, "has scan_input_axes of [1]; accepted: a Scan forwards over"),
+        ({"scan_input_directions": [1]}, "has scan_input_directions of [1]; accepted: a Scan"),
+        ({"scan_output_axes": [1]}, "has scan_output_axes of [1]; accepted: a Scan forwards over"),
+        ({"num_scan_inputs": 0}, "has a body of other inputs and outputs; accepted: a Scan"),
+    ],
+    ids=["axis", "direction", "output axis", "no inputs"],
+)
+def test_other_scans_are_refused(model, tmp_path, change, words):
+    float_graph = load(network(model, "RNN", steps=20))
+    graph, path = quantize(float_graph, floats(4, 20, FEATURES)), tmp_path / "int8.onnx"
+    write_qdq(graph, path)
+    proto = onnx.load(path)
+    (scan,) = (node for node in proto.graph.node if node.op_type == "Scan")
+    kept = [a for a in scan.attribute if a.name not in change]
+    del scan.attribute[:]
+    scan.attribute.extend([*kept, *(helper.make_attribute(k, v) for k, v in change.items())])
+    onnx.save(proto, path)
+    with pytest.raises(ModelError) as caught:
+        load(path)
+    assert words in str(caught.value)
+
+
+def test_a_scan_whose_body_mixes_rows_is_refused(model, tmp_path):
+    """A pool over rows in the body of a Scan is another function on whole maps."""
+    float_graph = load(network(model, "RNN", steps=20))
+    graph, path = quantize(float_graph, floats(4, 20, FEATURES)), tmp_path / "int8.onnx"
+    write_qdq(graph, path)
+    proto = onnx.load(path)
+    (scan,) = (node for node in proto.graph.node if node.op_type == "Scan")
+    body = next(a.g for a in scan.attribute if a.name == "body")
+    tanh = next(node for node in body.node if node.op_type == "Tanh")
+    pool = helper.make_node(
+        "MaxPool",
+        [*tanh.input],
+        [*tanh.output],
+        name="pool",
+        kernel_shape=[2, 1],
+        pads=[1, 0, 0, 0],
+    )
+    tanh.CopyFrom(pool)
+    onnx.save(proto, path)
+    with pytest.raises(ModelError, match="does not work row by row"):
+        load(path)
 
 
 def test_other_functions(model, agrees):
@@ -81,15 +174,24 @@ def test_steps_of_ordinary_operators(model):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"steps": 17}, "runs over 17 steps; accepted: at most 16"),
         ({"direction": "bidirectional"}, "has weights of 1 directions, and the direction bidirec"),
         ({"count": 2}, "has weights of 2 directions, and the direction forward; accepted: weights"),
         ({"clip": 1.0}, "has clip or input_forget; accepted: neither"),
         ({"activations": ["Relu", "Tanh"]}, "has the activations ['Relu', 'Tanh']; accepted: 2 of"),
     ],
-    ids=["steps", "one direction", "two directions", "clip", "functions"],
+    ids=["one direction", "two directions", "clip", "functions"],
 )
 def test_what_is_not_built_is_refused(model, options, words):
     with pytest.raises(ModelError) as caught:
         load(network(model, "GRU", **options))
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", GATES)
+def test_a_layer_of_onnx_in_hardware(model, kind):
+    graph = load(network(model, kind, "Y_h", steps=17))
+    x = floats(2, 17, FEATURES, seed=8) * 2
+    graph = quantize(graph, x)
+    plan, frames = fold(graph), golden.host_input(graph, x)
+    seen = measure(plan, frames, stall=0.2)
+    assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])

@@ -231,6 +231,27 @@ class Builder:
             self.values[x].quant,
         )
 
+    def delay(self, x, fill=0.3):
+        """The rows of ``x``, one pixel wide, a row later."""
+        return self._append(
+            ir.Delay(*self._names("delay", x), fill), self.shape(x), self.values[x].quant
+        )
+
+    def state(self, steps, channels, fill=0.3):
+        """A state of one pixel a step, which :meth:`close` gives what it becomes."""
+        name = f"state{len(self.ops)}"
+        shape, quant = ir.Shape(steps, 1, channels), self._quant(1.0)
+        self.ops.append(ir.Delay(name, (f"{name}_next",), f"{name}_out", fill))
+        low, high = quant.dtype.low, quant.dtype.high
+        self.trial[f"{name}_out"] = self.rng.integers(low, high, (2, *shape.array), endpoint=True)
+        return self._value(f"{name}_out", shape, quant)
+
+    def close(self, state, x):
+        """Let a state become ``x``, rounded to its type; returns that."""
+        name = state.removesuffix("_out")
+        op = ir.Unary(f"{name}_round", (x,), f"{name}_next")
+        return self._append(op, self.shape(x), self.values[state].quant)
+
     def argmax(self, x):
         bits = max(1, (self.shape(x).size - 1).bit_length())
         return self._append(

@@ -6,6 +6,7 @@ nothing after that knows where a network came from.
 
 from collections.abc import Mapping
 
+from ..scans import inlined
 from ..source import Source
 from . import (
     branches,
@@ -23,6 +24,7 @@ __all__ = ["BECOMES", "DIALECTS", "standard"]
 
 #: the rewrites, in the order in which they run
 DIALECTS: tuple[Rewrite, ...] = (
+    inlined,
     function_bodies.function_bodies,
     branches.taken_branches,
     float_types.single_precision,
@@ -35,6 +37,7 @@ DIALECTS: tuple[Rewrite, ...] = (
 
 #: what the operators of the dialects become, by their names with domain
 BECOMES: Mapping[str, str] = {
+    "Scan": "the operators of its body, over all rows; each state a `Delay`",
     **{name: rule.becomes for name, rule in qoperator.RULES.items()},
     **integer_sums.OPERATORS,
     **{f"qonnx.custom_op.general::{name}": becomes for name, becomes in qonnx.OPERATORS.items()},

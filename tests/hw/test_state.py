@@ -1,0 +1,51 @@
+"""A state gives each step of a frame a step later, and a number first."""
+
+import numpy as np
+import pytest
+from amaranth import signed, unsigned
+from gatewright.hw import GENERIC, State, StateConfig
+from numpy.testing import assert_array_equal
+
+from .bench import STALLS, beats_of, exchange, pixels_of, port, random_elements
+
+FRAMES = 3
+
+
+def rtl(c, channels, pixels, stall=0.0):
+    dut = State(c)
+    count = FRAMES * c.steps * c.beats
+    sources = [(port(dut.i), beats_of(pixels, c.lanes))]
+    # a frame's first step comes before anything of the frame goes in
+    (seen,), _ = exchange(dut, sources, [(port(dut.o), count)], stall=stall, surplus=True)
+    return pixels_of(seen.values, channels), seen.cycles
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize(
+    ("channels", "lanes", "steps", "pace"),
+    [(3, 1, 4, 1), (4, 4, 2, 1), (5, 2, 3, 11), (1, 1, 1, 5), (40, 1, 2, 60), (2, 2, 5, 30)],
+)
+def test_every_step_comes_back_a_step_later(channels, lanes, steps, pace, stall):
+    c = StateConfig(lanes, signed(6), -(-channels // lanes), steps, -7, pace, GENERIC)
+    pixels = random_elements(c.element, (FRAMES * steps, channels))
+    found, cycles = rtl(c, channels, pixels, stall)
+    frames = pixels.reshape(FRAMES, steps, channels)
+    wanted = np.full_like(frames, -7)
+    wanted[:, 1:] = frames[:, :-1]
+    assert_array_equal(found, wanted.reshape(-1, channels))
+    begins = np.array(cycles)[:: c.beats]
+    assert (np.diff(begins) >= pace).all()
+    if not stall and pace > c.beats + c.latency:
+        assert set(np.diff(begins).tolist()) <= {pace}
+        assert c.cycles() == steps * pace
+
+
+def test_the_first_step_of_unsigned_integers():
+    c = StateConfig(1, unsigned(4), 2, 2, 15, 1, GENERIC)
+    found, _ = rtl(c, 2, np.zeros((FRAMES * 2, 2), np.int64))
+    assert found.reshape(FRAMES, 2, 2)[:, 0].tolist() == [[15, 15]] * FRAMES
+
+
+def test_a_state_has_steps():
+    with pytest.raises(ValueError, match="steps"):
+        StateConfig(1, signed(4), 2, 0, 0, 1, GENERIC)
