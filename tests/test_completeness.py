@@ -55,8 +55,8 @@ def product(b):
 
 def looped(b):
     """A state of twenty steps a frame that becomes a sum with its own convolution."""
-    rows = b.reshape(b.conv(b.input, 2), 20, 1)
     state = b.state(20, 2)
+    rows = b.reshape(b.conv(b.input, 2), 20, 1)
     return b.close(state, b.add(rows, b.conv(state, 2)))
 
 
