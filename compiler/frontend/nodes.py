@@ -38,9 +38,9 @@ class Nodes:
                 self.needs(self.held(value).stored)
 
     def inner(self) -> "Nodes":
-        """The nodes of a graph inside this one, which reads its constants."""
+        """The nodes of a graph inside this one, with constants of its own."""
         made = copy(self)
-        made.nodes, made._real = [], {}
+        made.nodes, made.constants, made._real, made._quants = [], [], {}, {}
         return made
 
     def held(self, value: str) -> Carrier:

@@ -350,8 +350,8 @@ def _write_loop(group: tuple[ir.Op, ...], nodes: Nodes) -> None:
     steps = graph.shape(group[0].output).height
     rows = [x for x in read if graph.shape(x).height == steps]
     given = [op.output for op in group if _leaves(graph, op.output, inside)]
-    axis = nodes.constant(f"{name}/rows", np.array([2], np.int64))
     body = nodes.inner()
+    axis = body.constant(f"{name}/rows", np.array([2], np.int64))
     ports = [body.unique(f"{x}/row") for x in rows]
     for x, port in zip(rows, ports, strict=True):
         body.keep_real(x, body.add("Unsqueeze", [port, axis], f"{port}/map"))
@@ -377,6 +377,7 @@ def _write_loop(group: tuple[ir.Op, ...], nodes: Nodes) -> None:
             for port, count in zip((*before, *ports), channels, strict=True)
         ],
         [info(result, real, None) for result in results],
+        body.constants,
     )
     finals = [nodes.unique(f"{op.output}/final") for op in states]
     maps = [nodes.unique(f"{x}/rows") for x in given]

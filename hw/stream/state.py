@@ -42,7 +42,7 @@ class StateConfig:
         return self.lanes * self.element.width
 
     def cycles(self) -> int:
-        """Cycles a frame, where nothing else is slower."""
+        """Cycles a frame: ``steps * max(beats, pace)``."""
         return self.steps * max(self.beats, self.pace)
 
     def resources(self) -> Resources:

@@ -187,11 +187,10 @@ def test_what_is_not_built_is_refused(model, options, words):
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("kind", GATES)
-def test_a_layer_of_onnx_in_hardware(model, kind):
-    graph = load(network(model, kind, "Y_h", steps=17))
+def test_a_layer_of_many_steps_in_hardware(model):
+    graph = load(network(model, "GRU", "Y_h", steps=17))
     x = floats(2, 17, FEATURES, seed=8) * 2
     graph = quantize(graph, x)
-    plan, frames = fold(graph), golden.host_input(graph, x)
+    plan, frames = fold(graph), golden.host_input(graph, x[:1])
     seen = measure(plan, frames, stall=0.2)
     assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])

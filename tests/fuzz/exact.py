@@ -110,6 +110,13 @@ class Conv(OpRun):
         return (total,)
 
 
+class Scan(OpRun):
+    """Over any axis: :class:`Exact` runs it row after row."""
+
+    def _run(self, *inputs, **_):
+        raise NotImplementedError
+
+
 class MaxPool(OpRun):
     def _run(self, x, ceil_mode=0, storage_order=0, **window):
         return (np.max([part for _, part in _taps(x, -np.inf, window)], axis=0),)
@@ -142,7 +149,7 @@ def _taps(x, fill, window):
 
 #: what onnx.reference computes in float32, or with float32 constants, or wrongly at a border
 OWN = [
-    *(Conv, MaxPool, AveragePool),
+    *(Conv, MaxPool, AveragePool, Scan),
     *(QuantizeLinear, DequantizeLinear, Erf, Gelu, HardSwish, Mish, Softplus, Sigmoid),
     *(Celu, Elu, Selu, Shrink),
 ]
@@ -182,7 +189,7 @@ class Exact:
 
     def __init__(self, path):
         model = _in_float64(onnx.load(path) if not isinstance(path, onnx.ModelProto) else path)
-        self.graph = model.graph
+        self.graph, self.opsets = model.graph, model.opset_import
         self._evaluator = ReferenceEvaluator(model, new_ops=OWN)
 
     def run(self, feeds, known=None):
@@ -200,7 +207,8 @@ class Exact:
         for node in self._evaluator.rt_nodes_:
             inputs = [results[name] for name in node.input]
             with np.errstate(all="ignore"):
-                found = node.run(*inputs)
+                scan = node.op_type == "Scan"
+                found = self._scan(node.onnx_node, inputs, known) if scan else node.run(*inputs)
             for name, result in zip(node.output, found, strict=True):
                 results[name] = _plain(np.asarray(result))
                 if node.op_type == "QuantizeLinear":
@@ -211,6 +219,23 @@ class Exact:
                     _compare(name, known[name], results[name], exact.get(name))
                     results[name] = known[name].astype(results[name].dtype)
         return {port.name: results[port.name] for port in self.graph.output}
+
+    def _scan(self, node, inputs, known):
+        """A Scan over axis 2, whose values are compared step by step too."""
+        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        body, count = given["body"], given["num_scan_inputs"]
+        inner = Exact(helper.make_model(body, opset_imports=self.opsets))
+        states, streams = inputs[:-count], inputs[-count:]
+        inside = {name for each in body.node for name in each.output}
+        rows = []
+        for step in range(streams[0].shape[2]):
+            now = [*states, *(stream[:, :, step] for stream in streams)]
+            feeds = dict(zip((port.name for port in body.input), now, strict=True))
+            there = {n: known[n][:, :, step : step + 1] for n in inside & known.keys()}
+            outputs = [*inner.run(feeds, there).values()]
+            states = outputs[: len(states)]
+            rows.append(outputs[len(states) :])
+        return *states, *(np.stack(each, axis=2) for each in zip(*rows, strict=True))
 
 
 def _compare(name, found, wanted, exact):

@@ -230,6 +230,19 @@ def _divisors(n: int) -> list[int]:
     return [each for each in range(1, n + 1) if n % each == 0]
 
 
+def _delay(draw: Any, b: Drawn, x: str) -> str:
+    """Of the rows of ``x``, or in a loop: a state that becomes a function of itself and a row."""
+    size = b.shape(x).size
+    steps = draw(sampled([n for n in (2, 3, 4) if size % n == 0] or [1]))
+    rows = b.reshape(x, steps, 1)
+    if draw(booleans):
+        return b.delay(rows, _float32(draw(NUMBERS)))
+    state = b.state(steps, draw(integers(1, 3)), _float32(draw(NUMBERS)))
+    channels = b.shape(state).channels
+    kind = draw(sampled([ir.Add, ir.ops.Sub, ir.ops.Mul]))
+    return b.close(state, b.elementwise(kind, b.conv(rows, channels), b.conv(state, channels)))
+
+
 def _argmax(draw: Any, b: Drawn, x: str) -> str:
     return b.argmax(x)
 
@@ -245,6 +258,7 @@ LAYERS: dict[type[ir.Op], Layer] = {
     ir.ops.MatMul: _matmul,
     ir.Concat: _concat,
     ir.Gather: _gather,
+    ir.Delay: _delay,
     ir.Reshape: _reshape,
     ir.ArgMax: _argmax,
 }
