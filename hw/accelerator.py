@@ -140,11 +140,13 @@ class Accelerator(wiring.Component):
             m.d.sync += local.eq(resetting)
             m.d.comb += [domain.clk.eq(ClockSignal()), domain.rst.eq(local)]
             m.submodules[name] = DomainRenamer(name)(stage)
-            if isinstance(stage, State):
-                m.d.comb += stage.go.eq(running)
             resetting = local
         sources = {name: self._source(m, name, running) for name in self.sources}
         sinks = {name: self._sink(m, name, running) for name in self.sinks}
+        states = [stage for stage in self.stages.values() if isinstance(stage, State)]
+        if states:
+            begun = self._begun(m, next(iter(self.sources)))
+            m.d.comb += [stage.begun.eq(begun) for stage in states]
         for connection in self.connections:
             a, b = self._port(connection.source, sources), self._port(connection.sink, sinks)
             wiring.connect(m, a, b)
@@ -160,6 +162,16 @@ class Accelerator(wiring.Component):
             axis.tready.eq(source.ready & running),
         ]
         return source
+
+    def _begun(self, m, name):
+        """Whether a frame has begun to come in at an input, a cycle later."""
+        config, axis = self.sources[name], self._signals(self.source_prefixes[name])
+        place, begun = Signal(range(max(2, config.beats))), Signal()
+        moves = axis.tvalid & axis.tready
+        m.d.sync += begun.eq(moves & (place == 0))
+        with m.If(moves):
+            m.d.sync += place.eq(Mux(place == config.beats - 1, 0, place + 1))
+        return begun
 
     def _sink(self, m, name, running):
         """The stream that an output takes while ``running``, and its count of beats."""

@@ -107,7 +107,7 @@ class Schedule:
         delays arrive, as far as that is known.
         """
         ((source, places, edge),) = self.steps[place].inputs
-        ready = np.zeros(len(places))
+        ready = np.full(len(places), 2.0)  # a frame's first beat in is counted before
         if run is not None:
             arrivals = run.leaving(source, places, edge)
             ready[1:] = arrivals[:-1] + timing.latency + 1 - timing.pixel

@@ -16,6 +16,10 @@ from .signature import beats
 __all__ = ["State", "StateConfig"]
 
 
+#: bits of a count of frames in the network, each of which takes some of its memory
+_FRAMES = 16
+
+
 @dataclass(frozen=True)
 class StateConfig:
     """``steps`` a frame, ``beats`` of ``lanes`` elements a step; ``first``: the integer that every
@@ -61,7 +65,7 @@ class State(wiring.Component):
     -------
     i : In(beats(lanes, element))
     o : Out(beats(lanes, element))
-    go : In(1), nothing is in reset any more: a first step that came sooner would be lost
+    begun : In(1), another frame has begun to come into the network: its first step may leave
     """
 
     def __init__(self, config: StateConfig):
@@ -70,7 +74,7 @@ class State(wiring.Component):
             {
                 "i": In(beats(config.lanes, config.element)),
                 "o": Out(beats(config.lanes, config.element)),
-                "go": In(1, init=1),
+                "begun": In(1, init=1),
             }
         )
 
@@ -90,12 +94,14 @@ class State(wiring.Component):
             held.i.valid.eq(self.i.valid & ~drops),
             self.i.ready.eq(held.i.ready | drops),
         ]
-        left, may, first, went = Signal(range(c.pace)), Signal(), Signal(), Signal()
-        m.d.sync += went.eq(self.go)
+        left, may, first, due = Signal(range(c.pace)), Signal(), Signal(), Signal(_FRAMES)
+        starts = Signal()
+        m.d.comb += starts.eq(gives & begins & first)
+        m.d.sync += due.eq(due + self.begun - starts)
         value = c.first & ((1 << c.element.width) - 1)
         whole = sum(value << (n * c.element.width) for n in range(c.lanes))
         m.d.comb += [
-            may.eq(went & (~begins | (left == 0))),
+            may.eq(~begins | ((left == 0) & (~first | (due != 0)))),
             first.eq(out_of == 0),
             self.o.valid.eq(may & (first | held.o.valid)),
             self.o.payload.as_value().eq(Mux(first, whole, held.o.payload.as_value())),
