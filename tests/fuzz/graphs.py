@@ -326,7 +326,8 @@ def _outputs(draw: Any, b: Drawn) -> list[str]:
     for name in b.inputs:
         if not any(name in op.inputs for op in b.ops):
             b.conv(name, 1)
-    read = {name for op in b.ops for name in op.inputs}
+    # what only a state reads may be read in its own loop alone
+    read = {name for op in b.ops if not op.delaying for name in op.inputs}
     free = [name for name in b.values if name not in read]
     also = [op.output for op in b.ops if op.output in read and not op.view]
     if also and draw(integers(0, 3)) == 0:
