@@ -324,14 +324,20 @@ def _outside(cut: Cut | None) -> dict[str, Any]:
     return {"host": host | cut.border.described()}
 
 
+#: how many values a message names
+_NAMED = 8
+
+
 def _lacking(graph: ir.Graph) -> str:
     """Why a network can not do without samples."""
-    if not graph.open_ends:
+    if not any(value.quant for value in graph.values.values()):
         return "a float network needs samples to find the ranges of its values"
-    names = ", ".join(sorted(graph.open_ends))
+    open_weights = (f"the weights of {op.name}" for op in graph.ops if not op.quantized)
+    names = sorted(graph.open_values) or sorted(open_weights)
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return (
-        f"the network is quantized but for {names} at its end, without QuantizeLinear and "
-        "DequantizeLinear; samples can show the range"
+        f"the network is quantized but for {', '.join(names[:_NAMED])}{more}, without "
+        "QuantizeLinear and DequantizeLinear; samples can show the range"
     )
 
 

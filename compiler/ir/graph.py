@@ -211,17 +211,10 @@ class Graph:
         return values and all(op.quantized for op in self.ops)
 
     @cached_property
-    def open_ends(self) -> frozenset[str]:
-        """The values after which nothing is quantized, in a network that is quantized before them:
-        what a file leaves in floats at its end.
-        """
-        if not any(value.quant for value in self.values.values()):
-            return frozenset()
-        closed = {name for name, value in self.values.items() if value.quant is not None}
-        for op in reversed(self.ops):
-            if not closed.isdisjoint(op.outputs):
-                closed.update(op.inputs)
-        return frozenset(self.values.keys() - closed)
+    def open_values(self) -> frozenset[str]:
+        """The values that a file leaves in floats, in a network that is quantized otherwise."""
+        found = {name for name, value in self.values.items() if value.quant is None}
+        return frozenset(found if len(found) < len(self.values) else ())
 
     def shape(self, name: str) -> Shape:
         return self.values[name].shape

@@ -14,8 +14,9 @@ from .fold_pad import fold_pad
 from .fuse_clamp import fuse_clamp
 from .fuse_functions import fuse_functions
 from .manager import Pass
+from .open_selected import open_selected
 from .real_weights import real_weights
-from .refuse import refuse_endless_pads, refuse_mixed_types
+from .refuse import refuse_endless_pads
 
 __all__ = ["BEFORE_PLAN", "ON_READ"]
 
@@ -29,7 +30,7 @@ ON_READ: tuple[Pass, ...] = (
     fuse_functions,
     fold_pad,
     fold_gather,
-    refuse_mixed_types,
+    open_selected,
     refuse_endless_pads,
 )
 

@@ -39,7 +39,7 @@ def evaluate(graph: ir.Graph, x: NDArray[Any] | ir.Feeds) -> dict[str, Floats]:
     """All values, ``[frames, H, W, C]``, of a float graph for inputs of that layout by name.
     Those that float32 does not hold are infinite, or NaN.
 
-    Of a graph that is quantized up to its open ends: the real numbers that the integers stand for.
+    Of a graph that is quantized but for some values: the real numbers that the integers stand for.
     """
     given = ir.feeds(graph, x)
     values: dict[str, Floats] = {}

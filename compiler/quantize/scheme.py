@@ -57,7 +57,7 @@ def quantize(
 ) -> ir.Graph:
     """The integer network of a float one, its ranges measured on ``samples``: an array
     [n, *port.shape] for each input, by name, or that of a lone input. What is quantized already, in
-    a network with open ends, stays as it is.
+    a network with open values, stays as it is.
 
     ``method`` chooses each range: "minmax" (all that was seen), "percentile" (all but the outermost
     0.01 %), "mse" (least mean square error), or "layer" (of these and some between, the one with

@@ -300,7 +300,7 @@ def test_product_without_output_scale_is_an_open_end(model):
     node = N("QGemm", [*OF_X, *OF_W, "b"], ["y"], domain=MICROSOFT, name="n")
     constants = {"w": MATRIX, "b": BIAS} | scales(x=X, w=W)
     path = model([ENTER, node], ["N", 6], domains=[MICROSOFT], **constants)
-    assert load(path).open_ends == {"y"}
+    assert load(path).open_values == {"y"}
 
 
 class Samples(CalibrationDataReader):

@@ -142,7 +142,7 @@ def test_sums_of_a_wide_range_are_an_open_end(model):
     names = ("w", "k", "l", "d", "low", "high")
     numbers = {name: NUMBERS[name] for name in names} | {"m": whole(-9000, 9000, 24, 5)}
     graph = load(model(nodes, ["N", 3, 5, 4], opset=13, **numbers))
-    assert graph.open_ends == {"s/real", "y"}
+    assert graph.open_values == {"s/real", "y"}
 
 
 def test_average_without_a_clip(exact):

@@ -7,6 +7,7 @@ from gatewright.compiler.errors import DataError, ModelError
 from gatewright.compiler.frontend import elementwise, load, write_qdq
 from gatewright.compiler.frontend.element_types import array_of
 from gatewright.compiler.frontend.reference_runtime import Runtime
+from gatewright.compiler.quantize import quantize
 from gatewright.sim import golden
 from onnx import TensorProto, helper
 
@@ -545,7 +546,8 @@ def test_types_that_contradict_each_other_are_rejected(nodes, kind, message, mod
     assert message in str(caught.value)
 
 
-REJECTED = {
+#: networks that are quantized in part, and the values that samples have to give a type
+OPEN = {
     "output not quantized": (
         [
             q("x", "xq", 0),
@@ -556,7 +558,7 @@ REJECTED = {
             q("s", "sq", 1),
             dq("sq", "y", 1),
         ],
-        "conv: its output c is not quantized although the network is; accepted: QuantizeLinear and",
+        {"c"},
     ),
     "float weights": (
         [
@@ -566,7 +568,7 @@ REJECTED = {
             q("c", "cq", 1),
             dq("cq", "y", 1),
         ],
-        "conv: its weights are float32 although the network is quantized; accepted: integer",
+        set(),
     ),
     "two scales for one tensor": (
         [
@@ -581,7 +583,7 @@ REJECTED = {
             q("c", "cq", 1),
             dq("cq", "y", 1),
         ],
-        "other (QuantizeLinear): rounds a to i8 * 0.05 @ 5, but another QuantizeLinear rounds",
+        {"s"},
     ),
     "read before it is rounded": (
         [
@@ -597,8 +599,60 @@ REJECTED = {
             q("c", "cq", 1),
             dq("cq", "y", 1),
         ],
-        "early: reads s before QuantizeLinear rounds it; accepted: readers after DequantizeLinear",
+        {"s"},
     ),
+    "joined with what is not quantized": (
+        [
+            q("x", "xq", 0),
+            dq("xq", "xr", 0),
+            N("Sigmoid", ["xr"], ["s"]),
+            N("Concat", ["xr", "s"], ["c"], axis=1),
+            N("Tanh", ["c"], ["t"]),
+            q("t", "b", 1),
+            dq("b", "y", 1),
+        ],
+        {"xq/open", "s", "c"},
+    ),
+    "a part with another scale": (
+        [
+            N("Split", ["x"], ["first", "second"], axis=1, num_outputs=2),
+            q("first", "a", 0),
+            dq("a", "ar", 0),
+            q("second", "b", 1),
+            dq("b", "br", 1),
+            N("Add", ["ar", "br"], ["c"]),
+            q("c", "cq", 1),
+            dq("cq", "y", 1),
+        ],
+        {"x"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("nodes", "values"), OPEN.values(), ids=OPEN)
+def test_a_network_that_is_quantized_in_part(model, rng, ort, nodes, values):
+    """What is quantized stays so; samples give the rest its types; nothing is lost but steps."""
+    path = model(
+        nodes,
+        [1, 4, 5, 5],
+        opset=18,
+        w=weights(4, 4, 1, 1),
+        f=np.ones((4, 4, 1, 1), np.float32),
+        **WEIGHT,
+        **TWO,
+    )
+    graph = load(path)
+    assert graph.open_values == values
+    assert not graph.quantized
+    x = rng.uniform(-2, 2, (40, 4, 5, 5)).astype(np.float32)
+    typed = quantize(graph, x)
+    assert all(value.quant in (None, typed.quant(n)) for n, value in graph.values.items())
+    found = golden.host_output(typed, golden.run(typed, golden.host_input(typed, x)))["y"]
+    wanted = ort(path, x)[0]
+    assert np.abs(found - wanted).max() <= 3 * scale(0.05) + 1e-6
+
+
+REJECTED = {
     "read with another scale": (
         [
             q("x", "xq", 0),

@@ -17,6 +17,7 @@ from . import (
     numbers,
     qonnx,
     qoperator,
+    roundings,
 )
 from .rewriting import Rewrite
 
@@ -33,6 +34,7 @@ DIALECTS: tuple[Rewrite, ...] = (
     qoperator.static_operators,
     integer_sums.integer_sums,
     numbers.plain_numbers,
+    roundings.single_roundings,
 )
 
 #: what the operators of the dialects become, by their names with domain

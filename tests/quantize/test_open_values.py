@@ -1,4 +1,4 @@
-"""A quantized network whose end is in floats: samples give that its types, and nothing else."""
+"""A network that is quantized in part: samples give the rest its types, and nothing else."""
 
 import numpy as np
 import onnx
@@ -83,7 +83,7 @@ def test_samples_give_the_end_its_types(model, end, tmp_path):
     """What was quantized keeps its integers; the output is as near as its own steps allow."""
     path = model(end)
     graph = load(path)
-    assert graph.open_ends
+    assert graph.open_values
     assert not graph.quantized
     typed = quantize(graph, samples(200), method="minmax")
     assert typed.quantized
@@ -114,7 +114,7 @@ def test_types_before_calibration(model):
 
 def test_compiling_needs_samples(model, tmp_path):
     path, device = model(ENDS["two operators"]), boards.get("ulx3s-85f").device
-    expected = "the network is quantized but for m, y at its end, without QuantizeLinear and Dequ"
+    expected = "the network is quantized but for m, y, without QuantizeLinear and Dequ"
     with pytest.raises(DataError, match=expected):
         compile_model(path, tmp_path / "out", device, "ulx3s-85f")
     assert not (tmp_path / "out").exists()
