@@ -36,7 +36,8 @@ def with_queues(network: Dataflow) -> Dataflow:
     Paths from two inputs of the network have no fork in common. They may deadlock all the same
     where they meet twice: one join waits for the first input, another join for the second. There
     the host counts as the fork of all inputs: the input of which the smaller share was taken never
-    waits for another, so one input always moves.
+    waits for another, so one input always moves. Behind a value that all paths of a join pass, that
+    value is the fork, and not the host: what feeds it moves while it does.
 
     An output of the network needs no queue: it is taken whatever the other outputs do, and while it
     stalls it delays the stages before it, but blocks nothing for ever. A consumer that waits for
@@ -75,7 +76,7 @@ def with_queues(network: Dataflow) -> Dataflow:
                 for fork in set(reaches[one]) & set(reaches[other])
                 if fork is not _HOST and common[-1] in passed[fork]
             }
-            if meetings.elsewhere(edges[one], edges[other]):
+            if common[-1] is _HOST and meetings.elsewhere(edges[one], edges[other]):
                 forks.add(_HOST)
             for here, there in ((one, other), (other, one)):
                 missing = [

@@ -118,27 +118,15 @@ def test_a_refusal_of_a_dialect_is_the_nodes_own(model):
 
 def test_a_pass_that_refuses_names_its_node(model):
     nodes = [
-        node("QuantizeLinear", "x scale zero", "q"),
-        node("DequantizeLinear", "q scale zero", "d"),
-        node("Conv", "d w", "a", kernel_shape=[3, 3]),
-        helper.make_node("Conv", ["a", "v"], ["b"], name="second", kernel_shape=[1, 1]),
-        node("Relu", "b", "c"),
-        helper.make_node("QuantizeLinear", ["c", "scale", "zero"], ["r"], name="last"),
-        helper.make_node("DequantizeLinear", ["r", "scale", "zero"], ["y"], name="real"),
+        node("Conv", "x w", "a", kernel_shape=[3, 3]),
+        helper.make_node("Pad", ["a", "pads", "low"], ["b"], name="second"),
+        node("Sigmoid", "b", "y"),
     ]
-    found = survey(
-        model(
-            nodes,
-            MAP,
-            w=WEIGHT,
-            v=np.ones((2, 3, 1, 1), np.float32),
-            scale=np.float32(0.1),
-            zero=np.int8(0),
-        )
-    )
+    pads, low = np.array([0, 0, 1, 1, 0, 0, 1, 1]), np.float32(-np.inf)
+    found = survey(model(nodes, MAP, w=WEIGHT, pads=pads, low=low))
     refused = [verdict for verdict in found.verdicts if verdict.verdict == "unsupported"]
-    assert [verdict.op for verdict in refused] == ["Conv"]
-    assert "although the network is" in refused[0].reason
+    assert [(verdict.op, verdict.name) for verdict in refused] == [("Pad", "second")]
+    assert "pads with -inf" in refused[0].reason
 
 
 @pytest.mark.parametrize("count", [400])

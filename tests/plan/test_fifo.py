@@ -214,6 +214,23 @@ def test_a_queue_is_as_long_as_its_own_paths_want():
     assert len(set(queues.values())) == 1
 
 
+def test_a_queue_behind_a_join_of_two_inputs_is_as_long_as_behind_one():
+    """All paths from the host to the last join pass the first, which alone must be supplied."""
+
+    def last_queue(joined):
+        builder = Builder(6, 5, 3)
+        x = builder.conv(builder.input, 3)
+        if joined:
+            other = builder.conv(builder.add_input("other", 6, 5, 3), 3, (3, 3), **SAME)
+            x = builder.add(x, other)
+        builder.add(builder.conv(builder.conv(x, 3, (3, 3), **SAME), 3), x)
+        network = fold(builder.graph(), dsp_multipliers=99)
+        name = network.plan.stages[-1].name
+        return [depth for (stage, _), depth in network.plan.queues.items() if stage == name]
+
+    assert last_queue(joined=True) == last_queue(joined=False)
+
+
 def test_no_slowdown_where_a_path_holds_several_frames():
     builder = Builder(1, 1, 4)
     x = builder.conv(builder.input, 4)
