@@ -324,7 +324,7 @@ def _last(b: Drawn) -> str:
 def _outputs(draw: Any, b: Drawn) -> list[str]:
     """What nothing reads, and at times a value that is read too."""
     for name in b.inputs:
-        if not any(name in op.inputs for op in b.ops):
+        if not _computed(b, name):
             b.conv(name, 1)
     # what only a state reads may be read in its own loop alone
     read = {name for op in b.ops if not op.delaying for name in op.inputs}
@@ -333,6 +333,17 @@ def _outputs(draw: Any, b: Drawn) -> list[str]:
     if also and draw(integers(0, 3)) == 0:
         free.append(draw(sampled(also)))
     return free
+
+
+def _computed(b: Drawn, name: str) -> bool:
+    """Whether a number is computed of an input: else its scale is in no file of the network."""
+    below = {name}
+    for op in b.ops:
+        if below.intersection(op.inputs):
+            if not op.selecting and not isinstance(op, ir.ArgMax):
+                return True
+            below.update(op.outputs)
+    return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,9 @@ MOST = 200
 
 
 class Model:
-    """The nodes of a file in the making. ``shapes``: of each dequantized tensor, without batch."""
+    """The nodes of a file in the making. ``shapes``: of each dequantized tensor, without batch;
+    ``quants``: the scale and zero point of each.
+    """
 
     def __init__(self, draw: Any) -> None:
         self.draw = draw
@@ -32,6 +34,7 @@ class Model:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.shapes: dict[str, tuple[int, ...]] = {}
+        self.quants: dict[str, list[str]] = {}
         self.count = 0
 
     def name(self, stem: str) -> str:
@@ -79,7 +82,7 @@ class Model:
         quant = quant or self.quant()
         found = self.node("DequantizeLinear", self.node("QuantizeLinear", real, *quant), *quant)
         self.shapes[found] = shape
-        self.quants = {**getattr(self, "quants", {}), found: quant}
+        self.quants[found] = quant
         return found
 
     def alike(self, name: str, quant: list[str]) -> str:
@@ -300,10 +303,10 @@ LAYERS: tuple[Layer, ...] = (
 def models(draw: Any) -> tuple[onnx.ModelProto, int]:
     """A file with one input and one to three outputs, and a seed for its samples."""
     m = Model(draw)
-    rank = draw(integers(1, 3))
+    rank = draw(sampled([3, 3, 2, 1]))
     shape = tuple(draw(integers(1, 5)) for _ in range(rank))
     x = m.rounded("x", shape)
-    for _ in range(draw(integers(1, 5))):
+    for _ in range(draw(integers(1, 7))):
         names = [name for name in m.shapes if int(np.prod(m.shapes[name])) <= MOST]
         at = names[-1 - draw(integers(0, len(names) - 1))]
         draw(sampled(LAYERS))(draw, m, at)
