@@ -22,8 +22,8 @@ __all__ = ["HANDLERS", "linear_map"]
 #: unit vectors that are evaluated at most
 _VECTORS = 1024
 #: operators that treat the pixels of each channel alike
-_CHANNELWISE = ("GridSample", "Resize", "Upsample")
-LINEAR = ("GridSample", "CumSum", "Col2Im", "AffineGrid")
+_CHANNELWISE = ("GridSample",)
+LINEAR = ("GridSample", "Col2Im", "AffineGrid")
 
 
 def linear_map(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
@@ -34,11 +34,10 @@ def linear_map(build: Builder, node: Node, x: Operand, *operands: Operand) -> Te
     x = x if x.fill is None else build.natural(x, node)
     arrays = [None if o is None else constant(o, node, "operand").real() for o in operands]
     shape, batch = x.order.shape, build.batch
-    across = node.op == "CumSum" and arrays[0] is not None and arrays[0].item() in (0, -len(shape))
-    if not shape or batch > 1 or (across and not build.lone):
+    if not shape or batch > 1:
         raise ModelError(
             f"{node}: reads a tensor of shape {list(shape)} of {batch} samples; accepted: one "
-            "sample at a time, and no sum over samples; export the network with a batch of 1"
+            "sample at a time; export the network with a batch of 1"
         )
     kept = shape[:2] if node.op in _CHANNELWISE and shape[0] == 1 and len(shape) > 2 else ()
     sample = (*[1] * len(kept), *shape[len(kept) :])

@@ -11,7 +11,6 @@ from ..errors import ModelError
 from .builder import Builder
 from .folding import evaluate
 from .interpolation import interpolated
-from .linear_maps import linear_map
 from .operands import Handler, Operand, constant, overflow
 from .resize import interpolates, nearest
 from .source import DTYPES, FLOATS, Node
@@ -90,7 +89,7 @@ def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> list[Te
     if not isinstance(x, Tensor):
         raise ModelError(f"{node}: indexes a constant with the input; accepted: constant indices")
     if interpolates(node):
-        return [_resized(build, node, x, operands)]
+        return [interpolated(build, node, x, operands)]
     orders = moved(node, x.order, operands)
     if x.groups is not None and any(order.size != x.order.size for order in orders):
         raise ModelError(
@@ -100,16 +99,6 @@ def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> list[Te
     if node.op in RESIZING and x.fill is None and (orders[0] < 0).any():
         x = replace(x, fill=float(node.get("extrapolation_value", 0.0)))
     return [x.moved(order, name) for order, name in zip(orders, node.outputs, strict=False)]
-
-
-def _resized(build: Builder, node: Node, x: Tensor, operands: Sequence[Operand]) -> Tensor:
-    """As sums along each axis; else, where it crops, smooths and the like, as a dense layer."""
-    try:
-        return interpolated(build, node, x, operands)
-    except ModelError:
-        if not x.real:
-            raise
-    return linear_map(build, node, x, *operands)
 
 
 def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
