@@ -28,6 +28,7 @@ from gatewright.hw.memory.block_buffer import BlockBufferConfig
 from gatewright.hw.memory.ram import RamConfig
 from gatewright.hw.stream.concat import ConcatConfig
 from gatewright.hw.stream.gather_config import GatherConfig
+from gatewright.hw.stream.state import StateConfig
 from gatewright.hw.stream.width import Narrow, Widen, WidthConfig
 from gatewright.hw.target import GENERIC
 from gatewright.hw.target.dsp import MultiplierConfig
@@ -83,6 +84,7 @@ LEGAL = [
     MultiplierConfig(INT8, INT8),
     SoftMultiplierConfig(MultiplierConfig(INT8, INT8)),
     ConcatConfig((4, 3), 2, INT8, 9),
+    StateConfig(2, INT8, 3, 4, 0, 9, GENERIC),
     GatherConfig(4, np.array([2, 0]), ((1, 0),), np.zeros(2, int), 2, INT8, 0, GENERIC),
     WidthConfig(6, 2, 4, INT8),
     AxiStreamConfig(2, INT8, 9),
@@ -153,6 +155,7 @@ ILLEGAL = [
     (PackedConfig, {"most": 16}, r"w=signed\(5\), but it must be signed and hold -16 - 1"),
     (MultiplierConfig, {"products": 0}, "products=0, but it must be 1 or more"),
     (SoftMultiplierConfig, {"adders": 0}, "adders=0, but it must be 1 or more"),
+    (StateConfig, {"steps": 0}, "steps=0, but it must be 1 or more"),
     (GatherConfig, {"words": 0}, "words=0, but it must be 1 or more"),
     (GatherConfig, {"source": np.array([2, 4])}, "source=2 to 4, but a frame has 4 words"),
     (GatherConfig, {"patterns": ((2, 0),)}, "but a word has 2 lanes; choose 0 to 1, or -1"),
