@@ -326,9 +326,7 @@ def _outputs(draw: Any, b: Drawn) -> list[str]:
     for name in b.inputs:
         if not _computed(b, name):
             b.conv(name, 1)
-    # what only a state reads that comes before it may be read in its own loop alone
-    place = {op.output: n for n, op in enumerate(b.ops)}
-    read = {x for n, op in enumerate(b.ops) for x in op.inputs if place.get(x, -1) < n}
+    read = {name for op in b.ops for name in op.inputs}
     free = [name for name in b.values if name not in read]
     also = [op.output for op in b.ops if op.output in read and not op.view]
     if also and draw(integers(0, 3)) == 0:
