@@ -343,7 +343,8 @@ def _outputs(draw: Any, b: Drawn) -> list[str]:
     for name in b.inputs:
         if not _computed(b, name):
             b.conv(name, 1)
-    read = {name for op in b.ops for name in op.inputs}
+    # what only a state reads leaves the network too, or nothing would be computed of its loop
+    read = {name for op in b.ops if not op.delaying for name in op.inputs}
     free = [
         b.conv(name, 1) if _moved(b, name) else name for name in [*b.values] if name not in read
     ]
@@ -356,8 +357,8 @@ def _outputs(draw: Any, b: Drawn) -> list[str]:
 
 
 def _moved(b: Drawn, name: str) -> bool:
-    """Whether a value only moves or delays elements of an input: that leaves as integers, and the reader
-    refuses an input that leaves so and is real numbers elsewhere.
+    """Whether a value only moves or delays elements of an input: that leaves as integers, and the
+    reader refuses an input that leaves so and is real numbers elsewhere.
     """
     found = set(b.inputs)
     for op in b.ops:

@@ -288,7 +288,8 @@ def _inferred(source: Source) -> Sequence[onnx.ValueInfoProto]:
             small.append(tensor)
         else:
             infos.append(helper.make_tensor_value_info(name, tensor.data_type, constant.shape))
-    graph = helper.make_graph([n.proto for n in source.nodes], "shapes", infos, [], small)
+    protos = [node.proto for node in source.nodes if node.proto.output]  # no file holds the others
+    graph = helper.make_graph(protos, "shapes", infos, [], small)
     domains = {node.proto.domain for node in source.nodes} - {"", "ai.onnx"}
     opsets = [helper.make_opsetid("", source.nodes[0].opset)]
     opsets += [helper.make_opsetid(domain, 1) for domain in sorted(domains)]
