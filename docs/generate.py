@@ -21,6 +21,7 @@ from gatewright.compiler.frontend import (
     dialects,
     elementwise,
     linear,
+    linear_maps,
     load,
     normalizations,
     output_layout,
@@ -28,6 +29,7 @@ from gatewright.compiler.frontend import (
     qdq,
     recurrent,
     reductions,
+    selections,
     shapes,
     transposed,
 )
@@ -42,7 +44,17 @@ __all__ = ["PAGE", "page"]
 
 PAGE = Path(__file__).with_name("operators.md")
 BOARD = "ulx3s-85f"
-COMPUTE = (linear, transposed, elementwise, pooling, reductions, normalizations, recurrent)
+COMPUTE = (
+    linear,
+    transposed,
+    elementwise,
+    pooling,
+    reductions,
+    normalizations,
+    recurrent,
+    selections,
+    linear_maps,
+)
 
 #: (a constant's name, its array): what the samples below may name as inputs
 CONSTANTS: dict[str, np.ndarray] = {
@@ -63,6 +75,17 @@ CONSTANTS: dict[str, np.ndarray] = {
     "six": np.array(6.0, np.float32),
     "space": np.array([2, 3], np.int64),
     "first": np.array([1], np.int64),
+    "axis": np.array(1, np.int64),
+    "depth": np.array([4], np.int64),
+    "off on": np.array([0, 1], np.float32),
+    "place": np.array([[[[2]]]], np.int64),
+    "places": np.array([[0, 1], [0, 2]], np.int64),
+    "row": np.full((2, 6, 6), 0.5, np.float32),
+    "cell": np.full((1, 1, 1, 1), 0.5, np.float32),
+    "grid": np.zeros((1, 3, 3, 2), np.float32),
+    "image": np.array([3, 3], np.int64),
+    "block": np.array([2, 2], np.int64),
+    "size": np.array([1, 1, 2, 2], np.int64),
     "border": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
 }
 MAP, VECTOR, TOKENS, STEP = [1, 4, 6, 6], [1, 4], [1, 6, 4], [1, 1, 4]
@@ -129,6 +152,20 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     "ReduceSumSquare": [("over any axes", ["x"], {"axes": [1, 2]}, MAP)],
     "ReduceLogSum": [("over any axes", ["x"], {"axes": [1, 2]}, MAP)],
     "ReduceLogSumExp": [("over any axes", ["x"], {"axes": [1, 2]}, MAP)],
+    "ReduceProd": [("over any axes", ["x"], {"axes": [1]}, [1, 2, 3])],
+    "CumProd": [("", ["x", "axis"], {}, [1, 3, 4])],
+    "OneHot": [("", ["x", "depth", "off on"], {}, VECTOR)],
+    "Einsum": [
+        ("of two activations", ["x", "r"], {"equation": "nchw,nchw->nchw"}, MAP),
+        ("by a constant", ["x", "matrix"], {"equation": "ni,io->no"}, VECTOR),
+    ],
+    "Trilu": [("", ["x"], {}, MAP)],
+    "Scatter": [("at constant places", ["x", "place", "cell"], {"axis": 3}, MAP)],
+    "ScatterElements": [("at constant places", ["x", "place", "cell"], {"axis": 3}, MAP)],
+    "ScatterND": [("at constant places", ["x", "places", "row"], {}, MAP)],
+    "GridSample": [("", ["x", "grid"], {}, MAP)],
+    "Col2Im": [("", ["x", "image", "block"], {}, [1, 4, 4])],
+    "AffineGrid": [("", ["x", "size"], {}, [1, 2, 3])],
     "LpPool": [("", ["x"], {"kernel_shape": [2, 2]}, MAP)],
     "GlobalLpPool": [("", ["x"], {}, MAP)],
     "LayerNormalization": [("", ["x", "four", "four"], {}, TOKENS)],
@@ -220,7 +257,7 @@ def _imported() -> Iterator[tuple[str, Uses]]:
         found = []
         for words, inputs, attributes, shape in USES[name]:
             graph = assume_types(_load(name, inputs, attributes, shape))
-            ops = [op for op in graph if op.name.split("/")[0] == "node" and not op.view]
+            ops = [op for op in graph if op.name.split("/")[0] in ("node", "y") and not op.view]
             found.append((words, graph, ops))
         yield name, found
 
@@ -251,15 +288,21 @@ def _network(nodes: list[onnx.NodeProto], shape: list[int]) -> ir.Graph:
     ]
     model = helper.make_model(
         helper.make_graph(nodes, "net", ports[:1], ports[1:], constants),
-        opset_imports=[
-            helper.make_opsetid("", max(17, *(first_opset(node.op_type) for node in nodes)))
-        ],
+        opset_imports=[helper.make_opsetid("", _opset(nodes))],
         ir_version=11,
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         onnx.save(model, path)
         return load(path)
+
+
+def _opset(nodes: list[onnx.NodeProto]) -> int:
+    """One that has all operators of the nodes."""
+    opset = max(17, *(first_opset(node.op_type) for node in nodes))
+    schemas = [onnx.defs.get_schema(node.op_type, opset) for node in nodes]
+    ended = [schema.since_version - 1 for schema in schemas if schema.deprecated]
+    return min([opset, *ended])
 
 
 def _rows(imported: dict[str, Uses]) -> Iterator[tuple[str, ...]]:

@@ -310,18 +310,20 @@ def scatter(
     build: Builder, node: Node, data: Operand, indices: Operand, updates: Operand
 ) -> Tensor:
     """ONNX ScatterElements and ScatterND at constant indices: elements of ``data``, or of
-    ``updates`` in their places; with a reduction of sums or products both.
+    ``updates`` in their places, one of which may be constant; with a reduction of sums or products
+    both.
     """
     _check_lone(build, node)
+    node = _current(node)
     where = constant(indices, node, "indices").array
-    x, new = activation(data, node), activation(updates, node)
     kind = node.get("reduction", "none")
     if kind == "none":
-        joined, orders = _beside(build, node, x, new)
+        joined, orders = _beside(build, node, data, updates)
         (order,) = reference(node, [orders[0], where, orders[1]])
         return replace(joined, order=order)
     if kind not in ("add", "mul"):
         raise ModelError(f"{node}: its reduction is {kind}; accepted: none, add, mul")
+    x, new = activation(data, node), activation(updates, node)
     flat = np.arange(new.order.size).reshape(new.order.shape)
     (found,) = reference(_plain(node), [np.full(x.order.shape, -1, np.int64), where, flat])
     if np.unique(found[found >= 0]).size != new.order.size:
@@ -332,6 +334,16 @@ def scatter(
     spread = replace(new.moved(put, node.outputs[0]), fill=0.0 if kind == "add" else 1.0)
     spread = build.natural(spread, node)
     return pair(build, replace(node, op="Add" if kind == "add" else "Mul"), x, spread)
+
+
+def _current(node: Node) -> Node:
+    """Scatter, of opsets below 11, as ScatterElements, which it became."""
+    if node.op != "Scatter":
+        return node
+    proto = onnx.NodeProto()
+    proto.CopyFrom(node.proto)
+    proto.op_type = "ScatterElements"
+    return replace(node, proto=proto, opset=11)
 
 
 def _plain(node: Node) -> Node:
@@ -345,15 +357,28 @@ def _plain(node: Node) -> Node:
 
 
 def _beside(
-    build: Builder, node: Node, a: Tensor, b: Tensor
+    build: Builder, node: Node, *operands: Operand
 ) -> tuple[Tensor, list[NDArray[np.int64]]]:
-    """A stream of the elements of both, and the labels of each."""
-    step = node.step("joined", "Concat", axis=1)
-    flat = [replace(t, order=t.order.reshape(1, -1)) for t in (a, b)]
-    joined = concat(build, step, *flat)
-    sizes = (a.order.size, b.order.size)
-    parts = np.split(joined.order.reshape(-1), [sizes[0]])
-    return joined, [p.reshape(t.order.shape) for p, t in zip(parts, (a, b), strict=True)]
+    """A stream of the elements of all operands, constants too, and the labels of each."""
+    shapes = [_array(operand).shape for operand in operands]
+    flat = [_flat(operand) for operand in operands]
+    joined = concat(build, node.step("joined", "Concat", axis=1), *flat)
+    ends = np.cumsum([prod(shape) for shape in shapes])[:-1]
+    parts = np.split(joined.order.reshape(-1), ends)
+    return joined, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def _array(x: Operand) -> NDArray[Any]:
+    assert x is not None
+    return x.order if isinstance(x, Tensor) else x.array
+
+
+def _flat(x: Operand) -> Operand:
+    """All elements on the second axis."""
+    if isinstance(x, Tensor):
+        return replace(x, order=x.order.reshape(1, -1))
+    assert x is not None
+    return replace(x, array=x.array.reshape(1, -1))
 
 
 HANDLERS: dict[str, Handler] = {
