@@ -207,6 +207,11 @@ class Expression(Function):
         if not self.steps:
             raise ValueError("an expression has no steps")
 
+    @property
+    def jumps(self) -> bool:
+        functions = (step.operation for step in self.steps if isinstance(step.operation, Function))
+        return any(function.jumps for function in functions)
+
     def __call__(self, x: Floats) -> Floats:
         """In float64; :meth:`estimate` says how far off."""
         return self.estimate(x)[0]

@@ -98,6 +98,11 @@ class Function:
             if isinstance(value, float) and not isfinite(value):
                 raise ValueError(f"{one.name} is {value}, not a finite number")
 
+    @property
+    def jumps(self) -> bool:
+        """Whether a small change of the variable may be a large one of the result."""
+        return self.integral
+
     def __call__(self, x: Floats) -> Floats:
         """In float64, off by a few units in the last place."""
         raise NotImplementedError
@@ -691,6 +696,10 @@ class Mod(Function):
     """
 
     divisor: float = 16.0
+
+    @property
+    def jumps(self) -> bool:
+        return True
 
     def __post_init__(self) -> None:
         super().__post_init__()

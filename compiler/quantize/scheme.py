@@ -152,19 +152,37 @@ def _quants(
 ) -> dict[str, ir.Quant]:
     quants: dict[str, ir.Quant] = {}
     dtypes = types(graph, policy)
+    decides = any(isinstance(op, ir.Unary) and op.function.jumps for op in graph)
     for group in shared(graph):
         dtype = dtypes[next(iter(group))]
         known = {_known(graph, name, dtype) for name in group} - {PASSED_ON}
         quant = known.pop() if len(known) == 1 else None
         if quant is None:
             seen = merge([statistics[name] for name in sorted(group)])
-            if method is not None:
-                quant = affine(*method(seen, dtype.high - dtype.low + 1), dtype)
-            else:
-                assert errors is not None
-                quant = errors.quant(group, seen, dtype, affine)
+            quant = _whole(seen, dtype) if decides else None
+        if quant is None and method is not None:
+            quant = affine(*method(seen, dtype.high - dtype.low + 1), dtype)
+        elif quant is None:
+            assert errors is not None
+            quant = errors.quant(group, seen, dtype, affine)
         quants |= dict.fromkeys(group, quant)
     return quants
+
+
+def _whole(seen: Statistics, dtype: ir.Int) -> ir.Quant | None:
+    """The finest levels of a power of two, among which is every whole number of the range, for a
+    value that was whole on all samples, in a network that compares or rounds: it does so exactly.
+    None where it was not, or where the type does not hold so many.
+    """
+    low, high = min(seen.low, 0.0), max(seen.high, 0.0)
+    span = dtype.high - dtype.low
+    whole = low.is_integer() and high.is_integer() and bool((seen.kept % 1 == 0).all())
+    if not whole or not 0 < high - low <= span:
+        return None
+    scale = 2.0 ** np.ceil(np.log2((high - low) / span))
+    below = round(-low / scale)
+    spare = span - round((high - low) / scale) if low else 0
+    return ir.Quant(dtype, float(scale), dtype.low + below + spare // 2)
 
 
 # Stands for the Quant of a value that an operator passes on unchanged.

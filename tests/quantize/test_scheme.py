@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import QuantizeError
+from gatewright.compiler.ir import expressions
 from gatewright.compiler.ir.verify import verify
 from gatewright.compiler.quantize import (
     Rounding,
@@ -20,6 +21,7 @@ from gatewright.compiler.quantize import (
 from gatewright.compiler.quantize.policy import Policy
 from gatewright.compiler.quantize.scheme import affine, shared
 from gatewright.sim import golden
+from numpy.testing import assert_array_equal
 
 RNG = np.random.default_rng(11)
 RELU = ir.Clamp(0)
@@ -335,3 +337,27 @@ def test_a_network_of_zeros_is_still_quantized():
     found = quantize(graph, np.zeros((2, 1, 1, 4)))
     for_conv(found, found.ops[0])
     assert (golden.run(found, np.zeros((1, 1, 1, 4), int))["y"] == found.quant("y").zero).all()
+
+
+def compared():
+    """Whether a number, less 3, is 0."""
+    one = (1, 1, 1)
+    step = expressions.Step
+    steps = (step(expressions.Affine(1.0, -3.0), (0,)), step(ir.functions.Equal(0.0), (1,)))
+    op = ir.Unary("equal", ("x",), "y", expressions.Expression(steps))
+    return network({"x": one, "y": one}, op)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "bits"), [(0, 1, 8), (0, 255, 8), (-3, 9, 8), (0, 5, 3), (-200, 1000, 16)]
+)
+def test_a_value_that_is_always_whole_is_exact(low, high, bits):
+    x = np.arange(low, high + 1, dtype=np.float32).reshape(-1, 1, 1, 1)
+    quant = quantize(compared(), x, policy=Policy(bits)).quant("x")
+    assert_array_equal(quant.dequantize(quant.quantize(x)), x)
+    assert np.log2(quant.scale).is_integer()
+
+
+def test_a_value_of_more_whole_numbers_than_levels_is_rounded():
+    x = np.arange(0, 1000, dtype=np.float32).reshape(-1, 1, 1, 1)
+    assert quantize(compared(), x).quant("x").scale > 2
