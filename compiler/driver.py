@@ -108,7 +108,7 @@ def read_network(model: Path, *, hardware_only: bool = False) -> Network:
     be all.
     """
     try:
-        return Network(load(model))
+        whole = Network(load(model))
     except ModelError:
         if hardware_only:
             raise
@@ -116,6 +116,11 @@ def read_network(model: Path, *, hardware_only: bool = False) -> Network:
         if cut is None:
             raise
         return Network(cut.graph, cut)
+    if not whole.graph.open_values or hardware_only:
+        return whole
+    first = survey(model)  # pre-processing before the first quantized value is the host's
+    cut = divide(model, first) if first.graph is None else None
+    return whole if cut is None else Network(cut.graph, cut)
 
 
 @dataclass(frozen=True, eq=False)

@@ -73,6 +73,8 @@ def surveyed(found: Source) -> Survey:
         try:
             graph = passes.run(reading.graph, passes.ON_READ)
             graph = replace(graph, verbatim=is_verbatim(source, found))
+            if graph.open_values and (early := _pre_processing(source)):
+                reading, graph = replace(reading, refused=early, graph=None), None
         except ModelError as refusing:
             node = _blamed(refusing, source.nodes)
             error = refusing if node is None else None
@@ -88,6 +90,27 @@ def surveyed(found: Source) -> Survey:
         shapes,
         error,
     )
+
+
+def _pre_processing(source: Source) -> dict[str, ModelError]:
+    """Why the nodes before the first quantized values are the host's, by their first outputs; none
+    where one of them is more than elementwise, or leaves without being quantized.
+    """
+    early = {port.name for port in source.inputs}
+    found: dict[str, ModelError] = {}
+    for node in source.nodes:
+        varying = early.intersection(node.inputs)
+        if node.op == "QuantizeLinear" or not varying:
+            continue
+        handler = HANDLERS.get(node.op)
+        if handler is None or not (handler.elementwise or handler.moves):
+            return {}
+        early.update(node.outputs)
+        found[node.key] = ModelError(
+            f"{node}: is before the first quantized value; accepted in hardware: values behind "
+            "QuantizeLinear and DequantizeLinear; insert them before this node"
+        )
+    return {} if early.intersection(port.name for port in source.outputs) else found
 
 
 def _of_file(refused: Mapping[str, ModelError], source: Source) -> dict[str, ModelError]:

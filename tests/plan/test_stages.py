@@ -64,7 +64,8 @@ def test_a_field_is_used_by_the_kind_of_stage_or_refused(kind, field):
     x = builder.gather(x, builder.shape(x).array, np.arange(builder.shape(x).size)[::-1])
     scores = builder.argmax(builder.concat(x, builder.add(x, x)))
     product = builder.matmul(builder.reshape(x, 9, 1), builder.reshape(x, 4, 1))
-    network = fold(builder.graph(scores, product))
+    later = builder.delay(builder.reshape(x, 9, 1))
+    network = fold(builder.graph(scores, product, later))
     stage = next((stage for stage in network.plan.stages if stage.kind == kind), None)
     assert stage is not None, f"a stage of kind {kind} is missing in this network"
     ops = network.designs[stage.name].ops

@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..scans import END
 from ..shapes import MOVING, SAME
 from ..source import Node, Source, captured, constants_of
 from .rewriting import Nodes
@@ -59,6 +60,8 @@ def _shared(source: Source) -> set[str]:
         if not names or node.op in ("Shape", "Size"):
             continue
         varying.update(node.outputs)
+        if node.op == END:  # it names the states, and reads none
+            continue
         if node.op in _PASSING:
             below = frozenset().union(*(roots.get(name, frozenset()) for name in names))
             roots |= dict.fromkeys(node.outputs, below)
