@@ -4,10 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import ir, limits, passes
 from ..errors import ModelError
@@ -21,7 +19,7 @@ from .registry import HANDLERS
 from .saturation import Saturation, saturations
 from .scans import inlined
 from .source import INPUTS, Node, Source, captured, read
-from .tensors import Constant, Tensor
+from .tensors import Constant, Tensor, elements
 
 __all__ = ["Reading", "is_verbatim", "load", "read_graph", "read_nodes"]
 
@@ -203,7 +201,7 @@ class _Walk:
         self.known.update(zip(node.outputs, results, strict=False))
         for name, result in zip(node.outputs, results, strict=False):
             if result is not None:
-                self.shapes[name] = _elements(result).shape
+                self.shapes[name] = elements(result).shape
         if all(isinstance(result, Constant) for result in results):
             self.constant.add(node.key)
         steps = max((len(x.tail) for x in operands if isinstance(x, Tensor)), default=0)
@@ -340,18 +338,13 @@ def _misfit(node: Node, operands: list[Operand], error: Exception) -> ModelError
             f"{node}: has {len(operands)} inputs, which the operator does not allow; check the "
             "model with onnx.checker"
         )
-    arrays = [_elements(operand) for operand in operands if operand is not None]
+    arrays = [elements(operand) for operand in operands if operand is not None]
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return ModelError(
         f"{node}: does not fit its operands of shape "
         f"{', '.join(str(list(array.shape)) for array in arrays)} ({reason}); accepted: operands "
         "and attributes that the operator allows; check the model with onnx.checker"
     )
-
-
-def _elements(x: Tensor | Constant) -> NDArray[Any]:
-    """An array of the tensor's shape."""
-    return x.order if isinstance(x, Tensor) else x.array
 
 
 class Labels:

@@ -12,7 +12,7 @@ from .linear import offset
 from .operands import Operand, activation, finite
 from .pooling import beside, one_stream
 from .source import Node
-from .tensors import Constant, Tensor
+from .tensors import Constant, Tensor, elements
 
 __all__ = ["MASKED", "chosen", "masked_sum", "unmasked"]
 
@@ -28,9 +28,9 @@ def chosen(
     """
     sides = [x if isinstance(x, Constant) else activation(x, node) for x in (a, b)]
     try:
-        first, *arrays = np.broadcast_arrays(condition.array.astype(bool), *map(_array, sides))
+        first, *arrays = np.broadcast_arrays(condition.array.astype(bool), *map(elements, sides))
     except ValueError:
-        shapes = ", ".join(str(list(_array(x).shape)) for x in (condition, *sides))
+        shapes = ", ".join(str(list(elements(x).shape)) for x in (condition, *sides))
         raise ModelError(
             f"{node}: its inputs of shapes {shapes} do not broadcast; check the model with "
             "onnx.checker"
@@ -54,10 +54,6 @@ def chosen(
         streams = [each for each in spread if isinstance(each, Tensor)]
     whole, orders = one_stream(build, node, streams, 1)
     return [whole.moved(np.where(first, *orders), node.outputs[0])]
-
-
-def _array(x: Tensor | Constant) -> NDArray[np.generic]:
-    return x.order if isinstance(x, Tensor) else x.array
 
 
 def _spread(x: Tensor | Constant, array: NDArray[np.generic]) -> Tensor | Constant:

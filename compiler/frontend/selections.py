@@ -21,7 +21,7 @@ from .operands import Handler, Operand, activation, axis_of, constant, integers,
 from .pooling import concat
 from .reductions import REDUCTIONS, reduced
 from .source import Node
-from .tensors import Constant, Tensor
+from .tensors import Constant, Tensor, elements
 
 __all__ = ["HANDLERS", "hardmax_inside", "places"]
 
@@ -174,7 +174,7 @@ def einsum(build: Builder, node: Node, *operands: Operand) -> Tensor:
     summed, then matrices multiplied.
     """
     _check_lone(build, node)
-    terms, out = _letters(node, [_rank(o) for o in operands])
+    terms, out = _letters(node, [elements(o).ndim for o in operands])
     if len(operands) > 2:
         raise ModelError(
             f"{node}: multiplies {len(operands)} operands; accepted: 1 or 2; split it in several"
@@ -188,11 +188,6 @@ def einsum(build: Builder, node: Node, *operands: Operand) -> Tensor:
         assert isinstance(x, Tensor)
         return x.moved(x.order.transpose([letters.index(c) for c in out]), node.outputs[0])
     return _multiplied(build, node, parts, out)
-
-
-def _rank(operand: Operand) -> int:
-    assert operand is not None
-    return operand.order.ndim if isinstance(operand, Tensor) else operand.array.ndim
 
 
 def _letters(node: Node, ranks: list[int]) -> tuple[list[str], str]:
@@ -227,15 +222,13 @@ def _alone(
     """The operand with each letter once, and without those that nothing else has."""
     wanted = "".join(dict.fromkeys(letters))
     take = _Diagonal(letters, wanted)
-    if isinstance(operand, Constant):
-        array = take(operand.real())
-        lone = tuple(n for n, c in enumerate(wanted) if c not in others)
-        kept = "".join(c for c in wanted if c in others)
-        return Constant(operand.name, array.sum(axis=lone).astype(np.float32)), kept
-    x = activation(operand, node)
-    x = x.moved(take(x.order), node.outputs[0])
     lone = tuple(n for n, c in enumerate(wanted) if c not in others)
     kept = "".join(c for c in wanted if c in others)
+    if isinstance(operand, Constant):
+        array = take(operand.real()).sum(axis=lone)
+        return Constant(operand.name, array.astype(np.float32)), kept
+    x = activation(operand, node)
+    x = x.moved(take(x.order), node.outputs[0])
     if not lone:
         return x, kept
     step = node.step(f"sum_{number}") if others.strip() else node
@@ -251,7 +244,7 @@ class _Diagonal:
     def __call__(self, array: NDArray[Any]) -> NDArray[Any]:
         if self.letters == self.wanted:
             return array
-        sizes = {c: n for c, n in zip(self.letters, array.shape, strict=True)}
+        sizes = dict(zip(self.letters, array.shape, strict=True))
         grids = np.indices([sizes[c] for c in self.wanted])
         found: NDArray[Any] = array[tuple(grids[self.wanted.index(c)] for c in self.letters)]
         return found
@@ -265,8 +258,7 @@ def _multiplied(build: Builder, node: Node, parts: list[tuple[Operand, str]], ou
     rows, columns = ([c for c in term if c not in outer + inner] for term in (left, right))
     sizes: dict[str, int] = {}
     for operand, term in parts:
-        assert operand is not None
-        shape = operand.order.shape if isinstance(operand, Tensor) else operand.array.shape
+        shape = elements(operand).shape
         sizes |= {c: max(n, sizes.get(c, 1)) for c, n in zip(term, shape, strict=True)}
 
     def matrix(operand: Operand, term: str, first: list[str], second: list[str]) -> Operand:
@@ -360,17 +352,12 @@ def _beside(
     build: Builder, node: Node, *operands: Operand
 ) -> tuple[Tensor, list[NDArray[np.int64]]]:
     """A stream of the elements of all operands, constants too, and the labels of each."""
-    shapes = [_array(operand).shape for operand in operands]
+    shapes = [elements(operand).shape for operand in operands]
     flat = [_flat(operand) for operand in operands]
     joined = concat(build, node.step("joined", "Concat", axis=1), *flat)
     ends = np.cumsum([prod(shape) for shape in shapes])[:-1]
     parts = np.split(joined.order.reshape(-1), ends)
     return joined, [part.reshape(shape) for part, shape in zip(parts, shapes, strict=True)]
-
-
-def _array(x: Operand) -> NDArray[Any]:
-    assert x is not None
-    return x.order if isinstance(x, Tensor) else x.array
 
 
 def _flat(x: Operand) -> Operand:

@@ -20,6 +20,7 @@ from ..errors import ModelError
 from . import schema
 
 __all__ = [
+    "CODES",
     "FLOATS",
     "INPUTS",
     "NUMBERS",
@@ -58,6 +59,8 @@ DTYPES: dict[int, str] = {
         for name in ("bfloat16", *QUANTIZED, *WIDE)
     },
 }
+#: their numbers in ONNX by type
+CODES: dict[str, int] = {name: number for number, name in DTYPES.items()}
 # Types of stored numbers.
 NUMBERS = frozenset(
     getattr(onnx.TensorProto, name)

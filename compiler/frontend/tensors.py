@@ -9,7 +9,17 @@ from numpy.typing import NDArray
 from .. import ir, limits
 from ..errors import ModelError
 
-__all__ = ["Constant", "Tensor", "bounded", "channelwise", "frame", "permutes", "raster", "repeats"]
+__all__ = [
+    "Constant",
+    "Tensor",
+    "bounded",
+    "channelwise",
+    "elements",
+    "frame",
+    "permutes",
+    "raster",
+    "repeats",
+]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +92,12 @@ class Tensor:
         """Elements of the tensor in another arrangement."""
         label = name if self.raw or not self.real else self.label
         return replace(self, order=order, label=label)
+
+
+def elements(x: Tensor | Constant | None) -> NDArray[Any]:
+    """An array of the shape of an operand that is there: its labels, or its numbers."""
+    assert x is not None
+    return x.order if isinstance(x, Tensor) else x.array
 
 
 def raster(shape: tuple[int, ...], batch: int) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from onnx import defs
 
 from ...errors import ModelError
 from ..registry import HANDLERS
-from ..source import DTYPES, Node, Source, node_of
+from ..source import CODES, Node, Source, node_of
 from . import integer_sums, qoperator
 from .rewriting import Nodes, fitting, shapes_of, types_of
 
@@ -96,7 +96,7 @@ def _body(
 
 def _type(name: str, types: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> bytes:
     """The type of an operand as ONNX writes it; empty where it is not known."""
-    number = next((n for n, dtype in DTYPES.items() if dtype == types.get(name)), None)
+    number = CODES.get(types.get(name, ""))
     if number is None:
         return b""
     found: bytes = onnx.helper.make_tensor_type_proto(number, shapes.get(name)).SerializeToString()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ... import ir
 from ...errors import ModelError
-from ..source import DTYPES, FLOATS, QUANTIZED, WIDE, ModelPort, Node, Source, captured
+from ..source import CODES, DTYPES, FLOATS, QUANTIZED, WIDE, ModelPort, Node, Source, captured
 from .rewriting import Nodes, fitting, types_of
 
 __all__ = ["plain_numbers"]
@@ -38,32 +38,10 @@ _MOVES = (
 )
 #: operators that give the same for integers and for the real numbers that they are
 _ALIKE = (
-    *("Abs", "Add", "And", "Clip", "CumSum", "Equal", "Greater", "GreaterOrEqual", "Less"),
-    *(
-        "LessOrEqual",
-        "Einsum",
-        "MatMul",
-        "Max",
-        "Min",
-        "Mul",
-        "Neg",
-        "Not",
-        "OneHot",
-        "Or",
-        "Pow",
-        "Relu",
-    ),
-    *(
-        "CumProd",
-        "ReduceL1",
-        "ReduceMax",
-        "ReduceMin",
-        "ReduceProd",
-        "ReduceSum",
-        "ReduceSumSquare",
-        "Sign",
-    ),
-    *("Sub", "Sum", "Where", "Xor", "Gemm", "Round", "Floor", "Ceil"),
+    *("Abs", "Add", "And", "Ceil", "Clip", "CumProd", "CumSum", "Einsum", "Equal", "Floor"),
+    *("Gemm", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "MatMul", "Max", "Min", "Mul"),
+    *("Neg", "Not", "OneHot", "Or", "Pow", "ReduceL1", "ReduceMax", "ReduceMin", "ReduceProd"),
+    *("ReduceSum", "ReduceSumSquare", "Relu", "Round", "Sign", "Sub", "Sum", "Where", "Xor"),
 )
 #: nodes that a network of floats needs this for
 _TYPED = ("BitShift", "BitwiseNot", "Cast", "CastLike", "Mod")
@@ -142,7 +120,7 @@ class _Rewriting:
     def _cast_like(self, node: Node) -> Node:
         """As a Cast to the type of the second operand."""
         dtype = self.types.get(node.inputs[1])
-        number = next((number for number, name in DTYPES.items() if name == dtype), None)
+        number = None if dtype is None else CODES.get(dtype)
         if number is None:
             raise ModelError(
                 f"{node}: the type of its second operand {node.inputs[1]} is not known; accepted: "

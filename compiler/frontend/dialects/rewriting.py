@@ -12,7 +12,7 @@ from onnx import defs, helper, numpy_helper
 
 from ...errors import ModelError
 from .. import folding, schema
-from ..source import DTYPES, Node, Source, captured, constants_of, unique
+from ..source import CODES, DTYPES, Node, Source, captured, constants_of, unique
 
 __all__ = [
     "QUANTIZING_OPSET",
@@ -277,7 +277,7 @@ def _inferred(source: Source) -> Sequence[onnx.ValueInfoProto]:
         return ()
     infos = [
         helper.make_tensor_value_info(
-            port.name, _element(port.dtype), (source.batch, *(port.shape or ()))
+            port.name, CODES[port.dtype], (source.batch, *(port.shape or ()))
         )
         for port in source.inputs
     ]
@@ -298,7 +298,3 @@ def _inferred(source: Source) -> Sequence[onnx.ValueInfoProto]:
     except Exception:  # the C++ code raises several
         return ()
     return [*found.graph.value_info]
-
-
-def _element(dtype: str) -> int:
-    return next(number for number, name in DTYPES.items() if name == dtype)

@@ -33,7 +33,8 @@ def single_roundings(source: Source) -> Source:
     """A Clip without bounds before each QuantizeLinear of numbers that have other readers too."""
     if not any(node.op == _QUANTIZE for node in source.nodes):
         return source
-    shared = _shared(source)
+    constants = constants_of(source)
+    shared = _shared(source, constants)
     if not shared:
         return source
     nodes, copies = Nodes(source), dict[tuple[object, ...], str]()
@@ -41,16 +42,15 @@ def single_roundings(source: Source) -> Source:
         if node.op != _QUANTIZE or node.inputs[0] not in shared:
             nodes.keep(node)
             continue
-        key = (node.inputs[0], _rounding(node, constants_of(source)))
+        key = (node.inputs[0], _rounding(node, constants))
         if key not in copies:
             copies[key] = nodes.add(node, "Clip", node.inputs[:1], "/copy")
         nodes.keep(_reading(node, copies[key]))
     return nodes.finished()
 
 
-def _shared(source: Source) -> set[str]:
+def _shared(source: Source, constants: Mapping[str, NDArray[np.generic]]) -> set[str]:
     """The tensors of real numbers that a QuantizeLinear rounds, and others read otherwise."""
-    constants = constants_of(source)
     varying = {port.name for port in source.inputs}
     #: of each tensor, those whose elements it has
     roots: dict[str, frozenset[str]] = {name: frozenset({name}) for name in varying}
