@@ -204,10 +204,7 @@ def _theirs(
 
 
 def _classes(model: Path | onnx.ModelProto, x: Array) -> Array:
-    try:
-        runtime = Runtime(model)
-    except DataError:  # its rewriting makes illegal 4-bit nodes
-        runtime = Runtime(model, optimize=False)
+    runtime = Runtime(model)
     runtime.takes_batches(x)
     parts = [next(iter(runtime.run(x[at : at + BATCH]).values())) for at in range(0, len(x), BATCH)]
     return _best(np.concatenate(parts))

@@ -17,6 +17,7 @@ __all__ = [
     "array_of",
     "carrier",
     "element_type",
+    "narrow",
     "quantized_type",
     "runtime_clips",
     "whole_bytes",
@@ -24,6 +25,9 @@ __all__ = [
 
 #: the opset whose QuantizeLinear knows integers of so many bits
 OPSETS = {8: 17, 16: 21, 4: 21, 2: 25}
+#: bits of the integers that ONNX Runtime moves; its optimizations take most operators on narrower
+#: ones for the same on 8 bits, and then refuse the file or compute other numbers
+_BYTES = 8
 #: bits of the integers that ONNX Runtime clips
 _CLIPPED_BITS = (8, 32, 64)
 
@@ -52,12 +56,18 @@ class Carrier:
     @property
     def moves(self) -> bool:
         """Whether ONNX Runtime moves elements of the type: reshapes and gathers them."""
-        return self.stored == whole_bytes(self.stored)
+        return self.stored.bits >= _BYTES
 
 
 def carrier(dtype: ir.Int) -> Carrier:
-    """ONNX's own type where there is one, else the next of whole bytes."""
-    return Carrier(dtype, dtype if dtype.bits in OPSETS else whole_bytes(dtype))
+    """The next type of whole bytes, which every runtime reads."""
+    return Carrier(dtype, whole_bytes(dtype))
+
+
+def narrow(port: ir.InputPort | ir.OutputPort) -> ir.Int | None:
+    """The type of a port of integers below a byte; None for any other."""
+    dtype = ir.Int.named(port.dtype)
+    return dtype if dtype is not None and dtype.bits < _BYTES else None
 
 
 def whole_bytes(dtype: ir.Int) -> ir.Int:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ir
-from .element_types import element_type
+from .element_types import element_type, narrow
 from .nodes import Nodes
 
 __all__ = ["arranged", "enter", "leave", "row_major"]
@@ -44,7 +44,8 @@ def enter(nodes: Nodes, port: ir.InputPort) -> None:
 def leave(nodes: Nodes, port: ir.OutputPort) -> None:
     """The last value in the model's layout, then the tail; the last tensor has the port's name.
 
-    Integers that ONNX Runtime does not move are arranged behind DequantizeLinear.
+    Integers that ONNX Runtime does not move are arranged behind DequantizeLinear, and those of a
+    narrow output are rounded last of all.
     """
     shape = nodes.graph.shape(port.value)
     source = (shape.channels, shape.height, shape.width)
@@ -57,8 +58,14 @@ def leave(nodes: Nodes, port: ir.OutputPort) -> None:
         tail = tail[1:]
     elif not moves:
         tensor = nodes.round(quant, tensor, f"{port.name}/quantize")
+    leaving = narrow(port)
+    if leaving is not None:
+        tail = tail[:-1] if tail else (ir.Dequantize(quant),)
     for number, step in enumerate(tail):
         tensor = _step(step, nodes, tensor, f"{port.name}/tail{number}")
+    if leaving is not None:
+        (*_, last) = (quant, *(step.quant for step in port.tail if isinstance(step, ir.Quantize)))
+        tensor = nodes.round(last, tensor, f"{port.name}/narrow", stored=leaving)
     if any(isinstance(step, ir.HostArgMax) for step in port.tail) and port.dtype != "int64":
         to = element_type(port.dtype)
         tensor = nodes.add("Cast", [tensor], f"{port.name}/cast", to=to)

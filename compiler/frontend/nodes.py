@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from onnx import defs, helper, numpy_helper
 
 from .. import ir
-from .element_types import OPSETS, Carrier, array_of, carrier, element_type, whole_bytes
+from .element_types import OPSETS, Carrier, array_of, carrier, element_type, narrow
 from .source import unique
 
 __all__ = ["Nodes", "first_opset"]
@@ -30,7 +30,8 @@ class Nodes:
         self._taken = {"", *names.values()}
         self._taken |= {port.name for port in graph.inputs} | {port.name for port in graph.outputs}
         self._real: dict[str, str] = {}
-        self._quants: dict[ir.Quant, tuple[str, str]] = {}
+        self._quants: dict[tuple[ir.Quant, ir.Int], tuple[str, str]] = {}
+        self._narrow = {port.value for port in graph.inputs if narrow(port) is not None}
         self._indices = {op.output for op in graph if isinstance(op, ir.ArgMax)}
         self.opset = OPSETS[8]
         for value in graph.values:
@@ -44,9 +45,9 @@ class Nodes:
         return made
 
     def held(self, value: str) -> Carrier:
-        """How the file holds the integers of a value; an index, cast to its type, in bytes."""
+        """How the file holds the integers of a value; of an input, in the input's type."""
         dtype = self.graph.quant(value).dtype
-        return Carrier(dtype, whole_bytes(dtype)) if value in self._indices else carrier(dtype)
+        return Carrier(dtype, dtype) if value in self._narrow else carrier(dtype)
 
     def needs(self, stored: ir.Int) -> None:
         """Take an opset that knows the type."""
@@ -77,17 +78,18 @@ class Nodes:
         target = self.constant(f"{name}/shape", np.array([0, *shape], np.int64))
         return self.add("Reshape", [tensor, target], name, output)
 
-    def quant(self, quant: ir.Quant) -> list[str]:
-        """Scale and zero point as initializers, shared by all who have the same."""
-        if quant not in self._quants:
+    def quant(self, quant: ir.Quant, stored: ir.Int | None = None) -> list[str]:
+        """Scale and zero point as initializers, shared by all who have the same; the integers are
+        ``stored`` in that type, else as always.
+        """
+        stored = stored or carrier(quant.dtype).stored
+        if (quant, stored) not in self._quants:
             number = len(self._quants)
-            self._quants[quant] = (
+            self._quants[quant, stored] = (
                 self.constant(f"scale_{number}", np.float32(quant.scale)),
-                self.constant(
-                    f"zero_point_{number}", array_of(quant.zero, carrier(quant.dtype).stored)
-                ),
+                self.constant(f"zero_point_{number}", array_of(quant.zero, stored)),
             )
-        return [*self._quants[quant]]
+        return [*self._quants[quant, stored]]
 
     def real(self, value: str) -> str:
         """The DequantizeLinear of a value."""
@@ -95,7 +97,7 @@ class Nodes:
             tensor = self.names[value]
             self._real[value] = self.add(
                 "DequantizeLinear",
-                [tensor, *self.quant(self.graph.quant(value))],
+                [tensor, *self.quant(self.graph.quant(value), self.held(value).stored)],
                 f"{tensor}/dequantize",
             )
         return self._real[value]
@@ -117,20 +119,26 @@ class Nodes:
         tensor = self.names[value]
         self.round(self.graph.quant(value), real, f"{tensor}/quantize", tensor)
 
-    def round(self, quant: ir.Quant, real: str, name: str, output: str | None = None) -> str:
-        """QuantizeLinear, and Clip where no ONNX type saturates at the right ends; returns the
-        tensor of integers.
+    def round(
+        self,
+        quant: ir.Quant,
+        real: str,
+        name: str,
+        output: str | None = None,
+        stored: ir.Int | None = None,
+    ) -> str:
+        """QuantizeLinear to integers that are ``stored`` in that type, else as always, and Clip
+        where it does not saturate at the right ends; returns the tensor of integers.
         """
-        held = carrier(quant.dtype)
-        inputs = [real, *self.quant(quant)]
+        held = Carrier(quant.dtype, stored or carrier(quant.dtype).stored)
+        inputs = [real, *self.quant(quant, stored)]
         if not held.clipped:
             return self.add("QuantizeLinear", inputs, name, output)
-        stored = self.add("QuantizeLinear", inputs, name)
-        wide = stored
+        wide = self.add("QuantizeLinear", inputs, name)
         casts = held.clipped_as != held.stored
         if casts:
             to = element_type(held.clipped_as.name)
-            wide = self.add("Cast", [stored], f"{name}/widen", to=to)
+            wide = self.add("Cast", [wide], f"{name}/widen", to=to)
         ends = [
             self.constant(f"{name}/{end}", array_of(bound, held.clipped_as))
             for end, bound in (("low", quant.dtype.low), ("high", quant.dtype.high))

@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 
 from .. import ir
 from ..errors import ModelError
-from .element_types import array_of, carrier, element_type
+from .element_types import OPSETS, array_of, element_type
 from .elementwise import onnx_form
 from .io_nodes import arranged, enter, leave, row_major
 from .nodes import Nodes
@@ -173,7 +173,7 @@ def _stored(low: int, high: int, opset: int) -> ir.Int | None:
     point.
     """
     for dtype in (ir.Int(2, True), ir.Int(4, True)):
-        if carrier(dtype).opset <= opset and dtype.low <= low and high <= dtype.high:
+        if OPSETS[dtype.bits] <= opset and dtype.low <= low and high <= dtype.high:
             return dtype
     for bits in (8, 16):
         signed, unsigned = ir.Int(bits, True), ir.Int(bits, False)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from gatewright.compiler import ir
 from gatewright.compiler.frontend import load, write_qdq
-from gatewright.compiler.frontend.element_types import array_of, carrier, whole_bytes
+from gatewright.compiler.frontend.element_types import OPSETS, array_of, whole_bytes
 from gatewright.compiler.frontend.writer import tensor_names
 from gatewright.compiler.plan import latency
 from gatewright.sim import golden
@@ -29,7 +29,7 @@ def written(graph, path):
     are of whole bytes.
     """
     inputs = [
-        port if carrier(dtype).stored == dtype else replace(port, dtype="float32")
+        port if dtype.bits in OPSETS else replace(port, dtype="float32")
         for port in graph.inputs
         for dtype in [graph.quant(port.value).dtype]
     ]
