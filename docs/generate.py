@@ -112,6 +112,7 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
     "PRelu": [
         ("one slope", ["x", "number"], {}, MAP),
         ("a slope a channel", ["x", "slopes"], {}, MAP),
+        ("computed slopes", ["x", "r"], {}, MAP),
     ],
     "Add": [
         ("of two activations", ["x", "r"], {}, MAP),

@@ -56,9 +56,12 @@ def clip(
 
 def prelu(build: Builder, node: Node, x: Operand, slope: Operand) -> Tensor:
     """PRelu: one slope for all is LeakyRelu; slopes up to 1 are ``max(x, x * slope)``; others are
-    ``max(x, 0) + min(x, 0) * slope``.
+    ``max(x, 0) + min(x, 0) * slope``. Computed slopes are a second activation.
     """
-    x, slope = activation(x, node), constant(slope, node, "slope")
+    x = activation(x, node)
+    if isinstance(slope, Tensor):
+        return pair(build, node, x, slope)
+    slope = constant(slope, node, "slope")
     slopes = np.unique(slope.real())
     if slopes.size == 1:
         return unary(build, node, x, ir.functions.LeakyRelu(float(slopes[0])))
@@ -118,6 +121,7 @@ OPERATORS: dict[str, type[ir.Elementwise]] = {
     "Add": ir.Add,
     "Sub": ir.ops.Sub,
     "Mul": ir.ops.Mul,
+    "PRelu": ir.ops.PRelu,
     "Max": ir.ops.Max,
     "Min": ir.ops.Min,
 }

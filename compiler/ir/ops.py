@@ -35,6 +35,7 @@ __all__ = [
     "Add",
     "Sub",
     "Mul",
+    "PRelu",
     "Extremum",
     "Max",
     "Min",
@@ -310,7 +311,7 @@ class Arithmetic(Elementwise, Clampable):
         """Of fractions exactly, of float64 off by a unit in the last place of ``a``, ``b`` or the
         result.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"compiler/ir/ops.py: {type(self).__name__} has no result")
 
     def compute(self, *inputs: Floats) -> Floats:
         a, b = inputs
@@ -347,6 +348,14 @@ class Mul(Arithmetic):
 
     def result(self, a: Number, b: Number) -> Number:
         return a * b
+
+
+@dataclass(frozen=True, eq=False)
+class PRelu(Arithmetic):
+    """``clamp(a)`` where ``a`` is not negative, else ``clamp(a * b)``."""
+
+    def result(self, a: Number, b: Number) -> Number:
+        return (abs(a) + a) / 2 - (abs(a) - a) / 2 * b
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,9 +7,11 @@ from functools import cached_property
 from ... import hw
 from ...hw.arithmetic.extremum import Extremum, ExtremumConfig
 from ...hw.arithmetic.multiply import Multiply, MultiplyConfig
+from ...hw.arithmetic.prelu import PRelu, PReluConfig
 from ...hw.target.base import Device
 from .. import ir
 from ..quantize.proofs.add import Adder, for_add
+from ..quantize.proofs.multiply import for_prelu
 from .base import ConfiguredDesign, StageKind, StagePlan, StagePort, StagePorts, hw_shape
 from .rounding import proven, rounding
 from .streaming import StreamDesign, beats, even_widths
@@ -101,6 +103,32 @@ class MultiplyDesign(ConfiguredDesign, PairDesign):
 
 
 @dataclass(frozen=True)
+class PReluDesign(ConfiguredDesign, PairDesign):
+    """A value, or its product with a slope where it is negative."""
+
+    @cached_property
+    def config(self) -> PReluConfig:
+        op = self.op
+        assert isinstance(op, ir.ops.PRelu)
+        exact = for_prelu(self.graph, op)
+        a, b = (self.graph.quant(name).zero for name in op.inputs)
+        return PReluConfig(
+            self.stage.pe,
+            *self.shapes,
+            a,
+            b,
+            exact.mult,
+            exact.offset,
+            rounding(exact),
+            self.beats,
+            target=self.target,
+        )
+
+    def build(self, constants: PReluConfig) -> hw.Component:
+        return PRelu(constants)
+
+
+@dataclass(frozen=True)
 class ExtremumDesign(ConfiguredDesign, PairDesign):
     """The larger or the smaller."""
 
@@ -124,6 +152,7 @@ DESIGNS: Mapping[type[ir.Op], type[PairDesign]] = {
     ir.Add: AddDesign,
     ir.ops.Sub: AddDesign,
     ir.ops.Mul: MultiplyDesign,
+    ir.ops.PRelu: PReluDesign,
     ir.ops.Max: ExtremumDesign,
     ir.ops.Min: ExtremumDesign,
 }

@@ -7,7 +7,7 @@ from ... import ir
 from .requantizer import Requantizer, requantizer
 from .rounding import limits
 
-__all__ = ["for_matmul", "for_multiply"]
+__all__ = ["for_matmul", "for_multiply", "for_prelu"]
 
 
 def for_multiply(graph: ir.Graph, op: ir.ops.Mul) -> Requantizer:
@@ -18,6 +18,26 @@ def for_multiply(graph: ir.Graph, op: ir.ops.Mul) -> Requantizer:
 def for_matmul(graph: ir.Graph, op: ir.ops.MatMul) -> Requantizer:
     """The requantizer of a sum of products of both inputs less their zero points."""
     return _for_products(graph, op, op.clamp, graph.shape(op.inputs[0]).channels)
+
+
+def for_prelu(graph: ir.Graph, op: ir.ops.PRelu) -> Requantizer:
+    """The requantizer of a negative input times its slope, both less their zero points, as channel
+    0, and of an input that is not negative as channel 1.
+    """
+    a, b = (graph.quant(name) for name in op.inputs)
+    y = graph.quant(op.output)
+    below, above = min(a.dtype.low - a.zero, 0), max(a.dtype.high - a.zero, 0)
+    products = [0, *(below * (slope - b.zero) for slope in (b.dtype.low, b.dtype.high))]
+    ratio = a.step / y.step
+    return requantizer(
+        [ratio * b.step, ratio],
+        [Fraction(y.zero)] * 2,
+        *limits(y, op.clamp),
+        [min(products), 0],
+        [max(products), above],
+        op.name,
+        y.zero,
+    )
 
 
 def _for_products(graph: ir.Graph, op: ir.Op, clamp: ir.Clamp, count: int) -> Requantizer:
