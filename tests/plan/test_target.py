@@ -1,18 +1,23 @@
 """A chip family is one object: a family that only these tests know takes the whole way."""
 
 import ast
+import importlib
 import pickle
+import pkgutil
 from dataclasses import replace
 from pathlib import Path
 
 import gatewright
 import pytest
 from amaranth import Module, signed, unsigned
+from gatewright import boards
 from gatewright.boards.flow import FLOWS, flow_of
+from gatewright.compiler import tools
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.plan import Goal, make_dataflow
+from gatewright.hw import target as family_files
 from gatewright.hw.control.delay import delay
-from gatewright.hw.target import ECP5, GENERIC, ICE40, Device, MemoryShape, Target
+from gatewright.hw.target import ECP5, GENERIC, Device, MemoryShape, Target
 from gatewright.hw.target.dsp import Multiplier
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
@@ -67,6 +72,17 @@ def network(**more):
     return builder
 
 
+def families():
+    """The targets that the files of ``hw/target`` hold, each of one family."""
+    files = (
+        importlib.import_module(f"{family_files.__name__}.{found.name}")
+        for found in pkgutil.iter_modules(family_files.__path__)
+    )
+    named = {value.name: value for file in files for value in vars(file).values()
+             if isinstance(value, Target) and value is not GENERIC}  # fmt: skip
+    return tuple(named.values())
+
+
 BALANCED = Goal()
 
 
@@ -119,17 +135,34 @@ def test_a_plan_that_does_not_fit_names_the_familys_logic():
 
 
 def test_a_family_without_a_flow_is_an_error():
-    with pytest.raises(
-        PlanError, match="no flow to a bitstream for made up; families: ecp5, ice40"
-    ):
+    with pytest.raises(PlanError, match="no flow to a bitstream for made up; families: ecp5"):
         flow_of(MADE_UP)
     with pytest.raises(PlanError):
         flow_of(GENERIC)
-    assert [flow.target for flow in FLOWS] == [ECP5, ICE40]
+
+
+@pytest.mark.parametrize("target", families(), ids=lambda target: target.name)
+def test_every_family_has_all_its_pieces(target):
+    flows = [flow for flow in FLOWS if flow.target == target]
+    assert len(flows) == 1, (
+        f"boards/flow/__init__.py: FLOWS has {len(flows)} flows of {target.name}"
+    )
+    (flow,) = flows
+    for program in (flow.place, flow.pack):
+        assert program in tools.names(), f"compiler/tools.py: nothing finds {program}"
+    suffixes = [each.bitstream_suffix for each in FLOWS]
+    assert suffixes.count(flow.bitstream_suffix) == 1, "another family's bitstreams end so too"
+    for model in (*target.simulation_models, *flow.cell_models.files):
+        assert model.is_file(), f"there is no Verilog model {model}"
+    chips = [board.device for board in boards.all_boards() if board.device.target == target]
+    assert chips, f"boards/__init__.py: no board has a chip of {target.name}"
+    assert {"lut", "ff", "dsp", "bram"} == {
+        kind for counted in flow.synthesis.cells.values() for kind in counted
+    }, "its synthesis does not say which cells count as what"
 
 
 def test_a_target_is_the_same_in_another_process():
-    for target in (ECP5, ICE40, GENERIC, MADE_UP):
+    for target in (*families(), GENERIC, MADE_UP):
         copy = pickle.loads(pickle.dumps(target))
         assert copy == target
         assert hash(copy) == hash(target)
@@ -145,7 +178,7 @@ def test_memory_shapes_are_there_and_the_widest_is_first(shapes):
 def test_no_familys_name_stands_outside_its_own_files():
     """Families are objects; a string that names one is a comparison in the making."""
     root = Path(gatewright.__file__).parent
-    names = {target.name for target in (ECP5, ICE40)}
+    names = {target.name for target in families()}
     found = []
     for folder in ("hw", "compiler", "boards", "sim", "benchmarks", "examples", "docs", "."):
         for path in (root / folder).glob("*.py" if folder == "." else "**/*.py"):

@@ -92,3 +92,9 @@ def test_it_is_written_over_what_the_directory_holds(tmp_path):
 def test_a_directory_that_was_not_compiled_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"holds no compile\.json; compile a model with -o first"):
         html.write_report(tmp_path)
+
+
+def test_a_missed_timing_is_nowhere_shown_as_met():
+    page = html.render(ALL | {"build": ALL["build"] | {"timing_met": False, "bitstream": None}})
+    assert "NOT met" in page
+    assert "timing met" not in page
