@@ -446,6 +446,7 @@ def _check_ports(inputs: Sequence[ModelPort], outputs: Sequence[ModelPort], path
             f"{path}: {same[0]} is an input and an output; accepted: outputs that a node computes; "
             "remove that output"
         )
+    _check_numbers(inputs)
     fixed = {port.name: port.batch for port in inputs if isinstance(port.batch, int)}
     if len(set(fixed.values())) > 1:
         found = ", ".join(f"{name} has {size}" for name, size in fixed.items())
@@ -453,6 +454,18 @@ def _check_ports(inputs: Sequence[ModelPort], outputs: Sequence[ModelPort], path
             f"{path}: the inputs have different batches ({found}); accepted: one batch for all, on "
             "their first axis; export the network with a symbolic batch"
         )
+
+
+def _check_numbers(inputs: Sequence[ModelPort]) -> None:
+    """Refuse an input whose lone axis is not the batch; where it is, a sample is one number."""
+    batches = {port.batch for port in inputs if port.shape}
+    for port in inputs:
+        batch = port.batch in batches | {1} if isinstance(port.batch, int) else bool(batches)
+        if not port.shape and not batch:
+            raise ModelError(
+                f"{port.name}: the input has one axis and so no batch; accepted: batch first, "
+                "then the sample; export the network with a batch axis"
+            )
 
 
 def _dtype(info: onnx.ValueInfoProto) -> str:
@@ -488,11 +501,6 @@ def _input(info: onnx.ValueInfoProto, foreign: bool = False) -> ModelPort:
             f"{info.name}: {', '.join(unknown)} of the input can vary; accepted: only the "
             f"batch (axis 0) may; give the others, as in --input-shape {info.name}="
             + ",".join(["1", *(str(dim.dim_value or 96) for dim in dims[1:])])
-        )
-    if len(dims) == 1:
-        raise ModelError(
-            f"{info.name}: the input has one axis and so no batch; accepted: batch first, "
-            "then the sample; export the network with a batch axis"
         )
     dtype = _dtype(info)
     if dtype not in INPUTS and not foreign:

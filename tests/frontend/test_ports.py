@@ -49,6 +49,21 @@ MODELS = {
         {"y": IMAGE},
         {},
     ),
+    "a number a sample": (
+        [
+            N("Conv", ["x", "w"], ["a"]),
+            N("Unsqueeze", ["t", "last"], ["number"]),
+            N("Gemm", ["number", "k"], ["b"]),
+            N("Unsqueeze", ["b", "space"], ["c"]),
+            N("Add", ["a", "c"], ["y"]),
+        ],
+        {"x": IMAGE, "t": ["N"]},
+        {"y": ["N", 2, 4, 4]},
+        {
+            **{"w": random(2, 3, 1, 1), "k": random(1, 2)},
+            **{"last": np.array([1]), "space": np.array([2, 3])},
+        },
+    ),
     "one layout in two arrangements": (
         [
             N("Transpose", ["z"], ["first"], perm=[0, 3, 1, 2]),
