@@ -1,10 +1,15 @@
-"""The command line: check, compile, simulate, build, bench, accuracy, explore, flash, run."""
+"""The command line: a function a command, in the order of the flow.
 
+A command's docstring is what ``--help`` prints: a sentence, more if needed, and an example on a
+line that begins with ``$``.
+"""
+
+import inspect
 import json
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from math import inf
@@ -17,7 +22,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .compiler.errors import DataError, FitError, GatewrightError, TimingError, printable
+from .compiler.errors import (
+    DataError,
+    FitError,
+    GatewrightError,
+    SimulationError,
+    TimingError,
+    printable,
+)
 from .compiler.progress import Progress
 
 __all__ = ["main"]
@@ -31,7 +43,20 @@ if not out.is_terminal:
 err = Console(stderr=True, soft_wrap=True)
 
 _DIRECTORY = click.argument("directory", type=click.Path(path_type=Path))
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print the JSON file that is written.")
+_JSON = click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the result as JSON, also when the command fails: then with the key error.",
+)
+_GOAL = click.option(
+    "--goal",
+    default=None,
+    metavar="latency|fps|fps=N|area",
+    help="Shortest time for a frame, most frames a second, N frames a second with little hardware, "
+    "or the least hardware (default: most frames a second from the DSP blocks alone).",
+)
+_SAMPLES = "Samples: .npz with x (or an array for each input, by name), .npy, or a folder of images"
 
 
 def _model(function: Callable[..., int | None]) -> Any:
@@ -132,7 +157,51 @@ def _policy(bits: tuple[str, ...], activation_bits: int | None, weight_bits: int
     return Policy(*usual, activations=named, weights=named)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Flow(click.Group):
+    """Lists the commands in the order in which they are defined, each with its example."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        widest = max(map(len, self.commands))
+        with formatter.section("Commands, in the order of the flow"):
+            for name in self.list_commands(ctx):
+                command = self.commands[name]
+                sentence = command.get_short_help_str(limit=200)
+                formatter.write_dl([(name.ljust(widest), sentence)])
+                if isinstance(command, _Command):
+                    indent = " " * (formatter.current_indent + 2)
+                    formatter.write(f"{indent}$ {command.example}\n")
+
+
+class _Command(click.Command):
+    """A command with an ``example``; a command line that can not be read is JSON, too."""
+
+    example = ""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        as_json = "--json" in args
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.UsageError as error:
+            if as_json:
+                click.echo(json.dumps({"error": _as_error(error, error.format_message())}))
+            raise
+
+
+@click.group(
+    cls=_Flow,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Each step leaves a JSON file and the page report.html in the directory. "
+    "gatewright COMMAND --help gives a command's options.",
+)
 @click.version_option(package_name="gatewright")
 @click.option("--debug", is_flag=True, hidden=True)
 @click.pass_context
@@ -142,39 +211,49 @@ def main(context: click.Context, debug: bool) -> None:
 
 
 def _command(function: Callable[..., int | None]) -> Any:
-    """A subcommand of that name whose errors are one message and exit code 1."""
+    """A subcommand of that name whose errors are one message and exit code 1.
+
+    With ``--json`` the error is JSON on standard output as well.
+    """
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
+        as_json = bool(kwargs.get("as_json"))
         try:
             sys.exit(function(*args, **kwargs) or 0)
-        except GatewrightError as error:
-            if click.get_current_context().obj:
-                traceback.print_exc()
-            sys.exit(_failed(str(error)))
-        except OSError as error:
-            if click.get_current_context().obj:
-                traceback.print_exc()
-            where = f"{error.filename}: " if error.filename else ""
-            sys.exit(
-                _failed(
-                    f"{where}{error.strerror or error}; check that it can be read and "
-                    "written and that the disk is not full"
-                )
-            )
         except Exception as error:
             if click.get_current_context().obj:
                 traceback.print_exc()
-            sys.exit(_failed(_fault(error)))
-        except KeyboardInterrupt:
-            err.print("interrupted; what was there before is unchanged")
+            sys.exit(_show(as_json, {}, error=error))
+        except KeyboardInterrupt as stop:
+            why = "interrupted; what was there before is unchanged"
+            if as_json:
+                click.echo(json.dumps({"error": _as_error(stop, why)}, indent=1))
+            err.print(why)
             sys.exit(130)
 
-    return main.command(function.__name__.rstrip("_"))(run)
+    text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\n$ ")
+    command = click.command(
+        function.__name__.rstrip("_"),
+        cls=_Command,
+        help=text,
+        epilog=f"\b\nExample:\n  $ {example}",
+    )(run)
+    command.example = example
+    main.add_command(command)
+    return command
 
 
-def _fault(error: Exception) -> str:
-    """The message for an exception that no part of the program expects."""
+def _message(error: BaseException) -> str:
+    """What the user is told; an exception that no part of the program expects is a fault."""
+    if isinstance(error, GatewrightError):
+        return str(error)
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return (
+            f"{where}{error.strerror or error}; check that it can be read and "
+            "written and that the disk is not full"
+        )
     what = (str(error).splitlines() or [""])[0]
     return (
         f"gatewright has a fault ({type(error).__name__}: {what}); please report the command, its "
@@ -182,9 +261,9 @@ def _fault(error: Exception) -> str:
     )
 
 
-def _failed(why: str) -> int:
-    err.print(Text.assemble(("error: ", "bold red"), printable(why)))
-    return 1
+def _as_error(error: BaseException, message: str) -> dict[str, str]:
+    """The object ``error`` of a failed command's JSON."""
+    return {"type": type(error).__name__, "message": printable(message)}
 
 
 def _at_least(least: int, **options: float | None) -> None:
@@ -201,12 +280,23 @@ def _steps() -> AbstractContextManager[Progress]:
     return progress_line(err)
 
 
-def _show(as_json: bool, summary: dict[str, Any], *tables: Table) -> None:
+def _show(
+    as_json: bool,
+    summary: dict[str, Any],
+    tables: Sequence[Table] = (),
+    error: Exception | None = None,
+) -> int:
+    """Print the result of a command, and the ``error`` that it ends with; returns the exit code."""
     if as_json:
-        click.echo(json.dumps(summary, indent=1))
+        failed = {"error": _as_error(error, _message(error))} if error is not None else {}
+        click.echo(json.dumps(summary | failed, indent=1))
     else:
         for table in tables:
             out.print(table)
+    if error is None:
+        return 0
+    err.print(Text.assemble(("error: ", "bold red"), printable(_message(error))))
+    return 1
 
 
 def _check_report(directory: Path, step: str) -> None:
@@ -276,10 +366,16 @@ def _smallest_board(graph: Any, goal: Any, tried: Any, policy: Any) -> Iterator[
 @_model
 @click.option("--board", default=None, help="Board to fit (default: the largest).")
 @_bits
-@click.option("--goal", default=None, help="latency, fps, fps=N or area.")
+@_GOAL
 @_JSON
 def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json: bool) -> int:
-    """Every node of MODEL with its verdict, and the boards that it fits. Before any work."""
+    """Say for every node of MODEL what computes it, and which boards the network fits.
+
+    It takes seconds and writes nothing. Nodes are computed in hardware, folded into others, left to
+    the host, or unsupported; then it says what to change.
+
+    $ gatewright check model.onnx --board ulx3s-85f
+    """
     from . import boards
     from .compiler.check import check as run
     from .compiler.report import tables
@@ -288,8 +384,7 @@ def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json
     chosen = _board(board) if board else max(known, key=lambda b: b.device.lut)
     wanted = _goal(goal, chosen.target_mhz)
     found = run(model, known, chosen, goal=wanted, policy=policy, alone=board is not None)
-    _show(as_json, found.summary, *tables.check(found.summary))
-    return 0 if found.error is None else _failed(str(found.error))
+    return _show(as_json, found.summary, tables.check(found.summary), found.error)
 
 
 def _note_cut(cut: Any) -> None:
@@ -301,6 +396,73 @@ def _note_cut(cut: Any) -> None:
         highlight=False,
         markup=False,
     )
+
+
+@_command
+@_model
+@click.option("--board", required=True, help="Board to plan for.")
+@_bits
+@click.option("--points", type=int, default=12, show_default=True, help="Plans to compute.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Plans at a time.")
+@click.option("--scheduler", default=None, help="Address of a Dask scheduler.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("explore"),
+    show_default=True,
+    help="Directory of the table and the plot; what it holds already is not computed again.",
+)
+@_JSON
+def explore(
+    model: Path,
+    board: str,
+    policy: Any,
+    points: int,
+    jobs: int,
+    scheduler: str | None,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Plan MODEL in many ways, from the smallest to the fastest: a table and a plot.
+
+    $ gatewright explore model.onnx --board ulx3s-85f --jobs 2 -o space
+    """
+    from dataclasses import asdict
+
+    from .compiler.driver import read_network
+    from .compiler.plan.explore import explore as run
+    from .compiler.report import tables
+    from .compiler.report.plot import design_space
+
+    _at_least(1, points=points, jobs=jobs)
+    chosen = _board(board)
+    graph = read_network(model).graph
+    output.mkdir(parents=True, exist_ok=True)
+    with _steps() as step:
+        found = [
+            asdict(point)
+            for point in run(
+                graph,
+                chosen.device,
+                chosen.name,
+                points=points,
+                jobs=jobs,
+                scheduler=scheduler,
+                cache=output / "points.jsonl",
+                policy=policy,
+                progress=step,
+            )
+        ]
+    design_space(
+        found,
+        output / "explore.png",
+        title=f"{graph.name} on {chosen.title}",
+        available=chosen.device.available,
+    )
+    summary = {"model": model.name, "board": chosen.name, "points": found}
+    (output / "explore.json").write_text(json.dumps(summary, indent=1) + "\n")
+    _show(as_json, summary, tables.explore(found))
 
 
 @_command
@@ -338,13 +500,24 @@ def _note_cut(cut: Any) -> None:
     "that at most so many points of accuracy are lost on half of the calibration samples, by "
     "their labels y, or against the float model's classes.",
 )
-@click.option("--goal", default=None, help="latency, fps, fps=N or area.")
-@click.option("--plan", type=click.Path(path_type=Path), default=None, help="A plan.json to use.")
-@click.option("--argmax", is_flag=True, help="Let the hardware give the winning class.")
+@_GOAL
+@click.option(
+    "--plan",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Use this plan.json, of another compile or edited, instead of searching.",
+)
+@click.option("--argmax", is_flag=True, help="The hardware gives the number of the winning class.")
 @click.option(
     "--hardware-only", is_flag=True, help="Refuse a network of which a part must stay on the host."
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Directory to write; a compiled one is replaced.",
+)
 @_JSON
 def compile_(
     model: Path,
@@ -361,7 +534,12 @@ def compile_(
     output: Path,
     as_json: bool,
 ) -> None:
-    """Quantize MODEL, plan it for a board and write its RTL."""
+    """Quantize MODEL, plan its hardware for a board and write the RTL.
+
+    A float model needs samples to choose the ranges of its values.
+
+    $ gatewright compile model.onnx --board ulx3s-85f --calibration x.npz -o out
+    """
     from .compiler.data import class_numbers, read_samples
     from .compiler.driver import Budget, compile_model, read_network
     from .compiler.quantize import DEFAULT_BITS, Policy, Rounding
@@ -417,7 +595,7 @@ def compile_(
         )
     _report(output)
     summary = _summary(output, "compile")
-    _show(as_json, summary, *tables.compile(summary))
+    _show(as_json, summary, tables.compile(summary))
 
 
 @_command
@@ -427,7 +605,7 @@ def compile_(
     "samples",
     type=click.Path(path_type=Path),
     required=True,
-    help="Samples: .npz with x (or an array for each input, by name), .npy, or a folder of images.",
+    help=f"{_SAMPLES}.",
 )
 @click.option("--frames", type=int, default=None, help="How many of them (default: all).")
 @click.option(
@@ -435,16 +613,34 @@ def compile_(
     type=float,
     default=0.0,
     show_default=True,
-    help="Chance of a stall, each cycle, at both ends.",
+    help="Chance that a stream pauses in a cycle, at both ends, from 0 to below 1.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the stalls.")
-@click.option("--level", type=click.Choice(["rtl", "netlist"]), default="rtl", show_default=True)
-@click.option("--waves", type=click.Path(path_type=Path), default=None, help="Write waves (.fst).")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Seed of the random numbers that place the stalls.",
+)
+@click.option(
+    "--level",
+    type=click.Choice(["rtl", "netlist"]),
+    default="rtl",
+    show_default=True,
+    help="Simulate the RTL, or the chip's cells after synthesis (slower).",
+)
+@click.option(
+    "--waves",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Write waves into this file (.fst), for Surfer or GTKWave.",
+)
 @click.option(
     "--simulator",
     type=click.Choice(["verilator", "icarus"]),
     default="verilator",
     show_default=True,
+    help="Verilator is compiled first and then fast; Icarus needs no C++ compiler.",
 )
 @_JSON
 def simulate(
@@ -458,7 +654,13 @@ def simulate(
     simulator: str,
     as_json: bool,
 ) -> int:
-    """Run the RTL on samples and compare every value with the golden model."""
+    """Run the RTL on samples and compare every value with the golden model.
+
+    Without stalls the cycles are those of the hardware; with --stall the streams pause at random,
+    which proves that no value depends on when it comes.
+
+    $ gatewright simulate out --input x.npz --frames 8
+    """
     from .compiler.data import read_samples
     from .compiler.report import tables
     from .sim.simulate import check_stimulus
@@ -488,56 +690,20 @@ def simulate(
             progress=step,
         )
     _report(directory)
-    _show(as_json, done.summary, *tables.simulate(done.summary, _summary(directory, "compile")))
-    return 0 if done.passed else 1
+    shown = tables.simulate(done.summary, _summary(directory, "compile"))
+    return _show(as_json, done.summary, shown, _difference(done.summary))
 
 
-@_command
-@_DIRECTORY
-@click.option(
-    "--seeds", type=int, default=None, help="Place and route with so many seeds, take the best."
-)
-@click.option("--jobs", type=int, default=1, show_default=True, help="Seeds at a time.")
-@click.option(
-    "--target-mhz", "mhz", type=float, default=None, help="Clock to reach (default: the board's)."
-)
-@_JSON
-def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_json: bool) -> None:
-    """Synthesis, place and route, bitstream."""
-    from .boards.flow.build import build as make
-    from .compiler.report import tables
-
-    _at_least(1, seeds=seeds, jobs=jobs, target_mhz=mhz)
-    compiled = _open(directory)
-    _check_report(directory, "build")
-    with _steps() as step:
-        try:
-            make(directory, _board(compiled.plan.board), mhz, seeds=seeds, jobs=jobs, progress=step)
-        except TimingError:
-            _report(directory)
-            raise
-    _report(directory)
-    summary = _summary(directory, "build")
-    _show(as_json, summary, *tables.build(summary, _summary(directory, "compile")))
-
-
-@_command
-@_DIRECTORY
-@click.option("--input", "samples", type=click.Path(path_type=Path), default=None)
-@_JSON
-def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
-    """The FPGA (simulated cycles, the bitstream's clock) against the CPU, on the same inputs."""
-    from .compiler.data import read_samples
-    from .compiler.report import tables
-    from .sim.bench import bench as run
-
-    compiled = _open(directory)
-    _check_report(directory, "bench")
-    x = read_samples(samples, compiled.ports) if samples else None
-    with _steps() as step:
-        result = run(compiled, x, _board(compiled.plan.board).target_mhz, progress=step)
-    _report(directory)
-    _show(as_json, result.summary, *tables.bench(result.summary))
+def _difference(summary: dict[str, Any]) -> SimulationError | None:
+    """The error for values that differ from the golden model's; None if all are equal."""
+    if not summary["mismatches"]:
+        return None
+    first = summary.get("first_mismatch") or {}
+    where = f", the first in {first['text']}" if "text" in first else ""
+    return SimulationError(
+        f"{summary['mismatches']:,} of {summary['values']:,} values differ from the golden "
+        f"model{where}. Please report this network"
+    )
 
 
 @_command
@@ -557,7 +723,12 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
 )
 @_JSON
 def accuracy(directory: Path, samples: Path, calibration: Path | None, as_json: bool) -> int:
-    """Float, integers and ONNX Runtime's int8 side by side, and the noise layer by layer."""
+    """Compare the integer network with the float one, and with ONNX Runtime's int8.
+
+    Also the noise that each layer adds, and where ONNX Runtime rounds differently.
+
+    $ gatewright accuracy out --data x.npz
+    """
     from .compiler.data import read_samples
     from .compiler.report import tables
     from .sim.accuracy import accuracy as run
@@ -569,78 +740,83 @@ def accuracy(directory: Path, samples: Path, calibration: Path | None, as_json: 
     with _steps() as step:
         result = run(compiled, data, progress=step, calibration=known.x)
     _report(directory)
-    _show(as_json, result.summary, *tables.accuracy(result.summary))
+    error = None
     if result.violations:
-        return _failed(
+        error = SimulationError(
             "ONNX Runtime contradicts the golden model on model.int8.onnx: "
             f"{'; '.join(result.violations)}. Please report this network"
         )
-    return 0
+    return _show(as_json, result.summary, tables.accuracy(result.summary), error)
 
 
 @_command
-@_model
-@click.option("--board", required=True)
-@_bits
-@click.option("--points", type=int, default=12, show_default=True)
-@click.option("--jobs", type=int, default=1, show_default=True)
-@click.option("--scheduler", default=None, help="Address of a Dask scheduler.")
+@_DIRECTORY
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("explore"), show_default=True
+    "--seeds", type=int, default=None, help="Place and route with so many seeds, take the best."
+)
+@click.option("--jobs", type=int, default=1, show_default=True, help="Seeds at a time.")
+@click.option(
+    "--target-mhz", "mhz", type=float, default=None, help="Clock to reach (default: the board's)."
 )
 @_JSON
-def explore(
-    model: Path,
-    board: str,
-    policy: Any,
-    points: int,
-    jobs: int,
-    scheduler: str | None,
-    output: Path,
-    as_json: bool,
-) -> None:
-    """The design space: plans from the smallest to the fastest, Pareto table and plot."""
-    from dataclasses import asdict
+def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_json: bool) -> int:
+    """Make the bitstream: synthesis, place and route, and a check that the clock is met.
 
-    from .compiler.driver import read_network
-    from .compiler.plan.explore import explore as run
+    $ gatewright build out --target-mhz 100
+    """
+    from .boards.flow.build import build as make
     from .compiler.report import tables
-    from .compiler.report.plot import design_space
 
-    _at_least(1, points=points, jobs=jobs)
-    chosen = _board(board)
-    graph = read_network(model).graph
-    output.mkdir(parents=True, exist_ok=True)
+    _at_least(1, seeds=seeds, jobs=jobs, target_mhz=mhz)
+    compiled = _open(directory)
+    _check_report(directory, "build")
+    missed = None
     with _steps() as step:
-        found = [
-            asdict(point)
-            for point in run(
-                graph,
-                chosen.device,
-                chosen.name,
-                points=points,
-                jobs=jobs,
-                scheduler=scheduler,
-                cache=output / "points.jsonl",
-                policy=policy,
-                progress=step,
-            )
-        ]
-    design_space(
-        found,
-        output / "explore.png",
-        title=f"{graph.name} on {chosen.title}",
-        available=chosen.device.available,
-    )
-    summary = {"model": model.name, "board": chosen.name, "points": found}
-    (output / "explore.json").write_text(json.dumps(summary, indent=1) + "\n")
-    _show(as_json, summary, *tables.explore(found))
+        try:
+            make(directory, _board(compiled.plan.board), mhz, seeds=seeds, jobs=jobs, progress=step)
+        except TimingError as error:
+            missed = error
+    _report(directory)
+    summary = _summary(directory, "build")
+    shown = tables.build(summary, _summary(directory, "compile"))
+    return _show(as_json, summary, shown if missed is None else (), missed)
+
+
+@_command
+@_DIRECTORY
+@click.option(
+    "--input",
+    "samples",
+    type=click.Path(path_type=Path),
+    default=None,
+    help=f"{_SAMPLES} (default: random frames).",
+)
+@_JSON
+def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
+    """Compare the FPGA (simulated cycles, the bitstream's clock) with this computer's CPU.
+
+    $ gatewright bench out --input x.npz
+    """
+    from .compiler.data import read_samples
+    from .compiler.report import tables
+    from .sim.bench import bench as run
+
+    compiled = _open(directory)
+    _check_report(directory, "bench")
+    x = read_samples(samples, compiled.ports) if samples else None
+    with _steps() as step:
+        result = run(compiled, x, _board(compiled.plan.board).target_mhz, progress=step)
+    _report(directory)
+    _show(as_json, result.summary, tables.bench(result.summary))
 
 
 @_command
 @_DIRECTORY
 def flash(directory: Path) -> None:
-    """Load the bitstream into the board."""
+    """Load the bitstream into the board.
+
+    $ gatewright flash out
+    """
     from .boards.flow.flash import flash as load_bitstream
 
     summary = _built(directory)
@@ -654,11 +830,20 @@ def flash(directory: Path) -> None:
 @_command
 @_DIRECTORY
 @click.option("--port", required=True, help="The board's serial port.")
-@click.option("--input", "samples", type=click.Path(path_type=Path), required=True)
-@click.option("--frames", type=int, default=None)
+@click.option(
+    "--input",
+    "samples",
+    type=click.Path(path_type=Path),
+    required=True,
+    help=f"{_SAMPLES}.",
+)
+@click.option("--frames", type=int, default=None, help="How many of them (default: all).")
 @_JSON
 def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: bool) -> int:
-    """Run samples on the board, compare with the golden model."""
+    """Run samples on the board and compare its outputs with the golden model.
+
+    $ gatewright run out --port /dev/ttyUSB0 --input x.npz
+    """
     from .boards.link.run import run_on_board
     from .compiler import ir
     from .compiler.data import read_samples
@@ -688,8 +873,8 @@ def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: 
         "latency_cycles": cycles,
         "how": "measured",
     }
-    _show(as_json, summary, _listing("On the board", [summary]))
-    return 1 if summary["mismatches"] else 0
+    shown = [_listing("On the board", [summary])]
+    return _show(as_json, summary, shown, _difference(summary))
 
 
 def _built(directory: Path) -> dict[str, Any]:
@@ -729,7 +914,10 @@ def _listing(title: str, rows: list[dict[str, Any]]) -> Table:
 @_command
 @_JSON
 def boards(as_json: bool) -> None:
-    """The boards that are known."""
+    """List the boards that gatewright knows, and what their chips have.
+
+    $ gatewright boards
+    """
     from .boards import all_boards
 
     rows = [
@@ -745,16 +933,19 @@ def boards(as_json: bool) -> None:
         }
         for b in all_boards()
     ]
-    _show(as_json, {"boards": rows}, _listing("Boards", rows))
+    _show(as_json, {"boards": rows}, [_listing("Boards", rows)])
 
 
 @_command
 @_JSON
 def tools(as_json: bool) -> None:
-    """The outside tools: what was found, which version, what is missing and how to get it."""
+    """List the outside tools: which were found, which are missing and how to get them.
+
+    $ gatewright tools
+    """
     from dataclasses import asdict
 
     from .compiler.tools import report
 
     rows = [asdict(status) for status in report()]
-    _show(as_json, {"tools": rows}, _listing("Tools", rows))
+    _show(as_json, {"tools": rows}, [_listing("Tools", rows)])

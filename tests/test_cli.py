@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from math import inf
 
+import click
 import numpy as np
 import onnx
 import onnxruntime
@@ -51,6 +53,47 @@ def out(floats, samples, tmp_path_factory):
 def simulated(out, samples):
     """The compiled CNN after a simulation of three frames."""
     return as_json("simulate", out, "--input", samples, "--frames", 3)
+
+
+# --- help and errors ------------------------------------------------------------------------------
+
+
+def test_help_lists_the_flow_with_an_example_each():
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
+    listed = [line.split()[0] for line in text.splitlines() if re.match(r"  [a-z]+  ", line)]
+    assert listed == list(main.commands)
+    order = ["check", "compile", "simulate", "accuracy", "build", "bench", "flash", "run"]
+    assert [name for name in listed if name in order] == order
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_an_example_is_a_command_line_that_is_understood(name):
+    command = main.commands[name]
+    program, used, *arguments = command.example.split()
+    assert (program, used) == ("gatewright", name)
+    with command.make_context(name, arguments, resilient_parsing=False) as context:
+        assert context.command is command
+    assert f"$ {command.example}" in CliRunner().invoke(main, [name, "--help"]).stdout
+    assert all(option.help for option in command.params if isinstance(option, click.Option))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "kind", "words", "code"),
+    [
+        (["check", "none.onnx"], "ModelError", "no such file", 1),
+        (["bench", "none"], "DataError", "none", 1),
+        (["check", "none.onnx", "--bord", "x"], "NoSuchOption", "'--board'", 2),
+    ],
+)
+def test_a_failure_is_json_too(arguments, kind, words, code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    failed = CliRunner().invoke(main, [*arguments, "--json"])
+    assert failed.exit_code == code
+    error = json.loads(failed.stdout)["error"]
+    assert error["type"] == kind
+    assert words in error["message"]
+    assert words in failed.stderr
 
 
 # --- check and compile ----------------------------------------------------------------------------
