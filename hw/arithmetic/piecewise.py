@@ -94,7 +94,7 @@ class PiecewiseConfig(PipelineTiming):
         memories = estimate(
             len(self.blocks), sum(self.block_word), self.target, Rom.latency, logic=True
         ) + estimate(len(self.segments), segment, self.target, Rom.latency, logic=True)
-        choose = Resources(self.rest_bits * 2 * len(self.lengths), 3 * self.rest_bits)
+        choose = Resources(self.rest_bits * len(self.lengths), 3 * self.rest_bits)
         product = Resources(
             self.multiplier.lut(self.target.carry_luts) + self.addend.width,
             self.multiplier.ff + 2 * self.addend.width,

@@ -51,9 +51,9 @@ class RescaleConfig(PipelineTiming):
     def resources(self) -> Resources:
         """An estimate: a constant multiplication and a rounding for each lane, and a queue."""
         product = self.element.width + self.multiplier.operands.w.width
-        # a constant's zero bits take no adder: half of the rows are left
-        multiply = self.multiplier.lut(self.target.carry_luts) // 2
-        lane = Resources(multiply + product + 25, multiply + product + 32)
+        # a constant's zero bits take no adder: a third of the LUTs are left, half of the registers
+        multiply = self.multiplier.lut(self.target.carry_luts)
+        lane = Resources(multiply // 3 + 25, multiply // 2 + product + 32)
         return (
             Resources(60, 40)
             + lane * self.lanes

@@ -1,5 +1,7 @@
 """Functions of wide integers equal the exact result, on every input where they are few."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gatewright.compiler import ir
@@ -14,11 +16,11 @@ from gatewright.hw import (
     Rounding,
     integer,
 )
-from gatewright.hw.target import GENERIC
+from gatewright.hw.target import GENERIC, ICE40
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
-from .bench import STALLS, run
+from .bench import STALLS, run, synthesized
 
 NO_CLAMP = ir.Clamp()
 I11, U11, I16, U16 = ir.Int(11, True), ir.Int(11, False), ir.Int(16, True), ir.Int(16, False)
@@ -151,3 +153,18 @@ def test_the_stated_latency_is_the_components():
         config = build(*network(quant(I11, 8.3), quant(I11, 1.0), function), 1, 1)
         seen = run(PARTS[build](config), [[5]], 1)
         assert seen.cycles == [config.latency], PARTS[build].__name__
+
+
+@pytest.mark.parametrize(
+    ("component", "configured", "function"),
+    [(Rescale, scaling, ir.Identity()), (Piecewise, pieces, ir.functions.Tanh())],
+    ids=["rescale", "piecewise"],
+)
+def test_the_estimate_is_near_what_synthesis_makes(component, configured, function, tmp_path):
+    graph, op = network(quant(I16, 6), quant(ir.Int(8, True), 1), function)
+    config = replace(configured(graph, op, 2, 36), target=ICE40)
+    counts, around = synthesized(component(config), ICE40, tmp_path)
+    need = config.resources()
+    assert counts["bram"] == need.bram
+    assert 0.8 < need.ff / (counts["ff"] - around) < 1.3
+    assert 0.8 < need.lut / counts["lut"] < 1.5
