@@ -73,7 +73,8 @@ def surveyed(found: Source) -> Survey:
         try:
             graph = passes.run(reading.graph, passes.ON_READ)
             graph = replace(graph, verbatim=is_verbatim(source, found))
-            if graph.open_values and (early := _pre_processing(source)):
+            real = any(port.value in graph.open_values for port in graph.inputs)
+            if real and (early := _pre_processing(source)):
                 reading, graph = replace(reading, refused=early, graph=None), None
         except ModelError as refusing:
             node = _blamed(refusing, source.nodes)

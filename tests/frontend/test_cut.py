@@ -247,6 +247,33 @@ def test_pre_processing_before_the_first_quantized_value_is_the_head(tmp_path):
         assert_allclose(recombined(network.cut, x)["y"], Runtime(path).run(x)["y"], atol=1e-6)
 
 
+def test_an_input_that_is_moved_before_it_is_quantized_needs_no_head(tmp_path):
+    nodes = [
+        node("Reshape", "x shape", "rows"),
+        node("QuantizeLinear", "rows scale zero", "q"),
+        node("DequantizeLinear", "q scale zero", "r"),
+        node("DequantizeLinear", "w scale zero", "wr"),
+        node("Gemm", "r wr", "a"),
+        node("Sigmoid", "a", "s"),  # in floats, so samples give its type
+        node("Mul", "a s", "m"),
+        node("QuantizeLinear", "m scale zero", "qm"),
+        node("DequantizeLinear", "qm scale zero", "y"),
+    ]
+    path = save(
+        tmp_path / "quantized.onnx",
+        nodes,
+        {"x": (TensorProto.FLOAT, [1, 4, 6])},
+        {"y": (TensorProto.FLOAT, [4, 3])},
+        shape=np.array([4, 6]),
+        scale=np.float32(0.05),
+        zero=np.int8(0),
+        w=RNG.integers(-9, 9, (6, 3)).astype(np.int8),
+    )
+    network = read_network(path)
+    assert network.graph.open_values
+    assert network.cut is None
+
+
 def test_samples_that_the_head_can_not_compute_are_an_error(tmp_path):
     path = tokens(tmp_path / "tokens.onnx")
     cut = divide(path, survey(path))
