@@ -12,7 +12,7 @@ from .compiler import ir
 from .compiler.driver import Compiled, compile_model
 from .compiler.frontend import load as _load
 from .compiler.plan import Dataflow, Goal, make_dataflow
-from .compiler.quantize import DEFAULT_BITS, Policy, Rounding
+from .compiler.quantize import DEFAULT_BITS, Policy, Rounding, equalized
 from .compiler.quantize import quantize as _quantize
 from .sim.simulate import Simulated
 from .sim.simulate import simulate as _simulate
@@ -34,16 +34,19 @@ def quantize(
     activation_bits: int = DEFAULT_BITS,
     weight_bits: int = DEFAULT_BITS,
     rounding: str = "auto",
+    equalize: bool = False,
 ) -> ir.Graph:
     """The integer network of a float one, calibrated on ``samples``: an array
     [n, *input shape] for each input, by name, or that of a lone input.
 
     Activations have 1 to 16 bits, weights 2 to 16. ``rounding``: "auto", "nearest" or
-    "compensated".
+    "compensated". ``equalize``: divide channels where that lowers the error.
     """
     if graph.quantized:
         return graph
     policy = Policy(activation_bits, weight_bits)
+    if equalize:
+        graph = equalized(graph, samples, method, policy).graph
     return _quantize(graph, samples, method=method, policy=policy, rounding=Rounding(rounding))
 
 
@@ -71,6 +74,7 @@ def compile(
     activation_bits: int = DEFAULT_BITS,
     weight_bits: int = DEFAULT_BITS,
     rounding: str = "auto",
+    equalize: bool = False,
     argmax: bool = False,
 ) -> Compiled:
     """Compile a model file into the directory ``out``, as ``gatewright compile`` does."""
@@ -84,6 +88,7 @@ def compile(
         method=method,
         policy=Policy(activation_bits, weight_bits),
         rounding=Rounding(rounding),
+        equalize=equalize,
         argmax=argmax,
     )
 

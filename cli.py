@@ -493,6 +493,12 @@ def explore(
     "output; auto compensates where weights or activations are below 8 bits.",
 )
 @click.option(
+    "--equalize",
+    is_flag=True,
+    help="Divide channels between layers by powers of two where that lowers the measured error "
+    "(cross-layer equalization).",
+)
+@click.option(
     "--max-drop",
     type=float,
     default=None,
@@ -526,6 +532,7 @@ def compile_(
     method: str,
     policy: Any,
     rounding: str,
+    equalize: bool,
     max_drop: float | None,
     goal: str | None,
     plan: Path | None,
@@ -562,6 +569,7 @@ def compile_(
         "--weight-bits": policy.weight_bits != DEFAULT_BITS,
         "--rounding": rounding != "auto",
         "--bits": bool(policy.weights),
+        "--equalize": equalize,
         "--max-drop": max_drop is not None,
     }
     if graph.quantized:
@@ -588,6 +596,7 @@ def compile_(
             method=method,
             policy=policy,
             rounding=Rounding(rounding),
+            equalize=equalize,
             budget=budget,
             argmax=argmax,
             read=network,

@@ -3,9 +3,9 @@
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from .plan import (
 from .plan.dataflow import NetworkPort
 from .plan.resources import cells
 from .progress import Progress, silent
-from .quantize import Policy, Rounding, quantize
+from .quantize import Policy, Rounding, equalized, quantize
 from .quantize.assume import assume_types
 from .quantize.budget import Found, search
 from .quantize.policy import DEFAULT
@@ -56,12 +56,14 @@ class Compiled:
     """A compiled network in its ``directory``: the integer graph, the plan and what it comes to.
 
     ``border``: what of the model stays on the host; None where all of it is in hardware.
+    ``factors``: of the float network's values whose channels were divided, by name.
     """
 
     directory: Path
     graph: ir.Graph
     network: Dataflow
     border: Border | None = None
+    factors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def plan(self) -> Plan:
@@ -213,6 +215,7 @@ def compile_model(
     method: str = "mse",
     policy: Policy = DEFAULT,
     rounding: Rounding = Rounding.AUTO,
+    equalize: bool = False,
     budget: Budget | None = None,
     argmax: bool = False,
     read: Network | None = None,
@@ -223,7 +226,8 @@ def compile_model(
 
     ``samples`` (an array [n, *input shape] for each input, by name, or that of a lone input)
     calibrate a float model, whose tensors get the widths of ``policy`` and whose weights are
-    rounded as ``rounding`` says; with a ``budget`` widths are chosen tensor by tensor instead;
+    rounded as ``rounding`` says; with ``equalize`` channels are divided where that lowers the
+    error; with a ``budget`` widths are chosen tensor by tensor instead;
     ``plan`` is a plan file to
     use in place of the search for ``goal``; ``read`` is what :func:`read_network` returned, if
     the file has been read already; ``hardware_only`` refuses a network that it would cut.
@@ -236,6 +240,7 @@ def compile_model(
         read = read_network(model, hardware_only=hardware_only)
     graph, cut = read.graph, read.cut
     widths: dict[str, Any] = {}
+    factors: Mapping[str, NDArray[np.float32]] = {}
     quantized = graph.quantized
     if not quantized:
         if samples is None:
@@ -246,6 +251,9 @@ def compile_model(
         if cut is not None:
             known = cut.border.before(ir.feeds(cut.border, samples))
             samples = {port.name: known[port.name] for port in graph.inputs}
+        if equalize:
+            even = equalized(graph, samples, method, policy, progress)
+            graph, factors = even.graph, even.factors
         if budget is not None:
             costs = _Costs(graph, device, board, goal or Goal())
             chosen = search(
@@ -290,8 +298,10 @@ def compile_model(
         progress("writing RTL")
         emit.emit(accelerator, directory / "rtl")
         summary = describe(network, model.name) | _outside(cut) | widths
+        if factors:
+            summary["equalized"] = {name: each.tolist() for name, each in factors.items()}
         (directory / "compile.json").write_text(json.dumps(summary, indent=1) + "\n")
-    return Compiled(out, graph, network, cut.border if cut else None)
+    return Compiled(out, graph, network, cut.border if cut else None, factors)
 
 
 def _widths(budget: Budget, found: Found, costs: _Costs) -> dict[str, Any]:
@@ -379,7 +389,13 @@ def open_compiled(directory: Path, device_of: Callable[[str], Device]) -> Compil
         graph = passes.run(graph, passes.BEFORE_PLAN)
     host = described.get("host")
     border = Border.open(directory, host) if isinstance(host, dict) else None
-    return Compiled(directory, graph, Dataflow(graph, plan, device_of(plan.board)), border)
+    try:
+        divided = (described.get("equalized") or {}).items()
+        factors = {str(name): np.array(each, np.float32).reshape(-1) for name, each in divided}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise DataError(f"{file}: equalized holds no numbers by value; {remedy}") from error
+    network = Dataflow(graph, plan, device_of(plan.board))
+    return Compiled(directory, graph, network, border, factors)
 
 
 def layers(network: Dataflow) -> list[dict[str, Any]]:

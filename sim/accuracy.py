@@ -83,7 +83,7 @@ def accuracy(
     total = count(x)
     runtime = ReferenceRuntime(directory / "model.int8.onnx", graph)
     first = compiled.inside(compiled.before(take(x, slice(2))))
-    reference = _Float.of(directory / "model.float.onnx", graph, first)
+    reference = _Float.of(directory / "model.float.onnx", graph, first, compiled.factors)
     layers: dict[str, Difference] = {}
     ours, theirs, floats = _Outputs(), _Outputs(), _Outputs()
     labels = None
@@ -243,10 +243,15 @@ def _agreement(one: NDArray[np.int64] | None, other: NDArray[np.int64] | None) -
 
 
 class _Float:
-    """The float network: outputs of ONNX Runtime, values of the compiler's float model."""
+    """The float network: outputs of ONNX Runtime, values of the compiler's float model.
 
-    def __init__(self, path: Path, graph: ir.Graph, x: ir.Feeds) -> None:
-        self.integer, self.graph = graph, load(path)
+    ``factors``: what the channels of some of its values were divided by before quantization.
+    """
+
+    def __init__(
+        self, path: Path, graph: ir.Graph, x: ir.Feeds, factors: Mapping[str, Array]
+    ) -> None:
+        self.integer, self.graph, self.factors = graph, load(path), factors
         self.runtime = Runtime(path)
         self.runtime.takes_batches(x)
         names = tensor_names(self.graph)
@@ -261,8 +266,10 @@ class _Float:
         self.added = dict.fromkeys(self.own, 0.0)
 
     @classmethod
-    def of(cls, path: Path, graph: ir.Graph, x: ir.Feeds) -> "_Float | None":
-        return cls(path, graph, x) if path.exists() else None
+    def of(
+        cls, path: Path, graph: ir.Graph, x: ir.Feeds, factors: Mapping[str, Array]
+    ) -> "_Float | None":
+        return cls(path, graph, x, factors) if path.exists() else None
 
     def _same(self, quantized: str, real: str) -> bool:
         return quantized in self.integer.values and self.integer.shape(
@@ -291,14 +298,22 @@ class _Float:
         exact = evaluate(self.graph, model_input(self.graph, x))
         for quantized, real in self.pairs.items():
             wanted = exact[real].astype(np.float64)
-            found = self.integer.quant(quantized).dequantize(values[quantized])
+            found = self._real(quantized, real, values)
             self.signal[quantized] += float(np.square(wanted).sum())
             self.noise[quantized] += float(np.square(found - wanted).sum())
         for quantized, (op, inputs) in self.own.items():
-            real_inputs = (self.integer.quant(name).dequantize(values[name]) for name in inputs)
-            found = self.integer.quant(quantized).dequantize(values[quantized])
+            real_inputs = (
+                self._real(name, real, values) for name, real in zip(inputs, op.inputs, strict=True)
+            )
+            found = self._real(quantized, op.output, values)
             alone = apply(op, *real_inputs).reshape(found.shape)
             self.added[quantized] += float(np.square(found - alone, dtype=np.float64).sum())
+
+    def _real(self, quantized: str, real: str, values: Mapping[str, Array]) -> Array:
+        """The float network's value that integers stand for."""
+        return self.integer.quant(quantized).dequantize(values[quantized]) * self.factors.get(
+            real, 1.0
+        )
 
     def summary(self, frames: int) -> dict[str, Any]:
         rows: list[dict[str, Any]] = [

@@ -86,11 +86,13 @@ class Function:
 
     ``image``: the bounds that its results never leave and come arbitrarily close to; None where
     there are none. ``integral``: every result is an integer. ``partial``: it may be undefined.
+    ``homogeneous``: a positive factor of the variable is one of the result.
     """
 
     image: ClassVar[tuple[float, float] | None] = None
     integral: ClassVar[bool] = False
     partial: ClassVar[bool] = False
+    homogeneous: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -148,6 +150,8 @@ def _held(end: Fraction | float) -> Fraction:
 class Identity(Function):
     """``x``: changes the quantization only, or carries a :class:`~.ops.Clamp`."""
 
+    homogeneous = True
+
     def __call__(self, x: Floats) -> Floats:
         return x
 
@@ -158,6 +162,8 @@ class Identity(Function):
 @dataclass(frozen=True)
 class LeakyRelu(Function):
     """``x if x >= 0 else alpha * x`` (``alpha`` is a float32)."""
+
+    homogeneous = True
 
     alpha: float = float(np.float32(0.01))
 
@@ -228,6 +234,8 @@ class HardSwish(Function):
 class Abs(Function):
     """``|x|``."""
 
+    homogeneous = True
+
     def __call__(self, x: Floats) -> Floats:
         return np.abs(x)
 
@@ -238,6 +246,8 @@ class Abs(Function):
 @dataclass(frozen=True)
 class Neg(Function):
     """``-x``."""
+
+    homogeneous = True
 
     def __call__(self, x: Floats) -> Floats:
         return -x

@@ -1,6 +1,7 @@
 """From the float network to integers: calibration, the scheme, and proven requantizers."""
 
 from .calibrate import Statistics, measure
+from .equalize import Equalized, equalized
 from .float_model import apply, evaluate, model_input
 from .policy import ACTIVATION_BITS, DEFAULT_BITS, WEIGHT_BITS, Policy
 from .proofs.add import Adder, for_add
@@ -21,6 +22,7 @@ from .scheme import quantize
 __all__ = [
     "ACTIVATION_BITS",
     "DEFAULT_BITS",
+    "Equalized",
     "WEIGHT_BITS",
     "Adder",
     "Policy",
@@ -30,6 +32,7 @@ __all__ = [
     "accumulator_type",
     "average_counts",
     "apply",
+    "equalized",
     "evaluate",
     "for_add",
     "for_average_pool",

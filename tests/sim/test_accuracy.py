@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from gatewright import boards
+from gatewright.benchmarks.networks import Builder
 from gatewright.compiler import driver
 from gatewright.compiler.data import Samples
 from gatewright.compiler.errors import DataError
@@ -84,6 +85,29 @@ def test_the_layer_whose_own_rounding_is_coarse_is_blamed(compiled, images, monk
     table = views.accuracy_layers(json.loads((compiled.directory / "accuracy.json").read_text()))
     assert table.rows[0][:2] == ("second", "Conv")
     assert table.rows[-1][0] == "pool"
+
+
+def test_divided_channels_are_compared_with_those_of_the_float_network(tmp_path, images):
+    net = Builder("net", 3, 8, 8)
+    model = net.model(net.conv(net.conv("input", 8), 4, relu=False))
+    first = numpy_helper.to_array(model.graph.initializer[0])
+    uneven = first * np.exp2(np.arange(8, dtype=np.float32) - 4)[:, None, None, None]
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(uneven, "constant_0"))
+    onnx.save(model, tmp_path / "net.onnx")
+    board = boards.get("ulx3s-25f")
+    made = driver.compile_model(
+        tmp_path / "net.onnx",
+        tmp_path / "out",
+        board.device,
+        board.name,
+        samples=images,
+        equalize=True,
+    )
+    opened = driver.open_compiled(tmp_path / "out", lambda _: board.device)
+    assert opened.factors.keys() == made.factors.keys() != set()
+    rows = accuracy(opened, Samples(images)).summary["sqnr"]["layers"]
+    assert len(rows) == 2
+    assert all(min(row["sqnr_db"], row["own_db"]) > 20 for row in rows)
 
 
 def test_the_runtimes_own_int8_networks_stand_beside_ours(compiled, images):
