@@ -1,61 +1,19 @@
 """What goes into the chip: clock, link and accelerator."""
 
-from amaranth import ClockDomain, Elaboratable, Instance, Module, Signal
+from amaranth import ClockDomain, Elaboratable, Module, Signal
 from amaranth.hdl import ClockSignal
 from amaranth.lib import wiring
-from amaranth.lib.wiring import In, Out
 
 from ..board import Board
-from ..link.frame_engine import DOMAINS, axis
+from ..link.accelerator import AcceleratorInstance
+from ..link.frame_engine import DOMAINS
 from ..link.gateware import Link
 from ..link.mailbox import LINK
 from ..link.protocol import LinkConfig
 from .base import Pll
 from .clock import ClockGenerator
 
-__all__ = ["AcceleratorInstance", "Top"]
-
-
-class AcceleratorInstance(wiring.Component):
-    """The emitted module ``accelerator``, held in reset while the domain is or ``clear`` says so.
-
-    Members
-    -------
-    s_axis : In(axis(port.bytes)) for the only input; of several each has its ``port.prefix``
-    m_axis : Out(axis(port.bytes)) for the only output; of several in the same way
-    clear : In(1)
-    """
-
-    def __init__(self, config: LinkConfig) -> None:
-        self.config = config
-        super().__init__(
-            {
-                **{port.prefix: In(axis(port.bytes)) for port in config.inputs},
-                **{port.prefix: Out(axis(port.bytes)) for port in config.outputs},
-                "clear": In(1),
-            }
-        )
-
-    def elaborate(self, platform: object) -> Module:
-        m = Module()
-        # A register of its own: this net reaches most of the accelerator.
-        reset = Signal(init=1)
-        m.d.sync += reset.eq(self.clear)
-        connections = {"i_clk": ClockSignal(), "i_rst": reset}
-        for ports, given, taken in (
-            (self.config.inputs, "i", "o"),
-            (self.config.outputs, "o", "i"),
-        ):
-            for port in ports:
-                axis_stream = getattr(self, port.prefix)
-                connections |= {
-                    f"{given}_{port.prefix}_tdata": axis_stream.payload.data,
-                    f"{given}_{port.prefix}_tlast": axis_stream.payload.last,
-                    f"{given}_{port.prefix}_tvalid": axis_stream.valid,
-                    f"{taken}_{port.prefix}_tready": axis_stream.ready,
-                }
-        m.submodules.accelerator = Instance("accelerator", **connections)
-        return m
+__all__ = ["Top"]
 
 
 class Top(Elaboratable):
