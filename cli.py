@@ -34,6 +34,8 @@ from .compiler.progress import Progress
 
 __all__ = ["main"]
 
+_CLASSES_SHOWN = 32
+
 #: columns of a table where there is no terminal to ask
 _WIDTH = 120
 
@@ -767,8 +769,18 @@ def accuracy(directory: Path, samples: Path, calibration: Path | None, as_json: 
 @click.option(
     "--target-mhz", "mhz", type=float, default=None, help="Clock to reach (default: the board's)."
 )
+@click.option(
+    "--baud", type=int, default=None, help="Rate of the serial link (default: the board's)."
+)
 @_JSON
-def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_json: bool) -> int:
+def build(
+    directory: Path,
+    seeds: int | None,
+    jobs: int,
+    mhz: float | None,
+    baud: int | None,
+    as_json: bool,
+) -> int:
     """Make the bitstream: synthesis, place and route, and a check that the clock is met.
 
     $ gatewright build out --target-mhz 100
@@ -782,7 +794,15 @@ def build(directory: Path, seeds: int | None, jobs: int, mhz: float | None, as_j
     missed = None
     with _steps() as step:
         try:
-            make(directory, _board(compiled.plan.board), mhz, seeds=seeds, jobs=jobs, progress=step)
+            make(
+                directory,
+                _board(compiled.plan.board),
+                mhz,
+                seeds=seeds,
+                jobs=jobs,
+                baud=baud,
+                progress=step,
+            )
         except TimingError as error:
             missed = error
     _report(directory)
@@ -821,10 +841,15 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
 
 @_command
 @_DIRECTORY
-def flash(directory: Path) -> None:
-    """Load the bitstream into the board.
+@click.option(
+    "--permanent",
+    is_flag=True,
+    help="Write it into the board's flash memory: the board starts with it from now on.",
+)
+def flash(directory: Path, permanent: bool) -> None:
+    """Load the bitstream into the board's chip, until it is switched off.
 
-    $ gatewright flash out
+    $ gatewright flash out --permanent
     """
     from .boards.flow.flash import flash as load_bitstream
 
@@ -832,58 +857,142 @@ def flash(directory: Path) -> None:
     with _steps() as step:
         step("loading the bitstream")
         load_bitstream(
-            _board(summary["board"]), directory / summary["bitstream"], directory / "flash.log"
+            _board(summary["board"]),
+            directory / summary["bitstream"],
+            directory / "flash.log",
+            permanent=permanent,
         )
 
 
 @_command
 @_DIRECTORY
-@click.option("--port", required=True, help="The board's serial port.")
+@click.option(
+    "--port",
+    default=None,
+    help="The board's serial port (default: look for the board), or emulate for a run without one.",
+)
 @click.option(
     "--input",
     "samples",
     type=click.Path(path_type=Path),
     required=True,
-    help=f"{_SAMPLES}.",
+    help=f"{_SAMPLES}; with labels y the accuracy is told.",
 )
 @click.option("--frames", type=int, default=None, help="How many of them (default: all).")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Write the model's outputs into this .npz.",
+)
 @_JSON
-def run(directory: Path, port: str, samples: Path, frames: int | None, as_json: bool) -> int:
+def run(
+    directory: Path,
+    port: str | None,
+    samples: Path,
+    frames: int | None,
+    output: Path | None,
+    as_json: bool,
+) -> int:
     """Run samples on the board and compare its outputs with the golden model.
 
-    $ gatewright run out --port /dev/ttyUSB0 --input x.npz
+    Frames are sent back to back, so that the serial line is the only limit.
+
+    $ gatewright run out --input x.npz -o outputs.npz
     """
-    from .boards.link.run import run_on_board
-    from .compiler import ir
     from .compiler.data import read_samples
-    from .compiler.ir.feeds import take
     from .compiler.numpy_file import write_arrays
-    from .sim import golden
+    from .on_board import EMULATE
+    from .on_board import run as on_board
 
     _at_least(1, frames=frames)
-    compiled, built = _open(directory), _built(directory)
-    given = ir.feeds(compiled.ports, read_samples(samples, compiled.ports).x)
-    given = compiled.before(take(given, slice(frames)))
-    raw = golden.host_input(compiled.graph, compiled.inside(given))
+    compiled = _open(directory)
+    if port != EMULATE and not (port or "").startswith("/dev/pts/"):
+        _built(directory)
+    data = read_samples(samples, compiled.ports)
     with _steps() as step:
-        seen, cycles = run_on_board(compiled, built, port, raw, progress=step)
-    graph = compiled.graph
-    values = golden.run(graph, raw)
-    pairs = [(values[output.value], seen[output.name]) for output in compiled.network.outputs]
+        done = on_board(compiled, _board(compiled.plan.board), data, port, frames, step)
     if compiled.border is not None:
-        shapes = {port.name: (port.value, values[port.value].shape) for port in graph.outputs}
-        streams = {value: seen[name].reshape(shape) for name, (value, shape) in shapes.items()}
-        outputs = compiled.after(given, golden.host_output(graph, values | streams))
-        write_arrays(directory / "outputs.npz", outputs)
-    summary = {
-        "frames": len(cycles),
-        "values": sum(expected.size for expected, _ in pairs),
-        "mismatches": sum(int((expected != found).sum()) for expected, found in pairs),
-        "latency_cycles": cycles,
-        "how": "measured",
-    }
-    shown = [_listing("On the board", [summary])]
-    return _show(as_json, summary, shown, _difference(summary))
+        write_arrays(directory / "outputs.npz", done.outputs)
+    if output is not None:
+        write_arrays(output, done.outputs)
+    return _show(as_json, done.summary, _on_board(done.summary), _difference(done.summary))
+
+
+def _on_board(summary: dict[str, Any]) -> list[Table]:
+    """What ran on a board, in words; one table a subject."""
+    frames, cycles = summary["frames"], summary["latency_cycles"]
+    spread = (
+        f"{min(cycles):,}" if min(cycles) == max(cycles) else f"{min(cycles):,}-{max(cycles):,}"
+    )
+    rows = [
+        {"": "board", "value": f"{summary['how']} at {summary['port']}"},
+        {"": "frames", "value": f"{frames:,}, {summary['back_to_back']:,} of them back to back"},
+        {
+            "": "values",
+            "value": f"{summary['values']:,}, {summary['mismatches']:,} differ from the golden "
+            "model",
+        },
+        {
+            "": "computation",
+            "value": f"{spread} cycles, {summary['compute_ms']:.3f} ms at the bitstream's clock",
+        },
+        {
+            "": "link",
+            "value": f"{summary['link_frames_per_second']:,.1f} frames/s at most, at "
+            f"{summary['baud']:,} baud",
+        },
+        {
+            "": "this run",
+            "value": f"{summary['frames_per_second']:,.1f} frames/s, the first frame in "
+            f"{summary['frame_ms']:.1f} ms",
+        },
+    ]
+    if summary["classes"] is not None:
+        shown = " ".join(map(str, summary["classes"][:_CLASSES_SHOWN]))
+        more = " ..." if frames > _CLASSES_SHOWN else ""
+        rows.append({"": "classes", "value": shown + more})
+    if summary["right"] is not None:
+        right = f"{summary['right']:,} of {frames:,} right, {100 * summary['top1']:.1f} %"
+        rows.append({"": "accuracy", "value": right})
+    return [_listing("On the board", rows)]
+
+
+@_command
+@_DIRECTORY
+@click.option(
+    "--uart",
+    type=click.Choice(["fast", "exact"]),
+    default="fast",
+    show_default=True,
+    help="Short bits while a request comes in, or the clocks and bits of the bitstream (slow).",
+)
+@click.option(
+    "--faults",
+    default="",
+    metavar="NAME=CHANCE,...",
+    help="Faults for each byte on the line: noise, loss, extra, reset, unplug; and a seed.",
+)
+def emulate(directory: Path, uart: str, faults: str) -> None:
+    """Serve a pseudo-terminal that behaves as the board: the compiled gateware behind its bytes.
+
+    Needs no bitstream and no board. Link and accelerator are compiled with Verilator; `gatewright
+    run` works on the port that is printed. Ctrl-C ends it.
+
+    $ gatewright emulate out
+    """
+    from .on_board import emulated
+
+    compiled = _open(directory)
+    board = _board(compiled.plan.board)
+    with _steps() as step:
+        running = click.get_current_context().with_resource(
+            emulated(compiled, board, timing=uart, faults=faults, progress=step)
+        )
+    out.print(f"{board.title} at {running.port}", highlight=False)
+    out.print(f"  gatewright run {directory} --port {running.port} --input x.npz", highlight=False)
+    running.wait()
 
 
 def _built(directory: Path) -> dict[str, Any]:

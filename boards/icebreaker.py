@@ -1,7 +1,7 @@
 """1BitSquared iCEBreaker, with an iCE40 UP5K. Pins: the project's ``icebreaker.pcf``."""
 
 from ..hw.target.ice40 import ICE40UP5K
-from .board import Board
+from .board import Board, UsbSerial
 
 __all__ = ["BOARDS", "ICEBREAKER"]
 
@@ -24,6 +24,7 @@ ICEBREAKER = Board(
     io_standard="SB_LVCMOS",
     target_mhz=24.0,
     programmer="ice40_generic",
+    usb=UsbSerial(0x0403, 0x6010, 12_000_000, interface=1, called="iCEBreaker"),  # FT2232H, B
 )
 
 BOARDS = (ICEBREAKER,)

@@ -2,7 +2,7 @@
 
 from ..hw.target import Device
 from ..hw.target.ecp5 import LFE5U_12F, LFE5U_25F, LFE5U_45F, LFE5U_85F
-from .board import Board
+from .board import Board, UsbSerial
 
 __all__ = ["BOARDS", "ULX3S_12F", "ULX3S_25F", "ULX3S_45F", "ULX3S_85F"]
 
@@ -26,6 +26,7 @@ def _ulx3s(size: str, device: Device, chip: str, target_mhz: float) -> Board:
         io_standard="LVCMOS33",
         target_mhz=target_mhz,
         programmer="ulx3s",
+        usb=UsbSerial(0x0403, 0x6015, 3_000_000, called="ULX3S"),  # FT231X
     )
 
 

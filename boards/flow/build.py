@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...compiler import tools
+from ...compiler.errors import PlanError
 from ...compiler.json_file import write_json
 from ...compiler.progress import Progress, silent
 from ..board import Board
@@ -31,6 +32,9 @@ from .route import Routed, Router
 __all__ = ["BuildResult", "Use", "build"]
 
 SEEDS_UNTIL_MET = 8
+LOWEST_BAUD = 9600
+#: of a bit of the serial link, so that bytes without a pause between them are heard
+BIT_CYCLES = 8
 _TOLERANCE = 1e-6
 
 
@@ -41,13 +45,15 @@ def build(
     *,
     seeds: int | None = None,
     jobs: int = 1,
+    baud: int | None = None,
     progress: Progress = silent,
 ) -> BuildResult:
     """Build ``directory``'s accelerator for ``board``: a bitstream and ``build.json``.
 
     Without ``seeds``, seeds are tried until one meets timing, eight at most; with it, exactly that
     many are tried and the fastest is used. ``jobs`` run at a time. ``progress`` is called with each
-    step and its completed fraction if known, from any thread, one call at a time.
+    step and its completed fraction if known, from any thread, one call at a time. ``baud`` is the
+    rate of the serial link (default: the board's).
 
     Raises ``FitError`` when the chip is too small, ``PlanError`` for a clock that the board can not
     make, ``TimingError`` (and leaves no bitstream) when no seed meets the clock, ``ToolError`` when
@@ -61,12 +67,27 @@ def build(
         board,
         flow,
         target_mhz,
-        choose(board, target_mhz),
+        pll := choose(board, target_mhz),
+        _baud(board, pll, baud),
         {name: tools.find(name) for name in ("yosys", flow.place, flow.pack)},
         seeds,
         jobs,
         _serialized(progress),
     ).run()
+
+
+def _baud(board: Board, pll: Pll, baud: int | None) -> int:
+    """The rate of the link; raises ``PlanError`` where the board's bridge or its clock is slower."""
+    if baud is None:
+        return board.uart_baud
+    clock_hz = (pll.beside_mhz or pll.output_mhz) * 1e6
+    highest = min(board.usb.max_baud, int(min(clock_hz, pll.output_mhz * 1e6) / BIT_CYCLES))
+    if not LOWEST_BAUD <= baud <= highest:
+        raise PlanError(
+            f"{board.name}: a link of {baud} baud can not be had: its USB bridge and its clock allow "
+            f"{LOWEST_BAUD} to {highest} baud; choose one of those"
+        )
+    return baud
 
 
 def _serialized(progress: Progress) -> Progress:
@@ -87,6 +108,7 @@ class _Build:
     flow: Flow
     target_mhz: float
     pll: Pll
+    baud: int
     tools: Mapping[str, tools.Tool]
     seeds: int | None
     jobs: int
@@ -96,7 +118,7 @@ class _Build:
         started = time.monotonic()
         self._report_clock()
         netlist = ChipSynthesis(
-            self.directory, self.board, self.flow, self.pll, self.work, self.progress
+            self.directory, self.board, self.flow, self.pll, self.baud, self.work, self.progress
         ).run()
         limit = self.flow.lowest_limit(self.board.speed, _cells(netlist.folder / "netlist.json"))
         routed = self._route(netlist, limit)

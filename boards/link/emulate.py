@@ -25,8 +25,8 @@ _KEPT_TRACES = 64
 
 @dataclass
 class Faults:
-    """What goes wrong on the line: chances of a byte to be changed, lost, or followed by another one,
-    each way; chance, with each byte to the board, that the board is reset or that the port is
+    """What goes wrong on the line: chances of a byte to be changed, lost, or followed by another
+    one, each way; chance, with each byte to the board, that the board is reset or that the port is
     unplugged.
     """
 
@@ -92,9 +92,9 @@ class Faults:
 class EmulatedBoard:
     """A :class:`VerilatedBoard` that runs and is heard at the pseudo-terminal ``port``.
 
-    Used as a context manager. ``traces`` keeps what the last frames did: for each the cycles and, for
-    each of ``board.taps``, its beats, the first and the last cycle in which one moved, and their
-    number in equal parts of the frame (``bins``).
+    Used as a context manager. ``traces`` keeps what the last frames did: for each the cycles and,
+    for each of ``board.taps``, its beats, the first and the last cycle in which one moved, and
+    their number in equal parts of the frame (``bins``).
 
     ``faults`` are injected between the two; after ``unplug`` the port is gone.
     """
@@ -272,5 +272,3 @@ def _write(descriptor: int, data: bytearray) -> None:
         pass
     except OSError:
         data.clear()
-
-

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ CYCLES_BYTES = 4
 CRC_BYTES = 2
 STATUS_DONE = 0
 STATUS_BAD_CRC = 1
+_CLOCKS_DIFFER = 1.05
+_MARGIN_BYTES = 8
 
 
 class Fault(IntEnum):
@@ -169,6 +172,17 @@ class LinkConfig:
     def reply_bytes(self) -> int:
         """Bytes of a whole frame reply."""
         return 2 + self.result_bytes + CYCLES_BYTES + 1 + CRC_BYTES
+
+    def filling_bytes(self, cycles: int) -> int:
+        """Bytes for which the board is at work on a frame of ``cycles`` after its request has
+        ended, and some more for clocks that are not quite equal.
+        """
+        computing = cycles * self.baud / (10 * self.clock_hz)
+        return ceil((computing + self.reply_bytes) * _CLOCKS_DIFFER) + _MARGIN_BYTES
+
+    def frames_per_second(self, cycles: int) -> float:
+        """The highest rate on the line of frames of ``cycles``, sent back to back."""
+        return self.baud / (10 * (self.request_bytes + self.filling_bytes(cycles)))
 
 
 _LINK: Keys = {

@@ -1,7 +1,8 @@
 """The run step: samples through a real board."""
 
+import time
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,42 +13,87 @@ from ...compiler.errors import DataError
 from ...compiler.ir.feeds import count, take
 from ...compiler.plan import Dataflow
 from ...compiler.progress import Progress
-from .driver import Host, open_port
-from .protocol import LinkConfig, link_config
+from .driver import PATIENCE, Host, LinkError, open_port
+from .protocol import LinkConfig
 
-__all__ = ["frame_beats", "frame_values", "run_on_board"]
+__all__ = ["Measured", "check_ports", "frame_beats", "frame_values", "measure", "run_on_board"]
+
+_BATCH_SECONDS = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """Frames that ran on a board.
+
+    ``values``: the frames of each output's stream. ``cycles``: for each frame, from its first beat
+    in to its last beat out, counted on the board. ``first_seconds``: from sending the first frame to
+    its result. ``seconds``: all frames. ``batched``: how many were sent without waiting for the
+    answer to the one before.
+    """
+
+    values: dict[str, NDArray[np.int64]]
+    cycles: list[int]
+    first_seconds: float
+    seconds: float
+    batched: int
 
 
 def run_on_board(
     compiled: Compiled,
-    built: Mapping[str, Any],
+    config: LinkConfig,
     port: str,
     frames: ir.Feeds,
     progress: Progress,
-) -> tuple[dict[str, NDArray[np.int64]], list[int]]:
+    patience: float = PATIENCE,
+) -> Measured:
     """Run raw ``frames`` [n, h, w, c] of each input, by name, on the board at serial ``port``.
 
-    ``built`` is the content of ``build.json``. Returns the frames of each output's stream and, for
-    each frame, the cycles from its first beat in to its last beat out, counted on the board. Raises
-    :class:`.driver.LinkError`.
+    The first frame goes alone; its cycles say how to send the others back to back. Where that fails
+    they are sent one by one. Raises :class:`.driver.LinkError`.
     """
+    check_ports(compiled, config)
+    with Host(open_port(port, config.baud), config, patience) as host:
+        return measure(compiled, host, frames, progress)
+
+
+def measure(compiled: Compiled, host: Host, frames: ir.Feeds, progress: Progress) -> Measured:
+    """:func:`run_on_board` at an open port."""
     network, total = compiled.network, count(frames)
-    outputs: dict[str, list[NDArray[np.int64]]] = {sink.name: [] for sink in network.outputs}
-    cycles = []
-    config = link_config(compiled.directory / "build.json", built)
-    _check_ports(compiled, config)
-    with Host(open_port(port, config.baud), config) as host:
-        host.ping()
-        for n in range(total):
-            progress(f"frame {n + 1} of {total}", n / total)
-            answer = host.run(frame_beats(network, take(frames, n)))
-            for name, frame in frame_values(network, answer.beats).items():
-                outputs[name].append(frame)
-            cycles.append(answer.cycles)
-    return {name: np.stack(each) for name, each in outputs.items()}, cycles
+    host.ping()
+    started = time.monotonic()
+    results = [host.run(frame_beats(network, take(frames, 0)))]
+    first = time.monotonic() - started
+    size, batched = _batch_size(host.config), 0
+    while len(results) < total:
+        progress(f"frame {len(results) + 1} of {total}", len(results) / total)
+        here = range(len(results), min(total, len(results) + size))
+        beats = [frame_beats(network, take(frames, n)) for n in here]
+        if size > 1:
+            try:
+                results += host.run_batch(beats, max(result.cycles for result in results))
+                batched += len(beats)
+                continue
+            except LinkError:
+                size = 1  # slower, and each frame is looked at by itself
+        results.append(host.run(beats[0]))
+    seconds = time.monotonic() - started
+    values = [frame_values(network, result.beats) for result in results]
+    return Measured(
+        {sink.name: np.stack([one[sink.name] for one in values]) for sink in network.outputs},
+        [result.cycles for result in results],
+        first,
+        seconds,
+        batched,
+    )
 
 
-def _check_ports(compiled: Compiled, config: LinkConfig) -> None:
+def _batch_size(config: LinkConfig) -> int:
+    """Frames that take about a second on the line, so that progress shows."""
+    each = 10 * (config.request_bytes + config.reply_bytes) / config.baud
+    return min(256, max(2, int(_BATCH_SECONDS / each)))
+
+
+def check_ports(compiled: Compiled, config: LinkConfig) -> None:
     """Raises DataError where the bitstream has other ports than the network."""
     for built, ports in (
         (config.inputs, compiled.network.inputs),

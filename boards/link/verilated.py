@@ -2,9 +2,9 @@
 
 The host's bytes arrive bit by bit at ``rx`` of the same gateware as on the board. With
 :attr:`Timing.FAST` a bit has the fewest cycles that the gateware takes, one clock drives both
-halves of the link, and while the accelerator is at work a byte takes as many cycles as on the board;
-:attr:`Timing.EXACT` has the clocks and the bits of the bitstream. A link without a frame buffer hands
-on beats as they come, so it is always ``EXACT``.
+halves of the link, and while the accelerator is at work a byte takes as many cycles as on the
+board; :attr:`Timing.EXACT` has the clocks and the bits of the bitstream. A link without a frame
+buffer hands on beats as they come, so it is always ``EXACT``.
 """
 
 import hashlib
@@ -56,8 +56,8 @@ class Timing(StrEnum):
 class VerilatedBoard:
     """A compiled board: the program ``binary``, and the arguments for it.
 
-    ``config`` is the link as the host sees it. ``taps`` names the streams of which the program tells
-    the beats of each frame: the inputs, what leaves each stage, the outputs.
+    ``config`` is the link as the host sees it. ``taps`` names the streams of which the program
+    tells the beats of each frame: the inputs, what leaves each stage, the outputs.
     """
 
     binary: Path

@@ -9,7 +9,13 @@ import pytest
 from gatewright.boards.link.driver import Host, LinkError, open_port
 from gatewright.boards.link.emulator import BoardModel, MemoryPort, PtyBoard
 from gatewright.boards.link.gateware import LinkConfig
-from gatewright.boards.link.protocol import Fault, LinkPort, checksum, link_config
+from gatewright.boards.link.protocol import (
+    Fault,
+    LinkPort,
+    checksum,
+    link_config,
+    ping_request,
+)
 from gatewright.compiler.errors import DataError
 
 CONFIG = LinkConfig(
@@ -162,13 +168,17 @@ def test_endless_bytes_end_with_the_deadline(byte):
 
 
 class Answer(MemoryPort):
-    """A port at which every request gets one answer: a body under its command, with its CRC."""
+    """A port at which every request gets one answer: a body under its command, with its CRC. A ping
+    that asks for no such body is answered by a board.
+    """
 
     def __init__(self, command, body):
         super().__init__(BoardModel(CONFIG, compute))
-        self.answer = b"\xa5" + command + body + checksum(body)
+        self.command, self.answer = command, b"\xa5" + command + body + checksum(body)
 
     def write(self, data):
+        if data == ping_request() and self.command != b"P":
+            return super().write(data)
         self._arrived += self.answer
         return len(data)
 

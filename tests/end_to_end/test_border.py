@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from gatewright import cli
-from gatewright.boards.link import run as link_run
+from gatewright import cli, on_board
+from gatewright.boards.link.run import Measured
 from gatewright.cli import main
 from gatewright.compiler.frontend.reference_runtime import Runtime
 from gatewright.compiler.ir.feeds import count
@@ -130,12 +130,13 @@ def test_a_damaged_head_is_an_error(out, samples, tmp_path):
 
 
 def test_a_run_on_the_board_gives_the_outputs_of_the_whole_model(out, samples, monkeypatch):
-    def on_board(compiled, built, port, raw, progress):
+    def ran(compiled, config, name, raw, progress, patience):
         values = golden.run(compiled.graph, raw)
         ports = compiled.network.outputs
-        return {port.name: values[port.value] for port in ports}, [100] * count(raw)
+        seen = {port.name: values[port.value] for port in ports}
+        return Measured(seen, [100] * count(raw), 0.1, 0.2, 0)
 
-    monkeypatch.setattr(link_run, "run_on_board", on_board)
+    monkeypatch.setattr(on_board, "run_on_board", ran)
     monkeypatch.setattr(cli, "_built", lambda directory: {})
     (out / "outputs.npz").unlink(missing_ok=True)
     found = run("run", out, "--port", "none", "--input", samples, "--frames", 2)

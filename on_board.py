@@ -1,0 +1,163 @@
+"""Samples through a board, real or emulated, and what came of them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .boards import Board
+from .boards.link.design import CompiledDesign
+from .boards.link.driver import PATIENCE
+from .boards.link.emulate import EmulatedBoard, Faults
+from .boards.link.ports import find_port
+from .boards.link.protocol import LinkConfig, link_config
+from .boards.link.run import run_on_board
+from .boards.link.verilated import Timing, compile_board
+from .compiler import ir
+from .compiler.data import Samples, class_numbers
+from .compiler.driver import Compiled
+from .compiler.ir.feeds import take
+from .compiler.progress import Progress, silent
+from .compiler.report.summary import read_summary
+from .sim import golden
+
+__all__ = ["EMULATE", "OnBoard", "classes", "emulated", "link_of", "run"]
+
+EMULATE = "emulate"
+"""The port that stands for a board which is emulated for the time of a run."""
+
+_EMULATED_PATIENCE = 600.0
+_TERMINALS = "/dev/pts/"
+
+
+@dataclass(frozen=True, eq=False)
+class OnBoard:
+    """What ran on a board: the model's ``outputs`` by name, [frames, *shape], host steps included,
+    and the ``summary`` that ``gatewright run --json`` prints.
+    """
+
+    outputs: dict[str, NDArray[np.generic]]
+    summary: dict[str, Any]
+
+
+def run(
+    compiled: Compiled,
+    board: Board,
+    samples: Samples,
+    port: str | None = None,
+    frames: int | None = None,
+    progress: Progress = silent,
+) -> OnBoard:
+    """Run samples on the ``board`` at serial ``port`` and compare with the golden model.
+
+    ``port``: None looks for the one board that is plugged in, :data:`EMULATE` emulates it. Raises
+    ``LinkError``, and ``DataError`` where there is no bitstream for a real board.
+    """
+    given = ir.feeds(compiled.ports, samples.x)
+    labels = class_numbers(samples)
+    given = compiled.before(take(given, slice(frames)))
+    raw = golden.host_input(compiled.graph, compiled.inside(given))
+    config = link_of(compiled, board)
+    with _opened(compiled, board, config, port, progress) as (name, patience):
+        seen = run_on_board(compiled, config, name, raw, progress, patience)
+    graph = compiled.graph
+    values = golden.run(graph, raw)
+    pairs = [
+        (values[output.value], seen.values[output.name]) for output in compiled.network.outputs
+    ]
+    shapes = {port.name: (port.value, values[port.value].shape) for port in graph.outputs}
+    streams = {value: seen.values[name].reshape(shape) for name, (value, shape) in shapes.items()}
+    outputs = compiled.after(given, golden.host_output(graph, values | streams))
+    total = len(seen.cycles)
+    winners = classes(outputs)
+    summary = {
+        "frames": total,
+        "values": sum(expected.size for expected, _ in pairs),
+        "mismatches": sum(int((expected != found).sum()) for expected, found in pairs),
+        "latency_cycles": seen.cycles,
+        "how": "emulated" if patience != PATIENCE else "measured",
+        "port": name,
+        "classes": None if winners is None else winners.tolist(),
+        "top1": None,
+        "right": None,
+        "frames_per_second": total / seen.seconds,
+        "frame_ms": 1e3 * seen.first_seconds,
+        "compute_ms": 1e3 * max(seen.cycles) / config.clock_hz,
+        "baud": config.baud,
+        "link_frames_per_second": config.frames_per_second(max(seen.cycles)),
+        "back_to_back": seen.batched,
+    }
+    if labels is not None and winners is not None:
+        right = int((winners == labels[:total]).sum())
+        summary |= {"top1": right / total, "right": right}
+    return OnBoard(outputs, summary)
+
+
+def classes(outputs: dict[str, NDArray[np.generic]]) -> NDArray[np.int64] | None:
+    """The class of each frame: the place of the largest of a lone output's scores, or its only
+    value where that is a whole number; None for other outputs.
+    """
+    if len(outputs) != 1:
+        return None
+    (lone,) = outputs.values()
+    flat = lone.reshape(len(lone), -1)
+    if flat.shape[1] == 1:
+        return flat[:, 0].astype(np.int64) if flat.dtype.kind in "iu" else None
+    if max(lone.shape[1:]) == flat.shape[1]:
+        best: NDArray[np.int64] = np.argmax(flat, axis=1)
+        return best
+    return None
+
+
+def link_of(compiled: Compiled, board: Board) -> LinkConfig:
+    """The link of the bitstream in the directory or, before there is one, the one that a build at
+    the board's usual clock would get.
+    """
+    directory = compiled.directory
+    if (directory / "build.json").exists():
+        return link_config(directory / "build.json", read_summary(directory, "build"))
+    design = CompiledDesign(directory)
+    return design.link(
+        clock_hz=round(board.target_mhz * 1e6),
+        link_hz=0,
+        baud=board.uart_baud,
+        buffered=design.buffer_planned,
+    )
+
+
+@contextmanager
+def emulated(
+    compiled: Compiled,
+    board: Board,
+    *,
+    timing: str = Timing.FAST,
+    faults: str = "",
+    progress: Progress = silent,
+) -> Iterator[EmulatedBoard]:
+    """The compiled network on an emulated ``board``; its ``port`` is a pseudo-terminal.
+
+    ``timing``: "fast", or "exact" with the bits of the bitstream. ``faults``: as in
+    ``noise=0.001,loss=1e-4``, see :class:`.Faults`.
+    """
+    wrong = Faults.parse(faults)
+    chip = compile_board(compiled, link_of(compiled, board), Timing(timing), progress)
+    with EmulatedBoard(chip, wrong) as running:
+        yield running
+
+
+@contextmanager
+def _opened(
+    compiled: Compiled, board: Board, config: LinkConfig, port: str | None, progress: Progress
+) -> Iterator[tuple[str, float]]:
+    """The port's name and how long to wait for its answers."""
+    if port == EMULATE:
+        with emulated(compiled, board, progress=progress) as running:
+            yield running.port, _EMULATED_PATIENCE
+    else:
+        name = port or find_port(board)
+        slow = str(Path(name).resolve()).startswith(_TERMINALS)
+        yield name, _EMULATED_PATIENCE if slow else PATIENCE
