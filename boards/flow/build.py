@@ -77,15 +77,15 @@ def build(
 
 
 def _baud(board: Board, pll: Pll, baud: int | None) -> int:
-    """The rate of the link; raises ``PlanError`` where the board's bridge or its clock is slower."""
+    """The rate of the link; ``PlanError`` where the board's bridge or its clock is slower."""
     if baud is None:
         return board.uart_baud
     clock_hz = (pll.beside_mhz or pll.output_mhz) * 1e6
     highest = min(board.usb.max_baud, int(min(clock_hz, pll.output_mhz * 1e6) / BIT_CYCLES))
     if not LOWEST_BAUD <= baud <= highest:
         raise PlanError(
-            f"{board.name}: a link of {baud} baud can not be had: its USB bridge and its clock allow "
-            f"{LOWEST_BAUD} to {highest} baud; choose one of those"
+            f"{board.name}: a link of {baud} baud can not be had: its USB bridge and its clock "
+            f"allow {LOWEST_BAUD} to {highest} baud; choose one of those"
         )
     return baud
 

@@ -26,8 +26,8 @@ class Measured:
     """Frames that ran on a board.
 
     ``values``: the frames of each output's stream. ``cycles``: for each frame, from its first beat
-    in to its last beat out, counted on the board. ``first_seconds``: from sending the first frame to
-    its result. ``seconds``: all frames. ``batched``: how many were sent without waiting for the
+    in to its last beat out, counted on the board. ``first_seconds``: from sending the first frame
+    to its result. ``seconds``: all frames. ``batched``: how many were sent without waiting for the
     answer to the one before.
     """
 
