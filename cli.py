@@ -39,6 +39,9 @@ _CLASSES_SHOWN = 32
 #: columns of a table where there is no terminal to ask
 _WIDTH = 120
 
+#: the words of the command line from the command on, in the context of a command
+_ARGUMENTS = "gatewright.arguments"
+
 out = Console(soft_wrap=True)
 if not out.is_terminal:
     out.width = _WIDTH
@@ -189,9 +192,11 @@ class _Command(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        as_json = "--json" in args
+        as_json, given = "--json" in args, tuple(args)
         try:
-            return super().make_context(info_name, args, parent, **extra)
+            context = super().make_context(info_name, args, parent, **extra)
+            context.meta[_ARGUMENTS] = (str(info_name), *given)
+            return context
         except click.UsageError as error:
             if as_json:
                 click.echo(json.dumps({"error": _as_error(error, error.format_message())}))
@@ -309,8 +314,12 @@ def _check_report(directory: Path, step: str) -> None:
 
 
 def _report(directory: Path) -> None:
+    """Note the command in ``commands.json``, and write the page over all that there is."""
+    from .compiler.report.commands import record
     from .compiler.report.html import write_report
 
+    words = click.get_current_context().meta[_ARGUMENTS]
+    record(directory, words[0], words)
     write_report(directory)
 
 
@@ -837,6 +846,34 @@ def bench(directory: Path, samples: Path | None, as_json: bool) -> None:
         result = run(compiled, x, _board(compiled.plan.board).target_mhz, progress=step)
     _report(directory)
     _show(as_json, result.summary, tables.bench(result.summary))
+
+
+@_command
+@_DIRECTORY
+@click.argument("other", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The page (default: report.html, or compare.html for two, in the first directory).",
+)
+@click.option("--open", "show", is_flag=True, help="Open the page in the browser.")
+def report(directory: Path, other: Path | None, output: Path | None, show: bool) -> None:
+    """Write the page over all that the steps left, or compare two compiled directories on one.
+
+    $ gatewright report out --open
+    """
+    from .compiler.report.compare import write_comparison
+    from .compiler.report.html import write_report
+
+    if other is None:
+        page = write_report(directory, output)
+    else:
+        page = write_comparison(directory, other, output or directory / "compare.html")
+    out.print(str(page), highlight=False, markup=False)
+    if show and click.launch(page.resolve().as_uri()):
+        raise DataError(f"no browser could be started; open {page} in one")
 
 
 @_command

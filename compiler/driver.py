@@ -407,10 +407,14 @@ def layers(network: Dataflow) -> list[dict[str, Any]]:
     rows = []
     for stage in network.plan.stages:
         design = network.designs[stage.name]
+        need = design.resources(network.device)
         hardware: dict[str, int | None] = {
             "multipliers": design.multipliers,
             "memory_bits": design.memory_bits,
-            "block_rams": design.resources(network.device).bram,
+            "block_rams": need.bram,
+            "lut": need.lut,
+            "ff": need.ff,
+            "dsp": need.dsp,
         }
         for op in design.ops:
             rows.append(
@@ -424,11 +428,42 @@ def layers(network: Dataflow) -> list[dict[str, Any]]:
                     "simd": stage.simd,
                     "pe": stage.pe,
                     "cycles": design.cycles_of(op),
+                    "shape": list(network.graph.shape(op.output).array),
+                    "type": str(network.graph.quant(op.output).dtype),
+                    "weight_bits": _weight_bits(op),
                     **hardware,
                 }
             )
             hardware = dict.fromkeys(hardware)
     return rows
+
+
+def _weight_bits(op: ir.Op) -> int | None:
+    """Bits that hold the weights of an operator; None where it has none."""
+    if not isinstance(op, ir.Conv):
+        return None
+    largest = max(int(op.weight.max(initial=0)), -1 - int(op.weight.min(initial=0)))
+    return 1 + largest.bit_length()
+
+
+def _streams(network: Dataflow) -> list[dict[str, Any]]:
+    """The streams between stages and ports of the network: its drawing."""
+    graph = network.graph
+    return [
+        {
+            "source": edge.source,
+            "output": edge.output,
+            "sink": edge.sink,
+            "input": edge.index,
+            "value": edge.value,
+            "shape": list(graph.shape(edge.value).array),
+            "type": str(graph.quant(edge.value).dtype),
+            "bits": graph.quant(edge.value).dtype.bits,
+            "lanes": edge.lanes_out,
+            "queue": edge.depth,
+        }
+        for edge in network.edges
+    ]
 
 
 def describe(network: Dataflow, model: str) -> dict[str, Any]:
@@ -442,12 +477,15 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
         "inputs": _ports(network, network.graph.inputs, network.inputs),
         "outputs": _ports(network, network.graph.outputs, network.outputs),
         "layers": rows,
+        "streams": _streams(network),
         "macs": sum(row["macs"] for row in rows),
         "interval_cycles": network.interval,
         "bound_cycles": network.plan.bound_interval,
         "latency_cycles": latency(network),
         "bound_latency_cycles": network.plan.bound_latency,
         "multipliers": network.multipliers,
+        "device_multipliers": network.device_multipliers,
+        "memory_bits_per_cycle": device.bram * device.target.widest_memory,
         "estimate": asdict(need) | {"lut": cells(need, device)},
         "frame_buffer": network.buffered,
         "available": device.available,

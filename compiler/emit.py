@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from amaranth import Fragment, Signal, Value
 from amaranth.back import rtlil
 
 from .. import hw
@@ -31,7 +32,9 @@ def emit(accelerator: hw.Accelerator, directory: Path) -> None:
     """
     directory.mkdir(parents=True, exist_ok=True)
     with _no_collector():
-        text = rtlil.convert(accelerator, name="accelerator")
+        text, names = rtlil.convert_fragment(
+            Fragment.get(accelerator, None), _signature(accelerator), "accelerator"
+        )
     (directory / "accelerator.il").write_text(_relax_collisions(relative_locations(text)))
     tools.find("yosys").run(
         [
@@ -46,6 +49,7 @@ def emit(accelerator: hw.Accelerator, directory: Path) -> None:
     interface = {
         "inputs": _ports(accelerator.sources, accelerator.source_prefixes),
         "outputs": _ports(accelerator.sinks, accelerator.sink_prefixes),
+        "signals": _handshakes(accelerator, names),
     }
     (directory / "interface.json").write_text(json.dumps(interface, indent=1) + "\n")
 
@@ -64,6 +68,29 @@ def _ports(
         }
         for name, config in configs.items()
     ]
+
+
+def _signature(component: Any) -> dict[str, tuple[Value, None]]:
+    """The ports of a component, by name; Amaranth finds their directions."""
+    return {
+        "__".join(map(str, path)): (Value.cast(value), None)
+        for path, _, value in component.signature.flatten(component)
+    }
+
+
+def _handshakes(accelerator: hw.Accelerator, names: Mapping[Signal, tuple[str, ...]]) -> Any:
+    """Where each stage's stream signals are in the RTL: ``STAGE.PORT__SIGNAL`` to the path below
+    the top module. Signals of one name in a module are numbered there, in no order of use.
+    """
+    found = {}
+    for stage, component in accelerator.stages.items():
+        signature = getattr(component, "signature", None)
+        for path, _, value in signature.flatten(component) if signature else ():
+            signal = Value.cast(value)
+            if isinstance(signal, Signal) and signal in names:
+                name = "__".join(map(str, path))
+                found[f"{stage}.{name}"] = ".".join(names[signal][1:])
+    return found
 
 
 def relative_locations(rtlil_text: str) -> str:

@@ -22,6 +22,7 @@ from ..compiler.json_file import write_json
 from ..compiler.progress import Progress, silent
 from ..compiler.quantize import DEFAULT_BITS, apply, evaluate, model_input
 from . import golden
+from .examples import Histograms, confusion, examples
 from .runtime_int8 import runtime_int8
 
 __all__ = ["Accuracy", "accuracy"]
@@ -86,6 +87,7 @@ def accuracy(
     reference = _Float.of(directory / "model.float.onnx", graph, first, compiled.factors)
     layers: dict[str, Difference] = {}
     ours, theirs, floats = _Outputs(), _Outputs(), _Outputs()
+    histograms = Histograms(graph)
     labels = None
     for start, samples_in in _batches(x):
         progress(f"comparing: {start} of {total} samples", start / total)
@@ -97,13 +99,14 @@ def accuracy(
         if start == 0:
             labels = _labels(samples, theirs.whole(), ours.whole())
         if start < LAYER_FRAMES:
+            histograms.add(values)
             ties = partial(_near_ties, graph, values)
             for name, difference in runtime.layers(part, values, ties).items():
                 layers[name] = layers.get(name, Difference()) + difference
         if reference is not None:
             floats.add(compiled.after(given, reference.outputs(part)))
             if start < LAYER_FRAMES:
-                reference.listen(part, values)
+                reference.listen(part, values, histograms)
     progress(f"comparing: {total} of {total} samples", 1.0)
     outputs, seen, real = ours.whole(), theirs.whole(), floats.whole()
     scored = _scored(outputs)
@@ -137,6 +140,9 @@ def accuracy(
             "end_to_end": _end_to_end(compared, outputs, scored),
             "layer_by_layer": _by_layer(graph, layers, runtime.missing, min(total, LAYER_FRAMES)),
         },
+        "histograms": histograms.rows(),
+        "confusion": confusion(classes, labels),
+        "examples": examples(x, outputs.get(scored or ""), classes, wanted, labels),
         "outputs": [
             {
                 "name": name,
@@ -291,13 +297,14 @@ class _Float:
     def outputs(self, x: ir.Feeds) -> dict[str, Array]:
         return self.runtime.run(x)
 
-    def listen(self, x: ir.Feeds, values: Mapping[str, Array]) -> None:
+    def listen(self, x: ir.Feeds, values: Mapping[str, Array], histograms: Histograms) -> None:
         """Add up signal and noise of every value that both networks have, and the noise that its
         operator adds by itself: what it is off by though its inputs were exact.
         """
         exact = evaluate(self.graph, model_input(self.graph, x))
         for quantized, real in self.pairs.items():
             wanted = exact[real].astype(np.float64)
+            histograms.add_floats(quantized, wanted)
             found = self._real(quantized, real, values)
             self.signal[quantized] += float(np.square(wanted).sum())
             self.noise[quantized] += float(np.square(found - wanted).sum())

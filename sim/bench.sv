@@ -7,9 +7,12 @@
 //   tap_N.hex          every beat that moved at tap N
 //   source_N.cycles    the cycle of the first beat in of each frame, one a line
 //   sink_N.cycles      the cycle of the last beat out of each frame, one a line
+//   probe_N.counts     what stage N did in each span of cycles, one span a line
+//   level_N.counts     the same for queue N
 //
-// `ports.svh` holds the accelerator with its sources and sinks, `taps.svh` the taps (it may be
-// empty). Plusargs: for each port source_N_beats, sink_N_beats (of the whole run), source_N_frame,
+// `ports.svh` holds the accelerator with its sources and sinks, `taps.svh` the taps and `probes.svh`
+// the probes (either may be empty). Plusargs: span (cycles of a line of counts), spans (lines; one
+// more holds the rest of the run); for each port source_N_beats, sink_N_beats (of the whole run), source_N_frame,
 // sink_N_frame (beats of one frame), source_N_seed, sink_N_seed (not 0); for all: stall (of 2^32:
 // the chance that a port stalls), hold (a power of two: a stall or a run lasts 1 to that many
 // cycles), watchdog (quiet cycles until the run is given up). Every port stalls on its own.
@@ -34,12 +37,15 @@ module bench #(
 
     reg [63:0] watchdog = 1000, cycle = 0, quiet = 0;
     reg [31:0] stall = 0, hold = 1;
+    reg [63:0] span = 1, spans = 0, span_cycle = 0, span_count = 0;
     integer found;
 
     initial begin
         found = $value$plusargs("stall=%d", stall);
         found = $value$plusargs("hold=%d", hold);
         found = $value$plusargs("watchdog=%d", watchdog);
+        found = $value$plusargs("span=%d", span);
+        found = $value$plusargs("spans=%d", spans);
 `ifdef WAVES
         $dumpfile("waves");
         $dumpvars(0, bench);
@@ -55,7 +61,15 @@ module bench #(
     assign tap_complete[TAPS] = &source_complete && &sink_complete;
 
 `include "ports.svh"
+    // High in the last cycle of each span that has a line of its own.
+    wire span_ends = running && span_cycle == span - 1 && span_count != spans;
+    always @(posedge clk) if (running) begin
+        span_cycle <= span_ends ? 0 : span_cycle + 1;
+        if (span_ends) span_count <= span_count + 1;
+    end
+
 `include "taps.svh"
+`include "probes.svh"
 
     reg [31:0] unstarted = 0;
     always @(posedge clk) if (!start) begin
@@ -207,6 +221,7 @@ module sink #(
     output surplus,
     output reg [63:0] moved,
     output reg [63:0] stalls,
+    output reg [63:0] first,
     output reg [63:0] bad_lasts,
     output reg [63:0] bad_last,
     output reg [63:0] broken_valid
@@ -230,6 +245,7 @@ module sink #(
     initial begin
         moved = 0;
         stalls = 0;
+        first = 0;
         bad_lasts = 0;
         bad_last = 0;
         broken_valid = 0;
@@ -248,6 +264,7 @@ module sink #(
 
         if (moves) begin
             $fwrite(file, "%h\n", data);
+            if (moved == 0) first <= cycle;
             if (last !== (position == frame - 1)) begin
                 if (bad_lasts == 0) bad_last <= moved;
                 bad_lasts <= bad_lasts + 1;
@@ -300,4 +317,77 @@ module tap #(
     end
 
     always @(posedge done) $fclose(file);
+endmodule
+
+// Counts what a stage does in each span: beats at its first output, cycles in which an output waits
+// to be taken, and cycles in which an input waits for a beat. `probe_INDEX.counts` has the three.
+module probe #(
+    parameter INDEX = 0
+) (
+    input clk,
+    input running,
+    input done,
+    input span_ends,
+    input moves,
+    input stalls,
+    input starves
+);
+    reg [31:0] moved = 0, stalled = 0, starved = 0;
+    reg [8*32-1:0] name;
+    integer file;
+
+    initial begin
+        $sformat(name, "probe_%0d.counts", INDEX);
+        file = $fopen(name, "w");
+    end
+
+    always @(posedge clk) if (running) begin
+        if (span_ends)
+            $fwrite(file, "%0d %0d %0d\n", moved + moves, stalled + stalls, starved + starves);
+        moved <= span_ends ? 0 : moved + moves;
+        stalled <= span_ends ? 0 : stalled + stalls;
+        starved <= span_ends ? 0 : starved + starves;
+    end
+
+    always @(posedge done) begin
+        $fwrite(file, "%0d %0d %0d\n", moved, stalled, starved);
+        $fclose(file);
+    end
+endmodule
+
+// Counts the beats in a queue: `level_INDEX.counts` has the most in each span, and the sum over its
+// cycles.
+module level #(
+    parameter INDEX = 0
+) (
+    input clk,
+    input running,
+    input done,
+    input span_ends,
+    input enters,
+    input leaves
+);
+    reg [31:0] beats = 0, most = 0;
+    reg [63:0] sum = 0;
+    reg [8*32-1:0] name;
+    integer file;
+
+    wire [31:0] peak = beats > most ? beats : most;
+
+    initial begin
+        $sformat(name, "level_%0d.counts", INDEX);
+        file = $fopen(name, "w");
+    end
+
+    always @(posedge clk) if (running) begin
+        if (span_ends) $fwrite(file, "%0d %0d\n", peak, sum + beats);
+        most <= span_ends ? 0 : peak;
+        sum <= span_ends ? 0 : sum + beats;
+        beats <= beats + enters - leaves;
+    end
+
+    always @(posedge done) begin
+        $fwrite(file, "%0d %0d\n", most, sum);
+        $fclose(file);
+    end
 endmodule

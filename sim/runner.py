@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from ..compiler.errors import SimulationError, ToolError
 from ..compiler.progress import Progress, silent
 from .agents import StreamFormat, Tap, beats_of, read_beats, write_beats
+from .probes import NO_PROBES, Counts, Probes
 from .scoreboard import Mismatch, compare, count
 from .simulators import Testbench, built
 from .simulators import simulator as simulator_called
@@ -61,6 +62,8 @@ class Run:
     wall_seconds: float
     build_seconds: float
     simulator: str
+    first_beat: int
+    counts: Counts
 
     @property
     def cycles_per_second(self) -> float:
@@ -158,10 +161,12 @@ def verify(
     simulator: str = "verilator",
     extra_sources: Sequence[Path] = (),
     defines: Mapping[str, str] = _NO_DEFINES,
+    probes: Probes = NO_PROBES,
     progress: Progress = silent,
 ) -> Report:
     """Simulate, and compare with ``golden``: the right values of each sink and tap, by name.
 
+    ``probes`` say what is counted of stages and queues.
     The first run has no taps (unless ``probe`` asks that every layer be compared): it is the
     fastest to build and to run. When its output is wrong, or it stands still, a second one, up to
     the first wrong frame, records all taps and the waves (``waves``, else ``mismatch.fst`` in
@@ -171,7 +176,13 @@ def verify(
     """
     session = _Session(simulator, work, _Stimulus(stall, hold, seed, timeout_cycles))
     probed = Testbench(
-        verilog, dict(sources), dict(sinks), tuple(taps), tuple(extra_sources), dict(defines)
+        verilog,
+        dict(sources),
+        dict(sinks),
+        tuple(taps),
+        tuple(extra_sources),
+        dict(defines),
+        probes,
     )
     outputs = [stream.name for stream in sinks.values()]
     layers = dict.fromkeys([*(tap.stream.name for tap in taps), *outputs])
@@ -273,6 +284,7 @@ class _Stimulus:
             values[f"{name}_seed"] = int(seed)
         for at, tap in enumerate(bench.taps):
             values[f"tap_beats_{at}"] = frames * tap.stream.frame_beats
+        values |= {"span": bench.probes.span, "spans": bench.probes.spans}
         return [f"+{name}={value}" for name, value in values.items()]
 
 
@@ -333,6 +345,7 @@ class _Trace:
     tap_beats: Mapping[Tap, int]
     build_seconds: float
     simulator: str
+    counts: Counts
 
     @property
     def values(self) -> Mapping[str, NDArray[np.integer]]:
@@ -385,6 +398,8 @@ class _Trace:
             wall_seconds=float(self.counters["seconds"]),
             build_seconds=self.build_seconds,
             simulator=self.simulator,
+            first_beat=min(int(self.counters[f"sink_{at}_first"]) for at in range(len(self.sinks))),
+            counts=self.counts,
         )
 
 
@@ -472,6 +487,7 @@ def _read_trace(
         tap_beats={tap: beats_of(file, tap.stream) for tap, file in taps},
         build_seconds=build_seconds,
         simulator=simulator,
+        counts=Counts.read(here, bench.probes),
     )
 
 

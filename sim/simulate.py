@@ -20,6 +20,7 @@ from ..compiler.progress import Progress, silent
 from ..hw import port_prefixes
 from . import golden
 from .agents import StreamFormat, Tap
+from .probes import Probes, activity, probes, signal_names
 from .runner import Report, verify
 
 __all__ = ["Simulated", "Streams", "check_stimulus", "simulate", "streams"]
@@ -74,10 +75,11 @@ def streams(compiled: Compiled) -> Streams:
         dtype = graph.quant(value).dtype
         return StreamFormat(name, graph.shape(value).array, lanes, dtype.bits, dtype.signed)
 
+    names = signal_names(compiled.directory)
     taps = tuple(
         Tap(
             stream(port.value, port.value, port.lanes),
-            *(f"{stage}.{port.signal(name)}" for name in ("valid", "ready", "payload")),
+            *(names(f"{stage}.{port.signal(name)}") for name in ("valid", "ready", "payload")),
         )
         for stage, design in network.designs.items()
         for port in design.ports.outputs
@@ -148,6 +150,7 @@ def simulate(
     outputs_of = dict(zip(compiled.graph.outputs, found.sinks.values(), strict=True))
     expected = {port.name: values[compiled.network.root(port.value)] for port in outputs_of}
     rtl = compiled.directory / "rtl" / "accelerator.v"
+    watched = Probes() if netlist else probes(network, stall, signal_names(compiled.directory))
     report = verify(
         netlist.verilog if netlist else rtl,
         sources=found.sources,
@@ -163,6 +166,7 @@ def simulate(
         simulator=simulator,
         extra_sources=netlist.cells if netlist else network.device.target.simulation_models,
         defines=netlist.defines if netlist else {},
+        probes=watched,
         progress=progress,
     )
     seen: dict[str, NDArray[np.integer]] = {**values}
@@ -176,6 +180,12 @@ def simulate(
     )
     summary = _summary(compiled, report, frames, stall, seed, depth)
     summary["level"] = "netlist" if netlist else "rtl"
+    run = report.run
+    moments = {
+        "first_beat": run.first_beat,
+        "frames": [list(pair) for pair in run.frame_cycles[:16]],
+    }
+    summary["activity"] = activity(watched, run.counts, run.cycles, moments)
     if record:
         _write(compiled.directory, outputs, summary)
     return Simulated(report, outputs, summary)

@@ -20,6 +20,7 @@ import find_libpython
 from ..compiler import tools
 from ..compiler.errors import SimulationError, ToolError
 from .agents import StreamFormat, Tap
+from .probes import NO_PROBES, Handshake, Probes
 
 __all__ = ["Testbench", "Simulator", "built", "cache_folder", "simulator"]
 
@@ -31,7 +32,7 @@ _WAVES = frozenset({".fst", ".vcd"})
 _WRITTEN = ("rst", "start")
 _COUNTERS = ("cycle", "quiet")
 _SOURCE_COUNTERS = ("moved", "stalls")
-_SINK_COUNTERS = ("moved", "stalls", "bad_lasts", "bad_last", "broken_valid")
+_SINK_COUNTERS = ("moved", "stalls", "first", "bad_lasts", "bad_last", "broken_valid")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Testbench:
     taps: tuple[Tap, ...]
     extra_sources: tuple[Path, ...]
     defines: Mapping[str, str]
+    probes: Probes = NO_PROBES
 
     def parameters(self) -> dict[str, int]:
         return {"SOURCES": len(self.sources), "SINKS": len(self.sinks), "TAPS": len(self.taps)}
@@ -70,6 +72,7 @@ class Testbench:
         (folder / "ports.svh").write_text(_port_instances(self.sources, self.sinks))
         taps = (_tap_instance(at, tap) for at, tap in enumerate(self.taps))
         (folder / "taps.svh").write_text("".join(taps))
+        (folder / "probes.svh").write_text(_probe_instances(self.probes))
         sources, includes = [], ["."]
         for at, source in enumerate((*self.extra_sources, self.verilog)):
             if not source.is_file():
@@ -147,6 +150,30 @@ def _tap_instance(at: int, tap: Tap) -> str:
         f"        .payload({_path(tap.payload)}),\n"
         f"        .moves(tap_moves[{at}]), .complete(tap_complete[{at}]));\n"
     )
+
+
+def _probe_instances(probes: Probes) -> str:
+    """A probe for each stage, and a counter of beats for each queue."""
+    common = ".clk(clk), .running(running), .done(done), .span_ends(span_ends)"
+    parts = []
+    for at, stage in enumerate(probes.stages):
+        stalls = " || ".join(f"({_path(o.valid)} && !{_path(o.ready)})" for o in stage.outputs)
+        starves = " || ".join(f"({_path(i.ready)} && !{_path(i.valid)})" for i in stage.inputs)
+        parts.append(
+            f"    probe #(.INDEX({at})) probe_{at} ({common},\n"
+            f"        .moves({_moves(stage.outputs[0])}),\n"
+            f"        .stalls({stalls}),\n        .starves({starves or '0'}));\n"
+        )
+    for at, queue in enumerate(probes.queues):
+        parts.append(
+            f"    level #(.INDEX({at})) level_{at} ({common},\n"
+            f"        .enters({_moves(queue.into)}),\n        .leaves({_moves(queue.out)}));\n"
+        )
+    return "".join(parts)
+
+
+def _moves(handshake: Handshake) -> str:
+    return f"{_path(handshake.valid)} && {_path(handshake.ready)}"
 
 
 def _path(path: str) -> str:

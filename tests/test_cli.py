@@ -62,7 +62,7 @@ def test_help_lists_the_flow_with_an_example_each():
     text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
     listed = [line.split()[0] for line in text.splitlines() if re.match(r"  [a-z]+  ", line)]
     assert listed == list(main.commands)
-    order = ["check", "compile", "simulate", "accuracy", "build", "bench", "flash", "run"]
+    order = ["check", "compile", "simulate", "accuracy", "build", "bench", "report", "flash", "run"]
     assert [name for name in listed if name in order] == order
     assert max(map(len, text.splitlines())) <= 80
 
@@ -157,6 +157,7 @@ def test_check_writes_nothing(floats, tmp_path, monkeypatch):
 
 def test_compile_writes_the_agreed_files(out):
     assert sorted(path.relative_to(out).as_posix() for path in out.rglob("*")) == [
+        "commands.json",
         "compile.json",
         "model.float.onnx",
         "model.int8.onnx",
@@ -458,6 +459,16 @@ def test_the_simulated_interval_is_the_planned_one(simulated, out):
     assert abs(simulated["latency_cycles"] / simulated["planned_latency_cycles"] - 1) < 0.1
 
 
+def test_each_stage_was_busy_for_exactly_the_cycles_that_its_formula_says(simulated, out):
+    cycles = {row["stage"]: row["cycles"] for row in summary(out, "compile")["layers"]}
+    activity = simulated["activity"]
+    frames = simulated["frames_run"]
+    busy = {stage["name"]: stage["busy_cycles"] for stage in activity["stages"]}
+    assert busy == {name: frames * number for name, number in cycles.items()}
+    assert activity["frames"][0][0] < activity["first_beat"] <= activity["frames"][0][1]
+    assert activity["span"] * activity["spans"] <= activity["cycles"]
+
+
 def test_outputs_are_shaped_and_typed_as_the_model_gives_them(simulated, out, samples):
     found = np.load(out / "outputs.npz")
     x = np.load(samples)["x"][:3]
@@ -513,8 +524,15 @@ def test_accuracy_compares_float_integer_and_reference_runtime(out, samples):
 def test_the_report_shows_every_step(out, simulated, samples):
     run("bench", out)
     page = (out / "report.html").read_text()
-    for word in ("dense", "golden model", "icebreaker"):
+    for word in ("dense", "golden model", "icebreaker", "Pipeline over time", "gatewright bench"):
         assert word in page
+
+
+def test_two_compiled_directories_are_compared_on_a_page(out, simulated, tmp_path):
+    page = tmp_path / "both.html"
+    assert run("report", out, out, "-o", page).strip() == str(page)
+    assert "Pipeline over time" in page.read_text()
+    assert "report.html" in run("report", out)
 
 
 def test_boards_are_listed():

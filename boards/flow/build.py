@@ -19,6 +19,7 @@ from pathlib import Path
 from ...compiler import tools
 from ...compiler.errors import PlanError
 from ...compiler.json_file import write_json
+from ...compiler.plan import read_plan
 from ...compiler.progress import Progress, silent
 from ..board import Board
 from . import FLOWS, flow_of
@@ -26,6 +27,7 @@ from .base import Cell, Flow, Limit, Pll
 from .cache import read_json
 from .chip_netlist import ChipNetlist, ChipSynthesis
 from .clock import check_reachable, choose
+from .layout import layout
 from .result import BuildResult, Use, timing_error
 from .route import Routed, Router
 
@@ -191,7 +193,18 @@ class _Build:
             wall_seconds=round(time.monotonic() - started, 1),
         )
         write_json(self.directory / "build.json", asdict(result))
+        self._write_layout(best)
         return result
+
+    def _write_layout(self, best: Routed) -> None:
+        """``layout.json``; not there where a result of an older version has no cells."""
+        target = self.directory / "layout.json"
+        target.unlink(missing_ok=True)
+        if best.cells.exists():
+            plan = self.directory / "plan.json"
+            stages = [stage.name for stage in read_plan(plan).stages] if plan.exists() else []
+            found = layout(best.cells, best.paths, stages, self.flow.sites)
+            write_json(target, found | {"seed": best.seed, "board": self.board.name})
 
     def _bitstream(self, best: Routed) -> str:
         self.progress("bitstream")

@@ -3,10 +3,11 @@
 import os
 import shutil
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ...compiler import tools
 from ...compiler.errors import FitError, GatewrightError, ToolError
@@ -32,7 +33,9 @@ class Routed:
     """The result of one seed.
 
     ``fmax_mhz`` is the routed clock of the accelerator. ``others_met`` says whether all other
-    clocks meet their constraints. ``file`` is the routed design for the packer.
+    clocks meet their constraints. ``file`` is the routed design for the packer. ``cells`` is the
+    same as a netlist in JSON, with the place of each cell, and ``paths`` are nextpnr's critical
+    paths; results that older versions kept may lack the cells.
     """
 
     seed: int
@@ -40,6 +43,8 @@ class Routed:
     others_met: bool
     utilization: Mapping[str, Mapping[str, int]]
     file: Path
+    cells: Path
+    paths: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -129,11 +134,13 @@ class Router:
 
     def _seed(self, folder: Path, seed: int) -> Routed:
         report, routed = folder / f"seed-{seed}.json", folder / f"seed-{seed}.routed"
+        cells = folder / f"seed-{seed}.cells"
         if not report.exists():
             if self.stop.is_set():
                 raise tools.Stopped(f"seed {seed} was not needed")
             self.progress(f"place and route, seed {seed}")
             self._place_and_route(folder, seed)
+            os.replace(folder / f"seed-{seed}.written", cells)
             os.replace(folder / f"seed-{seed}.unfinished", routed)
             os.replace(folder / f"seed-{seed}.report", report)
         found = read_json(report)
@@ -142,7 +149,8 @@ class Router:
         fmax, others_met = clock_speeds(
             found["fmax"].values(), self.pll.output_mhz, self.pll.beside_mhz
         )
-        return Routed(seed, fmax, others_met, found["utilization"], routed)
+        paths = found.get("critical_paths", ())
+        return Routed(seed, fmax, others_met, found["utilization"], routed, cells, paths)
 
     def _place_and_route(self, folder: Path, seed: int) -> None:
         """Run the better router; if it stalls, place again; then try the other router."""
@@ -153,6 +161,8 @@ class Router:
             f"seed-{seed}.report",
             self.flow.routed_option,
             f"seed-{seed}.unfinished",
+            "--write",
+            f"seed-{seed}.written",
         ]
         for start, router, patience in (
             (seed, better, _PATIENCE_SECONDS),

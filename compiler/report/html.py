@@ -1,6 +1,8 @@
 """One page over all that was done in a directory: ``report.html``, which needs no other file."""
 
 import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +10,65 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..errors import DataError
 from . import views
-from .summary import STEPS, consistent, read_summary
+from .commands import read_commands
+from .gantt import Gantt, gantt
+from .graph import Drawing, drawing
+from .samples import Confusion, Samples, confusion, samples
+from .summary import STEPS, consistent, read_extra, read_summary
+from .terms import HOW, TERMS
 from .views import Share, View
 
-__all__ = ["check_report", "render", "write_report"]
+__all__ = [
+    "Group",
+    "Section",
+    "Summaries",
+    "check_report",
+    "files",
+    "groups",
+    "headline",
+    "page",
+    "render",
+    "summaries_of",
+    "write_page",
+    "write_report",
+]
 
 Summaries = dict[str, dict[str, Any]]
 
 
-def write_report(directory: Path) -> Path:
-    """Write ``report.html`` over the steps' summaries in ``directory``; returns its path."""
-    text = _page(directory)
-    page = directory / "report.html"
-    partial = directory / ".report.html"
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: a table, a drawing, or an SVG element; ``how`` its figures are known."""
+
+    title: str
+    content: Any
+    how: tuple[str, ...] = ()
+    lead: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Group:
+    """The sections of a step; ``name`` is the anchor."""
+
+    name: str
+    title: str
+    sections: tuple[Section, ...]
+
+
+def write_report(directory: Path, target: Path | None = None) -> Path:
+    """Write ``report.html`` (or ``target``) over the steps' summaries in ``directory``; returns its
+    path.
+    """
+    found = summaries_of(directory)
+    with consistent(files(directory, found), "run the steps again"):
+        text = render(found)
+    return write_page(target or directory / "report.html", text)
+
+
+def write_page(page: Path, text: str) -> Path:
+    """Replace ``page`` at once; returns it."""
+    partial = page.with_name(f".{page.name}")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, page)
     return page
@@ -30,25 +78,33 @@ def check_report(directory: Path, step: str) -> None:
     """Raise DataError when no report can be made over the summaries that ``step`` leaves as they
     are: a damaged file is found before the work of the step.
     """
-    _page(directory, step)
+    found = summaries_of(directory, step)
+    with consistent(files(directory, found), "run the steps again"):
+        render(found, plots=False)
 
 
-def _page(directory: Path, without: str | None = None) -> str:
-    """The page over the summaries in ``directory``, but that of one step."""
-    summaries = {
+def summaries_of(directory: Path, without: str | None = None) -> Summaries:
+    """What the steps left in ``directory``, by their names, but that of one step."""
+    found = {
         step: read_summary(directory, step)
         for step in STEPS
         if step != without and (directory / f"{step}.json").exists()
     }
-    if "compile" not in summaries:
+    if "compile" not in found:
         raise DataError(f"{directory}: holds no compile.json; compile a model with -o first")
-    files = ", ".join(str(directory / f"{step}.json") for step in summaries)
-    with consistent(f"one of {files}", "run the steps again"):
-        return render(summaries)
+    if "build" in found:
+        found |= read_extra(directory, "layout")
+    commands = read_commands(directory)
+    return found | ({"commands": commands} if commands else {})
 
 
-def render(summaries: Summaries) -> str:
-    """The page for the summaries of steps, by name; only ``compile`` must be there."""
+def files(directory: Path, found: Summaries) -> str:
+    """The files of the summaries, as a message names them."""
+    return f"one of {', '.join(str(directory / f'{step}.json') for step in found)}"
+
+
+def page(template: str, **values: Any) -> str:
+    """A template of this folder with what all of them use."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -56,45 +112,231 @@ def render(summaries: Summaries) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.tests["share"] = lambda cell: isinstance(cell, Share)
+    kinds = {
+        "share": Share,
+        "view": View,
+        "drawing": Drawing,
+        "gantt": Gantt,
+        "confusion": Confusion,
+        "samples": Samples,
+    }
+    environment.tests |= {
+        name: (lambda cell, kind=kind: isinstance(cell, kind)) for name, kind in kinds.items()
+    }
+    return environment.get_template(template).render(**values, terms=TERMS, hows=HOW, zip=zip)
+
+
+def render(summaries: Summaries, *, plots: bool = True) -> str:
+    """The page for the summaries of steps, by name; only ``compile`` must be there."""
     compiled = summaries["compile"]
-    return environment.get_template("report.html").render(
+    return page(
+        "report.html",
         model=compiled.get("model", ""),
         board=compiled["board"],
-        headline=_headline(summaries),
-        views=_views(summaries),
-        zip=zip,
+        headline=headline(summaries),
+        groups=groups(summaries, plots=plots),
     )
 
 
-def _views(summaries: Summaries) -> list[View]:
-    """In the order of the flow."""
-    compiled = summaries["compile"]
-    simulated, built = summaries.get("simulate"), summaries.get("build")
-    measured, found = summaries.get("bench"), summaries.get("accuracy")
-    shown = [
-        views.shortfall(compiled),
-        views.widths(compiled),
-        views.ports(compiled),
-        views.layers(compiled),
-        views.resources(compiled, built),
-        views.cycles(compiled, simulated),
-        simulated and views.simulation(simulated),
-        built and views.timing(built),
-        measured and views.benchmark(measured),
-        found and views.accuracy(found),
-        found and views.outputs(found),
-        found and views.accuracy_layers(found),
-        measured and views.machine(measured),
-        built and views.versions(built),
-    ]
-    return [view for view in shown if isinstance(view, View) and view.rows]
+# Sections, in the order of the flow.
 
 
-def _headline(summaries: Summaries) -> list[tuple[str, str, str]]:
+def groups(summaries: Summaries, *, plots: bool = True) -> tuple[Group, ...]:
+    """All that is known; without ``plots`` those parts only that take no time to draw."""
+    made: Sequence[tuple[str, str, Callable[[Summaries, bool], Iterator[Section]], str]] = (
+        ("network", "Network and plan", _network, "compile"),
+        ("simulation", "Simulation", _simulation, "simulate"),
+        ("build", "Place and route", _build, "build"),
+        ("bench", "Speed", _bench, "bench"),
+        ("accuracy", "Accuracy", _accuracy, "accuracy"),
+        ("made", "How this was made", _made, "compile"),
+    )
+    found = []
+    for name, title, sections, step in made:
+        if step in summaries:
+            shown = tuple(
+                section
+                for section in sections(summaries, plots)
+                if section.content is not None
+                and not (isinstance(section.content, View) and not section.content.rows)
+            )
+            if shown:
+                found.append(Group(name, title, shown))
+    return tuple(found)
+
+
+def _table(view: View | None, *how: str) -> Section:
+    if view is None:
+        return Section("", None)
+    return Section(view.title, view, how, notes=view.notes)
+
+
+def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
+    compiled, built = summaries["compile"], summaries.get("build")
+    routed = ("routed",) if built else ()
+    yield _table(views.shortfall(compiled), "estimated")
+    yield Section(
+        "Network",
+        drawing(compiled),
+        ("estimated",),
+        "A box is a stage: a layer in hardware of its own. The bar is its share of the interval; "
+        "the slowest is marked. A thick stream has a queue.",
+    )
+    yield _table(views.widths(compiled), "measured")
+    yield _table(views.ports(compiled))
+    yield _table(views.layers(compiled), "estimated")
+    yield _table(views.resources(compiled, built), "estimated", *routed)
+    if plots:
+        from . import charts
+
+        layout = summaries.get("layout")
+        yield Section(
+            "Resources by layer",
+            charts.resources_by_stage(compiled, layout),
+            ("estimated", *(("routed",) if layout else ())),
+            "What each stage takes of the chip.",
+        )
+        clock, baud, source = _clock(summaries)
+        yield Section(
+            "Roofline",
+            charts.roofline(compiled, clock, baud),
+            ("estimated",),
+            "How far each layer is below what the board could do. To the right, a byte that "
+            "arrives is used more often; the flat roof is the DSP blocks' and the slope the block "
+            "RAMs'. Layers run at the same time, and each is only as fast as the slowest needs.",
+            (source,) if source else (),
+        )
+
+
+def _clock(summaries: Summaries) -> tuple[float | None, float | None, str]:
+    """The clock, the link's rate, and where they come from."""
+    built = summaries.get("build")
+    if built:
+        link = built.get("link") or {}
+        return built.get("clock_mhz"), link.get("baud"), "Clock and link: those of the bitstream."
+    if "bench" in summaries:
+        fpga = summaries["bench"]["fpga"]
+        return fpga["clock_mhz"], None, f"Clock: {fpga['clock_source']}."
+    return None, None, ""
+
+
+def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
+    compiled, simulated = summaries["compile"], summaries["simulate"]
+    yield _table(views.cycles(compiled, simulated), "estimated", "simulated")
+    activity = simulated.get("activity")
+    if activity and activity["spans"]:
+        stalls = simulated.get("stall")
+        yield Section(
+            "Pipeline over time",
+            gantt(activity, compiled),
+            ("simulated",),
+            "All stages work at once, on different rows and frames. The height of a colour is its "
+            "share of that moment.",
+            (
+                "Busy: the cycles that the beats which left a stage took to compute, by the "
+                "formula that the interval above is checked against. Stalled: an output is valid "
+                "and not ready. Starved: the rest."
+                + (
+                    f" Both ends were stalled on purpose in {100 * stalls:.0f} % of cycles."
+                    if stalls
+                    else ""
+                ),
+            ),
+        )
+    if activity and plots:
+        from . import charts
+
+        names = {row["stage"]: row["name"] for row in reversed(compiled["layers"])}
+        yield Section(
+            "Queues",
+            charts.queues(activity, names),
+            ("simulated",),
+            "A queue lets one branch run ahead of another where they meet again; what is never "
+            "full could be smaller.",
+        )
+    yield _table(views.simulation(simulated), "simulated")
+
+
+def _build(summaries: Summaries, plots: bool) -> Iterator[Section]:
+    built, layout = summaries["build"], summaries.get("layout")
+    yield _table(views.timing(built), "routed")
+    if plots:
+        from . import charts
+
+        yield Section("Clocks of all seeds", charts.clocks(built), ("routed",))
+        if layout:
+            compiled = summaries["compile"]
+            names = {row["stage"]: row["name"] for row in reversed(compiled["layers"])}
+            yield Section(
+                "Critical path",
+                charts.critical_path(layout, names),
+                ("routed",),
+                "The slowest way from register to register limits the clock.",
+            )
+            yield Section(
+                "Floorplan",
+                charts.floorplan(layout, names),
+                ("routed",),
+                "The chip from above. A tile has the colour of the stage with most cells in it.",
+            )
+
+
+def _bench(summaries: Summaries, plots: bool) -> Iterator[Section]:
+    measured = summaries["bench"]
+    yield _table(views.benchmark(measured), measured["fpga"]["how"], "measured")
+    yield _table(views.machine(measured))
+
+
+def _accuracy(summaries: Summaries, plots: bool) -> Iterator[Section]:
+    found = summaries["accuracy"]
+    yield _table(views.accuracy(found), "measured")
+    yield Section(
+        "Samples",
+        samples(found),
+        ("measured",),
+        "The class that the hardware gives, those first that are wrong or that the float network "
+        "sees differently.",
+    )
+    yield Section(
+        "Confusion matrix",
+        confusion(found),
+        ("measured",),
+        "A row is a label, a column the class that the hardware gives.",
+    )
+    yield _table(views.outputs(found), "measured")
+    if plots:
+        from . import charts
+
+        yield Section(
+            "Quantization noise by layer",
+            charts.sqnr(found),
+            ("measured",),
+            "Signal to noise against the float network. Where a layer alone is much worse than "
+            "its neighbours, more bits or another calibration help.",
+        )
+        yield Section(
+            "Values by layer",
+            charts.histograms(found),
+            ("measured",),
+            "Integers as bars, the float network's numbers as a line on the same scale (the "
+            "heights are logarithms). Unused ends waste bits; what is clipped saturates.",
+        )
+    yield _table(views.accuracy_layers(found), "measured")
+
+
+def _made(summaries: Summaries, plots: bool) -> Iterator[Section]:
+    commands = summaries.get("commands")
+    if commands:
+        yield _table(views.commands(commands))
+        yield _table(views.made_with(commands))
+    if "build" in summaries:
+        yield _table(views.versions(summaries["build"]))
+
+
+def headline(summaries: Summaries) -> list[tuple[str, str, str]]:
     """The figures at the top of the page: number, what it is, and its source."""
     compiled = summaries["compile"]
-    found = [(f"{compiled['interval_cycles']:,}", "cycles a frame", "plan")]
+    found = [(f"{compiled['interval_cycles']:,}", "cycles a frame", "plan, estimated")]
     if "bench" in summaries:
         fpga = summaries["bench"]["fpga"]
         source = f"{fpga['how']}, {fpga['clock_mhz']:.0f} MHz ({fpga['clock_source']})"

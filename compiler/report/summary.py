@@ -9,7 +9,7 @@ from ..errors import DataError, GatewrightError
 from ..json_file import read_json
 from . import views
 
-__all__ = ["STEPS", "consistent", "read_summary"]
+__all__ = ["STEPS", "consistent", "read_extra", "read_summary"]
 
 #: the steps, and the views that show what each of them left
 STEPS: Mapping[str, tuple[Callable[[Mapping[str, Any]], Any], ...]] = {
@@ -41,6 +41,17 @@ def read_summary(directory: Path, step: str) -> dict[str, Any]:
         with consistent(f"{file}: what it says of {view.__name__.replace('_', ' ')}", remedy):
             view(found)
     return found
+
+
+def read_extra(directory: Path, name: str) -> dict[str, dict[str, Any]]:
+    """``name`` and the object in its JSON file in ``directory``; nothing where there is none."""
+    file, remedy = directory / f"{name}.json", "run `gatewright build` again"
+    if not file.exists():
+        return {}
+    found = read_json(file, remedy)
+    if not isinstance(found, dict):
+        raise DataError(f"{file}: holds no object; {remedy}")
+    return {name: found}
 
 
 @contextmanager

@@ -16,11 +16,15 @@ __all__ = [
     "accuracy_layers",
     "benchmark",
     "boards",
+    "commands",
+    "count",
     "cycles",
+    "error",
     "explored",
     "shortfall",
     "layers",
     "machine",
+    "made_with",
     "outputs",
     "plan",
     "ports",
@@ -72,7 +76,8 @@ def _facts(title: str, facts: Iterable[tuple[str, str]], *notes: str) -> View:
 # Numbers as people read them.
 
 
-def _count(number: float | None) -> str:
+def count(number: float | None) -> str:
+    """A number with separators."""
     return _UNKNOWN if number is None else f"{number:,.0f}"
 
 
@@ -108,7 +113,7 @@ def _times(ratio: float | None) -> str:
     return _UNKNOWN if ratio is None else f"{ratio:.3g}x"
 
 
-def _error(estimate: float | None, actual: float | None) -> str:
+def error(estimate: float | None, actual: float | None) -> str:
     """How far the estimate is off, of the actual amount."""
     if not actual or estimate is None:
         return _UNKNOWN
@@ -136,8 +141,8 @@ def size(found: Summary) -> View | None:
     ]
     if "activation_bytes" in found:
         facts += [
-            ("feature maps", f"{_count(found['activation_bytes'])} bytes a frame"),
-            ("largest feature map", f"{_count(found['largest_activation_bytes'])} bytes"),
+            ("feature maps", f"{count(found['activation_bytes'])} bytes a frame"),
+            ("largest feature map", f"{count(found['largest_activation_bytes'])} bytes"),
         ]
     return _facts("Network", facts)
 
@@ -151,11 +156,11 @@ def boards(found: Summary) -> View:
             (
                 row["name"],
                 "yes" if row["fits"] else "no",
-                _count(row["interval_cycles"]),
-                _count(row["fps"]),
+                count(row["interval_cycles"]),
+                count(row["fps"]),
                 row["how"],
                 ", ".join(
-                    f"{_count(lack['needed'])} {lack['what']} of {_count(lack['available'])}"
+                    f"{count(lack['needed'])} {lack['what']} of {count(lack['available'])}"
                     for lack in row["lacking"]
                 ),
             )
@@ -176,7 +181,7 @@ def plan(compiled: Summary) -> View:
             ("model", compiled.get("model", _UNKNOWN)),
             ("board", compiled["board"]),
             ("products a frame", _large(compiled.get("macs"))),
-            ("multipliers", _count(compiled.get("multipliers"))),
+            ("multipliers", count(compiled.get("multipliers"))),
             (
                 "interval",
                 _bounded(
@@ -196,12 +201,12 @@ def plan(compiled: Summary) -> View:
 
 def _bounded(cycles: int, bound: int | None, unit: str) -> str:
     """With the bound that the search found, if it looked for one, and how far that is below."""
-    found = f"{_count(cycles)} {unit}"
+    found = f"{count(cycles)} {unit}"
     return (
         found
         if bound is None
         else (
-            f"{found}; no plan for this goal is below {_count(bound)} "
+            f"{found}; no plan for this goal is below {count(bound)} "
             f"({_percent((cycles - bound) / cycles)} less)"
         )
     )
@@ -215,7 +220,7 @@ def shortfall(compiled: Summary) -> View | None:
     return View(
         "Too much for the board",
         ("resource", "needed", "available"),
-        tuple((row["what"], _count(row["needed"]), _count(row["available"])) for row in short),
+        tuple((row["what"], count(row["needed"]), count(row["available"])) for row in short),
         frozenset({"resource"}),
     )
 
@@ -229,8 +234,8 @@ def ports(compiled: Summary) -> View:
             " x ".join(map(str, port["shape"])),
             port["dtype"],
             port["stream"],
-            _count(port["lanes"]),
-            _count(port["beats"]),
+            count(port["lanes"]),
+            count(port["beats"]),
         )
         for way, key in (("in", "inputs"), ("out", "outputs"))
         for port in compiled.get(key, ())
@@ -266,9 +271,9 @@ def layers(compiled: Summary) -> View:
                 _large(row["macs"]),
                 str(row["simd"]),
                 str(row["pe"]),
-                _count(row["multipliers"]),
-                _count(row.get("block_rams")),
-                _count(row["cycles"]),
+                count(row["multipliers"]),
+                count(row.get("block_rams")),
+                count(row["cycles"]),
                 Share(row["cycles"] / interval if interval else 0.0),
             )
             for row in compiled["layers"]
@@ -293,10 +298,10 @@ def resources(compiled: Summary, built: Summary | None = None) -> View:
         rows.append(
             (
                 name,
-                _count(estimate[key]),
-                _count(actual),
-                _error(estimate[key], actual),
-                _count(there),
+                count(estimate[key]),
+                count(actual),
+                error(estimate[key], actual),
+                count(there),
                 share,
             )
         )
@@ -329,9 +334,9 @@ def cycles(compiled: Summary, simulated: Summary | None = None) -> View:
         tuple(
             (
                 name,
-                _count(compiled[key]),
-                _count(seen.get(key)),
-                _error(compiled[key], seen.get(key)),
+                count(compiled[key]),
+                count(seen.get(key)),
+                error(compiled[key], seen.get(key)),
             )
             for key, name in names.items()
         ),
@@ -346,14 +351,14 @@ def simulation(simulated: Summary) -> View:
     verdict = (
         "all values equal the golden model"
         if not simulated["mismatches"]
-        else (f"{_count(simulated['mismatches'])} values differ")
+        else (f"{count(simulated['mismatches'])} values differ")
     )
     facts = [
         ("verdict", verdict),
-        ("frames", _count(simulated["frames"])),
-        ("values", _count(simulated["values"])),
-        ("latency", f"{_count(simulated['latency_cycles'])} cycles"),
-        ("interval", f"{_count(simulated['interval_cycles'])} cycles a frame"),
+        ("frames", count(simulated["frames"])),
+        ("values", count(simulated["values"])),
+        ("latency", f"{count(simulated['latency_cycles'])} cycles"),
+        ("interval", f"{count(simulated['interval_cycles'])} cycles a frame"),
         ("simulator", f"{simulated['simulator']}, {simulated['level']}"),
         ("rate", f"{_large(simulated['cycles_per_second'])} cycles a second"),
         ("time", f"{simulated['wall_seconds']:.1f} s"),
@@ -399,7 +404,7 @@ def benchmark(measured: Summary) -> View:
             "FPGA",
             _UNKNOWN,
             _micro(fpga["latency_us"]),
-            _count(fpga["fps"]),
+            count(fpga["fps"]),
             _UNKNOWN,
             _UNKNOWN,
             fpga["how"],
@@ -411,7 +416,7 @@ def benchmark(measured: Summary) -> View:
                 entry["name"],
                 str(entry["threads"]),
                 _micro(entry["latency_us"]),
-                _count(entry["fps"]),
+                count(entry["fps"]),
                 _times(gain["latency"]),
                 _times(gain["fps"]),
                 entry["how"],
@@ -440,7 +445,7 @@ def _routed(fpga: Summary) -> str:
         return ""
     return (
         f"; the routed design would allow {fpga['routed_mhz']:.1f} MHz, "
-        f"{_count(fpga['routed_fps'])} frames/s"
+        f"{count(fpga['routed_fps'])} frames/s"
     )
 
 
@@ -451,7 +456,7 @@ def accuracy(found: Summary) -> View:
     """Classes: float, integer, and the reference runtime."""
     floats, integer, reference = found["float"], found["integer"], found["reference_runtime"]
     whole, layer = reference["end_to_end"], reference["layer_by_layer"]
-    label = f"on {_count(found['samples'])} samples"
+    label = f"on {count(found['samples'])} samples"
     facts = []
     if floats:
         facts.append(("float", f"{_percent(floats['top1'], 2)} right {label} ({floats['model']})"))
@@ -521,7 +526,7 @@ def widths(compiled: Summary) -> View | None:
         (
             "accuracy",
             f"{found['drop']:.2f} points lost, {found['max_drop']:g} allowed, "
-            f"{found['usual_drop']:.2f} with 8 bits ({_count(found['tested'])} samples, {against})",
+            f"{found['usual_drop']:.2f} with 8 bits ({count(found['tested'])} samples, {against})",
         ),
         ("bits of weights", _bits(found["weights"])),
         ("bits of activations", _bits(found["activations"])),
@@ -529,7 +534,7 @@ def widths(compiled: Summary) -> View | None:
     if need and usual:
         names = {"lut": "LUTs", "dsp": "DSP blocks", "bram": "block RAMs"}
         facts += [
-            (name, f"{_count(need[key])} instead of {_count(usual[key])}")
+            (name, f"{count(need[key])} instead of {count(usual[key])}")
             for key, name in names.items()
         ]
     return _facts("Widths", facts, "Resources: in the folding that 8 bits have for this goal.")
@@ -602,13 +607,13 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
     rows = tuple(
         (
             "*" if point.get("pareto") else "",
-            _count(point["interval"]),
-            _count(point["latency"]),
-            _count(point["multipliers"]),
-            _count(point["lut"]),
-            _count(point["ff"]),
-            _count(point["dsp"]),
-            _count(point["bram"]),
+            count(point["interval"]),
+            count(point["latency"]),
+            count(point["multipliers"]),
+            count(point["lut"]),
+            count(point["ff"]),
+            count(point["dsp"]),
+            count(point["bram"]),
             "yes" if point["fits"] else "no",
         )
         for point in points
@@ -652,6 +657,20 @@ def machine(measured: Summary) -> View:
             if key in measured["machine"]
         ],
     )
+
+
+def commands(ran: Summary) -> View:
+    """What was typed, in the order in which it ran."""
+    return _facts("Commands", [(step, str(entry["command"])) for step, entry in ran.items()])
+
+
+def made_with(ran: Summary) -> View:
+    """Versions of what ran the commands; those of one name that differ by step are all named."""
+    found: dict[str, dict[str, None]] = {}
+    for entry in ran.values():
+        for name, version in entry["versions"].items():
+            found.setdefault(name, {})[str(version)] = None
+    return _facts("Versions", [(name, ", ".join(numbers)) for name, numbers in found.items()])
 
 
 def versions(built: Summary) -> View:

@@ -1,6 +1,6 @@
 """Summaries as the steps leave them."""
 
-__all__ = ["ALL", "POINTS"]
+__all__ = ["ALL", "DRAWN", "POINTS"]
 
 COMPILE = {
     "model": "net.onnx",
@@ -197,3 +197,130 @@ POINTS = [
         "pareto": False,
     },
 ]
+
+
+def _stream(source, sink, shape, queue=0):
+    return {
+        "source": source,
+        "output": 0,
+        "sink": sink,
+        "input": 0,
+        "value": "v",
+        "shape": shape,
+        "type": "i8",
+        "bits": 8,
+        "lanes": 1,
+        "queue": queue,
+    }
+
+
+def _more(row, **values):
+    estimate = {"lut": 900, "ff": 800, "dsp": 16, "weight_bits": 8, "type": "i8"}
+    return row | {"shape": [8, 8, 4], "kind": "windowed"} | estimate | values
+
+
+#: with all that the drawings show
+DRAWN = {
+    "compile": COMPILE
+    | {
+        "layers": [_more(row) for row in COMPILE["layers"]],
+        "streams": [
+            _stream(None, "s00_conv", [8, 8, 1]),
+            _stream("s00_conv", "s01_maxpool", [8, 8, 4], queue=32),
+            _stream("s01_maxpool", None, [1, 1, 10]),
+        ],
+        "device_multipliers": 28,
+        "memory_bits_per_cycle": 2016,
+    },
+    "simulate": SIMULATE
+    | {
+        "activity": {
+            "span": 100,
+            "spans": 3,
+            "cycles": 350,
+            "first_beat": 120,
+            "frames": [[0, 210], [90, 330]],
+            "stages": [
+                {
+                    "name": name,
+                    "busy": [100, 60, 0],
+                    "stalled": [0, 40, 0],
+                    "busy_cycles": 160,
+                    "stalled_cycles": 40,
+                    "starved_cycles": 150,
+                    "beats": 16,
+                    "output_waits": 50,
+                    "input_waits": 20,
+                }
+                for name in ("s00_conv", "s01_maxpool")
+            ],
+            "queues": [
+                {
+                    "stage": "s01_maxpool",
+                    "input": 0,
+                    "value": "v",
+                    "depth": 32,
+                    "peak": 20,
+                    "mean": 4.5,
+                    "peaks": [20, 3, 0],
+                }
+            ],
+        }
+    },
+    "build": BUILD | {"link": {"baud": 1_000_000}},
+    "layout": {
+        "parts": ["s00_conv", "s01_maxpool", "link"],
+        "columns": 4,
+        "rows": 3,
+        "tiles": [[0, 0, 0, 8], [1, 2, 1, 3], [3, 2, 2, 5]],
+        "cells": {"s00_conv": {"lut": 1000, "dsp": 16}, "s01_maxpool": {"lut": 90}, "link": {}},
+        "critical_path": [
+            {
+                "part": "s00_conv",
+                "cell": "a.b",
+                "at": [0, 0],
+                "delay_ns": 2.5,
+                "type": "logic",
+            },
+            {"part": "link", "cell": "c", "at": [3, 2], "delay_ns": 1.5, "type": "routing"},
+        ],
+        "how": "routed",
+        "seed": 2,
+    },
+    "bench": BENCH,
+    "accuracy": ACCURACY
+    | {
+        "histograms": [
+            {
+                "name": "conv $<1>$",
+                "output": "a",
+                "low": -2,
+                "high": 1,
+                "integer": [0, 1, 5, 3, 1, 0],
+                "float": [1, 1, 5, 3, 0, 0],
+            }
+        ],
+        "confusion": [[24, 1], [1, 24]],
+        "examples": [
+            {
+                "index": 3,
+                "label": 1,
+                "float": 1,
+                "integer": 0,
+                "best": [[0, 0.5]],
+                "curve": [0.0, 0.5, 1.0],
+            },
+            {
+                "index": 4,
+                "label": 1,
+                "float": 1,
+                "integer": 1,
+                "best": [[1, 0.9]],
+                "image": "iVBORw0KGgo=",
+            },
+        ],
+    },
+    "commands": {
+        "compile": {"command": "gatewright compile 'a b.onnx'", "versions": {"numpy": "2.0"}}
+    },
+}

@@ -1,0 +1,112 @@
+"""Matplotlib figures as SVG elements of a page, in the page's own colours, light and dark."""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+from markupsafe import Markup
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+__all__ = [
+    "ACCENT",
+    "GOOD",
+    "INK",
+    "LINE",
+    "SOFT",
+    "WARN",
+    "bare",
+    "canvas",
+    "legend",
+    "series",
+    "svg",
+    "tip",
+]
+
+#: colours that stand for those of the page's style sheet
+INK, SOFT, LINE, ACCENT, GOOD, WARN = (f"#0{n}010{n}" for n in range(1, 7))
+_NAMES = ("ink", "soft", "line", "accent", "good", "warn")
+_PAGE = dict(zip((INK, SOFT, LINE, ACCENT, GOOD, WARN), _NAMES, strict=True))
+#: colours of parts, on light and dark ground; further parts repeat them
+SERIES = (
+    *("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2"),
+    *("#d9b01c", "#9d755d", "#ff8f9a", "#79808c", "#2f8f83", "#8c6bb1"),
+)
+_TIP = "tip:"
+
+
+def series(number: int) -> str:
+    """The colour of the part of that number."""
+    return SERIES[number % len(SERIES)]
+
+
+@contextmanager
+def canvas(width: float, height: float, salt: str) -> Iterator[Figure]:
+    """A figure of so many inches whose ids begin with ``salt``; to be drawn within."""
+    style: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": salt,
+        "svg.id": salt,
+        "font.size": 9,
+        "text.parse_math": False,  # a layer may be called a$b$
+        "text.color": INK,
+        "axes.edgecolor": LINE,
+        "axes.labelcolor": SOFT,
+        "axes.titlesize": 9.5,
+        "axes.titlecolor": INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "xtick.color": LINE,
+        "ytick.color": LINE,
+        "xtick.labelcolor": SOFT,
+        "ytick.labelcolor": SOFT,
+        "grid.color": LINE,
+        "legend.frameon": False,
+        "legend.labelcolor": INK,
+        "axes.facecolor": "none",
+    }
+    with mpl.rc_context(style):
+        yield Figure(figsize=(width, height), layout="constrained", facecolor="none")
+
+
+def tip(artist: Artist, text: str) -> None:
+    """Show ``text`` where the pointer rests on an artist."""
+    artist.set_gid(_TIP + text)
+
+
+def svg(figure: Figure, label: str) -> Markup:
+    """The figure as an element of a page; ``label`` says what it shows to those who see it not."""
+    file = io.StringIO()
+    figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(rf'id="{_TIP}([^"]*)">', r"><title>\1</title>", text)
+    for colour, name in _PAGE.items():
+        text = text.replace(colour, f"var(--{name})")
+    text = re.sub(r'width="[\d.]+pt"', "", text, count=1)
+    text = re.sub(r'height="[\d.]+pt"', "", text, count=1)
+    width = round(figure.get_figwidth() * 96)
+    head = f'<svg role="img" aria-label="{escape(label)}" style="--width: {width}px"'
+    return Markup(text.replace("<svg", head, 1))
+
+
+def bare(axes: Axes, *sides: str) -> None:
+    """Hide the lines at ``sides`` of the axes, and its ticks."""
+    for side in sides:
+        axes.spines[side].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def legend(axes: Axes, entries: Sequence[Any], **where: Any) -> None:
+    """A legend in one row above the axes."""
+    axes.legend(
+        handles=entries, ncols=len(entries), loc="lower right", bbox_to_anchor=(1, 1), **where
+    )

@@ -1,0 +1,148 @@
+"""The drawings of the page: all there, by themselves, readable on a phone."""
+
+import copy
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from gatewright.compiler.report import charts, html
+from gatewright.compiler.report.compare import compare
+from gatewright.compiler.report.gantt import gantt
+from gatewright.compiler.report.graph import drawing
+
+from .summaries import ALL, DRAWN
+from .test_html import Text
+
+TITLES = (
+    "Network",
+    "Resources by layer",
+    "Roofline",
+    "Pipeline over time",
+    "Queues",
+    "Clocks of all seeds",
+    "Critical path",
+    "Floorplan",
+    "Samples",
+    "Confusion matrix",
+    "Quantization noise by layer",
+    "Values by layer",
+    "Commands",
+    "Versions",
+)
+
+
+@pytest.fixture(scope="module")
+def page():
+    return html.render(DRAWN)
+
+
+class Tags(HTMLParser):
+    """Checks that every element that is opened is closed, in order."""
+
+    EMPTY = frozenset({"meta", "img", "br"})
+
+    def __init__(self, page):
+        super().__init__()
+        self.open = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_every_drawing_is_there(page):
+    titles = Text(page).found["h2"]
+    for title in TITLES:
+        assert any(found.startswith(title) for found in titles), title
+
+
+def test_every_drawing_says_where_its_figures_come_from(page):
+    for title in Text(page).found["h2"]:
+        drawn = any(title.startswith(name) for name in TITLES[:-2])
+        assert not drawn or re.search(r"estimated|simulated|routed|measured", title), title
+
+
+def test_the_page_with_drawings_needs_no_other_file_and_is_well_formed(page):
+    assert not re.search(r"https?:|<script|<link|@import", page)
+    assert Tags(page).open == []
+
+
+def test_names_in_drawings_are_text(page):
+    assert "conv &lt;1&gt;" in page
+    assert "conv $&lt;1&gt;$" in page
+    assert "conv <1>" not in page
+
+
+def test_colours_are_those_of_the_style_sheet(page):
+    assert "var(--ink)" in page
+    assert not re.search(r"#0[1-6]010[1-6]", page)
+
+
+def test_the_slowest_stage_and_the_first_output_are_marked():
+    chart = gantt(DRAWN["simulate"]["activity"], DRAWN["compile"])
+    assert [row.slowest for row in chart.rows] == [True, False]
+    assert chart.first == (chart.left + chart.strip * 0.4, "first output, cycle 120")
+    assert [node.slowest for node in drawing(DRAWN["compile"]).nodes] == [False, True, False, False]
+
+
+def test_a_stage_behind_two_branches_is_drawn_after_the_longer_one():
+    compiled = copy.deepcopy(DRAWN["compile"])
+    add = compiled["layers"][1] | {"name": "add", "stage": "s02_add"}
+    compiled["layers"].append(add)
+    conv, pool = compiled["streams"][1], compiled["streams"][2]
+    compiled["streams"] = [
+        *compiled["streams"][:2],
+        conv | {"sink": "s02_add", "input": 1},
+        pool | {"sink": "s02_add"},
+        pool | {"source": "s02_add"},
+    ]
+    x = {node.stage: node.x for node in drawing(compiled).nodes}
+    assert x["s00_conv"] < x["s01_maxpool"] < x["s02_add"]
+
+
+def test_estimate_and_actual_of_each_stage():
+    rows = dict(charts.stage_cells(DRAWN["compile"], DRAWN["layout"]))
+    assert rows["conv <1>"]["lut"] == (900, 1000)
+    assert rows["link"]["lut"] == (None, 0)
+    assert rows["pool"]["ff"] == (800, None)  # place and route did not count flip-flops
+
+
+def test_a_comparison_has_both_sides():
+    page = compare(("a", "b"), (DRAWN, ALL))
+    assert Tags(page).open == []
+    assert page.count("Not known: a step did not run.") == len(TITLES) - 4
+    assert "second to first" in page
+
+
+def test_nothing_of_the_page_is_wider_than_a_phone(page, tmp_path):
+    """In a browser where there is one; what is wide scrolls in a box of its own."""
+    boxes = re.findall(r"<table|<svg", page), re.findall(r'class="(?:scroll|samples)', page)
+    assert len(boxes[1]) >= len(boxes[0]) - 2
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser:
+        measure = "<script>document.title=document.documentElement.scrollWidth</script>"
+        file = tmp_path / "page.html"
+        file.write_text(
+            page.replace("</body>", f"<main style='width:390px'></main>{measure}</body>")
+        )
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--window-size=500,900"]
+        done = subprocess.run(
+            [
+                browser,
+                *options,
+                f"--user-data-dir={tmp_path / 'profile'}",
+                "--dump-dom",
+                file.as_uri(),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        )
+        assert int(re.search(r"<title>(\d+)</title>", done.stdout)[1]) <= 500
