@@ -304,7 +304,7 @@ class _Float:
         exact = evaluate(self.graph, model_input(self.graph, x))
         for quantized, real in self.pairs.items():
             wanted = exact[real].astype(np.float64)
-            histograms.add_floats(quantized, wanted)
+            histograms.add_floats(quantized, wanted / self.factors.get(real, 1.0))
             found = self._real(quantized, real, values)
             self.signal[quantized] += float(np.square(wanted).sum())
             self.noise[quantized] += float(np.square(found - wanted).sum())
