@@ -21,6 +21,8 @@ from fractions import Fraction
 from functools import cached_property
 from math import lcm
 
+import numpy as np
+
 from .rounding import round_half_even, roundest
 
 __all__ = ["MULT_BITS", "WIDEST_MULT_BITS", "Line", "Stairs", "lines", "provable"]
@@ -28,6 +30,8 @@ __all__ = ["MULT_BITS", "WIDEST_MULT_BITS", "Line", "Stairs", "lines", "provable
 # Wider multipliers are tried only after the half-even variant, whose adder costs less.
 MULT_BITS = 26
 WIDEST_MULT_BITS = 48
+# Sums of two such terms fit int64.
+_LARGEST_TERM = 1 << 61
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,22 @@ class Stairs:
 
     def threshold(self, k: int) -> int:
         """The first accumulator whose output, unclipped, is at least ``k``."""
-        numerator = (2 * k - 1) * self.unit - 2 * self.start
-        if (k - self.zero) % 2:
-            return numerator // (2 * self.slope) + 1
-        return -(-numerator // (2 * self.slope))
+        return self._thresholds(k, 1)[0]
+
+    def _thresholds(self, first: int, number: int) -> list[int]:
+        """:meth:`threshold` of so many steps from ``first`` on."""
+        step, unit = 2 * self.slope, 2 * self.unit
+        edge = (2 * first - 1) * self.unit - 2 * self.start
+        odd = first - self.zero  # a tie rounds to an even step
+        return [
+            numerator // step + 1 if (odd + at) & 1 else -(-numerator // step)
+            for at, numerator in enumerate(range(edge, edge + unit * number, unit))
+        ]
+
+    @property
+    def thresholds(self) -> list[int]:
+        """:meth:`threshold` of each step above :attr:`first` up to :attr:`last`."""
+        return self._thresholds(self.first + 1, self.last - self.first)
 
     @cached_property
     def first(self) -> int:
@@ -122,13 +138,19 @@ def _corners(points: Sequence[tuple[int, int]], side: int) -> tuple[tuple[int, i
     return tuple(chain)
 
 
-def _bounds(stairs: Stairs) -> _Bounds:
-    inner = [(stairs.threshold(k), k) for k in range(stairs.first + 1, stairs.last + 1)]
+def _points(stairs: Stairs) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """The lower and the upper points, in order."""
+    inner = list(zip(stairs.thresholds, range(stairs.first + 1, stairs.last + 1), strict=True))
     lower, upper = list(inner), [(acc - 1, k) for acc, k in inner]
     if stairs.first > stairs.low:
         lower.insert(0, (stairs.acc_low, stairs.first))
     if stairs.last < stairs.high:
         upper.append((stairs.acc_high, stairs.last + 1))
+    return lower, upper
+
+
+def _bounds(stairs: Stairs) -> _Bounds:
+    lower, upper = _points(stairs)
     return _Bounds(
         stairs,
         tuple(
@@ -275,8 +297,27 @@ def lines(stairs: Sequence[Stairs]) -> tuple[list[Line], int, int | None] | None
 
 
 def provable(stairs: Stairs, shift: int) -> bool:
-    """Whether plain rounding has a line for this shift."""
-    return _feasible(_bounds(stairs), shift, None) is not None
+    """Whether plain rounding has a line for this shift.
+
+    The same as by :func:`_feasible`, without corners: one shift needs few gaps, and NumPy computes
+    them from all points, as long as their terms fit int64.
+    """
+    lower, upper = _points(stairs)
+    near = (stairs.slope << shift) // stairs.unit
+    largest = max(abs(stairs.acc_low), abs(stairs.acc_high), 1) + 1
+    steps = max(abs(stairs.first), abs(stairs.last)) + 1
+    fits = (steps << shift) + largest * (2 * near + 4) < _LARGEST_TERM
+    if not (lower and upper and fits):
+        return _feasible(_bounds(stairs), shift, None) is not None
+    low, high = np.array(lower, np.int64).T, np.array(upper, np.int64).T
+    below, above = low[1] << shift, (high[1] << shift) - 1
+
+    def gap(mult: int) -> int:
+        return int((above - high[0] * mult).min() - (below - low[0] * mult).max())
+
+    if stairs.first == stairs.last and gap(0) >= 0:
+        return True
+    return gap(_peak(gap, near, 2 * near + 2)) >= 0
 
 
 def _line(bounds: _Bounds, shift: int, tie_bits: int | None) -> Line:
