@@ -26,7 +26,7 @@ test: $(VENV)/ready
 fuzz: $(VENV)/ready
 	GATEWRIGHT_FUZZ_SECONDS=$(FUZZ_SECONDS) GATEWRIGHT_FUZZ=$(FUZZ_CASES) nice $(BIN)/python -m pytest tests/fuzz $(ARGS)
 
-# LiteRT is measured beside ONNX Runtime where there is a wheel of it.
+# LiteRT is measured next to ONNX Runtime where there is a wheel of it.
 bench: $(VENV)/ready
 	-$(BIN)/pip install --quiet --constraint constraints.txt ai-edge-litert
 	$(BIN)/python benchmarks/run.py $(ARGS)

@@ -252,7 +252,7 @@ def _command(function: Callable[..., int | None]) -> Any:
 
 
 def _message(error: BaseException) -> str:
-    """What the user is told; an exception that no part of the program expects is a fault."""
+    """The message for the user; an exception that no part of the program expects is a fault."""
     if isinstance(error, GatewrightError):
         return str(error)
     if isinstance(error, OSError):

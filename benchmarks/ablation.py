@@ -48,8 +48,8 @@ class Measures:
     """``own``: the block RAMs' own output registers; ``router1`` instead of router2; ``constants``:
     registers of constants are none; ``shared``: resets and enables of a register or two are logic;
     ``narrow``: no LUTs of more than four inputs; ``gates``: those before adders go into the adders;
-    ``near``: the constants of multipliers come from LUTs beside them; ``keep``: copies of registers
-    stay apart; ``sites``: multipliers placed in dataflow order.
+    ``near``: the constants of multipliers come from LUTs next to them; ``keep``: copies of
+    registers stay apart; ``sites``: multipliers placed in dataflow order.
     """
 
     own: bool = True

@@ -1,4 +1,4 @@
-"""Icarus Verilog, an interpreter, beside Verilator: its pace over the first part of a frame."""
+"""Icarus Verilog, an interpreter, against Verilator: speed over the first part of a frame."""
 
 import json
 import shutil

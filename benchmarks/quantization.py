@@ -1,4 +1,4 @@
-"""What quantization loses on trained networks, beside ONNX Runtime's static quantizations.
+"""What quantization loses on trained networks, compared with ONNX Runtime's static quantizations.
 
     python benchmarks/quantization.py --models DIR --data DIR [--only NAME]... [--frames N]
 

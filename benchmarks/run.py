@@ -91,7 +91,7 @@ err = Console(stderr=True, soft_wrap=True)
     "--again",
     multiple=True,
     type=click.Choice(STEPS),
-    help="A step to take anew, though it is kept (bench: on a machine at rest).",
+    help="A step to run again although its result is cached (bench: on an idle machine).",
 )
 @click.option(
     "-o",

@@ -420,7 +420,7 @@ def _wheel(name: str, recipe: _Recipe) -> Tool | None:
     return recipe.wheel(name, version)
 
 
-# --- what the user is told ---------------------------------------------------------------------
+# --- the report for the user -------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Write ``operators.md`` from the code: what each ONNX operator becomes, and what that costs.
 
-Every row is tried, not told: each operator of the importer's registry is imported from a small
+Every row is tried: each operator of the importer's registry is imported from a small
 model, and the hardware is that which lowering makes of it. ``python docs/generate.py`` writes the
 page; ``tests/test_docs.py`` fails when the page is not what this script makes.
 """

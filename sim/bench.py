@@ -1,4 +1,4 @@
-"""The bench step: what the FPGA should reach, beside what this machine measures on its CPU."""
+"""The bench step: what the FPGA should reach, and what this machine measures on its CPU."""
 
 import os
 import platform

@@ -127,7 +127,7 @@ def simulate(
     unstalled ones.
 
     ``extra_sources`` are compiled in front of ``verilog`` (a netlist's cells), with ``defines``;
-    ``*.vh`` files beside them can be included. ``waves`` is an ``.fst`` or ``.vcd`` file. The built
+    their ``*.vh`` files can be included. ``waves`` is an ``.fst`` or ``.vcd`` file. The built
     simulator is kept in ``work`` and used again while nothing it was made from changes.
     ``progress`` is called from another thread.
 

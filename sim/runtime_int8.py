@@ -1,4 +1,4 @@
-"""ONNX Runtime's own int8 networks of the same float network, to stand beside ours."""
+"""ONNX Runtime's own int8 networks of the same float network, for comparison with ours."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -30,7 +30,7 @@ class Pll(ABC):
         """The accelerator's clock."""
 
     @property
-    def beside_mhz(self) -> float | None:
+    def board_mhz(self) -> float | None:
         """The board's own clock if other logic can use it as well; None if it cannot."""
         return None
 

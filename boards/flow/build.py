@@ -82,7 +82,7 @@ def _baud(board: Board, pll: Pll, baud: int | None) -> int:
     """The rate of the link; ``PlanError`` where the board's bridge or its clock is slower."""
     if baud is None:
         return board.uart_baud
-    clock_hz = (pll.beside_mhz or pll.output_mhz) * 1e6
+    clock_hz = (pll.board_mhz or pll.output_mhz) * 1e6
     highest = min(board.usb.max_baud, int(min(clock_hz, pll.output_mhz * 1e6) / BIT_CYCLES))
     if not LOWEST_BAUD <= baud <= highest:
         raise PlanError(

@@ -29,7 +29,7 @@ class CellNetlist:
 def netlist(directory: Path, board: Board, progress: Progress) -> CellNetlist:
     """Synthesize ``directory``'s accelerator alone, as a build does; kept until that changes.
 
-    Raises :class:`ToolError` when yosys is missing, fails, or has no cell models beside it.
+    Raises :class:`ToolError` when yosys is missing, fails, or has no cell models next to it.
     """
     flow = flow_of(board.device.target)
     rtl, folder = directory / "rtl" / "accelerator.il", directory / "netlist"

@@ -64,7 +64,7 @@ class ChipSynthesis:
     def _link(self, *, buffered: bool) -> LinkConfig:
         return self._design.link(
             clock_hz=round(self.pll.output_mhz * 1e6),
-            link_hz=round((self.pll.beside_mhz or 0) * 1e6),
+            link_hz=round((self.pll.board_mhz or 0) * 1e6),
             baud=self.baud,
             buffered=buffered,
         )

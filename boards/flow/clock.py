@@ -64,15 +64,18 @@ class ClockGenerator(Elaboratable):
     board : whether the clock pin is a PLL pad is taken from here
     pll : from ``choose``
     clk : the board's clock pin, one bit
-    beside : name of a domain to run on the board's own clock, in reset as long as ``sync`` is; for
-        a ``pll`` with ``beside_mhz``
+    board_domain : name of a domain that runs on the board's own clock, in reset as long as ``sync``
+        is; for a ``pll`` with ``board_mhz``
     """
 
     # iCE40's block RAMs read zero for about 3 us after configuration.
     POWER_ON_CYCLES = 1023
 
-    def __init__(self, board: Board, pll: Pll, clk: Signal, beside: str | None = None) -> None:
-        self.board, self.pll, self.clk, self.beside = board, pll, clk, beside
+    def __init__(
+        self, board: Board, pll: Pll, clk: Signal, board_domain: str | None = None
+    ) -> None:
+        self.board, self.pll, self.clk = board, pll, clk
+        self.board_domain = board_domain
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
@@ -83,9 +86,9 @@ class ClockGenerator(Elaboratable):
             m.d.comb += clock.eq(self.clk)
             self._wait(m, steady)
         self._reset(m, "sync", steady)
-        if self.beside is not None:
-            m.d.comb += ClockSignal(self.beside).eq(self.clk)
-            self._reset(m, self.beside, steady)
+        if self.board_domain is not None:
+            m.d.comb += ClockSignal(self.board_domain).eq(self.clk)
+            self._reset(m, self.board_domain, steady)
         return m
 
     def _reset(self, m: Module, domain: str, steady: Signal) -> None:

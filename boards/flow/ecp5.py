@@ -51,7 +51,7 @@ class Ecp5Pll(LoopPll):
         return self.vco_mhz / self.output_div
 
     @property
-    def beside_mhz(self) -> float:
+    def board_mhz(self) -> float:
         """The board's own clock."""
         return self.input_mhz
 
@@ -179,7 +179,7 @@ def _improve(out: Path) -> Mapping[str, int]:
             for line in (
                 f"{packed.ports} block RAM ports took in {packed.registers} registers",
                 f"adders took in {gates} gates",
-                f"{ended} carries lead nowhere",
+                f"{ended} carry outputs are unused",
                 f"multipliers got {luts} LUTs for their constants",
                 *(f"not packed: {port}" for port in packed.unpacked),
             )

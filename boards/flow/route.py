@@ -147,7 +147,7 @@ class Router:
         if not found["fmax"]:
             raise ToolError(f"nextpnr found no clock in the design; its report: {report}")
         fmax, others_met = clock_speeds(
-            found["fmax"].values(), self.pll.output_mhz, self.pll.beside_mhz
+            found["fmax"].values(), self.pll.output_mhz, self.pll.board_mhz
         )
         paths = found.get("critical_paths", ())
         return Routed(seed, fmax, others_met, found["utilization"], routed, cells, paths)

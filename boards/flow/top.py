@@ -49,7 +49,7 @@ class Top(Elaboratable):
         if self.config.link_hz:
             m.domains += ClockDomain(LINK)
         m.submodules.clock = ClockGenerator(
-            self.board, self.pll, self.clk, beside=LINK if self.config.link_hz else None
+            self.board, self.pll, self.clk, board_domain=LINK if self.config.link_hz else None
         )
         m.submodules.link = link = Link(self.config, self.board.device.target)
         m.submodules.accelerator = self.accelerator

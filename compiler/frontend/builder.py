@@ -390,7 +390,7 @@ class Builder:
     def _quantize(self, handle: str, quant: ir.Quant, name: str, node: Node, raw: bool) -> str:
         stream, found = self.streams[handle], self.quant(handle)
         if found is None:
-            stale = False  # whether an operator that these may read was stored anew
+            stale = False  # whether an operator that these may read was stored again
             for mover in self._unrounded_movers(handle):
                 op = self.ops[mover]
                 inputs = tuple(self._quantize_input(mover, name, quant, node) for name in op.inputs)

@@ -10,7 +10,7 @@ from ..errors import ModelError
 from .builder import Builder
 from .linear import offset
 from .operands import Operand, activation, finite
-from .pooling import beside, one_stream
+from .pooling import constant_stream, one_stream
 from .source import Node
 from .tensors import Constant, Tensor, elements
 
@@ -49,7 +49,7 @@ def chosen(
             order = np.where(taken, x.order, -1)
             return [replace(x.moved(order, node.outputs[0]), fill=_fill(numbers[0]))]
         finite(numbers, other.described, node)
-        streams = [beside(build, node, x, each, n) for n, each in enumerate(spread)]
+        streams = [constant_stream(build, node, x, each, n) for n, each in enumerate(spread)]
     else:
         streams = [each for each in spread if isinstance(each, Tensor)]
     whole, orders = one_stream(build, node, streams, 1)

@@ -27,7 +27,7 @@ from .operands import (
 from .source import Node
 from .tensors import Constant, Tensor, permutes
 
-__all__ = ["HANDLERS", "beside", "one_stream"]
+__all__ = ["HANDLERS", "constant_stream", "one_stream"]
 
 
 def _tensor(operand: Operand, node: Node) -> Tensor:
@@ -223,7 +223,9 @@ def concat(build: Builder, node: Node, *operands: Operand) -> Tensor:
         )
     numbers = _numbers(node, operands)
     if numbers.size > 1 and tensors[0].real:
-        operands = tuple(beside(build, node, tensors[0], o, n) for n, o in enumerate(operands))
+        operands = tuple(
+            constant_stream(build, node, tensors[0], o, n) for n, o in enumerate(operands)
+        )
         tensors = [operand for operand in operands if isinstance(operand, Tensor)]
     joined, orders = one_stream(build, node, tensors, axis)
     if len(tensors) == len(operands):
@@ -262,8 +264,8 @@ def _filled(operand: Operand, node: Node) -> NDArray[np.int64]:
     return np.full(constant(operand, node, "operand").array.shape, -1, np.int64)
 
 
-def beside(build: Builder, node: Node, x: Tensor, operand: Operand, number: int) -> Tensor:
-    """A constant as a stream beside that of ``x``: the bias of a convolution of one element of it,
+def constant_stream(build: Builder, node: Node, x: Tensor, operand: Operand, number: int) -> Tensor:
+    """A constant as a stream in step with ``x``: the bias of a convolution of one element of ``x``,
     whose weights are 0; a tensor as it is.
     """
     if isinstance(operand, Tensor):

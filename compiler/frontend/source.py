@@ -265,7 +265,7 @@ def _load_external(model: onnx.ModelProto, path: Path) -> None:
         # The C++ reader raises RuntimeError, and ValidationError, for paths that it refuses.
         except (OSError, ValueError, RuntimeError, onnx.checker.ValidationError) as error:
             raise ModelError(
-                f"{path}: its external weights can not be read ({error}); put them beside the "
+                f"{path}: its external weights can not be read ({error}); put them next to the "
                 "model, or save it as one file"
             ) from None
 

@@ -427,7 +427,7 @@ class Dataflow:
         return total([*(d.resources(self.device) for d in self.designs.values()), self._streams])
 
     @property
-    def beside_stages(self) -> Resources:
+    def outside_stages(self) -> Resources:
         """What counts against a plan's budget and is no stage's."""
         return self._streams + self._held
 
@@ -469,7 +469,7 @@ class Dataflow:
     @property
     def buffered(self) -> bool:
         """Whether block RAM is left for the link to hold a whole frame either way, and a little
-        more, for placement needs air.
+        more: placement gets slower and its clock lower where nearly all are taken.
         """
         most = _BUFFERED_SHARE * self.device.bram
         return self.resources.bram + self._frame.bram <= most

@@ -306,7 +306,7 @@ class _Search:
 
     def _remaining(self, network: Dataflow, budget: Budget) -> Budget:
         """The budget of the stages: the whole without queues and converters as in ``network``."""
-        rest = network.beside_stages
+        rest = network.outside_stages
         return budget.less(cells(rest, self.device), rest.ff, rest.bram)
 
     def smallest(self) -> Dataflow:

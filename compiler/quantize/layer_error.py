@@ -19,7 +19,7 @@ Affine = Callable[[float, float, ir.Int], ir.Quant]
 
 #: samples that show the errors
 SAMPLES = 32
-#: shares of the range of least mean square error that are tried beside the methods' own
+#: shares of the range of least mean square error that are tried in addition to the methods' own
 SHARES = (0.7, 0.85, 1.15)
 
 

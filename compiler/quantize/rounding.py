@@ -192,7 +192,7 @@ def _columns(target: Reals, scale: Reals, factor: Reals, high: int) -> Reals:
 
 
 def _descend(integers: Reals, target: Reals, scale: Reals, matrix: Reals, high: int) -> Reals:
-    """Change weights one column at a time to the integers that are best beside all others."""
+    """Change weights one column at a time to the integers that are best with all others fixed."""
     integers = integers.copy()
     slope = (integers * scale - target) @ matrix
     for _ in range(PASSES):

@@ -286,7 +286,7 @@ _RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "b
 
 
 def resources(compiled: Summary, built: Summary | None = None) -> View:
-    """Estimate beside what place and route used."""
+    """Estimate next to what place and route used."""
     estimate, available = compiled["estimate"], compiled.get("available", {})
     used = {} if built is None else built["utilization"]
     rows: list[tuple[Cell, ...]] = []
@@ -319,7 +319,7 @@ def resources(compiled: Summary, built: Summary | None = None) -> View:
 
 
 def cycles(compiled: Summary, simulated: Summary | None = None) -> View:
-    """The plan's formula beside what the simulation counted."""
+    """The plan's formula next to what the simulation counted."""
     seen = simulated or {}
     names = {"interval_cycles": "interval", "latency_cycles": "latency"}
     notes = () if simulated else ("Simulated numbers come with gatewright simulate.",)

@@ -514,8 +514,8 @@ def test_queues_and_converters_count_in_each_resource(name):
     graph = graph_of("residual")
     search = _Search(graph, ICE40UP5K, "board")
     network = search.smallest()
-    need, beside = network.budgeted, network.beside_stages
-    assert min(beside.lut, beside.ff) > 0
+    need, outside = network.budgeted, network.outside_stages
+    assert min(outside.lut, outside.ff) > 0
     assert need.bram > 0
     exact = Budget(cells(need, ICE40UP5K), need.ff, ICE40UP5K.dsp, need.bram)
     assert search._within(network, exact)

@@ -196,7 +196,7 @@ class _Rewriting:
         return found.astype(np.float64)
 
     def number(self, node: Node, word: str, value: Any) -> str:
-        """A float32 constant beside ``node``."""
+        """A float32 constant before ``node``."""
         return self.nodes.constant(f"{node.key}/{word}", np.asarray(value, np.float32))
 
     # -- Cast --------------------------------------------------------------------------------------
