@@ -127,8 +127,8 @@ def simulate(
     unstalled ones.
 
     ``extra_sources`` are compiled in front of ``verilog`` (a netlist's cells), with ``defines``;
-    their ``*.vh`` files can be included. ``waves`` is an ``.fst`` or ``.vcd`` file. The built
-    simulator is kept in ``work`` and used again while nothing it was made from changes.
+    ``*.vh`` files in their folders can be included. ``waves`` is an ``.fst`` or ``.vcd`` file. The
+    built simulator is kept in ``work`` and used again while nothing it was made from changes.
     ``progress`` is called from another thread.
 
     Raises ``SimulationError`` when the accelerator breaks the stream's rules, ``DataError`` when
