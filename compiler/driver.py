@@ -30,8 +30,8 @@ from .plan import (
     shortfall,
     write_plan,
 )
-from .plan.dataflow import NetworkPort
 from .plan.resources import cells
+from .plan.streams import NetworkPort
 from .progress import Progress, silent
 from .quantize import Policy, Rounding, equalized, quantize
 from .quantize.assume import assume_types

@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 from amaranth import Elaboratable
 
 from .. import hw
-from .plan.dataflow import Dataflow, Edge, NetworkPort
+from .plan.dataflow import Dataflow
+from .plan.streams import Edge, NetworkPort
 from .stages import hw_shape
 
 __all__ = ["accelerator"]

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from math import ceil, gcd
+from math import ceil
 from typing import Any
 
 from ... import hw
@@ -14,8 +14,9 @@ from ..errors import PlanError
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
 from .pace import paced
 from .resources import Resources, link, total
+from .streams import Edge, NetworkPort
 
-__all__ = ["Plan", "Edge", "NetworkPort", "Dataflow"]
+__all__ = ["Plan", "Dataflow"]
 
 #: share of a device's block RAMs that may be used when the link buffers whole frames: with 206 of
 #: an 85F's 208 the last ones are placed far from their logic, which costs a seventh of the clock
@@ -44,96 +45,6 @@ class Plan:
     bound_latency: int | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True)
-class Edge:
-    """A stream from output ``output`` of a stage to input ``index`` of another.
-
-    Without a ``source`` it comes from the network's input of that number, without a ``sink`` it
-    goes to the network's output of that number.
-
-    A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they
-    differ where a reshape lies between. ``depth`` beats of queue stand at the source's width.
-    ``forked``: others take the value too; ``joined``: the sink waits for others too.
-    """
-
-    source: str | None
-    output: int
-    sink: str | None
-    index: int
-    value: str
-    lanes_out: int
-    lanes_in: int
-    channels_out: int
-    channels_in: int
-    pixels_in: int
-    depth: int
-    forked: bool
-    joined: bool
-
-    @property
-    def common(self) -> int:
-        """Lanes that divide the width of both ends so that no beat has elements of two pixels."""
-        if self.channels_out == self.channels_in:
-            return gcd(self.lanes_out, self.lanes_in)
-        straight = self.channels_out % self.lanes_out == self.channels_in % self.lanes_out == 0
-        inner = (
-            self.lanes_out if straight else gcd(self.lanes_out, self.channels_out, self.channels_in)
-        )
-        return gcd(inner, self.lanes_in)
-
-    @property
-    def converts(self) -> bool:
-        return not self.lanes_out == self.lanes_in == self.common
-
-    def conversions(self, element: hw.Shape) -> tuple[hw.WidthConfig, ...]:
-        """The width converters of the stream: to the common width, and from there to the sink's."""
-        steps = (
-            (self.channels_out, self.lanes_out, self.common),
-            (self.channels_in, self.common, self.lanes_in),
-        )
-        return tuple(
-            hw.WidthConfig(channels, before, after, element)
-            for channels, before, after in steps
-            if before != after
-        )
-
-    @property
-    def sliced(self) -> bool:
-        """Whether there is a register slice after a fork or a queue. Every source and every width
-        converter has one after it, and every input of a join one before it: a join's inputs come
-        from distant parts of the chip, and their handshakes depend on each other.
-        """
-        return self.forked or self.depth > 0
-
-    def cycles(self) -> int:
-        """Cycles a frame takes through the width conversion."""
-        return self.pixels_in * ceil(self.channels_in / self.common)
-
-    @property
-    def latency(self) -> int:
-        """Cycles from the source to the sink: queue, conversions, and the slices between them."""
-        narrows, widens = self.lanes_out != self.common, self.lanes_in != self.common
-        slices = 1 + self.sliced + self.joined + narrows + widens
-        return hw.RegisterSlice.latency * slices + narrows + hw.Fifo.latency * (self.depth > 0)
-
-    @property
-    def queued_latency(self) -> int:
-        """:attr:`latency` if there is a queue."""
-        return self.latency + hw.Fifo.latency * (self.depth == 0)
-
-
-@dataclass(frozen=True)
-class NetworkPort:
-    """An input or output of the network as a stream: the model's ``name`` for it, the ``value`` it
-    carries, elements a beat, beats a frame.
-    """
-
-    name: str
-    value: str
-    lanes: int
-    beats: int
-
-
 class Dataflow:
     """A graph under a plan: the designs of all stages, the streams between them, and their cost.
 
@@ -159,7 +70,10 @@ class Dataflow:
         self._check_queues()
         self._check_sites()
         if any(design.delaying for design in self.designs.values()):
-            self.designs = {**self.designs, **paced(self)}
+            self.designs = {
+                **self.designs,
+                **paced(self.graph, self.designs, self.stage_of, self.edges_into),
+            }
 
     def replanned(self, **changes: Any) -> "Dataflow":
         """The same stages under a plan with ``changes`` to its other fields."""

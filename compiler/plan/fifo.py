@@ -7,7 +7,8 @@ from math import ceil, floor, inf
 import numpy as np
 
 from ..errors import PlanError
-from .dataflow import Dataflow, Edge
+from .dataflow import Dataflow
+from .streams import Edge
 
 __all__ = ["check_queues", "with_queues"]
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from .. import ir
 from .candidates import Candidate, Candidates
-from .dataflow import Dataflow, Edge
+from .dataflow import Dataflow
+from .streams import Edge
 
 if TYPE_CHECKING:
     from .integer_program import Program

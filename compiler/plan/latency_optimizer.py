@@ -7,10 +7,10 @@ from math import ceil, gcd, inf
 
 from ..stages import StageTiming
 from .candidates import Candidate
-from .dataflow import Edge
 from .folding_solver import Budget, FoldingSolver
 from .integer_program import Program
 from .schedule import CriticalPath, Schedule
+from .streams import Edge
 
 __all__ = ["LatencyOptimizer"]
 

@@ -1,54 +1,56 @@
 """How fast a loop turns: the cycles from a state to the next one."""
 
-from __future__ import annotations
-
+from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import TYPE_CHECKING
 
 from .. import ir
-from ..stages import Design
-
-if TYPE_CHECKING:
-    from .dataflow import Dataflow, Edge
+from ..stages import Design, StagePlan
+from .streams import Edge
 
 __all__ = ["paced"]
 
 
-def paced(network: Dataflow) -> dict[str, Design]:
+def paced(
+    graph: ir.Graph,
+    designs: Mapping[str, Design],
+    stage_of: Mapping[str, StagePlan],
+    edges_into: Mapping[str | None, Sequence[Edge]],
+) -> dict[str, Design]:
     """The delaying stages of a network, by name, with the pace of the loop that each is in.
+
+    ``stage_of``: the stage that computes each value; ``edges_into``: the streams into each stage.
 
     The pace is the time of a turn when all that comes from outside is there: from the first beats
     of all states to the last beat of the last state, and through the stage that holds it. No turn
     takes longer, so the interval of the loop is the steps of a frame times the pace.
     """
     found: dict[str, Design] = {}
-    for group in ir.loops.groups(network.graph):
-        stages = {network.stage_of[op.output].name for op in group if not op.view}
-        delaying = [name for name in stages if network.designs[name].delaying]
+    for group in ir.loops.groups(graph):
+        stages = {stage_of[op.output].name for op in group if not op.view}
+        inside = {name: design for name, design in designs.items() if name in stages}
+        delaying = [name for name, design in inside.items() if design.delaying]
         if delaying and ir.loops.is_loop(group):
-            cycles = _turn(network, stages)
-            found |= {name: network.designs[name].paced(cycles) for name in delaying}
+            cycles = _turn(inside, edges_into)
+            found |= {name: inside[name].paced(cycles) for name in delaying}
     return found
 
 
-def _turn(network: Dataflow, stages: set[str]) -> int:
+def _turn(stages: Mapping[str, Design], edges_into: Mapping[str | None, Sequence[Edge]]) -> int:
     """The cycles of a turn through ``stages``, one pixel each."""
     leaves: dict[str | None, float] = {
-        name: design.timing.pixel - 1
-        for name, design in network.designs.items()
-        if name in stages and design.delaying
+        name: design.timing.pixel - 1 for name, design in stages.items() if design.delaying
     }
-    for name, design in network.designs.items():
-        if name in stages and not design.delaying:
+    for name, design in stages.items():
+        if not design.delaying:
             timing = design.timing
-            ready = max(_arrives(edge, leaves) for edge in network.edges_into[name])
+            ready = max(_arrives(edge, leaves) for edge in edges_into[name])
             stored = design.buffering.lines is not None
             leaves[name] = ready + timing.latency + (timing.arrival + timing.pixel if stored else 0)
     ends = [
         _arrives(edge, leaves) + design.latency
-        for name, design in network.designs.items()
-        if name in stages and design.delaying
-        for edge in network.edges_into[name]
+        for name, design in stages.items()
+        if design.delaying
+        for edge in edges_into[name]
     ]
     return max(1, ceil(max(ends)))
 

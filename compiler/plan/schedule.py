@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..stages import StageTiming
-from .dataflow import Dataflow, Edge
+from .dataflow import Dataflow
+from .streams import Edge
 
 __all__ = ["CriticalPath", "FrameTimes", "Schedule", "latency"]
 
