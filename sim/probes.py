@@ -13,7 +13,8 @@ from typing import Any
 from ..compiler.errors import DataError
 from ..compiler.json_file import read_json
 from ..compiler.plan import latency
-from ..compiler.plan.dataflow import Dataflow, Edge
+from ..compiler.plan.dataflow import Dataflow
+from ..compiler.plan.streams import Edge
 
 __all__ = [
     "NO_PROBES",
