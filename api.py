@@ -1,23 +1,38 @@
 """The steps of the command line as functions."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import boards
+from . import boards, on_board
 from .boards.flow.build import BuildResult
 from .boards.flow.build import build as _build
+from .boards.flow.flash import flash as _flash
+from .boards.link.emulate import EmulatedBoard
 from .compiler import ir
+from .compiler.data import Samples
 from .compiler.driver import Compiled, compile_model
 from .compiler.frontend import load as _load
 from .compiler.plan import Dataflow, Goal, make_dataflow
 from .compiler.quantize import DEFAULT_BITS, Policy, Rounding, equalized
 from .compiler.quantize import quantize as _quantize
+from .on_board import OnBoard
 from .sim.simulate import Simulated
 from .sim.simulate import simulate as _simulate
 
-__all__ = ["build", "compile", "load", "plan", "quantize", "simulate"]
+__all__ = [
+    "build",
+    "compile",
+    "emulate",
+    "flash",
+    "load",
+    "plan",
+    "quantize",
+    "run",
+    "simulate",
+]
 
 
 def load(path: str | Path) -> ir.Graph:
@@ -109,3 +124,36 @@ def simulate(
 def build(compiled: Compiled, mhz: float | None = None, *, seeds: int | None = None) -> BuildResult:
     """A bitstream whose timing is met, or :class:`~.errors.TimingError`."""
     return _build(compiled.directory, boards.get(compiled.plan.board), mhz, seeds=seeds)
+
+
+def flash(compiled: Compiled, *, permanent: bool = False) -> None:
+    """Load the bitstream into the board's chip or, if ``permanent``, into its flash memory;
+    :class:`~.errors.ToolError` says what is missing.
+    """
+    board, file = boards.get(compiled.plan.board), on_board.bitstream(compiled.directory)
+    _flash(board, file, compiled.directory / "flash.log", permanent=permanent)
+
+
+def run(
+    compiled: Compiled,
+    samples: NDArray[np.generic] | ir.Feeds,
+    port: str | None = None,
+    frames: int | None = None,
+    *,
+    labels: NDArray[np.generic] | None = None,
+) -> OnBoard:
+    """Run ``samples`` on the board at serial ``port`` (None: look for it; "emulate": without one)
+    and compare its outputs with the golden model.
+    """
+    board = boards.get(compiled.plan.board)
+    return on_board.run(compiled, board, Samples(samples, labels), port, frames)
+
+
+def emulate(
+    compiled: Compiled, *, uart: str = "fast", faults: str = ""
+) -> AbstractContextManager[EmulatedBoard]:
+    """The compiled network on an emulated board, for a ``with`` statement: its ``port`` is a
+    pseudo-terminal. See :func:`.on_board.emulated`.
+    """
+    board = boards.get(compiled.plan.board)
+    return on_board.emulated(compiled, board, timing=uart, faults=faults)

@@ -889,13 +889,14 @@ def flash(directory: Path, permanent: bool) -> None:
     $ gatewright flash out --permanent
     """
     from .boards.flow.flash import flash as load_bitstream
+    from .on_board import bitstream
 
-    summary = _built(directory)
+    board, file = _board(_open(directory).plan.board), bitstream(directory)
     with _steps() as step:
         step("loading the bitstream")
         load_bitstream(
-            _board(summary["board"]),
-            directory / summary["bitstream"],
+            board,
+            file,
             directory / "flash.log",
             permanent=permanent,
         )
@@ -940,13 +941,10 @@ def run(
     """
     from .compiler.data import read_samples
     from .compiler.numpy_file import write_arrays
-    from .on_board import EMULATE
     from .on_board import run as on_board
 
     _at_least(1, frames=frames)
     compiled = _open(directory)
-    if port != EMULATE and not (port or "").startswith("/dev/pts/"):
-        _built(directory)
     data = read_samples(samples, compiled.ports)
     with _steps() as step:
         done = on_board(compiled, _board(compiled.plan.board), data, port, frames, step)
@@ -998,6 +996,10 @@ def _on_board(summary: dict[str, Any]) -> list[Table]:
 
 @_command
 @_DIRECTORY
+@click.option("--web", is_flag=True, help="Serve a page on which to draw or upload a sample.")
+@click.option(
+    "--web-port", type=int, default=8000, show_default=True, help="Port of the page; 0: any."
+)
 @click.option(
     "--uart",
     type=click.Choice(["fast", "exact"]),
@@ -1011,13 +1013,13 @@ def _on_board(summary: dict[str, Any]) -> list[Table]:
     metavar="NAME=CHANCE,...",
     help="Faults for each byte on the line: noise, loss, extra, reset, unplug; and a seed.",
 )
-def emulate(directory: Path, uart: str, faults: str) -> None:
+def emulate(directory: Path, web: bool, web_port: int, uart: str, faults: str) -> None:
     """Serve a pseudo-terminal that behaves as the board: the compiled gateware behind its bytes.
 
     Needs no bitstream and no board. Link and accelerator are compiled with Verilator; `gatewright
     run` works on the port that is printed. Ctrl-C ends it.
 
-    $ gatewright emulate out
+    $ gatewright emulate out --web
     """
     from .on_board import emulated
 
@@ -1029,16 +1031,12 @@ def emulate(directory: Path, uart: str, faults: str) -> None:
         )
     out.print(f"{board.title} at {running.port}", highlight=False)
     out.print(f"  gatewright run {directory} --port {running.port} --input x.npz", highlight=False)
-    running.wait()
+    if web:
+        from .web import serve
 
-
-def _built(directory: Path) -> dict[str, Any]:
-    summary = _summary(directory, "build")
-    if not isinstance(summary.get("bitstream"), str):
-        raise DataError(
-            f"{directory}: holds no bitstream; run `gatewright build {directory}` first"
-        )
-    return summary
+        serve(compiled, running, web_port, lambda at: out.print(f"  {at}", highlight=False))
+    else:
+        running.wait()
 
 
 def _summary(directory: Path, step: str) -> dict[str, Any]:

@@ -20,12 +20,13 @@ from .boards.link.verilated import Timing, compile_board
 from .compiler import ir
 from .compiler.data import Samples, class_numbers
 from .compiler.driver import Compiled
+from .compiler.errors import DataError
 from .compiler.ir.feeds import take
 from .compiler.progress import Progress, silent
 from .compiler.report.summary import read_summary
 from .sim import golden
 
-__all__ = ["EMULATE", "OnBoard", "classes", "emulated", "link_of", "run"]
+__all__ = ["EMULATE", "OnBoard", "bitstream", "classes", "emulated", "link_of", "run"]
 
 EMULATE = "emulate"
 """The port that stands for a board which is emulated for the time of a run."""
@@ -113,6 +114,17 @@ def classes(outputs: dict[str, NDArray[np.generic]]) -> NDArray[np.int64] | None
     return None
 
 
+def bitstream(directory: Path) -> Path:
+    """The bitstream in a compiled directory; raises ``DataError`` where there is none."""
+    built = read_summary(directory, "build") if (directory / "build.json").exists() else {}
+    name = built.get("bitstream")
+    if not isinstance(name, str):
+        raise DataError(
+            f"{directory}: holds no bitstream; run `gatewright build {directory}` first"
+        )
+    return directory / name
+
+
 def link_of(compiled: Compiled, board: Board) -> LinkConfig:
     """The link of the bitstream in the directory or, before there is one, the one that a build at
     the board's usual clock would get.
@@ -158,6 +170,10 @@ def _opened(
         with emulated(compiled, board, progress=progress) as running:
             yield running.port, _EMULATED_PATIENCE
     else:
+        if port is None:
+            bitstream(compiled.directory)
         name = port or find_port(board)
         slow = str(Path(name).resolve()).startswith(_TERMINALS)
+        if not slow:
+            bitstream(compiled.directory)
         yield name, _EMULATED_PATIENCE if slow else PATIENCE

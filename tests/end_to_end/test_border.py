@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from gatewright import cli, on_board
+from gatewright import on_board
 from gatewright.boards.link.run import Measured
 from gatewright.cli import main
 from gatewright.compiler.frontend.reference_runtime import Runtime
@@ -137,7 +137,7 @@ def test_a_run_on_the_board_gives_the_outputs_of_the_whole_model(out, samples, m
         return Measured(seen, [100] * count(raw), 0.1, 0.2, 0)
 
     monkeypatch.setattr(on_board, "run_on_board", ran)
-    monkeypatch.setattr(cli, "_built", lambda directory: {})
+    monkeypatch.setattr(on_board, "bitstream", lambda directory: directory)
     (out / "outputs.npz").unlink(missing_ok=True)
     found = run("run", out, "--port", "none", "--input", samples, "--frames", 2)
     assert found["mismatches"] == 0

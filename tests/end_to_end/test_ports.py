@@ -3,19 +3,24 @@
 Names that are no identifiers, and one that NumPy takes for a keyword, are part of it.
 """
 
+import itertools
 import json
+import threading
 from dataclasses import asdict
+from http.client import HTTPConnection
+from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
-from gatewright import boards
+from gatewright import boards, web
 from gatewright.boards.flow.build import BuildResult
 from gatewright.boards.link import run as link_run
 from gatewright.boards.link.emulator import BoardModel, PtyBoard
 from gatewright.boards.link.protocol import LinkConfig, LinkPort
+from gatewright.boards.link.verilated import VerilatedBoard
 from gatewright.cli import main
 from gatewright.compiler.driver import open_compiled
 from gatewright.sim import golden
@@ -261,3 +266,48 @@ def test_a_folder_or_one_array_is_no_sample_of_two_inputs(directory, tmp_path):
         assert "the model has 2 inputs; give an .npz with an array for each input" in " ".join(
             result.stderr.split()
         )
+
+
+class Told:
+    """An emulated board that a Python model plays; each frame tells the same."""
+
+    def __init__(self, config, port):
+        self.board = VerilatedBoard(Path(), (), config, ("camera/left", "file"))
+        self.port, self.asked = port, itertools.count()
+        self.traces = [{"cycles": 123, "taps": []}]
+
+    @property
+    def frames(self):
+        return next(self.asked)
+
+
+def ask(http, path, content=None, **headers):
+    """Status and JSON that the page's server answers."""
+    connection = HTTPConnection("127.0.0.1", http.server_port, timeout=60)
+    connection.request("GET" if content is None else "POST", path, content, headers)
+    answer = connection.getresponse()
+    return answer.status, answer.read()
+
+
+def test_the_page_of_an_emulated_board_runs_a_sample(directory, samples):
+    compiled = opened(directory)
+    config, board = board_of(compiled, wrong=False)
+    with PtyBoard(board) as serial, web.server(compiled, Told(config, serial.port), 0) as http:
+        thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        assert b"<canvas" in ask(http, "/")[1]
+        zipped = {"Content-Type": "application/zip"}
+        status, said = ask(http, "/frame", samples.read_bytes(), **zipped)
+        found = json.loads(said)
+        assert (status, found["equal"], found["cycles"]) == (200, True, 123), said
+        assert {name: len(each) for name, each in found["outputs"].items()} == {
+            name: np.prod(shape) for name, shape in OUTPUTS.items()
+        }
+        assert found["trace"]["cycles"] == 123
+        assert json.loads(ask(http, "/network")[1])["last"] == found
+        assert ask(http, "/frame", b"text", **zipped)[0] == 400
+        assert ask(http, "/frame", b"text", **{"Content-Type": "text/html"})[0] == 400
+        assert ask(http, "/network", Host="elsewhere.example:80")[0] == 403
+        assert ask(http, "/etc/passwd")[0] == 404
+        http.shutdown()
+        thread.join()
