@@ -33,7 +33,8 @@ class Builder:
     Handles stay, names change: a value takes the name of the QuantizeLinear that rounds it, or of
     the Clip that saturates it then. ``saturations``: by the name of the QuantizeLinear's output.
     ``lone``: whether the model takes one sample at a time. ``leaving``: tensors that only the host
-    reads, if it computes them. ``weighed``: those that only Softmax reads.
+    reads, if it computes them. ``weighed``: those that only Softmax reads; ``scores``: those that
+    it reads as they are, or as terms of a sum.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class Builder:
         lone: bool = False,
         leaving: Container[str] = (),
         weighed: Container[str] = (),
+        scores: Container[str] = (),
     ) -> None:
-        self.batch, self.lone, self.leaving, self.weighed = batch, lone, leaving, weighed
+        self.batch, self.lone, self.leaving = batch, lone, leaving
+        self.weighed, self.scores = weighed, scores
         self.saturations = saturations
         self._saturating = {name for one in self.saturations.values() for name in one.tensors}
         self.streams: dict[str, PendingValue] = {}

@@ -16,7 +16,7 @@ from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .linear import offset, scaled
-from .masks import chosen, masked_sum
+from .masks import chosen, finite_score, masked_sum
 from .operands import Handler, Operand, activation, constant, finite, optional, overflow, scalar
 from .source import Node
 from .tensors import Constant, Tensor
@@ -389,6 +389,8 @@ def where(
     if isinstance(condition, Constant):
         return chosen(build, node, condition, a, b)
     condition = activation(condition, node)
+    if node.outputs[0] in build.scores:
+        a, b = finite_score(a), finite_score(b)
     taken = mul(build, node.step("chosen", "Mul"), condition, a)
     otherwise = negation(build, node.step("otherwise", "Not"), condition)
     other = mul(build, node.step("other", "Mul"), otherwise, b)

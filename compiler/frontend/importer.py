@@ -152,7 +152,14 @@ class _Walk:
         self._layouts = input_layouts(source, self._fold, self._unknown.keys())
         lone = all(port.batch == 1 for port in source.inputs)
         found = saturations(source)
-        self.build = Builder(source.batch, found, lone, _leaving(source, found), _weighed(source))
+        self.build = Builder(
+            source.batch,
+            found,
+            lone,
+            _leaving(source, found),
+            _weighed(source),
+            _weighed(source, "Add"),
+        )
         self.starts = [
             self.build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
             for port, (order, shape) in zip(source.inputs, self._layouts, strict=True)
@@ -244,14 +251,17 @@ def _leaving(source: Source, saturations: Mapping[str, Saturation]) -> set[str]:
     return {name for node in source.nodes for name in node.outputs} - inside
 
 
-def _weighed(source: Source) -> set[str]:
-    """The tensors that only Softmax reads, as they are or in another arrangement."""
+def _weighed(source: Source, *through: str) -> set[str]:
+    """The tensors that only Softmax reads, as they are, in another arrangement, or behind the
+    operators ``through``.
+    """
     others = {port.name for port in source.outputs}
     for node in reversed(source.nodes):
         if node.op == "Softmax":
             continue
         handler = HANDLERS.get(node.op)
-        if handler is None or not handler.moves or not others.isdisjoint(node.outputs):
+        passed = handler is not None and (handler.moves or node.op in through)
+        if not passed or not others.isdisjoint(node.outputs):
             others.update(node.inputs)
     return {name for node in source.nodes for name in node.outputs} - others
 

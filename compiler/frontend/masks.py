@@ -14,7 +14,7 @@ from .pooling import constant_stream, one_stream
 from .source import Node
 from .tensors import Constant, Tensor, elements
 
-__all__ = ["MASKED", "chosen", "masked_sum", "unmasked"]
+__all__ = ["MASKED", "chosen", "finite_score", "masked_sum", "unmasked"]
 
 #: added to what a Softmax reads, the largest number that leaves an element no weight in float32
 MASKED = -1e4
@@ -67,6 +67,14 @@ def _spread(x: Tensor | Constant, array: NDArray[np.generic]) -> Tensor | Consta
 def _fill(number: np.floating[Any]) -> float:
     """A number to fill with; the least float32 stands for minus infinity."""
     return -np.inf if number <= np.finfo(np.float32).min else float(number)
+
+
+def finite_score(x: Operand) -> Operand:
+    """A constant that only Softmax reads, with :data:`MASKED` for minus infinity."""
+    if not isinstance(x, Constant) or x.array.dtype.kind != "f":
+        return x
+    hidden = x.array <= np.finfo(np.float32).min
+    return replace(x, array=np.where(hidden, np.float32(MASKED), x.array)) if hidden.any() else x
 
 
 def masked_sum(build: Builder, node: Node, x: Tensor, mask: Constant) -> Tensor | None:

@@ -1,7 +1,7 @@
 """Calibration: run samples through the float network and measure every value."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,13 @@ class Statistics:
     high: float
     kept: NDArray[np.float32]
     mean: NDArray[np.float64]
+
+    def above(self, floor: float) -> "Statistics":
+        """As if all numbers below ``floor`` had been ``floor``; the mean as it is."""
+        if floor <= self.low:
+            return self
+        kept = np.maximum(self.kept, np.float32(floor))
+        return replace(self, low=floor, high=max(self.high, floor), kept=kept)
 
 
 def check_samples(graph: ir.Graph, samples: NDArray[Any] | ir.Feeds) -> None:

@@ -21,6 +21,7 @@ from ..progress import Progress, silent
 from .calibrate import METHODS, Method, Statistics, check_samples, measure, merge
 from .float_model import patches
 from .layer_error import LayerErrors
+from .negligible import floors
 from .pair import Pair
 from .policy import DEFAULT, DEFAULT_BITS, Policy
 from .proofs.requantizer import channel_stairs
@@ -152,6 +153,7 @@ def _quants(
 ) -> dict[str, ir.Quant]:
     quants: dict[str, ir.Quant] = {}
     dtypes = types(graph, policy)
+    lowest = floors(graph, statistics, dtypes)
     decides = any(isinstance(op, ir.Unary) and op.function.jumps for op in graph)
     for group in shared(graph):
         dtype = dtypes[next(iter(group))]
@@ -159,6 +161,7 @@ def _quants(
         quant = known.pop() if len(known) == 1 else None
         if quant is None:
             seen = merge([statistics[name] for name in sorted(group)])
+            seen = seen.above(min(lowest[name] for name in group))
             quant = _whole(seen, dtype) if decides else None
         if quant is None and method is not None:
             quant = affine(*method(seen, dtype.high - dtype.low + 1), dtype)

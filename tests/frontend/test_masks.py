@@ -1,13 +1,15 @@
 """Where under a constant condition, and masks that Softmax reads."""
 
 import numpy as np
+import onnx
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import ModelError
 from gatewright.compiler.frontend import load
+from gatewright.compiler.frontend.reference_runtime import Runtime
 from gatewright.compiler.quantize import quantize
 from gatewright.sim import golden
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 N = helper.make_node
 MAP = ["N", 3, 4, 5]
@@ -127,6 +129,38 @@ def test_a_masked_softmax_loses_nothing_in_integers(model, ort, run):
     found, _ = run(quantize(load(path), x), x)
     wanted = ort(path, x)[0].reshape(found.shape)
     assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
+
+
+GIVEN = {
+    "of scores": ("a = Where (m, s, low)", -np.inf),
+    "of scores, a large number": ("a = Where (m, s, low)", -1e9),
+    "as a term": ("b = Where (m, zero, low) a = Add (s, b)", -np.inf),
+    "as numbers": (
+        "n = Cast<to = 1> (m) o = Sub (one, n) b = Mul (o, low) a = Add (s, b)",
+        np.finfo(np.float32).min,
+    ),
+}
+
+
+@pytest.mark.parametrize(("masked", "low"), GIVEN.values(), ids=GIVEN)
+def test_a_mask_that_is_an_input_takes_no_levels_of_the_scores(tmp_path, masked, low):
+    text = f"""<ir_version: 8, opset_import: ["": 17]>
+        net (float[N, 4, 6] x, bool[N, 1, 4] m) => (float[N, 4, 6] y) {{
+            k = Transpose<perm = [0, 2, 1]> (x) s = MatMul (x, k) {masked}
+            p = Softmax<axis = -1> (a) y = MatMul (p, x)
+        }}"""
+    proto = onnx.parser.parse_model(text)
+    for name, value in {"low": low, "zero": 0, "one": 1}.items():
+        proto.graph.initializer.append(numpy_helper.from_array(np.float32(value), name))
+    onnx.save(proto, tmp_path / "model.onnx")
+    rng = np.random.default_rng(2)
+    mask = rng.random((64, 1, 4)) < 0.7
+    mask[..., 0] = True
+    x = {"x": rng.normal(size=(64, 4, 6)).astype(np.float32), "m": mask}
+    graph = quantize(load(tmp_path / "model.onnx"), x)
+    found = golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))["y"]
+    wanted = Runtime(tmp_path / "model.onnx").run(x)["y"]
+    assert np.square(found - wanted).sum() < 0.01 * np.square(wanted).sum()
 
 
 def test_a_mask_through_where(model, agrees):
