@@ -205,6 +205,8 @@ class _Build:
             stages = [stage.name for stage in read_plan(plan).stages] if plan.exists() else []
             found = layout(best.cells, best.paths, stages, self.flow.sites)
             write_json(target, found | {"seed": best.seed, "board": self.board.name})
+            for other in set(best.cells.parent.glob("*.cells")) - {best.cells}:
+                other.unlink()  # tens of megabytes each, and read by nobody
 
     def _bitstream(self, best: Routed) -> str:
         self.progress("bitstream")

@@ -10,8 +10,9 @@ from .cache import read_json
 
 __all__ = ["LINK", "OTHER", "STREAMS", "layout", "part_of"]
 
-#: parts of the chip that are no stage: what joins the stages, the link to the host, and the rest
-STREAMS, LINK, OTHER = "streams between stages", "link", "clock and pins"
+#: parts of the chip that are no stage: what joins the stages, the link to the host, and the rest:
+#: nextpnr adds cells of its own where a carry leaves its chain
+STREAMS, LINK, OTHER = "streams between stages", "link", "clock, pins, helper cells"
 
 _ACCELERATOR = re.compile(r"(?:accelerator\.)+([^.$\[]+)")
 _BEL = re.compile(r"X(\d+)/Y(\d+)/")

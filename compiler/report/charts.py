@@ -93,7 +93,7 @@ def roofline(compiled: Summary, clock_mhz: float | None, baud: float | None) -> 
             axes.annotate(
                 f"serial link, {baud / 1e6:g} Mbaud",
                 (right, link * right),
-                (-4, -4),
+                (-4, -24),
                 textcoords="offset points",
                 ha="right",
                 va="top",
@@ -210,7 +210,7 @@ def resources_by_stage(compiled: Summary, layout: Summary | None) -> Markup | No
         entries = [Patch(color=LINE, label="estimated")]
         if layout is not None:
             entries.append(Patch(color=ACCENT, label="routed"))
-        legend(panels[-1], entries)
+        figure.legend(handles=entries, ncols=2, loc="outside upper right")
         return svg(figure, "LUTs, flip-flops, DSP blocks and block RAMs by layer")
 
 
