@@ -13,6 +13,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from .drawing import ACCENT, GOOD, INK, LINE, SOFT, WARN, bare, canvas, legend, series, svg, tip
+from .names import fitting, labels
 
 __all__ = [
     "clocks",
@@ -32,11 +33,6 @@ RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "bl
 _WIDTH = 11.6
 #: rows of a chart by layer, at most; a longer network shows the largest
 _ROWS = 48
-
-
-def short(name: str, letters: int = 26) -> str:
-    """A name that fits beside a bar."""
-    return name if len(name) <= letters else f"{name[: letters - 9]}…{name[-8:]}"
 
 
 def _thousands(value: float, _: object = None) -> str:
@@ -99,8 +95,22 @@ def roofline(compiled: Summary, clock_mhz: float | None, baud: float | None) -> 
                 va="top",
                 color=WARN,
             )
-        for x_at, y_at, row in points:
+        names = labels(row["name"] for row in rows)
+        taken: list[tuple[float, float]] = []
+        for x_at, y_at, row in sorted(points, key=lambda point: -point[1]):
             _point(axes, x_at, y_at, row, row["cycles"] == interval)
+            at = np.log(x_at) / np.log(right / left), np.log(y_at) / np.log(16 * peak / lowest)
+            # of points that are close together one is named, and the others where the pointer is
+            if all(abs(at[0] - u) > 0.15 or abs(at[1] - v) > 0.035 for u, v in taken):
+                taken.append(at)
+                axes.annotate(
+                    fitting(names[row["name"]], 20),
+                    (x_at, y_at),
+                    (6, -3),
+                    textcoords="offset points",
+                    fontsize=8,
+                    color=INK,
+                )
         star = axes.plot([whole], [compiled["macs"] / interval], "*", ms=13, color=ACCENT)[0]
         tip(star, f"the whole network: {compiled['macs'] / interval:.3g} products a cycle")
         legend(
@@ -134,14 +144,6 @@ def _point(axes: Any, x: float, y: float, row: Summary, slowest: bool) -> None:
     point = axes.plot([x], [y], "o", ms=8 if slowest else 6, **style)[0]
     what = "products" if products else "elements"
     tip(point, f"{row['name']}: {y:.3g} {what} a cycle, {x:.3g} a byte")
-    axes.annotate(
-        short(row["name"], 18),
-        (x, y),
-        (6, -3),
-        textcoords="offset points",
-        fontsize=8,
-        color=INK if slowest else SOFT,
-    )
 
 
 def _bytes(stream: Summary) -> float:
@@ -205,7 +207,8 @@ def resources_by_stage(compiled: Summary, layout: Summary | None) -> Markup | No
             axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
             axes.grid(axis="x", alpha=0.5)
             bare(axes, "left", "bottom")
-        panels[0].set_yticks(places, [short(name, 22) for name, _ in rows], color=INK)
+        names = labels(name for name, _ in rows)
+        panels[0].set_yticks(places, [fitting(names[name], 24) for name, _ in rows], color=INK)
         panels[0].set_ylim(len(rows) - 0.4, -0.6)
         entries = [Patch(color=LINE, label="estimated")]
         if layout is not None:
@@ -229,12 +232,13 @@ def queues(activity: Summary, names: Mapping[str, str]) -> Markup | None:
             bars = axes.barh(at, row["peak"], 0.62, color=ACCENT, alpha=0.8)
             tip(bars[0], f"at most {row['peak']:,} of {row['depth']:,} beats")
             axes.plot([row["mean"]] * 2, [at - 0.31, at + 0.31], color=INK, lw=1.5)
-        labels = [
-            f"before {short(names.get(row['stage'] or '', row['stage'] or 'output'), 20)}, "
-            f"{row['input']}"
-            for row in rows
+        short = labels(names.values())
+        ends = [names.get(row["stage"] or "", row["stage"] or "output") for row in rows]
+        texts = [
+            f"before {fitting(short.get(end, end), 22)}, {row['input']}"
+            for end, row in zip(ends, rows, strict=True)
         ]
-        axes.set_yticks(range(len(rows)), labels, color=INK)
+        axes.set_yticks(range(len(rows)), texts, color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlabel("beats")
         axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
@@ -281,7 +285,9 @@ def sqnr(found: Summary) -> Markup | None:
             )
             if own is not None:
                 axes.plot([own], [at], "D", ms=5, color=INK)
-        axes.set_yticks(range(len(rows)), [short(row["name"]) for row in rows], color=INK)
+        names = labels(row["name"] for row in rows)
+        texts = [fitting(names[row["name"]], 26) for row in rows]
+        axes.set_yticks(range(len(rows)), texts, color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
         axes.set_xlim(left=0)
         axes.set_xlabel("dB; 6 dB are one bit")
@@ -310,12 +316,13 @@ def histograms(found: Summary) -> Markup | None:
         panels = figure.subplots(lines, columns, squeeze=False)
         for axes in panels.flat[len(rows) :]:
             axes.set_visible(False)
+        names = labels(row["name"] for row in rows)
         for axes, row in zip(panels.flat, rows, strict=False):
-            _histogram(axes, row)
+            _histogram(axes, row, fitting(names[row["name"]], 22))
         return svg(figure, "Histograms of the values of each layer")
 
 
-def _histogram(axes: Any, row: Summary) -> None:
+def _histogram(axes: Any, row: Summary, title: str) -> None:
     counts = np.array(row["integer"][1:-1], float)
     edges = np.linspace(row["low"] - 0.5, row["high"] + 0.5, len(counts) + 1)
     total = max(1.0, counts.sum())
@@ -331,7 +338,7 @@ def _histogram(axes: Any, row: Summary) -> None:
     axes.set_yticks([])
     axes.minorticks_off()
     axes.set_xticks([row["low"], row["high"]])
-    axes.set_title(short(row["name"], 20), loc="left")
+    axes.set_title(title, loc="left")
     if beyond:
         axes.set_xlabel(f"{100 * beyond:.2g} % clipped", color=WARN, fontsize=8)
     bare(axes, "left")
@@ -384,6 +391,7 @@ def critical_path(layout: Summary, names: Mapping[str, str]) -> Markup | None:
         return None
     with canvas(_WIDTH, 1.5, "path") as figure:
         axes = figure.subplots()
+        short = _part_names(layout, names)
         start, seen = 0.0, {}
         for step in steps:
             colour = series(layout["parts"].index(step["part"]))
@@ -404,12 +412,19 @@ def critical_path(layout: Summary, names: Mapping[str, str]) -> Markup | None:
         legend(
             axes,
             [
-                Patch(color=colour, label=short(names.get(part, part)))
+                Patch(color=colour, label=fitting(short.get(part, part), 26))
                 for part, colour in seen.items()
             ],
         )
         bare(axes, "left")
         return svg(figure, "Critical path by layer")
+
+
+def _part_names(layout: Summary, names: Mapping[str, str]) -> dict[str, str]:
+    """The label of each part of the chip: of a stage that of its layer."""
+    layers = labels(names.values())
+    whole = {part: names.get(part, part) for part in layout["parts"]}
+    return {part: layers.get(name, name) for part, name in whole.items()}
 
 
 def floorplan(layout: Summary, names: Mapping[str, str]) -> Markup | None:
@@ -422,6 +437,7 @@ def floorplan(layout: Summary, names: Mapping[str, str]) -> Markup | None:
     used = sorted({part for _, _, part, _ in tiles})
     with canvas(width + 2.4, width * rows / columns + 0.3, "floor") as figure:
         axes = figure.subplots()
+        short = _part_names(layout, names)
         ground = np.zeros((rows, columns, 4))
         for x, y, part, _ in tiles:
             ground[y, x] = to_rgba(series(part))
@@ -436,7 +452,7 @@ def floorplan(layout: Summary, names: Mapping[str, str]) -> Markup | None:
         entries: list[Any] = [
             Patch(
                 color=series(part),
-                label=short(names.get(layout["parts"][part], layout["parts"][part])),
+                label=fitting(short[layout["parts"][part]], 26),
             )
             for part in used
         ]

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from math import floor, log10
 from typing import Any
 
+from .names import fitting, labels
+
 __all__ = ["Gantt", "Row", "gantt"]
 
 Summary = Mapping[str, Any]
@@ -85,9 +87,8 @@ def _row(stage: Summary, names: Mapping[str, str], span: int, y: int, slowest: b
         "stalled": stage["stalled_cycles"] / total,
     }
     text = ", ".join(f"{what} {100 * share:.0f} %" for what, share in shares.items())
-    label = name if len(name) <= 20 else f"{name[:12]}…{name[-7:]}"
     return Row(
-        label,
+        fitting(labels(names.values()).get(name, name), 21),
         y,
         _area([count / span for count in stage["busy"]], y + BAR, -BAR),
         _area([count / span for count in stage["stalled"]], y, BAR),

@@ -4,16 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .names import fitting, labels
+
 __all__ = ["Drawing", "Edge", "Node", "drawing"]
 
 Summary = Mapping[str, Any]
 
 #: size of a box and the gaps along and across the flow
-WIDTH, HEIGHT, GAP, ASIDE = 148, 92, 34, 22
+HEIGHT, GAP, ASIDE = 92, 34, 22
+#: width of a box in a drawing from left to right, and in one downwards, where names may be long
+NARROW, WIDE = 148, 236
+#: how far a stream that passes over boxes bends aside
+BEND = 60
 #: steps of a network that is drawn from left to right; a longer one is drawn downwards
 ACROSS = 8
-#: characters of a line of a box
-LETTERS = 21
+#: pixels of a letter
+LETTER = 8
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ class Drawing:
     edges: tuple[Edge, ...]
     width: int
     height: int
-    node_width: int = WIDTH
+    node_width: int
     node_height: int = HEIGHT
 
 
@@ -62,12 +68,13 @@ def drawing(compiled: Summary) -> Drawing | None:
     order = _order(compiled, ends)
     rank = _ranks(order, ends)
     across = 1 + max(rank.values()) <= ACROSS
-    places = _places(order, rank, across)
+    width = NARROW if across else WIDE
+    places = _places(order, rank, across, width)
     texts = _texts(compiled)
-    nodes = tuple(_node(key, texts[key], places[key]) for key in order)
+    nodes = tuple(_node(key, texts[key], places[key], width) for key in order)
     edges = tuple(
         Edge(
-            _curve(places[source], places[sink], across, rank[sink] - rank[source]),
+            _curve(places[source], places[sink], across, rank[sink] - rank[source], width),
             _stream_text(stream),
             stream["queue"],
         )
@@ -76,8 +83,9 @@ def drawing(compiled: Summary) -> Drawing | None:
     return Drawing(
         nodes,
         edges,
-        max(x for x, _ in places.values()) + WIDTH + 2,
-        max(y for _, y in places.values()) + HEIGHT + 2,
+        max(x for x, _ in places.values()) + width + (2 if across else BEND),
+        max(y for _, y in places.values()) + HEIGHT + (BEND if across else 2),
+        width,
     )
 
 
@@ -111,14 +119,14 @@ def _ranks(order: Sequence[str], ends: Sequence[tuple[str, str]]) -> dict[str, i
 
 
 def _places(
-    order: Sequence[str], rank: Mapping[str, int], across: bool
+    order: Sequence[str], rank: Mapping[str, int], across: bool, width: int
 ) -> dict[str, tuple[int, int]]:
     """The upper left corner of each box; boxes of a rank lie beside each other, in the middle."""
     ranks: dict[int, list[str]] = {}
     for key in order:
         ranks.setdefault(rank[key], []).append(key)
     most = max(map(len, ranks.values()))
-    along, aside = (WIDTH, HEIGHT) if across else (HEIGHT, WIDTH)
+    along, aside = (width, HEIGHT) if across else (HEIGHT, width)
     places = {}
     for step, keys in ranks.items():
         start = (most - len(keys)) * (aside + ASIDE) // 2
@@ -128,25 +136,32 @@ def _places(
     return places
 
 
-def _curve(a: tuple[int, int], b: tuple[int, int], across: bool, steps: int) -> str:
-    """A curve from box to box; one that passes over boxes bends aside."""
+def _curve(a: tuple[int, int], b: tuple[int, int], across: bool, steps: int, width: int) -> str:
+    """A curve from box to box; one that passes other boxes leaves and arrives at the side."""
+    if across and steps > 1 and a[1] == b[1]:
+        x, u, y = a[0] + width // 2, b[0] + width // 2, a[1] + HEIGHT
+        return f"M{x} {y}C{x} {y + BEND} {u} {y + BEND} {u} {y}"
+    if not across and steps > 1 and a[0] == b[0]:
+        x, y, v = a[0] + width, a[1] + HEIGHT // 2, b[1] + HEIGHT // 2
+        return f"M{x} {y}C{x + BEND} {y} {x + BEND} {v} {x} {v}"
     if across:
-        x, y, u, v = a[0] + WIDTH, a[1] + HEIGHT // 2, b[0], b[1] + HEIGHT // 2
+        x, y, u, v = a[0] + width, a[1] + HEIGHT // 2, b[0], b[1] + HEIGHT // 2
         bend = max(GAP // 2, (u - x) // 2)
-        side = -(HEIGHT // 2 + 14) if steps > 1 and y == v else 0
-        return f"M{x} {y}C{x + bend} {y + side} {u - bend} {v + side} {u} {v}"
-    x, y, u, v = a[0] + WIDTH // 2, a[1] + HEIGHT, b[0] + WIDTH // 2, b[1]
+        return f"M{x} {y}C{x + bend} {y} {u - bend} {v} {u} {v}"
+    x, y, u, v = a[0] + width // 2, a[1] + HEIGHT, b[0] + width // 2, b[1]
     bend = max(GAP // 2, (v - y) // 2)
-    side = WIDTH // 2 + 40 if steps > 1 and x == u else 0
-    return f"M{x} {y}C{x + side} {y + bend} {u + side} {v - bend} {u} {v}"
+    return f"M{x} {y}C{x} {y + bend} {u} {v - bend} {u} {v}"
 
 
 def _node(
-    key: str, text: tuple[tuple[str, ...], str, float | None, bool], at: tuple[int, int]
+    key: str,
+    text: tuple[tuple[str, ...], str, float | None, bool],
+    at: tuple[int, int],
+    width: int,
 ) -> Node:
     lines, title, share, slowest = text
-    fitting = tuple(line if len(line) <= LETTERS else f"{line[: LETTERS - 1]}…" for line in lines)
-    return Node(None if key.startswith(" ") else key, fitting, title, *at, share, slowest)
+    cut = tuple(fitting(line, (width - 16) // LETTER) for line in lines)
+    return Node(None if key.startswith(" ") else key, cut, title, *at, share, slowest)
 
 
 def _texts(compiled: Summary) -> dict[str, tuple[tuple[str, ...], str, float | None, bool]]:
@@ -168,9 +183,10 @@ def _texts(compiled: Summary) -> dict[str, tuple[tuple[str, ...], str, float | N
     cycles = {stage: sum(row["cycles"] for row in rows) for stage, rows in stages.items()}
     most = max(cycles.values(), default=0)
     interval = max(1, compiled["interval_cycles"])
+    names = labels(row["name"] for row in compiled["layers"])
     for stage, rows in stages.items():
         found[stage] = (
-            _lines(rows),
+            _lines(rows, names),
             _title(rows, cycles[stage]),
             cycles[stage] / interval,
             cycles[stage] == most,
@@ -178,13 +194,13 @@ def _texts(compiled: Summary) -> dict[str, tuple[tuple[str, ...], str, float | N
     return found
 
 
-def _lines(rows: Sequence[Summary]) -> tuple[str, ...]:
+def _lines(rows: Sequence[Summary], names: Mapping[str, str]) -> tuple[str, ...]:
     last = rows[-1]
     more = f" +{len(rows) - 1}" if len(rows) > 1 else ""
     weights = f" · w{last['weight_bits']}" if last.get("weight_bits") else ""
     fold = f"simd {last['simd']} x pe {last['pe']}"
     return (
-        f"{rows[0]['name']}{more}",
+        f"{names[rows[0]['name']]}{more}",
         last["op"],
         f"{_shape(last['shape'])} {last['type']}{weights}",
         fold,

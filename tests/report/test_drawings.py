@@ -11,6 +11,7 @@ from gatewright.compiler.report import charts, html
 from gatewright.compiler.report.compare import compare
 from gatewright.compiler.report.gantt import gantt
 from gatewright.compiler.report.graph import drawing
+from gatewright.compiler.report.names import fitting, labels
 
 from .summaries import ALL, DRAWN
 from .test_html import Text
@@ -146,3 +147,13 @@ def test_nothing_of_the_page_is_wider_than_a_phone(page, tmp_path):
             timeout=120,
         )
         assert int(re.search(r"<title>(\d+)</title>", done.stdout)[1]) <= 500
+
+
+def test_labels_are_short_and_no_two_alike():
+    names = ["net/a/Relu;net/a/Bias", "net/b/Relu;net/b/Bias", "net/b/Relu;net/c"]
+    assert labels(names) == {
+        names[0]: "a/Relu",
+        names[1]: names[1],
+        names[2]: names[2],
+    }
+    assert fitting("a" * 12 + "end", 12) == "aaaaaaa…aend"
