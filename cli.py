@@ -776,7 +776,12 @@ def accuracy(directory: Path, samples: Path, calibration: Path | None, as_json: 
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Seeds at a time.")
 @click.option(
-    "--target-mhz", "mhz", type=float, default=None, help="Clock to reach (default: the board's)."
+    "--target-mhz",
+    "target",
+    default=None,
+    metavar="F|max",
+    help="Clock to reach, or the highest that is found to be met: the bitstream's PLL makes it "
+    "(default: the board's).",
 )
 @click.option(
     "--baud", type=int, default=None, help="Rate of the serial link (default: the board's)."
@@ -786,7 +791,7 @@ def build(
     directory: Path,
     seeds: int | None,
     jobs: int,
-    mhz: float | None,
+    target: str | None,
     baud: int | None,
     as_json: bool,
 ) -> int:
@@ -795,29 +800,37 @@ def build(
     $ gatewright build out --target-mhz 100
     """
     from .boards.flow.build import build as make
+    from .boards.flow.build import build_fastest
     from .compiler.report import tables
 
+    mhz = _clock(target)
     _at_least(1, seeds=seeds, jobs=jobs, target_mhz=mhz)
     compiled = _open(directory)
     _check_report(directory, "build")
-    missed = None
+    board, missed = _board(compiled.plan.board), None
     with _steps() as step:
         try:
-            make(
-                directory,
-                _board(compiled.plan.board),
-                mhz,
-                seeds=seeds,
-                jobs=jobs,
-                baud=baud,
-                progress=step,
-            )
+            more: dict[str, Any] = {"seeds": seeds, "jobs": jobs, "baud": baud, "progress": step}
+            if target == "max":
+                build_fastest(directory, board, **more)
+            else:
+                make(directory, board, mhz, **more)
         except TimingError as error:
             missed = error
     _report(directory)
     summary = _summary(directory, "build")
     shown = tables.build(summary, _summary(directory, "compile"))
     return _show(as_json, summary, shown if missed is None else (), missed)
+
+
+def _clock(target: str | None) -> float | None:
+    """The clock of ``--target-mhz``; None for the board's own and for ``max``."""
+    if target is None or target == "max":
+        return None
+    try:
+        return float(target)
+    except ValueError:
+        raise DataError(f"--target-mhz {target}: give a number of MHz, or max") from None
 
 
 @_command

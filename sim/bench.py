@@ -56,7 +56,9 @@ def bench(
     Cycles are those of ``simulate.json`` (if it ran without stalls and all values were right), else
     the plan's. The clock is that of the bitstream in ``build.json``, else ``target_mhz``. CPU
     latencies are medians of one frame at a time. The rate is the better of one frame at a time and
-    batches of 32, each repeated for ``seconds`` after a warm-up. Without samples the frames are
+    batches of 32, each repeated for ``seconds`` after a warm-up. ``routed_`` figures are those of
+    the clock that the routed design would allow, ``link_fps`` what the board's serial link carries.
+    Without samples the frames are
     random, with a fixed seed.
     """
     model_in = _random(compiled) if samples is None else ir.feeds(compiled.ports, samples.x)
@@ -101,6 +103,7 @@ def _random_frames(port: ir.InputPort, rng: np.random.Generator) -> Array:
 def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
     network = compiled.network
     clock, clock_source, routed = _clock(compiled.directory, target_mhz)
+    link = _read(compiled.directory / "build.json").get("link_fps")
     cycles, cycles_source = _cycles(compiled)
     macs = int(_read(compiled.directory / "compile.json").get("macs", 0))
     interval, rate = cycles["interval_cycles"], clock * 1e6 / cycles["interval_cycles"]
@@ -116,6 +119,8 @@ def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
         "clock_source": clock_source,
         "routed_mhz": routed,
         "routed_fps": routed and routed * 1e6 / interval,
+        "routed_latency_us": routed and cycles["latency_cycles"] / routed,
+        "link_fps": link and min(float(link), rate),
         **cycles,
         "cycles_source": cycles_source,
         "how": "simulated" if cycles_source == "simulated" else "estimated",

@@ -22,21 +22,23 @@ from ...compiler.json_file import write_json
 from ...compiler.plan import read_plan
 from ...compiler.progress import Progress, silent
 from ..board import Board
-from . import FLOWS, flow_of
+from . import FLOWS, fastest, flow_of
 from .base import Cell, Flow, Limit, Pll
 from .cache import read_json
 from .chip_netlist import ChipNetlist, ChipSynthesis
-from .clock import check_reachable, choose
+from .clock import check_reachable, choose, highest
 from .layout import layout
 from .result import BuildResult, Use, timing_error
 from .route import Routed, Router
 
-__all__ = ["BuildResult", "Use", "build"]
+__all__ = ["BuildResult", "Use", "build", "build_fastest"]
 
 SEEDS_UNTIL_MET = 8
 LOWEST_BAUD = 9600
 #: of a bit of the serial link, so that bytes without a pause between them are heard
 BIT_CYCLES = 8
+#: seeds for each clock that the search for the highest tries
+SEEDS_A_CLOCK = 2
 _TOLERANCE = 1e-6
 
 
@@ -92,6 +94,39 @@ def _baud(board: Board, pll: Pll, baud: int | None) -> int:
     return baud
 
 
+def build_fastest(
+    directory: Path,
+    board: Board,
+    *,
+    seeds: int | None = None,
+    jobs: int = 1,
+    baud: int | None = None,
+    progress: Progress = silent,
+) -> BuildResult:
+    """Build with the highest clock that is met, of those that the board can make.
+
+    The search begins at the clock that the board usually has, and never goes above the documented
+    limits of the chip's clock tree and blocks. Each clock that is tried is routed with ``seeds``
+    seeds (:data:`SEEDS_A_CLOCK` by default), and the best counts. Raises as ``build`` does.
+    """
+    report = _serialized(progress)
+
+    def attempt(mhz: float) -> BuildResult:
+        report(f"clock: trying {mhz:.1f} MHz")
+        return build(
+            directory,
+            board,
+            mhz,
+            seeds=seeds or SEEDS_A_CLOCK,
+            jobs=jobs,
+            baud=baud,
+            progress=report,
+        )
+
+    first = choose(board, board.target_mhz).output_mhz
+    return fastest.search(attempt, lambda mhz: highest(board, mhz), first)
+
+
 def _serialized(progress: Progress) -> Progress:
     """``progress`` under a lock."""
     lock = threading.Lock()
@@ -128,7 +163,7 @@ class _Build:
         result = self._finish(netlist, limit, routed, best, started)
         self._remove_old_netlists(netlist)
         if not result.timing_met:
-            raise timing_error(result, best.others_met)
+            raise timing_error(result, others_met=best.others_met)
         return result
 
     @property
@@ -181,6 +216,7 @@ class _Build:
             target_mhz=self.target_mhz,
             clock_mhz=self.pll.output_mhz,
             timing_met=met,
+            highest_mhz=highest(self.board, fmax) if best.others_met else None,
             utilization=self._utilization(best, netlist),
             bitstream=bitstream,
             tools={tool.name: tool.version for tool in self.tools.values()},
@@ -190,6 +226,7 @@ class _Build:
             limit_mhz=limit.mhz,
             limit_reason=limit.reason,
             link=netlist.link,
+            link_fps=round(netlist.link.frames_per_second(0), 3),
             wall_seconds=round(time.monotonic() - started, 1),
         )
         write_json(self.directory / "build.json", asdict(result))

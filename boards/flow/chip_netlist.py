@@ -11,7 +11,7 @@ from ...compiler.progress import Progress
 from ..board import Board
 from ..link.design import CompiledDesign
 from ..link.protocol import LinkConfig
-from . import synthesis
+from . import clock, synthesis
 from .base import Flow, Pll
 from .result import check_fit
 from .top import Top
@@ -32,6 +32,8 @@ class ChipNetlist:
 class ChipSynthesis:
     """Synthesizes the accelerator in ``directory`` with its link for ``board``.
 
+    The loop of the netlist is not set to ``pll`` yet where one netlist serves several clocks:
+    :func:`.clock.tuned` sets it.
     Results are stored in folders of ``work`` by the hash of their inputs.
     """
 
@@ -70,7 +72,7 @@ class ChipSynthesis:
         )
 
     def _synthesized(self, link: LinkConfig) -> ChipNetlist:
-        top = Top(self.board, self.pll, link)
+        top = Top(self.board, clock.synthesized(self.board, self.pll), link)
         text = rtlil.convert(top, name="top", ports=top.ports, emit_src=False)
         key = synthesis.key(self.flow.synthesis, text, self._design.rtl)
         folder = self.work / f"netlist-{key}"

@@ -1,6 +1,7 @@
 """The clock of the accelerator: PLL settings for a requested frequency, and the clock domains."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
 from amaranth.lib.cdc import ResetSynchronizer
@@ -10,7 +11,7 @@ from ..board import Board
 from . import flow_of
 from .base import Bypass, LoopPll, Pll
 
-__all__ = ["ClockGenerator", "check_reachable", "choose"]
+__all__ = ["ClockGenerator", "check_reachable", "choose", "highest", "synthesized", "tuned"]
 
 CLOSE_ENOUGH = 0.005
 
@@ -32,6 +33,48 @@ def choose(board: Board, target_mhz: float) -> Pll:
     if below:
         return min(below, key=lambda pll: (-pll.output_mhz, *pll.jitter))
     raise _out_of_range(board, legal, target_mhz)
+
+
+def highest(board: Board, mhz: float) -> float | None:
+    """The highest clock up to ``mhz`` that the board can make; None if all are higher."""
+    return max((pll.output_mhz for pll in _legal(board) if pll.output_mhz <= mhz), default=None)
+
+
+def synthesized(board: Board, pll: Pll) -> Pll:
+    """The settings that the chip is synthesized with, to be replaced by those of ``pll`` with
+    :func:`tuned`. They are the same for all clocks if nothing else depends on the clock, so that
+    one netlist serves them all.
+    """
+    usual = choose(board, board.target_mhz)
+    only_settings = isinstance(pll, LoopPll) and pll.beside_mhz is not None
+    return usual if only_settings and type(usual) is type(pll) else pll
+
+
+def tuned(netlist: Mapping[str, Any], board: Board, pll: Pll) -> Mapping[str, Any]:
+    """A netlist as yosys writes it, with its loop set to ``pll``."""
+    if not isinstance(pll, LoopPll):
+        return netlist
+    loop = pll.instance(board, Signal(), ClockSignal(), Signal())
+    settings = {
+        "parameters": {key: _constant(value) for key, value in loop.parameters.items()},
+        "attributes": {key: _constant(value) for key, value in loop.attrs.items()},
+    }
+
+    def set_(cell: Mapping[str, Any]) -> Mapping[str, Any]:
+        if cell["type"] != loop.type:
+            return cell
+        return {**cell, **{part: cell[part] | values for part, values in settings.items()}}
+
+    modules = {
+        name: {**module, "cells": {key: set_(cell) for key, cell in module["cells"].items()}}
+        for name, module in netlist["modules"].items()
+    }
+    return {**netlist, "modules": modules}
+
+
+def _constant(value: object) -> str:
+    """A parameter as it is in yosys' JSON netlists."""
+    return f"{value:032b}" if isinstance(value, int) else str(value)
 
 
 def check_reachable(board: Board, target_mhz: float) -> None:

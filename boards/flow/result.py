@@ -7,7 +7,7 @@ from ...compiler.errors import FitError, TimingError
 from ..board import Board
 from ..link.protocol import LinkConfig
 
-__all__ = ["BuildResult", "Use", "check_fit", "timing_error"]
+__all__ = ["BuildResult", "ClockMissed", "Use", "check_fit", "timing_error"]
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,12 @@ class BuildResult:
     """The result of a build; ``build.json`` holds the same fields.
 
     ``target_mhz`` is the requested clock and ``clock_mhz`` the clock that the PLL makes, against
-    which timing is checked. ``fmax_mhz`` is the smaller of nextpnr's result for ``seed`` and
+    which timing is checked. ``highest_mhz`` is the highest clock of the PLL that the routed design
+    meets, None if there is none. ``fmax_mhz`` is the smaller of nextpnr's result for ``seed`` and
     ``limit_mhz``, a documented limit that nextpnr does not know. ``seeds`` holds the routed clock
-    of every seed and ``median_mhz`` their median. ``link`` configures the driver. If the link has a
-    clock of its own, ``timing_met`` includes that clock.
+    of every seed and ``median_mhz`` their median. ``link`` configures the driver; ``link_fps`` is
+    the rate of frames that the serial line carries back to back. If the link has a clock of
+    its own, ``timing_met`` includes that clock.
     """
 
     board: str
@@ -34,6 +36,7 @@ class BuildResult:
     target_mhz: float
     clock_mhz: float
     timing_met: bool
+    highest_mhz: float | None
     utilization: Mapping[str, Use]
     bitstream: str | None
     tools: Mapping[str, str]
@@ -43,6 +46,7 @@ class BuildResult:
     limit_mhz: float
     limit_reason: str
     link: LinkConfig
+    link_fps: float
     wall_seconds: float
 
 
@@ -61,21 +65,35 @@ def check_fit(counts: Mapping[str, int], board: Board) -> None:
         )
 
 
-def timing_error(result: BuildResult, others_met: bool) -> TimingError:
+class ClockMissed(TimingError):
+    """A build's clock is not met; ``result`` is what was reached."""
+
+    def __init__(self, message: str, result: BuildResult) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+def timing_error(result: BuildResult, *, others_met: bool) -> ClockMissed:
     """The error for a build that missed its clock, or the link's clock unless ``others_met``."""
-    if not others_met:
-        return TimingError(
-            f"timing is not met on {result.board}: the link misses its own clock of "
-            f"{result.link.uart_hz / 1e6:g} MHz. No bitstream was written. "
-            "Try more seeds (--seeds)"
-        )
+    return ClockMissed(_missed(result) if others_met else _link_missed(result), result)
+
+
+def _link_missed(result: BuildResult) -> str:
+    return (
+        f"timing is not met on {result.board}: the link misses its own clock of "
+        f"{result.link.uart_hz / 1e6:g} MHz. No bitstream was written. "
+        "Try more seeds (--seeds)"
+    )
+
+
+def _missed(result: BuildResult) -> str:
     capped = (
         f" ({result.limit_reason} allows no more)" if result.fmax_mhz >= result.limit_mhz else ""
     )
     tried = f"{len(result.seeds)} seed" + ("s" if len(result.seeds) > 1 else "")
-    return TimingError(
+    return (
         f"timing is not met on {result.board}: {result.fmax_mhz:.1f} MHz was reached{capped}, "
         f"{result.clock_mhz:.1f} MHz is needed ({tried} tried). No bitstream was written. "
-        f"Request a lower clock (--target-mhz {int(result.fmax_mhz)}), try more "
-        "seeds (--seeds), or compile with a smaller array"
+        f"Request a lower clock (--target-mhz {int(result.fmax_mhz)}, or --target-mhz max for the "
+        "highest that is met), try more seeds (--seeds), or compile with a smaller array"
     )

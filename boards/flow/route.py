@@ -1,7 +1,8 @@
 """Place and route with nextpnr: one run per seed, each cached by the hash of its inputs."""
 
+import json
 import os
-import shutil
+import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -15,8 +16,9 @@ from ...compiler.progress import Progress
 from ..board import Board
 from .base import Flow, Pll
 from .cache import digest, read_json
+from .clock import tuned
 
-__all__ = ["Routed", "Router", "clock_speeds"]
+__all__ = ["Advance", "Routed", "Router", "clock_speeds"]
 
 #: messages of nextpnr that mean that the design is too large
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
@@ -97,8 +99,9 @@ class Router:
     def _folder(self, netlist: Path) -> Path:
         """The folder of the results for this netlist, with nextpnr's inputs."""
         constraints = self.flow.constraints(self.board)
+        design = json.dumps(tuned(read_json(netlist / "netlist.json"), self.board, self.pll))
         key = digest(
-            (netlist / "netlist.json").read_bytes(),
+            design,
             constraints,
             *self._flags(),
             *self.flow.routers,
@@ -107,7 +110,7 @@ class Router:
         folder = self.work / f"route-{key}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pins").write_text(constraints)
-        shutil.copyfile(netlist / "netlist.json", folder / "netlist.json")
+        (folder / "netlist.json").write_text(design)
         return folder
 
     def _meets_timing(self, routed: Routed) -> bool:
@@ -138,7 +141,10 @@ class Router:
         if not report.exists():
             if self.stop.is_set():
                 raise tools.Stopped(f"seed {seed} was not needed")
-            self.progress(f"place and route, seed {seed}")
+            self.progress(
+                f"place and route, seed {seed}, for {self.pll.output_mhz:.1f} MHz "
+                f"(one to some minutes)"
+            )
             self._place_and_route(folder, seed)
             os.replace(folder / f"seed-{seed}.written", cells)
             os.replace(folder / f"seed-{seed}.unfinished", routed)
@@ -174,6 +180,7 @@ class Router:
                     [*flags, "--seed", str(start), "--router", router],
                     folder,
                     folder / f"seed-{seed}.log",
+                    Advance(f"place and route, seed {seed}", self.pll.output_mhz, self.progress),
                     stop=self.stop,
                     patience=patience,
                 )
@@ -197,6 +204,43 @@ class Router:
             f"{self.pll.output_mhz:.6f}",
             "--timing-allow-fail",
         ]
+
+
+_PLACER = re.compile(r"at iteration #(\d+)")
+_ROUTER = re.compile(r"Info:\s+\d+ \|\s+\d+\s+\d+ \|\s+\d+\s+\d+ \|\s+(\d+)\|")
+_ROUTER_ARCS = re.compile(r"Routing (\d+) arcs")
+_CLOCK = re.compile(r"Max frequency for clock .*: ([\d.]+) MHz \(\w+ at ([\d.]+) MHz\)")
+
+
+@dataclass
+class Advance:
+    """Reports from nextpnr's lines how far it is: the iteration, wires left and the clock.
+
+    ``step`` is the work's name and ``own_mhz`` the constraint of the accelerator's clock.
+    """
+
+    step: str
+    own_mhz: float
+    progress: Progress
+    estimate: str = ""
+    arcs: int = 0
+
+    def __call__(self, line: str) -> None:
+        if clock := _CLOCK.search(line):
+            reached, constraint = float(clock[1]), float(clock[2])
+            if abs(constraint - self.own_mhz) < self.own_mhz / 100:
+                self.estimate = f", {reached:.0f} MHz estimated"
+                self._tell("placed", 0.5)
+        elif placed := _PLACER.search(line):
+            self._tell(f"placement, iteration {placed[1]}", 0.0)
+        elif arcs := _ROUTER_ARCS.search(line):
+            self.arcs = int(arcs[1])
+        elif left := _ROUTER.search(line):
+            done = 1 - int(left[1]) / self.arcs if self.arcs else 0.0
+            self._tell(f"routing, {int(left[1]):,} wires left", 0.5 + 0.49 * max(done, 0.0))
+
+    def _tell(self, what: str, fraction: float) -> None:
+        self.progress(f"{self.step}: {what}{self.estimate}", fraction)
 
 
 def clock_speeds(

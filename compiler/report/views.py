@@ -383,6 +383,14 @@ def timing(built: Summary) -> View:
         facts.append(("made by the PLL", f"{built['clock_mhz']:.1f} MHz"))
     if built.get("limit_mhz"):
         facts.append(("limit", f"{built['limit_mhz']:.1f} MHz ({built.get('limit_reason', '')})"))
+    if built["timing_met"] and (built.get("highest_mhz") or 0) > built.get("clock_mhz", inf):
+        facts.append(
+            (
+                "would have met",
+                f"{built['highest_mhz']:.1f} MHz; `gatewright build --target-mhz max` takes the "
+                "highest clock that is met",
+            )
+        )
     facts.append(("seed", str(built["seed"])))
     if len(built.get("seeds", {})) > 1:
         facts.append(("median of the seeds", f"{built['median_mhz']:.1f} MHz"))
@@ -399,17 +407,18 @@ def timing(built: Summary) -> View:
 def benchmark(measured: Summary) -> View:
     """The FPGA, then each reference, with what the FPGA gains over it."""
     fpga = measured["fpga"]
-    rows = [
-        (
-            "FPGA",
-            _UNKNOWN,
-            _micro(fpga["latency_us"]),
-            count(fpga["fps"]),
-            _UNKNOWN,
-            _UNKNOWN,
-            fpga["how"],
+    rows = [_fpga("FPGA", fpga["latency_us"], fpga["fps"], fpga["how"])]
+    if fpga.get("routed_fps") is not None:
+        rows.append(
+            _fpga(
+                f"FPGA at the routed {fpga['routed_mhz']:.0f} MHz",
+                fpga.get("routed_latency_us"),
+                fpga["routed_fps"],
+                "not this bitstream",
+            )
         )
-    ]
+    if fpga.get("link_fps") is not None:
+        rows.append(_fpga("FPGA through the serial link", None, fpga["link_fps"], "line rate"))
     for entry, gain in zip(measured["cpu"], measured["speedup"], strict=True):
         rows.append(
             (
@@ -437,6 +446,11 @@ def benchmark(measured: Summary) -> View:
         frozenset({"", "how"}),
         notes,
     )
+
+
+def _fpga(name: str, latency_us: float | None, fps: float, how: str) -> tuple[Cell, ...]:
+    """A row of the benchmark for the FPGA."""
+    return (name, _UNKNOWN, _micro(latency_us), count(fps), _UNKNOWN, _UNKNOWN, how)
 
 
 def _routed(fpga: Summary) -> str:

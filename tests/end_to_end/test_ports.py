@@ -212,6 +212,7 @@ def test_frames_run_on_a_board(directory, samples, wrong):
         target_mhz=25.0,
         clock_mhz=25.0,
         timing_met=True,
+        highest_mhz=28.0,
         utilization={},
         bitstream="build/x.bit",
         tools={},
@@ -221,6 +222,7 @@ def test_frames_run_on_a_board(directory, samples, wrong):
         limit_mhz=300.0,
         limit_reason="none",
         link=config,
+        link_fps=config.frames_per_second(0),
         wall_seconds=1.0,
     )
     (directory / "build.json").write_text(json.dumps(asdict(built)))

@@ -30,8 +30,10 @@ def test_without_simulation_and_build_it_is_an_estimate(compiled):
 
 def test_simulated_cycles_and_the_clock_of_the_bitstream_are_used(compiled):
     leave(compiled, "simulate", **SIMULATED)
-    leave(compiled, "build", fmax_mhz=125.0, clock_mhz=120.0, timing_met=True)
+    leave(compiled, "build", fmax_mhz=125.0, clock_mhz=120.0, timing_met=True, link_fps=124.0)
     found = run(compiled)["fpga"]
+    assert found["link_fps"] == 124.0
+    assert found["routed_latency_us"] == 7000 / 125.0
     assert (found["how"], found["cycles_source"], found["clock_source"]) == (
         "simulated",
         "simulated",
