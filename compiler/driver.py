@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import emit, ir, lower, passes
+from . import emit, ir, lower, passes, tools
 from .errors import DataError, FitError, ModelError, PlanError
 from .frontend import Border, Cut, copy_model, divide, load, survey, write_qdq
 from .ir.feeds import Ports
@@ -295,7 +295,7 @@ def compile_model(
         write_plan(network.plan, directory / "plan.json")
         progress("proving the requantizers")
         accelerator = lower.accelerator(network)
-        progress("writing RTL")
+        progress(f"writing RTL{tools.first_use('yosys')}")
         emit.emit(accelerator, directory / "rtl")
         summary = describe(network, model.name) | _outside(cut) | widths
         if factors:

@@ -26,7 +26,7 @@ from typing import IO, Literal
 
 from .errors import ToolError
 
-__all__ = ["Status", "Stopped", "Stuck", "Tool", "find", "names", "report"]
+__all__ = ["Status", "Stopped", "Stuck", "Tool", "find", "first_use", "names", "report"]
 
 Origin = Literal["native", "pypi"]
 Version = tuple[int, ...]
@@ -385,6 +385,33 @@ def find(name: str) -> Tool:
     if tool is None:
         raise ToolError(f"{name} ({recipe.purpose}) is {complaint}. To get it: {recipe.how}")
     return tool
+
+
+def first_use(*tools: str) -> str:
+    """What delays the first run of these tools, as an addition to the name of a step: tools from
+    PyPI are WebAssembly, which is compiled once and kept. Empty where nothing does.
+    """
+    new = [name for name in tools if find(name).origin == "pypi" and not _is_compiled(name)]
+    if not new:
+        return ""
+    return (
+        f" (the first use of {', '.join(new)} compiles WebAssembly: about a minute, once, kept in "
+        f"{_wasm_cache()})"
+    )
+
+
+def _is_compiled(name: str) -> bool:
+    recipe = _RECIPES[name]
+    if recipe.distribution is None or not recipe.distribution.startswith("yowasp-"):
+        return True
+    package = recipe.distribution.replace("-", "_")
+    return any((_wasm_cache() / package / f"{recipe.program}.wasm").glob("*"))
+
+
+def _wasm_cache() -> Path:
+    """Where YoWASP keeps what it compiled."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("YOWASP_CACHE_DIR") or Path(home) / "YoWASP")
 
 
 def _native(recipe: _Recipe) -> tuple[Tool | None, str]:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from amaranth import ClockDomain, ClockSignal, Elaboratable, Module, ResetSignal, Signal
+from amaranth import ClockDomain, ClockSignal, Const, Elaboratable, Module, ResetSignal, Signal
 from amaranth.lib.cdc import ResetSynchronizer
 
 from ...compiler.errors import PlanError
@@ -51,8 +51,10 @@ def synthesized(board: Board, pll: Pll) -> Pll:
 
 
 def tuned(netlist: Mapping[str, Any], board: Board, pll: Pll) -> Mapping[str, Any]:
-    """A netlist as yosys writes it, with its loop set to ``pll``."""
-    if not isinstance(pll, LoopPll):
+    """A netlist as yosys writes it, of the settings :func:`synthesized`, with its loop set to
+    ``pll``.
+    """
+    if not isinstance(pll, LoopPll) or pll == synthesized(board, pll):
         return netlist
     loop = pll.instance(board, Signal(), ClockSignal(), Signal())
     settings = {
@@ -74,6 +76,8 @@ def tuned(netlist: Mapping[str, Any], board: Board, pll: Pll) -> Mapping[str, An
 
 def _constant(value: object) -> str:
     """A parameter as it is in yosys' JSON netlists."""
+    if isinstance(value, Const):
+        return f"{value.value:0{len(value)}b}"
     return f"{value:032b}" if isinstance(value, int) else str(value)
 
 

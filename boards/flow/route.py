@@ -142,8 +142,8 @@ class Router:
             if self.stop.is_set():
                 raise tools.Stopped(f"seed {seed} was not needed")
             self.progress(
-                f"place and route, seed {seed}, for {self.pll.output_mhz:.1f} MHz "
-                f"(one to some minutes)"
+                f"place and route, seed {seed}, for {self.pll.output_mhz:.1f} MHz"
+                f"{tools.first_use(self.flow.place)}"
             )
             self._place_and_route(folder, seed)
             os.replace(folder / f"seed-{seed}.written", cells)

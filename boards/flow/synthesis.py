@@ -62,7 +62,7 @@ def synthesize(
         cached: dict[str, int] = read_json(counts_file)
         return cached
     out.mkdir(parents=True, exist_ok=True)
-    progress("synthesis")
+    progress(f"synthesis{tools.first_use('yosys')}")
     for source in sources:
         text = without_locations(source.read_text())
         (out / source.name).write_text(_renamed_elements(text))

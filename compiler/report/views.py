@@ -10,6 +10,7 @@ from math import inf
 from typing import Any
 
 __all__ = [
+    "Cell",
     "Share",
     "View",
     "accuracy",

@@ -64,6 +64,33 @@ def test_each_command_has_its_tables(found, titles):
     shown(*found)
 
 
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_word_is_broken(width):
+    found = [
+        *tables.check(CHECK | COMPILE),
+        *tables.simulate(SIMULATE, COMPILE),
+        *tables.build(BUILD, COMPILE),
+        *tables.bench(ALL["bench"]),
+        *tables.accuracy(ALL["accuracy"]),
+        *tables.explore(POINTS),
+    ]
+    for each in found:
+        console = Console(file=io.StringIO(), width=width, soft_wrap=True)
+        console.print(each)
+        text = console.file.getvalue()
+        assert max(map(len, text.splitlines())) <= width
+        words = {word for row in each.view.rows for cell in row for word in str(cell).split()}
+        assert words <= set(text.split())
+
+
+def test_a_table_that_is_too_wide_has_a_line_for_each_cell():
+    console = Console(file=io.StringIO(), width=40)
+    console.print(tables.table(views.layers(COMPILE)))
+    lines = [line.split() for line in console.file.getvalue().splitlines()]
+    assert ["layer", "pool"] in lines
+    assert ["of", "the", "interval", "25", "%"] in lines
+
+
 def test_a_check_shows_every_verdict_and_what_is_lacking():
     text = shown(*tables.check(CHECK))
     assert row(text, "n ") == ["n", "Det", "unsupported", "why", "what"]
