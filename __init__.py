@@ -2,15 +2,49 @@
 
 import gatewright as gw
 
+gw.check("model.onnx")                               # every node's verdict, and the boards it fits
 network = gw.load("model.onnx")                      # the float (or QDQ) network
 integers = gw.quantize(network, samples)             # int8, calibrated on samples
 plan = gw.plan(integers, "ulx3s-85f")                # folding, cost, interval, latency
 compiled = gw.compile("model.onnx", "out", board="ulx3s-85f", samples=samples)
 gw.simulate(compiled, samples)                       # RTL against the golden model
-gw.build(compiled)                                   # bitstream
+gw.accuracy(compiled, samples, labels)               # integers against floats
+gw.build(compiled)                                   # bitstream; "max": the highest clock
+gw.bench(compiled, samples)                          # FPGA against this CPU
+gw.report(compiled)                                  # the path of the page
+gw.flash(compiled)                                   # into the board
 """
 
-from .api import build, compile, load, plan, quantize, simulate
+from .api import (
+    accuracy,
+    bench,
+    build,
+    check,
+    compile,
+    explore,
+    flash,
+    load,
+    open,
+    plan,
+    quantize,
+    report,
+    simulate,
+)
 from .compiler.errors import GatewrightError
 
-__all__ = ["GatewrightError", "build", "compile", "load", "plan", "quantize", "simulate"]
+__all__ = [
+    "GatewrightError",
+    "accuracy",
+    "bench",
+    "build",
+    "check",
+    "compile",
+    "explore",
+    "flash",
+    "load",
+    "open",
+    "plan",
+    "quantize",
+    "report",
+    "simulate",
+]

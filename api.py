@@ -1,38 +1,72 @@
-"""The steps of the command line as functions."""
+"""The steps of the command line as functions.
+
+What they return prints as a line, and in a notebook as a table; its ``summary``, where it has one,
+is the content of the step's JSON file. Errors are :class:`~.errors.GatewrightError`.
+"""
 
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import boards, on_board
-from .boards.flow.build import BuildResult
+from .boards.flow.build import BuildResult, build_fastest
 from .boards.flow.build import build as _build
 from .boards.flow.flash import flash as _flash
 from .boards.link.emulate import EmulatedBoard
+from .compiler import check as check_module
 from .compiler import ir
 from .compiler.data import Samples
-from .compiler.driver import Compiled, compile_model
+from .compiler.driver import Compiled, compile_model, open_compiled
 from .compiler.frontend import load as _load
 from .compiler.plan import Dataflow, Goal, make_dataflow
+from .compiler.plan.explore import Point
+from .compiler.plan.explore import explore as _explore
 from .compiler.quantize import DEFAULT_BITS, Policy, Rounding, equalized
 from .compiler.quantize import quantize as _quantize
+from .compiler.report.html import write_report
 from .on_board import OnBoard
+from .sim.accuracy import Accuracy
+from .sim.accuracy import accuracy as _accuracy
+from .sim.bench import BenchmarkResult
+from .sim.bench import bench as _bench
 from .sim.simulate import Simulated
 from .sim.simulate import simulate as _simulate
 
 __all__ = [
+    "accuracy",
+    "bench",
     "build",
+    "check",
     "compile",
     "emulate",
+    "explore",
     "flash",
     "load",
+    "open",
     "plan",
     "quantize",
+    "report",
     "run",
     "simulate",
 ]
+
+Array = NDArray[np.generic]
+
+
+def check(
+    model: str | Path, board: str | None = None, goal: str = "balanced"
+) -> check_module.Checked:
+    """What computes each node of a model file, and which boards it fits, before any work.
+
+    ``board``: also plan it for this one; by default for the largest. ``.summary`` has ``nodes`` and
+    ``boards``; ``.error`` says why the model can not be compiled, None when it can be.
+    """
+    known = boards.all_boards()
+    chosen = boards.get(board) if board else max(known, key=lambda each: each.device.lut)
+    return check_module.check(Path(model), known, chosen, goal=Goal(goal), alone=board is not None)
 
 
 def load(path: str | Path) -> ir.Graph:
@@ -91,8 +125,13 @@ def compile(
     rounding: str = "auto",
     equalize: bool = False,
     argmax: bool = False,
+    plan: str | Path | None = None,
 ) -> Compiled:
-    """Compile a model file into the directory ``out``, as ``gatewright compile`` does."""
+    """Compile a model file into the directory ``out``, as ``gatewright compile`` does.
+
+    A float model needs ``samples`` to be quantized with. ``plan``: a plan.json to use, instead of a
+    search for ``goal``.
+    """
     return compile_model(
         Path(model),
         Path(out),
@@ -105,6 +144,37 @@ def compile(
         rounding=Rounding(rounding),
         equalize=equalize,
         argmax=argmax,
+        plan=None if plan is None else Path(plan),
+    )
+
+
+def open(directory: str | Path) -> Compiled:
+    """What ``compile`` left in a directory."""
+    return open_compiled(Path(directory), lambda name: boards.get(name).device)
+
+
+def explore(
+    graph: ir.Graph,
+    board: str,
+    points: int = 12,
+    *,
+    jobs: int = 1,
+    scheduler: str | None = None,
+    cache: str | Path | None = None,
+) -> list[Point]:
+    """Plans from the fastest to the smallest that fits a board, those on the Pareto front marked.
+
+    ``jobs`` processes share the work, or a Dask ``scheduler``. Points that the file ``cache`` holds
+    already are not computed again.
+    """
+    return _explore(
+        graph,
+        boards.get(board).device,
+        board,
+        points=points,
+        jobs=jobs,
+        scheduler=scheduler,
+        cache=None if cache is None else Path(cache),
     )
 
 
@@ -121,9 +191,52 @@ def simulate(
     return _simulate(compiled, samples, frames, stall=stall)
 
 
-def build(compiled: Compiled, mhz: float | None = None, *, seeds: int | None = None) -> BuildResult:
-    """A bitstream whose timing is met, or :class:`~.errors.TimingError`."""
-    return _build(compiled.directory, boards.get(compiled.plan.board), mhz, seeds=seeds)
+def accuracy(
+    compiled: Compiled,
+    samples: Array | ir.Feeds,
+    labels: Array | None = None,
+    *,
+    calibration: Array | ir.Feeds | None = None,
+) -> Accuracy:
+    """The integer network against the float one and ONNX Runtime; ``.top1``, ``.outputs``.
+
+    ``labels`` [n]: the class of each sample. ``calibration``: samples for ONNX Runtime's own int8
+    networks, by default these.
+    """
+    known = samples if calibration is None else calibration
+    return _accuracy(compiled, Samples(samples, labels), calibration=known)
+
+
+def build(
+    compiled: Compiled,
+    mhz: float | Literal["max"] | None = None,
+    *,
+    seeds: int | None = None,
+    jobs: int = 1,
+) -> BuildResult:
+    """A bitstream whose timing is met, or :class:`~.errors.TimingError`.
+
+    ``mhz``: its clock, by default the board's; "max" looks for the highest that is met. ``jobs`` of
+    the ``seeds`` are placed and routed at a time.
+    """
+    board = boards.get(compiled.plan.board)
+    if mhz == "max":
+        return build_fastest(compiled.directory, board, seeds=seeds, jobs=jobs)
+    return _build(compiled.directory, board, mhz, seeds=seeds, jobs=jobs)
+
+
+def bench(compiled: Compiled, samples: Array | ir.Feeds | None = None) -> BenchmarkResult:
+    """The FPGA (simulated cycles, the bitstream's clock) against this computer's CPU.
+
+    Without ``samples`` the frames are random.
+    """
+    given = None if samples is None else Samples(samples)
+    return _bench(compiled, given, boards.get(compiled.plan.board).target_mhz)
+
+
+def report(compiled: Compiled) -> Path:
+    """Write ``report.html`` over all steps that were taken; returns its path."""
+    return write_report(compiled.directory)
 
 
 def flash(compiled: Compiled, *, permanent: bool = False) -> None:

@@ -967,7 +967,7 @@ def run(
     return _show(as_json, done.summary, _on_board(done.summary), _difference(done.summary))
 
 
-def _on_board(summary: dict[str, Any]) -> list[Table]:
+def _on_board(summary: dict[str, Any]) -> list[RenderableType]:
     """What ran on a board, in words; one table a subject."""
     frames, cycles = summary["frames"], summary["latency_cycles"]
     spread = (

@@ -1,11 +1,13 @@
 """The check step: every node's verdict, and which boards the network fits, before any work."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from . import ir
+from .brief import Brief
 from .driver import describe, fit
 from .errors import FitError, GatewrightError
 from .frontend import Survey, Verdict, divide, load, survey
@@ -33,14 +35,24 @@ class Target(Protocol):
     def target_mhz(self) -> float: ...
 
 
-@dataclass(frozen=True, eq=False)
-class Checked:
+@dataclass(frozen=True, eq=False, repr=False)
+class Checked(Brief):
     """``summary``: what `check --json` prints. ``error``: why the network can not be compiled, None
     when it can be.
     """
 
     summary: dict[str, Any]
     error: GatewrightError | None
+
+    def facts(self) -> dict[str, object]:
+        verdicts = Counter(node["verdict"] for node in self.summary["nodes"])
+        fitting = [row["name"] for row in self.summary["boards"] if row["fits"]]
+        return {
+            "model": self.summary["model"],
+            "nodes": ", ".join(f"{number} {verdict}" for verdict, number in verdicts.items()),
+            "fits": ", ".join(fitting) or "no board",
+            **({"error": self.error} if self.error else {}),
+        }
 
 
 def check(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import emit, ir, lower, passes, tools
+from .brief import Brief
 from .errors import DataError, FitError, ModelError, PlanError
 from .frontend import Border, Cut, copy_model, divide, load, survey, write_qdq
 from .ir.feeds import Ports
@@ -51,8 +52,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, eq=False)
-class Compiled:
+@dataclass(frozen=True, eq=False, repr=False)
+class Compiled(Brief):
     """A compiled network in its ``directory``: the integer graph, the plan and what it comes to.
 
     ``border``: what of the model stays on the host; None where all of it is in hardware.
@@ -64,6 +65,10 @@ class Compiled:
     network: Dataflow
     border: Border | None = None
     factors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, object]:
+        host = {"on the host": "parts of the model"} if self.border else {}
+        return {"directory": self.directory, **self.network.facts(), **host}
 
     @property
     def plan(self) -> Plan:

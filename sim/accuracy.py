@@ -12,6 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..compiler import ir
+from ..compiler.brief import Brief
 from ..compiler.data import Samples, class_numbers
 from ..compiler.driver import Compiled
 from ..compiler.errors import DataError
@@ -40,8 +41,8 @@ BATCH = 32
 LAYER_FRAMES = 128
 
 
-@dataclass(frozen=True, eq=False)
-class Accuracy:
+@dataclass(frozen=True, eq=False, repr=False)
+class Accuracy(Brief):
     """What the comparison came to; ``summary`` is the content of ``accuracy.json``.
 
     ``outputs`` are the integer network's, [samples, *shape], by name. ``top1`` is its share of
@@ -50,6 +51,16 @@ class Accuracy:
 
     outputs: dict[str, Array]
     summary: dict[str, Any]
+
+    def facts(self) -> dict[str, object]:
+        floats = self.summary["float"]
+        shares = {
+            "integers right": self.top1,
+            "floats right": None if floats is None else floats["top1"],
+            "same class": self.summary["agreement"],
+        }
+        known = {name: f"{share:.2%}" for name, share in shares.items() if share is not None}
+        return {"samples": self.summary["samples"], **known}
 
     @property
     def violations(self) -> list[str]:

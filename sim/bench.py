@@ -15,6 +15,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from ..compiler import ir
+from ..compiler.brief import Brief
 from ..compiler.data import Samples
 from ..compiler.driver import Compiled
 from ..compiler.frontend.reference_runtime import Runtime
@@ -37,11 +38,24 @@ WARM_UP_SECONDS = 0.2
 FRAMES = 64
 
 
-@dataclass(frozen=True, eq=False)
-class BenchmarkResult:
+@dataclass(frozen=True, eq=False, repr=False)
+class BenchmarkResult(Brief):
     """A benchmark; ``summary`` is the content of ``bench.json``."""
 
     summary: dict[str, Any]
+
+    def facts(self) -> dict[str, object]:
+        fpga = self.summary["fpga"]
+        gains = {
+            f"against {gain['name']}, {gain['threads']} threads": f"{gain['latency']:.3g} x the "
+            f"latency's speed, {gain['fps']:.3g} x the rate"
+            for gain in self.summary["speedup"]
+        }
+        return {
+            "FPGA": f"{fpga['fps']:,.0f} frames/s, {fpga['latency_us']:.3g} us",
+            "clock": f"{fpga['clock_mhz']:.1f} MHz ({fpga['clock_source']})",
+            **gains,
+        }
 
 
 def bench(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..compiler import ir, limits
+from ..compiler.brief import Brief
 from ..compiler.driver import Compiled
 from ..compiler.errors import DataError
 from ..compiler.ir.feeds import count, take
@@ -37,8 +38,8 @@ class NetlistFiles(Protocol):
     def defines(self) -> Mapping[str, str]: ...
 
 
-@dataclass(frozen=True, eq=False)
-class Simulated:
+@dataclass(frozen=True, eq=False, repr=False)
+class Simulated(Brief):
     """What a simulation came to; ``summary`` is the content of ``simulate.json``.
 
     ``outputs``: the model's outputs by name, [frames, *shape], host steps included.
@@ -47,6 +48,16 @@ class Simulated:
     report: Report
     outputs: dict[str, NDArray[np.generic]]
     summary: dict[str, Any]
+
+    def facts(self) -> dict[str, object]:
+        wrong = self.summary["mismatches"]
+        return {
+            "verdict": "equal to the golden model" if self.passed else f"{wrong:,} values differ",
+            "frames": self.summary["frames"],
+            "values": f"{self.summary['values']:,}",
+            "latency": f"{self.summary['latency_cycles']:,} cycles",
+            "interval": f"{self.summary['interval_cycles']} cycles a frame",
+        }
 
     @property
     def passed(self) -> bool:

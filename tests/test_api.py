@@ -1,5 +1,8 @@
 """The steps as functions, on a tiny network."""
 
+import shutil
+from pathlib import Path
+
 import gatewright as gw
 import numpy as np
 import pytest
@@ -54,6 +57,49 @@ def test_a_model_is_compiled_into_a_directory(floats, x, tmp_path):
     assert compiled.plan.board == "icebreaker"
     assert compiled.graph.quantized
     assert (tmp_path / "out" / "rtl" / "accelerator.v").exists()
+
+
+@pytest.fixture
+def short_benchmark(monkeypatch):
+    monkeypatch.setattr("gatewright.sim.bench.MOST", 5)
+
+
+def test_what_comes_back_prints_short(floats, x, tmp_path, short_benchmark):
+    compiled = gw.compile(floats, tmp_path / "out", board="icebreaker", samples=x)
+    network = gw.load(floats)
+    bench = gw.bench(compiled, x)
+    shown = [
+        network,
+        gw.plan(compiled.graph, "icebreaker"),
+        compiled,
+        compiled.plan,
+        gw.check(floats, "icebreaker"),
+        gw.accuracy(compiled, x),
+        bench,
+    ]
+    for each in shown:
+        assert repr(each).startswith(f"<{type(each).__name__}: ")
+        assert len(repr(each)) < 600
+        assert "<table>" in each._repr_html_()
+    assert "floats, operators 4" in repr(network)
+    assert gw.open(compiled.directory).network.interval == compiled.network.interval
+    assert gw.report(compiled) == compiled.directory / "report.html"
+    assert any(point.pareto for point in gw.explore(compiled.graph, "icebreaker", 2))
+    with pytest.raises(gw.GatewrightError, match="no bitstream"):
+        gw.flash(compiled)
+
+
+def test_the_readmes_snippet_runs(floats, samples, tmp_path, monkeypatch, short_benchmark):
+    """All lines but that of the build, which takes minutes."""
+    text = (Path(gw.__file__).parent / "README.md").read_text()
+    code = text.split("```python\n")[1].split("```")[0]
+    lines = [line for line in code.splitlines() if not line.startswith("built =")]
+    assert len(lines) == len(code.splitlines()) - 1
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(floats, "model.onnx")
+    data = np.load(samples)
+    exec("\n".join(lines), {"samples": data["x"], "labels": data["y"]})
+    assert (tmp_path / "out" / "accuracy.json").exists()
 
 
 def test_a_folder_is_needed_only_once(qdq, tmp_path):

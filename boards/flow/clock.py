@@ -46,7 +46,7 @@ def synthesized(board: Board, pll: Pll) -> Pll:
     one netlist serves them all.
     """
     usual = choose(board, board.target_mhz)
-    only_settings = isinstance(pll, LoopPll) and pll.beside_mhz is not None
+    only_settings = isinstance(pll, LoopPll) and pll.board_mhz is not None
     return usual if only_settings and type(usual) is type(pll) else pll
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ...compiler.brief import Brief
 from ...compiler.errors import FitError, TimingError
 from ..board import Board
 from ..link.protocol import LinkConfig
@@ -18,8 +19,8 @@ class Use:
     available: int
 
 
-@dataclass(frozen=True)
-class BuildResult:
+@dataclass(frozen=True, repr=False)
+class BuildResult(Brief):
     """The result of a build; ``build.json`` holds the same fields.
 
     ``target_mhz`` is the requested clock and ``clock_mhz`` the clock that the PLL makes, against
@@ -48,6 +49,15 @@ class BuildResult:
     link: LinkConfig
     link_fps: float
     wall_seconds: float
+
+    def facts(self) -> dict[str, object]:
+        return {
+            "board": self.board,
+            "clock": f"{self.clock_mhz:.1f} MHz",
+            "timing": "met" if self.timing_met else "not met",
+            "routed": f"{self.fmax_mhz:.1f} MHz",
+            "bitstream": self.bitstream,
+        }
 
 
 def check_fit(counts: Mapping[str, int], board: Board) -> None:

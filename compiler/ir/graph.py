@@ -1,6 +1,6 @@
 """The graph: operators in processing order, and the ports between host and hardware."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from ..brief import Brief
 from .ops import Op
 from .types import Int, Quant, Shape, Value
 
@@ -187,8 +188,8 @@ class OutputPort:
         return dtype.numpy if dtype else np.dtype(self.dtype)
 
 
-@dataclass(frozen=True, eq=False)
-class Graph:
+@dataclass(frozen=True, eq=False, repr=False)
+class Graph(Brief):
     """A network: ``ops`` in topological order over ``values``; ``inputs`` and ``outputs`` face the
     host.
 
@@ -203,6 +204,18 @@ class Graph:
     ops: tuple[Op, ...]
     values: dict[str, Value] = field(default_factory=dict)
     verbatim: bool = True
+
+    def facts(self) -> dict[str, object]:
+        def named(ports: Sequence[InputPort | OutputPort]) -> str:
+            return ", ".join(f"{p.name} {'x'.join(map(str, p.shape))} {p.dtype}" for p in ports)
+
+        return {
+            "network": self.name,
+            "values": "integers" if self.quantized else "floats",
+            "operators": len(self.ops),
+            "inputs": named(self.inputs),
+            "outputs": named(self.outputs),
+        }
 
     @cached_property
     def quantized(self) -> bool:

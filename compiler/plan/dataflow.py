@@ -10,6 +10,7 @@ from typing import Any
 from ... import hw
 from ...hw.target.base import Device
 from .. import ir
+from ..brief import Brief
 from ..errors import PlanError
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
 from .pace import paced
@@ -23,8 +24,8 @@ __all__ = ["Plan", "Dataflow"]
 _BUFFERED_SHARE = 0.985
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, repr=False)
+class Plan(Brief):
     """The stages of a network, in flow order, and the depths of the queues between them.
 
     ``lanes_in`` is the number of elements a beat of each of the network's inputs, by name; one
@@ -44,8 +45,11 @@ class Plan:
     bound_interval: int | None = field(default=None, compare=False)
     bound_latency: int | None = field(default=None, compare=False)
 
+    def facts(self) -> dict[str, object]:
+        return {"board": self.board, "stages": len(self.stages), "queues": len(self.queues)}
 
-class Dataflow:
+
+class Dataflow(Brief):
     """A graph under a plan: the designs of all stages, the streams between them, and their cost.
 
     Raises :class:`PlanError` when the plan does not cover the graph, breaks a rule of a stage, or
@@ -74,6 +78,17 @@ class Dataflow:
                 **self.designs,
                 **paced(self.graph, self.designs, self.stage_of, self.edges_into),
             }
+
+    def facts(self) -> dict[str, object]:
+        cost = self.resources
+        return {
+            "network": self.graph.name,
+            "board": self.plan.board,
+            "stages": len(self.plan.stages),
+            "interval": f"{self.interval:,} cycles a frame",
+            "multipliers": self.multipliers,
+            "estimate": f"{cost.lut:,} LUTs, {cost.dsp} DSP blocks, {cost.bram} block RAMs",
+        }
 
     def replanned(self, **changes: Any) -> "Dataflow":
         """The same stages under a plan with ``changes`` to its other fields."""
