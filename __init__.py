@@ -13,6 +13,7 @@ gw.build(compiled)                                   # bitstream; "max": the hig
 gw.bench(compiled, samples)                          # FPGA against this CPU
 gw.report(compiled)                                  # the path of the page
 gw.flash(compiled)                                   # into the board
+gw.run(compiled, samples)                            # on the board; port="emulate": without one
 """
 
 from .api import (
@@ -21,6 +22,7 @@ from .api import (
     build,
     check,
     compile,
+    emulate,
     explore,
     flash,
     load,
@@ -28,6 +30,7 @@ from .api import (
     plan,
     quantize,
     report,
+    run,
     simulate,
 )
 from .compiler.errors import GatewrightError
@@ -39,6 +42,7 @@ __all__ = [
     "build",
     "check",
     "compile",
+    "emulate",
     "explore",
     "flash",
     "load",
@@ -46,5 +50,6 @@ __all__ = [
     "plan",
     "quantize",
     "report",
+    "run",
     "simulate",
 ]

@@ -18,6 +18,7 @@ from .boards.link.protocol import LinkConfig, link_config
 from .boards.link.run import run_on_board
 from .boards.link.verilated import Timing, compile_board
 from .compiler import ir
+from .compiler.brief import Brief
 from .compiler.data import Samples, class_numbers
 from .compiler.driver import Compiled
 from .compiler.errors import DataError
@@ -35,14 +36,25 @@ _EMULATED_PATIENCE = 600.0
 _TERMINALS = "/dev/pts/"
 
 
-@dataclass(frozen=True, eq=False)
-class OnBoard:
+@dataclass(frozen=True, eq=False, repr=False)
+class OnBoard(Brief):
     """What ran on a board: the model's ``outputs`` by name, [frames, *shape], host steps included,
     and the ``summary`` that ``gatewright run --json`` prints.
     """
 
     outputs: dict[str, NDArray[np.generic]]
     summary: dict[str, Any]
+
+    def facts(self) -> dict[str, object]:
+        found = self.summary
+        right = {} if found["top1"] is None else {"right": f"{found['top1']:.2%}"}
+        return {
+            "how": found["how"],
+            "frames": found["frames"],
+            "differing values": found["mismatches"],
+            "rate": f"{found['frames_per_second']:,.1f} frames/s",
+            **right,
+        }
 
 
 def run(
