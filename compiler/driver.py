@@ -49,6 +49,7 @@ __all__ = [
     "layers",
     "open_compiled",
     "read_network",
+    "write_integers",
 ]
 
 
@@ -307,6 +308,38 @@ def compile_model(
             summary["equalized"] = {name: each.tolist() for name, each in factors.items()}
         (directory / "compile.json").write_text(json.dumps(summary, indent=1) + "\n")
     return Compiled(out, graph, network, cut.border if cut else None, factors)
+
+
+def write_integers(
+    model: Path,
+    network: Network,
+    target: Path,
+    samples: NDArray[np.generic] | ir.Feeds | None = None,
+    *,
+    policy: Policy = DEFAULT,
+    progress: Progress = silent,
+) -> ir.Graph:
+    """Write the integer network that has hardware of ``model`` to ``target``; the graph of it.
+
+    ``samples`` calibrate a float network, with the options that :func:`compile_model` has by
+    default.
+    """
+    graph, cut = network.graph, network.cut
+    if graph.quantized and graph.verbatim:
+        _copy(model, cut, target)
+        return graph
+    if not graph.quantized:
+        if samples is None:
+            raise DataError(
+                f"{model}: {_lacking(graph)}; give some dozens with --calibration X.npz"
+            )
+        progress("quantizing")
+        if cut is not None:
+            known = cut.border.before(ir.feeds(cut.border, samples))
+            samples = {port.name: known[port.name] for port in graph.inputs}
+        graph = quantize(graph, samples, policy=policy, progress=progress)
+    write_qdq(graph, target)
+    return load(target)
 
 
 def _widths(budget: Budget, found: Found, costs: _Costs) -> dict[str, Any]:

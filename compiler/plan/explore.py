@@ -1,14 +1,11 @@
 """The design space: plans from the fastest that fits to the smallest, and the best of them."""
 
 import hashlib
-import importlib
 import json
-import multiprocessing
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from math import log
+from math import inf, log
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +14,31 @@ import numpy as np
 from ... import hw
 from ...hw.target.base import Device
 from .. import ir, plan, stages
-from ..errors import FitError, ToolError
+from ..errors import FitError
 from ..progress import Progress, silent
 from ..quantize.assume import assume_types
 from ..quantize.policy import DEFAULT, Policy
+from .plan_file import plan_text
+from .resources import cells
 from .schedule import latency
 from .search import Goal, make_dataflow
+from .workers import spread
 
-__all__ = ["Point", "explore", "pareto"]
+__all__ = ["Point", "append_row", "explore", "network_key", "pareto"]
+
+#: the share of the chip by which a slower plan must be smaller to be on the front
+_SMALLER = 0.01
 
 
 @dataclass(frozen=True)
 class Point:
     """One plan: for ``target`` cycles a frame it takes ``interval``; costs are estimates.
 
-    ``dsp`` counts blocks. ``pareto``: the point is not dominated by another one. A target that no
-    plan reaches on the device does not fit; then only ``target`` and ``interval``, which are equal,
-    have a meaning.
+    Costs are those of ``compile.json`` for the same plan, with the link to the host; ``dsp`` counts
+    blocks. ``share``: the mean share of the device's LUTs, flip-flops, DSP blocks and block RAMs.
+    ``plan``: the text of its ``plan.json``. ``pareto``: the point is on the front, see
+    :func:`pareto`. A target that no plan reaches on the device does not fit; then only ``target``
+    and ``interval``, which are equal, have a meaning.
     """
 
     target: int
@@ -44,6 +49,8 @@ class Point:
     ff: int
     dsp: int
     bram: int
+    share: float = 0.0
+    plan: str = ""
     fits: bool = True
     pareto: bool = False
 
@@ -84,7 +91,7 @@ def explore(
     found = {end.interval: end for end in ends}
     targets = [target for target in _spaced(fastest, slowest, points) if target not in found]
     todo = [target for target in targets if str(target) not in store.known]
-    for number, (target, point) in enumerate(_computed(task, todo, jobs, scheduler)):
+    for number, (target, point) in enumerate(spread(task, todo, jobs, scheduler)):
         store.keep(str(target), point)
         progress(f"exploring: {number + 1} of {len(todo)} plans")
     all_points = [*ends, *(store.known[str(target)] for target in targets)]
@@ -92,22 +99,31 @@ def explore(
 
 
 def pareto(points: Iterable[Point]) -> list[Point]:
-    """The points by interval, with those marked that are not dominated."""
-    points = sorted(points, key=lambda point: (point.interval, _goodness(point)))
-    return [
-        replace(point, pareto=point.fits and not any(_beats(other, point) for other in points))
-        for point in points
-    ]
+    """The points by interval, with those on the front marked.
+
+    A plan is on the front if it takes at least 1 % of the chip less than every faster plan on the
+    front (by ``share``), or has the least latency of all. So no plan on it for its speed is
+    dominated, and plans that are slower for next to nothing are not on it.
+    """
+    points = sorted(points, key=lambda point: (point.interval, point.share, *_goodness(point)))
+    shortest = min((_latency_order(point) for point in points if point.fits), default=None)
+    found, least = [], inf
+    for point in points:
+        smaller = point.fits and point.share <= least - _SMALLER
+        if smaller:
+            least = point.share
+        best = point.fits and _latency_order(point) == shortest
+        found.append(replace(point, pareto=smaller or best))
+    return found
+
+
+def _latency_order(point: Point) -> tuple[float, ...]:
+    return (point.latency, point.interval, point.share)
 
 
 def _goodness(point: Point) -> tuple[int, ...]:
     """The figures to minimize."""
     return (point.interval, point.latency, point.lut, point.ff, point.dsp, point.bram)
-
-
-def _beats(one: Point, other: Point) -> bool:
-    a, b = _goodness(one), _goodness(other)
-    return one.fits and a != b and all(x <= y for x, y in zip(a, b, strict=True))
 
 
 def _distinct(points: Iterable[Point]) -> list[Point]:
@@ -137,16 +153,7 @@ class _Task:
     @property
     def key(self) -> str:
         """A hash of the network, the device and the planner's own source."""
-        digest = hashlib.sha256(repr(self.device).encode() + self.board.encode())
-        digest.update(ir.to_text(self.graph).encode())
-        for op in self.graph:
-            for value in vars(op).values():
-                if isinstance(value, np.ndarray):
-                    digest.update(np.ascontiguousarray(value).tobytes())
-        folders = [Path(module.__file__ or "").parent for module in (plan, stages, hw)]
-        for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
-            digest.update(path.read_bytes())
-        return digest.hexdigest()[:16]
+        return network_key(self.graph, self.device, self.board)
 
     def end(self, kind: str) -> Point:
         """The plan of the least interval or latency, or the smallest."""
@@ -160,91 +167,37 @@ class _Task:
 
     def _point(self, target: int | None, goal: Goal) -> Point:
         network = make_dataflow(self.graph, self.device, self.board, goal)
-        need = network.resources
+        need = network.linked
+        costs = {
+            "lut": cells(need, self.device),
+            "ff": need.ff,
+            "dsp": need.dsp,
+            "bram": need.bram,
+        }
+        shares = [costs[what] / max(1, there) for what, there in self.device.available.items()]
         return Point(
             target or network.interval,
             network.interval,
             latency(network),
             network.multipliers,
-            need.lut,
-            need.ff,
-            need.dsp,
-            need.bram,
+            **costs,
+            share=round(sum(shares) / len(shares), 4),
+            plan=plan_text(network.plan),
         )
 
 
-# Execution: in this process, in local ones, or on a Dask cluster.
-
-
-def _computed(
-    task: _Task, targets: Sequence[int], jobs: int, scheduler: str | None
-) -> Iterator[tuple[int, Point]]:
-    """The points, each as soon as it is known."""
-    if not targets:
-        return iter(())
-    if scheduler is not None:
-        return _by_dask(task, targets, scheduler)
-    if jobs > 1 and len(targets) > 1:
-        return _by_processes(task, targets, jobs)
-    return ((target, task(target)) for target in targets)
-
-
-_task: _Task | None = None
-
-
-def _start(task: _Task) -> None:
-    """Give a new worker process the task, once."""
-    global _task
-    _task = task
-
-
-def _work(target: int) -> Point:
-    assert _task is not None
-    return _task(target)
-
-
-def _by_processes(task: _Task, targets: Sequence[int], jobs: int) -> Iterator[tuple[int, Point]]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(jobs, len(targets)), context, _start, (task,)) as pool:
-        waiting = {pool.submit(_work, target): target for target in targets}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _by_dask(task: _Task, targets: Sequence[int], address: str) -> Iterator[tuple[int, Point]]:
-    try:
-        distributed = importlib.import_module("distributed")
-    except ImportError as error:
-        raise ToolError(
-            "--scheduler needs Dask, which is not installed; install it with "
-            'pip install "dask[distributed]", or leave --scheduler out to use this '
-            "machine"
-        ) from error
-    try:
-        client = distributed.Client(address, timeout="10s")
-    except (OSError, ValueError) as error:
-        raise ToolError(
-            f"no Dask scheduler answers at {address} ({error}); start one with "
-            "dask scheduler, and workers with dask worker, where gatewright is "
-            "installed too"
-        ) from error
-    with client:
-        if not client.scheduler_info()["workers"]:
-            raise ToolError(
-                f"the Dask scheduler at {address} has no workers; start some with "
-                f"dask worker {address}, where gatewright is installed too"
-            )
-        shared = client.scatter(task, broadcast=True, hash=False)
-        waiting = {client.submit(_apply, shared, target, pure=False): target for target in targets}
-        for done in distributed.as_completed(list(waiting)):
-            yield waiting[done], done.result()
-
-
-def _apply(task: _Task, target: int) -> Point:
-    return task(target)
+def network_key(graph: ir.Graph, device: Device, board: str) -> str:
+    """A hash of a network, a device and the source of planner and gateware."""
+    digest = hashlib.sha256(repr(device).encode() + board.encode())
+    digest.update(ir.to_text(graph).encode())
+    for op in graph:
+        for value in vars(op).values():
+            if isinstance(value, np.ndarray):
+                digest.update(np.ascontiguousarray(value).tobytes())
+    folders = [Path(module.__file__ or "").parent for module in (plan, stages, hw)]
+    for path in (path for folder in folders for path in sorted(folder.rglob("*.py"))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 # Points computed earlier.
@@ -273,17 +226,19 @@ class _Store:
         self.known[what] = point
         if self.path is not None:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            row = json.dumps({"key": self.key, "for": what, "point": asdict(point)})
-            with self.path.open("a", encoding="utf-8") as file:
-                if file.tell() and not self._ends_with_newline():
-                    file.write("\n")
-                file.write(row + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_row(self.path, {"key": self.key, "for": what, "point": asdict(point)})
         return point
 
-    def _ends_with_newline(self) -> bool:
-        assert self.path is not None
-        with self.path.open("rb") as file:
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Append a line of JSON to ``path``, on disk when this returns; a line before it that was cut
+    off stays a line of its own.
+    """
+    with path.open("ab+") as file:
+        torn = False
+        if file.seek(0, os.SEEK_END):
             file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
+            torn = file.read(1) != b"\n"
+        file.write((b"\n" if torn else b"") + json.dumps(row).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())

@@ -13,7 +13,7 @@ from ..json_file import Key, Keys, read_json, shortened, take
 from ..stages import StagePlan
 from .dataflow import Plan
 
-__all__ = ["FORMAT", "read_plan", "write_plan"]
+__all__ = ["FORMAT", "plan_text", "read_plan", "write_plan"]
 
 #: the version of the format; a file without one is of version 1
 FORMAT = 2
@@ -62,14 +62,19 @@ _OWN = re.compile(r"comb|sync|(input|[sm]_axis).*|.*_(slice|queue|width_\d+|rese
 
 
 def write_plan(plan: Plan, path: Path) -> None:
-    """Write ``plan``: a line a stage, in flow order."""
+    """Write ``plan`` as :func:`plan_text`."""
+    path.write_text(plan_text(plan))
+
+
+def plan_text(plan: Plan) -> str:
+    """The content of ``plan.json``: a line a stage, in flow order."""
     stages = ",\n".join("  " + json.dumps(asdict(stage)) for stage in plan.stages)
     queues = ",\n".join(
         "  " + json.dumps({"stage": stage, "input": index, "pixels": depth})
         for (stage, index), depth in plan.queues.items()
     )
     outputs = plan.output_queues and f' "output_queues": {json.dumps(plan.output_queues)},\n'
-    path.write_text(
+    return (
         f'{{"format": {FORMAT},\n "board": {json.dumps(plan.board)},\n'
         f' "inputs": {json.dumps(plan.lanes_in)},\n "argmax": {json.dumps(plan.argmax)},\n'
         f"{outputs or ''}"

@@ -19,7 +19,7 @@ def design_space(
     title: str = "",
     available: Mapping[str, int] | None = None,
 ) -> Path:
-    """Draw cost over interval, a panel a resource, into ``path`` (.png, .svg or .pdf); returns it.
+    """Draw cost over frames a second into ``path`` (.png, .svg or .pdf), a panel a resource.
 
     The front is a line through full marks, other plans are hollow ones. ``available``: what the
     device has, a dashed line where plans come near it.
@@ -32,7 +32,7 @@ def design_space(
         front = [point for point in shown if point["pareto"]]
         others = [point for point in shown if not point["pareto"]]
         axes.plot(
-            [p["interval"] for p in front],
+            [p["fps"] for p in front],
             [p[key] for p in front],
             "o-",
             ms=4,
@@ -42,13 +42,13 @@ def design_space(
         )
         if others:
             axes.plot(
-                [p["interval"] for p in others],
+                [p["fps"] for p in others],
                 [p[key] for p in others],
                 "o",
                 ms=4,
                 mfc="none",
                 color="#8a94a3",
-                label="beaten",
+                label="other plans",
             )
         limit = (available or {}).get(key)
         highest = max((p[key] for p in shown), default=0)
@@ -60,7 +60,7 @@ def design_space(
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
         axes.grid(alpha=0.3)
     for axes in figure.axes[-2:]:
-        axes.set_xlabel("interval, cycles a frame")
+        axes.set_xlabel("frames a second at the target clock")
     figure.axes[0].legend(frameon=False)
     figure.savefig(path, dpi=150)
     return path

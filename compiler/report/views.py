@@ -618,18 +618,15 @@ def accuracy_layers(found: Summary) -> View:
 
 
 def explored(points: Sequence[Summary], title: str = "Design space") -> View:
-    """A row a plan, the fastest first; ``*`` marks those that no other beats in everything."""
+    """A row a plan, the fastest first; ``*`` marks those on the front."""
+    built = any(point.get("built") for point in points)
     rows = tuple(
         (
             "*" if point.get("pareto") else "",
+            count(round(point["fps"])),
             count(point["interval"]),
-            count(point["latency"]),
-            count(point["multipliers"]),
-            count(point["lut"]),
-            count(point["ff"]),
-            count(point["dsp"]),
-            count(point["bram"]),
-            "yes" if point["fits"] else "no",
+            *(_costs(point) if point["fits"] else (_UNKNOWN,) * 6 + ("does not fit",)),
+            *(_clock(point.get("built")) if built else ()),
         )
         for point in points
     )
@@ -637,19 +634,40 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
         title,
         (
             "",
+            "frames/s",
             "interval",
             "latency",
-            "multipliers",
+            "mult.",
             "LUTs",
-            "flip-flops",
-            "DSP blocks",
-            "block RAMs",
-            "fits",
+            "FFs",
+            "DSP",
+            "BRAM",
+            "chip",
+            *(("routed", "built frames/s") if built else ()),
         ),
         rows,
-        frozenset({"", "fits"}),
-        ("* no other plan is at least as good in everything.",),
+        frozenset({""}),
+        (
+            "Frames/s: at the board's target clock. Chip: mean share of LUTs, flip-flops, DSP "
+            "blocks and block RAMs, by estimate.",
+            "* at least 1 % of the chip smaller than every faster plan, or the least latency.",
+        ),
     )
+
+
+def _costs(point: Summary) -> tuple[str, ...]:
+    figures = ("latency", "multipliers", "lut", "ff", "dsp", "bram")
+    return (*(count(point[what]) for what in figures), f"{100 * point['share']:.1f} %")
+
+
+def _clock(built: Summary | None) -> tuple[str, str]:
+    """The routed clock of a plan that was built, and its rate at the clock of the bitstream."""
+    if built is None:
+        return _UNKNOWN, _UNKNOWN
+    if built.get("fmax_mhz") is None:
+        return "does not fit", _UNKNOWN
+    routed = f"{built['fmax_mhz']:.1f} MHz"
+    return routed, count(round(built["fps"])) if built["timing_met"] else "too slow"
 
 
 # Versions.
