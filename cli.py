@@ -411,24 +411,45 @@ def _note_cut(cut: Any) -> None:
 @_command
 @_model
 @click.option("--board", required=True, help="Board to plan for.")
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Samples that quantize a float model; without them its types are assumed.",
+)
 @_bits
 @click.option("--points", type=int, default=12, show_default=True, help="Plans to compute.")
+@click.option(
+    "--build",
+    "builds",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Place and route N plans of the front (minutes each; results are kept).",
+)
 @click.option("--jobs", type=int, default=1, show_default=True, help="Plans at a time.")
-@click.option("--scheduler", default=None, help="Address of a Dask scheduler.")
+@click.option(
+    "--scheduler",
+    default=None,
+    metavar="ADDRESS",
+    help="Dask scheduler whose workers share the work, as tcp://host:8786; needs gatewright[dask].",
+)
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path),
     default=Path("explore"),
     show_default=True,
-    help="Directory of the table and the plot; what it holds already is not computed again.",
+    help="Directory of table, plots and plans; what it holds already is not computed again.",
 )
 @_JSON
 def explore(
     model: Path,
     board: str,
+    calibration: Path | None,
     policy: Any,
     points: int,
+    builds: int,
     jobs: int,
     scheduler: str | None,
     output: Path,
@@ -438,41 +459,32 @@ def explore(
 
     $ gatewright explore model.onnx --board ulx3s-85f --jobs 2 -o space
     """
-    from dataclasses import asdict
-
-    from .compiler.driver import read_network
-    from .compiler.plan.explore import explore as run
+    from .boards.flow.design_space import explore_model
+    from .compiler.data import read_samples
     from .compiler.report import tables
-    from .compiler.report.plot import design_space
 
     _at_least(1, points=points, jobs=jobs)
-    chosen = _board(board)
-    graph = read_network(model).graph
-    output.mkdir(parents=True, exist_ok=True)
+    _at_least(0, build=builds)
     with _steps() as step:
-        found = [
-            asdict(point)
-            for point in run(
-                graph,
-                chosen.device,
-                chosen.name,
-                points=points,
-                jobs=jobs,
-                scheduler=scheduler,
-                cache=output / "points.jsonl",
-                policy=policy,
-                progress=step,
-            )
-        ]
-    design_space(
-        found,
-        output / "explore.png",
-        title=f"{graph.name} on {chosen.title}",
-        available=chosen.device.available,
+        summary = explore_model(
+            model,
+            _board(board),
+            output,
+            samples=calibration and (lambda network: read_samples(calibration, network.ports).x),
+            policy=policy,
+            points=points,
+            builds=builds,
+            jobs=jobs,
+            scheduler=scheduler,
+            progress=step,
+        )
+    _show(as_json, summary, tables.explore(summary["points"]))
+    err.print(
+        f"plot: {output / 'explore.html'} (interactive), {output / 'explore.png'}; "
+        f"plans: {output / 'plans'}, for `gatewright compile --plan`",
+        highlight=False,
+        markup=False,
     )
-    summary = {"model": model.name, "board": chosen.name, "points": found}
-    (output / "explore.json").write_text(json.dumps(summary, indent=1) + "\n")
-    _show(as_json, summary, tables.explore(found))
 
 
 @_command

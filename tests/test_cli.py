@@ -566,6 +566,23 @@ def test_explore_finds_a_front(floats, tmp_path):
     assert len(intervals) >= 2
     assert found == summary(tmp_path / "space", "explore")
     assert (tmp_path / "space" / "explore.png").stat().st_size > 1000
+    page = (tmp_path / "space" / "explore.html").read_text()
+    assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_plan_of_a_design_space_compiles_at_the_same_cost(floats, samples, tmp_path):
+    space = tmp_path / "space"
+    calibrated = "--calibration", samples
+    found = as_json("explore", floats, "--board", BOARD, "--points", 3, "-o", space, *calibrated)
+    points = [point for point in found["points"] if point["fits"]]
+    assert len(points) >= 2
+    for number, point in enumerate(points):
+        plan = "--plan", space / point["plan"]
+        compiled = as_json(*compiling(floats, tmp_path / f"out{number}", *calibrated, *plan))
+        assert {key: point[key] for key in compiled["estimate"]} == compiled["estimate"]
+        assert point["interval"] == compiled["interval_cycles"]
+        assert point["latency"] == compiled["latency_cycles"]
+        assert point["multipliers"] == compiled["multipliers"]
 
 
 def test_the_winning_class_is_still_in_hardware_when_the_directory_is_opened(

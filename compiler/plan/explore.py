@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from math import inf, log
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,6 @@ from .search import Goal, make_dataflow
 from .workers import spread
 
 __all__ = ["Point", "append_row", "explore", "network_key", "pareto"]
-
-#: the share of the chip by which a slower plan must be smaller to be on the front
-_SMALLER = 0.01
 
 
 @dataclass(frozen=True)
@@ -101,20 +98,30 @@ def explore(
 def pareto(points: Iterable[Point]) -> list[Point]:
     """The points by interval, with those on the front marked.
 
-    A plan is on the front if it takes at least 1 % of the chip less than every faster plan on the
-    front (by ``share``), or has the least latency of all. So no plan on it for its speed is
-    dominated, and plans that are slower for next to nothing are not on it.
+    A plan is on the front if no other plan is better for some exchange rate of speed against chip:
+    it maximizes ``frames a second ** a / share`` for some a >= 0 (the lower convex hull over the
+    logarithms of interval and share). So it is not dominated, and a plan between two others that
+    is slower for next to no saving is not on it. The plan of the least latency is on it as well.
     """
     points = sorted(points, key=lambda point: (point.interval, point.share, *_goodness(point)))
-    shortest = min((_latency_order(point) for point in points if point.fits), default=None)
-    found, least = [], inf
+    hull: list[Point] = []
     for point in points:
-        smaller = point.fits and point.share <= least - _SMALLER
-        if smaller:
-            least = point.share
-        best = point.fits and _latency_order(point) == shortest
-        found.append(replace(point, pareto=smaller or best))
-    return found
+        if not point.fits or (hull and point.share >= hull[-1].share):
+            continue
+        while len(hull) > 1 and not _below(hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    shortest = min((point for point in points if point.fits), key=_latency_order, default=None)
+    best = {id(point) for point in (*hull, shortest)}
+    return [replace(point, pareto=id(point) in best) for point in points]
+
+
+def _below(first: Point, middle: Point, last: Point) -> bool:
+    """Whether ``middle`` is below the line from ``first`` to ``last``."""
+    (x0, y0), (x1, y1), (x2, y2) = (
+        (log(point.interval), log(point.share)) for point in (first, middle, last)
+    )
+    return (y1 - y0) * (x2 - x0) < (y2 - y0) * (x1 - x0)
 
 
 def _latency_order(point: Point) -> tuple[float, ...]:

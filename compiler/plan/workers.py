@@ -21,20 +21,26 @@ _ALONE = 60.0
 
 
 def spread(
-    task: Callable[[Item], Result], items: Sequence[Item], jobs: int, scheduler: str | None
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    jobs: int,
+    scheduler: str | None,
+    *,
+    patience: float = 10.0,
 ) -> Iterator[tuple[Item, Result]]:
     """``(item, task(item))`` for each of ``items``, as soon as it is known.
 
     ``jobs`` local processes share the work, or the workers of the Dask ``scheduler`` (an address);
     ``task`` and the items are pickled for them. A worker that ends in the middle loses the item
-    that it computes, which is computed again elsewhere, and nothing else. Raises
+    that it computes, which is computed again elsewhere, and nothing else. ``patience``: seconds in
+    which the scheduler must answer. Raises
     :class:`~.errors.ToolError` when the scheduler can not be used or all of its workers are lost,
     and what ``task`` raises.
     """
     if not items:
         return iter(())
     if scheduler is not None:
-        return _by_dask(task, items, scheduler)
+        return _by_dask(task, items, scheduler, patience)
     if jobs > 1 and len(items) > 1:
         return _by_processes(task, items, jobs)
     return ((item, task(item)) for item in items)
@@ -68,11 +74,11 @@ def _by_processes(
 
 
 def _by_dask(
-    task: Callable[[Item], Result], items: Sequence[Item], address: str
+    task: Callable[[Item], Result], items: Sequence[Item], address: str, patience: float
 ) -> Iterator[tuple[Item, Result]]:
     distributed = _distributed()
     try:
-        client = distributed.Client(address, timeout="10s")
+        client = distributed.Client(address, timeout=patience)
     except (OSError, ValueError) as error:
         raise ToolError(
             f"no Dask scheduler answers at {address} ({error}); start one with "

@@ -650,7 +650,7 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
         (
             "Frames/s: at the board's target clock. Chip: mean share of LUTs, flip-flops, DSP "
             "blocks and block RAMs, by estimate.",
-            "* at least 1 % of the chip smaller than every faster plan, or the least latency.",
+            "* front: the best for some exchange rate of speed against chip, or the least latency.",
         ),
     )
 

@@ -1,16 +1,16 @@
 """The design space: the front, its cache, and who computes it."""
 
 import json
+import os
+import signal
 import sys
-from concurrent.futures import Future
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from gatewright.compiler import ir
 from gatewright.compiler.errors import FitError, ToolError
-from gatewright.compiler.plan import explore
+from gatewright.compiler.plan import explore, workers
 from gatewright.hw.target.ecp5 import LFE5U_25F
 
 DEVICE = replace(LFE5U_25F, dsp_sites=())
@@ -43,6 +43,7 @@ def point(interval, lut, **more):
         **{
             "target": interval,
             "interval": interval,
+            "share": lut / 1000,
             "latency": 9,
             "multipliers": 1,
             "lut": lut,
@@ -126,59 +127,73 @@ def test_nothing_fits_a_tiny_device():
         explore.explore(graph(), tiny, "ulx3s-25f")
 
 
-class Cluster:
-    """Stands in for a Dask client: computes at once."""
-
-    workers = ("one",)
-
-    def __init__(self, address, timeout):
-        if address == "nowhere":
-            raise OSError("timed out")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        return None
-
-    def scheduler_info(self):
-        return {"workers": self.workers}
-
-    def scatter(self, task, broadcast, hash):
-        return task
-
-    def submit(self, function, *arguments, pure):
-        done = Future()
-        done.set_result(function(*arguments))
-        return done
+@pytest.fixture(scope="module")
+def cluster():
+    """Three worker processes behind a scheduler on this machine."""
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(
+        n_workers=3, threads_per_worker=1, processes=True, dashboard_address=":0"
+    ) as running:
+        yield running
 
 
-@pytest.fixture
-def dask(monkeypatch):
-    monkeypatch.setitem(
-        sys.modules, "distributed", SimpleNamespace(Client=Cluster, as_completed=iter)
-    )
+def test_a_cluster_that_loses_a_worker_loses_nothing_else(cluster, tmp_path):
+    cache = tmp_path / "points.jsonl"
+    killed = []
+
+    def kill_one(words):
+        if not killed:
+            pids = cluster.scheduler_info["workers"]
+            killed.append(next(iter(pids)))
+            os.kill(_process(cluster, killed[0]), signal.SIGKILL)
+
+    found = explored(scheduler=cluster.scheduler_address, cache=cache, progress=kill_one)
+    assert killed
+    assert found == explored()
+    rows = [json.loads(line)["for"] for line in cache.read_text().splitlines()]
+    assert len(rows) == len(set(rows))
 
 
-@pytest.mark.usefixtures("dask")
-def test_a_cluster_finds_the_same_points():
-    assert explored(scheduler="tcp://somewhere:8786") == explored()
+def _process(cluster, address):
+    """The process of the worker at ``address``."""
+    nannies = [worker for worker in cluster.workers.values() if worker.worker_address == address]
+    return nannies[0].pid
 
 
-@pytest.mark.usefixtures("dask")
-def test_a_cluster_that_does_not_answer_is_reported():
-    with pytest.raises(ToolError, match="no Dask scheduler answers at nowhere"):
-        explored(scheduler="nowhere")
+def test_an_interrupt_keeps_what_is_known(tmp_path, monkeypatch):
+    cache = tmp_path / "points.jsonl"
+
+    def stop(words):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        explored(cache=cache, progress=stop)
+    known = len(cache.read_text().splitlines())
+    made = []
+    make_dataflow = explore.make_dataflow
+    monkeypatch.setattr(explore, "make_dataflow", lambda *a: made.append(a) or make_dataflow(*a))
+    assert explored(cache=cache) == explored()
+    rest = len(cache.read_text().splitlines()) - known
+    assert known > 3
+    assert rest > 0
+    assert len(made) == 2 * rest + known
 
 
-@pytest.mark.usefixtures("dask")
-def test_a_cluster_without_workers_is_reported(monkeypatch):
-    monkeypatch.setattr(Cluster, "workers", ())
-    with pytest.raises(ToolError, match="has no workers"):
-        explored(scheduler="tcp://somewhere:8786")
+def test_a_scheduler_that_does_not_answer_is_reported():
+    with pytest.raises(ToolError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1 "):
+        workers.spread(abs, [1], 1, "tcp://127.0.0.1:1", patience=0.5).__next__()
+
+
+def test_a_cluster_without_workers_is_reported():
+    distributed = pytest.importorskip("distributed")
+    with (
+        distributed.LocalCluster(n_workers=0, dashboard_address=":0", processes=False) as empty,
+        pytest.raises(ToolError, match="has no workers"),
+    ):
+        list(workers.spread(abs, [1], 1, empty.scheduler_address))
 
 
 def test_without_dask_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ToolError, match=r'pip install "dask\[distributed\]"'):
+    with pytest.raises(ToolError, match=r'pip install "gatewright\[dask\]"'):
         explored(scheduler="tcp://somewhere:8786")

@@ -176,8 +176,9 @@ def test_what_does_not_fit_is_listed():
 
 def test_the_front_is_marked():
     text = shown(*tables.explore(POINTS))
-    assert row(text, "*")[:2] == ["*", "4,000"]
-    assert row(text, "8,000")[0] == "8,000"
+    assert row(text, "*")[:3] == ["*", "25,000", "4,000"]
+    assert row(text, "12,500")[:2] == ["12,500", "8,000"]
+    assert row(text, "*")[-3:] == ["131.5", "MHz", "25,000"]
 
 
 def test_a_missed_timing_is_shown_as_missed():
