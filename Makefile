@@ -3,6 +3,7 @@
 #   make test   set up, then the tests
 #   make fuzz   set up, then FUZZ_SECONDS (an hour) of generated networks for each test of them, and
 #               FUZZ_CASES damaged files of each kind
+#   make docs   set up, then the site, below site/: warnings are errors, nothing from the network
 #   make bench  set up, then the benchmark: hours of place and route, it goes on where it stopped
 #               (ARGS="--only resnet8 --seeds 2" or ARGS=--no-build for less)
 
@@ -14,7 +15,7 @@ JOBS   ?= 2
 FUZZ_SECONDS ?= 3600
 FUZZ_CASES   ?= 2000
 
-.PHONY: demo test fuzz bench lint wheel clean
+.PHONY: demo test fuzz docs bench lint wheel clean
 
 # The demo needs the package alone, not the tools of its tests.
 demo: $(if $(wildcard $(VENV)/ready),,$(VENV)/runs)
@@ -26,6 +27,9 @@ test: $(VENV)/ready
 # What fails is made smaller and saved below .fuzz: model.onnx and x.npz.
 fuzz: $(VENV)/ready
 	GATEWRIGHT_FUZZ_SECONDS=$(FUZZ_SECONDS) GATEWRIGHT_FUZZ=$(FUZZ_CASES) nice $(BIN)/python -m pytest tests/fuzz $(ARGS)
+
+docs: $(VENV)/ready
+	$(BIN)/python -m mkdocs build --strict
 
 # LiteRT is measured next to ONNX Runtime where there is a wheel of it.
 bench: $(VENV)/ready
@@ -61,4 +65,4 @@ $(VENV)/runs: pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) dist build *.egg-info out
+	rm -rf $(VENV) dist build site *.egg-info out

@@ -465,12 +465,17 @@ def explore(
 
     _at_least(1, points=points, jobs=jobs)
     _at_least(0, build=builds)
+
+    def samples(network: Any) -> Any:
+        assert calibration is not None
+        return read_samples(calibration, network.ports).x
+
     with _steps() as step:
         summary = explore_model(
             model,
             _board(board),
             output,
-            samples=calibration and (lambda network: read_samples(calibration, network.ports).x),
+            samples=None if calibration is None else samples,
             policy=policy,
             points=points,
             builds=builds,

@@ -175,19 +175,17 @@ class _Task:
     def _point(self, target: int | None, goal: Goal) -> Point:
         network = make_dataflow(self.graph, self.device, self.board, goal)
         need = network.linked
-        costs = {
-            "lut": cells(need, self.device),
-            "ff": need.ff,
-            "dsp": need.dsp,
-            "bram": need.bram,
-        }
+        costs = {"lut": cells(need, self.device), "ff": need.ff, "dsp": need.dsp, "bram": need.bram}
         shares = [costs[what] / max(1, there) for what, there in self.device.available.items()]
         return Point(
-            target or network.interval,
-            network.interval,
-            latency(network),
-            network.multipliers,
-            **costs,
+            target=target or network.interval,
+            interval=network.interval,
+            latency=latency(network),
+            multipliers=network.multipliers,
+            lut=costs["lut"],
+            ff=costs["ff"],
+            dsp=costs["dsp"],
+            bram=costs["bram"],
             share=round(sum(shares) / len(shares), 4),
             plan=plan_text(network.plan),
         )
