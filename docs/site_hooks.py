@@ -1,4 +1,4 @@
-"""Hooks of the site's build: pages that are outside ``docs/``, the list of decisions, roles of Sphinx.
+"""Hooks of the site's build: pages outside ``docs/``, the list of decisions, roles of Sphinx.
 
 The files stay as they are read in the repository; only their links are written for the site.
 """

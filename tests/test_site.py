@@ -1,9 +1,10 @@
 """The pages of the site: every command and every snippet of them is run, in one directory.
 
-Blocks behind ``<!-- parsed only: why -->`` (long ones, and those that need a board or a cluster) are
-checked by parsing: commands with the parser of the command line, Python by compiling it. Those behind
-``<!-- not run: why -->`` need what the tests do not have; their Python is compiled. The training of
-the tutorial runs where PyTorch is installed; elsewhere ``docs/digits.onnx``, which it wrote, stands in.
+Blocks behind ``<!-- parsed only: why -->`` (long ones, and those that need a board or a cluster)
+are checked by parsing: commands with the parser of the command line, Python by compiling it. Those
+behind ``<!-- not run: why -->`` need what the tests do not have; their Python is compiled. The
+training of the tutorial runs where PyTorch is installed; elsewhere ``docs/digits.onnx``, which it
+wrote, stands in.
 """
 
 import importlib.util
