@@ -1,12 +1,15 @@
-"""Hooks of the site's build: pages outside ``docs/``, the list of decisions, roles of Sphinx.
+"""Hooks of the site's build: pages outside ``docs/``, decisions, the command line, roles of Sphinx.
 
 The files stay as they are read in the repository; only their links are written for the site.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+from gatewright.cli import main
 from mkdocs.structure.files import File, Files
 
 __all__ = ["on_config", "on_files", "on_page_content", "on_page_markdown"]
@@ -37,7 +40,9 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(text: str, page: Any, config: Any, files: Files) -> str:
-    """Write links between ``docs/`` and the pages outside for the site's tree."""
+    """Write links between ``docs/`` and the pages outside for the site's tree, and the commands."""
+    if page.file.src_uri == "cli.md":
+        return text.replace("<!-- commands -->", "\n".join(_commands()))
     if page.file.src_uri in OUTSIDE:
         return text.replace("../docs/", "../")
     depth = page.file.src_uri.count("/")
@@ -49,3 +54,33 @@ def on_page_markdown(text: str, page: Any, config: Any, files: Files) -> str:
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     """Show ``:class:`~.errors.ModelError``` as its last name."""
     return _ROLE.sub(lambda found: f"<code>{found[1].rpartition('.')[2]}</code>", html)
+
+
+def _commands() -> Iterator[str]:
+    """A section a command, in the parser's order, which is that of the flow."""
+    context = click.Context(main, info_name="gatewright")
+    for name in main.list_commands(context):
+        command = main.get_command(context, name)
+        assert command is not None
+        inner = click.Context(command, info_name=name, parent=context)
+        text, _, example = (command.help or "").replace("\b", "").partition("$ ")
+        yield from (f"## {name}", "", text.strip(), "")
+        lines = [
+            command.get_usage(inner).removeprefix("Usage: "),
+            *(["", example] if example else []),
+        ]
+        yield from ("```text", *(" ".join(line.split()) for line in lines), "```", "")
+        yield from ("| option | meaning | default |", "| --- | --- | --- |")
+        for option in command.get_params(inner):
+            if isinstance(option, click.Option) and not option.hidden:
+                yield _option(option, inner)
+        yield ""
+
+
+def _option(option: click.Option, context: click.Context) -> str:
+    value = "" if option.is_flag else f" {option.make_metavar(context)}"
+    names = ", ".join(f"`{name}`" for name in option.opts[:-1])
+    names += (", " if names else "") + f"`{option.opts[-1]}{value}`"
+    shown = "required" if option.required else option.default if option.show_default else ""
+    cells = (names, option.help or "", f"`{shown}`" if shown not in ("", "required") else shown)
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
