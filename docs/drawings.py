@@ -256,7 +256,7 @@ def credits() -> Drawing:
 
 def proof() -> Drawing:
     """The exact staircase, the line of the hardware between its corners, and the polygon."""
-    d = Drawing(900, 400, "The proof of a requantizer: one line between all corners of a staircase")
+    d = Drawing(985, 400, "The proof of a requantizer: one line between all corners of a staircase")
     left, bottom, step, rise = 60, 350, 74, 44
     d.arrow((left, bottom), (540, bottom))
     d.arrow((left, bottom), (left, 40))

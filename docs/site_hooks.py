@@ -5,6 +5,7 @@ The files stay as they are read in the repository; only their links are written 
 
 import re
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +80,8 @@ def _commands() -> Iterator[str]:
 
 def _option(option: click.Option, context: click.Context) -> str:
     value = "" if option.is_flag else f" {option.make_metavar(context)}"
-    names = ", ".join(f"`{name}`" for name in option.opts[:-1])
-    names += (", " if names else "") + f"`{option.opts[-1]}{value}`"
+    written = [*option.opts[:-1], option.opts[-1] + value]
+    names = ", ".join(f"<code>{escape(name)}</code>" for name in written)
     shown = "required" if option.required else option.default if option.show_default else ""
-    cells = (names, option.help or "", f"`{shown}`" if shown not in ("", "required") else shown)
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    cells = (names, escape(option.help or "", quote=False), shown)
+    return "| " + " | ".join(str(cell).replace("|", "&#124;") for cell in cells) + " |"
