@@ -64,13 +64,20 @@ _SAMPLES = "Samples: .npz with x (or an array for each input, by name), .npy, or
 
 
 def _model(function: Callable[..., int | None]) -> Any:
-    """The argument MODEL, and the option that gives sizes which it leaves open; the command takes
-    the path of a file in which they are fixed.
+    """The argument MODEL, and the options that give sizes which it leaves open and the states that
+    it keeps; the command takes the path of a file in which they are fixed.
     """
 
     @wraps(function)
-    def command(model: Path, input_shape: tuple[str, ...], **more: Any) -> Any:
-        return function(model=_with_shapes(model, input_shape), **more)
+    def command(
+        model: Path,
+        input_shape: tuple[str, ...],
+        state: tuple[str, ...],
+        initial: Path | None,
+        **more: Any,
+    ) -> Any:
+        shaped = _with_shapes(model, input_shape)
+        return function(model=_with_states(shaped, state, initial), **more)
 
     shape = click.option(
         "--input-shape",
@@ -78,7 +85,35 @@ def _model(function: Callable[..., int | None]) -> Any:
         metavar="NAME=SIZES",
         help="Shape of an input that the model leaves open, as in x=1,3,96,96; may be repeated.",
     )
-    return click.argument("model", type=click.Path(path_type=Path))(shape(command))
+    state = click.option(
+        "--state",
+        multiple=True,
+        metavar="INPUT=OUTPUT",
+        help="An input that is an output of the frame before: the hardware keeps it; zero at a "
+        "reset. May be repeated.",
+    )
+    initial = click.option(
+        "--initial",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="States at a reset instead of zero: .npz with an array by the name of each input.",
+    )
+    argument = click.argument("model", type=click.Path(path_type=Path))
+    return argument(shape(state(initial(command))))
+
+
+def _with_states(model: Path, texts: tuple[str, ...], initial: Path | None) -> Path:
+    """The model, or a copy of it, for as long as the command runs, which keeps the states."""
+    from .compiler.frontend.states import parse_states, read_initial, write_with_states
+
+    if not texts and initial is None:
+        return model
+    states = parse_states(texts)
+    first = read_initial(initial, states) if initial else {}
+    folder = click.get_current_context().with_resource(TemporaryDirectory(prefix="gatewright-"))
+    copy = Path(folder) / model.name
+    write_with_states(model, states, copy, first)
+    return copy
 
 
 def _with_shapes(model: Path, texts: tuple[str, ...]) -> Path:

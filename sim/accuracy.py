@@ -100,7 +100,7 @@ def accuracy(
     ours, theirs, floats = _Outputs(), _Outputs(), _Outputs()
     histograms = Histograms(graph)
     labels = None
-    for start, samples_in in _batches(x):
+    for start, samples_in in _batches(x, total if graph.keeps else BATCH):
         progress(f"comparing: {start} of {total} samples", start / total)
         given = compiled.before(samples_in)
         part = compiled.inside(given)
@@ -184,9 +184,9 @@ class _Outputs:
         return {name: np.concatenate(parts) for name, parts in self.parts.items()}
 
 
-def _batches(x: ir.Feeds) -> Iterator[tuple[int, dict[str, Array]]]:
-    for start in range(0, count(x), BATCH):
-        yield start, take(x, slice(start, start + BATCH))
+def _batches(x: ir.Feeds, size: int) -> Iterator[tuple[int, dict[str, Array]]]:
+    for start in range(0, count(x), size):
+        yield start, take(x, slice(start, start + size))
 
 
 # Classes.

@@ -267,6 +267,13 @@ def _(op: ir.Pad, graph: ir.Graph, x: Ints) -> Ints:
 
 
 @step.register
+def _(op: ir.FrameDelay, graph: ir.Graph, x: Ints) -> Ints:
+    quant = graph.quant(op.output)
+    first = np.array([_level(quant, float(real)) for real in op.initial.flat], np.int64)
+    return np.concatenate([first.reshape(1, *op.initial.shape), x[:-1]])
+
+
+@step.register
 def _(op: ir.Delay, graph: ir.Graph, x: Ints) -> Ints:
     first = np.full_like(x[:, :1], _level(graph.quant(op.output), op.fill))
     return np.concatenate([first, x[:, :-1]], axis=1)

@@ -46,6 +46,8 @@ def runtime_int8(
         "calibration": len(chosen),
         "rows": [],
     }
+    if compiled.graph.keeps:
+        return found | {"failed": "it calibrates frames one by one, and this network keeps states"}
     try:
         quantizer = StaticQuantizer(path, samples)
     except DataError as error:

@@ -22,6 +22,7 @@ from ..errors import DataError, ModelError
 from .border import Border, HostPart, Output
 from .costs import node_macs
 from .source import DTYPES, INPUTS, ModelPort, Node, Source, captured, parsed, read
+from .states import describe
 from .survey import Survey, Verdict, refusal, surveyed
 
 __all__ = ["Cut", "divide"]
@@ -109,6 +110,8 @@ class _Division:
         if not self._legal(into, out, body):
             return None
         model = self._model(body, sorted(into), sorted(out), "hardware")
+        self._check_states(into, out)
+        describe(model, self.source.states)
         before = self._writes(head, wanted | into | self._reads(tail))
         after = wanted & {name for node in tail for name in node.outputs}
         survey = surveyed(_sourced(model))
@@ -116,9 +119,14 @@ class _Division:
             self._refuse_more(survey, body, into)
             return None
         feeds = self._reads(head) & given
+        kept = {name for state in self.source.states for name in (state.input, state.output)}
         border = Border(
-            tuple(_port(port) for port in self.source.inputs),
-            tuple(Output(info.name, self._framed(info)) for info in self.model.graph.output),
+            tuple(_port(port) for port in self.source.inputs if port.name not in kept),
+            tuple(
+                Output(info.name, self._framed(info))
+                for info in self.model.graph.output
+                if info.name not in kept
+            ),
             HostPart.of(self._model(head, sorted(feeds), sorted(before), "head")) if head else None,
             HostPart.of(self._model(tail, sorted(self._reads(tail)), sorted(after), "tail"))
             if tail
@@ -136,6 +144,16 @@ class _Division:
             sum(self.macs[name] for name in outside),
             sum(self.macs.values()),
         )
+
+    def _check_states(self, into: set[str], out: set[str]) -> None:
+        """Raises ModelError for a state that is not the hardware's alone."""
+        for state in self.source.states:
+            if state.input not in into or state.output not in out:
+                raise ModelError(
+                    f"the state {state}: is not in hardware, for the nodes around it are not; "
+                    "accepted: a state between nodes in hardware; `gatewright check` gives the "
+                    "reasons"
+                )
 
     # -- what is legal -----------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from .registry import HANDLERS
 from .saturation import Saturation, saturations
 from .scans import inlined
 from .source import INPUTS, Node, Source, captured, read
+from .states import keep
 from .tensors import Constant, Tensor, elements
 
 __all__ = ["Reading", "is_verbatim", "load", "read_graph", "read_nodes"]
@@ -45,7 +46,8 @@ def read_graph(path: str | Path) -> ir.Graph:
     found = read(path)
     source = standard(found)
     _check_supported(source, path)
-    graph = replace(_Walk(source).graph(), verbatim=is_verbatim(source, found))
+    graph = _Walk(source).graph()
+    graph = replace(graph, verbatim=graph.verbatim and is_verbatim(source, found))
     ir.verify(graph, after="frontend")
     return graph
 
@@ -233,7 +235,7 @@ class _Walk:
             for port, last in zip(source.outputs, lasts, strict=True)
         )
         _check_used(inputs, {name for op in ops for name in op.inputs}, outputs)
-        return ir.Graph(source.name, inputs, outputs, ops, values).replace(ops)
+        return keep(ir.Graph(source.name, inputs, outputs, ops, values).replace(ops), source.states)
 
 
 def _leaving(source: Source, saturations: Mapping[str, Saturation]) -> set[str]:

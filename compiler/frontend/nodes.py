@@ -28,7 +28,8 @@ class Nodes:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._taken = {"", *names.values()}
-        self._taken |= {port.name for port in graph.inputs} | {port.name for port in graph.outputs}
+        self._taken |= {port.name for port in graph.model_inputs}
+        self._taken |= {port.name for port in graph.model_outputs}
         self._real: dict[str, str] = {}
         self._quants: dict[tuple[ir.Quant, ir.Int], tuple[str, str]] = {}
         self._narrow = {port.value for port in graph.inputs if narrow(port) is not None}

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from .. import ir
 from ..errors import DataError
 from ..ir.feeds import count, take
+from .states import first_frame, states_of
 
 __all__ = ["Difference", "ReferenceRuntime", "Runtime", "byte_ports"]
 
@@ -37,7 +38,8 @@ class Runtime:
     """ONNX Runtime on a model: ``path``, or its content.
 
     ``threads``: how many it may use, 0 for one a core. Without ``optimize`` it rewrites nothing:
-    every node is computed as the standard says, in float32.
+    every node is computed as the standard says, in float32. The states that the model keeps are no
+    inputs and no outputs; frames of a call of :meth:`run` are one sequence.
     """
 
     def __init__(
@@ -64,17 +66,27 @@ class Runtime:
                 f"{self._name}: ONNX Runtime {onnxruntime.__version__} can not load it "
                 f"({error}); check the model with onnx.checker"
             ) from error
-        self.inputs = [port.name for port in self._session.get_inputs()]
+        self.states = states_of(proto)
+        kept, left = ({s.input for s in self.states}, {s.output for s in self.states})
+        self.inputs = [p.name for p in self._session.get_inputs() if p.name not in kept]
         self._floats = {
             port.name: FLOATS[port.type]
             for port in self._session.get_inputs()
             if port.type in FLOATS
         }
-        self._outputs = [port.name for port in self._session.get_outputs()]
+        self._outputs = [p.name for p in self._session.get_outputs() if p.name not in left]
+        self._initial = {
+            state.input: first_frame(state, port.shape, port.type)
+            for state in self.states
+            for port in self._session.get_inputs()
+            if port.name == state.input
+        }
         declared = {port.shape[0] for port in self._session.get_inputs() if port.shape}
         fixed = [size for size in declared if isinstance(size, int)]
         #: frames a call takes; None when it takes any number
         self.batch: int | None = fixed[0] if fixed else None
+        if self.states:
+            self.batch = 1
         self._probed = self.batch is not None
 
     def takes_batches(self, x: Array | ir.Feeds) -> bool:
@@ -96,10 +108,10 @@ class Runtime:
         feeds = self._feeds(x)
         frames = count(feeds)
         size = self.batch or frames
-        parts = []
+        parts: list[dict[str, Array]] = []
         for start in range(0, frames, size):
             which = np.minimum(np.arange(start, start + size), frames - 1)
-            parts.append(self.call(take(feeds, which)))
+            parts.append(self._call(take(feeds, which), parts[-1] if parts else None))
         return {
             name: np.concatenate([part[name] for part in parts])[:frames] for name in self._outputs
         }
@@ -117,10 +129,17 @@ class Runtime:
 
     def call(self, feeds: ir.Feeds) -> dict[str, Array]:
         """Every output by name, of one call with all frames of ``feeds``."""
-        typed: ir.Feeds = {name: feeds[name].astype(dtype) for name, dtype in self._floats.items()}
-        given = {**{name: feeds[name] for name in self.inputs}, **typed}
-        found = self._session.run(None, given)
-        return dict(zip(self._outputs, found, strict=True))
+        found = self._call(feeds, None)
+        return {name: found[name] for name in self._outputs}
+
+    def _call(self, feeds: ir.Feeds, before: dict[str, Array] | None) -> dict[str, Array]:
+        """The outputs of one call, states included, after one with the outputs ``before``."""
+        given = {name: feeds[name] for name in self.inputs}
+        for state in self.states:
+            given[state.input] = before[state.output] if before else self._initial[state.input]
+        given |= {name: given[name].astype(dtype) for name, dtype in self._floats.items()}
+        names = [port.name for port in self._session.get_outputs()]
+        return dict(zip(names, self._session.run(names, given), strict=True))
 
 
 def byte_ports(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -245,7 +264,8 @@ class ReferenceRuntime:
     def missing(self) -> list[str]:
         """Names of operators that are no separate part of the file."""
         found = self._layers or {}
-        return [op.name for op in self.graph if op.output not in found and not op.view]
+        apart = (op for op in self.graph if not (op.view or op.keeping))
+        return [op.name for op in apart if op.output not in found]
 
     def layers(
         self,
@@ -289,7 +309,7 @@ class ReferenceRuntime:
         given = ir.feeds(self.graph, x)
         self._elements = _element_types(self._model)
         names = {name: name for name in self.graph.values if name in self._producers}
-        names |= {port.value: port.name for port in self.graph.inputs if port.integer is not None}
+        names |= {p.value: p.name for p in self.graph.model_inputs if p.integer is not None}
         probe = onnx.ModelProto()
         probe.CopyFrom(self._model)
         known = {info.name for info in probe.graph.output}
@@ -317,7 +337,7 @@ class ReferenceRuntime:
         indices = [
             places.transpose(axes).reshape(-1) for axes in ((2, 0, 1), *permutations(range(3)))
         ]
-        for port in self.graph.inputs:
+        for port in self.graph.model_inputs:
             if value != port.value:
                 continue
             own = np.empty(shape.size, np.int64)

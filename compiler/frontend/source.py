@@ -18,6 +18,7 @@ from onnx.external_data_helper import load_external_data_for_tensor
 from .. import limits
 from ..errors import ModelError
 from . import schema
+from .states import State, check_states, states_of
 
 __all__ = [
     "CODES",
@@ -148,6 +149,7 @@ class Source:
     outputs: tuple[ModelPort, ...]
     nodes: tuple[Node, ...]
     constants: Mapping[str, NDArray[Any]]
+    states: tuple[State, ...] = ()
 
     @property
     def batch(self) -> int:
@@ -186,7 +188,25 @@ def read(
         tuple(outputs),
         nodes,
         {i.name: array(i, str(path)) for i in graph.initializer if i.name in read_names},
+        _states(model, inputs, outputs),
     )
+
+
+def _states(
+    model: onnx.ModelProto, inputs: Sequence[ModelPort], outputs: Sequence[ModelPort]
+) -> tuple[State, ...]:
+    """The states that a model keeps."""
+    states = states_of(model)
+    check_states(states, [port.name for port in inputs], [port.name for port in outputs])
+    kept = {state.input for state in states}
+    for port in inputs:
+        if port.name in kept and port.batch != 1 and isinstance(port.batch, int):
+            raise ModelError(
+                f"{port.name}: is a state, and of a batch of {port.batch}; accepted: a batch of "
+                "one, for the frames of a network that keeps states come one after the other; "
+                "export the network with that"
+            )
+    return states
 
 
 def constants_of(source: Source) -> dict[str, NDArray[Any]]:

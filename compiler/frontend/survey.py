@@ -72,7 +72,7 @@ def surveyed(found: Source) -> Survey:
     if reading.graph is not None:
         try:
             graph = passes.run(reading.graph, passes.ON_READ)
-            graph = replace(graph, verbatim=is_verbatim(source, found))
+            graph = replace(graph, verbatim=graph.verbatim and is_verbatim(source, found))
             real = any(port.value in graph.open_values for port in graph.inputs)
             if real and (early := _pre_processing(source)):
                 reading, graph = replace(reading, refused=early, graph=None), None

@@ -19,6 +19,7 @@ from .element_types import OPSETS, array_of, element_type
 from .elementwise import onnx_form
 from .io_nodes import arranged, enter, leave, row_major
 from .nodes import Nodes
+from .states import describe, state_of
 
 __all__ = ["tensor_names", "write_qdq"]
 
@@ -28,7 +29,8 @@ DILATED_AVERAGE = 19
 
 def tensor_names(graph: ir.Graph) -> dict[str, str]:
     """The tensor of every value in the file: its own name, unless a port is called so."""
-    taken = {*(port.name for port in graph.inputs), *(port.name for port in graph.outputs)}
+    taken = {port.name for port in graph.model_inputs}
+    taken |= {port.name for port in graph.model_outputs}
     names: dict[str, str] = {}
     for value in graph.values:
         name = value
@@ -36,7 +38,7 @@ def tensor_names(graph: ir.Graph) -> dict[str, str]:
             name += "/quantized"
         names[value] = name
         taken.add(name)
-    return names | {port.value: port.name for port in graph.inputs if port.dtype != "float32"}
+    return names | {port.value: port.name for port in graph.model_inputs if port.dtype != "float32"}
 
 
 def write_qdq(graph: ir.Graph, path: str | Path) -> None:
@@ -52,37 +54,40 @@ def write_qdq(graph: ir.Graph, path: str | Path) -> None:
             f"{graph.name}: is a float32 network; accepted: a quantized one; quantize it first"
         )
     nodes = Nodes(graph, tensor_names(graph))
-    for port in graph.inputs:
+    for port in graph.model_inputs:
         enter(nodes, port)
     for group in ir.loops.groups(graph):
         if ir.loops.is_loop(group):
             _write_loop(group, nodes)
         else:
             _write(group[0], nodes)
-    for output in graph.outputs:
+    for output in graph.model_outputs:
         leave(nodes, output)
     _save(_model(graph, nodes), Path(path))
 
 
 def _model(graph: ir.Graph, nodes: Nodes) -> onnx.ModelProto:
-    for name in (port.dtype for ports in (graph.inputs, graph.outputs) for port in ports):
+    ports = (graph.model_inputs, graph.model_outputs)
+    for name in (port.dtype for each in ports for port in each):
         dtype = ir.Int.named(name)
         if dtype is not None and dtype.bits <= 16:
             nodes.needs(dtype)
     proto = helper.make_graph(
         nodes.nodes,
         graph.name,
-        [_info(port, port.batch) for port in graph.inputs],
-        [_info(port, _batch(graph)) for port in graph.outputs],
+        [_info(port, port.batch) for port in graph.model_inputs],
+        [_info(port, _batch(graph)) for port in graph.model_outputs],
         nodes.constants,
     )
     opsets = [helper.make_opsetid("", nodes.opset)]
-    return helper.make_model(
+    model = helper.make_model(
         proto,
         producer_name="gatewright",
         ir_version=helper.find_min_ir_version_for(opsets),
         opset_imports=opsets,
     )
+    describe(model, [state_of(op) for op in graph if isinstance(op, ir.FrameDelay)])
+    return model
 
 
 def _info(port: ir.InputPort | ir.OutputPort, batch: int | str) -> onnx.ValueInfoProto:
@@ -91,7 +96,7 @@ def _info(port: ir.InputPort | ir.OutputPort, batch: int | str) -> onnx.ValueInf
 
 def _batch(graph: ir.Graph) -> int | str:
     """The batch of every output: a number if an input has one, else the inputs' common name."""
-    batches = {port.batch for port in graph.inputs}
+    batches = {port.batch for port in graph.model_inputs}
     fixed = [batch for batch in batches if isinstance(batch, int)]
     return fixed[0] if fixed else batches.pop() if len(batches) == 1 else "N"
 
@@ -334,6 +339,11 @@ def _(op: ir.Reshape, nodes: Nodes) -> None:
         tensor = nodes.add("Transpose", [rows], f"{op.name}/channels", output, perm=[0, 3, 1, 2])
     if not moves:
         nodes.quantize(op.output, tensor)
+
+
+@_write.register
+def _(op: ir.FrameDelay, nodes: Nodes) -> None:
+    """The model's input and output stand for it."""
 
 
 @_write.register

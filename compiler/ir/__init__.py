@@ -14,7 +14,6 @@ from .graph import (
     Hardmax,
     HostArgMax,
     HostOp,
-    InputPort,
     LogSoftmax,
     OutputPort,
     OverClasses,
@@ -34,6 +33,7 @@ from .ops import (
     Delay,
     Elementwise,
     Extremum,
+    FrameDelay,
     Gather,
     MaxPool,
     Op,
@@ -43,6 +43,7 @@ from .ops import (
     Window,
     Windowed,
 )
+from .ports import InputPort
 from .text import to_text
 from .types import Int, Quant, Shape, Value
 from .verify import IRError, verify
@@ -76,6 +77,7 @@ __all__ = [
     "Extremum",
     "Concat",
     "Delay",
+    "FrameDelay",
     "Gather",
     "Reshape",
     "ArgMax",

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from ..errors import DataError
-from .graph import InputPort
+from .ports import InputPort
 
 __all__ = ["Feeds", "Ports", "count", "feeds", "take"]
 

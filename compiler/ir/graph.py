@@ -1,7 +1,7 @@
 """The graph: operators in processing order, and the ports between host and hardware."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import prod
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..brief import Brief
-from .ops import Op
+from .ops import FrameDelay, Op
+from .ports import InputPort
 from .types import Int, Quant, Shape, Value
 
 __all__ = [
@@ -21,7 +22,6 @@ __all__ = [
     "LogSoftmax",
     "Hardmax",
     "HostArgMax",
-    "InputPort",
     "OutputPort",
     "Graph",
 ]
@@ -129,35 +129,6 @@ class HostArgMax(HostOp):
 
 
 @dataclass(frozen=True, eq=False)
-class InputPort:
-    """How the model's input becomes the first stream.
-
-    ``name``, ``shape`` (without batch) and ``dtype`` are the model's own; ``dtype`` is NumPy's name
-    of the type, or ONNX's where NumPy has none ("int4"). ``order[i]`` is the flat index in the
-    model's layout of the stream's i-th element. Float inputs are quantized with the ``Quant`` of
-    ``value``; integer inputs enter as they are. ``batch`` is the model's batch size, or its
-    symbolic name.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    value: str
-    order: NDArray[np.int64]
-    batch: int | str = "N"
-
-    @property
-    def integer(self) -> Int | None:
-        """The type of integer inputs; None for floats."""
-        return Int.named(self.dtype)
-
-    @property
-    def array_type(self) -> np.dtype[np.generic]:
-        """The NumPy type that holds the inputs, integers of 4 or 2 bits in a byte each."""
-        return self.integer.numpy if self.integer else np.dtype(self.dtype)
-
-
-@dataclass(frozen=True, eq=False)
 class OutputPort:
     """How the last stream becomes the model's output.
 
@@ -228,6 +199,29 @@ class Graph(Brief):
         """The values that a file leaves in floats, in a network that is quantized otherwise."""
         found = {name for name, value in self.values.items() if value.quant is None}
         return frozenset(found if len(found) < len(self.values) else ())
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a frame depends on those before it."""
+        return any(op.keeping for op in self.ops)
+
+    @property
+    def model_inputs(self) -> tuple[InputPort, ...]:
+        """The inputs of the model's file: those of the network, and of the states that it keeps."""
+        kept = (replace(op.port, value=op.output) for op in self.ops if isinstance(op, FrameDelay))
+        return (*self.inputs, *kept)
+
+    @property
+    def model_outputs(self) -> tuple[OutputPort, ...]:
+        """The outputs of the model's file, in the same way."""
+        return (*self.outputs, *(self._sink(op) for op in self.ops if isinstance(op, FrameDelay)))
+
+    def _sink(self, op: FrameDelay) -> OutputPort:
+        """The output in the place of a state."""
+        port, value, quant = op.port, op.inputs[0], self.values[op.inputs[0]].quant
+        tail = (Dequantize(quant),) if port.integer is None and quant else ()
+        order = np.argsort(port.order)
+        return OutputPort(op.sink, port.shape, port.dtype, value, order, tail)
 
     def shape(self, name: str) -> Shape:
         return self.values[name].shape

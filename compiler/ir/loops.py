@@ -1,6 +1,6 @@
-"""Loops: operators of one step that depend on their own results of the step before."""
+"""Loops: operators that depend on their own results of the step, or of the frame, before."""
 
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,16 +14,21 @@ __all__ = ["evaluate", "groups", "is_loop"]
 Array = NDArray[Any]
 
 
-def groups(graph: Graph) -> list[tuple[Op, ...]]:
-    """The operators in processing order, those of each loop together, in their order."""
-    if not any(op.delaying for op in graph.ops):
+def groups(graph: Graph, *, across: bool = False) -> list[tuple[Op, ...]]:
+    """The operators in processing order, those of each loop within a frame together, in their
+    order; ``across``: those of each loop across frames too.
+    """
+    if not any(op.delaying and (across or not op.keeping) for op in graph.ops):
         return [(op,) for op in graph.ops]
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
     place = {name: n for n, op in enumerate(graph.ops) for name in op.outputs}
     edges = [
-        (place[name], n) for n, op in enumerate(graph.ops) for name in op.inputs if name in place
+        (place[name], n)
+        for n, op in enumerate(graph.ops)
+        for name in op.inputs
+        if name in place and (across or not op.keeping)
     ]
     ways = np.array(edges, np.int64).reshape(-1, 2).T
     size = len(graph.ops)
@@ -63,12 +68,37 @@ def evaluate(
     """Add to ``values``, [frames, rows, columns, channels] by name, which hold the inputs, those of
     all operators.
 
-    ``compute(op, *inputs)`` gives an operator's output; of one in a loop that of a single row.
+    ``compute(op, *inputs)`` gives an operator's output; of one in a loop that of a single row, or
+    of a single frame. The frames of a network that keeps states are one sequence after a reset.
     """
-    for group in groups(graph):
+    found = groups(graph)
+    kept = [op for op in graph.ops if op.keeping]
+    if not kept:
+        _evaluate(graph, found, values, compute)
+        return
+    parts: list[dict[str, Array]] = []
+    for frame in range(len(next(iter(values.values())))):
+        part = {name: whole[frame : frame + 1] for name, whole in values.items()}
+        for op in kept:  # a delayed frame is the one before the first
+            nothing = np.zeros((1, *graph.shape(op.output).array), np.int64)
+            part[op.output] = parts[-1][op.inputs[0]] if parts else compute(op, nothing)
+        _evaluate(graph, found, part, compute)
+        parts.append(part)
+    for op in graph.ops:
+        values[op.output] = np.concatenate([part[op.output] for part in parts])
+
+
+def _evaluate(
+    graph: Graph,
+    found: Sequence[tuple[Op, ...]],
+    values: MutableMapping[str, Array],
+    compute: Callable[..., Array],
+) -> None:
+    """Add the values of all ``found`` operators but those that ``values`` has."""
+    for group in found:
         if is_loop(group):
             values.update(_looped(graph, group, values, compute))
-        else:
+        elif not group[0].keeping:
             (op,) = group
             values[op.output] = compute(op, *(values[name] for name in op.inputs))
 

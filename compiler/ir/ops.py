@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .functions import Function, Identity
+from .ports import InputPort
 from .types import Shape
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Gather",
     "Reshape",
     "Delay",
+    "FrameDelay",
     "ArgMax",
 ]
 
@@ -113,6 +115,7 @@ class Op:
     ``view``: the output is the input's stream under another shape, without hardware.
     ``delaying``: a row of the output depends on earlier rows of the input only, so that the input
     may be computed from the output.
+    ``keeping``: a ``delaying`` operator whose output depends on earlier frames only.
 
     Further traits are the base classes :class:`Clampable`, :class:`Elementwise`, :class:`Windowed`.
     """
@@ -122,6 +125,7 @@ class Op:
     passes_clamp: ClassVar[bool] = False
     view: ClassVar[bool] = False
     delaying: ClassVar[bool] = False
+    keeping: ClassVar[bool] = False
 
     name: str
     inputs: tuple[str, ...]
@@ -443,6 +447,24 @@ class Delay(Op):
     @property
     def rowwise(self) -> bool:
         return True
+
+
+@dataclass(frozen=True, eq=False)
+class FrameDelay(Op):
+    """The input's map of the frame before; of the first frame after a reset ``initial``, [height,
+    width, channels], real numbers (rounded and saturated): a state between frames.
+
+    The input may depend on the output. Both have the same ``Quant``. In the model an input and an
+    output stand for it, whose elements are arranged alike: ``port`` and the output ``sink``.
+    """
+
+    selecting = True
+    delaying = True
+    keeping = True
+
+    initial: NDArray[np.float32]
+    port: InputPort
+    sink: str
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from .ops import (
     Clampable,
     Conv,
     Delay,
+    FrameDelay,
     Gather,
     MatMul,
     Op,
@@ -127,6 +128,14 @@ def _run(first: int, count: int) -> str:
 @describe.register
 def _(op: Delay) -> str:
     return f"delay {_operands(op)} after {op.fill:g}"
+
+
+@describe.register
+def _(op: FrameDelay) -> str:
+    first = f"{op.initial.flat[0]:g}"
+    if (op.initial != op.initial.flat[0]).any():
+        first = f"#{crc32(op.initial.astype('<f4').tobytes()):08x}"
+    return f"framedelay {_operands(op)} after {first}, {op.port.name}={op.sink}"
 
 
 @describe.register

@@ -14,6 +14,7 @@ from .ops import (
     Conv,
     Delay,
     Elementwise,
+    FrameDelay,
     Gather,
     MatMul,
     Op,
@@ -208,6 +209,11 @@ def _(op: MatMul, shapes: list[Shape], declared: Shape) -> Shape | None:
 @output_shape.register
 def _(op: Delay, shapes: list[Shape], declared: Shape) -> Shape | None:
     return shapes[0] if shapes[0].width == 1 else None
+
+
+@output_shape.register
+def _(op: FrameDelay, shapes: list[Shape], declared: Shape) -> Shape | None:
+    return shapes[0] if op.initial.shape == shapes[0].array else None
 
 
 @output_shape.register

@@ -13,7 +13,7 @@ from .. import ir
 from ..brief import Brief
 from ..errors import PlanError
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
-from .pace import paced
+from .pace import paced, paced_frames
 from .resources import Resources, link, total
 from .streams import Edge, NetworkPort
 
@@ -78,6 +78,8 @@ class Dataflow(Brief):
                 **self.designs,
                 **paced(self.graph, self.designs, self.stage_of, self.edges_into),
             }
+        if any(design.keeping for design in self.designs.values()):
+            self.designs = {**self.designs, **paced_frames(self)}
 
     def facts(self) -> dict[str, object]:
         cost = self.resources

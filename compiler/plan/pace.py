@@ -1,13 +1,19 @@
 """How fast a loop turns: the cycles from a state to the next one."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from math import ceil
+from typing import TYPE_CHECKING
 
 from .. import ir
 from ..stages import Design, StagePlan
 from .streams import Edge
 
-__all__ = ["paced"]
+if TYPE_CHECKING:
+    from .dataflow import Dataflow
+
+__all__ = ["paced", "paced_frames"]
 
 
 def paced(
@@ -16,7 +22,7 @@ def paced(
     stage_of: Mapping[str, StagePlan],
     edges_into: Mapping[str | None, Sequence[Edge]],
 ) -> dict[str, Design]:
-    """The delaying stages of a network, by name, with the pace of the loop that each is in.
+    """The stages that delay by a pixel, by name, with the pace of the loop that each is in.
 
     ``stage_of``: the stage that computes each value; ``edges_into``: the streams into each stage.
 
@@ -32,6 +38,42 @@ def paced(
         if delaying and ir.loops.is_loop(group):
             cycles = _turn(inside, edges_into)
             found |= {name: inside[name].paced(cycles) for name in delaying}
+    return found
+
+
+def paced_frames(network: Dataflow) -> dict[str, Design]:
+    """The stages that delay by a frame, by name, with the pace of the loop that each is in.
+
+    The pace is the most cycles that a pixel of a state takes from the stage that holds it to the
+    same pixel of the next frame. All states begin at once. A stream from outside the loop begins
+    then too, and goes on as it does in an idle network: only its first beat can wait in advance.
+    """
+    from .schedule import Schedule, durations
+
+    schedule = Schedule(network)
+    timings, late = durations(network, schedule)
+    lanes = [port.lanes for port in network.inputs]
+    idle = schedule.run(timings, lanes, late)
+    place = {stage.name: n for n, stage in enumerate(network.plan.stages)}
+    found: dict[str, Design] = {}
+    for group in ir.loops.groups(network.graph, across=True):
+        stages = {network.stage_of[op.output].name for op in group if not op.view}
+        kept = [name for name in stages if network.designs[name].keeping]
+        if not kept or not ir.loops.is_loop(group):
+            continue
+        entering = {
+            edge: int(timings[place[edge.source]].pixel - 1 - idle.leaves[place[edge.source]][0])
+            for name in stages
+            for edge in network.edges_into[name]
+            if edge.source is not None and edge.source not in stages
+        }
+        run = schedule.run(timings, lanes, late | entering)
+        turn = 1.0
+        for name in kept:
+            ((source, pixels, edge),) = schedule.steps[place[name]].inputs
+            arrives = run.leaving(source, pixels, edge) + network.designs[name].latency
+            turn = max(turn, float((arrives - run.leaves[place[name]]).max()))
+        found |= {name: network.designs[name].paced(ceil(turn)) for name in kept}
     return found
 
 

@@ -12,7 +12,7 @@ from ..stages import StageTiming
 from .dataflow import Dataflow
 from .streams import Edge
 
-__all__ = ["CriticalPath", "FrameTimes", "Schedule", "latency"]
+__all__ = ["CriticalPath", "FrameTimes", "Schedule", "durations", "latency"]
 
 _Times = NDArray[np.float64]
 _Places = NDArray[np.int64]
@@ -33,6 +33,12 @@ class CriticalPath:
 def latency(network: Dataflow) -> int:
     """Cycles from the first beat in to the last beat out, both counted."""
     schedule = Schedule(network)
+    timings, late = durations(network, schedule)
+    return int(schedule.run(timings, [port.lanes for port in network.inputs], late).last)
+
+
+def durations(network: Dataflow, schedule: "Schedule") -> tuple[list[StageTiming], dict[Edge, int]]:
+    """The timings of all stages, and the latencies of all streams, of a plan."""
     timings = [network.designs[stage.name].timing for stage in network.plan.stages]
     late = {edge: edge.latency for edge in network.edges}
     for n, window in enumerate(schedule.windows):
@@ -41,7 +47,7 @@ def latency(network: Dataflow) -> int:
                 timings[n] = replace(
                     timings[n], writing=max(timings[n].writing, edge.cycles() // edge.pixels_in)
                 )
-    return int(schedule.run(timings, [port.lanes for port in network.inputs], late).last)
+    return timings, late
 
 
 class Schedule:
@@ -64,8 +70,9 @@ class Schedule:
             (None if edge.source is None else place[edge.source], edge.pixels_in, edge)
             for edge in network.edges_into[None]
         ]
-        #: the places of stages that give a pixel before they take one
+        #: the places of stages that give a pixel before they take one, and a frame
         self.delaying = [n for n, design in enumerate(designs) if design.delaying]
+        self.keeping = [n for n, design in enumerate(designs) if design.keeping]
         self.steps: list[_Step] = []
         for window, edges in zip(self.windows, self.inputs, strict=True):
             inputs = []
@@ -109,7 +116,7 @@ class Schedule:
         """
         ((source, places, edge),) = self.steps[place].inputs
         ready = np.full(len(places), 2.0)  # a frame's first beat in is counted before
-        if run is not None:
+        if run is not None and place not in self.keeping:
             arrivals = run.leaving(source, places, edge)
             ready[1:] = arrivals[:-1] + timing.latency + 1 - timing.pixel
         begins = _follow(ready, timing.pace, -inf) - timing.pace

@@ -81,7 +81,7 @@ def _check_port(port: ir.InputPort, samples: NDArray[Any]) -> None:
 
 def _chunks(graph: ir.Graph, samples: ir.Feeds) -> Iterator[dict[str, NDArray[Any]]]:
     largest = max(value.shape.size for value in graph.values.values())
-    size = max(1, min(64, CHUNK // largest))
+    size = count(samples) if graph.keeps else max(1, min(64, CHUNK // largest))
     for start in range(0, count(samples), size):
         yield take(samples, slice(start, start + size))
 

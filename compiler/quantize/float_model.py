@@ -156,6 +156,11 @@ def _(op: ir.Delay, x: Floats) -> Floats:
 
 
 @apply.register
+def _(op: ir.FrameDelay, x: Floats) -> Floats:
+    return np.concatenate([op.initial[None], x[:-1]], dtype=np.float32)
+
+
+@apply.register
 def _(op: ir.Reshape, x: Floats) -> Floats:
     return x
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..ir.feeds import count, take
 from ..passes.real_weights import real
-from .float_model import Floats, apply, model_input
+from .float_model import Floats, apply, evaluate, model_input
 from .rounding import Moments
 
 __all__ = ["Pair", "spread"]
@@ -42,9 +42,15 @@ class Pair:
         self._uses = Counter(name for op in graph for name in op.inputs)
         self._real: dict[str, Floats] = {}
         self._found: dict[str, Floats] = {}
+        #: what comes before that which it is computed from, without the errors of earlier steps
+        self._delayed: dict[str, Floats] = {}
         if not self._wanted:
             return
-        for name, entering in model_input(graph, spread(graph, samples, MOST)).items():
+        entered = model_input(graph, spread(graph, samples, MOST))
+        if delayed := [op.output for op in graph if op.delaying]:
+            exact = evaluate(graph, entered)
+            self._delayed = {name: exact[name] for name in delayed}
+        for name, entering in entered.items():
             port = next(port for port in graph.inputs if port.name == name)
             self._real[port.value] = entering
             self._found[port.value] = self._through(port.value, entering)
@@ -62,7 +68,10 @@ class Pair:
         self._wanted.discard(op.name)
         shape = self._graph.shape(op.output).array
         for values, runs in ((self._real, op), (self._found, made)):
-            y = apply(real(runs), *(values[name] for name in op.inputs))
+            if op.output in self._delayed:
+                y = self._delayed[op.output]
+            else:
+                y = apply(real(runs), *(values[name] for name in op.inputs))
             values[op.output] = y.reshape(len(y), *shape)
         self._found[op.output] = self._through(op.output, self._found[op.output])
         for name in op.inputs:
@@ -77,9 +86,13 @@ class Pair:
 
 
 def spread(graph: ir.Graph, samples: NDArray[Any] | ir.Feeds, most: int) -> ir.Feeds:
-    """At most so many of the samples, and as there is memory for, spread evenly."""
+    """At most so many of the samples, and as there is memory for, spread evenly; of a sequence the
+    first ones.
+    """
     given = ir.feeds(graph, samples)
     largest = max(value.shape.size for value in graph.values.values())
     limit = min(most, max(FEWEST, KEPT // (8 * largest)))
     total = count(given)
+    if graph.keeps:
+        return take(given, slice(limit))
     return take(given, np.unique(np.linspace(0, total - 1, min(limit, total)).astype(np.int64)))

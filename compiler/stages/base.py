@@ -207,8 +207,15 @@ class Design(ABC):
         """
         return False
 
+    @property
+    def keeping(self) -> bool:
+        """Whether a delaying stage delays by a frame: all pixels of output are there before any of
+        input.
+        """
+        return False
+
     def paced(self, cycles: int) -> "Design":
-        """The design that begins a pixel of output only every ``cycles`` cycles."""
+        """The design that begins a pixel of output, or a frame, only every ``cycles`` cycles."""
         raise NotImplementedError(f"{self.stage.name}: is not delaying")
 
     @abstractmethod

@@ -1,8 +1,10 @@
-"""The state of a loop: a map that comes back a pixel later."""
+"""A state: a map that comes back a pixel later, or a frame later."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
+
+import numpy as np
 
 from ... import hw
 from ...hw.target.base import Device
@@ -16,32 +18,54 @@ __all__ = ["State"]
 
 @dataclass(frozen=True)
 class StateDesign(Design):
-    """A queue of a pixel, which gives a frame's first pixel by itself."""
+    """A queue of a pixel, which gives a frame's first pixel by itself; or of two frames, which
+    gives the first frame after a reset by itself.
+    """
 
     target: hw.Target
-    #: least cycles from pixel to pixel: those of a turn of the loop, which the whole plan tells
+    #: least cycles from step to step, a pixel or a frame: those of a turn of the loop, which the
+    #: whole plan tells
     pace: int = 1
 
     delaying = True
 
     @property
-    def op(self) -> ir.Delay:
+    def op(self) -> ir.Delay | ir.FrameDelay:
         (op,) = self.ops
-        assert isinstance(op, ir.Delay)
+        assert isinstance(op, ir.Delay | ir.FrameDelay)
         return op
 
     @property
+    def keeping(self) -> bool:
+        return self.op.keeping
+
+    @property
+    def pixel_beats(self) -> int:
+        return ceil(self.graph.shape(self.op.output).channels / self.stage.pe)
+
+    @property
     def config(self) -> hw.StateConfig:
-        shape, quant = self.graph.shape(self.op.output), self.graph.quant(self.op.output)
+        op, pe = self.op, self.stage.pe
+        shape, quant = self.graph.shape(op.output), self.graph.quant(op.output)
+        beats = self.pixel_beats
+        steps: int | None = shape.height
+        first: tuple[int, ...]
+        if isinstance(op, ir.FrameDelay):
+            beats, steps = beats * shape.pixels, None
+            first = self._initial(op, quant)
+        else:
+            first = (level(op.fill, quant),)
         return hw.StateConfig(
-            self.stage.pe,
-            hw_shape(quant.dtype),
-            ceil(shape.channels / self.stage.pe),
-            shape.height,
-            level(self.op.fill, quant),
-            self.pace,
-            self.target,
+            pe, hw_shape(quant.dtype), beats, steps, first, self.pace, self.target
         )
+
+    def _initial(self, op: ir.FrameDelay, quant: ir.Quant) -> tuple[int, ...]:
+        """The integers of the first frame, each pixel filled up to whole beats."""
+        if (op.initial == op.initial.flat[0]).all():
+            return (level(float(op.initial.flat[0]), quant),)
+        spare = self.pixel_beats * self.stage.pe - op.initial.shape[2]
+        filled = np.pad(op.initial, ((0, 0), (0, 0), (0, spare)))
+        return tuple(level(float(real), quant) for real in filled.flat)
 
     def paced(self, cycles: int) -> "StateDesign":
         return replace(self, pace=cycles)
@@ -60,11 +84,13 @@ class StateDesign(Design):
 
     @property
     def timing(self) -> StageTiming:
-        return StageTiming(self.config.beats, self.latency, pace=max(self.pace, self.config.beats))
+        beats = self.pixel_beats
+        pace = beats if self.keeping else max(self.pace, beats)
+        return StageTiming(beats, self.latency, pace=pace)
 
     @property
     def memory_bits(self) -> int:
-        return self.config.beats * self.config.width
+        return self.config.depth * self.config.width
 
     def resources(self, device: Device) -> hw.Resources:
         return self.config.resources()
@@ -77,12 +103,12 @@ class StateDesign(Design):
 
 
 class State(StageKind):
-    """One delay of a map by a pixel."""
+    """One delay of a map by a pixel or by a frame."""
 
     name = "state"
 
     def matches(self, ops: Sequence[ir.Op]) -> bool:
-        return len(ops) == 1 and isinstance(ops[0], ir.Delay)
+        return len(ops) == 1 and isinstance(ops[0], ir.Delay | ir.FrameDelay)
 
     def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
         return even_widths(ops[0], graph)

@@ -1,13 +1,13 @@
-"""A state between the steps of a frame: a stream that comes back a step later."""
+"""A state between the steps of a frame, or between frames: a stream that comes back later."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from amaranth import Module, Mux, Shape, Signal
+from amaranth import Array, Const, Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..sizes import at_least
+from ..sizes import at_least, ceil_div
 from ..target.base import Target
 from ..target.resources import Resources
 from .fifo import Fifo
@@ -22,15 +22,17 @@ _FRAMES = 16
 
 @dataclass(frozen=True)
 class StateConfig:
-    """``steps`` a frame, ``beats`` of ``lanes`` elements a step; ``first``: the integer that every
-    element has in a frame's first step. Two steps begin at least ``pace`` cycles apart.
+    """``steps`` a frame, ``beats`` of ``lanes`` elements a step; ``first``: the integers of a
+    frame's first step in the order of the stream, or the one of all its elements. Two steps begin
+    at least ``pace`` cycles apart. None for ``steps``: a step is a frame, and only the first one
+    after a reset has the integers ``first``.
     """
 
     lanes: int
     element: Shape
     beats: int
-    steps: int
-    first: int
+    steps: int | None
+    first: tuple[int, ...]
     pace: int
     target: Target
 
@@ -38,7 +40,10 @@ class StateConfig:
     latency: ClassVar[int] = Fifo.latency
 
     def __post_init__(self):
-        at_least(1, self, "lanes", "beats", "steps", "pace")
+        at_least(1, self, "lanes", "beats", "pace")
+        if self.steps is not None:
+            at_least(1, self, "steps")
+        assert len(self.first) in (1, self.beats * self.lanes), len(self.first)
 
     @property
     def width(self) -> int:
@@ -47,19 +52,41 @@ class StateConfig:
 
     def cycles(self) -> int:
         """Cycles a frame: ``steps * max(beats, pace)``."""
-        return self.steps * max(self.beats, self.pace)
+        return (self.steps or 1) * max(self.beats, self.pace)
+
+    @property
+    def depth(self) -> int:
+        """Beats that it holds: a step, so that its input never waits for its output; a frame that
+        is kept may wait beside the one before it.
+        """
+        return self.beats if self.steps else 2 * self.beats
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The beats of the first step as unsigned numbers; one if all are alike."""
+        mask, each = (1 << self.element.width) - 1, self.first
+        if len(each) == 1:
+            each = each * self.lanes
+        elements = [
+            (value & mask) << (n % self.lanes * self.element.width) for n, value in enumerate(each)
+        ]
+        found = tuple(sum(elements[n : n + self.lanes]) for n in range(0, len(each), self.lanes))
+        return found if len(set(found)) > 1 else found[:1]
 
     def resources(self) -> Resources:
         """An estimate."""
-        counters = (self.beats * self.steps).bit_length() * 4 + self.pace.bit_length() * 2
-        return Fifo.estimate(self.beats, self.width, self.target) + Resources(
-            40 + counters + self.width, 20 + counters
+        steps = self.beats * (self.steps or 1)
+        counters = steps.bit_length() * 4 + self.pace.bit_length() * 2
+        table = ceil_div(len(self.words) * self.width, 8) if len(self.words) > 1 else 0
+        return Fifo.estimate(self.depth, self.width, self.target) + Resources(
+            40 + counters + self.width + table, 20 + counters
         )
 
 
 class State(wiring.Component):
     """Gives a step of ``first``, then each step that comes in but a frame's last, which it drops;
-    then the next frame. It holds a whole step, so that its input never waits for its output.
+    then the next frame. Without ``steps`` it gives a step of ``first`` once, and drops none. It
+    holds a whole step, so that its input never waits for its output.
 
     Members
     -------
@@ -81,28 +108,25 @@ class State(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        m.submodules.held = held = Fifo(c.lanes, c.element, c.beats, c.target)
+        m.submodules.held = held = Fifo(c.lanes, c.element, c.depth, c.target)
         takes, gives = Signal(), Signal()
         m.d.comb += [takes.eq(self.i.valid & self.i.ready), gives.eq(self.o.valid & self.o.ready)]
-        into, _ = _place(m, c, takes, "in")
-        out_of, begins = _place(m, c, gives, "out")
-
-        drops = Signal()
+        _, drops, _ = _place(m, c, takes, "in")
+        first, _, beat = _place(m, c, gives, "out")
+        begins = beat == 0
         m.d.comb += [
-            drops.eq(into == c.steps - 1),
             held.i.payload.eq(self.i.payload),
             held.i.valid.eq(self.i.valid & ~drops),
             self.i.ready.eq(held.i.ready | drops),
         ]
-        left, may, first, due = Signal(range(c.pace)), Signal(), Signal(), Signal(_FRAMES)
+        left, may, due = Signal(range(c.pace)), Signal(), Signal(_FRAMES)
         starts = Signal()
         m.d.comb += starts.eq(gives & begins & first)
         m.d.sync += due.eq(due + self.begun - starts)
-        value = c.first & ((1 << c.element.width) - 1)
-        whole = sum(value << (n * c.element.width) for n in range(c.lanes))
+        words = Array(Const(word, c.width) for word in c.words)
+        whole = words[beat] if len(c.words) > 1 else words[0]
         m.d.comb += [
             may.eq(~begins | ((left == 0) & (~first | (due != 0)))),
-            first.eq(out_of == 0),
             self.o.valid.eq(may & (first | held.o.valid)),
             self.o.payload.as_value().eq(Mux(first, whole, held.o.payload.as_value())),
             held.o.ready.eq(self.o.ready & may & ~first),
@@ -115,11 +139,19 @@ class State(wiring.Component):
 
 
 def _place(m, config, moves, name):
-    """The step that a stream is in, and whether its next beat is the first of one."""
-    step, beat = Signal(range(config.steps), name=f"{name}_step"), Signal(range(config.beats))
+    """Whether a stream is in the first step, and in one that is dropped; its beat in the step."""
+    beat = Signal(range(config.beats), name=f"{name}_beat")
     last = beat == config.beats - 1
+    if config.steps is None:
+        first = Signal(init=1, name=f"{name}_first")
+        with m.If(moves):
+            m.d.sync += beat.eq(Mux(last, 0, beat + 1))
+            with m.If(last):
+                m.d.sync += first.eq(0)
+        return first, Const(0), beat
+    step = Signal(range(config.steps), name=f"{name}_step")
     with m.If(moves):
         m.d.sync += beat.eq(Mux(last, 0, beat + 1))
         with m.If(last):
             m.d.sync += step.eq(Mux(step == config.steps - 1, 0, step + 1))
-    return step, beat == 0
+    return step == 0, step == config.steps - 1, beat

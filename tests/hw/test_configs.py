@@ -84,7 +84,7 @@ LEGAL = [
     MultiplierConfig(INT8, INT8),
     SoftMultiplierConfig(MultiplierConfig(INT8, INT8)),
     ConcatConfig((4, 3), 2, INT8, 9),
-    StateConfig(2, INT8, 3, 4, 0, 9, GENERIC),
+    StateConfig(2, INT8, 3, 4, (0,), 9, GENERIC),
     GatherConfig(4, np.array([2, 0]), ((1, 0),), np.zeros(2, int), 2, INT8, 0, GENERIC),
     WidthConfig(6, 2, 4, INT8),
     AxiStreamConfig(2, INT8, 9),

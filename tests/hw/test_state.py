@@ -26,7 +26,7 @@ def rtl(c, channels, pixels, stall=0.0):
     [(3, 1, 4, 1), (4, 4, 2, 1), (5, 2, 3, 11), (1, 1, 1, 5), (40, 1, 2, 60), (2, 2, 5, 30)],
 )
 def test_every_step_comes_back_a_step_later(channels, lanes, steps, pace, stall):
-    c = StateConfig(lanes, signed(6), -(-channels // lanes), steps, -7, pace, GENERIC)
+    c = StateConfig(lanes, signed(6), -(-channels // lanes), steps, (-7,), pace, GENERIC)
     pixels = random_elements(c.element, (FRAMES * steps, channels))
     found, cycles = rtl(c, channels, pixels, stall)
     frames = pixels.reshape(FRAMES, steps, channels)
@@ -41,11 +41,11 @@ def test_every_step_comes_back_a_step_later(channels, lanes, steps, pace, stall)
 
 
 def test_the_first_step_of_unsigned_integers():
-    c = StateConfig(1, unsigned(4), 2, 2, 15, 1, GENERIC)
+    c = StateConfig(1, unsigned(4), 2, 2, (15,), 1, GENERIC)
     found, _ = rtl(c, 2, np.zeros((FRAMES * 2, 2), np.int64))
     assert found.reshape(FRAMES, 2, 2)[:, 0].tolist() == [[15, 15]] * FRAMES
 
 
 def test_a_state_has_steps():
     with pytest.raises(ValueError, match="steps"):
-        StateConfig(1, signed(4), 2, 0, 0, 1, GENERIC)
+        StateConfig(1, signed(4), 2, 0, (0,), 1, GENERIC)

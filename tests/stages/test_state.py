@@ -43,7 +43,58 @@ def nested():
     return b
 
 
+def step_a_frame(seed=3):
+    """A cell and a state of one step, kept between frames."""
+    b = Builder(1, 1, 5, seed=seed)
+    cell, state = b.kept(1, 1, SIZE), b.kept(1, 1, SIZE)
+    gate = b.add(b.conv(b.input, SIZE), b.conv(state, SIZE))
+    after = b.close(cell, b.add(gate, cell))
+    b.close(state, b.elementwise(ir.ops.Mul, gate, after))
+    return b
+
+
+def causal(layers=2):
+    """Convolutions over the last pixels, each of which keeps those before the frame's."""
+    b = Builder(1, 3, 2, seed=4)
+    x = b.input
+    for n in range(layers):
+        past = b.kept(1, 4, 2, initial=np.arange(8).reshape(1, 4, 2) / 8 - n)
+        whole = b.gather(
+            b.concat(b.gather(past, (1, 1, 8), range(8)), b.gather(x, (1, 1, 6), range(6))),
+            (1, 7, 2),
+            range(14),
+        )
+        b.close(past, b.gather(whole, (1, 4, 2), range(6, 14)))
+        x = b.conv(whole, 2, (1, 5))
+    return b
+
+
+def map_kept():
+    """A map that decays, and its difference to the frame before's input."""
+    b = Builder(3, 4, 2, seed=5)
+    state, before = b.kept(3, 4, 2), b.kept(3, 4, 2, initial=0)
+    after = b.close(state, b.add(b.conv(b.input, 2), b.conv(state, 2, (3, 3), pads=(1, 1, 1, 1))))
+    b.close(before, b.input)
+    b.add(b.conv(after, 2), before)
+    return b
+
+
+def steps_in_frames():
+    """A loop of steps within a frame, whose states are added to those of the frame before."""
+    b = simple(steps=2)
+    states = b.ops[-1].output
+    kept = b.kept(2, 1, SIZE)
+    b.close(kept, b.add(states, b.conv(kept, SIZE)))
+    return b
+
+
 NETWORKS = {"simple": simple, "gated": gated, "two loops": nested}
+KEPT = {
+    "a step a frame": step_a_frame,
+    "causal": causal,
+    "a map kept": map_kept,
+    "steps in frames": steps_in_frames,
+}
 
 
 @pytest.mark.parametrize("stall", STALLS)
@@ -56,6 +107,18 @@ def test_a_loop_computes_what_golden_does_at_its_interval(name, stall):
     if not stall:
         assert seen.intervals[1:] == [plan.interval]
         assert seen.latency <= latency(plan) <= seen.latency + 12
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("name", KEPT)
+def test_a_state_is_kept_from_frame_to_frame_at_the_interval(name, stall):
+    builder = KEPT[name]()
+    plan, frames = fold(builder.graph()), builder.frames(4)
+    seen = measure(plan, frames, stall=stall)
+    assert_array_equal(seen.values, golden.run(plan.graph, frames)[plan.graph.outputs[0].value])
+    if not stall:
+        assert seen.intervals[-1] == plan.interval
+        assert seen.latency <= latency(plan)
 
 
 @pytest.mark.parametrize("seed", range(6))
