@@ -4,6 +4,7 @@ What they return prints as a line, and in a notebook as a table; its ``summary``
 is the content of the step's JSON file. Errors are :class:`~.errors.GatewrightError`.
 """
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
@@ -21,6 +22,7 @@ from .compiler import ir
 from .compiler.data import Samples
 from .compiler.driver import Compiled, compile_model, open_compiled
 from .compiler.frontend import load as _load
+from .compiler.frontend.states import State, write_with_states
 from .compiler.plan import Dataflow, Goal, make_dataflow
 from .compiler.plan.explore import Point
 from .compiler.plan.explore import explore as _explore
@@ -51,6 +53,7 @@ __all__ = [
     "report",
     "run",
     "simulate",
+    "with_states",
 ]
 
 Array = NDArray[np.generic]
@@ -67,6 +70,21 @@ def check(
     known = boards.all_boards()
     chosen = boards.get(board) if board else max(known, key=lambda each: each.device.lut)
     return check_module.check(Path(model), known, chosen, goal=Goal(goal), alone=board is not None)
+
+
+def with_states(
+    model: str | Path,
+    target: str | Path,
+    states: Mapping[str, str],
+    initial: Mapping[str, NDArray[np.generic]] | None = None,
+) -> Path:
+    """Write the model to the file ``target`` with the states that hardware keeps: by an input's
+    name the output of the frame before that it is. ``initial``: their values at a reset, zero where
+    nothing is given. Returns ``target``, a model for all other functions.
+    """
+    kept = [State(source, sink) for source, sink in states.items()]
+    write_with_states(Path(model), kept, Path(target), initial)
+    return Path(target)
 
 
 def load(path: str | Path) -> ir.Graph:

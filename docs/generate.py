@@ -34,6 +34,7 @@ from gatewright.compiler.frontend import (
     transposed,
 )
 from gatewright.compiler.frontend.nodes import first_opset
+from gatewright.compiler.frontend.states import State, describe
 from gatewright.compiler.passes.argmax_in_hardware import argmax_in_hardware
 from gatewright.compiler.plan.candidates import least_designs
 from gatewright.compiler.quantize.assume import assume_types
@@ -348,6 +349,8 @@ def _hardware(imported: dict[str, Uses]) -> Iterator[tuple[str, ...]]:
                 first.setdefault(type(op), (graph, op))
     dense = argmax_in_hardware(imported["Gemm"][0][1])
     first[ir.ArgMax] = (dense, dense.ops[-1])
+    kept = _kept()
+    first[ir.FrameDelay] = (kept, kept.ops[0])
     turned = _turned()
     first[ir.Gather] = (turned, next(op for op in turned if isinstance(op, ir.Gather)))
     for function, (network, op) in first.items():
@@ -359,6 +362,28 @@ def _hardware(imported: dict[str, Uses]) -> Iterator[tuple[str, ...]]:
             kind.folding,
             _sentence(config.cycles).removeprefix("Cycles a frame: "),
         )
+
+
+def _kept() -> ir.Graph:
+    """A network that adds its last output to its input."""
+    nodes = [
+        helper.make_node("Add", ["x", "before"], ["after"], name="add"),
+        helper.make_node("Relu", ["after"], ["y"], name="relu"),
+    ]
+    size = [1, 1, 1, 6]
+    ports = {
+        name: helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, size)
+        for name in ("x", "before", "after", "y")
+    }
+    graph = helper.make_graph(
+        nodes, "net", [ports["x"], ports["before"]], [ports["y"], ports["after"]]
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=11)
+    describe(model, [State("before", "after")])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        return assume_types(load(path))
 
 
 def _turned() -> ir.Graph:

@@ -42,6 +42,7 @@ EXAMPLES = {
     ir.Concat: lambda b: b.concat(b.input, b.max_pool(b.input, (1, 1))),
     ir.Gather: lambda b: b.conv(b.gather(b.conv(b.input, 4), (3, 4, 5), np.arange(60)[::-1]), 4),
     ir.Delay: lambda b: looped(b),
+    ir.FrameDelay: lambda b: kept(b),
     ir.Reshape: lambda b: b.dense(b.conv(b.input, 3), 4),
     ir.ArgMax: lambda b: b.argmax(b.conv(b.input, 3)),
 }
@@ -58,6 +59,12 @@ def looped(b):
     state = b.state(20, 2)
     rows = b.reshape(b.conv(b.input, 2), 20, 1)
     return b.close(state, b.add(rows, b.conv(state, 2)))
+
+
+def kept(b):
+    """A map that becomes its sum with a convolution of the input, frame after frame."""
+    state = b.kept(4, 5, 2)
+    return b.close(state, b.add(b.conv(b.input, 2), state))
 
 
 def example(subject):
@@ -219,7 +226,8 @@ def test_traits(subject):
     op, values = of(subject, graph), golden.run(graph, frames)
     assert subject.arity is None or len(op.inputs) == subject.arity
     assert op.outputs == (op.output,)
-    if subject.selecting and not isinstance(op, ir.Pad | ir.Delay):  # which add a number
+    adds_a_number = isinstance(op, ir.Pad | ir.Delay | ir.FrameDelay)
+    if subject.selecting and not adds_a_number:
         assert set(values[op.output].flat) <= {v for n in op.inputs for v in values[n].flat}
     if subject.passes_clamp:
         inside = [np.clip(values[n], -40, 30) for n in op.inputs]

@@ -166,6 +166,16 @@ class Host:
         self._in_step = True
         return Fault(fault)
 
+    def reset(self) -> None:
+        """Reset the accelerator, so that the next frame is the first of a sequence.
+
+        The board clears it when a frame is given up: one is begun and left. Raises ``LinkError``.
+        """
+        self._write(bytes((SYNC, FRAME)))
+        time.sleep(2 * self.config.pause_seconds)
+        if (fault := self.ping()) is not Fault.PAUSE:
+            raise LinkError(f"the board did not reset the accelerator: {_WHY[fault]}")
+
     def run(self, beats: Mapping[str, Sequence[int]]) -> FrameResult:
         """One frame through the accelerator, the beats of each input by name; raises ``DataError``
         or ``LinkError``.

@@ -49,7 +49,8 @@ def run_on_board(
     """Run raw ``frames`` [n, h, w, c] of each input, by name, on the board at serial ``port``.
 
     The first frame goes alone; its cycles say how to send the others back to back. Where that fails
-    they are sent one by one. Raises :class:`.driver.LinkError`.
+    they are sent one by one. The frames of a network that keeps states follow a reset, one by one,
+    because a frame can not be sent a second time. Raises :class:`.driver.LinkError`.
     """
     check_ports(compiled, config)
     with Host(open_port(port, config.baud), config, patience) as host:
@@ -59,11 +60,14 @@ def run_on_board(
 def measure(compiled: Compiled, host: Host, frames: ir.Feeds, progress: Progress) -> Measured:
     """:func:`run_on_board` at an open port."""
     network, total = compiled.network, count(frames)
+    keeps = network.graph.keeps
     host.ping()
+    if keeps:
+        host.reset()
     started = time.monotonic()
     results = [host.run(frame_beats(network, take(frames, 0)))]
     first = time.monotonic() - started
-    size, batched = _batch_size(host.config), 0
+    size, batched = 1 if keeps else _batch_size(host.config), 0
     while len(results) < total:
         progress(f"frame {len(results) + 1} of {total}", len(results) / total)
         here = range(len(results), min(total, len(results) + size))

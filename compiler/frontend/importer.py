@@ -235,7 +235,9 @@ class _Walk:
             for port, last in zip(source.outputs, lasts, strict=True)
         )
         _check_used(inputs, {name for op in ops for name in op.inputs}, outputs)
-        return keep(ir.Graph(source.name, inputs, outputs, ops, values).replace(ops), source.states)
+        graph = ir.Graph(source.name, inputs, outputs, ops, values).replace(ops)
+        computed = {name for node in source.nodes for name in node.outputs}
+        return keep(graph, source.states, {*values, *computed})
 
 
 def _leaving(source: Source, saturations: Mapping[str, Saturation]) -> set[str]:

@@ -30,6 +30,7 @@ class Nodes:
         self._taken = {"", *names.values()}
         self._taken |= {port.name for port in graph.model_inputs}
         self._taken |= {port.name for port in graph.model_outputs}
+        self._called: set[str] = set()  # names of nodes
         self._real: dict[str, str] = {}
         self._quants: dict[tuple[ir.Quant, ir.Int], tuple[str, str]] = {}
         self._narrow = {port.value for port in graph.inputs if narrow(port) is not None}
@@ -66,9 +67,12 @@ class Nodes:
     def add(
         self, kind: str, inputs: list[str], name: str, output: str | None = None, **attributes: Any
     ) -> str:
-        """Append a node called ``name``; returns its output, a fresh tensor unless given."""
+        """Append a node called ``name``, or like it where one is; returns its output, a fresh
+        tensor unless given.
+        """
         self.opset = max(self.opset, first_opset(kind))
         tensor = output or self.unique(f"{name}/output")
+        name = unique(name, self._called)
         self.nodes.append(helper.make_node(kind, inputs, [tensor], name=name, **attributes))
         return tensor
 

@@ -184,12 +184,13 @@ def check_states(states: Sequence[State], inputs: Sequence[str], outputs: Sequen
         )
 
 
-def keep(graph: ir.Graph, states: Sequence[State]) -> ir.Graph:
+def keep(graph: ir.Graph, states: Sequence[State], taken: set[str]) -> ir.Graph:
     """A graph in which operators stand for the input and the output of each state.
 
     Before: ``h_in -> ... -> h_out``. After: ``framedelay(h_out) -> ...``, through a Gather where
     the two are arranged in different ways, and through an identity that rounds where each has a
-    ``Quant`` of its own. Raises ModelError for two that do not match.
+    ``Quant`` of its own. ``taken``: names that new values do not get. Raises ModelError for two
+    that do not match.
     """
     if not states:
         return graph
@@ -207,7 +208,7 @@ def keep(graph: ir.Graph, states: Sequence[State]) -> ir.Graph:
     for state in states:
         port, sink = inputs.pop(state.input), outputs.pop(state.output)
         _check_alike(graph, state, port, sink)
-        value, ops, more = _arranged(graph, state, port, sink)
+        value, ops, more = _arranged(graph, state, port, sink, taken)
         exact &= not any(isinstance(op, ir.Unary) for op in ops)
         shape = graph.shape(port.value)
         delays.append(
@@ -250,7 +251,7 @@ def _check_alike(graph: ir.Graph, state: State, port: ir.InputPort, sink: ir.Out
 
 
 def _arranged(
-    graph: ir.Graph, state: State, port: ir.InputPort, sink: ir.OutputPort
+    graph: ir.Graph, state: State, port: ir.InputPort, sink: ir.OutputPort, taken: set[str]
 ) -> tuple[str, list[ir.Op], list[ir.Value]]:
     """The value of the output in the order and the type of the input, and what computes it."""
     value = sink.value
@@ -258,13 +259,13 @@ def _arranged(
     values: list[ir.Value] = []
     source, wanted = graph.values[value], graph.values[port.value]
     if source.quant and wanted.quant and source.quant != wanted.quant:
-        name = f"{state.input}/rounded"
+        name = _unused(f"{state.input}/rounded", taken)
         ops.append(ir.Unary(name, (value,), name))
         source = ir.Value(name, source.shape, wanted.quant)
         values.append(source)
         value = name
     order = sink.order[port.order]
-    name = f"{state.input}/next"
+    name = _unused(f"{state.input}/next", taken)
     if not np.array_equal(order, np.arange(source.shape.size)):
         ops.append(ir.Gather(name, (value,), name, order))
     elif source.shape != wanted.shape:
@@ -273,6 +274,13 @@ def _arranged(
         return value, ops, values
     values.append(ir.Value(name, wanted.shape, source.quant))
     return name, ops, values
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "/next"
+    taken.add(name)
+    return name
 
 
 def _initial(state: State, port: ir.InputPort, shape: ir.Shape) -> NDArray[np.float32]:

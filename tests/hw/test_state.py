@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from amaranth import signed, unsigned
+from amaranth import ResetInserter, Signal, signed, unsigned
+from amaranth.sim import Simulator
 from gatewright.hw import GENERIC, State, StateConfig
 from numpy.testing import assert_array_equal
 
@@ -44,6 +45,44 @@ def test_the_first_step_of_unsigned_integers():
     c = StateConfig(1, unsigned(4), 2, 2, (15,), 1, GENERIC)
     found, _ = rtl(c, 2, np.zeros((FRAMES * 2, 2), np.int64))
     assert found.reshape(FRAMES, 2, 2)[:, 0].tolist() == [[15, 15]] * FRAMES
+
+
+@pytest.mark.parametrize("first", [(3,), (-4, 1, 2, 0, 5, 0)])
+def test_a_reset_brings_the_initial_frame_back(first):
+    """Of a state between frames, which then gives frame after frame."""
+    c = StateConfig(2, signed(4), 3, None, first, 1, GENERIC)
+    dut, initial = State(c), [*(first * 6)[:6]]
+    frames = random_elements(c.element, (2, 6)).tolist()
+
+    async def sequence(ctx):
+        seen, given = [], beats_of(np.array(frames).reshape(-1, 2), 2).tolist()
+        for _ in range(80):
+            ctx.set(dut.i.valid, bool(given))
+            if given:
+                ctx.set(dut.i.payload.as_value(), _packed(given[0]))
+            taken = ctx.get(dut.i.ready)
+            *_, valid, beat = await ctx.tick().sample(dut.o.valid, dut.o.payload)
+            seen += [int(element) for element in beat] if valid else []
+            given = given[1:] if taken else given
+        return seen
+
+    async def bench(ctx):
+        ctx.set(dut.o.ready, 1)
+        for _ in range(2):
+            assert await sequence(ctx) == [*initial, *frames[0], *frames[1]]
+            ctx.set(reset, 1)
+            await ctx.tick().repeat(20)
+            ctx.set(reset, 0)
+
+    reset = Signal()
+    simulator = Simulator(ResetInserter(reset)(dut))
+    simulator.add_clock(1e-6)
+    simulator.add_testbench(bench)
+    simulator.run()
+
+
+def _packed(beat):
+    return sum((int(element) & 15) << (4 * n) for n, element in enumerate(beat))
 
 
 def test_a_state_has_steps():
