@@ -17,6 +17,7 @@ from gatewright.hw.arithmetic.lookup import LookupConfig
 from gatewright.hw.arithmetic.multiply import MultiplyConfig
 from gatewright.hw.arithmetic.packed_multiplier import PackedConfig
 from gatewright.hw.arithmetic.piecewise import PiecewiseConfig
+from gatewright.hw.arithmetic.prelu import PReluConfig
 from gatewright.hw.arithmetic.reduce import ReduceConfig
 from gatewright.hw.arithmetic.requantize import RequantizeConfig, Rounding
 from gatewright.hw.arithmetic.rescale import RescaleConfig
@@ -72,6 +73,7 @@ LEGAL = [
     ReuseBufferConfig(9, 9, 5, 1, INT8, target=GENERIC),
     AddConfig(2, INT8, INT8, INT8, 3, 5, 0, ROUNDING, 9, target=GENERIC),
     MultiplyConfig(2, INT8, INT8, INT8, -3, 5, 3, 0, ROUNDING, 9, target=GENERIC),
+    PReluConfig(1, *(INT8,) * 3, 0, 0, (5, 3), (0, 0), ROUNDING, 9, target=GENERIC),
     ExtremumConfig(2, INT8, True, 9, target=GENERIC),
     StreamMatMulConfig(1, 2, 3, 4, 2, *(INT8,) * 3, 0, 5, 3, 0, ROUNDING, target=GENERIC),
     BlockBufferConfig(6, 8, GENERIC),
@@ -141,6 +143,7 @@ ILLEGAL = [
     (ReuseBufferConfig, {"width_out": 10}, "width_in=9, but it must be at least width_out=10"),
     (AddConfig, {"mult_a": -1}, "mult_a=-1, but it must be 0 or more"),
     (MultiplyConfig, {"mult": -1}, "mult=-1, but it must be 0 or more"),
+    (PReluConfig, {"mult": (3, -5)}, r"mult=\(3, -5\); choose 0 or more"),
     (ExtremumConfig, {"lanes": 0}, "lanes=0, but it must be 1 or more"),
     (StreamMatMulConfig, {"lanes": 5}, "lanes=5, but there are 4 columns"),
     (StreamMatMulConfig, {"products": 0}, "products=0, but it must be 1 or more"),
