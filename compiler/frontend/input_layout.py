@@ -66,14 +66,18 @@ def input_layouts(
             latest |= whole
         elif handler.elementwise:
             most = max(order.size for order in orders.values())
+            fixed = not beyond.isdisjoint(node.inputs)  # another operand has its layout already
             for name in orders.keys() - found.keys():
-                if orders[name].size < most:  # it is broadcast
+                if fixed or orders[name].size < most:  # it is broadcast
                     found[name] = _layout(
                         None, frame(orders[name], orders[name].size // batch, batch, node)
                     )
-            labels[node.outputs[0]] = {
-                n: order for n, order in orders.items() if order.size == most
-            }
+            if fixed:
+                beyond.update(node.outputs)
+            else:
+                labels[node.outputs[0]] = {
+                    n: order for n, order in orders.items() if order.size == most
+                }
         else:
             for name in orders.keys() - found.keys():
                 order = orders[name]

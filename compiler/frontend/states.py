@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -139,10 +140,13 @@ def states_of(model: onnx.ModelProto) -> tuple[State, ...]:
         ) from None
 
 
-def state_of(op: ir.FrameDelay) -> State:
-    """The state that an operator keeps, as a file names it."""
+def state_of(op: ir.FrameDelay, quant: ir.Quant | None) -> State:
+    """The state that an operator keeps, whose values have the type ``quant``, as a file names it."""
     flat = np.empty(op.initial.size, np.float32)
     flat[op.port.order] = op.initial.reshape(-1)
+    if op.port.integer is not None and quant is not None:
+        levels = [round(Fraction(float(real)) / quant.step) + quant.zero for real in flat]
+        flat = np.clip(np.array(levels, np.float32), quant.dtype.low, quant.dtype.high)
     return State(op.port.name, op.sink, tuple(flat.tolist()) if flat.any() else ())
 
 
@@ -210,12 +214,9 @@ def keep(graph: ir.Graph, states: Sequence[State], taken: set[str]) -> ir.Graph:
         _check_alike(graph, state, port, sink)
         value, ops, more = _arranged(graph, state, port, sink, taken)
         exact &= not any(isinstance(op, ir.Unary) for op in ops)
-        shape = graph.shape(port.value)
-        delays.append(
-            ir.FrameDelay(
-                state.input, (value,), port.value, _initial(state, port, shape), port, sink.name
-            )
-        )
+        held = graph.values[port.value]
+        first = _initial(state, port, held.shape, held.quant)
+        delays.append(ir.FrameDelay(state.input, (value,), port.value, first, port, sink.name))
         made += ops
         values += more
     rest = replace(
@@ -283,13 +284,23 @@ def _unused(name: str, taken: set[str]) -> str:
     return name
 
 
-def _initial(state: State, port: ir.InputPort, shape: ir.Shape) -> NDArray[np.float32]:
-    """The first frame in stream order."""
-    if not state.initial:
-        return np.zeros(shape.array, np.float32)
-    if len(state.initial) != shape.size or not np.isfinite(state.initial).all():
+def _initial(
+    state: State, port: ir.InputPort, shape: ir.Shape, quant: ir.Quant | None
+) -> NDArray[np.float32]:
+    """The first frame in stream order, as real numbers."""
+    given = state.initial or (0.0,) * shape.size
+    if len(given) != shape.size or not np.isfinite(given).all():
         raise ModelError(
-            f"the state {state}: {len(state.initial)} numbers are given for the first frame; "
+            f"the state {state}: {len(given)} numbers are given for the first frame; "
             f"accepted: {shape.size} finite numbers, of shape {list(port.shape)}"
         )
-    return np.array(state.initial, np.float32)[port.order].reshape(shape.array)
+    first = np.array(given, np.float32)
+    if port.integer is not None and quant is not None:
+        low, high = port.integer.low, port.integer.high
+        if (first != np.rint(first)).any() or first.min() < low or first.max() > high:
+            raise ModelError(
+                f"the state {state}: the first frame has numbers that are no {port.dtype}; "
+                f"accepted: integers from {low} to {high}, as the input takes them"
+            )
+        first = quant.dequantize(first.astype(np.int64))
+    return first[port.order].reshape(shape.array)

@@ -86,7 +86,8 @@ def _model(graph: ir.Graph, nodes: Nodes) -> onnx.ModelProto:
         ir_version=helper.find_min_ir_version_for(opsets),
         opset_imports=opsets,
     )
-    describe(model, [state_of(op) for op in graph if isinstance(op, ir.FrameDelay)])
+    kept = [op for op in graph if isinstance(op, ir.FrameDelay)]
+    describe(model, [state_of(op, graph.quant(op.output)) for op in kept])
     return model
 
 

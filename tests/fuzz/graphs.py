@@ -260,6 +260,14 @@ def _delay(draw: Any, b: Drawn, x: str) -> str:
     return b.close(state, b.elementwise(kind, b.conv(rows, channels), b.conv(state, channels)))
 
 
+def _frame_delay(draw: Any, b: Drawn, x: str) -> str:
+    """A map that becomes a function of itself and ``x``, frame after frame."""
+    shape = b.shape(x)
+    state = b.kept(*shape.array, _float32(draw(NUMBERS)))
+    kind = draw(sampled([ir.Add, ir.ops.Sub, ir.ops.Mul]))
+    return b.close(state, b.elementwise(kind, b.conv(x, shape.channels), state))
+
+
 def _argmax(draw: Any, b: Drawn, x: str) -> str:
     return b.argmax(x)
 
@@ -276,6 +284,7 @@ LAYERS: dict[type[ir.Op], Layer] = {
     ir.Concat: _concat,
     ir.Gather: _gather,
     ir.Delay: _delay,
+    ir.FrameDelay: _frame_delay,
     ir.Reshape: _reshape,
     ir.ArgMax: _argmax,
 }
@@ -296,7 +305,7 @@ def layer(kind: type[ir.Op]) -> Layer:
 # Graphs.
 
 #: operators that a network may hold more than once, and that another may follow
-INNER = [kind for kind in operators() if kind is not ir.ArgMax]
+INNER = [kind for kind in operators() if kind not in (ir.ArgMax, ir.FrameDelay)]
 
 
 @st.composite

@@ -253,7 +253,8 @@ class Builder:
         port = ir.InputPort(
             name, shape.array, quant.dtype.name, f"{name}_out", np.arange(shape.size)
         )
-        first = np.broadcast_to(np.float32(initial), shape.array)
+        on_level = quant.dequantize(quant.quantize(initial))  # a file of integers holds no other
+        first = np.broadcast_to(on_level, shape.array)
         self.ops.append(
             ir.FrameDelay(name, (f"{name}_next",), f"{name}_out", first, port, f"{name}_after")
         )
