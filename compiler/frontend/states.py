@@ -141,7 +141,7 @@ def states_of(model: onnx.ModelProto) -> tuple[State, ...]:
 
 
 def state_of(op: ir.FrameDelay, quant: ir.Quant | None) -> State:
-    """The state that an operator keeps, whose values have the type ``quant``, as a file names it."""
+    """The state that an operator keeps, of values of the type ``quant``, as a file names it."""
     flat = np.empty(op.initial.size, np.float32)
     flat[op.port.order] = op.initial.reshape(-1)
     if op.port.integer is not None and quant is not None:
