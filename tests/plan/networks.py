@@ -250,17 +250,13 @@ class Builder:
         """A state that is kept from frame to frame, which :meth:`close` gives what it becomes."""
         name = f"kept{len(self.ops)}"
         shape, quant = ir.Shape(height, width, channels), self._quant(1.0)
-        port = ir.InputPort(
-            name, shape.array, quant.dtype.name, f"{name}_out", np.arange(shape.size)
-        )
+        port = ir.InputPort(name, shape.array, quant.dtype.name, name, np.arange(shape.size))
         on_level = quant.dequantize(quant.quantize(initial))  # a file of integers holds no other
         first = np.broadcast_to(on_level, shape.array)
-        self.ops.append(
-            ir.FrameDelay(name, (f"{name}_next",), f"{name}_out", first, port, f"{name}_after")
-        )
+        self.ops.append(ir.FrameDelay(name, (f"{name}_next",), name, first, port, f"{name}_after"))
         low, high = quant.dtype.low, quant.dtype.high
-        self.trial[f"{name}_out"] = self.rng.integers(low, high, (2, *shape.array), endpoint=True)
-        return self._value(f"{name}_out", shape, quant)
+        self.trial[name] = self.rng.integers(low, high, (2, *shape.array), endpoint=True)
+        return self._value(name, shape, quant)
 
     def close(self, state, x):
         """Let a state become ``x``, rounded to its type; returns that."""
