@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import boards, on_board
+from . import boards
 from .boards.flow.build import BuildResult, build_fastest
 from .boards.flow.build import build as _build
 from .boards.flow.flash import flash as _flash
@@ -29,7 +29,8 @@ from .compiler.plan.explore import explore as _explore
 from .compiler.quantize import DEFAULT_BITS, Policy, Rounding, equalized
 from .compiler.quantize import quantize as _quantize
 from .compiler.report.html import write_report
-from .on_board import OnBoard
+from .host import on_board
+from .host.on_board import OnBoard
 from .sim.accuracy import Accuracy
 from .sim.accuracy import accuracy as _accuracy
 from .sim.bench import BenchmarkResult
@@ -284,7 +285,7 @@ def emulate(
     compiled: Compiled, *, uart: str = "fast", faults: str = ""
 ) -> AbstractContextManager[EmulatedBoard]:
     """The compiled network on an emulated board, for a ``with`` statement: its ``port`` is a
-    pseudo-terminal. See :func:`.on_board.emulated`.
+    pseudo-terminal. See :func:`.host.on_board.emulated`.
     """
     board = boards.get(compiled.plan.board)
     return on_board.emulated(compiled, board, timing=uart, faults=faults)

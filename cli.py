@@ -953,7 +953,7 @@ def flash(directory: Path, permanent: bool) -> None:
     $ gatewright flash out --permanent
     """
     from .boards.flow.flash import flash as load_bitstream
-    from .on_board import bitstream
+    from .host.on_board import bitstream
 
     board, file = _board(_open(directory).plan.board), bitstream(directory)
     with _steps() as step:
@@ -1005,7 +1005,7 @@ def run(
     """
     from .compiler.data import read_samples
     from .compiler.numpy_file import write_arrays
-    from .on_board import run as on_board
+    from .host.on_board import run as on_board
 
     _at_least(1, frames=frames)
     compiled = _open(directory)
@@ -1085,7 +1085,7 @@ def emulate(directory: Path, web: bool, web_port: int, uart: str, faults: str) -
 
     $ gatewright emulate out --web
     """
-    from .on_board import emulated
+    from .host.on_board import emulated
 
     compiled = _open(directory)
     board = _board(compiled.plan.board)
@@ -1096,7 +1096,7 @@ def emulate(directory: Path, web: bool, web_port: int, uart: str, faults: str) -
     out.print(f"{board.title} at {running.port}", highlight=False)
     out.print(f"  gatewright run {directory} --port {running.port} --input x.npz", highlight=False)
     if web:
-        from .web import serve
+        from .host.page import serve
 
         serve(compiled, running, web_port, lambda at: out.print(f"  {at}", highlight=False))
     else:

@@ -7,11 +7,11 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from gatewright import on_board
 from gatewright.boards.link.run import Measured
 from gatewright.cli import main
 from gatewright.compiler.frontend.reference_runtime import Runtime
 from gatewright.compiler.ir.feeds import count
+from gatewright.host import on_board
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper, numpy_helper

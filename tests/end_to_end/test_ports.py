@@ -15,7 +15,7 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
-from gatewright import boards, web
+from gatewright import boards
 from gatewright.boards.flow.build import BuildResult
 from gatewright.boards.link import run as link_run
 from gatewright.boards.link.emulator import BoardModel, PtyBoard
@@ -23,6 +23,7 @@ from gatewright.boards.link.protocol import LinkConfig, LinkPort
 from gatewright.boards.link.verilated import VerilatedBoard
 from gatewright.cli import main
 from gatewright.compiler.driver import open_compiled
+from gatewright.host import page
 from gatewright.sim import golden
 from onnx import TensorProto, helper, numpy_helper
 
@@ -294,7 +295,7 @@ def ask(http, path, content=None, **headers):
 def test_the_page_of_an_emulated_board_runs_a_sample(directory, samples):
     compiled = opened(directory)
     config, board = board_of(compiled, wrong=False)
-    with PtyBoard(board) as serial, web.server(compiled, Told(config, serial.port), 0) as http:
+    with PtyBoard(board) as serial, page.server(compiled, Told(config, serial.port), 0) as http:
         thread = threading.Thread(target=http.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         assert b"<canvas" in ask(http, "/")[1]

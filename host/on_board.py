@@ -9,23 +9,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .boards import Board
-from .boards.link.design import CompiledDesign
-from .boards.link.driver import PATIENCE
-from .boards.link.emulate import EmulatedBoard, Faults
-from .boards.link.ports import find_port
-from .boards.link.protocol import LinkConfig, link_config
-from .boards.link.run import run_on_board
-from .boards.link.verilated import Timing, compile_board
-from .compiler import ir
-from .compiler.brief import Brief
-from .compiler.data import Samples, class_numbers
-from .compiler.driver import Compiled
-from .compiler.errors import DataError
-from .compiler.ir.feeds import take
-from .compiler.progress import Progress, silent
-from .compiler.report.summary import read_summary
-from .sim import golden
+from ..boards import Board
+from ..boards.link.design import CompiledDesign
+from ..boards.link.driver import PATIENCE
+from ..boards.link.emulate import EmulatedBoard, Faults
+from ..boards.link.ports import find_port
+from ..boards.link.protocol import LinkConfig, link_config
+from ..boards.link.run import run_on_board
+from ..boards.link.verilated import Timing, compile_board
+from ..compiler import ir
+from ..compiler.brief import Brief
+from ..compiler.data import Samples, class_numbers
+from ..compiler.driver import Compiled
+from ..compiler.errors import DataError
+from ..compiler.ir.feeds import take
+from ..compiler.progress import Progress, silent
+from ..compiler.report.summary import read_summary
+from ..sim import golden
 
 __all__ = ["EMULATE", "OnBoard", "bitstream", "classes", "emulated", "link_of", "run"]
 

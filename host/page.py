@@ -13,21 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from .boards.link.driver import Host, open_port
-from .boards.link.emulate import EmulatedBoard
-from .boards.link.run import measure
-from .compiler import ir
-from .compiler.data import read_samples
-from .compiler.driver import Compiled
-from .compiler.errors import DataError, GatewrightError
-from .compiler.ir.feeds import take
-from .compiler.progress import silent
+from ..boards.link.driver import Host, open_port
+from ..boards.link.emulate import EmulatedBoard
+from ..boards.link.run import measure
+from ..compiler import ir
+from ..compiler.data import read_samples
+from ..compiler.driver import Compiled
+from ..compiler.errors import DataError, GatewrightError
+from ..compiler.ir.feeds import take
+from ..compiler.progress import silent
+from ..sim import golden
 from .on_board import classes
-from .sim import golden
 
 __all__ = ["Page", "serve"]
 
-_HTML = Path(__file__).with_name("web.html")
+_HTML = Path(__file__).with_name("page.html")
 _HERE = "127.0.0.1"
 _MOST_BYTES = 64 << 20
 _PATIENCE = 600.0

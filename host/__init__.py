@@ -1,0 +1,1 @@
+"""What this computer does with a board, real or emulated: running samples, and a page."""
