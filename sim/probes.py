@@ -161,8 +161,9 @@ def activity(
     """
     if not counts.stages:
         return None
-    recorded = min(probes.spans, cycles // probes.span)
-    lengths = [probes.span] * recorded + [cycles - recorded * probes.span]
+    # The bench counts in the cycle that ends the run as well, which may complete a span.
+    recorded = len(counts.stages[0]) - 1
+    lengths = [probes.span] * recorded + [max(0, cycles - recorded * probes.span)]
     return {
         "span": probes.span,
         "spans": recorded,

@@ -34,3 +34,9 @@ def test_a_queue_tells_its_most_and_its_mean():
 
 def test_without_probes_nothing_is_said():
     assert activity(Probes(), Counts(), 100, {}) is None
+
+
+def test_a_span_that_the_last_cycle_completes_is_counted():
+    found = stage((0, 0, 10), (5, 0, 5), (0, 0, 10), (0, 0, 0), cycles=29)
+    assert found["busy"] == [10, 10, 0]
+    assert found["busy_cycles"] == 20
