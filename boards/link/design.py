@@ -59,8 +59,8 @@ class CompiledDesign:
             ) from error
 
     def interface(self) -> tuple[tuple[LinkPort, ...], tuple[LinkPort, ...]]:
-        """The accelerator's inputs and outputs, from ``rtl/interface.json``."""
-        path = self.directory / "rtl" / "interface.json"
+        """The accelerator's inputs and outputs, from the file beside it."""
+        path = self.accelerator.with_name("interface.json")
         found = json_file.read_json(path, _AGAIN)
         if not isinstance(found, dict) or "beats_in" in found:
             raise DataError(f"{path}: not the interface that this gatewright writes; {_AGAIN}")

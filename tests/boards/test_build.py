@@ -154,12 +154,12 @@ def test_a_router_without_end_is_given_other_places_and_then_given_up(
 ):
     used = []
 
-    def run(tool, args, cwd, log, **options):
+    def run(tool, args, *files, **options):
         if "--router" in args:
             used.append(tuple(args[args.index(flag) + 1] for flag in ("--seed", "--router")))
             if len(used) <= stuck and options.get("patience"):
                 raise tools.Stuck("nothing said")
-        return original(tool, args, cwd, log, **options)
+        return original(tool, args, *files, **options)
 
     original = tools.Tool.run
     monkeypatch.setattr(tools.Tool, "run", run)
