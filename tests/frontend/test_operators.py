@@ -541,13 +541,16 @@ def test_the_epsilon_of_batch_normalization_counts(model, agrees):
     agrees(model([node], [1, 3, 4, 4], s=one, b=0 * one, m=0 * one, v=0.01 * one))
 
 
+@pytest.mark.parametrize("size", [4, 5])
 @pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
-def test_ceil_mode_makes_no_window_that_starts_in_the_end_padding(kind, model, agrees):
-    """A map of 4 with padding 1, kernel 2 and stride 3: the third window would start behind it."""
+def test_ceil_mode_makes_no_window_that_starts_in_the_end_padding(kind, size, model, agrees):
+    """A map of 4 with padding 1, kernel 2 and stride 3: the third window would start behind it; of 5:
+    in the first column of the padding.
+    """
     node = N(
         kind, ["x"], ["y"], kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1
     )
-    agrees(model([node], [1, 2, 4, 4], opset=22))
+    agrees(model([node], [1, 2, size, size], opset=22))
 
 
 MAPS = {
