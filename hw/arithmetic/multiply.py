@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from amaranth import C, Cat, Module, Shape, Signal, Value, signed, unsigned
+from amaranth import C, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.utils import bits_for
 
 from ..sizes import at_least
@@ -100,22 +100,14 @@ class Multiply(PairPipeline):
         self.config = config
         super().__init__(config.lanes, config.a, config.b, config.out)
 
-    def arithmetic(self, m: Module, words) -> Value:
-        return Cat(
-            [
-                self._lane(m, lane, *(word[lane] for word in words))
-                for lane in range(self.config.lanes)
-            ]
-        )
-
-    def _lane(self, m: Module, lane: int, a: Value, b: Value) -> Value:
+    def lane(self, m: Module, number: int, a: Value, b: Value) -> Value:
         c = self.config
         operands = c.product.operands
-        centered_a = Signal(operands.x, name=f"centered_a_{lane}", reset_less=True)
-        centered_b = Signal(operands.w, name=f"centered_b_{lane}", reset_less=True)
-        m.submodules[f"product_{lane}"] = product = SoftMultiplier(c.product)
-        m.submodules[f"scale_{lane}"] = scale = SoftMultiplier(c.scaled)
-        m.submodules[f"narrow_{lane}"] = narrow = Narrower(c.scaled.result, c.out, c.rounding)
+        centered_a = Signal(operands.x, name=f"centered_a_{number}", reset_less=True)
+        centered_b = Signal(operands.w, name=f"centered_b_{number}", reset_less=True)
+        m.submodules[f"product_{number}"] = product = SoftMultiplier(c.product)
+        m.submodules[f"scale_{number}"] = scale = SoftMultiplier(c.scaled)
+        m.submodules[f"narrow_{number}"] = narrow = Narrower(c.scaled.result, c.out, c.rounding)
         m.d.sync += [centered_a.eq(a - c.zero_a), centered_b.eq(b - c.zero_b)]
         m.d.comb += [
             product.x.eq(centered_a),

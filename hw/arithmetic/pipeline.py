@@ -1,6 +1,6 @@
 """Arithmetic of fixed latency between two streams."""
 
-from amaranth import Module, Shape, Signal, Value
+from amaranth import Cat, Module, Shape, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -142,6 +142,14 @@ class PairPipeline(Pipeline):
         super().__init__(
             {"a": In(beats(lanes, a)), "b": In(beats(lanes, b)), "o": Out(beats(lanes, out))}
         )
+
+    def lane(self, m: Module, number: int, a: Value, b: Value) -> Value:
+        """Add the arithmetic of one lane; return its result, ``config.pipeline`` cycles later."""
+        raise NotImplementedError
+
+    def arithmetic(self, m: Module, words) -> Value:
+        lanes = range(self.config.lanes)
+        return Cat([self.lane(m, n, *(word[n] for word in words)) for n in lanes])
 
     def join(self, m: Module):
         if not OperandQueues.exist(self.config.target):

@@ -544,8 +544,8 @@ def test_the_epsilon_of_batch_normalization_counts(model, agrees):
 @pytest.mark.parametrize("size", [4, 5])
 @pytest.mark.parametrize("kind", ["MaxPool", "AveragePool"])
 def test_ceil_mode_makes_no_window_that_starts_in_the_end_padding(kind, size, model, agrees):
-    """A map of 4 with padding 1, kernel 2 and stride 3: the third window would start behind it; of 5:
-    in the first column of the padding.
+    """Padding 1, kernel 2, stride 3: the third window of a map of 4 would start behind the padding,
+    of 5 in its first column.
     """
     node = N(
         kind, ["x"], ["y"], kernel_shape=[2, 2], strides=[3, 3], pads=[1, 1, 1, 1], ceil_mode=1
