@@ -103,7 +103,11 @@ def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> list[Te
 
 def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
     """Identity and Dropout in inference."""
-    assert isinstance(x, Tensor)
+    if not isinstance(x, Tensor):
+        raise ModelError(
+            f"{node}: {node.inputs[0]} is constant, but {node.inputs[1]} depends on the input; "
+            "accepted: a constant ratio; export with model.eval()"
+        )
     training = operands[1] if len(operands) > 1 else None
     if training is not None and constant(training, node, "training mode").array.any():
         raise ModelError(

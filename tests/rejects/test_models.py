@@ -494,6 +494,10 @@ NONSENSE = {
         [N("Dropout", ["x", "one", "true"], ["y"], name="n")],
         "n (Dropout): is in training mode; accepted: inference",
     ),
+    "dropout of a constant": (
+        [N("Dropout", ["one", "x"], ["y"], name="n")],
+        "n (Dropout): one is constant, but x depends on the input; accepted: a constant ratio",
+    ),
     "constant without bound": (
         [N("ConstantOfShape", ["wide"], ["c"], name="n"), N("Add", ["x", "c"], ["y"])],
         f"n (ConstantOfShape): its result has {1 << 40} elements; accepted: at most ",
