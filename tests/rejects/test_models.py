@@ -341,10 +341,6 @@ OPERATORS = {
         [N("Concat", ["x", "ramp"], ["y"], name="n", axis=1)],
         "n (Concat): ramp holds 1 NaN or infinite number; accepted: finite",
     ),
-    "slopes": (
-        [N("PRelu", ["x", "x"], ["y"], name="n")],
-        "n (PRelu): its slope is computed at run time; accepted: a constant slope",
-    ),
     "reshape that does not fit": (
         [N("Reshape", ["x", "five"], ["f"], name="n"), N("Relu", ["f"], ["y"])],
         "n (Reshape): does not fit its operands of shape [1, 3, 4, 4], [2]",
