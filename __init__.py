@@ -32,6 +32,7 @@ from .api import (
     report,
     run,
     simulate,
+    with_states,
 )
 from .compiler.errors import GatewrightError
 
@@ -52,4 +53,5 @@ __all__ = [
     "report",
     "run",
     "simulate",
+    "with_states",
 ]
