@@ -12,6 +12,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 JOBS   ?= 2
 
+# The steps are many processes: compiled modules are kept, whatever the environment says.
+export PYTHONDONTWRITEBYTECODE =
+
 FUZZ_SECONDS ?= 3600
 FUZZ_CASES   ?= 2000
 

@@ -16,25 +16,29 @@ gw.flash(compiled)                                   # into the board
 gw.run(compiled, samples)                            # on the board; port="emulate": without one
 """
 
-from .api import (
-    accuracy,
-    bench,
-    build,
-    check,
-    compile,
-    emulate,
-    explore,
-    flash,
-    load,
-    open,
-    plan,
-    quantize,
-    report,
-    run,
-    simulate,
-    with_states,
-)
-from .compiler.errors import GatewrightError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import (
+        accuracy,
+        bench,
+        build,
+        check,
+        compile,
+        emulate,
+        explore,
+        flash,
+        load,
+        open,
+        plan,
+        quantize,
+        report,
+        run,
+        simulate,
+        with_states,
+    )
+    from .compiler.errors import GatewrightError
 
 __all__ = [
     "GatewrightError",
@@ -55,3 +59,17 @@ __all__ = [
     "simulate",
     "with_states",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """A function of :mod:`~gatewright.api`, imported at its first use: a command does not wait for
+    the parts of the package that it does not need.
+    """
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = ".compiler.errors" if name == "GatewrightError" else ".api"
+    return getattr(import_module(module, __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

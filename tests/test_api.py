@@ -1,16 +1,36 @@
 """The steps as functions, on a tiny network."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import gatewright as gw
 import numpy as np
 import pytest
+from gatewright import api
 
 
 @pytest.fixture
 def x(samples):
     return np.load(samples)["x"]
+
+
+def test_the_package_has_the_functions_of_its_api():
+    assert set(gw.__all__) == {*api.__all__, "GatewrightError"} <= set(dir(gw))
+    assert all(getattr(gw, name) is getattr(api, name) for name in api.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'compil'"):
+        gw.__getattr__("compil")
+
+
+def test_importing_the_package_or_its_command_line_imports_no_part_of_the_flow():
+    """``gatewright --help`` is there at once."""
+    code = (
+        "import sys, gatewright, gatewright.cli;"
+        "print({'amaranth', 'onnx', 'onnxruntime', 'scipy', 'matplotlib'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "set()"
 
 
 def test_a_network_is_loaded_in_stream_order(floats):
