@@ -1,15 +1,16 @@
 """Reductions over any axes but the batch, and the global pools: windows that tile a view of a map.
 
 The stream of a reduced tensor is read as a map whose columns are the elements of one sum, or of one
-maximum; its rows and channels are then the results. Where no such view exists, the elements are
-brought into such an order first.
+maximum; its rows and channels are then the results. Where no such view exists, groups of adjacent
+channels are reduced first, such as those of a GroupNormalization; this adds a rounding, so that it
+is done in float networks only. The elements are brought into such an order otherwise.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import singledispatch
-from math import prod
+from math import gcd, prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,8 +36,14 @@ class Tiling:
     labels: NDArray[np.int64]
     dense: bool = False
 
+    @property
+    def adjacent(self) -> bool:
+        """Whether the elements of a result follow each other in the stream."""
+        rows, columns = self.window.kernel
+        return self.shape.channels == 1 and (rows == 1 or columns == self.shape.width)
+
     def flat(self) -> "Tiling":
-        """The elements of each result as the channels of a pixel."""
+        """Adjacent elements of each result as the channels of a pixel."""
         count = self.window.taps
         shape = ir.Shape(self.shape.size // count, 1, count)
         return replace(self, shape=shape, window=ir.Window(), dense=True)
@@ -205,16 +212,40 @@ def _reduced(
         return x.moved(x.order, name)
     order = np.arange(build.shape(x).size)
     tiling = _tiling(build.shape(x), labels)
+    parts = None if tiling or build.quant(x.handle) else _parts(build.shape(x), labels)
+    if parts is not None:
+        width, labels = parts
+        x = _over_channels(build, node, x, width, kind, f"{name}/channels")
+        order, tiling = np.arange(build.shape(x).size), _tiling(build.shape(x), labels)
     if tiling is None:
         order = labels.T.reshape(-1)
         tiling = _side_by_side(*labels.shape)
-    if kind.dense and tiling.shape.channels == 1:
+    if kind.dense and tiling.adjacent:
         tiling = tiling.flat()
     source = build.arranged(x, order, tiling.shape, node)
     op = kind.reduce(node, source, name, tiling, build.quant(x.handle) is not None)
     groups = op.channels if isinstance(op, ir.Conv) else tiling.shape.channels
     out = tiling.window.output(tiling.shape, groups)
     return build.computed(op, out, [x], tiling.labels.reshape(kept))
+
+
+def _over_channels(
+    build: Builder, node: Node, x: Tensor, width: int, kind: Reduction, name: str
+) -> Tensor:
+    """The reduction of each ``width`` adjacent channels of a map."""
+    shape = build.shape(x)
+    view, window = ir.Shape(shape.size // width, width, 1), ir.Window((1, width), (1, width))
+    tiling = Tiling(view, window, np.arange(shape.size // width))
+    if kind.dense:
+        tiling = tiling.flat()
+    step = replace(node, name=f"{node.name}/channels")
+    source = build.reshaped(x, tiling.shape, node)
+    op = kind.reduce(step, source, name, tiling, False)
+    groups = op.channels if isinstance(op, ir.Conv) else 1
+    result = build.computed(op, tiling.window.output(tiling.shape, groups), [x], tiling.labels)
+    out = replace(shape, channels=shape.channels // width)
+    handle = build.reshaped(result, out, node)
+    return replace(result, handle=handle)
 
 
 # -- functions before and after --------------------------------------------------------------------
@@ -268,6 +299,25 @@ def _tiling(shape: ir.Shape, labels: NDArray[np.int64]) -> Tiling | None:
     gathered first.
     """
     return _of_the_map(shape, labels) or _of_a_view(shape, labels)
+
+
+def _parts(shape: ir.Shape, labels: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]] | None:
+    """A number of adjacent channels that the reductions ``labels`` [result, element] have together,
+    and the labels in the map of theirs, which needs no rearrangement; None where there is none.
+    """
+    ordered = np.sort(labels, axis=1)
+    common = gcd(shape.channels, labels.shape[1])
+    for width in range(common, 1, -1):
+        if common % width:
+            continue
+        runs = ordered.reshape(len(ordered), -1, width)
+        whole = (runs == runs[..., :1] + np.arange(width)).all() and not (
+            runs[..., 0] % width
+        ).any()
+        narrow = replace(shape, channels=shape.channels // width)
+        if whole and _tiling(narrow, runs[..., 0] // width) is not None:
+            return width, runs[..., 0] // width
+    return None
 
 
 def _side_by_side(results: int, count: int) -> Tiling:

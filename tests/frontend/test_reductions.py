@@ -57,6 +57,25 @@ def test_channels_of_a_map_that_was_computed(model, agrees, kind, axes):
     agrees(model([first, node], ["N", 3, 5, 4], opset=18, w=weight, **extra))
 
 
+@pytest.mark.parametrize("axes", [[2], [3], [2, 3]], ids=str)
+def test_rows_and_columns_of_a_map_of_one_channel(model, agrees, axes):
+    node, extra = reduction("ReduceSum", axes, 18, keepdims=1)
+    node.input[0] = "r"
+    agrees(model([N("Relu", ["x"], ["r"]), node], ["N", 1, 5, 4], opset=18, **extra))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_groups_of_channels_are_reduced_first(model, agrees, kind):
+    """The map then is reduced as it comes, without being gathered."""
+    node, extra = reduction(kind, [2], 18, keepdims=1)
+    node.input[0] = "s"
+    nodes = [N("Conv", ["x", "w"], ["c"]), N("Reshape", ["c", "groups"], ["s"]), node]
+    weight = np.random.default_rng(3).normal(0, 0.5, (6, 3, 2, 2)).astype(np.float32)
+    groups = np.array([0, 2, -1])
+    graph = agrees(model(nodes, ["N", 3, 5, 4], opset=18, w=weight, groups=groups, **extra))
+    assert not any(isinstance(op, ir.Gather) for op in graph)
+
+
 @pytest.mark.parametrize("keepdims", [0, 1])
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_axes_are_all_of_them_in_a_batch_of_one(model, agrees, kind, keepdims):
