@@ -20,7 +20,7 @@ from .boards.link.emulate import EmulatedBoard
 from .compiler import check as check_module
 from .compiler import ir
 from .compiler.data import Samples
-from .compiler.driver import Compiled, compile_model, open_compiled
+from .compiler.driver import Compiled, Quantization, compile_model, open_compiled
 from .compiler.frontend import load as _load
 from .compiler.frontend.states import State, write_with_states
 from .compiler.plan import Dataflow, Goal, make_dataflow
@@ -157,11 +157,10 @@ def compile(
         boards.get(board).device,
         board,
         samples=samples,
+        quantization=Quantization(
+            method, Policy(activation_bits, weight_bits), Rounding(rounding), equalize
+        ),
         goal=Goal(goal, interval),
-        method=method,
-        policy=Policy(activation_bits, weight_bits),
-        rounding=Rounding(rounding),
-        equalize=equalize,
         argmax=argmax,
         plan=None if plan is None else Path(plan),
     )

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import wraps
 from math import inf
 from pathlib import Path
@@ -194,6 +195,39 @@ def _policy(bits: tuple[str, ...], activation_bits: int | None, weight_bits: int
             )
     usual = (activation_bits or DEFAULT_BITS, weight_bits or DEFAULT_BITS)
     return Policy(*usual, activations=named, weights=named)
+
+
+def _check_drop(max_drop: float | None, policy: Any) -> None:
+    from .compiler.quantize import Policy
+
+    if max_drop is not None and not 0 < max_drop < 100:
+        raise DataError(f"--max-drop {max_drop:g}: points of accuracy are above 0 and below 100")
+    if max_drop is not None and policy != Policy():
+        raise DataError("--max-drop chooses widths by itself; leave out the options that give bits")
+
+
+def _note_ignored(
+    model: Path, quantization: Any, calibration: Path | None, max_drop: float | None
+) -> None:
+    """Say which of the options for float models do nothing for one that is quantized."""
+    from .compiler.quantize import DEFAULT_BITS, Rounding
+
+    policy = quantization.policy
+    given = {
+        "--calibration": calibration is not None,
+        "--activation-bits": policy.activation_bits != DEFAULT_BITS,
+        "--weight-bits": policy.weight_bits != DEFAULT_BITS,
+        "--rounding": quantization.rounding is not Rounding.AUTO,
+        "--bits": bool(policy.weights),
+        "--equalize": quantization.equalize,
+        "--max-drop": max_drop is not None,
+    }
+    for option in (option for option in given if given[option]):
+        err.print(
+            f"note: {model} is quantized already; {option} is ignored",
+            highlight=False,
+            markup=False,
+        )
 
 
 class _Flow(click.Group):
@@ -610,56 +644,36 @@ def compile_(
     $ gatewright compile model.onnx --board ulx3s-85f --calibration x.npz -o out
     """
     from .compiler.data import class_numbers, read_samples
-    from .compiler.driver import Budget, compile_model, read_network
-    from .compiler.quantize import DEFAULT_BITS, Policy, Rounding
+    from .compiler.driver import Budget, Quantization, compile_model, read_network
+    from .compiler.quantize import Rounding
     from .compiler.report import tables
 
     chosen = _board(board)
     wanted = _goal(goal, chosen.target_mhz)
-    samples = budget = None
-    if max_drop is not None and not 0 < max_drop < 100:
-        raise DataError(f"--max-drop {max_drop:g}: points of accuracy are above 0 and below 100")
-    if max_drop is not None and policy != Policy():
-        raise DataError("--max-drop chooses widths by itself; leave out the options that give bits")
+    _check_drop(max_drop, policy)
+    quantization = Quantization(method, policy, Rounding(rounding), equalize)
     network = read_network(model, hardware_only=hardware_only)
-    graph = network.graph
     if network.cut is not None:
         _note_cut(network.cut)
-    given = {
-        "--calibration": calibration is not None,
-        "--activation-bits": policy.activation_bits != DEFAULT_BITS,
-        "--weight-bits": policy.weight_bits != DEFAULT_BITS,
-        "--rounding": rounding != "auto",
-        "--bits": bool(policy.weights),
-        "--equalize": equalize,
-        "--max-drop": max_drop is not None,
-    }
-    if graph.quantized:
-        for option in (option for option in given if given[option]):
-            err.print(
-                f"note: {model} is quantized already; {option} is ignored",
-                highlight=False,
-                markup=False,
-            )
+    samples = None
+    if network.graph.quantized:
+        _note_ignored(model, quantization, calibration, max_drop)
     elif calibration is not None:
         data = read_samples(calibration, network.ports)
         samples = data.x
         if max_drop is not None:
             budget = Budget(max_drop, class_numbers(data))
-    with _steps() as step, _smallest_board(graph, wanted, chosen, policy):
+            quantization = replace(quantization, budget=budget)
+    with _steps() as step, _smallest_board(network.graph, wanted, chosen, policy):
         compile_model(
             model,
             output,
             chosen.device,
             chosen.name,
             samples=samples,
+            quantization=quantization,
             goal=wanted,
             plan=plan,
-            method=method,
-            policy=policy,
-            rounding=Rounding(rounding),
-            equalize=equalize,
-            budget=budget,
             argmax=argmax,
             read=network,
             progress=step,

@@ -20,6 +20,7 @@ from gatewright.benchmarks.steps import (
     run,
     source_hash,
 )
+from gatewright.compiler.driver import Quantization
 from gatewright.compiler.plan import Goal
 from gatewright.compiler.quantize import Policy, Rounding
 from gatewright.compiler.report.progress_line import progress_line
@@ -34,7 +35,7 @@ VARIANTS = {
     "w5": Variant(
         "5-bit weights, two products a DSP block",
         Goal(),
-        {"policy": Policy(weight_bits=5), "rounding": Rounding.NEAREST},
+        {"quantization": Quantization("mse", Policy(weight_bits=5), Rounding.NEAREST)},
     ),
 }
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ __all__ = [
     "Budget",
     "Compiled",
     "Network",
+    "Quantization",
     "compile_model",
     "directory_for",
     "fit",
@@ -141,15 +143,51 @@ class Budget:
     labels: NDArray[np.int64] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Quantization:
+    """How a float network becomes integers.
+
+    ``method``: how calibration chooses ranges; ``policy``: the width of each tensor; ``rounding``:
+    of weights; ``equalize``: divide channels where that lowers the error; ``budget``: choose the
+    widths tensor by tensor in place of the policy's.
+    """
+
+    method: str = "mse"
+    policy: Policy = DEFAULT
+    rounding: Rounding = Rounding.AUTO
+    equalize: bool = False
+    budget: Budget | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Integers:
+    """A quantized ``graph``; the ``factors`` of equalized values and the ``widths`` that a budget
+    chose, as ``compile.json`` has them.
+    """
+
+    graph: ir.Graph
+    factors: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    widths: Mapping[str, Any] = field(default_factory=dict)
+
+    def described(self) -> dict[str, Any]:
+        if not self.factors:
+            return {**self.widths}
+        even = {name: each.tolist() for name, each in self.factors.items()}
+        return {**self.widths, "equalized": even}
+
+
 class _Costs:
     """What widths cost in the folding that 8-bit tensors have for a goal."""
 
     def __init__(self, graph: ir.Graph, device: Device, board: str, goal: Goal) -> None:
-        self.graph, self.device = graph, device
+        self.graph, self.device, self.board, self.goal = graph, device, board, goal
+
+    @cached_property
+    def plan(self) -> Plan | None:
         try:
-            self.plan: Plan | None = fit(graph, device, board, goal).plan
+            return fit(self.graph, self.device, self.board, self.goal).plan
         except FitError:  # narrower tensors may fit
-            self.plan = None
+            return None
 
     def need(self, policy: Policy) -> dict[str, int] | None:
         """LUTs, DSP blocks and block RAMs; None where that folding is none of these widths."""
@@ -216,79 +254,33 @@ def compile_model(
     board: str,
     *,
     samples: NDArray[np.generic] | ir.Feeds | None = None,
+    quantization: Quantization | None = None,
     goal: Goal | None = None,
     plan: Path | None = None,
-    method: str = "mse",
-    policy: Policy = DEFAULT,
-    rounding: Rounding = Rounding.AUTO,
-    equalize: bool = False,
-    budget: Budget | None = None,
     argmax: bool = False,
     read: Network | None = None,
-    hardware_only: bool = False,
     progress: Progress = silent,
 ) -> Compiled:
     """Compile ``model`` into the directory ``out``, written whole or not at all.
 
     ``samples`` (an array [n, *input shape] for each input, by name, or that of a lone input)
-    calibrate a float model, whose tensors get the widths of ``policy`` and whose weights are
-    rounded as ``rounding`` says; with ``equalize`` channels are divided where that lowers the
-    error; with a ``budget`` widths are chosen tensor by tensor instead;
-    ``plan`` is a plan file to
-    use in place of the search for ``goal``; ``read`` is what :func:`read_network` returned, if
-    the file has been read already; ``hardware_only`` refuses a network that it would cut.
-    Raises a :class:`~.errors.GatewrightError` that says what to do.
+    calibrate a float model, quantized as ``quantization`` says; ``plan`` is a plan file to use in
+    place of the search for ``goal``; ``read`` is what :func:`read_network` returned, if the file
+    has been read already. Raises a :class:`~.errors.GatewrightError` that says what to do.
     """
     check_output(out)
+    goal = goal or Goal()
     given = _given(plan, board) if plan else None
     if read is None:
         progress("reading the model")
-        read = read_network(model, hardware_only=hardware_only)
-    graph, cut = read.graph, read.cut
-    widths: dict[str, Any] = {}
-    factors: Mapping[str, NDArray[np.float32]] = {}
-    quantized = graph.quantized
-    if not quantized:
-        if samples is None:
-            raise DataError(
-                f"{model}: {_lacking(graph)}; give some dozens with --calibration X.npz"
-            )
-        progress("quantizing")
-        if cut is not None:
-            known = cut.border.before(ir.feeds(cut.border, samples))
-            samples = {port.name: known[port.name] for port in graph.inputs}
-        if equalize:
-            even = equalized(graph, samples, method, policy, progress)
-            graph, factors = even.graph, even.factors
-        if budget is not None:
-            costs = _Costs(graph, device, board, goal or Goal())
-            chosen = search(
-                graph,
-                samples,
-                budget.labels,
-                budget.most,
-                costs.share,
-                method=method,
-                rounding=rounding,
-                progress=progress,
-            )
-            policy = chosen.chosen.policy
-            widths = _widths(budget, chosen, costs)
-        graph = quantize(
-            graph, samples, method=method, policy=policy, progress=progress, rounding=rounding
-        )
+        read = read_network(model)
+    integers = _Integers(read.graph)
+    if not read.graph.quantized:
+        costs = _Costs(read.graph, device, board, goal)
+        how = quantization or Quantization()
+        integers = _quantized(model, read, samples, how, progress, costs)
     with directory_for(out) as directory:
-        directory.joinpath("rtl").mkdir()
-        target = directory / "model.int8.onnx"
-        if cut is not None:
-            cut.border.write(directory)
-        if not quantized:
-            _copy(model, cut, directory / "model.float.onnx")
-        if quantized and graph.verbatim:
-            _copy(model, cut, target)
-        else:
-            write_qdq(graph, target)
-            graph = load(target)  # the file is what the hardware computes
+        graph = _write_networks(model, read, integers.graph, directory)
         if argmax or (given and given.argmax):
             graph = passes.run(graph, passes.BEFORE_PLAN)
         progress("planning")
@@ -297,17 +289,84 @@ def compile_model(
             network.check_multipliers()
             check_queues(network)
         else:
-            network = _planned(graph, device, board, goal or Goal()).replanned(argmax=argmax)
+            network = _planned(graph, device, board, goal).replanned(argmax=argmax)
         write_plan(network.plan, directory / "plan.json")
         progress("proving the requantizers")
         accelerator = lower.accelerator(network)
         progress(f"writing RTL{tools.first_use('yosys')}")
         emit.emit(accelerator, directory / "rtl")
-        summary = describe(network, model.name) | _outside(cut) | widths
-        if factors:
-            summary["equalized"] = {name: each.tolist() for name, each in factors.items()}
+        summary = describe(network, model.name) | _outside(read.cut) | integers.described()
         (directory / "compile.json").write_text(json.dumps(summary, indent=1) + "\n")
-    return Compiled(out, graph, network, cut.border if cut else None, factors)
+    return Compiled(out, graph, network, read.cut.border if read.cut else None, integers.factors)
+
+
+def _quantized(
+    model: Path,
+    network: Network,
+    samples: NDArray[np.generic] | ir.Feeds | None,
+    how: Quantization,
+    progress: Progress,
+    costs: _Costs | None = None,
+) -> _Integers:
+    """The integers of a float network, calibrated on samples of the model's inputs. A budget needs
+    the ``costs`` of widths.
+    """
+    graph, cut = network.graph, network.cut
+    if samples is None:
+        raise DataError(f"{model}: {_lacking(graph)}; give some dozens with --calibration X.npz")
+    progress("quantizing")
+    if cut is not None:
+        known = cut.border.before(ir.feeds(cut.border, samples))
+        samples = {port.name: known[port.name] for port in graph.inputs}
+    policy = how.policy
+    factors: Mapping[str, NDArray[np.float32]] = {}
+    widths: Mapping[str, Any] = {}
+    if how.equalize:
+        even = equalized(graph, samples, how.method, policy, progress)
+        graph, factors = even.graph, even.factors
+    if how.budget is not None and costs is not None:
+        found = search(
+            graph,
+            samples,
+            how.budget.labels,
+            how.budget.most,
+            costs.share,
+            method=how.method,
+            rounding=how.rounding,
+            progress=progress,
+        )
+        policy, widths = found.chosen.policy, _widths(how.budget, found, costs)
+    graph = quantize(
+        graph,
+        samples,
+        method=how.method,
+        policy=policy,
+        rounding=how.rounding,
+        progress=progress,
+    )
+    return _Integers(graph, factors, widths)
+
+
+def _write_networks(model: Path, read: Network, integers: ir.Graph, directory: Path) -> ir.Graph:
+    """Write the float network, the integers and what stays on the host; the graph of the integers'
+    file, which is what the hardware computes.
+    """
+    (directory / "rtl").mkdir()
+    target = directory / "model.int8.onnx"
+    if read.cut is not None:
+        read.cut.border.write(directory)
+    if not read.graph.quantized:
+        _copy(model, read.cut, directory / "model.float.onnx")
+    return _write(model, read, integers, target)
+
+
+def _write(model: Path, read: Network, integers: ir.Graph, target: Path) -> ir.Graph:
+    """Write the integers to a file, as they were given where they were; the graph of it."""
+    if read.graph.quantized and read.graph.verbatim:
+        _copy(model, read.cut, target)
+        return integers
+    write_qdq(integers, target)
+    return load(target)
 
 
 def write_integers(
@@ -321,25 +380,13 @@ def write_integers(
 ) -> ir.Graph:
     """Write the integer network that has hardware of ``model`` to ``target``; the graph of it.
 
-    ``samples`` calibrate a float network, with the options that :func:`compile_model` has by
-    default.
+    ``samples`` calibrate a float network, as :class:`Quantization` has it by default.
     """
-    graph, cut = network.graph, network.cut
-    if graph.quantized and graph.verbatim:
-        _copy(model, cut, target)
-        return graph
-    if not graph.quantized:
-        if samples is None:
-            raise DataError(
-                f"{model}: {_lacking(graph)}; give some dozens with --calibration X.npz"
-            )
-        progress("quantizing")
-        if cut is not None:
-            known = cut.border.before(ir.feeds(cut.border, samples))
-            samples = {port.name: known[port.name] for port in graph.inputs}
-        graph = quantize(graph, samples, policy=policy, progress=progress)
-    write_qdq(graph, target)
-    return load(target)
+    integers = network.graph
+    if not integers.quantized:
+        how = Quantization(policy=policy)
+        integers = _quantized(model, network, samples, how, progress).graph
+    return _write(model, network, integers, target)
 
 
 def _widths(budget: Budget, found: Found, costs: _Costs) -> dict[str, Any]:

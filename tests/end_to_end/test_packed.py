@@ -5,7 +5,7 @@ import pytest
 from gatewright import boards
 from gatewright.boards.flow.cell_netlist import netlist
 from gatewright.compiler import ir
-from gatewright.compiler.driver import compile_model
+from gatewright.compiler.driver import Quantization, compile_model
 from gatewright.compiler.quantize import Policy
 from gatewright.sim.simulate import simulate
 
@@ -26,7 +26,7 @@ def compiled(request, floats, frames, tmp_path_factory):
         BOARD.device,
         BOARD.name,
         samples=frames,
-        policy=Policy(weight_bits=request.param),
+        quantization=Quantization(policy=Policy(weight_bits=request.param)),
     )
 
 

@@ -101,7 +101,7 @@ def test_divided_channels_are_compared_with_those_of_the_float_network(tmp_path,
         board.device,
         board.name,
         samples=images,
-        equalize=True,
+        quantization=driver.Quantization(equalize=True),
     )
     opened = driver.open_compiled(tmp_path / "out", lambda _: board.device)
     assert opened.factors.keys() == made.factors.keys() != set()
