@@ -144,15 +144,7 @@ def simulate(
     check_stimulus(frames, stall)
     network = compiled.network
     depth = latency(network)
-    wanted = max(
-        frames, 3, 3 + ceil(2 * depth / network.interval) if network.interval * 20 < depth else 3
-    )
-    each = sum(value.shape.size for value in compiled.graph.values.values())
-    if wanted * each > limits.SIMULATED_ELEMENTS:
-        raise DataError(
-            f"--frames {frames}: the feature maps of a frame have {each} elements, so at most "
-            f"{limits.SIMULATED_ELEMENTS // each} frames can be compared in one simulation"
-        )
+    wanted = _frames_run(compiled, frames, depth)
     given = compiled.before(take(given, slice(frames)))
     raw = golden.host_input(compiled.graph, compiled.inside(given))
     raw = take(raw, np.arange(wanted) % count(raw))
@@ -184,10 +176,10 @@ def simulate(
     for port, sink in outputs_of.items():
         shape = compiled.graph.shape(port.value).array
         seen[port.value] = report.run.outputs[sink.name].reshape(wanted, *shape)
-    places = np.arange(frames) % count(given)
+    found_outputs = golden.host_output(compiled.graph, seen)
     outputs = compiled.after(
-        take(given, places),
-        {name: array[:frames] for name, array in golden.host_output(compiled.graph, seen).items()},
+        take(given, np.arange(frames) % count(given)),
+        {name: array[:frames] for name, array in found_outputs.items()},
     )
     summary = _summary(compiled, report, frames, stall, seed, depth)
     summary["level"] = "netlist" if netlist else "rtl"
@@ -200,6 +192,23 @@ def simulate(
     if record:
         _write(compiled.directory, outputs, summary)
     return Simulated(report, outputs, summary)
+
+
+def _frames_run(compiled: Compiled, frames: int, depth: int) -> int:
+    """How many frames are run so that the last intervals are steady, where ``frames`` are asked for
+    and a frame passes the pipeline in ``depth`` cycles; :class:`DataError` where they are too many
+    to compare.
+    """
+    interval = compiled.network.interval
+    filling = ceil(2 * depth / interval) if interval * 20 < depth else 0
+    wanted = max(frames, 3 + filling)
+    each = sum(value.shape.size for value in compiled.graph.values.values())
+    if wanted * each > limits.SIMULATED_ELEMENTS:
+        raise DataError(
+            f"--frames {frames}: the feature maps of a frame have {each} elements, so at most "
+            f"{limits.SIMULATED_ELEMENTS // each} frames can be compared in one simulation"
+        )
+    return wanted
 
 
 def _summary(
