@@ -118,10 +118,11 @@ class Builder:
         name: str,
         shape: ir.Shape,
         order: NDArray[np.int64],
-        model_shape: tuple[int, ...],
+        dims: tuple[int, ...],
         integer: ir.Int | None = None,
     ) -> Tensor:
         """The network's input: ``order[i]`` is the model's index of the stream's i-th element.
+        ``dims``: all axes of the model's tensor.
 
         ``integer``: its type, unless it is float.
         """
@@ -130,8 +131,7 @@ class Builder:
         position = np.empty(order.size, np.int64)
         position[order] = np.arange(order.size)
         labels = np.arange(self.batch)[:, None] * order.size + position
-        labels = labels.reshape(self.batch, *model_shape)
-        return Tensor(name, labels, name, real=integer is None)
+        return Tensor(name, labels.reshape(dims), name, real=integer is None)
 
     def saturates(self, node: Node) -> bool:
         """Whether the QuantizeLinear before ``node`` does its work: a Clip or Cast of integers."""

@@ -298,7 +298,13 @@ def _sourced(model: onnx.ModelProto) -> Source:
 
 def _port(port: ModelPort) -> ir.InputPort:
     return ir.InputPort(
-        port.name, port.shape or (), port.dtype, "", np.zeros(0, np.int64), port.batch
+        port.name,
+        port.shape or (),
+        port.dtype,
+        "",
+        np.zeros(0, np.int64),
+        port.batch,
+        port.batched,
     )
 
 

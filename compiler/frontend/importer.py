@@ -152,7 +152,7 @@ class _Walk:
         )
         self.source = source
         self._layouts = input_layouts(source, self._fold, self._unknown.keys())
-        lone = all(port.batch == 1 for port in source.inputs)
+        lone = bool(source.states) or all(port.batch == 1 for port in source.inputs)
         found = saturations(source)
         self.build = Builder(
             source.batch,
@@ -163,7 +163,9 @@ class _Walk:
             _weighed(source, "Add"),
         )
         self.starts = [
-            self.build.input(port.name, shape, order, port.shape or (), ir.Int.named(port.dtype))
+            self.build.input(
+                port.name, shape, order, port.dims(source.batch), ir.Int.named(port.dtype)
+            )
             for port, (order, shape) in zip(source.inputs, self._layouts, strict=True)
         ]
         self.known: dict[str, Operand] = {
@@ -224,7 +226,13 @@ class _Walk:
         ops, values, names = build.finish({last.handle for last in lasts})
         inputs = tuple(
             ir.InputPort(
-                port.name, port.shape or (), port.dtype, names[start.handle], order, port.batch
+                port.name,
+                port.shape or (),
+                port.dtype,
+                names[start.handle],
+                order,
+                port.batch,
+                port.batched,
             )
             for port, start, (order, _) in zip(
                 source.inputs, self.starts, self._layouts, strict=True

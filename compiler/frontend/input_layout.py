@@ -28,8 +28,16 @@ def input_layouts(
     of the tensors in ``unknown``.
     """
     batch = source.batch
-    inputs = {port.name: raster(port.shape or (), batch) for port in source.inputs}
-    found: dict[str, tuple[NDArray[np.int64], ir.Shape]] = {}
+    inputs = {
+        port.name: raster(port.shape or (), batch).reshape(port.dims(batch))
+        for port in source.inputs
+    }
+    #: a state without a batch is a vector as it is: its first axis is of parts, one after the other
+    found = {
+        port.name: (np.arange(inputs[port.name].size), ir.Shape(1, 1, inputs[port.name].size))
+        for port in source.inputs
+        if not port.batched
+    }
     #: of each tensor the labels of the inputs that it has in an arrangement of its own
     labels = {name: {name: order} for name, order in inputs.items()}
     latest = dict(inputs)

@@ -32,13 +32,15 @@ def enter(nodes: Nodes, port: ir.InputPort) -> None:
         nodes.quantize(port.value, port.name)
     order = port.order.reshape(shape.array).transpose(2, 0, 1).reshape(-1)
     target = (shape.channels, shape.height, shape.width)
-    if nodes.held(port.value).moves:
-        nodes.names[port.value] = arranged(
-            nodes, nodes.names[port.value], port.shape, order, target, port.name
-        )
+    moves = nodes.held(port.value).moves
+    tensor = nodes.names[port.value] if moves else nodes.real(port.value)
+    if not port.batched:
+        tensor = nodes.whole(tensor, (1, *port.shape), f"{port.name}/batch")
+    tensor = arranged(nodes, tensor, port.shape, order, target, port.name)
+    if moves:
+        nodes.names[port.value] = tensor
     else:
-        real = nodes.real(port.value)
-        nodes.keep_real(port.value, arranged(nodes, real, port.shape, order, target, port.name))
+        nodes.keep_real(port.value, tensor)
 
 
 def leave(nodes: Nodes, port: ir.OutputPort) -> None:
@@ -69,6 +71,8 @@ def leave(nodes: Nodes, port: ir.OutputPort) -> None:
     if any(isinstance(step, ir.HostArgMax) for step in port.tail) and port.dtype != "int64":
         to = element_type(port.dtype)
         tensor = nodes.add("Cast", [tensor], f"{port.name}/cast", to=to)
+    if not port.batched:
+        tensor = nodes.whole(tensor, port.shape, f"{port.name}/without_batch")
     _rename(nodes, tensor, port.name)
 
 

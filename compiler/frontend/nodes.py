@@ -80,7 +80,13 @@ class Nodes:
         self, tensor: str, shape: tuple[int, ...], name: str, output: str | None = None
     ) -> str:
         """Append a Reshape of all axes but the batch."""
-        target = self.constant(f"{name}/shape", np.array([0, *shape], np.int64))
+        return self.whole(tensor, (0, *shape), name, output)
+
+    def whole(
+        self, tensor: str, shape: tuple[int, ...], name: str, output: str | None = None
+    ) -> str:
+        """Append a Reshape of all axes, where 0 is the size that there is."""
+        target = self.constant(f"{name}/shape", np.array(shape, np.int64))
         return self.add("Reshape", [tensor, target], name, output)
 
     def quant(self, quant: ir.Quant, stored: ir.Int | None = None) -> list[str]:

@@ -132,12 +132,21 @@ def unique(name: str, taken: set[str]) -> str:
 
 @dataclass(frozen=True)
 class ModelPort:
-    """An input or output of the model; ``shape`` is without batch, None when unknown."""
+    """An input or output of the model; ``shape`` is without batch, None when unknown.
+
+    ``batched``: whether the batch is the first axis. A state of ``[layers, 1, size]`` has none:
+    its ``shape`` is the whole, for a batch of one.
+    """
 
     name: str
     dtype: str
     batch: int | str
     shape: tuple[int, ...] | None
+    batched: bool = True
+
+    def dims(self, batch: int) -> tuple[int, ...]:
+        """All axes, with ``batch`` frames."""
+        return (*[batch] * self.batched, *(self.shape or ()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +188,9 @@ def read(
     stored = {init.name for init in graph.initializer}
     inputs = [_input(info, foreign) for info in graph.input if info.name not in stored]
     outputs = [_output(info) for info in graph.output]
+    states = states_of(model)
+    check_states(states, [port.name for port in inputs], [port.name for port in outputs])
+    inputs = _without_batch(inputs, states)
     _check_ports(inputs, outputs, path)
     nodes = _needed(graph, opset)
     read_names = {name for node in nodes for name in (*node.inputs, *captured(node.proto))}
@@ -188,25 +200,32 @@ def read(
         tuple(outputs),
         nodes,
         {i.name: array(i, str(path)) for i in graph.initializer if i.name in read_names},
-        _states(model, inputs, outputs),
+        states,
     )
 
 
-def _states(
-    model: onnx.ModelProto, inputs: Sequence[ModelPort], outputs: Sequence[ModelPort]
-) -> tuple[State, ...]:
-    """The states that a model keeps."""
-    states = states_of(model)
-    check_states(states, [port.name for port in inputs], [port.name for port in outputs])
+def _without_batch(inputs: Sequence[ModelPort], states: Sequence[State]) -> list[ModelPort]:
+    """The inputs; of a state whose first axis is not of size one, that axis is not the batch.
+
+    Frames of a network that keeps states come one after the other, so that its batch is one. Raises
+    ModelError where that of another input is not.
+    """
     kept = {state.input for state in states}
+    found = []
     for port in inputs:
-        if port.name in kept and port.batch != 1 and isinstance(port.batch, int):
+        fixed = isinstance(port.batch, int) and port.batch != 1
+        if fixed and port.name in kept:
+            shape = (int(port.batch), *(port.shape or ()))
+            port = replace(port, batch=1, shape=shape, batched=False)
+        elif fixed and kept:
             raise ModelError(
-                f"{port.name}: is a state, and of a batch of {port.batch}; accepted: a batch of "
-                "one, for the frames of a network that keeps states come one after the other; "
+                f"{port.name}: has a batch of {port.batch}, and the model keeps the state "
+                f"{states[0]}; accepted: a batch of one on the first axis of inputs that are no "
+                "states, for the frames of a network that keeps states come one after the other; "
                 "export the network with that"
             )
-    return states
+        found.append(port)
+    return found
 
 
 def constants_of(source: Source) -> dict[str, NDArray[Any]]:
@@ -472,7 +491,8 @@ def _check_ports(inputs: Sequence[ModelPort], outputs: Sequence[ModelPort], path
         found = ", ".join(f"{name} has {size}" for name, size in fixed.items())
         raise ModelError(
             f"{path}: the inputs have different batches ({found}); accepted: one batch for all, on "
-            "their first axis; export the network with a symbolic batch"
+            "their first axis; export the network with a symbolic batch; or, where one is a state "
+            "that an output becomes, name both, as in --state h_in=h_out"
         )
 
 

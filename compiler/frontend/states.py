@@ -234,8 +234,7 @@ def _check_alike(graph: ir.Graph, state: State, port: ir.InputPort, sink: ir.Out
         raise ModelError(
             f"the state {state}: {port.name} is {port.dtype} of shape {list(port.shape)}, but "
             f"{sink.name} is {sink.dtype} of shape {list(sink.shape)} (without the batch); "
-            "accepted: one type and one shape; a state that grows must be cut to a fixed length in "
-            "the network"
+            f"accepted: one type and one shape; {_remedy(port, sink)}"
         )
     tail = sink.tail[1:] if isinstance(next(iter(sink.tail), None), ir.Dequantize) else sink.tail
     if tail:
@@ -249,6 +248,24 @@ def _check_alike(graph: ir.Graph, state: State, port: ir.InputPort, sink: ir.Out
             f"the state {state}: {port.name} is {before}, but {sink.name} is {after}; accepted: "
             "integers of one scale and zero point; give both the same"
         )
+
+
+def _remedy(port: ir.InputPort, sink: ir.OutputPort) -> str:
+    """What to do about an output that has not the type and shape of the input."""
+    pairs = list(zip(port.shape, sink.shape, strict=False))
+    apart = [axis for axis, (before, after) in enumerate(pairs) if before != after]
+    if len(port.shape) != len(sink.shape) or len(apart) != 1 or port.dtype != sink.dtype:
+        return "name the output that the input is in the next frame"
+    before, after = pairs[apart[0]]
+    if after < before:
+        return "let the network make an output as long as the input"
+    axis = apart[0] + port.batched
+    return (
+        f"axis {axis} grows by {after - before} in every frame, and a state in hardware is a "
+        f"memory of one size; let a Slice of {sink.name} from {after - before} to {after} on axis "
+        f"{axis} be the output, which keeps the newest {before} positions; where zeros in those "
+        "that are not filled yet matter (attention), mask them by an input of the network"
+    )
 
 
 def _arranged(

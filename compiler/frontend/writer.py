@@ -92,12 +92,13 @@ def _model(graph: ir.Graph, nodes: Nodes) -> onnx.ModelProto:
 
 
 def _info(port: ir.InputPort | ir.OutputPort, batch: int | str) -> onnx.ValueInfoProto:
-    return helper.make_tensor_value_info(port.name, element_type(port.dtype), [batch, *port.shape])
+    dims = [*[batch] * port.batched, *port.shape]
+    return helper.make_tensor_value_info(port.name, element_type(port.dtype), dims)
 
 
 def _batch(graph: ir.Graph) -> int | str:
     """The batch of every output: a number if an input has one, else the inputs' common name."""
-    batches = {port.batch for port in graph.model_inputs}
+    batches = {port.batch for port in graph.model_inputs if port.batched}
     fixed = [batch for batch in batches if isinstance(batch, int)]
     return fixed[0] if fixed else batches.pop() if len(batches) == 1 else "N"
 

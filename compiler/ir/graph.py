@@ -134,7 +134,8 @@ class OutputPort:
 
     ``order[i]`` is the stream position of the i-th element of the model's layout, whose shape is
     ``tail_shape``; then ``tail`` runs on the host, and the result has the model's own ``shape``
-    (without batch) and ``dtype``.
+    (without batch) and ``dtype``. That of a state may have no axis of the batch: then it is not
+    ``batched``.
     """
 
     name: str
@@ -143,6 +144,7 @@ class OutputPort:
     value: str
     order: NDArray[np.int64]
     tail: tuple[HostOp, ...] = ()
+    batched: bool = True
 
     @property
     def tail_shape(self) -> tuple[int, ...]:
@@ -221,7 +223,7 @@ class Graph(Brief):
         port, value, quant = op.port, op.inputs[0], self.values[op.inputs[0]].quant
         tail = (Dequantize(quant),) if port.integer is None and quant else ()
         order = np.argsort(port.order)
-        return OutputPort(op.sink, port.shape, port.dtype, value, order, tail)
+        return OutputPort(op.sink, port.shape, port.dtype, value, order, tail, port.batched)
 
     def shape(self, name: str) -> Shape:
         return self.values[name].shape

@@ -18,7 +18,8 @@ class InputPort:
     of the type, or ONNX's where NumPy has none ("int4"). ``order[i]`` is the flat index in the
     model's layout of the stream's i-th element. Float inputs are quantized with the ``Quant`` of
     ``value``; integer inputs enter as they are. ``batch`` is the model's batch size, or its
-    symbolic name.
+    symbolic name. Of a state that is not ``batched`` the ``shape`` is the whole: it has no axis of
+    the batch, which is one.
     """
 
     name: str
@@ -27,6 +28,7 @@ class InputPort:
     value: str
     order: NDArray[np.int64]
     batch: int | str = "N"
+    batched: bool = True
 
     @property
     def integer(self) -> Int | None:

@@ -252,7 +252,7 @@ def evaluated(source: Source, wanted: set[str]) -> dict[str, NDArray[Any]]:
 def shapes_of(source: Source) -> dict[str, tuple[int, ...]]:
     """The tensors whose shape can be inferred, with the batch that the importer assumes."""
     known = {name: array.shape for name, array in source.constants.items()}
-    known |= {port.name: (source.batch, *(port.shape or ())) for port in source.inputs}
+    known |= {port.name: port.dims(source.batch) for port in source.inputs}
     for info in _inferred(source):
         dims = info.type.tensor_type.shape.dim
         if info.type.tensor_type.HasField("shape") and all(d.HasField("dim_value") for d in dims):
@@ -276,9 +276,7 @@ def _inferred(source: Source) -> Sequence[onnx.ValueInfoProto]:
     if not source.nodes:
         return ()
     infos = [
-        helper.make_tensor_value_info(
-            port.name, CODES[port.dtype], (source.batch, *(port.shape or ()))
-        )
+        helper.make_tensor_value_info(port.name, CODES[port.dtype], port.dims(source.batch))
         for port in source.inputs
     ]
     small = []
