@@ -35,7 +35,7 @@ __all__ = ["BuildResult", "Use", "build", "build_fastest"]
 
 SEEDS_UNTIL_MET = 8
 LOWEST_BAUD = 9600
-#: of a bit of the serial link, so that bytes without a pause between them are heard
+#: of a bit of the serial link, so that the clocks of both ends may differ by a few percent
 BIT_CYCLES = 8
 #: seeds for each clock that the search for the highest tries
 SEEDS_A_CLOCK = 2

@@ -24,7 +24,8 @@ def _step(clock_hz: int, baud: int) -> int:
 class UartReceiver(wiring.Component):
     """Receive bytes. A byte with a bad stop bit (noise, a break) is dropped.
 
-    Each bit is sampled in its middle. ``o`` is valid for one cycle.
+    Each bit is sampled in its middle, and the next byte may follow without a pause. ``o`` is valid
+    for one cycle.
 
     Members
     -------
@@ -47,16 +48,19 @@ class UartReceiver(wiring.Component):
         m.submodules.synchronizer = FFSynchronizer(self.rx, line, init=1)
 
         phase, tick, busy = Signal(_PHASE_BITS), Signal(), Signal()
-        # Bits enter at the top; the start bit, the first zero, reaches bit 0 with the stop bit.
-        bits = Signal(10, init=-1)
-        m.d.sync += [self.o.payload.eq(bits[1:9]), self.o.valid.eq(0)]
+        # Bits enter at the top; the start bit, the first zero, reaches bit 0 with the last data bit.
+        bits = Signal(9, init=-1)
+        # A start bit is seen a cycle late, and its middle is sampled the cycle after `tick` is set.
+        half = (1 << (_PHASE_BITS - 1)) + self._gain
+        m.d.sync += [self.o.payload.eq(bits[1:]), self.o.valid.eq(0)]
         with m.If(~busy):
-            m.d.sync += [busy.eq(~line), bits.eq(~0), tick.eq(0), phase.eq(1 << (_PHASE_BITS - 1))]
-        with m.Elif(~bits[0]):
-            m.d.sync += [self.o.valid.eq(bits[9]), busy.eq(0)]
+            m.d.sync += [busy.eq(~line), bits.eq(~0), tick.eq(0), phase.eq(half)]
         with m.Else():
             m.d.sync += Cat(phase, tick).eq(phase + self._gain)
-            with m.If(tick):
+            with m.If(tick & ~bits[0]):
+                # In the middle of the stop bit: the next start bit may be half a bit away.
+                m.d.sync += [self.o.valid.eq(line), busy.eq(0)]
+            with m.Elif(tick):
                 m.d.sync += [bits.eq(Cat(bits[1:], line)), busy.eq(~(bits.all() & line))]
         return m
 

@@ -190,6 +190,33 @@ def test_a_uart_hears_what_a_uart_says(clock_hz):
     assert bytes_through(clock_hz, data) == data
 
 
+@pytest.mark.parametrize("faster", [0.98, 1.0, 1.02])
+@pytest.mark.parametrize("cycles", [4, 5, 8])
+def test_a_uart_hears_bytes_without_a_pause(cycles, faster):
+    """The line has a clock of its own, ``faster`` than agreed, at any phase."""
+    data = bytes((0x00, 0xFF, 0x55, 0xAA, 0x01, 0x80)) * 4
+    receiver, heard = UartReceiver(cycles * BAUD, BAUD), bytearray()
+
+    async def line(ctx):
+        for byte in data:
+            for bit in (0, *(byte >> place & 1 for place in range(8)), 1):
+                ctx.set(receiver.rx, bit)
+                await ctx.delay(1 / BAUD / faster)
+        await ctx.delay(12 / BAUD)
+
+    async def listen(ctx):
+        async for _, _, valid, byte in ctx.tick().sample(receiver.o.valid, receiver.o.payload):
+            if valid:
+                heard.append(byte)
+
+    simulator = Simulator(receiver)
+    simulator.add_clock(1 / (cycles * BAUD))
+    simulator.add_testbench(line)
+    simulator.add_testbench(listen, background=True)
+    simulator.run()
+    assert bytes(heard) == data
+
+
 def test_a_uart_refuses_a_clock_that_is_too_slow():
     with pytest.raises(ValueError, match="less than 4 cycles"):
         uart._step(7_500_000, BAUD)
