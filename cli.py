@@ -231,7 +231,15 @@ def _note_ignored(
 
 
 class _Flow(click.Group):
-    """Lists the commands in the order in which they are defined, each with its example."""
+    """Lists the commands in the order in which they are defined, each with its example; a command
+    that does not exist is JSON, too.
+    """
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        with _usage_as_json("--json" in args):
+            return super().resolve_command(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -260,15 +268,22 @@ class _Command(click.Command):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
-        as_json, given = "--json" in args, tuple(args)
-        try:
+        given = tuple(args)
+        with _usage_as_json("--json" in args):
             context = super().make_context(info_name, args, parent, **extra)
-            context.meta[_ARGUMENTS] = (str(info_name), *given)
-            return context
-        except click.UsageError as error:
-            if as_json:
-                click.echo(json.dumps({"error": _as_error(error, error.format_message())}))
-            raise
+        context.meta[_ARGUMENTS] = (str(info_name), *given)
+        return context
+
+
+@contextmanager
+def _usage_as_json(as_json: bool) -> Iterator[None]:
+    """Print the error of a command line that can not be read as JSON as well."""
+    try:
+        yield
+    except click.UsageError as error:
+        if as_json:
+            click.echo(json.dumps({"error": _as_error(error, error.format_message())}))
+        raise
 
 
 @click.group(

@@ -84,6 +84,7 @@ def test_an_example_is_a_command_line_that_is_understood(name):
         (["check", "none.onnx"], "ModelError", "no such file", 1),
         (["bench", "none"], "DataError", "none", 1),
         (["check", "none.onnx", "--bord", "x"], "NoSuchOption", "'--board'", 2),
+        (["chekc", "none.onnx"], "NoSuchCommand", "'check'", 2),
     ],
 )
 def test_a_failure_is_json_too(arguments, kind, words, code, tmp_path, monkeypatch):
