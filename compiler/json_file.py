@@ -54,8 +54,8 @@ def read_json(path: Path, remedy: str, error: type[GatewrightError] = DataError)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write ``content``; ``path`` is replaced at once."""
-    partial = path.with_name(f".{path.name}")
+    """Write ``content``; ``path`` is replaced at once, whoever else writes it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(content, indent=1) + "\n")
     os.replace(partial, path)
 

@@ -48,7 +48,7 @@ class UartReceiver(wiring.Component):
         m.submodules.synchronizer = FFSynchronizer(self.rx, line, init=1)
 
         phase, tick, busy = Signal(_PHASE_BITS), Signal(), Signal()
-        # Bits enter at the top; the start bit, the first zero, reaches bit 0 with the last data bit.
+        # Bits enter at the top; with the last data bit, the start bit (the first zero) is bit 0.
         bits = Signal(9, init=-1)
         # A start bit is seen a cycle late, and its middle is sampled the cycle after `tick` is set.
         half = (1 << (_PHASE_BITS - 1)) + self._gain

@@ -67,8 +67,8 @@ def write_report(directory: Path, target: Path | None = None) -> Path:
 
 
 def write_page(page: Path, text: str) -> Path:
-    """Replace ``page`` at once; returns it."""
-    partial = page.with_name(f".{page.name}")
+    """Replace ``page`` at once, whoever else writes it; returns it."""
+    partial = page.with_name(f".{page.name}.{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     os.replace(partial, page)
     return page
