@@ -1007,7 +1007,7 @@ def flash(directory: Path, permanent: bool) -> None:
     "samples",
     type=click.Path(path_type=Path),
     required=True,
-    help=f"{_SAMPLES}; with labels y the accuracy is told.",
+    help=f"{_SAMPLES}; with labels y the accuracy is shown.",
 )
 @click.option("--frames", type=int, default=None, help="How many of them (default: all).")
 @click.option(
