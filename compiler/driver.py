@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from . import emit, ir, lower, passes, tools
 from .brief import Brief
 from .errors import DataError, FitError, ModelError, PlanError
-from .frontend import Border, Cut, copy_model, divide, load, survey, write_qdq
+from .frontend import Border, Cut, copy_model, divide, in_qonnx, load, survey, write_qdq
 from .ir.feeds import Ports
 from .json_file import read_json, shortened
 from .plan import (
@@ -355,7 +355,7 @@ def _write_networks(model: Path, read: Network, integers: ir.Graph, directory: P
     target = directory / "model.int8.onnx"
     if read.cut is not None:
         read.cut.border.write(directory)
-    if not read.graph.quantized:
+    if not read.graph.quantized and not in_qonnx(model):  # which ONNX Runtime does not compute
         _copy(model, read.cut, directory / "model.float.onnx")
     return _write(model, read, integers, target)
 

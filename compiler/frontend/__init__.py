@@ -2,6 +2,7 @@
 
 from .border import Border
 from .cut import Cut, divide
+from .dialects.qonnx import in_qonnx
 from .importer import load
 from .source import copy_model
 from .survey import Survey, Verdict, survey
@@ -14,6 +15,7 @@ __all__ = [
     "Verdict",
     "copy_model",
     "divide",
+    "in_qonnx",
     "load",
     "survey",
     "tensor_names",

@@ -283,3 +283,32 @@ def test_the_summary_is_written_and_progress_told(compiled, images):
     assert json.loads((compiled.directory / "accuracy.json").read_text()) == found.summary
     assert seen == [(f"comparing: {done} of 50 samples", done / 50) for done in (0, 32, 50)]
     assert found.outputs["scores"].shape == (50, 4)
+
+
+def test_a_network_in_qonnx_has_no_float_model_that_a_runtime_computes(images, tmp_path):
+    """Its quantizers are rounded as samples say where it leaves a value open, as here the output."""
+    domain = "qonnx.custom_op.general"
+    numbers = {"s": 0.05, "z": 0.0, "bits": 4.0}
+    constants = [helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in numbers.items()]
+    weight = np.random.default_rng(0).normal(0, 0.3, (4, images.shape[1], 3, 3)).astype(np.float32)
+    constants.append(numpy_helper.from_array(weight, "w"))
+    quant = {"domain": domain, "signed": 1, "narrow": 0, "rounding_mode": "ROUND"}
+    nodes = [
+        helper.make_node("Quant", ["x", "s", "z", "bits"], ["xq"], **quant),
+        helper.make_node("Quant", ["w", "s", "z", "bits"], ["wq"], **quant),
+        helper.make_node("Conv", ["xq", "wq"], ["y"], "conv"),
+    ]
+    ports = [
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", *images.shape[1:]])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+    ]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(domain, 1)]
+    graph = helper.make_graph(nodes, "qonnx", *ports, constants)
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opsets), tmp_path / "q.onnx")
+    board = boards.get("ulx3s-25f")
+    compiled = driver.compile_model(
+        tmp_path / "q.onnx", tmp_path / "out", board.device, board.name, samples=images[:32]
+    )
+    found = accuracy(compiled, Samples(images[:4]))
+    assert found.violations == []
+    assert found.summary["float"] is found.summary["sqnr"] is None

@@ -24,6 +24,7 @@ between the integers around it, never on a tie, and half to even rounds it to ``
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,10 @@ from numpy.typing import NDArray
 
 from ... import ir
 from ...errors import ModelError
-from ..source import Node, Source
+from ..source import Node, Source, read
 from .rewriting import QUANTIZING_OPSET, Nodes, evaluated, fitting
 
-__all__ = ["OPERATORS", "quantizers"]
+__all__ = ["OPERATORS", "in_qonnx", "quantizers"]
 
 DOMAINS = ("", "qonnx.custom_op.general::", "finn.custom_op.general::", "onnx.brevitas::")
 
@@ -89,6 +90,11 @@ def quantizers(source: Source) -> Source:
         with fitting(node):
             walk(node)
     return nodes.finished()
+
+
+def in_qonnx(model: Path) -> bool:
+    """Whether the network in this file has nodes of QONNX, which no runtime of ONNX computes."""
+    return any(_name(node) in OPERATORS for node in read(model).nodes)
 
 
 def _name(node: Node) -> str:
