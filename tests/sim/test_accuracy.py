@@ -286,7 +286,7 @@ def test_the_summary_is_written_and_progress_told(compiled, images):
 
 
 def test_a_network_in_qonnx_has_no_float_model_that_a_runtime_computes(images, tmp_path):
-    """Its quantizers are rounded as samples say where it leaves a value open, as here the output."""
+    """Samples give the types that it leaves open, here the output's."""
     domain = "qonnx.custom_op.general"
     numbers = {"s": 0.05, "z": 0.0, "bits": 4.0}
     constants = [helper.make_tensor(n, TensorProto.FLOAT, [], [v]) for n, v in numbers.items()]
