@@ -16,8 +16,18 @@ from .. import ir
 from ..errors import ModelError
 from .builder import Builder
 from .linear import offset, scaled
-from .masks import chosen, finite_score, masked_sum
-from .operands import Handler, Operand, activation, constant, finite, optional, overflow, scalar
+from .masks import chosen, finite_score, masked_product, masked_sum
+from .operands import (
+    Handler,
+    Operand,
+    activation,
+    constant,
+    finite,
+    optional,
+    overflow,
+    scalar,
+    settled,
+)
 from .source import Node
 from .tensors import Constant, Tensor
 
@@ -173,21 +183,24 @@ def mul(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     if isinstance(a, Constant):
         a, b = b, a
     a = activation(a, node)
+    if isinstance(b, Constant) and (product := masked_product(build, node, a, b)):
+        return product
+    a, b = activation(settled(build, node, a), node), settled(build, node, b)
     return scaled(build, node, a, b) if isinstance(b, Constant) else pair(build, node, a, b)
 
 
 def div(build: Builder, node: Node, a: Operand, b: Operand) -> Tensor:
     """By a constant; by an activation as the product with its reciprocal."""
     if isinstance(b, Tensor):
-        inverse = unary(build, node.step("reciprocal"), b, ir.functions.Reciprocal())
+        divisor = activation(settled(build, node, b), node)
+        inverse = unary(build, node.step("reciprocal"), divisor, ir.functions.Reciprocal())
         return mul(build, replace(node, op="Mul"), a, inverse)
     known = constant(b, node, "divisor")
-    divisor = known.real()
-    if not np.all(divisor):
+    if not np.all(known.real()):
         raise ModelError(f"{node}: divides by zero; accepted: a divisor without zeros")
-    factor = (1 / divisor.astype(np.float64)).astype(np.float32)
+    factor = (1 / known.real().astype(np.float64)).astype(np.float32)
     lost = overflow(f"1 / {known.name}", [known], factor)
-    return scaled(build, node, activation(a, node), Constant(node.name, factor, overflowed=lost))
+    return mul(build, node, a, Constant(node.name, factor, overflowed=lost))
 
 
 def extremum(build: Builder, node: Node, *operands: Operand) -> Tensor:
@@ -474,8 +487,8 @@ HANDLERS: dict[str, Handler] = {
     "Where": Handler(where, elementwise=True),
     "Add": Handler(add, elementwise=True),
     "Sub": Handler(sub, elementwise=True),
-    "Mul": Handler(mul, elementwise=True),
-    "Div": Handler(div, elementwise=True),
+    "Mul": Handler(mul, elementwise=True, masks=True),
+    "Div": Handler(div, elementwise=True, masks=True),
     "Sum": Handler(total, elementwise=True),
     "Mean": Handler(total, elementwise=True),
     "Max": Handler(extremum, elementwise=True),

@@ -4,8 +4,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import ir, limits, passes
 from ..errors import ModelError
@@ -13,12 +15,12 @@ from . import qdq, shapes
 from .builder import Builder
 from .dialects import standard
 from .input_layout import input_layouts
-from .operands import Operand
+from .operands import Operand, settled
 from .output_layout import output_port
 from .registry import HANDLERS
 from .saturation import Saturation, saturations
 from .scans import inlined
-from .source import INPUTS, Node, Source, captured, read
+from .source import INPUTS, Node, Source, captured, constants_of, read
 from .states import keep
 from .tensors import Constant, Tensor, elements
 
@@ -264,18 +266,29 @@ def _leaving(source: Source, saturations: Mapping[str, Saturation]) -> set[str]:
 
 
 def _weighed(source: Source, *through: str) -> set[str]:
-    """The tensors that only Softmax reads, as they are, in another arrangement, or behind the
-    operators ``through``.
+    """The tensors that only Softmax reads, as they are, in another arrangement, times a number
+    above 0, or behind the operators ``through``.
     """
+    constants = constants_of(source)
     others = {port.name for port in source.outputs}
     for node in reversed(source.nodes):
         if node.op == "Softmax":
             continue
         handler = HANDLERS.get(node.op)
-        passed = handler is not None and (handler.moves or node.op in through)
+        passed = handler is not None and (
+            handler.moves or node.op in through or _larger(node, constants)
+        )
         if not passed or not others.isdisjoint(node.outputs):
             others.update(node.inputs)
     return {name for node in source.nodes for name in node.outputs} - others
+
+
+def _larger(node: Node, constants: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether a node multiplies by, or divides by, one number above 0."""
+    if node.op not in ("Mul", "Div"):
+        return False
+    numbers = [constants[name] for name in node.inputs[node.op == "Div" :] if name in constants]
+    return len(numbers) == 1 and numbers[0].size == 1 and bool(numbers[0].min() > 0)
 
 
 def _last(build: Builder, name: str, x: Operand) -> Tensor:
@@ -327,7 +340,7 @@ def _results(build: Builder, node: Node, operands: list[Operand], fold: "Folding
         )
     try:
         if not (HANDLERS[node.op].moves or HANDLERS[node.op].masks):
-            operands = [_settled(build, node, x) for x in operands]
+            operands = [settled(build, node, x) for x in operands]
         result = HANDLERS[node.op].build(build, node, *operands)
         return [result] if isinstance(result, Tensor) else [*result]
     except ERRORS as error:
@@ -339,18 +352,6 @@ def _no_hardware(node: Node) -> ModelError:
         f"{node}: has no hardware; accepted: the operators of docs/operators.md; replace it, or "
         "cut the model before it with onnx.utils.extract_model"
     )
-
-
-def _settled(build: Builder, node: Node, x: Operand) -> Operand:
-    """The operand with its padding among its elements."""
-    if not isinstance(x, Tensor) or x.fill is None:
-        return x
-    if not build.fills(x):
-        raise ModelError(
-            f"{node}: reads {x.fill:g} between values of {build.rounded(x)}, which do not hold it; "
-            "accepted: one of their levels; put QuantizeLinear and DequantizeLinear before the node"
-        )
-    return build.natural(x, node)
 
 
 def _misfit(node: Node, operands: list[Operand], error: Exception) -> ModelError:

@@ -8,16 +8,19 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .builder import Builder
-from .linear import offset
+from .linear import offset, scaled
 from .operands import Operand, activation, finite
 from .pooling import constant_stream, one_stream
 from .source import Node
-from .tensors import Constant, Tensor, elements
+from .tensors import Constant, Tensor, elements, raster
 
-__all__ = ["MASKED", "chosen", "finite_score", "masked_sum", "unmasked"]
+__all__ = ["MASKED", "chosen", "finite_score", "masked_product", "masked_sum", "unmasked"]
 
-#: added to what a Softmax reads, the largest number that leaves an element no weight in float32
-MASKED = -1e4
+#: added to what a Softmax reads, the largest number that is taken for a mask: it leaves an element
+#: no weight in float32, unless scores are as far apart
+MASKED = -1e3
+#: the same of a mask that is scaled afterwards
+WEIGHTLESS = -1e2
 
 
 def chosen(
@@ -91,6 +94,24 @@ def masked_sum(build: Builder, node: Node, x: Tensor, mask: Constant) -> Tensor 
     order, hidden = np.broadcast_arrays(x.order, hidden)
     order = np.where(hidden, -1, order)
     return replace(x.moved(order, node.outputs[0]), fill=_fill(values[values <= MASKED].max()))
+
+
+def masked_product(build: Builder, node: Node, x: Tensor, factor: Constant) -> Tensor | None:
+    """``x * factor`` by a number above 0, where padding of no weight stays padding; None for other
+    operands.
+    """
+    real = factor.real()
+    if x.fill is None or x.fill > MASKED or real.size != 1 or not real.min() > 0:
+        return None
+    labels = raster(build.shape(x).array, build.batch)
+    bare = replace(x, order=labels, fill=None)
+    product = scaled(build, node, bare, replace(factor, array=factor.array.reshape(())))
+    if not np.array_equal(product.order, labels):
+        return None
+    fill = x.fill * float(real.min())
+    if node.outputs[0] in build.weighed and fill <= WEIGHTLESS:
+        fill = min(fill, MASKED)
+    return replace(product, order=x.order, fill=fill)
 
 
 def unmasked(node: Node, order: NDArray[np.int64], axes: tuple[int, ...]) -> NDArray[np.int64]:

@@ -110,6 +110,18 @@ def activation(operand: Operand, node: Node) -> Tensor:
     return operand
 
 
+def settled(build: Builder, node: Node, x: Operand) -> Operand:
+    """The operand with its padding among its elements."""
+    if not isinstance(x, Tensor) or x.fill is None:
+        return x
+    if not build.fills(x):
+        raise ModelError(
+            f"{node}: reads {x.fill:g} between values of {build.rounded(x)}, which do not hold it; "
+            "accepted: one of their levels; put QuantizeLinear and DequantizeLinear before the node"
+        )
+    return build.natural(x, node)
+
+
 def optional(operand: Operand, default: float, node: Node, what: str) -> float:
     """A scalar operand that may be absent."""
     return default if operand is None else scalar(operand, node, what)

@@ -131,6 +131,24 @@ def test_a_masked_softmax_loses_nothing_in_integers(model, ort, run):
     assert np.abs(found - wanted).max() < 0.1 * np.abs(wanted).max()
 
 
+@pytest.mark.parametrize("op", ["Mul", "Div"])
+@pytest.mark.parametrize("low", [-1e9, -1e3])
+def test_a_mask_that_is_scaled_takes_no_levels_of_the_scores(model, run, op, low):
+    nodes = [
+        N("Relu", ["x"], ["r"]),
+        N("Add", ["r", "mask"], ["m"]),
+        N(op, ["m", "half"], ["h"]),
+        N("Softmax", ["h"], ["y"], axis=-1),
+    ]
+    mask = np.where(CAUSAL, 0, low).astype(np.float32)
+    path = model(nodes, MAP, mask=mask, half=np.float32(0.5))
+    x = np.random.default_rng(1).normal(size=(64, 3, 4, 5)).astype(np.float32)
+    graph = load(path)
+    found, _ = run(quantize(graph, x), x)
+    wanted, _ = run(graph, x)
+    assert np.square(found - wanted).sum() < 0.001 * np.square(wanted).sum()
+
+
 GIVEN = {
     "of scores": ("a = Where (m, s, low)", -np.inf),
     "of scores, a large number": ("a = Where (m, s, low)", -1e9),
