@@ -24,12 +24,12 @@ class ArrayConfig(WeightMemory):
     @property
     def depth_of_sum(self) -> int:
         """Cycles from a word in to its sum at the foot of the first group."""
-        return self.weight_latency + self.multiplier_latency + self.simd
+        return self.weight_latency + self.fast + self.multiplier_latency + self.rows
 
     @property
     def latency(self) -> int:
         """Cycles from a reduction's last word in to its first result out."""
-        return self.depth_of_sum + 1 + self.groups
+        return self.depth_of_sum + 1 + self.groups + self.fast
 
     @property
     def drain_cycles(self) -> int:
@@ -38,7 +38,7 @@ class ArrayConfig(WeightMemory):
 
     def resources(self) -> Resources:
         """An estimate of multipliers, adders, weights and the drain."""
-        product = self.x.width + self.w.width
+        product = self.operands.x.width + self.operands.w.width
         n, acc = self.multipliers, self.acc.width
         psum = min(acc, product + 2)
         soft = n - self.multipliers_in_dsp
@@ -46,14 +46,27 @@ class ArrayConfig(WeightMemory):
         carry = self.target.carry_luts
         lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * multiplier.lut(carry)
         # an operand is delayed for its row, and passes the groups or is delayed for its own one
-        rows = self.weight_latency + self.simd // 2
+        rows = self.weight_latency + self.rows // 2
         waits = self.simd * (rows + self.groups) if self.shared else n * (rows + self.groups // 2)
         ff = n * psum + self.pe * 4 * (acc + 1) + soft * multiplier.ff + self.x.width * waits
-        return Resources(lut, ff, self.blocks(self.multipliers_in_dsp)) + self._memory_resources()
+        return Resources(lut, ff, self.blocks(self.multipliers_in_dsp)) + (
+            self._memory_resources() + self._fast_resources()
+        )
+
+    def _fast_resources(self) -> Resources:
+        """An estimate of the fast inner product's adders, and of its correction."""
+        if not self.fast:
+            return Resources()
+        factors = 2 * self.operands.x.width
+        pairs, acc, carry = self.rows * self.pe, self.acc.width, self.target.carry_luts
+        return Resources(
+            pairs * (factors + 2 * carry) + (self.lanes + 1) * (acc + carry),
+            self.multipliers * factors + (self.lanes + 3) * acc,
+        )
 
     def _memory_resources(self) -> Resources:
         """An estimate of the weights' memories and addresses; block RAMs are exact."""
-        n, w = self.multipliers, self.w.width
+        n, w = self.rows * self.pe, self.weight_word.width
         address = self.packed_rows[0].address if self.packed_rows else (self.depth - 1).bit_length()
         if not self.in_memory:
             if self.depth == 1:
@@ -67,6 +80,6 @@ class ArrayConfig(WeightMemory):
             stored = estimate(self.depth, n * w, self.target, Rom.latency, True)
             strips = ceil_div(n * w, self.target.widest_memory)
         together = ceil_div(n, strips)
-        waiting = n * w * (together - 1) // (2 * self.lanes * min(self.simd, BAND))
-        chains = ceil_div(self.simd, BAND) * (self.groups + BAND)
+        waiting = n * w * (together - 1) // (2 * self.lanes * min(self.rows, BAND))
+        chains = ceil_div(self.rows, BAND) * (self.groups + BAND)
         return stored + Resources(2 * address, waiting + (chains + strips) * address)

@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from amaranth import Shape
+from amaranth import Shape, unsigned
 
-from ..sizes import at_least
+from ..sizes import at_least, ceil_div
 from ..target.base import Target
+from ..target.dsp import MultiplierConfig
+from .fast_inner_product import pair_sum
 
 __all__ = ["MEMORIES", "ArrayGeometry"]
 
@@ -15,7 +17,7 @@ MEMORIES = ("logic", "block_ram", "packed_rows")
 
 @dataclass(frozen=True)
 class ArrayGeometry:
-    """``simd`` rows by ``pe`` columns of multipliers.
+    """``simd`` rows by ``pe`` columns of multipliers; half the rows where they are ``fast``.
 
     A result is the sum of ``folds`` words of ``simd`` products; each column holds ``depth`` words
     of weights, used in turn. ``lanes`` columns are a group, whose results leave together;
@@ -28,6 +30,10 @@ class ArrayGeometry:
     ``max_abs_weight`` is the largest absolute weight: where it is small, columns of one group share
     blocks (None: only ``w`` is known). ``memory``: where weights are stored, "logic", "block_ram",
     or "packed_rows" (the fewest block RAMs).
+
+    ``fast``: each multiplier gives two products (:mod:`.fast_inner_product`). Column ``pe`` is then
+    the correction column, which works with the first group, and a result is more by the sum of
+    ``w1 * w2`` over the pairs of its weights, which ``acc`` must hold.
     """
 
     simd: int
@@ -45,6 +51,7 @@ class ArrayGeometry:
     sites: tuple[str, ...] = ()
     max_abs_weight: int | None = None
     initiation_interval: int = 1
+    fast: bool = False
 
     def __post_init__(self):
         at_least(1, self, "simd", "pe", "folds", "depth", "lanes", "initiation_interval")
@@ -63,6 +70,11 @@ class ArrayGeometry:
             raise ValueError(
                 f"ArrayConfig: memory={self.memory!r}, but it must be one of {', '.join(MEMORIES)}"
             )
+        if self.fast and not self.shared:
+            raise ValueError(
+                "ArrayConfig: fast=True with shared=False, but the fast inner product needs "
+                "activations that all columns share"
+            )
         if self.dsp_multipliers is not None and not 0 <= self.dsp_multipliers <= self.multipliers:
             raise ValueError(
                 f"ArrayConfig: dsp_multipliers={self.dsp_multipliers}, but it must be 0 to "
@@ -77,11 +89,34 @@ class ArrayGeometry:
     @property
     def elements(self) -> int:
         """Elements that the array takes in a cycle."""
-        return self.simd if self.shared else self.multipliers
+        return self.simd if self.shared else self.simd * self.pe
+
+    @property
+    def rows(self) -> int:
+        """Rows of multipliers."""
+        return ceil_div(self.simd, 2) if self.fast else self.simd
+
+    @property
+    def correction(self) -> tuple[int, ...]:
+        """The correction column, if there is one."""
+        return (self.pe,) if self.fast else ()
 
     @property
     def multipliers(self) -> int:
-        return self.simd * self.pe
+        return self.rows * (self.pe + len(self.correction))
+
+    @property
+    def operands(self) -> MultiplierConfig:
+        """The operands of a multiplier."""
+        if not self.fast:
+            return MultiplierConfig(self.x, self.w)
+        either = pair_sum(self.x, self.w)
+        return MultiplierConfig(either, either)
+
+    @property
+    def weight_word(self) -> Shape:
+        """What is stored for a multiplier: a weight, or two."""
+        return unsigned(2 * self.w.width) if self.fast else self.w
 
     def channel(self, column: int) -> int:
         """The channel (within a pass) that a column computes: groups in reverse, lanes in order."""

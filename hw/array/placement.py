@@ -7,7 +7,6 @@ from itertools import chain
 from ..arithmetic.packed_multiplier import packed_products
 from ..arithmetic.soft_multiplier import SoftMultiplierConfig
 from ..sizes import ceil_div
-from ..target.dsp import MultiplierConfig
 from .geometry import ArrayGeometry
 
 __all__ = ["REACH", "SOFT_ADDERS", "ArrayPlacement"]
@@ -29,6 +28,7 @@ class ArrayPlacement(ArrayGeometry):
         """Columns of one group whose products of one activation share a DSP block."""
         if not (
             self.shared
+            and not self.fast
             and self.max_abs_weight
             and self.w.signed
             and self.max_abs_weight < 1 << (self.w.width - 1)
@@ -38,8 +38,15 @@ class ArrayPlacement(ArrayGeometry):
 
     @property
     def products_per_block(self) -> int:
-        """Products that a DSP block gives, at most; 0: the operands are too wide for it."""
-        return self.pack if self.pack > 1 else self.target.dsp.products(self.x, self.w)
+        """Products that a DSP block gives, at most; 0: the operands are too wide for it.
+
+        Two products of the fast inner product are one here.
+        """
+        return self.pack if self.pack > 1 else self._products_alone
+
+    @property
+    def _products_alone(self) -> int:
+        return self.target.dsp.products(self.operands.x, self.operands.w)
 
     def blocks(self, products: int) -> int:
         """DSP blocks that make so many of the products."""
@@ -57,7 +64,7 @@ class ArrayPlacement(ArrayGeometry):
     @property
     def multipliers_in_dsp(self) -> int:
         """Products in DSP blocks: none where the operands are too wide for one."""
-        if not self.target.dsp.products(self.x, self.w):
+        if not self._products_alone:
             return 0
         return self.multipliers if self.dsp_multipliers is None else self.dsp_multipliers
 
@@ -65,8 +72,9 @@ class ArrayPlacement(ArrayGeometry):
         """(row, column) of the products in each DSP block, in the order of the sites; and of those
         in soft logic.
 
-        Blocks go down the rows of one column (or of the columns that share blocks) after the other;
-        along the rows where an operand could not reach all columns of a group otherwise.
+        The correction column is the first. Blocks go down the rows of one column (or of the columns
+        that share blocks) after the other; along the rows where an operand could not reach all
+        columns of a group otherwise.
         """
         together = [
             range(first, min(first + self.pack, group + self.lanes))
@@ -75,8 +83,8 @@ class ArrayPlacement(ArrayGeometry):
         ]
         units = [
             [(row, column) for column in columns]
-            for columns in together
-            for row in range(self.simd)
+            for columns in (*([column] for column in self.correction), *together)
+            for row in range(self.rows)
         ]
         if self.pack == 1:
             n = max(1, self.products_per_block)
@@ -86,7 +94,7 @@ class ArrayPlacement(ArrayGeometry):
             if left > 0:
                 blocks.append(unit[:left])
                 left -= len(blocks[-1])
-        if self.shared and self.simd * (self.lanes - 1) > REACH:
+        if self.shared and self.rows * (self.lanes - 1) > REACH:
             blocks.sort()
         return blocks, list(chain(*units))[self.multipliers_in_dsp :]
 
@@ -97,7 +105,7 @@ class ArrayPlacement(ArrayGeometry):
     @property
     def soft_multiplier(self) -> SoftMultiplierConfig:
         """A multiplier of the array in soft logic."""
-        return SoftMultiplierConfig(MultiplierConfig(self.x, self.w), adders=SOFT_ADDERS)
+        return SoftMultiplierConfig(self.operands, adders=SOFT_ADDERS)
 
     @property
     def multiplier_latency(self) -> int:

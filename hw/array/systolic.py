@@ -2,8 +2,10 @@
 cycle.
 """
 
+from dataclasses import replace
+
 import numpy as np
-from amaranth import Cat, Module, Mux, Shape, Signal
+from amaranth import C, Cat, Module, Mux, Shape, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -13,9 +15,9 @@ from ..arithmetic.packed_multiplier import PackedConfig, PackedMultiplier, add_w
 from ..arithmetic.soft_multiplier import SoftMultiplier
 from ..control.delay import delay, delay_flags, delays, duplicate
 from ..stream.signature import PushStream
-from ..target.dsp import MultiplierConfig
 from .config import ArrayConfig
 from .drain import drain, drain_spaced
+from .fast_inner_product import corrected, factors, pair_words
 from .weights import weights_at
 
 __all__ = ["SystolicArray"]
@@ -39,6 +41,9 @@ class SystolicArray(wiring.Component):
     The last group computes the first channels, so channels leave in order. Nothing stalls. A
     multiplier in soft logic has a shorter latency than a DSP block; its operands are delayed by the
     difference, because its product is wider than they are.
+
+    A ``config.fast`` array takes two elements a row (:mod:`.fast_inner_product`); its results are
+    more by :func:`.fast_inner_product.offsets` of the weights of their reduction.
 
     Takes a word a cycle. Latency from the last word of a reduction to its first beat:
     ``config.latency``.
@@ -72,6 +77,8 @@ class SystolicArray(wiring.Component):
     def _packable(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
         """The weights as the multipliers take them: products that share a block borrow."""
         config = self.config
+        if config.fast:
+            return pair_words(weights, config.w.width)
         weights = weights.copy()
         for places in config.places()[0] if config.pack > 1 else ():
             row, channels = places[0][0], [self.config.channel(column) for _, column in places]
@@ -82,7 +89,7 @@ class SystolicArray(wiring.Component):
         m = Module()
         x = self._activations(m)
         w = weights_at(m, self.config, self.weights, self.i.valid)
-        p = self._products(m, x, w)
+        p = self._products(m, *(self._factors(m, x, w) if self.config.fast else (x, w)))
         sums = self._partial_sums(m, p)
         self._accumulate_and_drain(m, sums)
         return m
@@ -91,10 +98,13 @@ class SystolicArray(wiring.Component):
         """The activation of each (row, column), in the cycle in which that PE multiplies it."""
         c = self.config
         at = {}
-        for row in range(c.simd):
-            skews = [c.skew((row, column)) for column in range(c.pe)]
+        for row in range(c.rows):
+            skews = [c.skew((row, column)) for column in (*range(c.pe), *c.correction)]
             if c.shared:
-                first = delay(m, self.i.payload[row], c.weight_latency + row)
+                word = self._pair(row) if c.fast else self.i.payload[row]
+                first = delay(
+                    m, word, c.weight_latency + row, name=f"pair_{row}" if c.fast else None
+                )
                 values = delays(m, first, max(skews) - row)
                 at |= {(row, column): values[skew - row] for column, skew in enumerate(skews)}
             else:
@@ -102,6 +112,24 @@ class SystolicArray(wiring.Component):
                     source = self.i.payload[row * c.pe + c.channel(column)]
                     at[row, column] = delay(m, source, c.weight_latency + skew)
         return at
+
+    def _pair(self, row):
+        """The elements of a row of the fast inner product, the first in the low bits."""
+        first, *second = self.i.payload[2 * row : 2 * row + 2]
+        return Cat(first, second or C(0, self.config.x.width))
+
+    def _factors(self, m, x, w):
+        """The factors of each multiplier of the fast inner product."""
+        c, first, second = self.config, {}, {}
+        for (row, column), pair in x.items():
+            weights = w.get((row, column))
+            first[row, column], second[row, column] = factors(
+                m,
+                _halves(pair, c.x),
+                None if weights is None else _halves(weights, c.w),
+                f"factor_{row}_{column}",
+            )
+        return first, second
 
     def _products(self, m, x, w):
         """``(p, carry)[row, column]``: the product is their sum; ``carry`` None is 0."""
@@ -114,7 +142,7 @@ class SystolicArray(wiring.Component):
             block = (
                 self._packed(len(places), site)
                 if packed
-                else self.block(MultiplierConfig(c.x, c.w, len(places)), site)
+                else self.block(replace(c.operands, products=len(places)), site)
             )
             m.submodules[f"multiplier_{places[0][0]}_{places[0][1]}"] = block
             late = c.multiplier_latency - block.latency
@@ -142,13 +170,13 @@ class SystolicArray(wiring.Component):
         )
 
     def _partial_sums(self, m, p):
-        """The sum at the foot of each column."""
+        """The sum at the foot of each column, the correction column last."""
         c = self.config
-        product = MultiplierConfig(c.x, c.w).p
+        product = c.operands.p
         feet = []
-        for column in range(c.pe):
+        for column in (*range(c.pe), *c.correction):
             above = None
-            for row in range(c.simd):
+            for row in range(c.rows):
                 width = min(c.acc.width, product.width + ceil_log2(row + 1))
                 psum = Signal(
                     Shape(width, c.acc.signed or product.signed),
@@ -166,19 +194,15 @@ class SystolicArray(wiring.Component):
         ahead = delay_flags(
             m, Cat(self.i.valid, self.i.first, self.i.valid & self.i.last), c.depth_of_sum - 1
         )
+        correction = [
+            self._accumulated(m, ahead, sums[column], "correction") for column in c.correction
+        ]
         totals, ending = [], []
         for group in range(c.groups):
             totals.append([])
             for lane in range(c.lanes):
                 column = group * c.lanes + lane
-                acc = Signal(c.acc, name=f"acc_{column}", reset_less=True)
-                if c.folds == 1:
-                    m.d.sync += acc.eq(sums[column])
-                else:
-                    valid, first = duplicate(m, ahead[0]), duplicate(m, ahead[1])
-                    with m.If(valid):
-                        m.d.sync += acc.eq(Mux(first, 0, acc) + sums[column])
-                totals[group].append(acc)
+                totals[group].append(self._accumulated(m, ahead, sums[column], f"acc_{column}"))
             ahead = delay_flags(m, ahead, 1)
             ending.append(ahead[2])
         results, leaves = (
@@ -186,9 +210,28 @@ class SystolicArray(wiring.Component):
             if c.initiation_interval > 1
             else drain(m, totals, ending)
         )
+        for total in correction:
+            results, leaves = corrected(m, results, leaves, total, ending)
         m.d.comb += [self.o.valid.eq(leaves), self.o.first.eq(1), self.o.last.eq(1)]
         for lane, result in enumerate(results):
             m.d.comb += self.o.payload[lane].eq(result)
+
+    def _accumulated(self, m, ahead, value, name):
+        """The sum of ``value`` over the folds; ``ahead``: valid and first, a cycle ahead."""
+        acc = Signal(self.config.acc, name=name, reset_less=True)
+        if self.config.folds == 1:
+            m.d.sync += acc.eq(value)
+            return acc
+        valid, first = duplicate(m, ahead[0]), duplicate(m, ahead[1])
+        with m.If(valid):
+            m.d.sync += acc.eq(Mux(first, 0, acc) + value)
+        return acc
+
+
+def _halves(pair, shape):
+    """The two elements of a pair, the first in the low bits."""
+    value = [pair[: shape.width], pair[shape.width :]]
+    return [half.as_signed() if shape.signed else half for half in value]
 
 
 def _sum(above, p, carry):

@@ -28,7 +28,7 @@ class WeightMemory(ArrayPlacement):
         """The pieces of a word of all weights, where they are stored as packed rows; else none."""
         if self.memory != "packed_rows" or self.depth == 1:
             return ()
-        return fewest_block_rams(self.depth, self.multipliers * self.w.width, self.target)
+        return fewest_block_rams(self.depth, self.word_bits, self.target)
 
     @property
     def pieces(self) -> list[int]:
@@ -39,7 +39,7 @@ class WeightMemory(ArrayPlacement):
         return [
             piece.width
             for piece in self.packed_rows
-            or cover(self.depth, self.multipliers * self.w.width, self.target, logic=True)
+            or cover(self.depth, self.word_bits, self.target, logic=True)
         ]
 
     def order(self) -> list[tuple[int, int]]:
@@ -52,8 +52,8 @@ class WeightMemory(ArrayPlacement):
             2 4 6 8           2 │ 4 6 8         one at either end
         """
         bands = []
-        for top in range(0, self.simd, BAND):
-            places = product(range(top, min(top + BAND, self.simd)), range(self.pe))
+        for top in range(0, self.rows, BAND):
+            places = product(range(top, min(top + BAND, self.rows)), range(self.pe))
             band = sorted(places, key=lambda place: (self.skew(place), place))
             bands.append(band[::-1] if top // BAND % 2 else band)
         return list(chain(*bands))
@@ -61,7 +61,8 @@ class WeightMemory(ArrayPlacement):
     def skew(self, place: tuple[int, int]) -> int:
         """Cycles by which the multiplier at (row, column) works after the first one."""
         row, column = place
-        return row + column // self.lanes + (self.soft_delay if place in self._soft else 0)
+        group = column // self.lanes % self.groups  # the correction column is of group 0
+        return row + group + (self.soft_delay if place in self._soft else 0)
 
     @property
     def weight_latency(self) -> int:
@@ -74,4 +75,9 @@ class WeightMemory(ArrayPlacement):
 
     @property
     def memory_bits(self) -> int:
-        return self.simd * self.pe * self.depth * self.w.width
+        return self.depth * self.word_bits
+
+    @property
+    def word_bits(self) -> int:
+        """Bits of a word of all weights."""
+        return self.rows * self.pe * self.weight_word.width

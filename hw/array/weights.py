@@ -27,11 +27,11 @@ def weights_at(
 ) -> dict[Place, Value]:
     """The weight of each (row, column), from memories whose addresses travel with the activations.
 
-    ``weights``: [pe, simd, depth] by channel. ``steps`` goes to the next word of them.
+    ``weights``: [pe, rows, depth] by channel. ``steps`` goes to the next word of them.
     """
     words = {
         (row, column): weights[config.channel(column), row]
-        for row in range(config.simd)
+        for row in range(config.rows)
         for column in range(config.pe)
     }
     if config.packed_rows:
@@ -44,18 +44,18 @@ def weights_at(
 def _in_logic(m, c, words, address):
     """Each weight from a memory of its own."""
     at = {}
-    for row in range(c.simd):
+    for row in range(c.rows):
         skews = [c.skew((row, column)) for column in range(c.pe)]
         waiting = delays(m, delay(m, address, row), max(skews) - row)
         for column, skew in enumerate(skews):
             here = waiting[skew - row]
-            values = [int(word) % (1 << c.w.width) for word in words[row, column]]
-            w = Signal(c.w, name=f"w_{row}_{column}")
+            values = [int(word) % (1 << c.weight_word.width) for word in words[row, column]]
+            w = Signal(c.weight_word, name=f"w_{row}_{column}")
             own = here if c.weight_latency == 2 else duplicate(m, here)
             m.d.comb += w.eq(
                 values[0]
                 if c.depth == 1
-                else table(m, f"weights_{row}_{column}", own, values, c.w.width)
+                else table(m, f"weights_{row}_{column}", own, values, c.weight_word.width)
             )
             at[row, column] = w
     return at
@@ -65,7 +65,7 @@ def _in_block_ram(m, c, words, address):
     """All weights from pieces of their words in block RAM, each read in time for the first of its
     weights; the others are delayed.
     """
-    width = c.w.width
+    width = c.weight_word.width
     order, held, first = c.order(), [], 0
     for piece in c.pieces:
         held.append(order[first // width : ceil_div(first + piece, width)])
@@ -93,7 +93,7 @@ def _in_block_ram(m, c, words, address):
         first += piece
     at = {}
     for row, column in order:
-        at[row, column] = w = Signal(c.w, name=f"w_{row}_{column}")
+        at[row, column] = w = Signal(c.weight_word, name=f"w_{row}_{column}")
         m.d.comb += w.eq(Cat(parts[row, column]))
     return at
 

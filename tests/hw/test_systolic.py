@@ -91,6 +91,20 @@ CASES = {
     "narrow, in columns of their own": array(
         2, 4, 2, lanes=2, w=signed(5), max_abs_weight=15, shared=False
     ),
+    "fast": array(4, 4, 4, turns=2, fast=True),
+    "fast, one pair": array(2, 1, 1, fast=True),
+    "fast, one product": array(1, 2, 3, turns=2, fast=True),
+    "fast, an odd word": array(5, 3, 4, fast=True, x=unsigned(8)),
+    "fast, one fold": array(4, 3, 1, turns=3, fast=True),
+    "fast, lanes": array(6, 6, 4, lanes=2, turns=3, fast=True),
+    "fast, two groups": array(3, 4, 2, turns=2, fast=True),
+    "fast, results apart": array(4, 3, 12, initiation_interval=4, fast=True),
+    "fast, soft": array(4, 2, 2, dsp_multipliers=0, fast=True),
+    "fast, some soft": array(5, 4, 4, dsp_multipliers=5, fast=True),
+    "fast, memory": array(5, 6, 3, turns=2, memory="block_ram", fast=True),
+    "fast, dense": array(3, 4, 4, turns=5, memory="packed_rows", fast=True),
+    "fast, narrow": array(4, 2, 2, x=unsigned(4), w=signed(3), acc=signed(13), fast=True),
+    "fast, wide": array(3, 2, 2, x=signed(16), w=signed(12), acc=signed(36), fast=True),
 }
 PACKED = [name for name in CASES if name.startswith("packed")]
 
@@ -102,7 +116,8 @@ def golden(c, weights, reductions):
     for n, words in enumerate(reductions):
         turn = weights[:, :, n % turns * c.folds : (n % turns + 1) * c.folds]
         kind = "fr,prf->p" if c.shared else "frp,prf->p"
-        wanted.append(np.einsum(kind, words, turn))
+        squares = sum(np.sum(turn[:, n - 1] * turn[:, n], 1) for n in range(1, c.simd, 2))
+        wanted.append(np.einsum(kind, words, turn) + c.fast * squares)
     return np.array(wanted)
 
 
@@ -172,6 +187,42 @@ def test_large_partial_sums_that_cancel():
     weights = np.array([[[127, -128]] * 4])
     reductions = np.full((2, 2, 4), -128)
     assert_array_equal(rtl(c, weights, reductions), [[4 * 128], [4 * 128]])
+
+
+@pytest.mark.parametrize("dsp_multipliers", [None, 0])
+@pytest.mark.parametrize(("x", "w"), [(signed(8), signed(8)), (unsigned(8), signed(8))])
+def test_the_ends_of_the_range_of_the_fast_inner_product(x, w, dsp_multipliers):
+    """All corner values of both pairs of operands, in an accumulator that just holds results."""
+    low, high = (-128, 127) if x.signed else (0, 255)
+    c = array(2, 1, 1, turns=9, x=x, acc=signed(19), dsp_multipliers=dsp_multipliers, fast=True)
+    weights = np.array(list(product((-128, 0, 127), repeat=2))).T.reshape(1, 2, 9)
+    corners = product((low, low + 1, 0, high), repeat=2)
+    reductions = np.array([pair for pair in corners for _ in range(9)]).reshape(-1, 1, 2)
+    assert_array_equal(rtl(c, weights, reductions), golden(c, weights, reductions))
+
+
+def test_results_of_the_fast_inner_product_may_wrap_on_the_way():
+    """The sums of products need more bits than the results, and than the accumulator."""
+    c = array(4, 2, 3, acc=signed(14), fast=True)
+    weights = np.zeros((2, 4, 3), np.int64)
+    weights[:, 0] = [[5, -7, 3], [-9, 0, 1]]
+    reductions = np.full((3, 3, 4), -128)
+    assert_array_equal(rtl(c, weights, reductions), golden(c, weights, reductions))
+
+
+def test_the_fast_inner_product_needs_activations_that_columns_share():
+    with pytest.raises(ValueError, match="fast=True with shared=False"):
+        array(4, 4, 4, fast=True, shared=False)
+
+
+@pytest.mark.parametrize("dsp_multipliers", [None, 7])
+def test_the_fast_inner_product_halves_the_blocks(dsp_multipliers, tmp_path):
+    """Synthesis makes as many DSP blocks as the estimate says: half, and the correction column."""
+    c = array(6, 4, 4, turns=2, target=ECP5, dsp_multipliers=dsp_multipliers, fast=True)
+    counts, _ = synthesized(SystolicArray(c, stimuli(c)[0]), ECP5, tmp_path)
+    assert counts["dsp"] == c.resources().dsp == (dsp_multipliers or 3 * (4 + 1))
+    assert len(c.places()[0]) == c.blocks(c.multipliers_in_dsp)
+    assert 0.75 < counts["ff"] / c.resources().ff < 1.33
 
 
 @pytest.mark.parametrize("memory", ["logic", "block_ram", "packed_rows"])
