@@ -50,18 +50,23 @@ class UartReceiver(wiring.Component):
         phase, tick, busy = Signal(_PHASE_BITS), Signal(), Signal()
         # Bits enter at the top; with the last data bit, the start bit (the first zero) is bit 0.
         bits = Signal(9, init=-1)
-        # A start bit is seen a cycle late, and its middle is sampled the cycle after `tick` is set.
-        half = (1 << (_PHASE_BITS - 1)) + self._gain
-        m.d.sync += [self.o.payload.eq(bits[1:]), self.o.valid.eq(0)]
-        with m.If(~busy):
-            m.d.sync += [busy.eq(~line), bits.eq(~0), tick.eq(0), phase.eq(half)]
+        # In the middle of the stop bit: the next start bit may be half a bit away.
+        last = busy & tick & ~bits[0]
+
+        # The phase starts with the first cycle of a start bit, half a bit from its end. One bit of
+        # it is set: with several, iCE40's carry chain is cut into pieces.
+        with m.If(last | (~busy & line)):
+            m.d.sync += [phase.eq(1 << (_PHASE_BITS - 1)), tick.eq(0)]
         with m.Else():
             m.d.sync += Cat(phase, tick).eq(phase + self._gain)
-            with m.If(tick & ~bits[0]):
-                # In the middle of the stop bit: the next start bit may be half a bit away.
-                m.d.sync += [self.o.valid.eq(line), busy.eq(0)]
-            with m.Elif(tick):
-                m.d.sync += [bits.eq(Cat(bits[1:], line)), busy.eq(~(bits.all() & line))]
+
+        m.d.sync += [self.o.payload.eq(bits[1:]), self.o.valid.eq(last & line)]
+        with m.If(~busy):
+            m.d.sync += [busy.eq(~line), bits.eq(~0)]
+        with m.Elif(last):
+            m.d.sync += busy.eq(0)
+        with m.Elif(tick):
+            m.d.sync += [bits.eq(Cat(bits[1:], line)), busy.eq(~(bits.all() & line))]
         return m
 
 
