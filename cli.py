@@ -7,7 +7,9 @@ line that begins with ``$``.
 import inspect
 import json
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -300,17 +302,40 @@ def main(context: click.Context, debug: bool) -> None:
     context.obj = debug
 
 
+@contextmanager
+def _interrupted_by(*numbers: int) -> Iterator[None]:
+    """``KeyboardInterrupt`` with the number of a signal, unless it is ignored (as by ``nohup``)."""
+
+    def interrupt(number: int, _: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
+
+
 def _command(function: Callable[..., int | None]) -> Any:
     """A subcommand of that name whose errors are one message and exit code 1.
 
-    With ``--json`` the error is JSON on standard output as well.
+    With ``--json`` the error is JSON on standard output as well. A signal that ends a process ends
+    the command as Ctrl-C does: its tools with it, and no file half written.
     """
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> None:
         as_json = bool(kwargs.get("as_json"))
         try:
-            sys.exit(function(*args, **kwargs) or 0)
+            with _interrupted_by(signal.SIGTERM, signal.SIGHUP):
+                sys.exit(function(*args, **kwargs) or 0)
         except Exception as error:
             if click.get_current_context().obj:
                 traceback.print_exc()
@@ -320,7 +345,7 @@ def _command(function: Callable[..., int | None]) -> Any:
             if as_json:
                 click.echo(json.dumps({"error": _as_error(stop, why)}, indent=1))
             err.print(why)
-            sys.exit(130)
+            sys.exit(128 + (stop.args[0] if stop.args else signal.SIGINT))
 
     text, _, example = inspect.cleandoc(function.__doc__ or "").partition("\n\n$ ")
     command = click.command(

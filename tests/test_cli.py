@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from math import inf
@@ -393,6 +394,18 @@ def test_npy_and_folders_of_images_calibrate_too(floats, samples, tmp_path):
     for n in range(3):
         Image.fromarray(rng.integers(0, 256, (8, 8), np.uint8)).save(tmp_path / f"images/{n}.png")
     run(*compiling(floats, tmp_path / "folder", "--calibration", tmp_path / "images"))
+
+
+@pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_as_ctrl_c_does(number, qdq, tmp_path, monkeypatch):
+    handler = signal.getsignal(number)
+    monkeypatch.setattr(emit, "emit", lambda *_: signal.raise_signal(number))
+    result = CliRunner().invoke(main, [str(word) for word in compiling(qdq, tmp_path / "out")])
+    assert result.exit_code == 128 + number
+    assert "interrupted; what was there before is unchanged" in result.stderr
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(number) == handler
 
 
 class Stop(BaseException):

@@ -28,7 +28,7 @@ from .cache import read_json
 from .chip_netlist import ChipNetlist, ChipSynthesis
 from .clock import check_reachable, choose, highest
 from .layout import layout
-from .result import BuildResult, Use, timing_error
+from .result import BuildResult, ClockMissed, Use, timing_error
 from .route import Routed, Router
 
 __all__ = ["BuildResult", "Use", "build", "build_fastest"]
@@ -113,15 +113,21 @@ def build_fastest(
 
     def attempt(mhz: float) -> BuildResult:
         report(f"clock: trying {mhz:.1f} MHz")
-        return build(
-            directory,
-            board,
-            mhz,
-            seeds=seeds or SEEDS_A_CLOCK,
-            jobs=jobs,
-            baud=baud,
-            progress=report,
-        )
+        try:
+            result = build(
+                directory,
+                board,
+                mhz,
+                seeds=seeds or SEEDS_A_CLOCK,
+                jobs=jobs,
+                baud=baud,
+                progress=report,
+            )
+        except ClockMissed as error:
+            report(f"clock: {mhz:.1f} MHz is missed, {error.result.fmax_mhz:.1f} MHz was reached")
+            raise
+        report(f"clock: {mhz:.1f} MHz is met, the routed design allows {result.fmax_mhz:.1f} MHz")
+        return result
 
     first = choose(board, board.target_mhz).output_mhz
     return fastest.search(attempt, lambda mhz: highest(board, mhz), first)

@@ -75,7 +75,9 @@ class Router:
         done: list[Routed] = []
         failed: list[ToolError] = []
         with ThreadPoolExecutor(max(1, jobs)) as pool:
-            futures = [pool.submit(self._outcome, folder, seed) for seed in range(1, seeds + 1)]
+            futures = [
+                pool.submit(self._outcome, folder, seed, until_met) for seed in range(1, seeds + 1)
+            ]
             try:
                 for future in as_completed(futures):
                     outcome = future.result()
@@ -84,8 +86,6 @@ class Router:
                         self.progress(
                             f"seed {outcome.seed}: {outcome.fmax_mhz:.1f} MHz", len(done) / seeds
                         )
-                        if until_met and self._meets_timing(outcome):
-                            self.stop.set()
                     elif outcome is not None:
                         failed.append(outcome)
                         if not done and len(failed) >= _MAX_FAILURES:
@@ -126,10 +126,13 @@ class Router:
             f"larger board. Message of the tool: {error}"
         )
 
-    def _outcome(self, folder: Path, seed: int) -> Routed | ToolError | None:
+    def _outcome(self, folder: Path, seed: int, until_met: bool) -> Routed | ToolError | None:
         """The result of a seed, the error if it failed, None if it was stopped."""
         try:
-            return self._seed(folder, seed)
+            routed = self._seed(folder, seed)
+            if until_met and self._meets_timing(routed):
+                self.stop.set()  # before this thread takes the next seed
+            return routed
         except tools.Stopped:
             return None
         except ToolError as error:

@@ -89,6 +89,7 @@ def test_a_bitstream_is_built_and_then_kept(directory, name, mhz, suffix):
     assert set(written["utilization"]) >= {"lut", "ff", "dsp", "bram"}
     assert set(written["tools"]) > {"yosys"}
     assert stages[0] == ("synthesis", None)
+    assert not any("seed 2" in stage[0] for stage in stages)
 
     again = build(directory, boards.get(name), mhz)
     assert (again.seed, again.fmax_mhz) == (result.seed, result.fmax_mhz)
