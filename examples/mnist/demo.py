@@ -37,7 +37,8 @@ STEPS = (
     ),
     Step(
         "Quantize to 8 bits on 100 digits, find the plan with the most frames a second, and write "
-        "the RTL. No plan is faster than a pixel a cycle, 784 cycles a digit. (Seconds.)",
+        "the RTL. No plan is faster than a pixel a cycle, 784 cycles a digit. (Seconds; if yosys "
+        "comes from PyPI, its first use compiles 70 MB of WebAssembly, a minute or two, once.)",
         (
             *("compile", MODEL, "--board", BOARD),
             *("--calibration", HERE / "digits_calibration.npz", "-o", OUT),
@@ -46,8 +47,7 @@ STEPS = (
     Step(
         "Make the bitstream: synthesis, then place and route for a clock of 200 MHz, with the "
         "iteration and the estimated clock in the progress line. (The longest step, about two "
-        "minutes; tools from PyPI compile 40 MB of WebAssembly on their first use, another minute, "
-        "once. Steps 4 to 6 run at the same time; what they print follows.)",
+        "minutes. Steps 4 to 6 run at the same time; what they print follows.)",
         ("build", OUT, "--target-mhz", "200"),
     ),
     Step(
