@@ -14,6 +14,7 @@ gw.bench(compiled, samples)                          # FPGA against this CPU
 gw.report(compiled)                                  # the path of the page
 gw.flash(compiled)                                   # into the board
 gw.run(compiled, samples)                            # on the board; port="emulate": without one
+gw.stream(compiled, "camera")                        # an answer for each sample as it comes
 """
 
 from importlib import import_module
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
         report,
         run,
         simulate,
+        stream,
         with_states,
     )
     from .compiler.errors import GatewrightError
@@ -57,6 +59,7 @@ __all__ = [
     "report",
     "run",
     "simulate",
+    "stream",
     "with_states",
 ]
 

@@ -4,7 +4,7 @@ What they return prints as a line, and in a notebook as a table; its ``summary``
 is the content of the step's JSON file. Errors are :class:`~.errors.GatewrightError`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
@@ -31,6 +31,9 @@ from .compiler.quantize import quantize as _quantize
 from .compiler.report.html import write_report
 from .host import on_board
 from .host.on_board import OnBoard
+from .host.sources import samples_from
+from .host.streaming import Answer
+from .host.streaming import stream as _stream
 from .sim.accuracy import Accuracy
 from .sim.accuracy import accuracy as _accuracy
 from .sim.bench import BenchmarkResult
@@ -54,6 +57,7 @@ __all__ = [
     "report",
     "run",
     "simulate",
+    "stream",
     "with_states",
 ]
 
@@ -278,6 +282,15 @@ def run(
     """
     board = boards.get(compiled.plan.board)
     return on_board.run(compiled, board, Samples(samples, labels), port, frames)
+
+
+def stream(compiled: Compiled, source: str, port: str | None = None) -> Iterator[Answer]:
+    """An answer for each sample of ``source`` when it comes: "camera", a device, a video, a folder
+    of images (also those that are put there later), or "-" for ``.npy`` arrays from standard input.
+    ``port``: as of :func:`run`.
+    """
+    samples = samples_from(source, compiled.ports)
+    return _stream(compiled, boards.get(compiled.plan.board), samples, port)
 
 
 def emulate(

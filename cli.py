@@ -12,9 +12,10 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import wraps
+from itertools import islice
 from math import inf
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -1031,8 +1032,16 @@ def flash(directory: Path, permanent: bool) -> None:
     "--input",
     "samples",
     type=click.Path(path_type=Path),
-    required=True,
+    default=None,
     help=f"{_SAMPLES}; with labels y the accuracy is shown.",
+)
+@click.option(
+    "--stream",
+    "source",
+    default=None,
+    metavar="-|FOLDER|camera|FILE",
+    help="Samples as they come, one answer a line: .npy arrays from standard input, the images of "
+    "a folder and those that are put there, a camera (or /dev/videoN), a video.",
 )
 @click.option("--frames", type=int, default=None, help="How many of them (default: all).")
 @click.option(
@@ -1046,14 +1055,16 @@ def flash(directory: Path, permanent: bool) -> None:
 def run(
     directory: Path,
     port: str | None,
-    samples: Path,
+    samples: Path | None,
+    source: str | None,
     frames: int | None,
     output: Path | None,
     as_json: bool,
 ) -> int:
     """Run samples on the board and compare its outputs with the golden model.
 
-    Frames are sent back to back, so that the serial line is the only limit.
+    Those of --input are sent back to back, so that the serial line is the only limit; those of
+    --stream when they come, until Ctrl-C or the end.
 
     $ gatewright run out --input x.npz -o outputs.npz
     """
@@ -1062,7 +1073,13 @@ def run(
     from .host.on_board import run as on_board
 
     _at_least(1, frames=frames)
+    if (samples is None) == (source is None):
+        raise DataError("give the samples: --input FILE, or --stream for those that come, not both")
     compiled = _open(directory)
+    if samples is None:
+        if output is not None:
+            raise DataError("--output goes with --input; --stream prints, also as --json")
+        return _stream(compiled, source, port, frames, as_json)
     data = read_samples(samples, compiled.ports)
     with _steps() as step:
         done = on_board(compiled, _board(compiled.plan.board), data, port, frames, step)
@@ -1071,6 +1088,33 @@ def run(
     if output is not None:
         write_arrays(output, done.outputs)
     return _show(as_json, done.summary, _on_board(done.summary), _difference(done.summary))
+
+
+def _stream(compiled: Any, source: Any, port: str | None, frames: int | None, as_json: bool) -> int:
+    """A line an answer, until the samples end or Ctrl-C."""
+    from .host.sources import samples_from
+    from .host.streaming import stream
+
+    samples = islice(samples_from(source, compiled.ports), frames)
+    total = wrong = 0
+    with _steps() as step, suppress(KeyboardInterrupt):
+        board = _board(compiled.plan.board)
+        for answer in stream(compiled, board, samples, port, step):
+            total, wrong = total + 1, wrong + (answer.mismatches > 0)
+            if as_json:
+                click.echo(json.dumps(answer.summary))
+                continue
+            found = "" if answer.winner is None else f"class {answer.winner}  "
+            equal = f"{answer.mismatches} values differ" if answer.mismatches else "equal"
+            out.print(
+                f"{answer.name}  {found}{answer.cycles:,} cycles  {1e3 * answer.seconds:.1f} ms  "
+                f"{equal}",
+                highlight=False,
+                markup=False,
+            )
+    if not as_json:
+        out.print(f"{total:,} frames, {wrong:,} of them differ from the golden model")
+    return 1 if wrong else 0
 
 
 def _on_board(summary: dict[str, Any]) -> list[RenderableType]:

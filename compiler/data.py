@@ -13,9 +13,19 @@ from .errors import DataError
 from .ir.feeds import Ports, count
 from .numpy_file import read_arrays
 
-__all__ = ["Samples", "class_numbers", "read_samples"]
+__all__ = [
+    "IMAGES",
+    "Samples",
+    "checked",
+    "class_numbers",
+    "image_input",
+    "image_size",
+    "read_image",
+    "read_samples",
+]
 
-_IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm"}
+#: suffixes of the files that are images
+IMAGES = {".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +57,11 @@ def read_samples(path: Path, graph: Ports) -> Samples:
         given, lone = ir.feeds(graph, samples.x), len(graph.inputs) == 1
     except DataError as error:
         raise DataError(f"{path}: {error}") from None
-    checked = {
-        port.name: _checked(path, given[port.name], port, "x" if lone else port.name)
+    arrays = {
+        port.name: checked(path, given[port.name], port, "x" if lone else port.name)
         for port in graph.inputs
     }
-    return Samples(checked, samples.y)
+    return Samples(arrays, samples.y)
 
 
 def class_numbers(samples: Samples) -> NDArray[np.int64] | None:
@@ -117,10 +127,12 @@ def _arrays(path: Path, graph: Ports) -> Samples:
     return Samples(given, labels)
 
 
-def _checked(
-    path: Path, x: NDArray[np.generic], port: ir.InputPort, array: str
+def checked(
+    path: Path | str, x: NDArray[np.generic], port: ir.InputPort, array: str
 ) -> NDArray[np.generic]:
-    """The samples for one input, from the array of that name."""
+    """The samples ``x`` for one input in its type, from the array of that name in ``path``; raises
+    :class:`DataError` where they are not [samples, *its shape] of numbers that it takes.
+    """
     wanted = " x ".join(str(n) for n in ("samples", *port.shape))
     if x.ndim == 0 or x.shape[1:] != port.shape:
         raise DataError(
@@ -150,35 +162,32 @@ def _checked(
 
 
 def _images(path: Path, port: ir.InputPort) -> Samples:
-    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in _IMAGES and f.is_file())
+    files = sorted(f for f in path.rglob("*") if f.suffix.lower() in IMAGES and f.is_file())
     if not files:
-        raise DataError(f"{path}: no images; give {', '.join(sorted(_IMAGES))} files")
-    channels, first = _layout(path, port)
+        raise DataError(f"{path}: no images; give {', '.join(sorted(IMAGES))} files")
+    image_size(path, port)
     if (size := 4 * len(files) * prod(port.shape)) > limits.SAMPLE_BYTES:
         raise DataError(
             f"{path}: {len(files)} images take {size} bytes as {port.name}; accepted: at most "
             f"{limits.SAMPLE_BYTES}; give fewer images"
         )
-    height, width = port.shape[1:] if first else port.shape[:2]
-    arrays = [_image(file, width, height, channels) for file in files]
-    x: NDArray[np.generic] = np.stack([a.transpose(2, 0, 1) if first else a for a in arrays])
-    if port.integer is None:
-        x = x.astype(np.float32) / np.float32(255)
+    x = np.stack([read_image(file, port) for file in files])
     folders = sorted({f.parent for f in files})
     y = np.array([folders.index(f.parent) for f in files]) if len(folders) > 1 else None
-    return Samples(x.reshape(len(x), *port.shape), y)
+    return Samples(x, y)
 
 
-def _image(file: Path, width: int, height: int, channels: int) -> NDArray[np.uint8]:
-    """An image file, scaled: [height, width, channels]."""
+def read_image(file: Path, port: ir.InputPort) -> NDArray[np.generic]:
+    """An image file, scaled to the size of an input: one sample, [*its shape]."""
     from PIL import Image
 
+    height, width, channels = image_size(file, port)
     try:
         with Image.open(file) as image:
             pixels = image.width * image.height
             if pixels <= limits.PIXELS:
                 scaled = image.convert("L" if channels == 1 else "RGB").resize((width, height))
-                return np.asarray(scaled, np.uint8).reshape(height, width, channels)
+                return image_input(np.asarray(scaled, np.uint8), port)
     except Exception as error:  # each of Pillow's readers has exceptions of its own
         raise DataError(f"{file}: not an image that can be read ({error})") from error
     raise DataError(
@@ -186,13 +195,27 @@ def _image(file: Path, width: int, height: int, channels: int) -> NDArray[np.uin
     )
 
 
-def _layout(path: Path, port: ir.InputPort) -> tuple[int, bool]:
-    """Channels of the input, and whether they come first."""
-    if len(port.shape) == 3 and port.shape[0] in (1, 3):
-        return port.shape[0], True
-    if len(port.shape) == 3 and port.shape[2] in (1, 3):
-        return port.shape[2], False
+def image_input(pixels: NDArray[np.uint8], port: ir.InputPort) -> NDArray[np.generic]:
+    """Pixels [height, width, channels] (one channel: also [height, width]) as a sample of an input
+    of that size, [*its shape]: 0 to 1 where it takes real numbers.
+    """
+    height, width, channels = image_size("", port)
+    image: NDArray[np.generic] = pixels.reshape(height, width, channels)
+    if port.shape == (channels, height, width):
+        image = image.transpose(2, 0, 1)
+    if port.integer is None:
+        image = image.astype(np.float32) / np.float32(255)
+    return image.reshape(port.shape)
+
+
+def image_size(path: Path | str, port: ir.InputPort) -> tuple[int, int, int]:
+    """Height, width and channels of an input that takes images; ``path`` is for the message."""
+    shape = port.shape
+    if len(shape) == 3 and shape[0] in (1, 3):
+        return shape[1], shape[2], shape[0]
+    if len(shape) == 3 and shape[2] in (1, 3):
+        return shape[0], shape[1], shape[2]
     raise DataError(
-        f"{path}: a folder of images, but {port.name} takes {port.shape}, which is no "
+        f"{path}: images, but {port.name} takes {shape}, which is no "
         "image; give an .npz with an array x"
     )

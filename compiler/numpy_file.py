@@ -4,7 +4,8 @@ allocated.
 
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from . import limits
 from .errors import DataError
 
-__all__ = ["read_arrays", "write_arrays"]
+__all__ = ["read_arrays", "read_stream", "write_arrays"]
 
 Array = NDArray[Any]
 
@@ -55,6 +56,24 @@ def read_arrays(path: Path, wanted: Collection[str], remedy: str) -> dict[str, A
             f"{path}: not a NumPy file of numbers, or a damaged one "
             f"({str(error) or type(error).__name__}); {remedy}"
         ) from error
+
+
+def read_stream(stream: IO[bytes], name: str) -> Iterator[Array]:
+    """The arrays of ``.npy`` files that come one after another, as ``numpy.save`` writes them into
+    a pipe, until the stream ends. ``name`` is the stream's, for messages.
+
+    Raises :class:`DataError` as :func:`read_arrays` does.
+    """
+    number = 0
+    while start := stream.read(npy.MAGIC_LEN):
+        number += 1
+        try:
+            yield _content(stream, *_header(stream, start, f"array {number}"), f"array {number}")
+        except Exception as error:
+            raise DataError(
+                f"{name}: not .npy arrays one after another "
+                f"({str(error) or type(error).__name__}); write each with numpy.save"
+            ) from error
 
 
 def write_arrays(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -110,35 +129,42 @@ def _check_bytes(what: str, size: int) -> None:
 
 def _array(file: IO[bytes], size: int, name: str) -> Array:
     """The array in ``file``, an ``.npy`` of ``size`` bytes."""
-    shape, fortran, dtype, header = _header(file, name)
-    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
-        raise _Bad(f"{name} is of type {dtype}, which holds more than numbers")
-    if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > limits.RANK:
-        raise _Bad(f"{name} has the shape {shape}, at most {limits.RANK} axes are accepted")
-    # An empty array may have one axis of any length, so its other axes are bounded too.
-    _check_bytes(name, prod(max(n, 1) for n in shape) * max(dtype.itemsize, 4))
-    needed = prod(shape) * dtype.itemsize
+    shape, fortran, dtype = _header(file, file.read(npy.MAGIC_LEN), name)
+    header, needed = file.tell(), prod(shape) * dtype.itemsize
     if needed != size - header:
         raise _Bad(
             f"{name} is {' x '.join(map(str, shape)) or 'one number'} of {dtype}, which takes "
             f"{needed} bytes, but the file holds {size - header}"
         )
+    content = _content(file, shape, fortran, dtype, name)
+    if file.read(1):
+        raise _Bad(f"{name} goes on after its {needed} bytes")
+    return content
+
+
+def _content(
+    file: IO[bytes], shape: tuple[int, ...], fortran: bool, dtype: np.dtype[Any], name: str
+) -> Array:
+    """The array of that header, whose numbers are the next bytes in ``file``."""
+    needed = prod(shape) * dtype.itemsize
     content = np.empty(needed, np.uint8)
     for start in range(0, needed, _CHUNK):
         piece = file.read(min(_CHUNK, needed - start))
         if len(piece) != min(_CHUNK, needed - start):
             raise _Bad(f"{name} ends after {start + len(piece)} of {needed} bytes")
         content[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
-    if file.read(1):
-        raise _Bad(f"{name} goes on after its {needed} bytes")
     if not needed:
         return np.empty(shape, dtype)
     return content.view(dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, whether in Fortran order, type, and the header's own bytes."""
-    version = npy.read_magic(file)
+def _header(
+    file: IO[bytes], start: bytes, name: str
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether in Fortran order, and type, all of which are acceptable, of the array in
+    ``file`` that begins with ``start``, its version.
+    """
+    version = npy.read_magic(BytesIO(start))
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     if version not in readers:
         raise _Bad(f"{name} is of .npy version {version[0]}.{version[1]}; accepted: 1.0, 2.0")
@@ -148,4 +174,10 @@ def _header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype
         raise _Bad(
             f"the header of {name} is damaged: {error.args[0] if error.args else error!r}"
         ) from None
-    return shape, fortran, dtype, file.tell()
+    if dtype.hasobject or dtype.names is not None or dtype.subdtype is not None:
+        raise _Bad(f"{name} is of type {dtype}, which holds more than numbers")
+    if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > limits.RANK:
+        raise _Bad(f"{name} has the shape {shape}, at most {limits.RANK} axes are accepted")
+    # An empty array may have one axis of any length, so its other axes are bounded too.
+    _check_bytes(name, prod(max(n, 1) for n in shape) * max(dtype.itemsize, 4))
+    return shape, fortran, dtype

@@ -27,7 +27,17 @@ from ..compiler.progress import Progress, silent
 from ..compiler.report.summary import read_summary
 from ..sim import golden
 
-__all__ = ["EMULATE", "OnBoard", "bitstream", "classes", "emulated", "link_of", "run"]
+__all__ = [
+    "EMULATE",
+    "OnBoard",
+    "bitstream",
+    "classes",
+    "emulated",
+    "link_of",
+    "model_outputs",
+    "opened",
+    "run",
+]
 
 EMULATE = "emulate"
 """The port that stands for a board which is emulated for the time of a run."""
@@ -75,16 +85,14 @@ def run(
     given = compiled.before(take(given, slice(frames)))
     raw = golden.host_input(compiled.graph, compiled.inside(given))
     config = link_of(compiled, board)
-    with _opened(compiled, board, config, port, progress) as (name, patience):
+    with opened(compiled, board, config, port, progress) as (name, patience):
         seen = run_on_board(compiled, config, name, raw, progress, patience)
     graph = compiled.graph
     values = golden.run(graph, raw)
     pairs = [
         (values[output.value], seen.values[output.name]) for output in compiled.network.outputs
     ]
-    shapes = {port.name: (port.value, values[port.value].shape) for port in graph.outputs}
-    streams = {value: seen.values[name].reshape(shape) for name, (value, shape) in shapes.items()}
-    outputs = compiled.after(given, golden.host_output(graph, values | streams))
+    outputs = model_outputs(compiled, given, values, seen.values)
     total = len(seen.cycles)
     winners = classes(outputs)
     summary = {
@@ -108,6 +116,23 @@ def run(
         right = int((winners == labels[:total]).sum())
         summary |= {"top1": right / total, "right": right}
     return OnBoard(outputs, summary)
+
+
+def model_outputs(
+    compiled: Compiled,
+    given: ir.Feeds,
+    values: dict[str, NDArray[np.int64]],
+    seen: ir.Feeds,
+) -> dict[str, NDArray[np.generic]]:
+    """The model's outputs by name, [frames, *shape], host steps included, of the output streams
+    ``seen`` by name. ``given`` is what :meth:`.Compiled.before` gave, ``values`` are the golden
+    model's.
+    """
+    streams = {
+        port.value: seen[port.name].reshape(values[port.value].shape)
+        for port in compiled.graph.outputs
+    }
+    return compiled.after(given, golden.host_output(compiled.graph, values | streams))
 
 
 def classes(outputs: dict[str, NDArray[np.generic]]) -> NDArray[np.int64] | None:
@@ -174,10 +199,10 @@ def emulated(
 
 
 @contextmanager
-def _opened(
+def opened(
     compiled: Compiled, board: Board, config: LinkConfig, port: str | None, progress: Progress
 ) -> Iterator[tuple[str, float]]:
-    """The port's name and how long to wait for its answers."""
+    """The port's name, and the seconds to wait for its answers; ``port`` as of :func:`run`."""
     if port == EMULATE:
         with emulated(compiled, board, progress=progress) as running:
             yield running.port, _EMULATED_PATIENCE

@@ -149,10 +149,14 @@ class PtyBoard:
         os.close(self._theirs)
 
     def _serve(self) -> None:
+        heard = time.monotonic()
         while not self._stop.is_set():
             try:
                 self._send(self.board.feed(os.read(self._ours, 4096)))
+                heard = time.monotonic()
             except BlockingIOError:
+                if time.monotonic() > heard + self.board.config.pause_seconds:
+                    self.board.pause()
                 time.sleep(0.002)
 
     def _send(self, data: bytes) -> None:
