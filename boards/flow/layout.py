@@ -10,9 +10,9 @@ from .cache import read_json
 
 __all__ = ["LINK", "OTHER", "STREAMS", "layout", "part_of"]
 
-#: parts of the chip that are no stage: what joins the stages, the link to the host, and the rest:
-#: nextpnr adds cells of its own where a carry leaves its chain
-STREAMS, LINK, OTHER = "streams between stages", "link", "clock, pins, helper cells"
+#: parts of the chip that are no stage: the streams that join them, the link to the host, and the
+#: rest: clock, pins, and cells that nextpnr adds where a carry leaves its chain
+STREAMS, LINK, OTHER = "between stages", "link", "clock and pins"
 
 _ACCELERATOR = re.compile(r"(?:accelerator\.)+([^.$\[]+)")
 _BEL = re.compile(r"X(\d+)/Y(\d+)/")
