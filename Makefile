@@ -24,8 +24,10 @@ FUZZ_CASES   ?= 2000
 demo: $(if $(wildcard $(VENV)/ready),,$(VENV)/runs)
 	@$(BIN)/python examples/mnist/demo.py
 
+# A process keeps to its half of the tests until it has none left, so that what the tests of a file
+# share (a compiled network, its simulator) is made once.
 test: $(VENV)/ready
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # What fails is made smaller and saved below .fuzz: model.onnx and x.npz.
 fuzz: $(VENV)/ready

@@ -9,6 +9,8 @@ from gatewright.compiler.driver import Quantization, compile_model
 from gatewright.compiler.quantize import Policy
 from gatewright.sim.simulate import simulate
 
+from ..conftest import cnn
+
 BOARD = boards.get("ulx3s-25f")
 
 
@@ -17,17 +19,20 @@ def frames(samples):
     return np.load(samples)["x"]
 
 
-@pytest.fixture(scope="module", params=[3, 5])
-def compiled(request, floats, frames, tmp_path_factory):
-    out = tmp_path_factory.mktemp("packed") / "out"
+def packed(model, out, frames, weight_bits):
     return compile_model(
-        floats,
+        model,
         out,
         BOARD.device,
         BOARD.name,
         samples=frames,
-        quantization=Quantization(policy=Policy(weight_bits=request.param)),
+        quantization=Quantization(policy=Policy(weight_bits=weight_bits)),
     )
+
+
+@pytest.fixture(scope="module", params=[3, 5])
+def compiled(request, floats, frames, tmp_path_factory):
+    return packed(floats, tmp_path_factory.mktemp("packed") / "out", frames, request.param)
 
 
 def test_blocks_give_two_products_each(compiled):
@@ -50,8 +55,11 @@ def test_the_rtl_equals_the_golden_model(compiled, frames, stall):
         assert done.summary["interval_cycles"] == compiled.network.interval
 
 
-@pytest.mark.parametrize("compiled", [5], indirect=True)
-def test_what_synthesis_makes_of_it_equals_the_golden_model(compiled, frames):
+def test_what_synthesis_makes_of_it_equals_the_golden_model(frames, tmp_path):
+    """Of a smaller network: its cells, one by one, take minutes to become a simulator."""
+    model = cnn(tmp_path / "small.onnx", hidden=2, kernel=1)
+    compiled = packed(model, tmp_path / "out", frames, weight_bits=5)
+    assert compiled.network.resources.dsp < compiled.network.multipliers
     cells = netlist(compiled.directory, BOARD, lambda *_: None)
     done = simulate(compiled, frames, 3, stall=0.3, netlist=cells)
     assert done.passed, done.report
