@@ -90,84 +90,141 @@ def accuracy(
     network are compared too. Raises :class:`DataError` for labels that can not be meant for this
     network.
     """
-    directory, graph = compiled.directory, compiled.graph
     x = ir.feeds(compiled.ports, samples.x)
     total = count(x)
-    runtime = ReferenceRuntime(directory / "model.int8.onnx", graph)
-    first = compiled.inside(compiled.before(take(x, slice(2))))
-    reference = _Float.of(directory / "model.float.onnx", graph, first, compiled.factors)
-    layers: dict[str, Difference] = {}
-    ours, theirs, floats = _Outputs(), _Outputs(), _Outputs()
-    histograms = Histograms(graph)
-    labels = None
-    for start, samples_in in _batches(x, total if graph.keeps else BATCH):
+    run = _Run(compiled, samples)
+    for start, part in _batches(x, total if compiled.graph.keeps else BATCH):
         progress(f"comparing: {start} of {total} samples", start / total)
-        given = compiled.before(samples_in)
-        part = compiled.inside(given)
-        values = golden.run(graph, golden.host_input(graph, part))
-        ours.add(compiled.after(given, golden.host_output(graph, values)))
-        theirs.add(compiled.after(given, runtime.outputs(part)))
-        if start == 0:
-            labels = _labels(samples, theirs.whole(), ours.whole())
-        if start < LAYER_FRAMES:
-            histograms.add(values)
-            ties = partial(_near_ties, graph, values)
-            for name, difference in runtime.layers(part, values, ties).items():
-                layers[name] = layers.get(name, Difference()) + difference
-        if reference is not None:
-            floats.add(compiled.after(given, reference.outputs(part)))
-            if start < LAYER_FRAMES:
-                reference.listen(part, values, histograms)
+        run.add(part, looks_inside=start < LAYER_FRAMES)
     progress(f"comparing: {total} of {total} samples", 1.0)
-    outputs, seen, real = ours.whole(), theirs.whole(), floats.whole()
-    scored = _scored(outputs)
-    compared = {name: _compared(seen[name], output) for name, output in outputs.items()}
-    classes = _winners(outputs[scored]) if scored else None
-    wanted = _winners(real[scored]) if scored and real else None
-
-    def judge(found: Mapping[str, Array]) -> dict[str, Any]:
-        theirs = _winners(found[scored]) if scored else None
-        score = _score(theirs, labels, "ONNX Runtime int8") or {}
-        return {
-            "top1": score.get("top1"),
-            "right": score.get("right"),
-            "agreement": _agreement(theirs, wanted),
-        }
-
+    found = _Found(run.ours.whole(), run.theirs.whole(), run.floats.whole(), run.labels)
     static = None
     if calibration is not None:
         given = ir.feeds(compiled.ports, calibration)
-        static = runtime_int8(compiled, given, x, judge, progress)
+        static = runtime_int8(compiled, given, x, found.judged, progress)
     summary = {
         "samples": total,
-        "labelled": labels is not None,
-        "float": _score(wanted, labels, f"ONNX Runtime {onnxruntime.__version__}"),
-        "integer": _score(classes, labels, "golden model"),
-        "agreement": _agreement(wanted, classes),
+        "labelled": run.labels is not None,
+        **found.scores(),
         "runtime_int8": static,
-        "sqnr": reference.summary(min(total, LAYER_FRAMES)) if reference else None,
-        "reference_runtime": {
-            "runtime": f"ONNX Runtime {onnxruntime.__version__}, optimizations off",
-            "end_to_end": _end_to_end(compared, outputs, scored),
-            "layer_by_layer": _by_layer(graph, layers, runtime.missing, min(total, LAYER_FRAMES)),
-        },
-        "histograms": histograms.rows(),
-        "confusion": confusion(classes, labels),
-        "examples": examples(x, outputs.get(scored or ""), classes, wanted, labels),
-        "outputs": [
-            {
-                "name": name,
-                "agreement": _agreement(_winners(real[name]), _winners(outputs[name]))
-                if real
-                else None,
-                "end_to_end": compared[name],
-            }
-            for name in outputs
-        ],
+        **run.inside(min(total, LAYER_FRAMES), found.end_to_end()),
+        "confusion": confusion(found.classes, run.labels),
+        "examples": examples(
+            x, found.ours.get(found.scored or ""), found.classes, found.wanted, run.labels
+        ),
+        "outputs": found.by_output(),
         "how": "measured",
     }
-    write_json(directory / "accuracy.json", summary)
-    return Accuracy(outputs, summary)
+    write_json(compiled.directory / "accuracy.json", summary)
+    return Accuracy(found.ours, summary)
+
+
+class _Run:
+    """The integer network, the reference runtime and the float network, batch after batch."""
+
+    def __init__(self, compiled: Compiled, samples: Samples) -> None:
+        directory, self.graph = compiled.directory, compiled.graph
+        first = take(ir.feeds(compiled.ports, samples.x), slice(2))
+        self.compiled, self.samples = compiled, samples
+        self.runtime = ReferenceRuntime(directory / "model.int8.onnx", self.graph)
+        self.reference = _Float.of(
+            directory / "model.float.onnx",
+            self.graph,
+            compiled.inside(compiled.before(first)),
+            compiled.factors,
+        )
+        self.ours, self.theirs, self.floats = _Outputs(), _Outputs(), _Outputs()
+        self.histograms = Histograms(self.graph)
+        self.layers: dict[str, Difference] = {}
+        self.labels: NDArray[np.int64] | None = None
+
+    def add(self, samples: ir.Feeds, *, looks_inside: bool) -> None:
+        """Run the next samples; ``looks_inside``: the values of each layer are compared as well."""
+        compiled, graph, first = self.compiled, self.graph, not self.ours.parts
+        given = compiled.before(samples)
+        part = compiled.inside(given)
+        values = golden.run(graph, golden.host_input(graph, part))
+        self.ours.add(compiled.after(given, golden.host_output(graph, values)))
+        self.theirs.add(compiled.after(given, self.runtime.outputs(part)))
+        if first:
+            self.labels = _labels(self.samples, self.theirs.whole(), self.ours.whole())
+        if looks_inside:
+            self.histograms.add(values)
+            ties = partial(_near_ties, graph, values)
+            for name, difference in self.runtime.layers(part, values, ties).items():
+                self.layers[name] = self.layers.get(name, Difference()) + difference
+        if self.reference is not None:
+            self.floats.add(compiled.after(given, self.reference.outputs(part)))
+            if looks_inside:
+                self.reference.listen(part, values, self.histograms)
+
+    def inside(self, frames: int, end_to_end: dict[str, Any]) -> dict[str, Any]:
+        """The entries about single layers, of so many frames."""
+        return {
+            "sqnr": self.reference.summary(frames) if self.reference else None,
+            "reference_runtime": {
+                "runtime": f"ONNX Runtime {onnxruntime.__version__}, optimizations off",
+                "end_to_end": end_to_end,
+                "layer_by_layer": _by_layer(self.graph, self.layers, self.runtime.missing, frames),
+            },
+            "histograms": self.histograms.rows(),
+        }
+
+
+class _Found:
+    """The outputs by name of the integer network, the reference runtime and the float network
+    (empty without one), compared. ``scored``: the output of scores; ``classes`` and ``wanted`` are
+    the winners of the integer and the float network there.
+    """
+
+    def __init__(
+        self,
+        ours: dict[str, Array],
+        theirs: dict[str, Array],
+        floats: dict[str, Array],
+        labels: NDArray[np.int64] | None,
+    ) -> None:
+        self.ours, self.floats, self.labels = ours, floats, labels
+        self.scored = _scored(ours)
+        self.compared = {name: _compared(theirs[name], output) for name, output in ours.items()}
+        self.classes = _winners(ours[self.scored]) if self.scored else None
+        self.wanted = _winners(floats[self.scored]) if self.scored and floats else None
+
+    def judged(self, outputs: Mapping[str, Array]) -> dict[str, Any]:
+        """Accuracy and agreement with the float network of other outputs."""
+        theirs = _winners(outputs[self.scored]) if self.scored else None
+        score = _score(theirs, self.labels, "ONNX Runtime int8") or {}
+        return {
+            "top1": score.get("top1"),
+            "right": score.get("right"),
+            "agreement": _agreement(theirs, self.wanted),
+        }
+
+    def scores(self) -> dict[str, Any]:
+        """The entries about classes."""
+        runtime = f"ONNX Runtime {onnxruntime.__version__}"
+        return {
+            "float": _score(self.wanted, self.labels, runtime),
+            "integer": _score(self.classes, self.labels, "golden model"),
+            "agreement": _agreement(self.wanted, self.classes),
+        }
+
+    def end_to_end(self) -> dict[str, Any]:
+        """The integer network against the reference runtime."""
+        return _end_to_end(self.compared, self.ours, self.scored)
+
+    def by_output(self) -> list[dict[str, Any]]:
+        """An entry for each output."""
+        return [
+            {
+                "name": name,
+                "agreement": _agreement(_winners(self.floats[name]), _winners(output))
+                if self.floats
+                else None,
+                "end_to_end": self.compared[name],
+            }
+            for name, output in self.ours.items()
+        ]
 
 
 class _Outputs:
