@@ -1,7 +1,6 @@
 """The plots of the page, each made of one summary or two."""
 
 from collections.abc import Mapping
-from functools import partial
 from math import ceil
 from typing import Any
 
@@ -10,9 +9,23 @@ from markupsafe import Markup
 from matplotlib.colors import to_rgba
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from .drawing import ACCENT, GOOD, INK, LINE, SOFT, WARN, bare, canvas, legend, series, svg, tip
+from .drawing import (
+    ACCENT,
+    GOOD,
+    INK,
+    LINE,
+    SOFT,
+    WARN,
+    WIDTH,
+    bare,
+    canvas,
+    legend,
+    series,
+    svg,
+    tip,
+)
 from .names import fitting, labels
 
 __all__ = [
@@ -22,7 +35,6 @@ __all__ = [
     "histograms",
     "queues",
     "resources_by_stage",
-    "roofline",
     "sqnr",
     "stage_cells",
 ]
@@ -30,7 +42,6 @@ __all__ = [
 Summary = Mapping[str, Any]
 
 RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
-_WIDTH = 11.6
 #: rows of a chart by layer, at most; a longer network shows the largest
 _ROWS = 48
 
@@ -39,125 +50,7 @@ def _thousands(value: float, _: object = None) -> str:
     return f"{value:,.0f}"
 
 
-def _plain(value: float, _: object = None) -> str:
-    return f"{value:,.10g}"
-
-
 # The plan.
-
-
-def operations(row: Summary) -> int:
-    """What a layer does in a frame: its products, or the elements that it gives."""
-    return int(row["macs"]) or int(np.prod(row["shape"]))
-
-
-def roofline(compiled: Summary, clock_mhz: float | None, baud: float | None) -> Markup | None:
-    """Operations a cycle of each layer over operations a byte that passes its ports.
-
-    Roofs: products that the device's DSP blocks give, bytes that its block RAMs read in a cycle,
-    and bytes of the serial link; None where the directory is of an older version.
-    """
-    if not compiled.get("streams") or not compiled.get("device_multipliers"):
-        return None
-    interval, traffic = compiled["interval_cycles"], _traffic(compiled)
-    rows = [row for row in compiled["layers"] if traffic.get(row["stage"])]
-    points = [
-        (operations(row) / traffic[row["stage"]], operations(row) / interval, row) for row in rows
-    ]
-    ends = [_bytes(s) for s in compiled["streams"] if s["source"] is None or s["sink"] is None]
-    whole = max(1, compiled["macs"]) / max(1.0, sum(ends))
-    peak = float(compiled["device_multipliers"])
-    memory = compiled["memory_bits_per_cycle"] / 8
-    link = baud / 10 / (clock_mhz * 1e6) if baud and clock_mhz else None
-    xs = [x for x, _, _ in points] + [whole]
-    left, right = min(xs) / 4, max(*xs, peak / memory) * 4
-    lowest = min([y for _, y, _ in points] + ([whole * link] if link else []))
-    with canvas(_WIDTH, 4.6, "roof") as figure:
-        axes = figure.subplots()
-        axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(lowest / 4, peak * 4))
-        x = np.sort([*np.geomspace(left, right, 40), peak / memory])
-        axes.plot(x, np.minimum(peak, memory * x), color=INK, lw=1.6)
-        axes.annotate(
-            f"{peak:,.0f} products a cycle in DSP blocks",
-            (max(left, peak / memory), peak),
-            (6, 5),
-            textcoords="offset points",
-            color=INK,
-        )
-        if link and baud:
-            axes.plot(x, link * x, color=WARN, lw=1.2, ls="--")
-            axes.annotate(
-                f"serial link, {baud / 1e6:g} Mbaud",
-                (right, link * right),
-                (-4, -24),
-                textcoords="offset points",
-                ha="right",
-                va="top",
-                color=WARN,
-            )
-        names = labels(row["name"] for row in rows)
-        taken: list[tuple[float, float]] = []
-        for x_at, y_at, row in sorted(points, key=lambda point: -point[1]):
-            _point(axes, x_at, y_at, row, row["cycles"] == interval)
-            at = np.log(x_at) / np.log(right / left), np.log(y_at) / np.log(16 * peak / lowest)
-            # of points that are close together one is named, and the others where the pointer is
-            if all(abs(at[0] - u) > 0.15 or abs(at[1] - v) > 0.035 for u, v in taken):
-                taken.append(at)
-                axes.annotate(
-                    fitting(names[row["name"]], 20),
-                    (x_at, y_at),
-                    (6, -3),
-                    textcoords="offset points",
-                    fontsize=8,
-                    color=INK,
-                )
-        star = axes.plot([whole], [compiled["macs"] / interval], "*", ms=13, color=ACCENT)[0]
-        tip(star, f"the whole network: {compiled['macs'] / interval:.3g} products a cycle")
-        legend(
-            axes,
-            [
-                Line2D([], [], marker="o", ls="", color=GOOD, label="layer with products"),
-                Line2D([], [], marker="o", ls="", mfc="none", color=SOFT, label="without"),
-                Line2D([], [], marker="*", ls="", ms=10, color=ACCENT, label="whole network"),
-                Line2D([], [], color=INK, label="DSP blocks and block RAM"),
-            ],
-        )
-        axes.set_xlabel("operations for each byte that passes the layer's ports")
-        axes.set_ylabel("operations a cycle")
-        axes.grid(alpha=0.6)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(FuncFormatter(_plain))
-            axis.set_minor_formatter(NullFormatter())
-        if clock_mhz:
-            scale = clock_mhz / 1e3
-            ways = partial(np.multiply, scale), partial(np.multiply, 1 / scale)
-            second = axes.secondary_yaxis("right", functions=ways)
-            second.yaxis.set_major_formatter(FuncFormatter(_plain))
-            second.yaxis.set_minor_formatter(NullFormatter())
-            second.set_ylabel(f"billions a second at {clock_mhz:.0f} MHz")
-        return svg(figure, "Roofline: operations a cycle over operations a byte, by layer")
-
-
-def _point(axes: Any, x: float, y: float, row: Summary, slowest: bool) -> None:
-    products = bool(row["macs"])
-    style = {"color": GOOD} if products else {"color": SOFT, "mfc": "none"}
-    point = axes.plot([x], [y], "o", ms=8 if slowest else 6, **style)[0]
-    what = "products" if products else "elements"
-    tip(point, f"{row['name']}: {y:.3g} {what} a cycle, {x:.3g} a byte")
-
-
-def _bytes(stream: Summary) -> float:
-    return float(np.prod(stream["shape"]) * stream["bits"]) / 8
-
-
-def _traffic(compiled: Summary) -> dict[str, float]:
-    """Bytes a frame that enter and leave each stage."""
-    found: dict[str, float] = {}
-    for stream in compiled["streams"]:
-        for end in (stream["source"], stream["sink"]):
-            if end is not None:
-                found[end] = found.get(end, 0.0) + _bytes(stream)
-    return found
 
 
 def stage_cells(compiled: Summary, layout: Summary | None) -> list[tuple[str, dict[str, Any]]]:
@@ -192,7 +85,7 @@ def resources_by_stage(compiled: Summary, layout: Summary | None) -> Markup | No
     rows = stage_cells(compiled, layout)[:_ROWS]
     if not rows:
         return None
-    with canvas(_WIDTH, 0.9 + 0.27 * len(rows), "cells") as figure:
+    with canvas(WIDTH, 0.9 + 0.27 * len(rows), "cells") as figure:
         panels = figure.subplots(1, 4, sharey=True)
         places = np.arange(len(rows))
         for axes, (key, title) in zip(panels, RESOURCES.items(), strict=True):
@@ -225,7 +118,7 @@ def queues(activity: Summary, names: Mapping[str, str]) -> Markup | None:
     rows = sorted(activity["queues"], key=lambda row: -row["depth"])[:_ROWS]
     if not rows:
         return None
-    with canvas(_WIDTH, 0.9 + 0.3 * len(rows), "queue") as figure:
+    with canvas(WIDTH, 0.9 + 0.3 * len(rows), "queue") as figure:
         axes = figure.subplots()
         for at, row in enumerate(rows):
             axes.barh(at, row["depth"], 0.62, color="none", edgecolor=SOFT, lw=0.8)
@@ -267,7 +160,7 @@ def sqnr(found: Summary) -> Markup | None:
         rows = [row for row in rows if row in worst]
     if not rows:
         return None
-    with canvas(_WIDTH, 0.9 + 0.28 * len(rows), "sqnr") as figure:
+    with canvas(WIDTH, 0.9 + 0.28 * len(rows), "sqnr") as figure:
         axes = figure.subplots()
         for at, row in enumerate(rows):
             bars = axes.barh(at, row["sqnr_db"], 0.6, color=ACCENT, alpha=0.85)
@@ -310,9 +203,7 @@ def histograms(found: Summary) -> Markup | None:
         return None
     columns = min(5, len(rows))
     lines = ceil(len(rows) / columns)
-    with canvas(
-        _WIDTH * columns / 5 if columns < 4 else _WIDTH, 1.5 * lines + 0.2, "hist"
-    ) as figure:
+    with canvas(WIDTH * columns / 5 if columns < 4 else WIDTH, 1.5 * lines + 0.2, "hist") as figure:
         panels = figure.subplots(lines, columns, squeeze=False)
         for axes in panels.flat[len(rows) :]:
             axes.set_visible(False)
@@ -349,7 +240,7 @@ def _histogram(axes: Any, row: Summary, title: str) -> None:
 
 def clocks(built: Summary) -> Markup:
     """The routed clock of every seed against the clock that is needed, and the documented limit."""
-    with canvas(_WIDTH, 1.7, "clock") as figure:
+    with canvas(WIDTH, 1.7, "clock") as figure:
         axes = figure.subplots()
         for seed, mhz in built["seeds"].items():
             taken = int(seed) == built["seed"]
@@ -389,7 +280,7 @@ def critical_path(layout: Summary, names: Mapping[str, str]) -> Markup | None:
     steps = layout["critical_path"]
     if not steps:
         return None
-    with canvas(_WIDTH, 1.5, "path") as figure:
+    with canvas(WIDTH, 1.5, "path") as figure:
         axes = figure.subplots()
         short = _part_names(layout, names)
         start, seen = 0.0, {}

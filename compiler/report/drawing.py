@@ -20,6 +20,7 @@ __all__ = [
     "LINE",
     "SOFT",
     "WARN",
+    "WIDTH",
     "bare",
     "canvas",
     "legend",
@@ -37,6 +38,8 @@ SERIES = (
     *("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2"),
     *("#d9b01c", "#9d755d", "#ff8f9a", "#79808c", "#2f8f83", "#8c6bb1"),
 )
+#: inches: as wide as the page
+WIDTH = 11.6
 _TIP = "tip:"
 
 

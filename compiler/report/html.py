@@ -188,6 +188,7 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
     yield _table(views.resources(compiled, built), "estimated", *routed)
     if plots:
         from . import charts
+        from .roofline import roofline
 
         layout = summaries.get("layout")
         yield Section(
@@ -199,7 +200,7 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
         clock, baud, source = _clock(summaries)
         yield Section(
             "Roofline",
-            charts.roofline(compiled, clock, baud),
+            roofline(compiled, clock, baud),
             ("estimated",),
             "How far each layer is below what the board could do. To the right, a byte that "
             "arrives is used more often; the flat roof is the DSP blocks' and the slope the block "
