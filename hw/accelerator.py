@@ -143,7 +143,11 @@ class Accelerator(wiring.Component):
             resetting = local
         sources = {name: self._source(m, name, running) for name in self.sources}
         sinks = {name: self._sink(m, name, running) for name in self.sinks}
-        states = [stage for stage in self.stages.values() if isinstance(stage, State)]
+        states = [
+            stage
+            for stage in self.stages.values()
+            if isinstance(stage, State) and stage.config.first is not None
+        ]
         if states:
             begun = self._begun(m, next(iter(self.sources)))
             m.d.comb += [stage.begun.eq(begun) for stage in states]

@@ -274,9 +274,10 @@ def _(op: ir.FrameDelay, graph: ir.Graph, x: Ints) -> Ints:
 
 
 @step.register
-def _(op: ir.Delay, graph: ir.Graph, x: Ints) -> Ints:
-    first = np.full_like(x[:, :1], _level(graph.quant(op.output), op.fill))
-    return np.concatenate([first, x[:, :-1]], axis=1)
+def _(op: ir.Delay, graph: ir.Graph, x: Ints, *given: Ints) -> Ints:
+    quant, first = graph.quant(op.output), np.empty_like(x[:, :1])
+    first[:] = [_level(quant, float(real)) for real in op.initial]
+    return np.concatenate([*(given or [first]), x[:, :-1]], axis=1)
 
 
 # Element by element.

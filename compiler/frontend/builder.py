@@ -3,6 +3,7 @@
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isinf
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,7 +58,9 @@ class Builder:
         self._rounds = False  # whether the file quantizes any activation
         self._late: set[str] = set()  # streams that a QuantizeLinear of their own rounds
         # of each open state its first row, and the operators before it
-        self._states: dict[str, tuple[float, frozenset[str]]] = {}
+        #: of each state that is not closed yet the numbers of its first row, or the stream of it
+        self._states: dict[str, tuple[NDArray[np.float32], tuple[str, ...]]] = {}
+        self._before: frozenset[str] = frozenset()  # the operators before the last loop
         self._early: set[str] = set()  # streams known to have been rounded before their operator
 
     # -- streams ---------------------------------------------------------------------------------
@@ -201,31 +204,48 @@ class Builder:
         handle = self.arranged(tensor, order, shape, node)
         return replace(tensor, handle=handle, order=self._row_labels(shape), fill=None)
 
-    def state(self, name: str, rows: int, channels: int, first: float = 0.0) -> Tensor:
-        """The state of a loop, [batch, rows, channels], whose first row is the number ``first``;
-        :meth:`close` tells what it becomes.
+    def state(
+        self, name: str, rows: int, channels: int, first: Tensor | float | NDArray[Any], node: Node
+    ) -> Tensor:
+        """The state of a loop, [batch, rows, channels], whose first row is ``first``: one number,
+        [channels] numbers, or a tensor [batch, channels]. :meth:`close` tells what it becomes; all
+        states of a loop begin before its operators.
         """
         shape = bounded(name, ir.Shape(rows, 1, channels), self.batch, "state")
+        given: tuple[str, ...] = ()
+        initial = np.zeros(channels, np.float32)
+        if isinstance(first, Tensor):
+            row = replace(first, order=first.order[:, None])
+            given = (self.as_rows(row, ir.Shape(1, 1, channels), node).handle,)
+        else:
+            initial[:] = first
         handle = self._unused(name, self.streams)
         self.streams[handle] = PendingValue(name, shape)
-        self._states[handle] = first, frozenset(self.ops)
+        self._states[handle] = initial, given
+        self._before = frozenset(self.ops)
         return Tensor(handle, self._row_labels(shape), name)
 
     def close(self, state: Tensor, after: Tensor, node: Node) -> None:
         """Let a state be what ``after`` was in the row before, rounded to the state's ``Quant``
         where it has one. Raises ModelError where an operator since is not rowwise.
         """
-        stream = self.streams[state.handle]
-        handle = self.as_rows(after, stream.shape, node).handle
-        if stream.quant is not None and self.quant(handle) != stream.quant:
-            name = self._unused(f"{stream.name}/next", {s.name for s in self.streams.values()})
-            handle = self.quantize(handle, stream.quant, name, node, False)
-        first, known = self._states.pop(state.handle)
-        for name in self.ops.keys() - known:
+        stream, (initial, given) = self.streams[state.handle], self._states.pop(state.handle)
+        last = self.as_rows(after, stream.shape, node).handle
+        for name in self.ops.keys() - self._before:
             self._check_row(self.ops[name], stream.shape.height, node)
-        op = ir.Delay(node.name, (handle,), state.handle, first)
-        delays = {name: one for name, one in self.ops.items() if one.delaying}
-        self.ops = {**delays, state.handle: op, **self.ops}
+        given = tuple(self._rounded_as(stream, "first", each, node) for each in given)
+        last = self._rounded_as(stream, "next", last, node)
+        op = ir.Delay(node.name, (last, *given), state.handle, initial)
+        before = self._before.union(given) if given else set()
+        early = {name: one for name, one in self.ops.items() if name in before or one.delaying}
+        self.ops = {**early, state.handle: op, **self.ops}
+
+    def _rounded_as(self, stream: PendingValue, word: str, handle: str, node: Node) -> str:
+        """A handle of a stream, rounded to the ``Quant`` of another one where that has one."""
+        if stream.quant is None or self.quant(handle) == stream.quant:
+            return handle
+        name = self._unused(f"{stream.name}/{word}", {s.name for s in self.streams.values()})
+        return self.quantize(handle, stream.quant, name, node, False)
 
     def _check_row(self, op: ir.Op, rows: int, node: Node) -> None:
         shape = self.streams[op.output].shape

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import ModelError
 from .builder import Builder
-from .elementwise import FUNCTIONS
+from .elementwise import FUNCTIONS, unary
 from .linear import dense
 from .operands import Handler, Operand, activation, constant, finite
 from .pooling import concat
@@ -30,6 +30,8 @@ MOST_STEPS = 16
 
 #: the states of a layer of one direction; None stands for zeros
 States = tuple[Tensor | None, ...]
+#: what a state begins with: a tensor [batch, size], numbers [size], or zeros
+Start = Tensor | NDArray[np.float32] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +42,20 @@ class Weights:
     bias: NDArray[np.float32]
 
 
+#: a function, or a clamp: Relu
+Activation = ir.Function | ir.Clamp
+
+
 @dataclass(frozen=True)
 class Step(Steps):
     """One step of a layer, or all steps of one in a loop, and the layer's ``functions``."""
 
-    functions: tuple[ir.Function, ...]
+    functions: tuple[Activation, ...]
+
+    def activate(self, x: Tensor, function: Activation, word: str) -> Tensor:
+        if isinstance(function, ir.Clamp):
+            return unary(self.build, self.step(word), x, ir.Identity(), function)
+        return self.unary(x, function, word)
 
     def dense(self, x: Tensor, weight: NDArray[Any], bias: NDArray[Any], word: str) -> Tensor:
         name = self.node.name
@@ -76,7 +87,7 @@ def _rnn(
 ) -> States:
     (h,), (function,) = states, step.functions
     (gate,) = step.mixed(gates, h, weights, ("gate",))
-    return (step.unary(gate, function, "h"),)
+    return (step.activate(gate, function, "h"),)
 
 
 def _lstm(
@@ -87,12 +98,12 @@ def _lstm(
     words = ("input", "output", "forget", "cell")
     mixed = step.mixed(gates, h, weights, words)
     given, out, keep = (
-        step.unary(gate, squash, word) for gate, word in zip(mixed[:3], words[:3], strict=True)
+        step.activate(gate, squash, word) for gate, word in zip(mixed[:3], words[:3], strict=True)
     )
-    new = step.mul(given, step.unary(mixed[3], enter, "cell"), "new")
+    new = step.mul(given, step.activate(mixed[3], enter, "cell"), "new")
     if c is not None:
         new = step.add(step.mul(keep, c, "kept"), new, "c")
-    return step.mul(out, step.unary(new, leave, "seen"), "h"), new
+    return step.mul(out, step.activate(new, leave, "seen"), "h"), new
 
 
 def _gru(
@@ -104,19 +115,19 @@ def _gru(
     words = ("update", "reset")
     kernel, bias, hidden = weights.state[2], weights.bias[2], gates[2]
     update, reset = (
-        step.unary(gate, squash, word)
+        step.activate(gate, squash, word)
         for gate, word in zip(step.mixed(gates, h, weights, words), words, strict=True)
     )
     if h is None:
         if after and bias.any():
             hidden = step.add(hidden, step.scaled(reset, bias, None, "bias"), "hidden")
-        hidden = step.unary(hidden, enter, "candidate")
+        hidden = step.activate(hidden, enter, "candidate")
         return (step.sub(hidden, step.mul(update, hidden, "less"), "h"),)
     if after:
         state = step.mul(reset, step.dense(h, kernel, bias, "candidate_state"), "reset_state")
     else:
         state = step.dense(step.mul(reset, h, "reset_state"), kernel, bias, "candidate_state")
-    hidden = step.unary(step.add(hidden, state, "hidden"), enter, "candidate")
+    hidden = step.activate(step.add(hidden, state, "hidden"), enter, "candidate")
     change = step.mul(update, step.sub(h, hidden, "difference"), "change")
     return (step.add(hidden, change, "h"),)
 
@@ -152,7 +163,7 @@ def recurrent(
     kind, x = KINDS[node.op], activation(x, node)
     batch_first = bool(node.get("layout", 0))
     rows = x.order if batch_first else np.moveaxis(x.order, 0, 1)
-    _check(build, node, x, rows, lengths, states[: kind.states], states[kind.states :])
+    _check(build, node, x, rows, lengths, states[kind.states :])
     x = replace(x, order=rows)
     weights, recurrence = (
         finite(constant(each, node, word).real().astype(np.float32), word, node)
@@ -172,8 +183,8 @@ def recurrent(
     everything: list[list[Tensor]] = []
     lasts: list[States] = []
     for n in range(count):
-        start = tuple(_initial(node, each, n, batch_first) for each in states[: kind.states])
-        start += (None,) * (kind.states - len(start))
+        start = [_initial(node, each, n, batch_first) for each in states[: kind.states]]
+        start += [None] * (kind.states - len(start))
         backwards = direction == "reverse" or n == 1
         layer = _Layer(build, node, kind, size, functions[n], f"direction{n}")
         hidden, last = layer.run(
@@ -199,7 +210,7 @@ class _Layer:
     node: Node
     kind: Kind
     size: int
-    functions: tuple[ir.Function, ...]
+    functions: tuple[Activation, ...]
     word: str
 
     def run(
@@ -208,18 +219,20 @@ class _Layer:
         weight: NDArray[np.float32],
         weights: Weights,
         bias: NDArray[np.float32],
-        states: States,
+        states: Sequence[Start],
         backwards: bool,
     ) -> tuple[list[Tensor], States]:
         """The hidden state after each step, in the order of the input, and the last states."""
         always, left = self._divided(weights)
         step, bias = self._step(""), bias + always
-        labels = x.order[:, ::-1] if backwards and x.order.shape[1] > MOST_STEPS else x.order
-        x = replace(x, order=labels)
+        numbers = any(isinstance(state, np.ndarray) for state in states)
+        looped = x.order.shape[1] > MOST_STEPS or numbers
+        x = replace(x, order=x.order[:, ::-1] if backwards and looped else x.order)
         gates = [step.dense(x, weight[n], bias[n], f"gate{n}") for n in range(self.kind.gates)]
-        if x.order.shape[1] > MOST_STEPS:
-            return self._loop(gates, left, backwards)
-        return self._unrolled(gates, left, states, backwards)
+        if looped:
+            return self._loop(gates, left, states, backwards)
+        known = tuple(state for state in states if not isinstance(state, np.ndarray))
+        return self._unrolled(gates, left, known, backwards)
 
     def _unrolled(
         self, gates: Sequence[Tensor], weights: Weights, states: States, backwards: bool
@@ -241,7 +254,7 @@ class _Layer:
         return [hidden[t] for t in range(count)], states
 
     def _loop(
-        self, gates: Sequence[Tensor], weights: Weights, backwards: bool
+        self, gates: Sequence[Tensor], weights: Weights, starts: Sequence[Start], backwards: bool
     ) -> tuple[list[Tensor], States]:
         """Operators of all steps, a row each, that read their own results of the row before."""
         step, build = self._step(""), self.build
@@ -249,7 +262,13 @@ class _Layer:
         shape = ir.Shape(count, 1, self.size)
         rows = [build.as_rows(gate, shape, self.node) for gate in gates]
         words = ("h_state", "c_state")[: self.kind.states]
-        before = [build.state(f"{step.node.key}/{word}", count, self.size) for word in words]
+        before = [
+            build.state(
+                f"{step.node.key}/{word}", count, self.size, 0.0 if start is None else start, node
+            )
+            for word, start in zip(words, starts, strict=True)
+            for node in [step.node.step(word)]
+        ]
         after = self.kind.cell(step, rows, tuple(before), weights, self.node)
         for state, tensor, word in zip(before, after, words, strict=True):
             assert tensor is not None
@@ -283,7 +302,6 @@ def _check(
     x: Tensor,
     rows: NDArray[np.int64],
     lengths: Operand,
-    states: Sequence[Operand],
     more: Sequence[Operand],
 ) -> None:
     """Refuse what is not built."""
@@ -291,11 +309,6 @@ def _check(
         raise ModelError(
             f"{node}: reads a tensor of shape {list(x.order.shape)}; accepted: [steps, batch, "
             "features], or with layout=1 [batch, steps, features]"
-        )
-    if rows.shape[1] > MOST_STEPS and any(isinstance(state, Tensor) for state in states):
-        raise ModelError(
-            f"{node}: starts with a state that is computed, and runs over {rows.shape[1]} steps; "
-            f"accepted: such a state for at most {MOST_STEPS} steps; let the state start with zeros"
         )
     if build.rounded(x) is not None:
         raise ModelError(
@@ -311,13 +324,14 @@ def _check(
         raise ModelError(f"{node}: has clip or input_forget; accepted: neither")
 
 
-def _functions(node: Node, kind: Kind, count: int) -> list[tuple[ir.Function, ...]]:
+def _functions(node: Node, kind: Kind, count: int) -> list[tuple[Activation, ...]]:
     """The functions of each direction."""
     names = [
         name.decode() if isinstance(name, bytes) else str(name)
         for name in node.get("activations", None) or kind.functions * count
     ]
-    table = {name.lower(): function for name, function in FUNCTIONS.items()}
+    table: dict[str, Callable[[], Activation]] = {"relu": lambda: ir.Clamp(0.0)}
+    table |= {name.lower(): function for name, function in FUNCTIONS.items()}
     if (
         not table.keys() >= {name.lower() for name in names}
         or node.get("activation_alpha", None)
@@ -325,24 +339,29 @@ def _functions(node: Node, kind: Kind, count: int) -> list[tuple[ir.Function, ..
     ):
         raise ModelError(
             f"{node}: has the activations {names}; accepted: {len(kind.functions) * count} of "
-            f"{', '.join(FUNCTIONS)}, without parameters"
+            f"Relu, {', '.join(FUNCTIONS)}, without parameters"
         )
     found = [table[name.lower()]() for name in names]
     each = len(kind.functions)
     return [tuple(found[n * each : (n + 1) * each]) for n in range(count)]
 
 
-def _initial(node: Node, state: Operand, direction: int, batch_first: bool) -> Tensor | None:
-    """The initial state of a direction; None where it is zero."""
+def _initial(node: Node, state: Operand, direction: int, batch_first: bool) -> Start:
+    """What a direction begins with."""
     if isinstance(state, Tensor):
         order = state.order[:, direction] if batch_first else state.order[direction]
         return replace(activation(state, node), order=order)
-    if state is not None and state.real().any():
+    if state is None or not state.real().any():
+        return None
+    numbers = finite(state.real().astype(np.float32), "initial state", node)
+    each = numbers[:, direction] if batch_first else numbers[direction]
+    if (each != each[0]).any():
         raise ModelError(
-            f"{node}: starts with a constant state other than 0; accepted: 0, or an input of the "
-            "network"
+            f"{node}: starts with a constant state that differs within the batch; accepted: the "
+            "same for all samples; export the model with a batch of 1"
         )
-    return None
+    first: NDArray[np.float32] = each[0]
+    return first
 
 
 def _outputs(

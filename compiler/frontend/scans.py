@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 
 from .. import ir
 from ..errors import ModelError
@@ -90,7 +91,8 @@ class _Scan:
         return ModelError(
             f"{self.node}: {why}; accepted: a Scan forwards over axis {_ROWS} of maps [batch, "
             "channels, rows, columns], whose body begins with Unsqueeze of that axis and ends with "
-            "Squeeze, and whose states begin with one number"
+            "Squeeze, and whose states begin with constants, alike for all samples, or with "
+            "tensors [batch, channels, 1]"
         )
 
     def nodes(self) -> list[Node]:
@@ -109,9 +111,15 @@ class _Scan:
             for name in filter(None, inner.output):
                 free = name not in self.taken
                 names[name] = unique(name if free else f"{node.name}/{name}", self.taken)
-        starts = zip(node.inputs[: self.states], body.input[: self.states], strict=True)
-        states = [(self._first(start), self._channels(info)) for start, info in starts]
-        given = node.inputs[self.states :]
+        starts = node.inputs[: self.states]
+        sizes = [self._channels(info) for info in body.input[: self.states]]
+        states = [
+            (self._first(start, size), size) for start, size in zip(starts, sizes, strict=True)
+        ]
+        computed = [
+            start for start, (first, _) in zip(starts, states, strict=True) if first is None
+        ]
+        given = (*node.inputs[self.states :], *computed)
         found = [self._node(BEGIN, given, (*begun, *maps), states=states)]
         ends = {info.name for info in body.output}
         for inner in body.node:
@@ -160,16 +168,23 @@ class _Scan:
     def _known(self, name: str, names: Mapping[str, str]) -> Any:
         return self.constants.get(names.get(name, name))
 
-    def _first(self, start: str) -> float:
-        """The number that a state begins with."""
+    def _first(self, start: str, size: int) -> NDArray[np.float32] | None:
+        """The numbers that a state begins with, [channels]; None where they are computed."""
         maker = self.makers.get(start)
         known = self.constants.get(start)
         if maker is not None and maker.op == "ConstantOfShape":
             value = maker.attributes.get("value")
             known = np.zeros(1) if value is None else array(value, str(maker))
-        if known is None or not known.size or (known != known.reshape(-1)[0]).any():
+        if maker is not None and maker.op == "Expand":
+            known = self.constants.get(maker.inputs[0])
+        if known is None:
+            return None
+        rows = known.reshape(-1, size if known.size % size == 0 else 1)
+        if not known.size or (rows != rows[0]).any() or rows.shape[1] not in (1, size):
             raise self._refused(f"begins with the state {start}")
-        return float(known.reshape(-1)[0])
+        first = np.empty(size, np.float32)
+        first[:] = rows[0]
+        return first
 
     def _channels(self, info: onnx.ValueInfoProto) -> int:
         dims = info.type.tensor_type.shape.dim
@@ -179,10 +194,14 @@ class _Scan:
 
 
 def begin(build: Builder, node: Node, *operands: Operand) -> list[Tensor]:
-    """The states of a loop over the rows of maps, and the maps, in stream order."""
+    """The states of a loop over the rows of maps, and the maps, in stream order. Behind the maps
+    the operands are the beginnings of those states that do not begin with numbers.
+    """
+    known = node.attributes["states"]
+    count = len(operands) - sum(first is None for first, _ in known)
     tensors = [activation(each, node) for each in operands]
-    maps = []
-    for tensor in tensors:
+    maps, starts = [], iter(tensors[count:])
+    for tensor in tensors[:count]:
         if tensor.order.ndim != 4 or tensor.order.shape[3] != 1:
             raise ModelError(
                 f"{node}: runs over a tensor of shape {list(tensor.order.shape)}; accepted: "
@@ -193,12 +212,24 @@ def begin(build: Builder, node: Node, *operands: Operand) -> list[Tensor]:
         maps.append(build.as_rows(labels, ir.Shape(rows, 1, channels), node))
     rows = maps[0].order.shape[1]
     states = [
-        build.state(name, rows, channels, first)
-        for name, (first, channels) in zip(node.outputs, node.attributes["states"], strict=False)
+        build.state(
+            name, rows, channels, _start(next(starts), node) if first is None else first, node
+        )
+        for name, (first, channels) in zip(node.outputs, known, strict=False)
     ]
     return [
         replace(each, order=each.order.transpose(0, 2, 1)[..., None]) for each in (*states, *maps)
     ]
+
+
+def _start(x: Tensor, node: Node) -> Tensor:
+    """What a state begins with, [batch, channels]."""
+    if x.order.ndim != 3 or x.order.shape[2] != 1:
+        raise ModelError(
+            f"{node}: begins with a state of shape {list(x.order.shape)}; accepted: [batch, "
+            "channels, 1]"
+        )
+    return replace(x, order=x.order[..., 0])
 
 
 def end(build: Builder, node: Node, *operands: Operand) -> list[Tensor]:

@@ -358,7 +358,8 @@ def _write_loop(group: tuple[ir.Op, ...], nodes: Nodes) -> None:
     graph, name = nodes.graph, group[0].name
     states = [op for op in group if op.delaying]
     inside = {op.output for op in group}
-    read = dict.fromkeys(x for op in group for x in op.inputs if x not in inside)
+    rowwise = (x for op in group for x in (op.inputs[:1] if op.delaying else op.inputs))
+    read = dict.fromkeys(x for x in rowwise if x not in inside)
     steps = graph.shape(group[0].output).height
     rows = [x for x in read if graph.shape(x).height == steps]
     given = [op.output for op in group if _leaves(graph, op.output, inside)]
@@ -417,13 +418,19 @@ def _leaves(graph: ir.Graph, value: str, inside: set[str]) -> bool:
 
 
 def _start(op: ir.Op, like: str, nodes: Nodes) -> str:
-    """The first row of a state, for as many samples as a value has."""
+    """The first row of a state; numbers for as many samples as a value has."""
     assert isinstance(op, ir.Delay)
     name, channels = f"{op.output}/start", nodes.graph.shape(op.output).channels
+    if len(op.inputs) > 1:
+        axis = nodes.constant(f"{name}/rows", np.array([2], np.int64))
+        return nodes.add("Squeeze", [nodes.real(op.inputs[1]), axis], name)
     shape = nodes.add("Shape", [nodes.real(like)], f"{name}/shape", start=0, end=1)
     rest = nodes.constant(f"{name}/rest", np.array([channels, 1], np.int64))
     whole = nodes.add("Concat", [shape, rest], f"{name}/whole", axis=0)
-    value = numpy_helper.from_array(np.array([op.fill], np.float32))
+    if (op.initial != op.initial[0]).any():
+        numbers = nodes.constant(f"{name}/numbers", op.initial.reshape(1, channels, 1))
+        return nodes.add("Expand", [numbers, whole], name)
+    value = numpy_helper.from_array(op.initial[:1])
     return nodes.add("ConstantOfShape", [whole], name, value=value)
 
 

@@ -122,14 +122,19 @@ def _looped(
         whole = outside[name]
         return whole if whole.shape[1] == 1 else whole[:, step : step + 1]
 
+    def before(op: Op) -> Array:
+        """A delayed map of one row is the row before the first."""
+        shape = graph.shape(op.output)
+        nothing = np.zeros((frames, 1, shape.width, shape.channels), np.int64)
+        return compute(op, nothing, *(row(name, 0) for name in op.inputs[1:]))
+
     for step in range(steps):
         for op in group:
             if not op.delaying:
                 found = compute(op, *(row(name, step) for name in op.inputs))
             elif step:
                 found = row(op.inputs[0], step - 1)
-            else:  # a delayed map of one row is the row before the first
-                shape = graph.shape(op.output)
-                found = compute(op, np.zeros((frames, 1, shape.width, shape.channels), np.int64))
+            else:
+                found = before(op)
             rows[op.output].append(found)
     return {name: np.concatenate(parts, axis=1) for name, parts in rows.items()}

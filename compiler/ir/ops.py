@@ -113,8 +113,8 @@ class Op:
     inputs and output have one ``Quant`` and nothing is rounded.
     ``passes_clamp``: to clamp the output is the same as to clamp the only input.
     ``view``: the output is the input's stream under another shape, without hardware.
-    ``delaying``: a row of the output depends on earlier rows of the input only, so that the input
-    may be computed from the output.
+    ``delaying``: a row of the output depends on earlier rows of the first input only, so that this
+    input may be computed from the output.
     ``keeping``: a ``delaying`` operator whose output depends on earlier frames only.
 
     Further traits are the base classes :class:`Clampable`, :class:`Elementwise`, :class:`Windowed`.
@@ -432,17 +432,19 @@ class Reshape(Op):
 
 @dataclass(frozen=True, eq=False)
 class Delay(Op):
-    """Row ``t`` of a map [steps, 1, channels] is the input's row ``t - 1``; row 0 is the number
-    ``fill`` (rounded and saturated): a state between the steps of a frame.
+    """Row ``t`` of a map [steps, 1, channels] is the first input's row ``t - 1``: a state between
+    the steps of a frame. Row 0 is the second input, [1, 1, channels]; without one it is
+    ``initial``, [channels], real numbers (rounded and saturated).
 
-    The input may depend on the output, through operators that are :attr:`~Op.rowwise`. Input and
-    output have the same ``Quant``.
+    The first input may depend on the output, through operators that are :attr:`~Op.rowwise`; the
+    second one comes before. All have the same ``Quant``.
     """
 
+    arity = None
     selecting = True
     delaying = True
 
-    fill: float = 0.0
+    initial: NDArray[np.float32]
 
     @property
     def rowwise(self) -> bool:

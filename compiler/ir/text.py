@@ -5,6 +5,7 @@ from math import inf
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .graph import Graph
 from .ops import (
@@ -127,15 +128,21 @@ def _run(first: int, count: int) -> str:
 
 @describe.register
 def _(op: Delay) -> str:
-    return f"delay {_operands(op)} after {op.fill:g}"
+    if len(op.inputs) > 1:
+        return f"delay %{op.inputs[0]} after %{op.inputs[1]}"
+    return f"delay {_operands(op)} after {_numbers(op.initial)}"
 
 
 @describe.register
 def _(op: FrameDelay) -> str:
-    first = f"{op.initial.flat[0]:g}"
-    if (op.initial != op.initial.flat[0]).any():
-        first = f"#{crc32(op.initial.astype('<f4').tobytes()):08x}"
-    return f"framedelay {_operands(op)} after {first}, {op.port.name}={op.sink}"
+    return f"framedelay {_operands(op)} after {_numbers(op.initial)}, {op.port.name}={op.sink}"
+
+
+def _numbers(array: NDArray[np.float32]) -> str:
+    """The one number of an array, or a checksum of different ones."""
+    if (array == array.flat[0]).all():
+        return f"{array.flat[0]:g}"
+    return f"#{crc32(array.astype('<f4').tobytes()):08x}"
 
 
 @describe.register

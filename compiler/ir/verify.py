@@ -44,13 +44,13 @@ def verify(graph: Graph, after: str) -> None:
 def _names(graph: Graph) -> Iterator[str]:
     """Every value has one producer, which comes before its readers, but for those that delay it."""
     known = {port.value for port in graph.inputs}
-    later = {name: op for op in graph.ops if op.delaying for name in op.inputs}
+    later = {op.inputs[0]: op for op in graph.ops if op.delaying and op.inputs}
     for name, value in graph.values.items():
         if name != value.name:
             yield f"value {value.name} is stored as {name}"
     for op in graph.ops:
-        for name in op.inputs:
-            if name not in known and not op.delaying:
+        for name in op.inputs[op.delaying :]:
+            if name not in known:
                 yield f"{op.name} reads {name} before it is computed"
         for name in op.outputs:
             if name in known:
@@ -208,7 +208,9 @@ def _(op: MatMul, shapes: list[Shape], declared: Shape) -> Shape | None:
 
 @output_shape.register
 def _(op: Delay, shapes: list[Shape], declared: Shape) -> Shape | None:
-    return shapes[0] if shapes[0].width == 1 else None
+    rows, *first = shapes
+    fits = rows.width == 1 and op.initial.shape == (rows.channels,)
+    return rows if fits and first in ([], [Shape(1, 1, rows.channels)]) else None
 
 
 @output_shape.register

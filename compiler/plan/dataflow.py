@@ -230,7 +230,7 @@ class Dataflow(Brief):
                 index,
                 port.lanes,
                 self.plan.queues.get((name, index), 0),
-                joined=len(design.ports.inputs) > 1,
+                joined=len(design.ports.inputs) > 1 and not design.delaying,
             )
             for name, design in self.designs.items()
             for index, port in enumerate(design.ports.inputs)

@@ -46,7 +46,8 @@ def with_queues(network: Dataflow) -> Dataflow:
     queue (``output_queues``).
 
     The state of a loop is like an input of the network: its first pixel is there from the start,
-    and the stage that holds it takes a whole pixel whatever its output does.
+    and the stage that holds it takes a whole pixel whatever its output does. Where a stream gives
+    the first pixel, the state is like that stream.
     """
     plan = network.plan
     if all(len(network.edges_into[stage.name]) == 1 for stage in plan.stages):
@@ -61,9 +62,11 @@ def with_queues(network: Dataflow) -> Dataflow:
     for stage in plan.stages:
         edges = network.edges_into[stage.name]
         if network.designs[stage.name].delaying:  # a pixel is there before any comes in
-            for output in network.designs[stage.name].ports.outputs:
-                inside[output.value] = {_HOST: (0, 0)}
-                passed[output.value] = (_HOST, output.value)
+            (value,) = (output.value for output in network.designs[stage.name].ports.outputs)
+            inside[value], passed[value] = {_HOST: (0, 0)}, (_HOST, value)
+            for edge in edges[1:]:
+                inside[value] = _reach(network, edge, 0, inside[edge.value])
+                passed[value] = (*passed[edge.value], value)
             continue
         reaches = [_reach(network, edge, 0, inside[edge.value]) for edge in edges]
         if network.designs[stage.name].buffering.lines is not None:
@@ -118,9 +121,10 @@ class _Meetings:
         self.inputs = {port.value: frozenset({port.value}) for port in network.graph.inputs}
         for name, design in network.designs.items():
             if design.delaying:
-                self.inputs |= {
-                    port.value: frozenset({port.value}) for port in design.ports.outputs
-                }
+                given = network.edges_into[name][1:]
+                for port in design.ports.outputs:
+                    first = [self.inputs[edge.value] for edge in given]
+                    self.inputs[port.value] = frozenset({port.value}).union(*first)
                 continue
             joint: frozenset[str] = frozenset()
             for edge in network.edges_into[name]:

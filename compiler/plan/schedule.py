@@ -114,11 +114,13 @@ class Schedule:
         """The cycles in which the pixels of a delaying stage leave; ``run``: when those that it
         delays arrive, as far as that is known.
         """
-        ((source, places, edge),) = self.steps[place].inputs
+        (source, places, edge), *given = self.steps[place].inputs
         ready = np.full(len(places), 2.0)  # a frame's first beat in is counted before
         if run is not None and place not in self.keeping:
             arrivals = run.leaving(source, places, edge)
             ready[1:] = arrivals[:-1] + timing.latency + 1 - timing.pixel
+            for source, places, edge in given:
+                ready[0] = run.leaving(source, places, edge)[0] + 1 - timing.pixel
         begins = _follow(ready, timing.pace, -inf) - timing.pace
         return begins + timing.pixel - 1
 

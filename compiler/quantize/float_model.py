@@ -150,9 +150,10 @@ def _(op: ir.Gather, x: Floats) -> Floats:
 
 
 @apply.register
-def _(op: ir.Delay, x: Floats) -> Floats:
-    first = np.full_like(x[:, :1], op.fill, np.float32)
-    return np.concatenate([first, x[:, :-1]], axis=1, dtype=np.float32)
+def _(op: ir.Delay, x: Floats, *given: Floats) -> Floats:
+    first = np.empty_like(x[:, :1], np.float32)
+    first[:] = op.initial
+    return np.concatenate([*(given or [first]), x[:, :-1]], axis=1, dtype=np.float32)
 
 
 @apply.register

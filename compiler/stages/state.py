@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ... import hw
 from ...hw.target.base import Device
@@ -18,8 +19,8 @@ __all__ = ["State"]
 
 @dataclass(frozen=True)
 class StateDesign(Design):
-    """A queue of a pixel, which gives a frame's first pixel by itself; or of two frames, which
-    gives the first frame after a reset by itself.
+    """A queue of a pixel, which gives a frame's first pixel by itself, or as it is given that; or
+    of two frames, which gives the first frame after a reset by itself.
     """
 
     target: hw.Target
@@ -47,24 +48,25 @@ class StateDesign(Design):
     def config(self) -> hw.StateConfig:
         op, pe = self.op, self.stage.pe
         shape, quant = self.graph.shape(op.output), self.graph.quant(op.output)
-        beats = self.pixel_beats
-        steps: int | None = shape.height
-        first: tuple[int, ...]
-        if isinstance(op, ir.FrameDelay):
-            beats, steps = beats * shape.pixels, None
-            first = self._initial(op, quant)
-        else:
-            first = (level(op.fill, quant),)
+        beats, steps = self.pixel_beats, None if op.keeping else shape.height
+        first = None if len(op.inputs) > 1 else self._initial(op.initial, quant)
         return hw.StateConfig(
-            pe, hw_shape(quant.dtype), beats, steps, first, self.pace, self.target
+            pe,
+            hw_shape(quant.dtype),
+            beats if steps else beats * shape.pixels,
+            steps,
+            first,
+            self.pace,
+            self.target,
         )
 
-    def _initial(self, op: ir.FrameDelay, quant: ir.Quant) -> tuple[int, ...]:
-        """The integers of the first frame, each pixel filled up to whole beats."""
-        if (op.initial == op.initial.flat[0]).all():
-            return (level(float(op.initial.flat[0]), quant),)
-        spare = self.pixel_beats * self.stage.pe - op.initial.shape[2]
-        filled = np.pad(op.initial, ((0, 0), (0, 0), (0, spare)))
+    def _initial(self, initial: NDArray[np.float32], quant: ir.Quant) -> tuple[int, ...]:
+        """The integers of the first pixel or frame, each pixel filled up to whole beats."""
+        if (initial == initial.flat[0]).all():
+            return (level(float(initial.flat[0]), quant),)
+        pixels = initial.reshape(-1, initial.shape[-1])
+        spare = self.pixel_beats * self.stage.pe - pixels.shape[1]
+        filled = np.pad(pixels, ((0, 0), (0, spare)))
         return tuple(level(float(real), quant) for real in filled.flat)
 
     def paced(self, cycles: int) -> "StateDesign":
@@ -73,7 +75,11 @@ class StateDesign(Design):
     @property
     def ports(self) -> StagePorts:
         op, pe = self.op, self.stage.pe
-        return StagePorts((StagePort(op.inputs[0], pe, "i"),), (StagePort(op.output, pe, "o"),))
+        inputs = zip(op.inputs, ("i", "first"), strict=False)
+        return StagePorts(
+            tuple(StagePort(name, pe, member) for name, member in inputs),
+            (StagePort(op.output, pe, "o"),),
+        )
 
     def cycles(self) -> int:
         return self.config.cycles()

@@ -23,16 +23,16 @@ _FRAMES = 16
 @dataclass(frozen=True)
 class StateConfig:
     """``steps`` a frame, ``beats`` of ``lanes`` elements a step; ``first``: the integers of a
-    frame's first step in the order of the stream, or the one of all its elements. Two steps begin
-    at least ``pace`` cycles apart. None for ``steps``: a step is a frame, and only the first one
-    after a reset has the integers ``first``.
+    frame's first step in the order of the stream, or the one of all its elements; None: a stream
+    gives it. Two steps begin at least ``pace`` cycles apart. None for ``steps``: a step is a frame,
+    and only the first one after a reset has the integers ``first``.
     """
 
     lanes: int
     element: Shape
     beats: int
     steps: int | None
-    first: tuple[int, ...]
+    first: tuple[int, ...] | None
     pace: int
     target: Target
 
@@ -43,7 +43,8 @@ class StateConfig:
         at_least(1, self, "lanes", "beats", "pace")
         if self.steps is not None:
             at_least(1, self, "steps")
-        assert len(self.first) in (1, self.beats * self.lanes), len(self.first)
+        given = self.first is None and self.steps is not None
+        assert given or len(self.first) in (1, self.beats * self.lanes), self.first
 
     @property
     def width(self) -> int:
@@ -63,8 +64,10 @@ class StateConfig:
 
     @property
     def words(self) -> tuple[int, ...]:
-        """The beats of the first step as unsigned numbers; one if all are alike."""
-        mask, each = (1 << self.element.width) - 1, self.first
+        """The beats of the first step as unsigned numbers; one if all are alike, or come from a
+        stream.
+        """
+        mask, each = (1 << self.element.width) - 1, self.first or (0,)
         if len(each) == 1:
             each = each * self.lanes
         elements = [
@@ -86,24 +89,23 @@ class StateConfig:
 class State(wiring.Component):
     """Gives a step of ``first``, then each step that comes in but a frame's last, which it drops;
     then the next frame. Without ``steps`` it gives a step of ``first`` once, and drops none. It
-    holds a whole step, so that its input never waits for its output.
+    holds a whole step, so that its input never waits for its output. The latency from the stream
+    ``first`` to the output is 0.
 
     Members
     -------
     i : In(beats(lanes, element))
     o : Out(beats(lanes, element))
-    begun : In(1), another frame has begun to come into the network: its first step may leave
+    first : In(beats(lanes, element)), a step a frame; where the config has no integers for it
+    begun : In(1), another frame has begun to come into the network: its first step may leave;
+        where the config has integers for it
     """
 
     def __init__(self, config: StateConfig):
         self.config = config
-        super().__init__(
-            {
-                "i": In(beats(config.lanes, config.element)),
-                "o": Out(beats(config.lanes, config.element)),
-                "begun": In(1, init=1),
-            }
-        )
+        stream = beats(config.lanes, config.element)
+        start = {"first": In(stream)} if config.first is None else {"begun": In(1, init=1)}
+        super().__init__({"i": In(stream), "o": Out(stream), **start})
 
     def elaborate(self, platform):
         m = Module()
@@ -119,15 +121,15 @@ class State(wiring.Component):
             held.i.valid.eq(self.i.valid & ~drops),
             self.i.ready.eq(held.i.ready | drops),
         ]
-        left, may, due = Signal(range(c.pace)), Signal(), Signal(_FRAMES)
-        starts = Signal()
-        m.d.comb += starts.eq(gives & begins & first)
-        m.d.sync += due.eq(due + self.begun - starts)
-        words = Array(Const(word, c.width) for word in c.words)
-        whole = words[beat] if len(c.words) > 1 else words[0]
+        left, may = Signal(range(c.pace)), Signal()
+        m.d.comb += may.eq(~begins | (left == 0))
+        if c.first is None:
+            there, whole = self.first.valid, self.first.payload.as_value()
+            m.d.comb += self.first.ready.eq(self.o.ready & may & first)
+        else:
+            there, whole = self._due(m, gives & begins & first) | ~begins, self._word(beat)
         m.d.comb += [
-            may.eq(~begins | ((left == 0) & (~first | (due != 0)))),
-            self.o.valid.eq(may & (first | held.o.valid)),
+            self.o.valid.eq(may & Mux(first, there, held.o.valid)),
             self.o.payload.as_value().eq(Mux(first, whole, held.o.payload.as_value())),
             held.o.ready.eq(self.o.ready & may & ~first),
         ]
@@ -136,6 +138,16 @@ class State(wiring.Component):
         with m.Elif(left != 0):
             m.d.sync += left.eq(left - 1)
         return m
+
+    def _due(self, m, starts):
+        """Whether a frame has begun of which the first step has not."""
+        due = Signal(_FRAMES)
+        m.d.sync += due.eq(due + self.begun - starts)
+        return due != 0
+
+    def _word(self, beat):
+        words = Array(Const(word, self.config.width) for word in self.config.words)
+        return words[beat] if len(words) > 1 else words[0]
 
 
 def _place(m, config, moves, name):

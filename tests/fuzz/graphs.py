@@ -248,14 +248,19 @@ def _divisors(n: int) -> list[int]:
 
 
 def _delay(draw: Any, b: Drawn, x: str) -> str:
-    """Of the rows of ``x``, or in a loop: a state that becomes a function of itself and a row."""
+    """Of the rows of ``x``, or in a loop: a state that becomes a function of itself and a row, and
+    begins with numbers or with a function of ``x``.
+    """
     size = b.shape(x).size
     steps = draw(sampled([n for n in (2, 3, 4) if size % n == 0] or [1]))
     rows = b.reshape(x, steps, 1)
     if draw(booleans):
         return b.delay(rows, _float32(draw(NUMBERS)))
-    state = b.state(steps, draw(integers(1, 3)), _float32(draw(NUMBERS)))
-    channels = b.shape(state).channels
+    channels = draw(integers(1, 3))
+    if draw(booleans):
+        state = b.state(steps, channels, first=b.dense(x, channels))
+    else:
+        state = b.state(steps, channels, [_float32(draw(NUMBERS)) for _ in range(channels)])
     kind = draw(sampled([ir.Add, ir.ops.Sub, ir.ops.Mul]))
     return b.close(state, b.elementwise(kind, b.conv(rows, channels), b.conv(state, channels)))
 

@@ -41,6 +41,21 @@ def test_every_step_comes_back_a_step_later(channels, lanes, steps, pace, stall)
         assert c.cycles() == steps * pace
 
 
+@pytest.mark.parametrize("stall", STALLS)
+def test_a_stream_gives_the_first_step(stall):
+    c = StateConfig(2, signed(6), 2, 3, None, 9, GENERIC)
+    dut, size = State(c), 4
+    pixels = random_elements(c.element, (FRAMES * c.steps, size))
+    first = random_elements(c.element, (FRAMES, size))
+    sources = [(port(dut.i), beats_of(pixels, 2)), (port(dut.first), beats_of(first, 2))]
+    count = FRAMES * c.steps * c.beats
+    (seen,), _ = exchange(dut, sources, [(port(dut.o), count)], stall=stall, surplus=True)
+    wanted = pixels.reshape(FRAMES, c.steps, size)
+    wanted = np.concatenate([first[:, None], wanted[:, :-1]], axis=1)
+    assert_array_equal(pixels_of(seen.values, size), wanted.reshape(-1, size))
+    assert (np.diff(seen.cycles[:: c.beats]) >= c.pace).all()
+
+
 def test_the_first_step_of_unsigned_integers():
     c = StateConfig(1, unsigned(4), 2, 2, (15,), 1, GENERIC)
     found, _ = rtl(c, 2, np.zeros((FRAMES * 2, 2), np.int64))

@@ -231,17 +231,23 @@ class Builder:
             self.values[x].quant,
         )
 
-    def delay(self, x, fill=0.3):
+    def delay(self, x, initial=0.3):
         """The rows of ``x``, one pixel wide, a row later."""
+        first = np.broadcast_to(np.float32(initial), self.shape(x).channels)
         return self._append(
-            ir.Delay(*self._names("delay", x), fill), self.shape(x), self.values[x].quant
+            ir.Delay(*self._names("delay", x), first), self.shape(x), self.values[x].quant
         )
 
-    def state(self, steps, channels, fill=0.3):
-        """A state of one pixel a step, which :meth:`close` gives what it becomes."""
-        name = f"state{len(self.ops)}"
+    def state(self, steps, channels, initial=0.3, first=None):
+        """A state of one pixel a step, which :meth:`close` gives what it becomes; it begins with
+        the value ``first``, or with numbers.
+        """
         shape, quant = ir.Shape(steps, 1, channels), self._quant(1.0)
-        self.ops.append(ir.Delay(name, (f"{name}_next",), f"{name}_out", fill))
+        given = ()
+        if first is not None:
+            given, quant = (first,), self.values[first].quant
+        name, numbers = f"state{len(self.ops)}", np.broadcast_to(np.float32(initial), channels)
+        self.ops.append(ir.Delay(name, (f"{name}_next", *given), f"{name}_out", numbers))
         low, high = quant.dtype.low, quant.dtype.high
         self.trial[f"{name}_out"] = self.rng.integers(low, high, (2, *shape.array), endpoint=True)
         return self._value(f"{name}_out", shape, quant)

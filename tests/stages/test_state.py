@@ -1,5 +1,7 @@
 """Loops: hardware of one step that reads its own results of the step before."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from gatewright.compiler import ir
@@ -79,6 +81,18 @@ def map_kept():
     return b
 
 
+def continued():
+    """A loop of steps within a frame that goes on with the last state of the frame before."""
+    b = Builder(STEPS, 1, 3, seed=8)
+    before = b.kept(1, 1, SIZE)
+    state = b.state(STEPS, SIZE, first=before)
+    rows = b.close(state, b.add(b.conv(b.input, SIZE), b.conv(state, SIZE)))
+    last = b.gather(rows, (1, 1, SIZE), SIZE * (STEPS - 1) + np.arange(SIZE))
+    b.ops = [replace(op, inputs=(last,)) if op.output == before else op for op in b.ops]
+    b.conv(rows, 2)
+    return b
+
+
 def steps_in_frames():
     """A loop of steps within a frame, whose states are added to those of the frame before."""
     b = simple(steps=2)
@@ -88,12 +102,42 @@ def steps_in_frames():
     return b
 
 
-NETWORKS = {"simple": simple, "gated": gated, "two loops": nested}
+def given():
+    """A loop that begins with an input of the network."""
+    b = Builder(STEPS, 1, 3, seed=6)
+    b.add_input("z", 1, 1, SIZE)
+    state = b.state(STEPS, SIZE, first="z")
+    b.close(state, b.add(b.conv(b.input, SIZE), b.conv(state, SIZE)))
+    return b
+
+
+def handed_over():
+    """A loop that begins with the last state of another one, over the same rows, and whose cell
+    begins with numbers.
+    """
+    b = Builder(STEPS, 1, 3, seed=7)
+    state = b.state(STEPS, SIZE)
+    b.close(state, b.add(b.conv(b.input, SIZE), b.conv(state, SIZE)))
+    last = b.gather(b.ops[-1].output, (1, 1, SIZE), SIZE * (STEPS - 1) + np.arange(SIZE))
+    state, cell = b.state(STEPS, SIZE, first=last), b.state(STEPS, SIZE, [0.5, -0.25])
+    gate = b.add(b.conv(b.input, SIZE), b.conv(state, SIZE))
+    b.close(state, b.elementwise(ir.ops.Mul, gate, b.close(cell, b.add(gate, cell))))
+    return b
+
+
+NETWORKS = {
+    "simple": simple,
+    "gated": gated,
+    "two loops": nested,
+    "given": given,
+    "handed over": handed_over,
+}
 KEPT = {
     "a step a frame": step_a_frame,
     "causal": causal,
     "a map kept": map_kept,
     "steps in frames": steps_in_frames,
+    "continued": continued,
 }
 
 
