@@ -205,6 +205,16 @@ class Candidates:
                 )
         return list(found)
 
+    def foldings(self) -> NDArray[np.int64]:
+        """Rows of all foldings: simd, pe, multipliers, cycles a pixel, results a beat."""
+        pixels = self.graph.shape(self.ops[-1].output).pixels
+        cycles, multipliers, lanes, _, simd, pe = self._rows.T
+        return np.stack([simd, pe, multipliers, cycles // pixels, lanes], 1)
+
+    def built(self, simd: int, pe: int) -> list[Candidate]:
+        """The candidates of a folding, one for each memory that is not dominated."""
+        return _undominated(self._build(simd, pe))
+
     def _build(self, simd: int, pe: int) -> list[Candidate]:
         """The folding with its weights in each memory."""
         if (simd, pe) not in self._built:

@@ -1,11 +1,13 @@
 """Queue depths where paths fork and join: computed so that no path deadlocks or slows down."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
 from math import ceil, floor, inf
 
 import numpy as np
 
+from .. import ir
 from ..errors import PlanError
 from .dataflow import Dataflow
 from .streams import Edge
@@ -47,7 +49,8 @@ def with_queues(network: Dataflow) -> Dataflow:
 
     The state of a loop is like an input of the network: its first pixel is there from the start,
     and the stage that holds it takes a whole pixel whatever its output does. Where a stream gives
-    the first pixel, the state is like that stream.
+    the first pixel, the state is like that stream. Within a loop a path takes one pixel at a time:
+    a turn is of one pixel, whose beats find no older ones before them.
     """
     plan = network.plan
     if all(len(network.edges_into[stage.name]) == 1 for stage in plan.stages):
@@ -58,7 +61,7 @@ def with_queues(network: Dataflow) -> Dataflow:
     for port in network.graph.inputs:
         inside[port.value] = {_HOST: (0, 0)}
         passed[port.value] = (_HOST, port.value)
-    meetings = _Meetings(network)
+    meetings, loop_of = _Meetings(network), _loop_of(network)
     for stage in plan.stages:
         edges = network.edges_into[stage.name]
         if network.designs[stage.name].delaying:  # a pixel is there before any comes in
@@ -83,10 +86,14 @@ def with_queues(network: Dataflow) -> Dataflow:
             if common[-1] is _HOST and meetings.elsewhere(edges[one], edges[other]):
                 forks.add(_HOST)
             for here, there in ((one, other), (other, one)):
-                missing = [
-                    _missing(network, edges[here], fork, reaches[here], reaches[there])
-                    for fork in forks
-                ]
+                loop = loop_of.get(stage.name)
+                if loop and loop_of.get(edges[here].source) == loop:
+                    missing = _missing_in_turn(loop, forks, reaches[here], reaches[there])
+                else:
+                    missing = [
+                        _missing(network, edges[here], fork, reaches[here], reaches[there])
+                        for fork in forks
+                    ]
                 depths[here] = max([depths[here], *missing])
         queues |= {(stage.name, index): depth for index, depth in enumerate(depths) if depth > 0}
         paths = [
@@ -110,6 +117,26 @@ def check_queues(network: Dataflow) -> None:
                 f"but {depth} are needed, or the paths that meet there may deadlock; give it "
                 "so many pixels"
             )
+
+
+@dataclass(frozen=True)
+class _Loop:
+    """The values of a loop within a frame, among them its states."""
+
+    values: frozenset[str]
+    states: frozenset[str]
+
+
+def _loop_of(network: Dataflow) -> dict[str | None, _Loop]:
+    """The loop that each stage is in, where it is in one."""
+    found: dict[str | None, _Loop] = {}
+    for group in ir.loops.groups(network.graph):
+        if ir.loops.is_loop(group):
+            states = frozenset(op.output for op in group if op.delaying)
+            loop = _Loop(frozenset(op.output for op in group), states)
+            stages = (network.stage_of[op.output].name for op in group if not op.view)
+            found |= dict.fromkeys(stages, loop)
+    return found
 
 
 class _Meetings:
@@ -166,6 +193,18 @@ def _missing(network: Dataflow, edge: Edge, fork: str | None, reach: _Reach, oth
     shortfall = other[fork][1] - reach[fork][0]
     here = network.graph.shape(edge.value).pixels
     return ceil(shortfall * here / pixels) if shortfall > 0 else 0
+
+
+def _missing_in_turn(
+    loop: "_Loop", forks: set[str | None], reach: _Reach, other: _Reach
+) -> list[int]:
+    """The same for a path within a loop: there is one pixel of each value at a time. A fork outside
+    waits for the path no more than a state does, for the path begins at the states.
+    """
+    missing = [min(1, other[fork][1]) - reach[fork][0] for fork in forks & loop.values]
+    if forks - loop.values:
+        missing += [1 - reach[state][0] for state in loop.states & reach.keys()]
+    return missing
 
 
 def _pixels(network: Dataflow, value: str | None) -> int:

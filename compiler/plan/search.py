@@ -14,6 +14,7 @@ from .fifo import with_queues
 from .folding_solver import Budget, FoldingSolver, grant
 from .resources import Resources, cells, link
 from .schedule import latency
+from .turns import TurnCandidates, by_turns
 
 __all__ = [
     "Goal",
@@ -28,6 +29,9 @@ __all__ = [
 
 #: longest interval of a plan for latency, in units of the least interval
 _SLOWER = 1.2
+#: a network with a loop may be slower than the fastest one by this factor: the last cycle of a turn
+#: may take half of a chip
+_CLOSE = 1.01
 #: limit on the rounds of counting queues and converters and choosing again
 _ROUNDS = 5
 #: share of the device that the smallest stages together take at which no search is worth it: other
@@ -195,9 +199,11 @@ class _Search:
 
     def __init__(self, graph: ir.Graph, device: Device, board: str, lean: bool = False):
         self.graph, self.device, self.board = graph, device, board
-        self.stages = stage_candidates(graph, device, lean)
-        stages = tuple(stage.smallest for stage in self.stages)
-        self.solver = FoldingSolver(self.stages, Dataflow(graph, Plan(board, stages, {}), device))
+        every = stage_candidates(graph, device, lean)
+        stages = tuple(stage.smallest for stage in every)
+        template = Dataflow(graph, Plan(board, stages, {}), device)
+        self.stages = by_turns(every, template)
+        self.solver = FoldingSolver(self.stages, template)
         self.intervals = self.solver.intervals()
 
     def best(self, goal: Goal) -> Dataflow | None:
@@ -207,14 +213,21 @@ class _Search:
         if goal.kind == "area":
             return self._first(self.intervals[-1], [self._budget(target.logic_share)])
         if goal.interval is not None:
-            within = self.intervals[: max(1, bisect_right(self.intervals, goal.interval))]
-            return self._first(within[-1], [self.dsp_only(), *soft])
-        find = self.shortest if goal.kind == "latency" else self.fastest
-        for budget in [self.dsp_only()] if goal.kind == "balanced" else soft:
-            found = find(budget)
-            if found is not None:
-                return found
-        return None
+            return self._keeping(goal.interval, [self.dsp_only(), *soft])
+        if goal.kind == "latency":
+            return next((found for budget in soft if (found := self.shortest(budget))), None)
+        if goal.kind == "balanced":
+            return self.fastest(self.dsp_only())
+        found = next((found for budget in soft if (found := self.fastest(budget))), None)
+        if not self.looped:
+            return found
+        # what shortens a turn may need more logic than is left for soft multipliers
+        hard = self.fastest(self.dsp_only())
+        return min(filter(None, (found, hard)), key=lambda one: one.interval, default=None)
+
+    @property
+    def looped(self) -> bool:
+        return any(isinstance(stage, TurnCandidates) for stage in self.stages)
 
     def _budget(self, share: float, soft: int | None = None) -> Budget:
         device = self.device
@@ -232,6 +245,19 @@ class _Search:
         return self._budget(
             self.device.target.logic_share, sum(self.solver.soft(wanted, self.device.dsp))
         )
+
+    def _keeping(self, interval: int, budgets: Sequence[Budget]) -> Dataflow | None:
+        """The first plan within ``interval``; queues that were not expected may make a turn longer,
+        then one with shorter turns.
+        """
+        limit, found = interval, None
+        for _ in range(_ROUNDS):
+            within = self.intervals[: max(1, bisect_right(self.intervals, limit))]
+            found = self._first(within[-1], budgets)
+            if found is None or found.interval <= interval or len(within) == 1:
+                break
+            limit = within[-1] - (found.interval - interval)
+        return found
 
     def _first(self, interval: int, budgets: Sequence[Budget]) -> Dataflow | None:
         return next((found for budget in budgets if (found := self.plan(interval, budget))), None)
@@ -256,8 +282,12 @@ class _Search:
             if planned(intervals[bound])
             else (bound + 1 + _least(intervals[bound + 1 :], planned))
         )
+        if self.looped and found < len(intervals):
+            close = bisect_right(intervals, int(_CLOSE * intervals[found])) - 1
+            found = close if planned(intervals[close]) else found
         fastest = plans.get(intervals[found]) if found < len(intervals) else None
-        return fastest.replanned(bound_interval=intervals[bound]) if fastest else None
+        least = None if self.looped else intervals[bound]  # of a turn there is no bound
+        return fastest.replanned(bound_interval=least) if fastest else None
 
     def plan(self, interval: int, budget: Budget) -> Dataflow | None:
         """The dataflow of the fewest multipliers that keeps ``interval`` and ``budget``.

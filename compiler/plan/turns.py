@@ -1,0 +1,293 @@
+"""Foldings of loops: chosen by the cycles of a turn, most of which are latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import ir
+from .candidates import Candidate, Candidates
+from .dataflow import Dataflow
+from .fifo import with_queues
+from .streams import Edge
+
+__all__ = ["TurnCandidates", "by_turns"]
+
+#: rounds of choosing and of finding where queues are
+_ROUNDS = 2
+#: widths of the streams within a loop that are tried, and foldings of each of its arrays
+_WIDTHS, _LEVELS = 6, 48
+#: factor between the multipliers of foldings that are compared by their cycles alone, and how many
+#: of them are built
+_BUCKET, _BUILT = 1.12, 2
+
+
+def by_turns(stages: Sequence[Candidates], network: Dataflow) -> list[Candidates]:
+    """``stages``, those of ``network``, where each that is in a loop takes the cycles of the loop:
+    its steps a frame times a turn.
+
+    A turn is the way from a state to the next one. A stage in a loop works for a small part of it,
+    so cycles of its own would make it wider than the loop can use.
+    """
+    if not any(design.delaying for design in network.designs.values()):
+        return list(stages)
+    place = {stage.name: n for n, stage in enumerate(stages)}
+    loops = [
+        (_Loop([stages[place[name]] for name in network.designs if name in names]), steps)
+        for names, steps in _loops(network)
+    ]
+    found = list(stages)
+    plans = {stage.name: stage for stage in network.plan.stages}
+    for _ in range(_ROUNDS):
+        queued = with_queues(
+            Dataflow(
+                network.graph, replace(network.plan, stages=tuple(plans.values())), network.device
+            )
+        )
+        for loop, steps in loops:
+            front = loop.front(queued)
+            cycles = np.array([steps * each.turn for each in front])
+            for which, stage in enumerate(loop.stages):
+                parts = [one.chosen[which].candidates for one in front]
+                found[place[stage.name]] = TurnCandidates(stage, cycles, parts)
+                plans[stage.name] = parts[0][0].design.stage
+    return found
+
+
+def _loops(network: Dataflow) -> Iterator[tuple[set[str], int]]:
+    """The stages of each loop whose turn is that of one pixel, and the turns of a frame."""
+    graph = network.graph
+    for across in (False, True):
+        for group in ir.loops.groups(graph, across=across):
+            keeping = {op.keeping for op in group if op.delaying}
+            pixels = {graph.shape(op.output).pixels for op in group}
+            if ir.loops.is_loop(group) and keeping == {across} and (not across or pixels == {1}):
+                names = {network.stage_of[op.output].name for op in group if not op.view}
+                yield names, max(pixels)
+
+
+class TurnCandidates(Candidates):
+    """The candidates of a stage in a loop: of each choice for the whole loop the stage's part.
+
+    ``cycles``: those a frame of each choice, rising; ``parts``: the stage's candidates in each.
+    """
+
+    def __init__(
+        self, own: Candidates, cycles: NDArray[np.int64], parts: Sequence[list[Candidate]]
+    ) -> None:
+        vars(self).update(vars(own))
+        self.cycles: NDArray[np.int64] = cycles
+        self.parts = parts
+        self.multipliers = np.array([min(o.multipliers for o in part) for part in parts])
+        self._fewest = np.minimum.accumulate(self.multipliers)
+
+    def within(self, interval: int) -> list[Candidate]:
+        """The candidates of the loop's cheapest choice for ``interval``."""
+        rows = int(np.searchsorted(self.cycles, interval, side="right"))
+        return self.parts[rows - 1] if rows else []
+
+    def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
+        """The candidates of all choices for ``slowest``, the fastest first."""
+        rows = int(np.searchsorted(self.cycles, slowest, side="right"))
+        return list(dict.fromkeys(o for part in self.parts[:rows] for o in part))
+
+
+@dataclass(frozen=True, eq=False)
+class _Option:
+    """A folding of a stage, with its weights in each memory.
+
+    ``pixel``: the cycles of a pixel's beats; ``latency``: from the last beat of a pixel in to the
+    last one out; ``price``: what it takes in logic cells, a multiplier counted as its share of the
+    device.
+    """
+
+    candidates: list[Candidate]
+    pixel: float
+    latency: float
+    price: float
+    lanes_in: tuple[int, ...]
+    lanes_out: int
+
+
+@dataclass(frozen=True, eq=False)
+class _Choice:
+    """A folding of each stage of a loop."""
+
+    turn: int
+    price: float
+    chosen: list[_Option]
+
+
+class _Loop:
+    """The stages of one loop, in flow order, and the streams between them."""
+
+    def __init__(self, stages: Sequence[Candidates]):
+        self.stages = stages
+        device = stages[0].device
+        self._multiplier = device.lut / max(1, device.multipliers)
+        self._options: dict[tuple[int, int, int], _Option | None] = {}
+
+    def front(self, network: Dataflow) -> list[_Choice]:
+        """Choices of ever longer turns and lower prices, from about the shortest turn; with queues
+        where ``network`` has them.
+        """
+        place = {stage.name: n for n, stage in enumerate(self.stages)}
+        designs = [network.designs[name] for name in place]
+        self.delaying = [design.delaying for design in designs]
+        self.storing = [design.buffering.lines is not None for design in designs]
+        self.into = [
+            [(place[str(e.source)], e) for e in network.edges_into[name] if e.source in place]
+            for name in place
+        ]
+        self._costs: dict[tuple[Edge, int, int], float] = {}
+        found = [choice for width in self._widths() for choice in self._choices(width)]
+        found.sort(key=lambda one: (one.turn, one.price))
+        kept: list[_Choice] = []
+        for choice in found:
+            if not kept or choice.price < kept[-1].price:
+                if kept and kept[-1].turn == choice.turn:
+                    kept.pop()
+                kept.append(choice)
+        return kept
+
+    def _widths(self) -> list[int]:
+        """Lanes of streams within the loop: of all that its stages offer some, evenly spaced."""
+        offered = {
+            int(pe) for stage in self.stages if not stage.is_array for pe in stage.foldings()[:, 1]
+        }
+        widths = sorted(offered or {1})
+        places = np.linspace(0, len(widths) - 1, min(_WIDTHS, len(widths)))
+        return [widths[round(place)] for place in places.tolist()]
+
+    def _choices(self, width: int) -> Iterator[_Choice]:
+        """Choices with streams of ``width`` lanes.
+
+        The first has the fastest array in each place. Each next one is cheaper: every array is as
+        cheap as leaves the turn as it is, the one with the largest gain first; then the array gives
+        way that saves most for a cycle.
+        """
+        levels = [self._levels(n, width) for n in range(len(self.stages))]
+        if not all(levels):
+            return
+        at = [0] * len(levels)
+
+        def chosen(places: Sequence[int]) -> list[_Option]:
+            return [options[place] for options, place in zip(levels, places, strict=True)]
+
+        while True:
+            turn = self.turn(chosen(at))
+            at = self._filled(levels, at, turn)
+            options = chosen(at)
+            yield _Choice(turn, sum(option.price for option in options), options)
+            moves = []
+            for n, place in enumerate(at):
+                if place + 1 < len(levels[n]):
+                    longer = self.turn(chosen([*at[:n], place + 1, *at[n + 1 :]])) - turn
+                    saved = levels[n][place].price - levels[n][place + 1].price
+                    moves.append((longer / saved, n))
+            if not moves:
+                return
+            at[min(moves)[1]] += 1
+
+    def _filled(
+        self, levels: Sequence[Sequence[_Option]], at: Sequence[int], turn: int
+    ) -> list[int]:
+        """Each array as cheap as leaves the ``turn`` as it is."""
+        at = list(at)
+        gains = [
+            options[place].price - options[-1].price
+            for options, place in zip(levels, at, strict=True)
+        ]
+        for n in sorted(range(len(levels)), key=lambda n: -gains[n]):
+            low, high = at[n], len(levels[n]) - 1
+            while low < high:
+                middle = (low + high + 1) // 2
+                places = [*at[:n], middle, *at[n + 1 :]]
+                options = [each[place] for each, place in zip(levels, places, strict=True)]
+                low, high = (middle, high) if self.turn(options) <= turn else (low, middle - 1)
+            at[n] = low
+        return at
+
+    def turn(self, chosen: Sequence[_Option]) -> int:
+        """The cycles of a turn, as :func:`.pace.paced` computes them."""
+        leaves = [option.pixel - 1 for option in chosen]
+        ends = 1.0
+        for n, option in enumerate(chosen):
+            if not self.delaying[n]:
+                leaves[n] = self._ready(n, chosen, leaves) + option.latency
+        for n, option in enumerate(chosen):
+            if self.delaying[n]:
+                ends = max(ends, self._ready(n, chosen, leaves) + option.latency)
+        return ceil(ends)
+
+    def _ready(self, n: int, chosen: Sequence[_Option], leaves: Sequence[float]) -> float:
+        """The cycle in which a stage has a pixel of each input."""
+        return max(
+            leaves[source]
+            + self._cost(edge, chosen[source].lanes_out, chosen[n].lanes_in[edge.index])
+            for source, edge in self.into[n]
+        )
+
+    def _cost(self, edge: Edge, lanes_out: int, lanes_in: int) -> float:
+        """The cycles of a pixel's last beat through a stream."""
+        key = edge, lanes_out, lanes_in
+        if key not in self._costs:
+            stream = replace(edge, lanes_out=lanes_out, lanes_in=lanes_in)
+            self._costs[key] = stream.latency + ceil(lanes_out / stream.common) - 1
+        return self._costs[key]
+
+    def _levels(self, n: int, width: int) -> list[_Option]:
+        """The options of a stage between streams of ``width`` lanes, the fastest first: each next
+        one is cheaper. Of a stage without multipliers the one of that width.
+        """
+        stage, table = self.stages[n], self.stages[n].foldings()
+        if not stage.is_array:
+            below = table[table[:, 1] <= width] if (table[:, 1] <= width).any() else table[:1]
+            best = below[below[:, 1] == below[:, 1].max()][:1]
+            return [o for row in best.tolist() if (o := self._option(n, row[0], row[1]))]
+        options = [o for row in self._worth(n) if (o := self._option(n, *row))]
+        options.sort(key=lambda o: (self._through(n, o, width), o.price))
+        kept: list[_Option] = []
+        for option in options:
+            if not kept or option.price < kept[-1].price:
+                kept.append(option)
+        places = np.unique(np.linspace(0, len(kept) - 1, min(_LEVELS, len(kept))).round())
+        return [kept[int(place)] for place in places]
+
+    def _through(self, n: int, option: _Option, width: int) -> float:
+        """The cycles from a stream of ``width`` lanes through a stage into another one."""
+        before = max(self._cost(e, width, option.lanes_in[e.index]) for _, e in self.into[n])
+        after = (e for edges in self.into for source, e in edges if source == n)
+        return before + option.latency + max(self._cost(e, option.lanes_out, width) for e in after)
+
+    def _worth(self, n: int) -> list[tuple[int, int]]:
+        """Foldings of an array: of about as many multipliers some of the least cycles, those of
+        computing and of the results that leave one after the other.
+        """
+        best: dict[int, list[tuple[float, tuple[int, int]]]] = {}
+        for simd, pe, multipliers, cycles, lanes in self.stages[n].foldings().tolist():
+            score = cycles + pe / lanes
+            best.setdefault(int(log(multipliers, _BUCKET)), []).append((score, (simd, pe)))
+        return [folding for each in best.values() for _, folding in sorted(each)[:_BUILT]]
+
+    def _option(self, n: int, simd: int, pe: int) -> _Option | None:
+        key = n, simd, pe
+        if key not in self._options:
+            candidates = self.stages[n].built(simd, pe)
+            self._options[key] = self._of(n, candidates) if candidates else None
+        return self._options[key]
+
+    def _of(self, n: int, candidates: list[Candidate]) -> _Option:
+        timings, stored = [o.timing for o in candidates], self.storing[n]
+        return _Option(
+            candidates,
+            timings[0].pixel,
+            max(t.latency + (t.arrival + t.pixel if stored else 0) for t in timings),
+            min(o.size + self._multiplier * o.multipliers for o in candidates),
+            candidates[0].lanes_in,
+            candidates[0].lanes_out[0],
+        )
