@@ -17,6 +17,8 @@ from .streams import Edge
 
 __all__ = ["TurnCandidates", "by_turns"]
 
+#: limit on the multipliers of an array, in those of the device; logic cells of one
+_MOST, _SOFT = 2, 100
 #: rounds of choosing and of finding where queues are
 _ROUNDS = 2
 #: widths of the streams within a loop that are tried, and foldings of each of its arrays
@@ -128,7 +130,11 @@ class _Loop:
     def __init__(self, stages: Sequence[Candidates]):
         self.stages = stages
         device = stages[0].device
-        self._multiplier = device.lut / max(1, device.multipliers)
+        #: multipliers of the device, in logic where it has no blocks, and the share of one
+        self._multipliers = device.multipliers or max(1, device.lut // _SOFT)
+        self._multiplier = device.lut / self._multipliers
+        self._queued: list[bool] | None = None
+        self._front: list[_Choice] = []
         self._options: dict[tuple[int, int, int], _Option | None] = {}
 
     def front(self, network: Dataflow) -> list[_Choice]:
@@ -143,6 +149,13 @@ class _Loop:
             [(place[str(e.source)], e) for e in network.edges_into[name] if e.source in place]
             for name in place
         ]
+        queued = [edge.depth > 0 for edges in self.into for _, edge in edges]
+        if queued != self._queued:
+            self._queued, self._front = queued, self._kept()
+        return self._front
+
+    def _kept(self) -> list[_Choice]:
+        """The choices of all widths that no other one is better than."""
         self._costs: dict[tuple[Edge, int, int], float] = {}
         found = [choice for width in self._widths() for choice in self._choices(width)]
         found.sort(key=lambda one: (one.turn, one.price))
@@ -269,7 +282,9 @@ class _Loop:
         computing and of the results that leave one after the other.
         """
         best: dict[int, list[tuple[float, tuple[int, int]]]] = {}
-        for simd, pe, multipliers, cycles, lanes in self.stages[n].foldings().tolist():
+        table = self.stages[n].foldings()
+        most = max(int(table[:, 2].min()), _MOST * self._multipliers)
+        for simd, pe, multipliers, cycles, lanes in table[table[:, 2] <= most].tolist():
             score = cycles + pe / lanes
             best.setdefault(int(log(multipliers, _BUCKET)), []).append((score, (simd, pe)))
         return [folding for each in best.values() for _, folding in sorted(each)[:_BUILT]]
