@@ -125,7 +125,7 @@ def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
         "latency_us": cycles["latency_cycles"] / clock,
         "fps": rate,
         "gmacs": macs * rate / 1e9,
-        "mac_utilization": _share(macs, network.multipliers * interval),
+        "mac_utilization": _share(macs, network.products_per_cycle * interval),
         "device_utilization": _share(macs, network.device_multipliers * interval),
         "multipliers": network.multipliers,
         "device_multipliers": network.device_multipliers,

@@ -132,6 +132,63 @@ def test_the_kind_of_multiplier_and_memory_changes_no_bit(dsp_multipliers, weigh
     check(network, builder.frames(2))
 
 
+FAST = {
+    "dense": (image, lambda b: b.conv(b.input, 6, (3, 3), pads=(1, 1, 1, 1))),
+    "pointwise": (lambda: image(7), lambda b: b.conv(b.input, 6)),
+    "strided": (image, lambda b: b.conv(b.input, 6, (3, 3), stride=(2, 2), pads=(0, 0, 1, 1))),
+    "grouped": (image, lambda b: b.conv(b.input, 12, (3, 3), groups=2, pads=(1, 1, 1, 1))),
+    "dense layer": (lambda: image(23, 1, 1), lambda b: b.dense(b.input, 7)),
+    "unsigned": (
+        lambda: image(dtype=ir.Int(8, False)),
+        lambda b: b.conv(b.input, 6, (3, 3), pads=(1, 1, 1, 1)),
+    ),
+    "bits": (lambda: image(dtype=ir.Int(1, False)), lambda b: b.conv(b.input, 6, (3, 3))),
+    "wide": (lambda: image(dtype=ir.Int(12, True)), lambda b: b.conv(b.input, 6, (3, 3))),
+    "narrow weights": (image, lambda b: b.conv(b.input, 6, (3, 3), weight_bits=3)),
+    "wide results": (lambda: image(widths=[16]), lambda b: b.conv(b.input, 6, (3, 3))),
+}
+
+
+@pytest.mark.parametrize(
+    ("simd", "pe", "stall", "more"),
+    [
+        (2, 2, 0.0, {}),
+        (3, 6, 0.5, {"dsp_multipliers": 2, "weights": "block_ram"}),
+        (4, 3, 0.0, {"dsp_multipliers": 99, "weights": "block_ram"}),
+        (5, 2, 0.3, {"dsp_multipliers": 99, "weights": "packed_rows", "minimal_rows": True}),
+        (7, 4, 0.0, {"dsp_multipliers": 3}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", FAST)
+def test_the_fast_inner_product_takes_the_same_cycles(name, simd, pe, stall, more):
+    made, layer = FAST[name]
+    builder = made()
+    output = layer(builder)
+    graph = builder.graph()
+    if name in ("bits", "narrow weights"):  # DSP blocks give as many products without it
+        more = {**more, "dsp_multipliers": 0}
+    network = fold(graph, {output: (simd, pe)}, fast_inner_product=True, **more)
+    plain = fold(graph, {output: (simd, pe)}, **{**more, "dsp_multipliers": 0})
+    assert network.interval == plain.interval
+    seen = check(network, builder.frames(3), stall=stall)
+    if not stall:
+        assert seen.intervals[1:] == [network.interval]
+
+
+@pytest.mark.parametrize("element", [ir.Int(8, True), ir.Int(8, False)], ids=str)
+@pytest.mark.parametrize("weight", [-128, 127])
+def test_extremes_of_the_fast_inner_product_do_not_overflow(weight, element):
+    """All pairs of weights are the largest, and results exceed the sums of products by the most."""
+    builder = image(8, 3, 3, dtype=element)
+    output = builder.conv(builder.input, 2, (3, 3))
+    (op,) = builder.graph()
+    sharp = replace(op, weight=np.full(op.weight.shape, weight, np.int8))
+    graph = builder.graph().replace([sharp])
+    frames = np.stack([np.full((3, 3, 8), value) for value in (element.low, element.high, 0)])
+    check(fold(graph, {output: (9, 2)}, fast_inner_product=True, dsp_multipliers=99), frames)
+
+
 @pytest.mark.parametrize("lanes_in", range(1, 6))
 def test_the_host_may_send_any_number_of_lanes(lanes_in):
     builder = image(5, 3, 3)

@@ -205,7 +205,7 @@ class Dataflow(Brief):
                 taken[site] = stage.name
 
     def check_multipliers(self) -> None:
-        """Raises PlanError where a plan puts more products into DSP blocks than a stage has."""
+        """Raises PlanError where a plan puts more multipliers into DSP blocks than a stage has."""
         for stage in self.plan.stages:
             most = self.designs[stage.name].multipliers
             if stage.dsp_multipliers > most:
@@ -436,6 +436,11 @@ class Dataflow(Brief):
     @property
     def multipliers(self) -> int:
         return sum(d.multipliers for d in self.designs.values())
+
+    @property
+    def products_per_cycle(self) -> int:
+        """Products that all multipliers give in a cycle."""
+        return sum(d.products_per_cycle for d in self.designs.values())
 
     @property
     def device_multipliers(self) -> int:

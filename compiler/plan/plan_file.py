@@ -46,6 +46,7 @@ _STAGE: Keys = {
     "dsp_multipliers": Key(int, 0, _BLOCKS),
     "weights": Key(str, choices=("block_ram", "packed_rows", "logic")),
     "minimal_rows": Key(bool, default=False),
+    "fast_inner_product": Key(bool, default=False),
     "site": Key(int, 0, _BLOCKS, default=None, null=True),
 }
 _QUEUE: Keys = {

@@ -41,8 +41,8 @@ class StagePlan:
     ``dsp_multipliers`` is the number of multipliers in DSP blocks, the others are soft logic.
     ``weights`` is where weights are stored: "logic", "block_ram", or "packed_rows" (the fewest
     block RAMs, at the cost of some logic). ``minimal_rows``: the line buffer has no spare row.
-    ``site`` is the index of the stage's first DSP block along the device's path of DSP blocks; None
-    leaves the placement to the placer.
+    ``fast_inner_product``: each multiplier gives two products. ``site`` is the index of the stage's
+    first DSP block along the device's path of DSP blocks; None leaves the placement to the placer.
     """
 
     name: str
@@ -53,6 +53,7 @@ class StagePlan:
     dsp_multipliers: int = 0
     weights: str = "logic"
     minimal_rows: bool = False
+    fast_inner_product: bool = False
     site: int | None = None
 
 
@@ -260,12 +261,17 @@ class Design(ABC):
         return 0
 
     @property
+    def products_per_cycle(self) -> int:
+        """Products of the network that the multipliers give in a cycle."""
+        return self.multipliers
+
+    @property
     def products_per_block(self) -> int:
         """Products that a DSP block gives this stage, at most; 0: it can not use any."""
         return 0
 
     def blocks(self, dsp_multipliers: int) -> int:
-        """DSP blocks that make ``dsp_multipliers`` of the products."""
+        """DSP blocks that make ``dsp_multipliers`` of the multipliers."""
         return 0
 
     @property

@@ -27,6 +27,7 @@ from .rounding import multiplier_bits, proven, rounding
 from .windowed import (
     WindowDesign,
     accumulator,
+    fast_accumulator,
     feed_resources,
     initiation_interval,
     parallel_taps,
@@ -76,8 +77,12 @@ class WindowMatmulDesign(WindowDesign):
         return self.array.multipliers
 
     @property
+    def products_per_cycle(self) -> int:
+        return self.array.simd * self.array.pe
+
+    @property
     def products_per_block(self) -> int:
-        return self.array.products_per_block
+        return self.array.products_per_block * (2 if self.array.fast else 1)
 
     def blocks(self, dsp_multipliers: int) -> int:
         return self.array.blocks(dsp_multipliers)
@@ -136,13 +141,15 @@ class WindowMatmulDesign(WindowDesign):
         exact = proven(op, graph)
         channels = self._channels()
         kept = [channel if channel is not None else 0 for channel in channels]
-        lanes = array.lanes
+        weights, lanes = self._weights(channels), array.lanes
+        # a result's place: columns side by side, and then the reductions of a pixel
+        excess = array.excess(weights).T.reshape(-1).tolist()
         requantize = hw.RequantizeConfig(
             lanes,
             array.acc,
             hw_shape(graph.quant(op.output).dtype),
             tuple(exact.mult[c] for c in kept),
-            tuple(exact.offset[c] for c in kept),
+            tuple(exact.offset[c] - exact.mult[c] * e for c, e in zip(kept, excess, strict=True)),
             tuple(
                 any(c is not None for c in channels[i : i + lanes])
                 for i in range(0, len(channels), lanes)
@@ -151,7 +158,7 @@ class WindowMatmulDesign(WindowDesign):
             initiation_interval=array.initiation_interval,
             target=array.target,
         )
-        return Constants(requantize, self._weights(channels))
+        return Constants(requantize, weights)
 
     def _channels(self) -> Sequence[int | None]:
         """Output channel of each result of a pixel in the order in which they leave; None: none."""
@@ -198,7 +205,17 @@ class WindowMatmul(StageKind):
 
     name = "window_matmul"
     folding = "`simd`: products summed a cycle; `pe`: output channels side by side"
-    fields = frozenset({"simd", "pe", "dsp_multipliers", "weights", "minimal_rows", "site"})
+    fields = frozenset(
+        {
+            "simd",
+            "pe",
+            "dsp_multipliers",
+            "weights",
+            "minimal_rows",
+            "fast_inner_product",
+            "site",
+        }
+    )
 
     def matches(self, ops: Sequence[ir.Op]) -> bool:
         return len(ops) == 1 and isinstance(ops[0], ir.Conv)
@@ -259,38 +276,18 @@ class WindowMatmul(StageKind):
             f"the layer has {columns} output channels"
             + ("" if depthwise or op.groups == 1 else " in a group"),
         )
-        feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage)
-        groups = feed.window.groups
-        x = hw_shape(graph.quant(op.inputs[0]).dtype)
-        w, most, pack = _packed_type(op, x, stage, device)
-        # a beat may not hold channels of two groups; columns of one beat may share DSP blocks
-        within = columns if groups > 1 and not depthwise else None
-        lanes = _lanes(stage.pe, feed.folds, within, pack)
-        if lanes is None:
+        if depthwise and stage.fast_inner_product:
             raise PlanError(
-                f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results "
-                f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
-                f"channels; choose a pe that divides {columns}"
+                f"{op.name}: fast_inner_product is true, but the layer is depthwise, so no two of "
+                "its columns share activations; set it to false"
             )
-        array = hw.ArrayConfig(
-            simd=stage.simd,
-            pe=stage.pe,
-            folds=feed.folds,
-            depth=feed.folds * feed.passes * groups,
-            lanes=lanes,
-            x=x,
-            w=hw_shape(w),
-            acc=hw_shape(accumulator(op, graph)),
-            target=device.target,
-            shared=not depthwise,
-            dsp_multipliers=min(stage.dsp_multipliers, stage.simd * stage.pe),
-            memory=stage.weights,
-            max_abs_weight=most,
-            initiation_interval=initiation_interval(feed, stage.pe // lanes),
-        )
+        feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage)
+        array = _array(op, graph, device, stage, feed)
+        if array.fast:
+            _check_gain(op, array, _array(op, graph, device, _without_fast(stage), feed))
         array = replace(array, sites=_sites(stage, device, array.blocks(array.multipliers_in_dsp)))
         return WindowMatmulDesign(
-            stage, ops, graph, feed, array, groups * feed.passes * array.groups
+            stage, ops, graph, feed, array, feed.window.groups * feed.passes * array.groups
         )
 
 
@@ -298,6 +295,74 @@ def _conv(ops: tuple[ir.Op, ...]) -> ir.Conv:
     (op,) = ops
     assert isinstance(op, ir.Conv)
     return op
+
+
+def _array(
+    op: ir.Conv, graph: ir.Graph, device: Device, stage: StagePlan, feed: hw.FeedConfig
+) -> hw.ArrayConfig:
+    """The systolic array behind ``feed``, its DSP blocks without places."""
+    groups = feed.window.groups
+    columns = op.channels if op.depthwise else op.channels // op.groups
+    x = hw_shape(graph.quant(op.inputs[0]).dtype)
+    w, most, pack = _packed_type(op, x, stage, device)
+    # a beat may not hold channels of two groups; columns of one beat may share DSP blocks
+    within = columns if groups > 1 and not op.depthwise else None
+    lanes = _lanes(stage.pe, feed.folds, within, pack)
+    if lanes is None:
+        raise PlanError(
+            f"{op.name}: pe={stage.pe} with simd={stage.simd}, but {stage.pe} results "
+            f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
+            f"channels; choose a pe that divides {columns}"
+        )
+    acc = (fast_accumulator if stage.fast_inner_product else accumulator)(op, graph)
+    array = hw.ArrayConfig(
+        simd=stage.simd,
+        pe=stage.pe,
+        folds=feed.folds,
+        depth=feed.folds * feed.passes * groups,
+        lanes=lanes,
+        x=x,
+        w=hw_shape(w),
+        acc=hw_shape(acc),
+        target=device.target,
+        shared=not op.depthwise,
+        dsp_multipliers=0,
+        memory=stage.weights,
+        max_abs_weight=most,
+        initiation_interval=initiation_interval(feed, stage.pe // lanes),
+        fast=stage.fast_inner_product,
+    )
+    return replace(array, dsp_multipliers=min(stage.dsp_multipliers, array.multipliers))
+
+
+def _without_fast(stage: StagePlan) -> StagePlan:
+    """The stage with a multiplier for each product, all in DSP blocks if any is."""
+    hard = stage.simd * stage.pe if stage.dsp_multipliers else 0
+    return replace(stage, fast_inner_product=False, dsp_multipliers=hard)
+
+
+def _check_gain(op: ir.Conv, fast: hw.ArrayConfig, plain: hw.ArrayConfig) -> None:
+    """Refuse the fast inner product where it takes no fewer multipliers, or no fewer DSP blocks."""
+    folding = f"{op.name}: fast_inner_product is true, but with simd={fast.simd}, pe={fast.pe}"
+    if fast.multipliers >= plain.multipliers:
+        raise PlanError(
+            f"{folding} it takes {fast.multipliers} multipliers instead of {plain.multipliers}; "
+            "choose a larger simd and pe, or set it to false"
+        )
+    if not plain.multipliers_in_dsp:
+        return
+    if not fast.products_per_block:
+        width = fast.operands.x.width
+        raise PlanError(
+            f"{folding} it multiplies sums of {width} bits, which are too wide for the DSP blocks "
+            f"of {fast.target.name}; set it to false"
+        )
+    blocks, without = fast.blocks(fast.multipliers), plain.blocks(plain.multipliers)
+    if blocks >= without:
+        raise PlanError(
+            f"{folding} it takes {blocks} DSP blocks instead of {without}, each of which gives up "
+            f"to {plain.products_per_block} products; set it to false"
+        )
 
 
 @lru_cache(maxsize=1024)
@@ -312,7 +377,7 @@ def _packed_type(
 ) -> tuple[ir.Int, int, int]:
     """The type of the weights, the largest, and how many products of one x share a DSP block."""
     w, most = _weight_type(op)
-    if op.depthwise or not stage.dsp_multipliers:
+    if op.depthwise or stage.fast_inner_product or not stage.dsp_multipliers:
         return w, most, 1
     pack = hw.packed_products(device.target.dsp, x, most)
     if pack > 1 and most > w.high:  # weights that share a block borrow from one another

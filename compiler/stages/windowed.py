@@ -8,12 +8,13 @@ from math import ceil
 from ... import hw
 from ...hw.target.base import Device
 from .. import ir
-from ..quantize.proofs.requantizer import accumulator_type
+from ..quantize.proofs.requantizer import accumulator_type, fast_accumulator_type
 from .base import Buffering, Design, StagePlan, StageTiming, WindowNeeds, hw_shape
 
 __all__ = [
     "WindowDesign",
     "accumulator",
+    "fast_accumulator",
     "feed_resources",
     "initiation_interval",
     "parallel_taps",
@@ -79,6 +80,13 @@ def feed_resources(feed: hw.FeedConfig) -> hw.Resources:
 def accumulator(op: ir.Op, graph: ir.Graph) -> ir.Int:
     """Signed, and wide enough for every partial sum; cached, for many foldings are tried."""
     exact = accumulator_type(op, graph)
+    return ir.Int(exact.bits + (not exact.signed), True)
+
+
+@lru_cache(maxsize=1024)
+def fast_accumulator(op: ir.Conv, graph: ir.Graph) -> ir.Int:
+    """The same for every result of the fast inner product."""
+    exact = fast_accumulator_type(op, graph)
     return ir.Int(exact.bits + (not exact.signed), True)
 
 

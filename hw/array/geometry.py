@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass, field
 
+import numpy as np
 from amaranth import Shape, unsigned
+from numpy.typing import NDArray
 
 from ..sizes import at_least, ceil_div
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
-from .fast_inner_product import pair_sum
+from .fast_inner_product import offsets, pair_sum
 
 __all__ = ["MEMORIES", "ArrayGeometry"]
 
@@ -117,6 +119,16 @@ class ArrayGeometry:
     def weight_word(self) -> Shape:
         """What is stored for a multiplier: a weight, or two."""
         return unsigned(2 * self.w.width) if self.fast else self.w
+
+    def excess(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
+        """By how much results of each channel exceed its sums of products.
+
+        ``weights``: [pe, simd, depth]; gives [pe, depth // folds], a column for each reduction in
+        the order of use.
+        """
+        if not self.fast:
+            return np.zeros((self.pe, self.depth // self.folds), np.int64)
+        return offsets(weights).reshape(self.pe, -1, self.folds).sum(2)
 
     def channel(self, column: int) -> int:
         """The channel (within a pass) that a column computes: groups in reverse, lanes in order."""

@@ -11,6 +11,7 @@ PLAN = Plan(
     (
         StagePlan("s00_conv", "window_matmul", ("a", "b"), 9, 4, 36, "block_ram"),
         StagePlan("s01_add", "elementwise", ("c",), pe=3),
+        StagePlan("s02_conv", "window_matmul", ("d",), 8, 4, 20, fast_inner_product=True),
     ),
     {("s01_add", 0): 12, ("s01_add", 1): 1},
     lanes_in={"left": 3, "right": 1},
@@ -40,7 +41,7 @@ def test_reads_back_what_was_written(plan, tmp_path):
 def test_a_stage_is_a_line(tmp_path):
     write_plan(PLAN, tmp_path / "plan.json")
     lines = (tmp_path / "plan.json").read_text().splitlines()
-    assert sum('"simd"' in line for line in lines) == 2
+    assert sum('"simd"' in line for line in lines) == 3
     assert sum('"pixels"' in line for line in lines) == 2
 
 
@@ -83,8 +84,8 @@ def table(**changes):
         ({"stages": {}}, ': "stages" is {}; it must be of type list'),
         (
             {"stages": [3]},
-            ": stage 0: is 3; accepted: an object with dsp_multipliers, kind, minimal_rows, name, "
-            "ops, pe, simd, site, weights",
+            ": stage 0: is 3; accepted: an object with dsp_multipliers, fast_inner_product, kind, "
+            "minimal_rows, name, ops, pe, simd, site, weights",
         ),
         ({"stages__name": None}, ': stage 0: lacks "name"'),
         ({"stages__kind": None}, ': stage 0: lacks "kind"'),
@@ -102,10 +103,14 @@ def table(**changes):
         ),
         (
             {"stages__speed": 9},
-            ": stage 0: unknown speed; accepted: dsp_multipliers, kind, minimal_rows, name, ops, "
-            "pe, simd, site, weights",
+            ": stage 0: unknown speed; accepted: dsp_multipliers, fast_inner_product, kind, "
+            "minimal_rows, name, ops, pe, simd, site, weights",
         ),
         ({"stages__minimal_rows": 1}, ': stage 0: "minimal_rows" is 1; it must be of type bool'),
+        (
+            {"stages__fast_inner_product": "yes"},
+            ": stage 0: \"fast_inner_product\" is 'yes'; it must be of type bool",
+        ),
         ({"stages__ops": []}, ': stage 0: "ops" has 0 elements; at least 1 are needed'),
         (
             {"stages__ops": ["x", 7]},

@@ -52,6 +52,7 @@ OTHER_THAN_DEFAULT = {
     "dsp_multipliers": 1,
     "weights": "packed_rows",
     "minimal_rows": True,
+    "fast_inner_product": True,
     "site": 0,
 }
 
@@ -338,6 +339,143 @@ def test_a_stage_takes_the_sites_of_its_blocks():
     assert shape.array.sites == device.dsp_sites[10:19]
     with pytest.raises(PlanError, match="9 DSP blocks from site 20 on, but LFE5U-25F has 28"):
         designed(conv(weight_bits=5), 3, 6, device, dsp_multipliers=17, site=20)
+
+
+# The fast inner product.
+
+
+def fast(graph, simd, pe, device=LFE5U_25F, **more):
+    return designed(graph, simd, pe, device, fast_inner_product=True, **more)
+
+
+@pytest.mark.parametrize(
+    ("simd", "pe", "multipliers"), [(2, 2, 3), (36, 6, 126), (9, 6, 35), (7, 2, 12)]
+)
+def test_the_fast_inner_product_halves_the_multipliers(simd, pe, multipliers):
+    shape = fast(conv(), simd, pe, dsp_multipliers=multipliers)
+    assert shape.multipliers == multipliers == ceil(simd / 2) * (pe + 1)
+    assert shape.resources(LFE5U_25F).dsp == shape.blocks(multipliers) == multipliers
+    assert (shape.products_per_block, shape.products_per_cycle) == (2, simd * pe)
+    assert shape.cycles() == designed(conv(), simd, pe).cycles()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dtype", [ir.Int(8, True), ir.Int(8, False), ir.Int(3, True)], ids=str)
+@pytest.mark.parametrize(("simd", "pe"), [(2, 3), (3, 3), (6, 2), (18, 3)])
+def test_results_of_the_fast_inner_product_fit_the_accumulator(simd, pe, dtype, groups):
+    """For every channel the largest and the least sum of products, and its pairs of weights; its
+    offset takes these away.
+    """
+    builder = Builder(6, 6, 4, dtype=dtype)
+    builder.conv(builder.input, 6, (3, 3), groups=groups)
+    graph = builder.graph()
+    shape, plain = fast(graph, simd, pe), designed(graph, simd, pe)
+    constants, without = shape.constants(), plain.constants()
+    assert constants.requantize.mult == without.requantize.mult
+    assert np.array_equal(constants.weights, without.weights)
+    pairs = constants.weights.copy()
+    if simd % 2:
+        pairs = np.pad(pairs, ((0, 0), (0, 1), (0, 0)))
+    products = pairs[:, 0::2] * pairs[:, 1::2]
+    excess = products.sum(1).reshape(pe, -1, shape.array.folds).sum(2).T.reshape(-1)
+    acc, weights = shape.array.acc, constants.weights.reshape(pe, simd, -1, shape.array.folds)
+    low = np.minimum(weights * dtype.low, weights * dtype.high).sum((1, 3)).T.reshape(-1)
+    high = np.maximum(weights * dtype.low, weights * dtype.high).sum((1, 3)).T.reshape(-1)
+    half = 1 << (acc.width - 1)
+    assert -half <= (low + excess).min()
+    assert (high + excess).max() < half
+    assert acc.width <= plain.array.acc.width + 5
+    for mult, offset, plain_offset, more in zip(
+        constants.requantize.mult,
+        constants.requantize.offset,
+        without.requantize.offset,
+        excess.tolist(),
+        strict=True,
+    ):
+        assert offset + mult * more == plain_offset
+
+
+@pytest.mark.parametrize(
+    ("graph", "simd", "pe", "device", "message"),
+    [
+        (
+            conv(4, 4, groups=4),
+            9,
+            4,
+            LFE5U_25F,
+            "conv0: fast_inner_product is true, but the layer is depthwise, so no two of its "
+            "columns share activations; set it to false",
+        ),
+        (
+            conv(),
+            1,
+            6,
+            LFE5U_25F,
+            "conv0: fast_inner_product is true, but with simd=1, pe=6 it takes 7 multipliers "
+            "instead of 6; choose a larger simd and pe, or set it to false",
+        ),
+        (
+            conv(),
+            12,
+            1,
+            LFE5U_25F,
+            "conv0: fast_inner_product is true, but with simd=12, pe=1 it takes 12 multipliers "
+            "instead of 12; choose a larger simd and pe, or set it to false",
+        ),
+        (
+            conv(weight_bits=5),
+            4,
+            6,
+            LFE5U_25F,
+            "conv0: fast_inner_product is true, but with simd=4, pe=6 it takes 14 DSP blocks "
+            "instead of 12, each of which gives up to 2 products; set it to false",
+        ),
+        (
+            conv(),
+            4,
+            6,
+            ICE40UP5K,
+            "conv0: fast_inner_product is true, but with simd=4, pe=6 it takes 14 DSP blocks "
+            "instead of 12, each of which gives up to 2 products; set it to false",
+        ),
+    ],
+)
+def test_a_fast_inner_product_without_gain_is_refused(graph, simd, pe, device, message):
+    with pytest.raises(PlanError) as error:
+        fast(graph, simd, pe, device, dsp_multipliers=4)
+    assert str(error.value) == message
+
+
+def test_sums_that_are_too_wide_for_the_blocks_are_refused():
+    builder = Builder(6, 6, 4, dtype=ir.Int(16, True))
+    builder.conv(builder.input, 6, (3, 3))
+    message = "multiplies sums of 17 bits, which are too wide for the DSP blocks of ice40"
+    with pytest.raises(PlanError, match=message):
+        fast(builder.graph(), 4, 6, ICE40UP5K, dsp_multipliers=4)
+    assert fast(builder.graph(), 4, 6, ICE40UP5K).multipliers == 14
+
+
+def test_narrow_weights_in_soft_logic_may_use_the_fast_inner_product():
+    shape = fast(conv(weight_bits=5), 4, 6)
+    assert (shape.multipliers, shape.array.lanes, shape.products_per_cycle) == (14, 1, 24)
+
+
+@pytest.mark.parametrize(("simd", "pe", "dsp_multipliers"), [(9, 6, 35), (12, 4, 0), (6, 3, 4)])
+def test_the_estimate_of_a_fast_inner_product(simd, pe, dsp_multipliers, tmp_path):
+    builder = Builder(8, 8, 8)
+    output = builder.conv(builder.input, 12, (3, 3), pads=(1, 1, 1, 1))
+    more = {"dsp_multipliers": dsp_multipliers, "fast_inner_product": True}
+    network = fold(
+        builder.graph(), {output: (simd, pe)}, LFE5U_25F, lanes_in=4, weights="block_ram", **more
+    )
+    (il := tmp_path / "accelerator.il").write_text(
+        rtlil.convert(accelerator(network), name="accelerator", emit_src=False)
+    )
+    counts = synthesize([il], ECP5_FLOW.synthesis, tmp_path / "out", "accelerator")
+    need = network.resources
+    assert (counts["dsp"], counts["bram"]) == (need.dsp, need.bram)
+    assert 0.8 < counts["lut"] / need.lut < 1.25
+    assert 0.8 < counts["ff"] / need.ff < 1.25
 
 
 # Plans of a whole network.

@@ -29,6 +29,7 @@ __all__ = [
     "accumulator_type",
     "average_counts",
     "channel_stairs",
+    "fast_accumulator_type",
     "for_average_pool",
     "for_conv",
     "for_identity",
@@ -242,6 +243,19 @@ def _(op: ir.Conv, graph: ir.Graph) -> ir.Int:
 def _(op: ir.AveragePool, graph: ir.Graph) -> ir.Int:
     dtype = graph.quant(op.inputs[0]).dtype
     return ir.Int.holding(op.window.taps * min(dtype.low, 0), op.window.taps * max(dtype.high, 0))
+
+
+def fast_accumulator_type(op: ir.Conv, graph: ir.Graph) -> ir.Int:
+    """The narrowest type of every result of the fast inner product, whichever weights are pairs.
+
+    A result is a finished sum of products, and ``w1 * w2`` more for each pair of its weights. In
+    any pairing these are at most half the sum of the squares, because ``2 |w1 * w2| <= w1^2 +
+    w2^2``. Sums on the way are modulo a power of two, so they need not fit.
+    """
+    least, most = _reach(graph, op)
+    weight = op.weight.reshape(op.channels, -1).astype(np.int64)
+    pairs = (weight * weight).sum(1) // 2
+    return ir.Int.holding(int((least.sum(1) - pairs).min()), int((most.sum(1) + pairs).max()))
 
 
 def channel_stairs(
