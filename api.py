@@ -123,15 +123,21 @@ def quantize(
 
 
 def plan(
-    graph: ir.Graph, board: str, goal: str = "balanced", interval: int | None = None
+    graph: ir.Graph,
+    board: str,
+    goal: str = "balanced",
+    interval: int | None = None,
+    *,
+    fast_inner_product: bool = False,
 ) -> Dataflow:
     """A quantized network folded for a board: ``.plan``, ``.interval``, ``.resources``,
     ``.designs``.
 
     ``goal``: "balanced", "latency", "area", or "fps" with the ``interval`` in cycles that suffices.
+    ``fast_inner_product``: stages may get two products from each multiplier.
     """
     device = boards.get(board).device
-    return make_dataflow(graph, device, board, Goal(goal, interval))
+    return make_dataflow(graph, device, board, Goal(goal, interval, fast_inner_product))
 
 
 def compile(
@@ -148,11 +154,13 @@ def compile(
     rounding: str = "auto",
     equalize: bool = False,
     argmax: bool = False,
+    fast_inner_product: bool = False,
     plan: str | Path | None = None,
 ) -> Compiled:
     """Compile a model file into the directory ``out``, as ``gatewright compile`` does.
 
-    A float model needs ``samples`` to be quantized with. ``plan``: a plan.json to use, instead of a
+    A float model needs ``samples`` to be quantized with. ``fast_inner_product``: the plan may get
+    two products from each multiplier of a stage. ``plan``: a plan.json to use, instead of a
     search for ``goal``.
     """
     return compile_model(
@@ -164,7 +172,7 @@ def compile(
         quantization=Quantization(
             method, Policy(activation_bits, weight_bits), Rounding(rounding), equalize
         ),
-        goal=Goal(goal, interval),
+        goal=Goal(goal, interval, fast_inner_product),
         argmax=argmax,
         plan=None if plan is None else Path(plan),
     )

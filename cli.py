@@ -645,6 +645,13 @@ def explore(
 )
 @_GOAL
 @click.option(
+    "--fast-inner-product",
+    "fast",
+    is_flag=True,
+    help="Let the plan get two products from each multiplier of a layer, where that takes fewer DSP "
+    "blocks: more frames a second, or fewer blocks, for more logic.",
+)
+@click.option(
     "--plan",
     type=click.Path(path_type=Path),
     default=None,
@@ -672,6 +679,7 @@ def compile_(
     equalize: bool,
     max_drop: float | None,
     goal: str | None,
+    fast: bool,
     plan: Path | None,
     argmax: bool,
     hardware_only: bool,
@@ -690,7 +698,7 @@ def compile_(
     from .compiler.report import tables
 
     chosen = _board(board)
-    wanted = _goal(goal, chosen.target_mhz)
+    wanted = replace(_goal(goal, chosen.target_mhz), fast_inner_product=fast)
     _check_drop(max_drop, policy)
     quantization = Quantization(method, policy, Rounding(rounding), equalize)
     network = read_network(model, hardware_only=hardware_only)

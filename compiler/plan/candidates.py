@@ -42,6 +42,11 @@ class Candidate:
     bram: int
 
     @property
+    def fast(self) -> bool:
+        """Whether each multiplier gives two products."""
+        return self.design.stage.fast_inner_product
+
+    @property
     def logic(self) -> float:
         """The size without block RAMs."""
         return self.cells + _FF_SIZE * self.ff
@@ -67,13 +72,15 @@ class Candidate:
         return self.design.timing
 
 
-def stage_candidates(graph: ir.Graph, device: Device, lean: bool = False) -> list["Candidates"]:
+def stage_candidates(
+    graph: ir.Graph, device: Device, lean: bool = False, fast: bool = False
+) -> list["Candidates"]:
     """The candidates of every operator that has hardware, in flow order.
 
-    ``lean``: those of the least block RAM.
+    ``lean``: those of the least block RAM. ``fast``: those of the fast inner product as well.
     """
     return [
-        Candidates((op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
+        Candidates((op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean, fast)
         for number, op in enumerate(stage_ops(graph))
     ]
 
@@ -110,7 +117,8 @@ class Candidates:
     """The candidates for one stage, of the kind that runs its operators.
 
     ``per_block``: its products that one DSP block gives (0: none, or its operands are too wide).
-    ``soft``: what a multiplier in soft logic takes beyond one in a block (cells, flip-flops).
+    Multipliers are counted so that a block makes ``per_block`` of them, whichever they are: one of
+    the fast inner product counts as the products that its block could give without it.
     """
 
     def __init__(
@@ -120,25 +128,31 @@ class Candidates:
         graph: ir.Graph,
         device: Device,
         lean: bool = False,
+        fast: bool = False,
     ):
         self.ops, self.name, self.graph, self.device = ops, name, graph, device
         self.lean = lean
         self.kind = kind_of(ops)
-        self._built: dict[tuple[int, int], list[Candidate]] = {}
+        self._built: dict[tuple[int, int, bool], list[Candidate]] = {}
         self._found: dict[bytes, list[Candidate]] = {}
         self._multiplier = self.kind.multiplier(ops, graph, device)
-        self.per_block, self.pack, self.soft = 0, 1, (0, 0)
+        self.per_block, self.pack = 0, 1
         if self._multiplier:
-            cost = self._multiplier
-            self.per_block, self.pack = cost.per_block, cost.pack
-            self.soft = (
-                cells(cost.in_logic, device) - cells(cost.in_block, device),
-                cost.in_logic.ff - cost.in_block.ff,
-            )
+            self.per_block, self.pack = self._multiplier.per_block, self._multiplier.pack
         table = self.kind.candidates(ops, graph, device)
-        self._rows = np.stack(
-            [table.cycles, table.multipliers, table.lanes, table.cut, table.simd, table.pe], 1
+        rows = np.stack(
+            [
+                table.cycles,
+                table.multipliers,
+                table.lanes,
+                table.cut,
+                table.simd,
+                table.pe,
+                table.fast,
+            ],
+            1,
         )
+        self._rows = rows if fast else rows[rows[:, 6] == 0]
         self.cycles: NDArray[np.int64] = self._rows[:, 0]
         self.multipliers: NDArray[np.int64] = self._rows[:, 1]
         self._fewest = np.minimum.accumulate(self._rows[:, 1])
@@ -153,6 +167,17 @@ class Candidates:
         """The stage at the folding 1, 1."""
         return StagePlan(self.name, self.kind.name, tuple(op.output for op in self.ops))
 
+    def soft(self, fast: bool = False) -> tuple[float, float]:
+        """What a multiplier in soft logic takes beyond one in a block: cells, flip-flops."""
+        cost = self._multiplier and (self._multiplier.fast if fast else self._multiplier)
+        if not cost:
+            return 0, 0
+        count = cost.count * (max(1, self.per_block) if fast else 1)
+        return (
+            (cells(cost.in_logic, self.device) - cells(cost.in_block, self.device)) / count,
+            (cost.in_logic.ff - cost.in_block.ff) / count,
+        )
+
     def blocks(self, multipliers: int) -> int:
         """The least DSP blocks that make so many multipliers."""
         return ceil(multipliers / self.per_block) if self.per_block else 0
@@ -163,27 +188,26 @@ class Candidates:
         return int(self._fewest[rows - 1]) if rows else None
 
     def within(self, interval: int) -> list[Candidate]:
-        """The candidates for ``interval`` with about the fewest multipliers, the smallest first."""
+        """The candidates for ``interval`` with about the fewest multipliers, with the fast inner
+        product and without it; the fewest first.
+        """
         limit = interval
         if not self.is_array and self.cycles[0] <= _AHEAD * interval:
             limit = int(_AHEAD * interval)
         rows = self._rows[: int(np.searchsorted(self.cycles, limit, side="right"))]
-        if not len(rows):
-            return []
-        fewest = int(rows[:, 1].min())
-        rows = rows[rows[:, 1] <= max(_MORE * fewest, fewest + 1)]
-        rows = rows[~_dominated(rows[:, 1:4])]
+        rows = np.concatenate([_near_fewest(rows[rows[:, 6] == fast]) for fast in (0, 1)])
         key = rows[:, 4:].tobytes()
         if key not in self._found:
             self._found[key] = _undominated(
-                [candidate for row in rows.tolist() for candidate in self._build(row[4], row[5])]
+                [candidate for row in rows.tolist() for candidate in self._build(*row[4:])]
             )
         return self._found[key]
 
     def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
         """Candidates from ``slowest`` to the fastest with at most so many multipliers, in even
-        steps: at each speed the one of the fewest multipliers, the smallest with and without block
-        RAM, and those of the fewest block RAMs and flip-flops.
+        steps: at each speed, with and without the fast inner product, the one of the fewest
+        multipliers, the smallest with and without block RAM, and those of the fewest block RAMs and
+        flip-flops.
         """
         if not self.is_array:
             return self.within(slowest)
@@ -192,8 +216,11 @@ class Candidates:
         slowest = min(int(self.cycles[-1]), slowest)
         found: dict[Candidate, None] = {}
         for n in range(ceil(log(max(1, slowest / least), _STEP)) + 1):
-            candidates = self.within(min(slowest, int(least * _STEP**n) + 1))
-            if candidates:
+            both = self.within(min(slowest, int(least * _STEP**n) + 1))
+            for fast in (False, True):
+                candidates = [o for o in both if o.fast == fast]
+                if not candidates:
+                    continue
                 found |= dict.fromkeys(
                     [
                         candidates[0],
@@ -206,38 +233,46 @@ class Candidates:
         return list(found)
 
     def foldings(self) -> NDArray[np.int64]:
-        """Rows of all foldings: simd, pe, multipliers, cycles a pixel, results a beat."""
+        """Rows of all foldings without the fast inner product: simd, pe, multipliers, cycles a
+        pixel, results a beat.
+        """
         pixels = self.graph.shape(self.ops[-1].output).pixels
-        cycles, multipliers, lanes, _, simd, pe = self._rows.T
+        cycles, multipliers, lanes, _, simd, pe, _ = self._rows[self._rows[:, 6] == 0].T
         return np.stack([simd, pe, multipliers, cycles // pixels, lanes], 1)
 
     def built(self, simd: int, pe: int) -> list[Candidate]:
-        """The candidates of a folding, one for each memory that is not dominated."""
-        return _undominated(self._build(simd, pe))
+        """The candidates of such a folding, one for each memory that is not dominated."""
+        return _undominated(self._build(simd, pe, 0))
 
-    def _build(self, simd: int, pe: int) -> list[Candidate]:
+    def _build(self, simd: int, pe: int, fast: int) -> list[Candidate]:
         """The folding with its weights in each memory."""
-        if (simd, pe) not in self._built:
-            self._built[simd, pe] = list(self._designed(simd, pe))
-        return self._built[simd, pe]
+        key = simd, pe, bool(fast)
+        if key not in self._built:
+            self._built[key] = list(self._designed(*key))
+        return self._built[key]
 
-    def _designed(self, simd: int, pe: int) -> list[Candidate]:
+    def _designed(self, simd: int, pe: int, fast: bool) -> list[Candidate]:
         stage = replace(
             self.smallest,
             simd=simd,
             pe=pe,
             dsp_multipliers=simd * pe if self.per_block else 0,
             minimal_rows=self.lean and "minimal_rows" in self.kind.fields,
+            fast_inner_product=fast,
         )
         try:
             design = self.kind.design(stage, self.ops, self.graph, self.device)
         except PlanError:
             return []
+        if fast:
+            hard = design.multipliers if self.per_block else 0
+            design = replace(design, stage=replace(stage, dsp_multipliers=hard))
         return [self._candidate(d) for d in (design, *design.alternatives(self.device, self.lean))]
 
     def _candidate(self, design: Design) -> Candidate:
         need = design.resources(self.device)
-        taken = max(design.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
+        each = max(1, self.per_block) if design.stage.fast_inner_product else 1
+        taken = max(each * design.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
         return Candidate(
             design,
             design.cycles(),
@@ -247,6 +282,15 @@ class Candidates:
             need.ff,
             need.bram,
         )
+
+
+def _near_fewest(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The undominated of the rows that have about the fewest multipliers."""
+    if not len(rows):
+        return rows
+    fewest = int(rows[:, 1].min())
+    rows = rows[rows[:, 1] <= max(_MORE * fewest, fewest + 1)]
+    return rows[~_dominated(rows[:, 1:4])]
 
 
 def _dominated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -263,7 +307,8 @@ def _undominated(candidates: list[Candidate]) -> list[Candidate]:
     kept: list[Candidate] = []
     for o in candidates:
         if not any(
-            k.multipliers <= o.multipliers
+            k.fast == o.fast
+            and k.multipliers <= o.multipliers
             and k.cells <= o.cells
             and k.ff <= o.ff
             and k.bram <= o.bram

@@ -1,7 +1,7 @@
 """The candidates of the fewest multipliers that keep an interval within a budget."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import TYPE_CHECKING
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import ir
+from ..stages.base import Design
 from .candidates import Candidate, Candidates
 from .dataflow import Dataflow
 from .streams import Edge
@@ -16,7 +17,7 @@ from .streams import Edge
 if TYPE_CHECKING:
     from .integer_program import Program
 
-__all__ = ["Budget", "FoldingSolver", "grant"]
+__all__ = ["Budget", "FoldingSolver", "block_worth", "grant"]
 
 _Lists = Sequence[Sequence[Candidate]]
 _Taken = Sequence[Sequence[int]]
@@ -39,7 +40,7 @@ class Budget:
     bram: int
     soft: int | None = None
 
-    def holds(self, cells: int, ff: int, bram: int) -> bool:
+    def holds(self, cells: float, ff: float, bram: int) -> bool:
         """Whether so much of each keeps the limits."""
         return cells <= self.cells and ff <= self.ff and bram <= self.bram
 
@@ -47,12 +48,28 @@ class Budget:
         return replace(self, cells=self.cells - cells, ff=self.ff - ff, bram=self.bram - bram)
 
 
-def grant(wanted: Sequence[int], takes: Sequence[Callable[[int], int]], blocks: int) -> list[int]:
-    """How many of each stage's ``wanted`` multipliers are in DSP blocks: the largest arrays first,
-    until ``blocks`` are used up. ``takes`` gives a stage's DSP blocks for a number of multipliers.
+def block_worth(designs: Sequence[Design]) -> list[int] | None:
+    """What a DSP block is worth to each stage, for :func:`grant`; None where it is about the same
+    to all.
+    """
+    if not any(design.stage.fast_inner_product for design in designs):
+        return None
+    return [design.block_worth for design in designs]
+
+
+def grant(
+    wanted: Sequence[int],
+    takes: Sequence[Callable[[int], int]],
+    blocks: int,
+    worth: Sequence[int] | None = None,
+) -> list[int]:
+    """How many of each stage's ``wanted`` multipliers are in DSP blocks, until ``blocks`` are used
+    up: those first that take most logic without (``worth`` of a block), and of these the largest
+    arrays. ``takes`` gives a stage's DSP blocks for a number of multipliers.
     """
     granted = [0] * len(wanted)
-    for n in sorted(range(len(wanted)), key=lambda n: -wanted[n]):
+    first = worth or [0] * len(wanted)
+    for n in sorted(range(len(wanted)), key=lambda n: (-first[n], -wanted[n])):
         granted[n] = wanted[n]
         if takes[n](granted[n]) > blocks:
             granted[n] = bisect_right(range(wanted[n]), blocks, key=takes[n]) - 1
@@ -108,14 +125,16 @@ class FoldingSolver:
             budget.soft is None or sum(self.soft(wanted, budget.blocks)) <= budget.soft
         )
 
-    def soft(self, multipliers: Sequence[int], blocks: int) -> list[int]:
+    def soft(
+        self, multipliers: Sequence[int], blocks: int, worth: Sequence[int] | None = None
+    ) -> list[int]:
         """How many of each stage's multipliers are in soft logic although a DSP block could make
-        them.
+        them; ``worth`` as :func:`grant` takes it.
         """
         wanted = [
             n if stage.per_block else 0 for n, stage in zip(multipliers, self.stages, strict=True)
         ]
-        hard = grant(wanted, [stage.blocks for stage in self.stages], blocks)
+        hard = grant(wanted, [stage.blocks for stage in self.stages], blocks, worth)
         return [w - h for w, h in zip(wanted, hard, strict=True)]
 
     def choose(self, interval: int, budget: Budget) -> list[Candidate] | None:
@@ -232,15 +251,21 @@ class FoldingSolver:
 
     def keeps(self, chosen: Sequence[Candidate], budget: Budget) -> bool:
         """Whether the candidates together keep ``budget``, width converters not counted."""
-        soft = self.soft([o.multipliers for o in chosen], budget.blocks)
-        extra = [
-            (n * stage.soft[0], n * stage.soft[1])
-            for n, stage in zip(soft, self.stages, strict=True)
-        ]
-        return (budget.soft is None or sum(soft) <= budget.soft) and budget.holds(
-            sum(o.cells for o in chosen) + sum(e[0] for e in extra),
-            sum(o.ff for o in chosen) + sum(e[1] for e in extra),
-            sum(o.bram for o in chosen),
+        cells, ff, soft = self.need(chosen, budget.blocks)
+        return (budget.soft is None or soft <= budget.soft) and budget.holds(
+            cells, ff, sum(o.bram for o in chosen)
+        )
+
+    def need(self, chosen: Sequence[Candidate], blocks: int) -> tuple[float, float, int]:
+        """Logic cells, flip-flops and soft multipliers of the candidates together, about."""
+        worth = block_worth([o.design for o in chosen])
+        soft = self.soft([o.multipliers for o in chosen], blocks, worth)
+        costs = [stage.soft(o.fast) for o, stage in zip(chosen, self.stages, strict=True)]
+        return (
+            sum(o.cells for o in chosen)
+            + sum(n * c for n, (c, _) in zip(soft, costs, strict=True)),
+            sum(o.ff for o in chosen) + sum(n * f for n, (_, f) in zip(soft, costs, strict=True)),
+            sum(soft),
         )
 
     def _coupled(self, lists: _Lists, interval: int, budget: Budget) -> list[Candidate] | None:
@@ -292,24 +317,35 @@ class FoldingSolver:
             program.row({v: o.blocks for v, o in every}, -np.inf, budget.blocks)
         else:
             blocks, soft = [], []
-            for stage, candidates, variables in zip(self.stages, lists, taken, strict=True):
-                if not stage.per_block:
-                    continue
-                block, single = program.integers([0, scale * (stage.soft[0] + stage.soft[1] / 4)])
+            for stage, fast, multipliers in self._by_multiplier(lists, taken):
+                cost = stage.soft(fast)
+                block, single = program.integers([0, scale * (cost[0] + cost[1] / 4)])
                 blocks.append(block)
                 soft.append(single)
-                cells[single], ff[single] = stage.soft
-                program.row(
-                    {v: o.multipliers for v, o in zip(variables, candidates, strict=True)}
-                    | {block: -stage.per_block, single: -1},
-                    -np.inf,
-                    0,
-                )
+                cells[single], ff[single] = cost
+                row: dict[int, float] = {**multipliers, block: -stage.per_block, single: -1}
+                program.row(row, -np.inf, 0)
             program.row(dict.fromkeys(blocks, 1), -np.inf, budget.blocks)
             if budget.soft is not None:
                 program.row(dict.fromkeys(soft, 1), -np.inf, budget.soft)
         program.row(cells, -np.inf, budget.cells)
         program.row(ff, -np.inf, budget.ff)
+
+    def _by_multiplier(
+        self, lists: _Lists, taken: _Taken
+    ) -> Iterator[tuple[Candidates, bool, dict[int, int]]]:
+        """The variables of a stage's candidates and their multipliers, for each kind of multiplier
+        that a DSP block could make.
+        """
+        for stage, candidates, variables in zip(self.stages, lists, taken, strict=True):
+            for fast in (False, True):
+                found = {
+                    v: o.multipliers
+                    for v, o in zip(variables, candidates, strict=True)
+                    if o.fast == fast
+                }
+                if stage.per_block and found:
+                    yield stage, fast, found
 
     def width_rows(self, program: "Program", lists: _Lists, taken: _Taken, interval: int) -> None:
         """Rows that exclude pairs of candidates between which a width conversion is too slow."""

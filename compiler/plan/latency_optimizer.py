@@ -51,7 +51,7 @@ class LatencyOptimizer:
         self.lists = [
             stage.by_speed(
                 slowest,
-                budget.blocks * max(1, stage.per_block) + budget.cells // (1 + stage.soft[0]),
+                budget.blocks * max(1, stage.per_block) + int(budget.cells / (1 + stage.soft()[0])),
             )
             for stage in solver.stages
         ]

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from math import ceil
 
 from ...hw.target.base import Device
 from .. import ir
@@ -11,8 +12,8 @@ from ..stages import Design, StagePlan, stage_ops
 from .candidates import Candidate, least_resources, stage_candidates
 from .dataflow import Dataflow, Plan
 from .fifo import with_queues
-from .folding_solver import Budget, FoldingSolver, grant
-from .resources import Resources, cells, link
+from .folding_solver import Budget, FoldingSolver, block_worth, grant
+from .resources import Resources, cells, link, total
 from .schedule import latency
 from .turns import TurnCandidates, by_turns
 
@@ -48,10 +49,12 @@ class Goal:
     ``"balanced"``: the least interval that the DSP blocks allow. ``"latency"``: the least latency,
     with multipliers in soft logic too. ``"fps"``: the smallest plan that keeps ``interval`` (cycles
     a frame); without one the least interval, with soft multipliers too. ``"area"``: the smallest.
+    ``fast_inner_product``: stages may get two products from each multiplier.
     """
 
     kind: str = "balanced"
     interval: int | None = None
+    fast_inner_product: bool = False
 
 
 def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Dataflow:
@@ -65,7 +68,7 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
     """
     refuse_too_large(graph, device)
     for lean in (True,) if goal.kind == "area" else (False, True):
-        search = _Search(graph, device, board, lean)
+        search = _Search(graph, device, board, lean, goal.fast_inner_product)
         found = search.best(goal)
         if found is not None:
             return found
@@ -177,7 +180,8 @@ def _room(device: Device, share: float) -> int:
 
 def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan, ...]:
     """The stages with DSP blocks granted to the largest arrays first, the other multipliers in soft
-    logic.
+    logic. Where stages use the fast inner product, whose multipliers are wider, those come first
+    that take most logic without.
 
     The blocks are placed in dataflow order, so that consecutive stages are neighbours on the chip.
     """
@@ -185,6 +189,7 @@ def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan,
         [shape.stage.dsp_multipliers if shape.products_per_block else 0 for shape in designs],
         [shape.blocks for shape in designs],
         device.dsp,
+        block_worth(designs),
     )
     placed, site = [], 0
     for shape, count in zip(designs, granted, strict=True):
@@ -197,9 +202,11 @@ def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan,
 class _Search:
     """Plans of one network for one device."""
 
-    def __init__(self, graph: ir.Graph, device: Device, board: str, lean: bool = False):
+    def __init__(
+        self, graph: ir.Graph, device: Device, board: str, lean: bool = False, fast: bool = False
+    ):
         self.graph, self.device, self.board = graph, device, board
-        every = stage_candidates(graph, device, lean)
+        every = stage_candidates(graph, device, lean, fast)
         stages = tuple(stage.smallest for stage in every)
         template = Dataflow(graph, Plan(board, stages, {}), device)
         self.stages = by_turns(every, template)
@@ -303,7 +310,7 @@ class _Search:
             network = self._network(chosen, interval)
             if self._within(network, budget):
                 return network
-            left = self._remaining(network, budget)
+            left = self._remaining(network, budget, chosen)
         return None
 
     def shortest(self, budget: Budget) -> Dataflow | None:
@@ -316,10 +323,12 @@ class _Search:
         least = network = fastest
         slowest = int(_SLOWER * least.interval)
         optimizer = LatencyOptimizer(self.solver, budget, slowest)
+        left = self._remaining(network, budget)
         for _ in range(_ROUNDS):
             before, fitting = network, []
-            for chosen in optimizer.choices(self._remaining(network, budget)):
+            for chosen in optimizer.choices(left):
                 network = self._network(chosen, slowest, eager=True)
+                left = self._remaining(network, budget, chosen)
                 if self._within(network, budget):
                     fitting.append(network)
                 elif not fitting:
@@ -334,10 +343,21 @@ class _Search:
         need = network.budgeted
         return budget.holds(cells(need, self.device), need.ff, need.bram)
 
-    def _remaining(self, network: Dataflow, budget: Budget) -> Budget:
-        """The budget of the stages: the whole without queues and converters as in ``network``."""
+    def _remaining(
+        self, network: Dataflow, budget: Budget, chosen: Sequence[Candidate] = ()
+    ) -> Budget:
+        """The budget of the stages: the whole without queues and converters as in ``network``, and
+        without what the stages ``chosen`` for it take more than the solver knows, where some use
+        the fast inner product and some of the multipliers are in soft logic.
+        """
         rest = network.outside_stages
-        return budget.less(cells(rest, self.device), rest.ff, rest.bram)
+        left = budget.less(cells(rest, self.device), rest.ff, rest.bram)
+        if not any(o.fast for o in chosen):
+            return left
+        known = self.solver.need(chosen, budget.blocks)
+        found = total(d.resources(self.device) for d in network.designs.values())
+        more = cells(found, self.device) - known[0], found.ff - known[1]
+        return left.less(max(0, ceil(more[0])), max(0, ceil(more[1])), 0)
 
     def smallest(self) -> Dataflow:
         """The dataflow of the fewest multipliers, whether it fits or not."""

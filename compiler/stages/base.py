@@ -153,14 +153,17 @@ class MultiplierCost:
     """What the multipliers of an operator take.
 
     ``per_block``: products that one DSP block gives (0: none, or its operands are too wide).
-    ``pack``: columns whose products share a block. ``in_block`` and ``in_logic``: an array of one
-    multiplier in a DSP block and in soft logic.
+    ``pack``: columns whose products share a block. ``in_block`` and ``in_logic``: an array of
+    ``count`` multipliers in DSP blocks and in soft logic. ``fast``: the same of the fast inner
+    product; None where no folding uses it.
     """
 
     per_block: int
     pack: int
     in_block: hw.Resources
     in_logic: hw.Resources
+    count: int = 1
+    fast: "MultiplierCost | None" = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,6 +172,7 @@ class Foldings:
 
     ``multipliers`` counts those too that the folding's DSP blocks could hold and do not. ``lanes``:
     results a beat, each with a requantizer. ``cut``: 1 where reads go through a reuse buffer.
+    ``fast``: 1 where each multiplier gives two products.
     """
 
     cycles: NDArray[np.int64]
@@ -177,6 +181,7 @@ class Foldings:
     cut: NDArray[np.int64]
     simd: NDArray[np.int64]
     pe: NDArray[np.int64]
+    fast: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -268,6 +273,11 @@ class Design(ABC):
     @property
     def products_per_block(self) -> int:
         """Products that a DSP block gives this stage, at most; 0: it can not use any."""
+        return 0
+
+    @property
+    def block_worth(self) -> int:
+        """LUTs that a DSP block's multipliers take in soft logic."""
         return 0
 
     def blocks(self, dsp_multipliers: int) -> int:
@@ -362,11 +372,11 @@ class StageKind(ABC):
         for simd, pe in dict.fromkeys(self.foldings(ops, graph)):
             stage = StagePlan(ops[-1].name, self.name, (ops[-1].output,), simd, pe)
             try:
-                rows.append((self.design(stage, ops, graph, device).cycles(), 0, 0, 0, simd, pe))
+                rows.append((self.design(stage, ops, graph, device).cycles(), 0, 0, 0, simd, pe, 0))
             except PlanError:
                 continue
         rows.sort(key=lambda row: row[0])
-        return Foldings(*np.array(rows, np.int64).reshape(-1, 6).T)
+        return Foldings(*np.array(rows, np.int64).reshape(-1, 7).T)
 
 
 def hw_shape(dtype: ir.Int) -> hw.Shape:

@@ -84,6 +84,12 @@ class WindowMatmulDesign(WindowDesign):
     def products_per_block(self) -> int:
         return self.array.products_per_block * (2 if self.array.fast else 1)
 
+    @property
+    def block_worth(self) -> int:
+        array = self.array
+        luts: int = array.soft_multiplier.lut(array.target.carry_luts)
+        return luts * array.products_per_block
+
     def blocks(self, dsp_multipliers: int) -> int:
         return self.array.blocks(dsp_multipliers)
 
@@ -224,24 +230,32 @@ class WindowMatmul(StageKind):
         table = _foldings(_conv(ops), graph)
         yield from zip(table.simd.tolist(), table.pe.tolist(), strict=True)
 
-    def multiplier(
-        self, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
-    ) -> MultiplierCost | None:
+    def multiplier(self, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device) -> MultiplierCost:
         op = _conv(ops)
         pack = _pack(op, graph, device)
         single = StagePlan(op.name, self.name, (op.output,), 1, 1, 1)
         design = self.design(single, ops, graph, device)
         in_block = design.array.resources()
         in_logic = replace(design.array, dsp_multipliers=0).resources()
-        per_block = max(pack, design.products_per_block)
-        return MultiplierCost(per_block if in_block.dsp else 0, pack, in_block, in_logic)
+        per_block = max(pack, design.products_per_block) if in_block.dsp else 0
+        pair = None if op.depthwise else _pair(op, graph, design.array)
+        if pair is None:
+            return MultiplierCost(per_block, pack, in_block, in_logic)
+        fast = MultiplierCost(
+            pair.products_per_block,
+            1,
+            pair.resources(),
+            replace(pair, dsp_multipliers=0).resources(),
+            pair.multipliers,
+        )
+        return MultiplierCost(per_block, pack, in_block, in_logic, fast=fast)
 
     def candidates(self, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device) -> Foldings:
         op = _conv(ops)
-        table, pack = _foldings(op, graph), _pack(op, graph, device)
+        table, cost = _foldings(op, graph), self.multiplier(ops, graph, device)
         # columns that find none to share a block with take it alone
-        shared = np.where(table.pe % max(1, pack), pack, 1)
-        columns = np.stack(
+        shared = np.where(table.pe % cost.pack, cost.pack, 1)
+        plain = np.stack(
             [
                 table.cycles,
                 table.multipliers * shared,
@@ -249,8 +263,17 @@ class WindowMatmul(StageKind):
                 table.cut,
                 table.simd,
                 table.pe,
+                table.fast,
             ]
         )
+        fast = plain[:, :0]
+        if cost.fast:
+            each = max(1, cost.per_block)
+            fast = plain.copy()
+            fast[1] = -(-table.simd // 2) * (table.pe + 1) * each
+            fast[6] = 1
+            fast = fast[:, fast[1] < plain[1]]
+        columns = np.concatenate([plain, fast], 1)
         return Foldings(*columns[:, np.lexsort((columns[2], columns[1], columns[0]))])
 
     def design(
@@ -363,6 +386,24 @@ def _check_gain(op: ir.Conv, fast: hw.ArrayConfig, plain: hw.ArrayConfig) -> Non
             f"{folding} it takes {blocks} DSP blocks instead of {without}, each of which gives up "
             f"to {plain.products_per_block} products; set it to false"
         )
+
+
+def _pair(op: ir.Conv, graph: ir.Graph, single: hw.ArrayConfig) -> hw.ArrayConfig | None:
+    """The array of one product, ``single``, with a pair of them by the fast inner product; None
+    where no array with it is smaller.
+    """
+    pair = replace(
+        single,
+        simd=2,
+        acc=hw_shape(fast_accumulator(op, graph)),
+        dsp_multipliers=None,
+        fast=True,
+    )
+    if single.products_per_block:
+        return pair if pair.products_per_block else None
+    carry = single.target.carry_luts
+    more = pair.soft_multiplier.lut(carry) + 2 * (pair.operands.x.width + carry)
+    return pair if more < 2 * single.soft_multiplier.lut(carry) else None
 
 
 @lru_cache(maxsize=1024)
@@ -520,6 +561,7 @@ def _foldings(op: ir.Conv, graph: ir.Graph) -> Foldings:
                     np.full(columns, not direct),
                     np.full(columns, simd),
                     pe,
+                    np.zeros(columns, np.int64),
                 ]
             )
         )
