@@ -648,8 +648,8 @@ def explore(
     "--fast-inner-product",
     "fast",
     is_flag=True,
-    help="Let the plan get two products from each multiplier of a layer, where that takes fewer DSP "
-    "blocks: more frames a second, or fewer blocks, for more logic.",
+    help="Let the plan get two products from each multiplier of a layer, where that takes fewer "
+    "DSP blocks: more frames a second, or fewer blocks, for more logic.",
 )
 @click.option(
     "--plan",

@@ -247,6 +247,21 @@ def test_an_edited_plan_is_obeyed(floats, samples, out, tmp_path):
     assert (first["simd"], first["pe"], first["cycles"]) == (1, 1, 36 * 9 * 4)
 
 
+def test_a_plan_may_get_two_products_from_a_multiplier(floats, samples, tmp_path):
+    found = {}
+    for flags in ([], ["--fast-inner-product"]):
+        words = [*compiling(floats, tmp_path / "out", "--calibration", samples), *flags]
+        run(*("ulx3s-12f" if word == BOARD else word for word in words))
+        stages = json.loads((tmp_path / "out" / "plan.json").read_text())["stages"]
+        found[bool(flags)] = (
+            any(stage["fast_inner_product"] for stage in stages),
+            summary(tmp_path / "out", "compile")["interval_cycles"],
+        )
+    assert found[True][0]
+    assert not found[False][0]
+    assert found[True][1] <= found[False][1]
+
+
 def test_goals_trade_time_for_area(floats, samples, tmp_path):
     calibration = ["--calibration", samples]
     small = as_json(*compiling(floats, tmp_path / "a", *calibration, "--goal", "area"))
