@@ -50,6 +50,9 @@ class Dequantize(HostOp):
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
         return self.quant.dequantize(x)
 
+    def __str__(self) -> str:
+        return f"Dequantize({self.quant})"
+
 
 @dataclass(frozen=True)
 class Quantize(HostOp):
@@ -59,6 +62,9 @@ class Quantize(HostOp):
 
     def __call__(self, x: NDArray[np.generic]) -> NDArray[np.generic]:
         return self.quant.quantize(x)
+
+    def __str__(self) -> str:
+        return f"Quantize({self.quant})"
 
 
 @dataclass(frozen=True)
