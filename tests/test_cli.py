@@ -414,13 +414,33 @@ def test_npy_and_folders_of_images_calibrate_too(floats, samples, tmp_path):
 @pytest.mark.filterwarnings("ignore::amaranth.hdl.UnusedElaboratable")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_command_as_ctrl_c_does(number, qdq, tmp_path, monkeypatch):
-    handler = signal.getsignal(number)
+    usual = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
     monkeypatch.setattr(emit, "emit", lambda *_: signal.raise_signal(number))
-    result = CliRunner().invoke(main, [str(word) for word in compiling(qdq, tmp_path / "out")])
+    before = signal.signal(number, usual)  # the tests may run where it is ignored
+    try:
+        result = CliRunner().invoke(main, [str(word) for word in compiling(qdq, tmp_path / "out")])
+        assert signal.getsignal(number) == usual
+    finally:
+        signal.signal(number, before)
     assert result.exit_code == 128 + number
     assert "interrupted; what was there before is unchanged" in result.stderr
     assert not list(tmp_path.iterdir())
-    assert signal.getsignal(number) == handler
+
+
+def test_a_signal_that_is_ignored_stays_so(qdq, tmp_path, monkeypatch):
+    """As by ``nohup``."""
+    emitted = emit.emit
+
+    def hang_up(*arguments):
+        signal.raise_signal(signal.SIGHUP)
+        return emitted(*arguments)
+
+    monkeypatch.setattr(emit, "emit", hang_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        run(*compiling(qdq, tmp_path / "out"))
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 class Stop(BaseException):
