@@ -51,6 +51,13 @@ class Nodes:
         dtype = self.graph.quant(value).dtype
         return Carrier(dtype, dtype) if value in self._narrow else carrier(dtype)
 
+    def moves(self, value: str, to: str) -> bool:
+        """Whether the integers of ``value`` can be moved to become ``to``: where ONNX Runtime does
+        that, and the file holds both in one type.
+        """
+        source, target = self.held(value), self.held(to)
+        return target.moves and source.stored == target.stored
+
     def needs(self, stored: ir.Int) -> None:
         """Take an opset that knows the type."""
         self.opset = max(self.opset, OPSETS[stored.bits])

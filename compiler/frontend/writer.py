@@ -308,7 +308,7 @@ def _(op: ir.Gather, nodes: Nodes) -> None:
     filled = bool((op.order < 0).any())
     taken = np.append(place, shape.size)[op.order]
     order = taken.reshape(out.array).transpose(2, 0, 1).reshape(-1)
-    moves = nodes.held(op.output).moves and not filled
+    moves = nodes.moves(op.inputs[0], op.output) and not filled
     tensor = nodes.names[op.inputs[0]] if moves else nodes.real(op.inputs[0])
     if filled:
         flat = nodes.reshape(tensor, (shape.size,), f"{op.name}/flat")
@@ -328,7 +328,7 @@ def _(op: ir.Gather, nodes: Nodes) -> None:
 @_write.register
 def _(op: ir.Reshape, nodes: Nodes) -> None:
     source, target = nodes.graph.shape(op.inputs[0]), nodes.graph.shape(op.output)
-    moves = nodes.held(op.output).moves
+    moves = nodes.moves(op.inputs[0], op.output)
     tensor = nodes.names[op.inputs[0]] if moves else nodes.real(op.inputs[0])
     output = nodes.names[op.output] if moves else None
     if not row_major(source):
