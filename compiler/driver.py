@@ -27,6 +27,7 @@ from .plan import (
     Plan,
     check_queues,
     latency,
+    latency_parts,
     make_dataflow,
     read_plan,
     shortfall,
@@ -567,6 +568,7 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
         "interval_cycles": network.interval,
         "bound_cycles": network.plan.bound_interval,
         "latency_cycles": latency(network),
+        "latency_parts": _latency_parts(network),
         "bound_latency_cycles": network.plan.bound_latency,
         "multipliers": network.multipliers,
         "device_multipliers": network.device_multipliers,
@@ -579,6 +581,16 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
             {"what": what, "needed": needed, "available": there} for what, needed, there in short
         ],
     }
+
+
+def _latency_parts(network: Dataflow) -> list[dict[str, str | int | None]]:
+    """A row for each stage that a frame's last beat waits for: its name, and cycles by kind."""
+    names = [stage.name for stage in network.plan.stages]
+    rows = []
+    for part in latency_parts(network):
+        cycles = {key: int(value) for key, value in asdict(part).items() if key != "stage"}
+        rows.append({"stage": None if part.stage is None else names[part.stage], **cycles})
+    return rows
 
 
 def _ports(

@@ -185,6 +185,9 @@ def test_the_keys_of_compile_json(out):
         "fits",
     }
     assert set(found["estimate"]) == {"lut", "ff", "dsp", "bram"}
+    stages = [part.pop("stage") for part in found["latency_parts"]]
+    assert stages == [None, *dict.fromkeys(layer["stage"] for layer in found["layers"])]
+    assert sum(sum(part.values()) for part in found["latency_parts"]) == found["latency_cycles"]
     for layer in found["layers"]:
         assert set(layer) >= {
             "name",

@@ -6,7 +6,7 @@ from .dataflow import Dataflow, Plan
 from .fifo import check_queues
 from .plan_file import read_plan, write_plan
 from .resources import Resources
-from .schedule import latency
+from .schedule import latency, latency_parts
 from .search import Goal, least_interval, make_dataflow, refuse_too_large, shortfall
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "refuse_too_large",
     "shortfall",
     "latency",
+    "latency_parts",
     "make_dataflow",
     "read_plan",
     "write_plan",

@@ -1,6 +1,6 @@
 """The cycle of each pixel at each stage: the latency of one frame through an idle network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil, inf
 from types import MappingProxyType
@@ -12,7 +12,15 @@ from ..stages import StageTiming
 from .dataflow import Dataflow
 from .streams import Edge
 
-__all__ = ["CriticalPath", "FrameTimes", "Schedule", "durations", "latency"]
+__all__ = [
+    "CriticalPath",
+    "FrameTimes",
+    "LatencyPart",
+    "Schedule",
+    "durations",
+    "latency",
+    "latency_parts",
+]
 
 _Times = NDArray[np.float64]
 _Places = NDArray[np.int64]
@@ -30,11 +38,59 @@ class CriticalPath:
     rest: float
 
 
+@dataclass(frozen=True)
+class LatencyPart:
+    """The cycles of a stage that a frame's last beat out waited for; their sum is the latency.
+
+    ``stage``: its place in the plan; None: the network's input, or, as the last part, line buffers
+    that were full. ``writing``: pixels of input on their way into the line buffer, when they come
+    faster than it takes them. ``computing``: pixels, one after the other: those that the next stage
+    waits for before it can begin, or, where this stage is the slowest so far, all. ``pipeline``:
+    from the last pixel of input to the computation, and from its end to the last beat out.
+    ``streams``: converters, register slices and queues behind it. ``waiting``: for the network's
+    input, for the states of a loop, or for a row of a line buffer.
+    """
+
+    stage: int | None
+    writing: float = 0.0
+    computing: float = 0.0
+    pipeline: float = 0.0
+    streams: float = 0.0
+    waiting: float = 0.0
+
+    @property
+    def cycles(self) -> float:
+        """The sum."""
+        return self.writing + self.computing + self.pipeline + self.streams + self.waiting
+
+
+@dataclass(frozen=True)
+class _Visit:
+    """A stage (None: the network's input) on the chain of events: ``counts`` of
+    :class:`CriticalPath`, the cycles that do not depend on them, and those of the stream behind it.
+    """
+
+    stage: int | None
+    counts: tuple[int, int, int] = (0, 0, 0)
+    fixed: float = 0.0
+    stream: float = 0.0
+
+
 def latency(network: Dataflow) -> int:
     """Cycles from the first beat in to the last beat out, both counted."""
+    return int(_idle(network).last)
+
+
+def latency_parts(network: Dataflow) -> list[LatencyPart]:
+    """What :func:`latency` is made of, in the order of the flow."""
+    return _idle(network).parts()
+
+
+def _idle(network: Dataflow) -> "FrameTimes":
+    """The times of a frame through the idle network."""
     schedule = Schedule(network)
     timings, late = durations(network, schedule)
-    return int(schedule.run(timings, [port.lanes for port in network.inputs], late).last)
+    return schedule.run(timings, [port.lanes for port in network.inputs], late)
 
 
 def durations(network: Dataflow, schedule: "Schedule") -> tuple[list[StageTiming], dict[Edge, int]]:
@@ -244,29 +300,59 @@ class FrameTimes:
 
     def path(self) -> CriticalPath:
         """The chain of events that the last beat out waited for, if no line buffer was full."""
-        counts = [[0, 0, 0] for _ in self.timings]
+        counts, rest = [(0, 0, 0)] * len(self.timings), 1.0
+        for visit in self._visits():
+            rest += visit.fixed + visit.stream
+            if visit.stage is not None:
+                counts[visit.stage] = visit.counts
+        return CriticalPath(tuple(counts), rest)
+
+    def parts(self) -> list[LatencyPart]:
+        """What the latency is made of, from the input on: see :class:`LatencyPart`."""
+        found = []
+        for visit in self._visits():
+            if visit.stage is None or visit.stage in self.states:
+                found.append(LatencyPart(visit.stage, waiting=visit.fixed, streams=visit.stream))
+                continue
+            pixel, out, writing = self.timings[visit.stage].durations
+            pixels, passes, written = visit.counts
+            found.append(
+                LatencyPart(
+                    visit.stage,
+                    writing * written,
+                    pixel * pixels,
+                    visit.fixed + out * passes,
+                    streams=visit.stream,
+                )
+            )
+        found.reverse()
+        # the last beat is counted too
+        found[-1] = replace(found[-1], pipeline=found[-1].pipeline + 1)
+        full = self.last - sum(part.cycles for part in found)
+        return [*found, LatencyPart(None, waiting=full)] if full else found
+
+    def _visits(self) -> Iterator[_Visit]:
+        """The chain of events, from the output back to the input."""
         ends = self._ends()
         stage, pixels, edge = self.schedule.leaving[ends.index(max(ends))]
-        pixel = pixels - 1
-        rest = 1.0 if stage is not None else (pixel + 1.0) * self.beats[edge.output]
+        pixel, stream = pixels - 1, self.through.get(edge, 0)
         while stage is not None:
             if stage in self.states:  # the times of the turns before are not any stage's alone
-                rest += float(self.states[stage][pixel])
-                break
-            step = self.schedule.steps[stage]
+                yield _Visit(stage, fixed=float(self.states[stage][pixel]), stream=stream)
+                return
+            step, count = self.schedule.steps[stage], [0, 0, 0]
             if step.needed is None:
-                pixel, which = self._back_plain(stage, pixel, counts[stage])
+                pixel, which = self._back_plain(stage, pixel, count)
+                yield _Visit(stage, (count[0], count[1], count[2]), 0.0, stream)
             else:
-                pixel, which = self._back_window(stage, step.needed, pixel, counts[stage])
-                rest += self.timings[stage].arrival
+                pixel, which = self._back_window(stage, step.needed, pixel, count)
+                arrival = self.timings[stage].arrival
+                yield _Visit(stage, (count[0], count[1], count[2]), arrival, stream)
             if pixel < 0:
-                break
-            source, places, edge = step.inputs[which]
-            pixel = int(places[pixel])
-            if source is None:
-                rest += (pixel + 1) * self.beats[edge.output] - 1
-            stage = source
-        return CriticalPath(tuple((a, b, c) for a, b, c in counts), rest)
+                return
+            stage, places, edge = step.inputs[which]
+            pixel, stream = int(places[pixel]), self.through.get(edge, 0)
+        yield _Visit(None, fixed=(pixel + 1.0) * self.beats[edge.output] - 1, stream=stream)
 
     def _back_plain(self, stage: int, pixel: int, count: list[int]) -> tuple[int, int]:
         """The input pixel that an output pixel waited for: its number, and which input."""

@@ -185,6 +185,7 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
     yield _table(views.widths(compiled), "measured")
     yield _table(views.ports(compiled))
     yield _table(views.layers(compiled), "estimated")
+    yield _table(views.latency_parts(compiled), "estimated")
     yield _table(views.resources(compiled, built), "estimated", *routed)
     if plots:
         from . import charts

@@ -283,6 +283,41 @@ def layers(compiled: Summary) -> View:
     )
 
 
+def latency_parts(compiled: Summary) -> View | None:
+    """The stages that a frame's last value waits for, one after the other; None: not known."""
+    parts = compiled.get("latency_parts")
+    if not parts:
+        return None
+    names = {row["stage"]: row["name"] for row in reversed(compiled["layers"])}
+    kinds = ("waiting", "writing", "computing", "pipeline", "streams")
+    kinds = tuple(kind for kind in kinds if any(part[kind] for part in parts))
+    rows: list[tuple[Cell, ...]] = []
+    for number, part in enumerate(parts):
+        outside = "full line buffers" if number else "input"
+        cycles = sum(part[kind] for kind in kinds)
+        rows.append(
+            (
+                names.get(part["stage"], outside),
+                *(count(part[kind]) if part[kind] else "" for kind in kinds),
+                count(cycles),
+                Share(cycles / compiled["latency_cycles"]),
+            )
+        )
+    return View(
+        "Latency by stage",
+        ("stage", *kinds, "cycles", "of the latency"),
+        tuple(rows),
+        frozenset({"stage", "of the latency"}),
+        (
+            "The chain that the last value of a frame waits for in an idle network; the cycles add "
+            "up to the latency. Computing: the pixels of a stage that the next one needs before it "
+            "can begin (rows of a window, or a whole map), all of them at the slowest stage. "
+            "Pipeline: from the last pixel in to the multipliers, through them, and the drain. "
+            "Streams: converters, registers and queues between stages.",
+        ),
+    )
+
+
 _RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from amaranth import signed
-from gatewright.compiler.plan import latency, schedule
+from gatewright.compiler.plan import latency, latency_parts, schedule
 from gatewright.compiler.stages import StageTiming
 from gatewright.hw import WindowConfig
 from gatewright.hw.target import GENERIC
@@ -140,3 +140,35 @@ def test_a_latency_is_exact_to_the_cycle(name):
     folds = {op.output: (3, 2) for op in graph if hasattr(op, "weight")}
     network = fold(graph, folds, dsp_multipliers=99)
     assert measure(network, builder.frames(1)).latency == latency(network)
+
+
+def residual(builder):
+    """A block whose branches meet, a pool over the map and a dense layer."""
+    x = builder.conv(builder.input, 4, (3, 3), pads=(1, 1, 1, 1))
+    y = builder.conv(x, 4, (3, 3), pads=(1, 1, 1, 1))
+    return builder.conv(builder.max_pool(builder.add(x, y), (6, 6), (6, 6)), 3)
+
+
+@pytest.mark.parametrize("rows", [False, True], ids=["spare rows", "minimal rows"])
+@pytest.mark.parametrize("name", [*EXACT, "residual"])
+def test_the_parts_add_up_to_the_latency(name, rows):
+    """Those of each stage in the order of the flow, from the input on."""
+    builder = Builder(6, 6, 3, seed=3)
+    (EXACT | {"residual": residual})[name](builder)
+    network = fold(builder.graph(), minimal_rows=rows)
+    parts = latency_parts(network)
+    assert sum(part.cycles for part in parts) == latency(network)
+    assert parts[0].stage is None
+    stages = [part.stage for part in parts if part.stage is not None]
+    assert stages == sorted(set(stages))
+    assert stages[-1] == len(network.plan.stages) - 1
+    assert all(part.cycles > 0 for part in parts)
+
+
+def test_the_slowest_stage_computes_most_of_the_latency():
+    builder = Builder(8, 8, 4, seed=3)
+    slow = builder.conv(builder.input, 4, (3, 3), pads=(1, 1, 1, 1))
+    builder.conv(slow, 4)
+    network = fold(builder.graph(), {slow: (1, 1)})
+    first, *_ = [part for part in latency_parts(network) if part.stage == 0]
+    assert first.computing == pytest.approx(network.interval, rel=0.2)

@@ -2,12 +2,23 @@
 
 __all__ = ["ALL", "DRAWN", "POINTS"]
 
+
+def _part(stage, **cycles):
+    kinds = ("writing", "computing", "pipeline", "streams", "waiting")
+    return {"stage": stage, **dict.fromkeys(kinds, 0), **cycles}
+
+
 COMPILE = {
     "model": "net.onnx",
     "board": "ulx3s-25f",
     "macs": 1_500_000,
     "interval_cycles": 4000,
     "latency_cycles": 6000,
+    "latency_parts": [
+        _part(None, waiting=64),
+        _part("s00_conv", writing=100, computing=4800, pipeline=30, streams=2),
+        _part("s01_maxpool", computing=990, pipeline=10, streams=4),
+    ],
     "multipliers": 20,
     "fits": True,
     "shortfall": [],

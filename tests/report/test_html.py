@@ -37,6 +37,7 @@ def test_all_steps_make_all_sections_in_the_order_of_the_flow():
     assert [title.split("  ")[0].strip() for title in Text(html.render(ALL)).found["h2"]] == [
         "Inputs and outputs",
         "Layers estimated",
+        "Latency by stage estimated",
         "Resources estimated routed",
         "Cycles estimated simulated",
         "Simulation simulated",
@@ -54,7 +55,7 @@ def test_all_steps_make_all_sections_in_the_order_of_the_flow():
 @pytest.mark.parametrize("step", ["simulate", "build", "bench", "accuracy"])
 def test_each_step_may_be_missing(step):
     page = html.render({name: summary for name, summary in ALL.items() if name != step})
-    assert len(Text(page).found["h2"]) < 13
+    assert len(Text(page).found["h2"]) < 14
     assert "Layers" in page
 
 
