@@ -128,7 +128,7 @@ def plan(
     goal: str = "balanced",
     interval: int | None = None,
     *,
-    fast_inner_product: bool = False,
+    fast_inner_product: bool = True,
 ) -> Dataflow:
     """A quantized network folded for a board: ``.plan``, ``.interval``, ``.resources``,
     ``.designs``.
@@ -154,7 +154,7 @@ def compile(
     rounding: str = "auto",
     equalize: bool = False,
     argmax: bool = False,
-    fast_inner_product: bool = False,
+    fast_inner_product: bool = True,
     plan: str | Path | None = None,
 ) -> Compiled:
     """Compile a model file into the directory ``out``, as ``gatewright compile`` does.

@@ -645,9 +645,10 @@ def explore(
 )
 @_GOAL
 @click.option(
-    "--fast-inner-product",
+    "--fast-inner-product/--no-fast-inner-product",
     "fast",
-    is_flag=True,
+    default=True,
+    show_default=True,
     help="Let the plan get two products from each multiplier of a layer, where that takes fewer "
     "DSP blocks: more frames a second, or fewer blocks, for more logic.",
 )

@@ -17,29 +17,41 @@ _NOT_ROUTED = "not routed"
 
 @dataclass(frozen=True)
 class Quoted:
-    """Microseconds a frame that somebody else published, and under which conditions."""
+    """Microseconds a frame, and frames a second, that somebody else published, and under which
+    conditions; None: not given.
+    """
 
     benchmark: str
     who: str
-    latency_us: float
+    latency_us: float | None
     conditions: str
+    fps: float | None = None
 
 
-#: MLPerf Tiny, single stream: a frame at a time, measured on a whole board by its runner
+_GAP9, _SNAPDRAGON = "processor at 370 MHz", "next-generation Snapdragon, mobile"
 QUOTED = (
+    Quoted("image classification", "NN2FPGA", 46, "KV260, 8 bits, 6.67 W", 30_153),
+    Quoted("image classification", "NN2FPGA", None, "KV260, 4 bits", 61_035),
+    Quoted("image classification", "FINN", None, "K26, 4 bits", 13_475),
+    Quoted("image classification", "Qualcomm", 95.8, _SNAPDRAGON),
     Quoted("image classification", "fpgaConvNet", 147, "ZC706, 525 DSPs"),
     Quoted("image classification", "fpgaConvNet", 411, "ZedBoard, 211 DSPs"),
-    Quoted("image classification", "GAP9", 616, "processor at 370 MHz"),
+    Quoted("image classification", "GAP9", 616, _GAP9),
+    Quoted("image classification", "Vitis AI", 955, "K26, DPU B4096", 1_024),
     Quoted("image classification", "FINN", 1_512, "1 bit"),
     Quoted("image classification", "hls4ml", 7_643, "PYNQ-Z2"),
     Quoted("keywords", "FINN", 17.5, "MLP of 3 bits, 82.5 % right"),
+    Quoted("keywords", "Qualcomm", 65.0, _SNAPDRAGON),
     Quoted("keywords", "fpgaConvNet", 324, "DS-CNN"),
-    Quoted("keywords", "GAP9", 476, "processor at 370 MHz"),
+    Quoted("keywords", "GAP9", 476, _GAP9),
+    Quoted("wake words", "Qualcomm", 114, _SNAPDRAGON),
+    Quoted("wake words", "ANPU", 216, "VCU128"),
     Quoted("wake words", "fpgaConvNet", 720, "ZC706"),
-    Quoted("wake words", "GAP9", 1_125, "processor at 370 MHz"),
+    Quoted("wake words", "GAP9", 1_125, _GAP9),
     Quoted("wake words", "fpgaConvNet", 9_487, "ZedBoard"),
     Quoted("anomalies", "hls4ml", 18.7, "AUC 0.83"),
-    Quoted("anomalies", "GAP9", 176, "processor at 370 MHz"),
+    Quoted("anomalies", "Qualcomm", 68.4, _SNAPDRAGON),
+    Quoted("anomalies", "GAP9", 176, _GAP9),
 )
 
 
@@ -136,7 +148,7 @@ def _row(record: Record) -> list[str]:
             *[_NONE] * (len(_COLUMNS) - 4),
         ]
     exact, interval, latency = _cycles(record)
-    macs, multipliers = record["compile"]["macs"], record["compile"]["multipliers"]
+    macs, products = record["compile"]["macs"], record["compile"]["products_per_cycle"]
     whole = record["bench"].get("fpga", {}).get("device_multipliers")
     return [
         *names,
@@ -144,7 +156,7 @@ def _row(record: Record) -> list[str]:
         _count(interval),
         _count(latency),
         *_clocked(record, interval, latency),
-        _percent(_share(macs, multipliers, interval)),
+        _percent(_share(macs, products, interval)),
         _percent(_share(macs, whole, interval)),
         _used(record, "dsp", share=True),
         _used(record, "lut"),
@@ -200,8 +212,8 @@ def _clocked(record: Record, interval: int, latency: int) -> list[str]:
     ]
 
 
-def _share(macs: int, multipliers: int | None, interval: int) -> float | None:
-    return macs / (multipliers * interval) if multipliers else None
+def _share(macs: int, products: int | None, interval: int) -> float | None:
+    return macs / (products * interval) if products else None
 
 
 def _used(record: Record, resource: str, share: bool = False) -> str:
@@ -229,10 +241,13 @@ def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
     lines = [
         "Bit-exact: every value of the network's output equals the golden model's. A classifier "
         "has few of them a frame, and the layers before are not compared one by one here.",
-        "Variants: `dsp` multiplies in DSP blocks only (the default goal), `latency` in soft logic "
-        "too; `small` is the default on a board whose block RAMs must be packed for it. MAC "
-        "utilization: products of a frame over multipliers x interval; of the device: over all "
-        "8-bit products its DSP blocks can do, so that soft ones can lift it above 100 %.",
+        "Variants: `fast`, the default, multiplies in DSP blocks only and gets two products from "
+        "each where a layer allows it (fast inner product); `dsp` gets one, and so do `latency`, "
+        "which multiplies in soft logic too, `w5` with 5-bit weights, and `small` on a board whose "
+        "block RAMs must be packed for it. MAC utilization: products of a frame over those that "
+        "its multipliers give in an interval; of the device: over those that its DSP blocks would "
+        "give, packed like the stage that gets the most from a block, so that soft ones can lift "
+        "it above 100 %.",
     ]
     lines.append("Seconds are wall-clock time of each step, other work on the machine included.")
     if any(not record["build"] for record in records):
@@ -362,13 +377,24 @@ def _cpu_notes(records: Sequence[Record]) -> list[str]:
 
 
 def _quoted() -> str:
-    rows = [[one.benchmark, one.who, one.conditions, _micro(one.latency_us)] for one in QUOTED]
+    rows = [
+        [
+            one.benchmark,
+            one.who,
+            one.conditions,
+            _NONE if one.latency_us is None else _micro(one.latency_us),
+            _count(one.fps),
+        ]
+        for one in QUOTED
+    ]
     return (
-        _table(["MLPerf Tiny benchmark", "who", "conditions", "latency, µs"], rows, 3)
-        + "\n\nQuoted, not measured here: MLPerf Tiny, single stream, a whole board with its "
-        "input and output. Ours is the accelerator alone, in simulation, with weights that are "
-        "not trained. GAP9's figures and hls4ml's of image classification follow from the "
-        "median rates in the result files of MLPerf Tiny 1.0 (closed and open division); the "
+        _table(["MLPerf Tiny benchmark", "who", "conditions", "latency, µs", "frames/s"], rows, 3)
+        + "\n\nQuoted, not measured here. Most are results of MLPerf Tiny, single stream: a frame "
+        "at a time on a whole board with its input and output. Those of NN2FPGA, FINN on a K26 and "
+        "Vitis AI are of ResNet-8 outside of it, with frames following each other. Ours is the "
+        "accelerator alone, in simulation, with weights that are not trained. GAP9's figures and "
+        "hls4ml's of image classification follow from the median rates in the result files of "
+        "MLPerf Tiny 1.0 (closed and open division), Qualcomm's from those of 1.3 (closed); the "
         "others are quoted as given."
     )
 

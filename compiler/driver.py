@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from math import inf
 from pathlib import Path
@@ -239,7 +239,7 @@ def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Dataflo
             return found
     except FitError:
         pass
-    fastest = make_dataflow(graph, device, board, Goal("fps"))
+    fastest = make_dataflow(graph, device, board, replace(goal, interval=None))
     if fastest.interval > goal.interval:
         raise FitError(
             f"the goal allows {goal.interval} cycles a frame, but the fastest plan that fits "
@@ -571,6 +571,7 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
         "latency_parts": _latency_parts(network),
         "bound_latency_cycles": network.plan.bound_latency,
         "multipliers": network.multipliers,
+        "products_per_cycle": network.products_per_cycle,
         "device_multipliers": network.device_multipliers,
         "memory_bits_per_cycle": device.bram * device.target.widest_memory,
         "estimate": asdict(need) | {"lut": cells(need, device)},

@@ -73,7 +73,7 @@ class Candidate:
 
 
 def stage_candidates(
-    graph: ir.Graph, device: Device, lean: bool = False, fast: bool = False
+    graph: ir.Graph, device: Device, lean: bool = False, fast: bool = True
 ) -> list["Candidates"]:
     """The candidates of every operator that has hardware, in flow order.
 
@@ -128,7 +128,7 @@ class Candidates:
         graph: ir.Graph,
         device: Device,
         lean: bool = False,
-        fast: bool = False,
+        fast: bool = True,
     ):
         self.ops, self.name, self.graph, self.device = ops, name, graph, device
         self.lean = lean

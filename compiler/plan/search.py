@@ -54,7 +54,7 @@ class Goal:
 
     kind: str = "balanced"
     interval: int | None = None
-    fast_inner_product: bool = False
+    fast_inner_product: bool = True
 
 
 def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Dataflow:
@@ -203,7 +203,7 @@ class _Search:
     """Plans of one network for one device."""
 
     def __init__(
-        self, graph: ir.Graph, device: Device, board: str, lean: bool = False, fast: bool = False
+        self, graph: ir.Graph, device: Device, board: str, lean: bool = False, fast: bool = True
     ):
         self.graph, self.device, self.board = graph, device, board
         every = stage_candidates(graph, device, lean, fast)

@@ -293,7 +293,7 @@ def test_a_compile_that_fails_leaves_no_results(out, monkeypatch):
 def test_unknown_names_are_refused(tmp_path):
     done = CliRunner().invoke(command.main, ["--only", "resnet9", "-o", str(tmp_path)])
     assert done.exit_code == 2
-    assert "resnet9; choose from resnet8-dsp, " in done.output
+    assert "resnet9; choose from resnet8-fast, " in done.output
 
 
 def test_results_belong_to_the_table():

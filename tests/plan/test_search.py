@@ -66,8 +66,7 @@ def graph_of(name):
 
 
 def planned(graph, device, goal):
-    """With the fast inner product, which has twice the candidates."""
-    return make_dataflow(graph, device, "board", replace(goal, fast_inner_product=True))
+    return make_dataflow(graph, device, "board", goal)
 
 
 def fits(network):

@@ -20,6 +20,7 @@ COMPILE = {
         _part("s01_maxpool", computing=990, pipeline=10, streams=4),
     ],
     "multipliers": 20,
+    "products_per_cycle": 20,
     "fits": True,
     "shortfall": [],
     "inputs": [
