@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from .samples import Confusion, Samples, confusion, samples
 from .summary import STEPS, consistent, read_extra, read_summary
 from .terms import HOW, TERMS
 from .views import Share, View
+from .widths import Both, both
 
 __all__ = [
     "Group",
@@ -113,6 +115,7 @@ def page(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     kinds = {
+        "both": Both,
         "share": Share,
         "view": View,
         "drawing": Drawing,
@@ -177,15 +180,15 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
     yield _table(views.shortfall(compiled), "estimated")
     yield Section(
         "Network",
-        drawing(compiled),
+        both(partial(drawing, compiled)),
         ("estimated",),
         "A box is a stage: a layer in hardware of its own. The bar is its share of the interval; "
         "the slowest is marked. A thick stream has a queue.",
     )
     yield _table(views.widths(compiled), "measured")
     yield _table(views.ports(compiled))
-    yield _table(views.layers(compiled), "estimated")
     yield _table(views.resources(compiled, built), "estimated", *routed)
+    yield _table(views.layers(compiled), "estimated")
     if plots:
         from . import charts
         from .roofline import roofline
@@ -193,14 +196,14 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
         layout = summaries.get("layout")
         yield Section(
             "Resources by layer",
-            charts.resources_by_stage(compiled, layout),
+            both(partial(charts.resources_by_stage, compiled, layout)),
             ("estimated", *(("routed",) if layout else ())),
             "What each stage takes of the chip.",
         )
         clock, baud, source = _clock(summaries)
         yield Section(
             "Roofline",
-            roofline(compiled, clock, baud),
+            both(partial(roofline, compiled, clock, baud)),
             ("estimated",),
             "How far each layer is below what the board could do. To the right, a byte that "
             "arrives is used more often; the flat roof is the DSP blocks' and the slope the block "
@@ -224,12 +227,13 @@ def _clock(summaries: Summaries) -> tuple[float | None, float | None, str]:
 def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
     compiled, simulated = summaries["compile"], summaries["simulate"]
     yield _table(views.cycles(compiled, simulated), "estimated", "simulated")
+    yield _table(views.simulation(simulated), "simulated")
     activity = simulated.get("activity")
     if activity and activity["spans"]:
         stalls = simulated.get("stall")
         yield Section(
             "Pipeline over time",
-            gantt(activity, compiled),
+            both(partial(gantt, activity, compiled)),
             ("simulated",),
             "All stages work at once, on different rows and frames. The height of a colour is its "
             "share of that moment.",
@@ -250,12 +254,11 @@ def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
         names = {row["stage"]: row["name"] for row in reversed(compiled["layers"])}
         yield Section(
             "Queues",
-            charts.queues(activity, names),
+            both(partial(charts.queues, activity, names)),
             ("simulated",),
             "A queue lets one branch run ahead of another where they meet again; what is never "
             "full could be smaller.",
         )
-    yield _table(views.simulation(simulated), "simulated")
 
 
 def _build(summaries: Summaries, plots: bool) -> Iterator[Section]:
@@ -264,19 +267,19 @@ def _build(summaries: Summaries, plots: bool) -> Iterator[Section]:
     if plots:
         from . import charts
 
-        yield Section("Clocks of all seeds", charts.clocks(built), ("routed",))
+        yield Section("Clocks of all seeds", both(partial(charts.clocks, built)), ("routed",))
         if layout:
             compiled = summaries["compile"]
             names = {row["stage"]: row["name"] for row in reversed(compiled["layers"])}
             yield Section(
                 "Critical path",
-                charts.critical_path(layout, names),
+                both(partial(charts.critical_path, layout, names)),
                 ("routed",),
                 "The slowest way from register to register limits the clock.",
             )
             yield Section(
                 "Floorplan",
-                charts.floorplan(layout, names),
+                both(partial(charts.floorplan, layout, names)),
                 ("routed",),
                 "The chip from above. A tile has the colour of the stage with most cells in it.",
             )
@@ -310,14 +313,14 @@ def _accuracy(summaries: Summaries, plots: bool) -> Iterator[Section]:
 
         yield Section(
             "Quantization noise by layer",
-            charts.sqnr(found),
+            both(partial(charts.sqnr, found)),
             ("measured",),
             "Signal to noise against the float network. Where a layer alone is much worse than "
             "its neighbours, more bits or another calibration help.",
         )
         yield Section(
             "Values by layer",
-            charts.histograms(found),
+            both(partial(charts.histograms, found)),
             ("measured",),
             "Integers as bars, the float network's numbers as a line on the same scale (the "
             "heights are logarithms). Unused ends waste bits; what is clipped saturates.",
@@ -337,7 +340,11 @@ def _made(summaries: Summaries, plots: bool) -> Iterator[Section]:
 def headline(summaries: Summaries) -> list[tuple[str, str, str]]:
     """The figures at the top of the page: number, what it is, and its source."""
     compiled = summaries["compile"]
-    found = [(f"{compiled['interval_cycles']:,}", "cycles a frame", "plan, estimated")]
+    found = [
+        (f"{compiled['interval_cycles']:,}", "cycles a frame", "plan, estimated"),
+        (f"{compiled['latency_cycles']:,}", "cycles of latency", "plan, estimated"),
+        (f"{compiled['multipliers']:,}", "multipliers", "plan, estimated"),
+    ]
     if "bench" in summaries:
         fpga = summaries["bench"]["fpga"]
         source = f"{fpga['how']}, {fpga['clock_mhz']:.0f} MHz ({fpga['clock_source']})"

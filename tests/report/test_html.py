@@ -36,8 +36,8 @@ class Text(HTMLParser):
 def test_all_steps_make_all_sections_in_the_order_of_the_flow():
     assert [title.split("  ")[0].strip() for title in Text(html.render(ALL)).found["h2"]] == [
         "Inputs and outputs",
-        "Layers estimated",
         "Resources estimated routed",
+        "Layers estimated",
         "Cycles estimated simulated",
         "Simulation simulated",
         "Timing routed",
