@@ -14,6 +14,7 @@ from . import views
 from .commands import read_commands
 from .gantt import Gantt, gantt
 from .graph import Drawing, drawing
+from .names import labels
 from .samples import Confusion, Samples, confusion, samples
 from .summary import STEPS, consistent, read_extra, read_summary
 from .terms import HOW, TERMS
@@ -126,6 +127,7 @@ def page(template: str, **values: Any) -> str:
     environment.tests |= {
         name: (lambda cell, kind=kind: isinstance(cell, kind)) for name, kind in kinds.items()
     }
+    environment.globals["labels"] = labels
     return environment.get_template(template).render(**values, terms=TERMS, hows=HOW, zip=zip)
 
 
