@@ -1,6 +1,6 @@
 """The plots of the page, each made of one summary or two."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -18,7 +18,7 @@ from .drawing import (
     LINE,
     SOFT,
     WARN,
-    WIDTH,
+    abreast,
     bare,
     canvas,
     legend,
@@ -27,6 +27,7 @@ from .drawing import (
     tip,
 )
 from .names import fitting, labels
+from .widths import WIDE
 
 __all__ = [
     "clocks",
@@ -42,8 +43,17 @@ __all__ = [
 Summary = Mapping[str, Any]
 
 RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
+#: pixels of a tile of the floorplan, each way
+_PIXELS = 8
+#: inches that the text of a clock takes
+_CLOCK = 0.6
 #: rows of a chart by layer, at most; a longer network shows the largest
 _ROWS = 48
+
+
+def _letters(width: float) -> int:
+    """Letters of a layer's name beside a figure of that width."""
+    return 24 if width == WIDE else 14
 
 
 def _thousands(value: float, _: object = None) -> str:
@@ -80,30 +90,40 @@ def _counted(layout: Summary | None, key: str) -> bool:
     return layout is not None and any(key in cells for cells in layout["cells"].values())
 
 
-def resources_by_stage(compiled: Summary, layout: Summary | None) -> Markup | None:
+def resources_by_stage(
+    compiled: Summary, layout: Summary | None, width: float = WIDE
+) -> Markup | None:
     """Four panels of bars, estimate beside actual; None where nothing is known by stage."""
     rows = stage_cells(compiled, layout)[:_ROWS]
     if not rows:
         return None
-    with canvas(WIDTH, 0.9 + 0.27 * len(rows), "cells") as figure:
-        panels = figure.subplots(1, 4, sharey=True)
-        places = np.arange(len(rows))
+    across = 4 if width == WIDE else 2
+    down = len(RESOURCES) // across
+    height = 0.4 + down * (0.5 + 0.24 * len(rows))
+    with canvas(width, height, "cells") as figure:
+        panels = figure.subplots(down, across, sharey=True).flat
+        # one bar in the middle, or two side by side
+        thick, apart = (0.36, 0.2) if layout is not None else (0.6, 0.0)
         for axes, (key, title) in zip(panels, RESOURCES.items(), strict=True):
             for at, (name, row) in enumerate(rows):
                 estimate, actual = row[key]
-                bars = axes.barh(at - 0.2, estimate or 0, 0.36, color=LINE)
+                bars = axes.barh(at - apart, estimate or 0, thick, color=SOFT, alpha=0.45)
                 tip(bars[0], f"{name}: {estimate or 0:,} {title} estimated")
-                bars = axes.barh(at + 0.2, actual or 0, 0.36, color=ACCENT)
-                tip(bars[0], f"{name}: {actual or 0:,} {title} routed")
+                if layout is not None:
+                    bars = axes.barh(at + apart, actual or 0, thick, color=ACCENT)
+                    tip(bars[0], f"{name}: {actual or 0:,} {title} routed")
             axes.set_title(title, loc="left")
             axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
             axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
             axes.grid(axis="x", alpha=0.5)
             bare(axes, "left", "bottom")
         names = labels(name for name, _ in rows)
-        panels[0].set_yticks(places, [fitting(names[name], 24) for name, _ in rows], color=INK)
-        panels[0].set_ylim(len(rows) - 0.4, -0.6)
-        entries = [Patch(color=LINE, label="estimated")]
+        texts = [fitting(names[name], _letters(width)) for name, _ in rows]
+        figure.axes[0].set_yticks(range(len(rows)), texts)
+        figure.axes[0].set_ylim(len(rows) - 0.4, -0.6)
+        for axes in figure.axes[::across]:
+            axes.tick_params(axis="y", labelcolor=INK)
+        entries = [Patch(color=SOFT, alpha=0.45, label="estimated")]
         if layout is not None:
             entries.append(Patch(color=ACCENT, label="routed"))
         figure.legend(handles=entries, ncols=2, loc="outside upper right")
@@ -113,12 +133,12 @@ def resources_by_stage(compiled: Summary, layout: Summary | None) -> Markup | No
 # The simulation.
 
 
-def queues(activity: Summary, names: Mapping[str, str]) -> Markup | None:
+def queues(activity: Summary, names: Mapping[str, str], width: float = WIDE) -> Markup | None:
     """The most beats in each queue, and their mean, against its depth; None without queues."""
     rows = sorted(activity["queues"], key=lambda row: -row["depth"])[:_ROWS]
     if not rows:
         return None
-    with canvas(WIDTH, 0.9 + 0.3 * len(rows), "queue") as figure:
+    with canvas(width, 0.9 + 0.27 * len(rows), "queue") as figure:
         axes = figure.subplots()
         for at, row in enumerate(rows):
             axes.barh(at, row["depth"], 0.62, color="none", edgecolor=SOFT, lw=0.8)
@@ -128,7 +148,7 @@ def queues(activity: Summary, names: Mapping[str, str]) -> Markup | None:
         short = labels(names.values())
         ends = [names.get(row["stage"] or "", row["stage"] or "output") for row in rows]
         texts = [
-            f"before {fitting(short.get(end, end), 22)}, {row['input']}"
+            f"before {fitting(short.get(end, end), _letters(width))}, {row['input']}"
             for end, row in zip(ends, rows, strict=True)
         ]
         axes.set_yticks(range(len(rows)), texts, color=INK)
@@ -151,7 +171,7 @@ def queues(activity: Summary, names: Mapping[str, str]) -> Markup | None:
 # Accuracy.
 
 
-def sqnr(found: Summary) -> Markup | None:
+def sqnr(found: Summary, width: float = WIDE) -> Markup | None:
     """Signal to noise of each layer, and of the noise that it adds by itself, in flow order."""
     rows = [row for row in (found.get("sqnr") or {"layers": []})["layers"]]
     rows = [row for row in rows if row["sqnr_db"] is not None]
@@ -160,7 +180,7 @@ def sqnr(found: Summary) -> Markup | None:
         rows = [row for row in rows if row in worst]
     if not rows:
         return None
-    with canvas(WIDTH, 0.9 + 0.28 * len(rows), "sqnr") as figure:
+    with canvas(width, 0.9 + 0.25 * len(rows), "sqnr") as figure:
         axes = figure.subplots()
         for at, row in enumerate(rows):
             bars = axes.barh(at, row["sqnr_db"], 0.6, color=ACCENT, alpha=0.85)
@@ -168,20 +188,20 @@ def sqnr(found: Summary) -> Markup | None:
             tip(bars[0], f"{row['name']}: {row['sqnr_db']:.1f} dB against the float network")
             axes.annotate(
                 f"{row['sqnr_db']:.1f}",
-                (row["sqnr_db"], at),
-                (-4, 0),
+                (max(0.0, row["sqnr_db"], own or 0.0), at),  # behind the bar and the mark
+                (7, 0),
                 textcoords="offset points",
-                ha="right",
                 va="center",
-                color="#ffffff",
+                color=INK,
                 fontsize=8,
             )
             if own is not None:
                 axes.plot([own], [at], "D", ms=5, color=INK)
         names = labels(row["name"] for row in rows)
-        texts = [fitting(names[row["name"]], 26) for row in rows]
+        texts = [fitting(names[row["name"]], _letters(width)) for row in rows]
         axes.set_yticks(range(len(rows)), texts, color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.margins(x=0.03 + 0.4 / width)  # for the number behind the longest bar
         axes.set_xlim(left=0)
         axes.set_xlabel("dB; 6 dB are one bit")
         axes.grid(axis="x", alpha=0.5)
@@ -196,20 +216,21 @@ def sqnr(found: Summary) -> Markup | None:
         return svg(figure, "Signal to quantization noise ratio by layer")
 
 
-def histograms(found: Summary) -> Markup | None:
+def histograms(found: Summary, width: float = WIDE) -> Markup | None:
     """A small histogram a layer: integers as bars, the float network's numbers as a line."""
     rows = found.get("histograms", ())[:_ROWS]
     if not rows:
         return None
-    columns = min(5, len(rows))
+    most = 5 if width == WIDE else 2
+    columns = min(most, len(rows))
     lines = ceil(len(rows) / columns)
-    with canvas(WIDTH * columns / 5 if columns < 4 else WIDTH, 1.5 * lines + 0.2, "hist") as figure:
+    with canvas(width * columns / most, 1.4 * lines + 0.2, "hist") as figure:
         panels = figure.subplots(lines, columns, squeeze=False)
         for axes in panels.flat[len(rows) :]:
             axes.set_visible(False)
         names = labels(row["name"] for row in rows)
         for axes, row in zip(panels.flat, rows, strict=False):
-            _histogram(axes, row, fitting(names[row["name"]], 22))
+            _histogram(axes, row, fitting(names[row["name"]], 20))
         return svg(figure, "Histograms of the values of each layer")
 
 
@@ -238,49 +259,67 @@ def _histogram(axes: Any, row: Summary, title: str) -> None:
 # Place and route.
 
 
-def clocks(built: Summary) -> Markup:
+def clocks(built: Summary, width: float = WIDE) -> Markup:
     """The routed clock of every seed against the clock that is needed, and the documented limit."""
-    with canvas(WIDTH, 1.7, "clock") as figure:
+    clock, limit = built.get("clock_mhz", built["target_mhz"]), built.get("limit_mhz")
+    seeds = sorted(built["seeds"].items(), key=lambda seed: seed[1])
+    least, most = min(clock, seeds[0][1]), max(clock, seeds[-1][1], limit or 0)
+    pad = max(4.0, 0.1 * (most - least))
+    left, right = least - pad, most + pad
+    levels = _levels([mhz for _, mhz in seeds], _CLOCK * (right - left) / width)
+    with canvas(width, 1.5 + 0.32 * max(levels), "clock") as figure:
         axes = figure.subplots()
-        for seed, mhz in built["seeds"].items():
+        for (seed, mhz), level in zip(seeds, levels, strict=True):
             taken = int(seed) == built["seed"]
+            colour = INK if taken else SOFT
+            axes.plot([mhz, mhz], [0, level + 0.3], color=LINE, lw=0.8)
             point = axes.plot([mhz], [0], "o", ms=11 if taken else 8, color=GOOD if taken else SOFT)
             tip(point[0], f"seed {seed}: {mhz:.1f} MHz")
-            axes.annotate(
-                f"seed {seed}\n{mhz:.1f}",
-                (mhz, 0),
-                (0, 9),
-                textcoords="offset points",
-                ha="center",
-                fontsize=8,
-                color=INK if taken else SOFT,
-            )
-        clock = built.get("clock_mhz", built["target_mhz"])
-        for mhz, text, colour in (
-            (clock, f"clock of the PLL {clock:.1f}", ACCENT),
-            (built.get("limit_mhz"), f"limit {built.get('limit_mhz') or 0:.0f}", WARN),
-        ):
+            text = f"seed {seed}\n{mhz:.1f}"
+            axes.text(mhz, level + 0.35, text, ha="center", fontsize=8, color=colour)
+        lines = (
+            (clock, f"clock of the PLL {clock:.1f}", ACCENT, -0.9),
+            (limit, "limit", WARN, -0.55),
+        )
+        for mhz, text, colour, at in lines:
             if mhz:
                 axes.axvline(mhz, color=colour, lw=1.2, ls="--")
+                near = mhz < (left + right) / 2
                 axes.annotate(
-                    text, (mhz, -0.95), (4, 0), textcoords="offset points", color=colour, fontsize=8
+                    text if mhz == clock else f"{text} {mhz:.0f}",
+                    (mhz, at),
+                    (4 if near else -4, 0),
+                    textcoords="offset points",
+                    ha="left" if near else "right",
+                    color=colour,
+                    fontsize=8,
                 )
-        most = max([*built["seeds"].values(), clock, built.get("limit_mhz") or 0])
-        least = min([*built["seeds"].values(), clock])
-        pad = max(4.0, 0.14 * (most - least))
-        axes.set(ylim=(-1, 1), yticks=[], xlim=(least - pad, most + pad))
+        axes.set(ylim=(-1, max(levels) + 1.4), yticks=[], xlim=(left, right))
         axes.set_xlabel("MHz")
         axes.grid(axis="x", alpha=0.5)
         bare(axes, "left")
         return svg(figure, "Routed clock of every seed")
 
 
-def critical_path(layout: Summary, names: Mapping[str, str]) -> Markup | None:
+def _levels(places: Sequence[float], wide: float) -> list[int]:
+    """The row of each text that is ``wide`` and lies at a place of these, which ascend: the lowest
+    where it covers no other.
+    """
+    ends: list[float] = []
+    found = []
+    for place in places:
+        level = next((at for at, end in enumerate(ends) if end <= place - wide / 2), len(ends))
+        ends[level : level + 1] = [place + wide / 2]
+        found.append(level)
+    return found
+
+
+def critical_path(layout: Summary, names: Mapping[str, str], width: float = WIDE) -> Markup | None:
     """The steps of the slowest path, one behind the other, in the colours of their parts."""
     steps = layout["critical_path"]
     if not steps:
         return None
-    with canvas(WIDTH, 1.5, "path") as figure:
+    with canvas(width, 1.5, "path") as figure:
         axes = figure.subplots()
         short = _part_names(layout, names)
         start, seen = 0.0, {}
@@ -318,36 +357,41 @@ def _part_names(layout: Summary, names: Mapping[str, str]) -> dict[str, str]:
     return {part: layers.get(name, name) for part, name in whole.items()}
 
 
-def floorplan(layout: Summary, names: Mapping[str, str]) -> Markup | None:
+def floorplan(layout: Summary, names: Mapping[str, str], width: float = WIDE) -> Markup | None:
     """The chip from above: the part that has most cells in each tile, and the critical path."""
     tiles = layout["tiles"]
     if not tiles:
         return None
     columns, rows = layout["columns"], layout["rows"]
-    width = min(8.0, 5.2 * columns / rows)
-    used = sorted({part for _, _, part, _ in tiles})
-    with canvas(width + 2.4, width * rows / columns + 0.3, "floor") as figure:
+    short = _part_names(layout, names)
+    path = [step["at"] for step in layout["critical_path"]]
+    entries: list[Any] = [
+        Patch(color=series(part), label=fitting(short[layout["parts"][part]], 26))
+        for part in sorted({part for _, _, part, _ in tiles})
+    ]
+    if path:
+        entries.append(Line2D([], [], color=INK, lw=2.2, label="critical path"))
+    aside = width == WIDE  # the legend is beside the chip, or below it
+    across = min(width - 2.2, 4.6 * columns / rows) if aside else width
+    below = 0 if aside else 0.2 * ceil(len(entries) / abreast(entries, width))
+    size = across + 2.2 * aside, across * rows / columns + below + 0.2
+    with canvas(*size, "floor") as figure:
         axes = figure.subplots()
-        short = _part_names(layout, names)
         ground = np.zeros((rows, columns, 4))
         for x, y, part, _ in tiles:
             ground[y, x] = to_rgba(series(part))
-        axes.imshow(ground, interpolation="none")
-        path = [step["at"] for step in layout["critical_path"]]
+        # several pixels a tile, since printers smooth what they enlarge
+        fine = ground.repeat(_PIXELS, 0).repeat(_PIXELS, 1)
+        axes.imshow(fine, interpolation="none", extent=(-0.5, columns - 0.5, rows - 0.5, -0.5))
         if path:
             axes.plot([x for x, _ in path], [y for _, y in path], "-", lw=2.2, color=INK)
             axes.plot([path[0][0]], [path[0][1]], "o", ms=5, color=INK)
         axes.set(xlim=(-1, columns), ylim=(rows, -1), xticks=[], yticks=[], aspect="equal")
+        axes.set_anchor("NW")
         for spine in axes.spines.values():
             spine.set_visible(True)
-        entries: list[Any] = [
-            Patch(
-                color=series(part),
-                label=fitting(short[layout["parts"][part]], 26),
-            )
-            for part in used
-        ]
-        if path:
-            entries.append(Line2D([], [], color=INK, lw=2.2, label="critical path"))
-        axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(1.01, 1))
+        if aside:
+            axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(1.01, 1))
+        else:
+            legend(axes, entries, loc="upper left", bbox_to_anchor=(0, -0.01))
         return svg(figure, "Floorplan: where the cells of each stage lie")

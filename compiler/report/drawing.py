@@ -20,11 +20,13 @@ __all__ = [
     "LINE",
     "SOFT",
     "WARN",
-    "WIDTH",
+    "abreast",
     "bare",
     "canvas",
     "legend",
+    "root",
     "series",
+    "settle",
     "svg",
     "tip",
 ]
@@ -38,8 +40,8 @@ SERIES = (
     *("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2"),
     *("#d9b01c", "#9d755d", "#ff8f9a", "#79808c", "#2f8f83", "#8c6bb1"),
 )
-#: inches: as wide as the page
-WIDTH = 11.6
+#: inches that a letter takes in a legend, and its mark
+_LETTER, _MARK = 0.068, 0.6
 _TIP = "tip:"
 
 
@@ -51,16 +53,17 @@ def series(number: int) -> str:
 @contextmanager
 def canvas(width: float, height: float, salt: str) -> Iterator[Figure]:
     """A figure of so many inches whose ids begin with ``salt``; to be drawn within."""
+    salt = f"{salt}{width:.0f}"
     style: Any = {
         "svg.fonttype": "none",
         "svg.hashsalt": salt,
         "svg.id": salt,
-        "font.size": 9,
+        "font.size": 8.5,
         "text.parse_math": False,  # a layer may be called a$b$
         "text.color": INK,
         "axes.edgecolor": LINE,
         "axes.labelcolor": SOFT,
-        "axes.titlesize": 9.5,
+        "axes.titlesize": 9,
         "axes.titlecolor": INK,
         "axes.spines.top": False,
         "axes.spines.right": False,
@@ -76,6 +79,14 @@ def canvas(width: float, height: float, salt: str) -> Iterator[Figure]:
     }
     with mpl.rc_context(style):
         yield Figure(figsize=(width, height), layout="constrained", facecolor="none")
+
+
+def settle(figure: Figure) -> None:
+    """Lay the figure out: where its artists are is known from here on."""
+    engine = figure.get_layout_engine()
+    assert engine is not None
+    engine.execute(figure)
+    figure.set_layout_engine("none")
 
 
 def tip(artist: Artist, text: str) -> None:
@@ -108,8 +119,21 @@ def bare(axes: Axes, *sides: str) -> None:
     axes.tick_params(length=0)
 
 
+def root(artist: Artist) -> Figure:
+    """The figure that an artist is in."""
+    figure = artist.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
 def legend(axes: Axes, entries: Sequence[Any], **where: Any) -> None:
-    """A legend in one row above the axes."""
-    axes.legend(
-        handles=entries, ncols=len(entries), loc="lower right", bbox_to_anchor=(1, 1), **where
-    )
+    """A legend above the axes, in as few rows as the figure's width allows."""
+    where = {"loc": "lower right", "bbox_to_anchor": (1, 1)} | where
+    columns = abreast(entries, root(axes).get_figwidth())
+    axes.legend(handles=entries, ncols=columns, **where)
+
+
+def abreast(entries: Sequence[Any], width: float) -> int:
+    """Entries of a legend beside each other in so many inches."""
+    widest = _MARK + _LETTER * max(len(entry.get_label()) for entry in entries)
+    return min(len(entries), max(1, int(width / widest)))

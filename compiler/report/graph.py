@@ -1,10 +1,13 @@
 """The network as a drawing: a box a stage, in columns or rows by its distance from the inputs."""
 
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 from .names import fitting, labels
+from .widths import WIDE
 
 __all__ = ["Drawing", "Edge", "Node", "drawing"]
 
@@ -13,11 +16,13 @@ Summary = Mapping[str, Any]
 #: size of a box and the gaps along and across the flow
 HEIGHT, GAP, ASIDE = 92, 34, 22
 #: width of a box in a drawing from left to right, and in one downwards, where names may be long
-NARROW, WIDE = 148, 236
+SLIM, BROAD = 148, 236
 #: how far a stream that passes over boxes bends aside
 BEND = 60
-#: steps of a network that is drawn from left to right; a longer one is drawn downwards
-ACROSS = 8
+#: steps of a network that is drawn from left to right; a longer one is drawn downwards, in columns
+ACROSS = 7
+#: width of the page, and steps of a column that are worth another one
+PAGE, STEPS = 1170, 6
 #: pixels of a letter
 LETTER = 8
 
@@ -59,33 +64,61 @@ class Drawing:
     node_height: int = HEIGHT
 
 
-def drawing(compiled: Summary) -> Drawing | None:
+@dataclass(frozen=True)
+class _Layout:
+    """Where the boxes are: from left to right, or downwards in columns."""
+
+    across: bool
+    width: int
+    rank: Mapping[str, int]
+    column: Mapping[str, int]
+    places: Mapping[str, tuple[int, int]]
+
+    def bends(self, source: str, sink: str) -> bool:
+        """Whether a stream would pass over boxes, or back, and goes round them."""
+        lane = 1 if self.across else 0
+        steps = self.rank[sink] - self.rank[source]
+        return steps != 1 and self.places[source][lane] == self.places[sink][lane]
+
+    def curve(self, source: str, sink: str) -> str:
+        """The path of a stream from box to box."""
+        (x, y), (u, v) = self.places[source], self.places[sink]
+        half, middle = self.width // 2, HEIGHT // 2
+        if self.bends(source, sink):
+            if self.across:
+                x, u, y = x + half, u + half, y + HEIGHT
+                return f"M{x} {y}C{x} {y + BEND} {u} {y + BEND} {u} {y}"
+            x, y, v = x + self.width, y + middle, v + middle
+            return f"M{x} {y}C{x + BEND} {y} {x + BEND} {v} {x} {v}"
+        if self.across or self.column[source] != self.column[sink]:
+            x, y, v = x + self.width, y + middle, v + middle
+            bend = max(GAP // 2, (u - x) // 2)
+            return f"M{x} {y}C{x + bend} {y} {u - bend} {v} {u} {v}"
+        x, y, u = x + half, y + HEIGHT, u + half
+        bend = max(GAP // 2, (v - y) // 2)
+        return f"M{x} {y}C{x} {y + bend} {u} {v - bend} {u} {v}"
+
+
+def drawing(compiled: Summary, width: float = WIDE) -> Drawing | None:
     """The network of ``compile.json``; None where an older version wrote it."""
     streams = compiled.get("streams")
     if not streams:
         return None
     ends = [(_source(stream), _sink(stream)) for stream in streams]
-    order = _order(compiled, ends)
-    rank = _ranks(order, ends)
-    across = 1 + max(rank.values()) <= ACROSS
-    width = NARROW if across else WIDE
-    places = _places(order, rank, across, width)
-    texts = _texts(compiled)
-    nodes = tuple(_node(key, texts[key], places[key], width) for key in order)
+    layout = _layout(_order(compiled, ends), ends, width != WIDE)
+    places, texts = layout.places, _texts(compiled)
+    nodes = tuple(_node(key, texts[key], places[key], layout.width) for key in places)
     edges = tuple(
-        Edge(
-            _curve(places[source], places[sink], across, rank[sink] - rank[source], width),
-            _stream_text(stream),
-            stream["queue"],
-        )
+        Edge(layout.curve(source, sink), _stream_text(stream), stream["queue"])
         for (source, sink), stream in zip(ends, streams, strict=True)
     )
+    room = BEND if any(layout.bends(*pair) for pair in ends) else 2
     return Drawing(
         nodes,
         edges,
-        max(x for x, _ in places.values()) + width + (2 if across else BEND),
-        max(y for _, y in places.values()) + HEIGHT + (BEND if across else 2),
-        width,
+        max(x for x, _ in places.values()) + layout.width + (2 if layout.across else room),
+        max(y for _, y in places.values()) + HEIGHT + (room if layout.across else 2),
+        layout.width,
     )
 
 
@@ -118,39 +151,42 @@ def _ranks(order: Sequence[str], ends: Sequence[tuple[str, str]]) -> dict[str, i
     return rank
 
 
-def _places(
-    order: Sequence[str], rank: Mapping[str, int], across: bool, width: int
-) -> dict[str, tuple[int, int]]:
-    """The upper left corner of each box; boxes of a rank lie beside each other, in the middle."""
+def _layout(order: Sequence[str], ends: Sequence[tuple[str, str]], narrow: bool) -> _Layout:
+    """Boxes of a rank lie beside each other, in the middle of the others."""
+    rank = _ranks(order, ends)
     ranks: dict[int, list[str]] = {}
     for key in order:
         ranks.setdefault(rank[key], []).append(key)
     most = max(map(len, ranks.values()))
+    across = len(ranks) <= ACROSS and not narrow
+    width = SLIM if across else BROAD
     along, aside = (width, HEIGHT) if across else (HEIGHT, width)
-    places = {}
+    column = most * (aside + ASIDE) - ASIDE + BEND
+    columns = 1
+    if not across and not narrow:
+        columns = min((PAGE + BEND) // column or 1, ceil(len(ranks) / STEPS))
+    tops = _tops([(rank[source], rank[sink]) for source, sink in ends], len(ranks), columns)
+    places, columns_of = {}, {}
     for step, keys in ranks.items():
-        start = (most - len(keys)) * (aside + ASIDE) // 2
-        for at, key in enumerate(keys):
-            first, second = 1 + step * (along + GAP), 1 + start + at * (aside + ASIDE)
+        at = bisect(tops, step) - 1
+        start = at * column + (most - len(keys)) * (aside + ASIDE) // 2
+        for number, key in enumerate(keys):
+            first = 1 + (step - tops[at]) * (along + GAP)
+            second = 1 + start + number * (aside + ASIDE)
             places[key] = (first, second) if across else (second, first)
-    return places
+            columns_of[key] = at
+    return _Layout(across, width, rank, columns_of, {key: places[key] for key in order})
 
 
-def _curve(a: tuple[int, int], b: tuple[int, int], across: bool, steps: int, width: int) -> str:
-    """A curve from box to box; one that passes other boxes leaves and arrives at the side."""
-    if across and steps > 1 and a[1] == b[1]:
-        x, u, y = a[0] + width // 2, b[0] + width // 2, a[1] + HEIGHT
-        return f"M{x} {y}C{x} {y + BEND} {u} {y + BEND} {u} {y}"
-    if not across and steps > 1 and a[0] == b[0]:
-        x, y, v = a[0] + width, a[1] + HEIGHT // 2, b[1] + HEIGHT // 2
-        return f"M{x} {y}C{x + BEND} {y} {x + BEND} {v} {x} {v}"
-    if across:
-        x, y, u, v = a[0] + width, a[1] + HEIGHT // 2, b[0], b[1] + HEIGHT // 2
-        bend = max(GAP // 2, (u - x) // 2)
-        return f"M{x} {y}C{x + bend} {y} {u - bend} {v} {u} {v}"
-    x, y, u, v = a[0] + width // 2, a[1] + HEIGHT, b[0] + width // 2, b[1]
-    bend = max(GAP // 2, (v - y) // 2)
-    return f"M{x} {y}C{x} {y + bend} {u} {v - bend} {u} {v}"
+def _tops(spans: Sequence[tuple[int, int]], ranks: int, columns: int) -> list[int]:
+    """The first rank of each column: of those near to equal heights where fewest streams cross."""
+    tops = [0]
+    for column in range(1, columns):
+        even = ranks * column // columns
+        near = range(max(tops[-1] + 1, even - 2), min(even + 3, ranks))
+        crossed = {top: sum(source < top <= sink for source, sink in spans) for top in near}
+        tops.append(min(near, key=lambda top: (crossed[top], abs(top - even))))
+    return tops
 
 
 def _node(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from . import views
 from .commands import read_commands
 from .gantt import Gantt, gantt
 from .graph import Drawing, drawing
+from .names import labels
 from .samples import Confusion, Samples, confusion, samples
 from .summary import STEPS, consistent, read_extra, read_summary
 from .terms import HOW, TERMS
 from .views import Share, View
+from .widths import Both, both
 
 __all__ = [
     "Group",
@@ -113,6 +116,7 @@ def page(template: str, **values: Any) -> str:
         lstrip_blocks=True,
     )
     kinds = {
+        "both": Both,
         "share": Share,
         "view": View,
         "drawing": Drawing,
@@ -123,6 +127,7 @@ def page(template: str, **values: Any) -> str:
     environment.tests |= {
         name: (lambda cell, kind=kind: isinstance(cell, kind)) for name, kind in kinds.items()
     }
+    environment.globals["labels"] = labels
     return environment.get_template(template).render(**values, terms=TERMS, hows=HOW, zip=zip)
 
 
@@ -177,16 +182,16 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
     yield _table(views.shortfall(compiled), "estimated")
     yield Section(
         "Network",
-        drawing(compiled),
+        both(partial(drawing, compiled)),
         ("estimated",),
         "A box is a stage: a layer in hardware of its own. The bar is its share of the interval; "
         "the slowest is marked. A thick stream has a queue.",
     )
     yield _table(views.widths(compiled), "measured")
     yield _table(views.ports(compiled))
+    yield _table(views.resources(compiled, built), "estimated", *routed)
     yield _table(views.layers(compiled), "estimated")
     yield _table(views.latency_parts(compiled), "estimated")
-    yield _table(views.resources(compiled, built), "estimated", *routed)
     if plots:
         from . import charts
         from .roofline import roofline
@@ -194,14 +199,14 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
         layout = summaries.get("layout")
         yield Section(
             "Resources by layer",
-            charts.resources_by_stage(compiled, layout),
+            both(partial(charts.resources_by_stage, compiled, layout)),
             ("estimated", *(("routed",) if layout else ())),
             "What each stage takes of the chip.",
         )
         clock, baud, source = _clock(summaries)
         yield Section(
             "Roofline",
-            roofline(compiled, clock, baud),
+            both(partial(roofline, compiled, clock, baud)),
             ("estimated",),
             "How far each layer is below what the board could do. To the right, a byte that "
             "arrives is used more often; the flat roof is the DSP blocks' and the slope the block "
@@ -225,12 +230,13 @@ def _clock(summaries: Summaries) -> tuple[float | None, float | None, str]:
 def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
     compiled, simulated = summaries["compile"], summaries["simulate"]
     yield _table(views.cycles(compiled, simulated), "estimated", "simulated")
+    yield _table(views.simulation(simulated), "simulated")
     activity = simulated.get("activity")
     if activity and activity["spans"]:
         stalls = simulated.get("stall")
         yield Section(
             "Pipeline over time",
-            gantt(activity, compiled),
+            both(partial(gantt, activity, compiled)),
             ("simulated",),
             "All stages work at once, on different rows and frames. The height of a colour is its "
             "share of that moment.",
@@ -251,12 +257,11 @@ def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
         names = {row["stage"]: row["name"] for row in reversed(compiled["layers"])}
         yield Section(
             "Queues",
-            charts.queues(activity, names),
+            both(partial(charts.queues, activity, names)),
             ("simulated",),
             "A queue lets one branch run ahead of another where they meet again; what is never "
             "full could be smaller.",
         )
-    yield _table(views.simulation(simulated), "simulated")
 
 
 def _build(summaries: Summaries, plots: bool) -> Iterator[Section]:
@@ -265,19 +270,19 @@ def _build(summaries: Summaries, plots: bool) -> Iterator[Section]:
     if plots:
         from . import charts
 
-        yield Section("Clocks of all seeds", charts.clocks(built), ("routed",))
+        yield Section("Clocks of all seeds", both(partial(charts.clocks, built)), ("routed",))
         if layout:
             compiled = summaries["compile"]
             names = {row["stage"]: row["name"] for row in reversed(compiled["layers"])}
             yield Section(
                 "Critical path",
-                charts.critical_path(layout, names),
+                both(partial(charts.critical_path, layout, names)),
                 ("routed",),
                 "The slowest way from register to register limits the clock.",
             )
             yield Section(
                 "Floorplan",
-                charts.floorplan(layout, names),
+                both(partial(charts.floorplan, layout, names)),
                 ("routed",),
                 "The chip from above. A tile has the colour of the stage with most cells in it.",
             )
@@ -311,14 +316,14 @@ def _accuracy(summaries: Summaries, plots: bool) -> Iterator[Section]:
 
         yield Section(
             "Quantization noise by layer",
-            charts.sqnr(found),
+            both(partial(charts.sqnr, found)),
             ("measured",),
             "Signal to noise against the float network. Where a layer alone is much worse than "
             "its neighbours, more bits or another calibration help.",
         )
         yield Section(
             "Values by layer",
-            charts.histograms(found),
+            both(partial(charts.histograms, found)),
             ("measured",),
             "Integers as bars, the float network's numbers as a line on the same scale (the "
             "heights are logarithms). Unused ends waste bits; what is clipped saturates.",
@@ -338,7 +343,11 @@ def _made(summaries: Summaries, plots: bool) -> Iterator[Section]:
 def headline(summaries: Summaries) -> list[tuple[str, str, str]]:
     """The figures at the top of the page: number, what it is, and its source."""
     compiled = summaries["compile"]
-    found = [(f"{compiled['interval_cycles']:,}", "cycles a frame", "plan, estimated")]
+    found = [
+        (f"{compiled['interval_cycles']:,}", "cycles a frame", "plan, estimated"),
+        (f"{compiled['latency_cycles']:,}", "cycles of latency", "plan, estimated"),
+        (f"{compiled['multipliers']:,}", "multipliers", "plan, estimated"),
+    ]
     if "bench" in summaries:
         fpga = summaries["bench"]["fpga"]
         source = f"{fpga['how']}, {fpga['clock_mhz']:.0f} MHz ({fpga['clock_source']})"

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 __all__ = ["design_space"]
 
@@ -30,6 +30,7 @@ def design_space(
         figure.suptitle(title)
     for axes, (key, name) in zip(figure.subplots(2, 2, sharex=True).flat, _COSTS, strict=True):
         front = [point for point in shown if point["pareto"]]
+        front.sort(key=lambda point: (point["fps"], point["share"]))
         others = [point for point in shown if not point["pareto"]]
         axes.plot(
             [p["fps"] for p in front],
@@ -55,6 +56,9 @@ def design_space(
         if limit and highest > 0.4 * limit:
             axes.axhline(limit, ls="--", lw=1, color="#b3382f", label="available")
         axes.set_xscale("log")
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(bottom=0)
         axes.set_ylabel(name)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))

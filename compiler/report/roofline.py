@@ -1,22 +1,85 @@
 """The roofline of a board, with every layer of a network on it."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import numpy as np
 from markupsafe import Markup
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
-from .drawing import ACCENT, GOOD, INK, SOFT, WARN, WIDTH, canvas, legend, svg, tip
+from .drawing import ACCENT, GOOD, INK, SOFT, WARN, canvas, legend, root, settle, svg, tip
 from .names import fitting, labels
+from .widths import WIDE
 
 __all__ = ["roofline"]
 
 Summary = Mapping[str, Any]
+#: of a layer: operations a byte, operations a cycle, its row
+_Point = tuple[float, float, Summary]
+
+#: inches: height of the figure, a letter and a line of a label, and half of a mark
+_HEIGHT, _LETTER, _LINE, _MARK = 4.2, 0.065, 0.14, 0.06
+
+
+@dataclass(frozen=True)
+class _Box:
+    """A rectangle of the figure, in inches."""
+
+    left: float
+    bottom: float
+    right: float
+    top: float
+
+    def meets(self, other: "_Box") -> bool:
+        return (
+            self.left < other.right
+            and other.left < self.right
+            and self.bottom < other.top
+            and other.bottom < self.top
+        )
+
+    def within(self, other: "_Box") -> bool:
+        return (
+            other.left <= self.left
+            and self.right <= other.right
+            and other.bottom <= self.bottom
+            and self.top <= other.top
+        )
+
+
+@dataclass
+class _Labels:
+    """Places for labels within the plot that cover no mark and no other label, in inches."""
+
+    plot: _Box
+    taken: list[_Box] = field(default_factory=list)
+
+    def mark(self, x: float, y: float) -> None:
+        """Keep the mark at that place free."""
+        self.taken.append(_Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK))
+
+    def place(self, x: float, y: float, letters: int) -> tuple[float, float, str] | None:
+        """Where the label of the mark there begins, from the mark, and its alignment: beside it,
+        else above or below; None where all would cover something.
+        """
+        wide, gap = letters * _LETTER, _MARK + 0.03
+        ways = (
+            (gap, -_LINE / 2, "left", gap),
+            (-gap, -_LINE / 2, "right", -gap - wide),
+            (0.0, gap, "center", -wide / 2),
+            (0.0, -gap - _LINE, "center", -wide / 2),
+        )
+        for over, up, align, left in ways:
+            box = _Box(x + left, y + up, x + left + wide, y + up + _LINE)
+            if box.within(self.plot) and not any(map(box.meets, self.taken)):
+                self.taken.append(box)
+                return over, up, align
+        return None
 
 
 @dataclass(frozen=True)
@@ -46,9 +109,10 @@ class _Roofs:
         axes.plot(x, np.minimum(peak, self.memory * x), color=INK, lw=1.6)
         axes.annotate(
             f"{peak:,.0f} products a cycle in DSP blocks",
-            (max(left, self.ridge), peak),
-            (6, 5),
+            (right, peak),
+            (-4, 5),
             textcoords="offset points",
+            ha="right",
             color=INK,
         )
         if self.link and self.baud:
@@ -56,22 +120,16 @@ class _Roofs:
             axes.annotate(
                 f"serial link, {self.baud / 1e6:g} Mbaud",
                 (right, self.link * right),
-                (-4, -24),
+                (-4, 6),
                 textcoords="offset points",
                 ha="right",
-                va="top",
                 color=WARN,
             )
 
-    def place(self, x: float, y: float) -> tuple[float, float]:
-        """Where a point is, in parts of the plot's width and height."""
-        return (
-            float(np.log(x) / np.log(self.right / self.left)),
-            float(np.log(y) / np.log(16 * self.peak / self.lowest)),
-        )
 
-
-def roofline(compiled: Summary, clock_mhz: float | None, baud: float | None) -> Markup | None:
+def roofline(
+    compiled: Summary, clock_mhz: float | None, baud: float | None, width: float = WIDE
+) -> Markup | None:
     """Operations a cycle of each layer over operations a byte that passes its ports.
 
     Roofs: products that the device's DSP blocks give, bytes that its block RAMs read in a cycle,
@@ -88,17 +146,23 @@ def roofline(compiled: Summary, clock_mhz: float | None, baud: float | None) -> 
     left, right = min(xs) / 4, max(*xs, peak / memory) * 4
     lowest = min([y for _, y, _ in points] + ([whole * link] if link else []))
     roofs = _Roofs(peak, memory, link, baud, left, right, lowest)
-    with canvas(WIDTH, 4.6, "roof") as figure:
+    with canvas(width, _HEIGHT, "roof") as figure:
         axes = figure.subplots()
         roofs.draw(axes)
-        _draw_points(axes, roofs, points, interval)
         star = axes.plot([whole], [compiled["macs"] / interval], "*", ms=13, color=ACCENT)[0]
         tip(star, f"the whole network: {compiled['macs'] / interval:.3g} products a cycle")
         _draw_scales(axes, clock_mhz)
+        settle(figure)
+        marks = _marks(axes, points)
+        free = _Labels(_box(axes))
+        for at in (*marks, _inches(axes, whole, compiled["macs"] / interval)):
+            free.mark(*at)
+        free.taken.extend(_box(text) for text in axes.texts)
+        _draw_points(axes, marks, free, interval)
         return svg(figure, "Roofline: operations a cycle over operations a byte, by layer")
 
 
-def _points(compiled: Summary) -> Iterator[tuple[float, float, Summary]]:
+def _points(compiled: Summary) -> Iterator[_Point]:
     """Of each layer the operations a byte and a cycle."""
     traffic = _traffic(compiled)
     for row in compiled["layers"]:
@@ -108,29 +172,63 @@ def _points(compiled: Summary) -> Iterator[tuple[float, float, Summary]]:
             yield operations / passing, operations / compiled["interval_cycles"], row
 
 
+def _box(artist: Artist) -> _Box:
+    """Where an artist is."""
+    box, dpi = artist.get_window_extent(), root(artist).dpi
+    return _Box(box.x0 / dpi, box.y0 / dpi, box.x1 / dpi, box.y1 / dpi)
+
+
+def _inches(axes: Axes, x: float, y: float) -> tuple[float, float]:
+    """Where a point is."""
+    across, up = axes.transData.transform((x, y)) / root(axes).dpi
+    return float(across), float(up)
+
+
+def _marks(axes: Axes, points: Sequence[_Point]) -> dict[tuple[float, float], list[_Point]]:
+    """The points at each place, those that cover each other together; from above."""
+    found: dict[tuple[float, float], list[_Point]] = {}
+    for point in sorted(points, key=lambda point: -point[1]):
+        x, y = _inches(axes, point[0], point[1])
+        near = (at for at in found if abs(at[0] - x) < _MARK and abs(at[1] - y) < _MARK)
+        found.setdefault(next(near, (x, y)), []).append(point)
+    return found
+
+
 def _draw_points(
-    axes: Axes, roofs: _Roofs, points: list[tuple[float, float, Summary]], interval: int
+    axes: Axes,
+    marks: Mapping[tuple[float, float], Sequence[_Point]],
+    free: _Labels,
+    interval: int,
 ) -> None:
-    """Of points that are close together one is named, and the others where the pointer is."""
-    names = labels(row["name"] for _, _, row in points)
-    taken: list[tuple[float, float]] = []
-    for x, y, row in sorted(points, key=lambda point: -point[1]):
-        products = bool(row["macs"])
-        style: dict[str, Any] = {"color": GOOD} if products else {"color": SOFT, "mfc": "none"}
-        point = axes.plot([x], [y], "o", ms=8 if row["cycles"] == interval else 6, **style)[0]
-        what = "products" if products else "elements"
-        tip(point, f"{row['name']}: {y:.3g} {what} a cycle, {x:.3g} a byte")
-        at = roofs.place(x, y)
-        if all(abs(at[0] - u) > 0.15 or abs(at[1] - v) > 0.035 for u, v in taken):
-            taken.append(at)
+    """A mark for the layers of each place, with the name of the first where there is room; the
+    pointer shows all.
+    """
+    names = labels(row["name"] for points in marks.values() for _, _, row in points)
+    for at, points in marks.items():
+        x, y, first = points[0]
+        style: dict[str, Any] = {"color": GOOD} if first["macs"] else {"color": SOFT, "mfc": "none"}
+        slowest = any(row["cycles"] == interval for _, _, row in points)
+        point = axes.plot([x], [y], "o", ms=8 if slowest else 6, **style)[0]
+        tip(point, "; ".join(map(_facts, points)))
+        more = f" +{len(points) - 1}" if len(points) > 1 else ""
+        text = fitting(names[first["name"]], 20) + more
+        if where := free.place(*at, len(text)):
+            over, up, align = where
             axes.annotate(
-                fitting(names[row["name"]], 20),
+                text,
                 (x, y),
-                (6, -3),
+                (72 * over, 72 * up + 2),
                 textcoords="offset points",
+                ha=align,
                 fontsize=8,
                 color=INK,
             )
+
+
+def _facts(point: _Point) -> str:
+    x, y, row = point
+    what = "products" if row["macs"] else "elements"
+    return f"{row['name']}: {y:.3g} {what} a cycle, {x:.3g} a byte"
 
 
 def _draw_scales(axes: Axes, clock_mhz: float | None) -> None:
@@ -155,7 +253,7 @@ def _draw_scales(axes: Axes, clock_mhz: float | None) -> None:
         scales.append(second.yaxis)
     for axis in scales:
         axis.set_major_formatter(FuncFormatter(_plain))
-        axis.set_minor_formatter(NullFormatter())
+        axis.set_minor_locator(NullLocator())  # a decade has nine, which take most of the time
 
 
 def _plain(value: float, _: object = None) -> str:

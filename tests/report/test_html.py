@@ -36,9 +36,9 @@ class Text(HTMLParser):
 def test_all_steps_make_all_sections_in_the_order_of_the_flow():
     assert [title.split("  ")[0].strip() for title in Text(html.render(ALL)).found["h2"]] == [
         "Inputs and outputs",
+        "Resources estimated routed",
         "Layers estimated",
         "Latency by stage estimated",
-        "Resources estimated routed",
         "Cycles estimated simulated",
         "Simulation simulated",
         "Timing routed",
