@@ -284,7 +284,7 @@ def layers(compiled: Summary) -> View:
 
 
 def latency_parts(compiled: Summary) -> View | None:
-    """The stages that a frame's last value waits for, one after the other; None: not known."""
+    """What a frame's last value waits for, stage by stage; None: not known."""
     parts = compiled.get("latency_parts")
     if not parts:
         return None
@@ -304,10 +304,10 @@ def latency_parts(compiled: Summary) -> View | None:
             )
         )
     return View(
-        "Latency by stage",
-        ("stage", *kinds, "cycles", "of the latency"),
+        "Latency by layer",
+        ("layer", *kinds, "cycles", "of the latency"),
         tuple(rows),
-        frozenset({"stage", "of the latency"}),
+        frozenset({"layer", "of the latency"}),
         (
             "The chain that the last value of a frame waits for in an idle network; the cycles add "
             "up to the latency. Computing: the pixels of a stage that the next one needs before it "

@@ -38,7 +38,7 @@ def test_all_steps_make_all_sections_in_the_order_of_the_flow():
         "Inputs and outputs",
         "Resources estimated routed",
         "Layers estimated",
-        "Latency by stage estimated",
+        "Latency by layer estimated",
         "Cycles estimated simulated",
         "Simulation simulated",
         "Timing routed",
