@@ -226,6 +226,42 @@ def _matmul(node: Node, operands: Sequence[Array]) -> int:
     return max(a.size, 1) * max(b.size // max(inner, 1), 1)
 
 
+def _conv(node: Node, operands: Sequence[Array]) -> int:
+    """Multiplications of a convolution, were its map as large as with all its padding."""
+    x, weight = operands[:2]
+    pads = node.get("pads", [0] * 2 * (x.ndim - 2))
+    if node.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        pads = weight.shape[2:] * 2
+    sizes = zip(x.shape[2:], pads[: x.ndim - 2], pads[x.ndim - 2 :], strict=True)
+    pixels = prod(n + max(int(a), 0) + max(int(b), 0) for n, a, b in sizes)
+    products: int = max(int(x.shape[0]), 1) * pixels * max(weight.size, 1)
+    return products
+
+
+def _resize(node: Node, operands: Sequence[Array]) -> int:
+    if str(node.get("mode", "nearest")) == "cubic" or len(operands) < 2:
+        raise ValueError("it is of mode cubic, or has no sizes")
+    x, last = operands[0], operands[-1].reshape(-1)
+    if last.size > limits.RANK:
+        raise ValueError(f"{last.size} scales or sizes")
+    if last.dtype.kind == "f":
+        return _product([ceil(n * float(scale)) for n, scale in zip(x.shape, last, strict=False)])
+    return _product([*x.shape[: x.ndim - last.size], *_integers(last)])
+
+
+def _einsum(node: Node, operands: Sequence[Array]) -> int:
+    """Multiplications: each letter's size, once."""
+    equation = str(node.get("equation", "")).replace(" ", "")
+    terms = equation.split("->")[0].split(",")
+    if "." in equation or len(terms) != len(operands):
+        raise ValueError(f"its equation is {equation!r}")
+    sizes: dict[str, int] = {}
+    for term, operand in zip(terms, operands, strict=True):
+        sizes |= dict(zip(term, operand.shape, strict=True))
+    products: int = prod(max(int(n), 1) for n in sizes.values())
+    return products
+
+
 def _cast(node: Node, operands: Sequence[Array]) -> int:
     if node.get("to", 0) not in NUMBERS:
         raise ValueError(f"it casts to type {node.get('to', 0)}, which is no real number")
@@ -257,9 +293,16 @@ SIZES: dict[str, Size] = {
         (
             *("Abs", "Ceil", "Clip", "Exp", "Floor", "Identity", "LeakyRelu", "Log"),
             *("Neg", "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sqrt", "Tanh"),
+            *("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh"),
+            *("Atanh", "Erf", "Gelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "Mish"),
+            *("HardSigmoid", "HardSwish", "ThresholdedRelu", "Shrink", "LogSoftmax", "Hardmax"),
+            *("IsNaN", "IsInf", "ArgMax", "ArgMin", "InstanceNormalization", "LpNormalization"),
+            *("LayerNormalization", "RMSNormalization", "GroupNormalization"),
+            *("BatchNormalization", "GlobalAveragePool", "GlobalMaxPool"),
             *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace"),
             *("SpaceToDepth", "Slice", "Compress", "ReverseSequence", "CumSum", "Trilu", "Softmax"),
-            *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceL2"),
+            *("ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum", "ReduceL1"),
+            *("ReduceL2", "ReduceSumSquare", "ReduceLogSum", "ReduceLogSumExp"),
         ),
         _first,
     ),
@@ -276,7 +319,9 @@ SIZES: dict[str, Size] = {
     "Concat": _concat,
     "Constant": _stored,
     "ConstantOfShape": _of_shape,
+    "Conv": _conv,
     "Dropout": _dropout,
+    "Einsum": _einsum,
     "Expand": _expand,
     "Gather": _gather,
     "GatherElements": _gather_elements,
@@ -286,6 +331,7 @@ SIZES: dict[str, Size] = {
     "NonZero": _nonzero,
     "Pad": _pad,
     "Range": _range,
+    "Resize": _resize,
     "Split": _split,
     "Tile": _tile,
 }

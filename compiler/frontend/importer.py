@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,18 @@ def read_graph(path: str | Path) -> ir.Graph:
     Raises ModelError as :func:`load` does.
     """
     found = read(path)
+    try:
+        return _graph_of(found, path)
+    except ModelError:
+        steps = found.by_steps()
+        if steps is None:
+            raise
+        with suppress(ModelError):
+            return _graph_of(steps, path)
+        raise
+
+
+def _graph_of(found: Source, path: str | Path) -> ir.Graph:
     source = standard(found)
     _check_supported(source, path)
     graph = _Walk(source).graph()

@@ -32,9 +32,10 @@ def input_layouts(
         port.name: raster(port.shape or (), batch).reshape(port.dims(batch))
         for port in source.inputs
     }
-    #: a state without a batch is a vector as it is: its first axis is of parts, one after the other
+    #: a state without a batch is a vector as it is: its first axis is of parts, one after the
+    #: other; a sequence has a row a step
     found = {
-        port.name: (np.arange(inputs[port.name].size), ir.Shape(1, 1, inputs[port.name].size))
+        port.name: _in_sequence(inputs[port.name], 1 if source.states else len(inputs[port.name]))
         for port in source.inputs
         if not port.batched
     }
@@ -127,6 +128,11 @@ def _layout(node: Node | None, labels: NDArray[np.int64]) -> tuple[NDArray[np.in
         labels = labels if last else labels.T
         return labels.reshape(-1), ir.Shape(labels.shape[0], 1, labels.shape[1])
     return labels.reshape(-1), ir.Shape(1, 1, labels.size)
+
+
+def _in_sequence(labels: NDArray[np.int64], rows: int) -> tuple[NDArray[np.int64], ir.Shape]:
+    """The stream of a tensor as it is, in so many rows."""
+    return labels.reshape(-1), ir.Shape(rows, 1, labels.size // rows)
 
 
 def _reduces_rows(node: Node, rank: int) -> bool:

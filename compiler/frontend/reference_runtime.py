@@ -81,6 +81,7 @@ class Runtime:
             for port in self._session.get_inputs()
             if port.name == state.input
         }
+        self._ranks = {port.name: len(port.shape) for port in self._session.get_inputs()}
         declared = {port.shape[0] for port in self._session.get_inputs() if port.shape}
         fixed = [size for size in declared if isinstance(size, int)]
         #: frames a call takes; None when it takes any number
@@ -91,6 +92,9 @@ class Runtime:
 
     def takes_batches(self, x: Array | ir.Feeds) -> bool:
         """Whether one call may hold more than one of the frames of ``x``; tried once."""
+        if self._without_batch(self._feeds(x)):
+            self.batch = 1
+            return False
         if not self._probed:
             self._probed = True
             try:
@@ -104,14 +108,22 @@ class Runtime:
     def run(self, x: Array | ir.Feeds) -> dict[str, Array]:
         """Every output, [frames, ...], by name, for each input's [frames, ...], by name; that of a
         lone input may be given by itself.
+
+        An input whose arrays have an axis more than the file says has no batch: a call takes one
+        frame, and an output has one, with or without an axis for it.
         """
         feeds = self._feeds(x)
         frames = count(feeds)
-        size = self.batch or frames
+        alone = self._without_batch(feeds)
+        size = 1 if alone else self.batch or frames
         parts: list[dict[str, Array]] = []
         for start in range(0, frames, size):
             which = np.minimum(np.arange(start, start + size), frames - 1)
             parts.append(self._call(take(feeds, which), parts[-1] if parts else None))
+        if alone:
+            parts = [
+                {n: y if y.shape[:1] == (1,) else y[None] for n, y in p.items()} for p in parts
+            ]
         return {
             name: np.concatenate([part[name] for part in parts])[:frames] for name in self._outputs
         }
@@ -127,6 +139,10 @@ class Runtime:
             )
         return x
 
+    def _without_batch(self, feeds: ir.Feeds) -> set[str]:
+        """The inputs of a file in which they have no axis of frames."""
+        return {name for name in self.inputs if np.ndim(feeds[name]) == self._ranks[name] + 1}
+
     def call(self, feeds: ir.Feeds) -> dict[str, Array]:
         """Every output by name, of one call with all frames of ``feeds``."""
         found = self._call(feeds, None)
@@ -134,7 +150,8 @@ class Runtime:
 
     def _call(self, feeds: ir.Feeds, before: dict[str, Array] | None) -> dict[str, Array]:
         """The outputs of one call, states included, after one with the outputs ``before``."""
-        given = {name: feeds[name] for name in self.inputs}
+        apart = self._without_batch(feeds)
+        given = {name: feeds[name][0] if name in apart else feeds[name] for name in self.inputs}
         for state in self.states:
             given[state.input] = before[state.output] if before else self._initial[state.input]
         given |= {name: given[name].astype(dtype) for name, dtype in self._floats.items()}

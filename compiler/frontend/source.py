@@ -134,8 +134,8 @@ def unique(name: str, taken: set[str]) -> str:
 class ModelPort:
     """An input or output of the model; ``shape`` is without batch, None when unknown.
 
-    ``batched``: whether the batch is the first axis. A state of ``[layers, 1, size]`` has none:
-    its ``shape`` is the whole, for a batch of one.
+    ``batched``: whether the batch is the first axis. A state of ``[layers, 1, size]`` and a
+    sequence of ``[steps, 1, size]`` have none: the ``shape`` is the whole, for a batch of one.
     """
 
     name: str
@@ -164,6 +164,16 @@ class Source:
     def batch(self) -> int:
         """Frames that the importer labels: the model's batch, one when it is symbolic."""
         return max((port.batch for port in self.inputs if isinstance(port.batch, int)), default=1)
+
+    def by_steps(self) -> "Source | None":
+        """The same model, with the first axis of inputs [steps, 1, ...] as steps and not as the
+        batch, which is one and comes second: as in PyTorch's recurrent layers by default. None
+        where an input has a batch of another form.
+        """
+        found = [_stepped(port) for port in self.inputs]
+        if all(port.batched for port in found) or any(port.batch != 1 for port in found):
+            return None
+        return replace(self, inputs=tuple(found))
 
 
 def parsed(path: str | Path) -> onnx.ModelProto:
@@ -204,8 +214,17 @@ def read(
     )
 
 
+def _stepped(port: ModelPort) -> ModelPort:
+    """A port [n, 1, ...] with n > 1 as one without a batch; others as they are."""
+    fixed = isinstance(port.batch, int) and port.batch != 1
+    if not fixed or port.shape is None or len(port.shape) < 2 or port.shape[0] != 1:
+        return port
+    return replace(port, batch=1, shape=(int(port.batch), *port.shape), batched=False)
+
+
 def _without_batch(inputs: Sequence[ModelPort], states: Sequence[State]) -> list[ModelPort]:
-    """The inputs; of a state whose first axis is not of size one, that axis is not the batch.
+    """The inputs; of a state whose first axis is not of size one, that axis is not the batch, and
+    neither is that of [layers, 1, size] where another input has a batch of one.
 
     Frames of a network that keeps states come one after the other, so that its batch is one. Raises
     ModelError where that of another input is not.
@@ -225,6 +244,8 @@ def _without_batch(inputs: Sequence[ModelPort], states: Sequence[State]) -> list
                 "export the network with that"
             )
         found.append(port)
+    if not kept and any(port.batch == 1 for port in found):
+        found = [_stepped(port) for port in found]
     return found
 
 

@@ -62,7 +62,11 @@ def survey(path: str | Path) -> Survey:
 
     Raises ModelError only for a file without nodes that can be read.
     """
-    return surveyed(read(path, foreign=True))
+    source = read(path, foreign=True)
+    found = surveyed(source)
+    steps = source.by_steps() if found.graph is None else None
+    again = None if steps is None else surveyed(steps)
+    return found if again is None or again.graph is None else again
 
 
 def surveyed(found: Source) -> Survey:

@@ -1,5 +1,6 @@
 """Queue depths where paths fork and join: computed so that no path deadlocks or slows down."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
@@ -10,6 +11,7 @@ import numpy as np
 from .. import ir
 from ..errors import PlanError
 from .dataflow import Dataflow
+from .schedule import Schedule, durations
 from .streams import Edge
 
 __all__ = ["check_queues", "with_queues"]
@@ -18,6 +20,8 @@ __all__ = ["check_queues", "with_queues"]
 _SLACK = 4
 #: pixels of a frame up to which such slack would be a large part of a frame, or several frames
 _FEW = 16
+#: a join takes queues of frames where those that no stall can fill are longer by this factor
+_LONGER = 2
 #: stands for the host, from which all inputs of the network come
 _HOST = None
 
@@ -51,11 +55,96 @@ def with_queues(network: Dataflow) -> Dataflow:
     and the stage that holds it takes a whole pixel whatever its output does. Where a stream gives
     the first pixel, the state is like that stream. Within a loop a path takes one pixel at a time:
     a turn is of one pixel, whose beats find no older ones before them.
+
+    What such a queue holds counts as a part of its path, so queues of joins behind each other grow
+    by a factor each where the paths wait for whole frames. There the joins have queues of frames
+    (:func:`_in_frames`).
+    """
+    if all(len(network.edges_into[stage.name]) == 1 for stage in network.plan.stages):
+        return network  # without a join no path waits for another
+    queues, _ = _queues(network, _in_frames(network))
+    return network.replanned(queues=queues)
+
+
+#: the depth of the queue before each input of a join: name of the stage, number of the input
+_Queues = Mapping[tuple[str, int], int]
+
+
+def _in_frames(network: Dataflow) -> dict[tuple[str, int], int]:
+    """Queues of the joins that hold frames: a frame, and what comes while a pixel waits.
+
+    With room for a frame before each input of a join there is an order of events without a
+    deadlock: frame after frame, stage after stage. Which values the stages take and give does not
+    depend on time, so without a deadlock in one order there is none in any. A pixel waits for as
+    many cycles as in an idle network, and in each interval one frame comes, so no stage waits for
+    room unless it is stalled.
+
+    A join has such queues where the others would be longer by ``_LONGER``, and so has each join
+    between its fork and itself. What is left between a fork and a join is free of them, and is like
+    one stage: it takes a frame and gives a frame. None has them where they take more bits in all.
+    """
+    if any(design.delaying for design in network.designs.values()):
+        return {}
+    bare = network.replanned(queues={})
+    found, regions = _queues(bare, {})
+    pixels = {edge: bare.graph.shape(edge.value).pixels for edge in bare.edges}
+    if all(depth <= _LONGER * pixels[bare.edges_into[s][i]] for (s, i), depth in found.items()):
+        return {}
+    depths, before = _of_schedule(bare, list(regions)), _bits(bare, found)
+    chosen: set[str] = set()
+    while True:
+        longer = {at[0] for at, depth in found.items() if depth > _LONGER * depths[at]}
+        more = longer.union(*(regions[name] for name in longer))
+        more |= {name for name, inner in regions.items() if inner & (chosen | more)}
+        if more <= chosen:
+            less = _bits(bare, found) < before
+            return {at: depths[at] for at in depths if at[0] in chosen} if less else {}
+        chosen |= more
+        found, _ = _queues(bare, {at: depths[at] for at in depths if at[0] in chosen})
+
+
+def _bits(network: Dataflow, queues: _Queues) -> int:
+    """What all queues hold."""
+    graph, total = network.graph, 0
+    for (name, index), depth in queues.items():
+        value = network.edges_into[name][index].value
+        total += depth * graph.shape(value).channels * graph.quant(value).dtype.bits
+    return total
+
+
+def _of_schedule(network: Dataflow, joins: list[str]) -> dict[tuple[str, int], int]:
+    """For each input of ``joins`` the pixels of a frame, and those that come while one waits in an
+    idle network.
+    """
+    at = [(name, index) for name in joins for index, _ in enumerate(network.edges_into[name])]
+    pixels = {
+        (name, index): network.graph.shape(network.edges_into[name][index].value).pixels
+        for name, index in at
+    }
+    network = network.replanned(queues=pixels)
+    schedule = Schedule(network)
+    timings, late = durations(network, schedule)
+    run = schedule.run(timings, [port.lanes for port in network.inputs], late)
+    place = {stage.name: n for n, stage in enumerate(network.plan.stages)}
+    found = {}
+    for name, index in at:
+        written, arrivals = run.written[place[name]], run.arrivals[place[name]][index]
+        taken = run.leaves[place[name]] if written is None or index else written
+        waits = max(0.0, float((taken - arrivals).max()))
+        frame = pixels[name, index]
+        found[name, index] = frame + ceil(waits * frame / network.interval)
+    return found
+
+
+def _queues(
+    network: Dataflow, frames: _Queues
+) -> tuple[dict[tuple[str, int], int], dict[str, set[str]]]:
+    """The queues of :func:`with_queues`, where those in ``frames`` are given; and of each join the
+    other joins between its fork and itself.
     """
     plan = network.plan
-    if all(len(network.edges_into[stage.name]) == 1 for stage in plan.stages):
-        return network  # without a join no path waits for another
     queues: dict[tuple[str, int], int] = {}
+    regions: dict[str, set[str]] = {}
     inside: dict[str | None, _Reach] = {_HOST: {}}
     passed: dict[str | None, tuple[str | None, ...]] = {_HOST: (_HOST,)}  # by all paths to a value
     for port in network.graph.inputs:
@@ -95,6 +184,20 @@ def with_queues(network: Dataflow) -> Dataflow:
                         for fork in forks
                     ]
                 depths[here] = max([depths[here], *missing])
+        if len(edges) > 1:
+            upstream = set().union(*reaches)
+            regions[stage.name] = {
+                name
+                for name in regions
+                for port in network.designs[name].ports.outputs
+                if port.value in upstream
+                and (common[-1] is _HOST or common[-1] in inside[port.value])
+            }
+        if (stage.name, 0) in frames:
+            depths = [
+                max(plan.queues.get((stage.name, index), 0), frames[stage.name, index])
+                for index, _ in enumerate(edges)
+            ]
         queues |= {(stage.name, index): depth for index, depth in enumerate(depths) if depth > 0}
         paths = [
             (edge, _reach(network, edge, depth, inside[edge.value]))
@@ -104,7 +207,7 @@ def with_queues(network: Dataflow) -> Dataflow:
         for output in network.designs[stage.name].ports.outputs:
             passed[output.value] = (*common, output.value)
             inside[output.value] = reach
-    return network.replanned(queues=queues)
+    return queues, regions
 
 
 def check_queues(network: Dataflow) -> None:

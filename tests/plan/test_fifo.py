@@ -123,9 +123,35 @@ def attention(b):
     return b.matmul(scores, b.reshape(b.conv(b.input, 3), 30, 1))
 
 
+def unrolled(b):
+    """Steps that each wait for a whole map of the step before, with their parts of the input."""
+    x = b.unary(b.input)
+    first, *others = (b.gather(x, (1, 5, 3), part) for part in np.split(labels(b, x), 6))
+    state = first
+    for part in others:
+        back = b.gather(state, (1, 5, 3), labels(b, state)[:, ::-1])
+        gate = b.gather(back, (1, 5, 3), labels(b, back)[:, ::-1])
+        state = b.add(b.add(gate, b.elementwise(ir.ops.Mul, back, state)), part)
+    return state
+
+
+def gates(b):
+    """Squeeze and excite three times, with a short cut around all."""
+    x = y = b.conv(b.input, 3)
+    for _ in range(3):
+        shape = b.shape(y)
+        pooled = b.average_pool(y, (shape.height, shape.width), (1, 1))
+        spread = b.gather(b.dense(pooled, 3), shape.array, np.tile(np.arange(3), shape.pixels))
+        y = b.add(b.elementwise(ir.ops.Mul, y, spread), b.conv(y, 3, (3, 3), **SAME))
+    return b.add(y, x)
+
+
+#: those whose queues hold frames
+IN_FRAMES = (unrolled, gates)
 NETWORKS = {
     function.__name__: function
     for function in (
+        *IN_FRAMES,
         short_cut,
         two_blocks,
         four_blocks,
@@ -162,6 +188,20 @@ def test_no_deadlock_and_no_slowdown(name, stall):
     assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])
     if not stall:
         assert seen.intervals[1:] == [network.interval] * 2
+
+
+@pytest.mark.parametrize("network", IN_FRAMES)
+def test_queues_that_hold_frames_do_not_grow_with_each_join(network):
+    """The time that a pixel waits grows by a step's, and not by a factor."""
+    built_network = built(network.__name__)[1]
+    graph, queues = built_network.graph, built_network.plan.queues
+    frames = {
+        at: depth / graph.shape(built_network.edges_into[at[0]][at[1]].value).pixels
+        for at, depth in queues.items()
+    }
+    joins = {at[0] for at in frames if frames[at] >= 1}
+    assert all((name, index) in frames for name in joins for index in (0, 1))
+    assert 2 < max(frames.values()) < 3 * len(joins)
 
 
 @pytest.mark.parametrize("name", ["short_cut", "inception", "whole_map"])
