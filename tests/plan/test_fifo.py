@@ -136,9 +136,9 @@ def unrolled(b):
 
 
 def gates(b):
-    """Squeeze and excite three times, with a short cut around all."""
+    """Squeeze and excite twice, with a short cut around both."""
     x = y = b.conv(b.input, 3)
-    for _ in range(3):
+    for _ in range(2):
         shape = b.shape(y)
         pooled = b.average_pool(y, (shape.height, shape.width), (1, 1))
         spread = b.gather(b.dense(pooled, 3), shape.array, np.tile(np.arange(3), shape.pixels))
