@@ -11,7 +11,7 @@ from .brief import Brief
 from .driver import describe, fit
 from .errors import FitError, GatewrightError
 from .frontend import Survey, Verdict, divide, load, survey
-from .plan import Device, Goal, least_interval, refuse_too_large
+from .plan import Device, Goal, available, least_interval, refuse_too_large
 from .plan.candidates import least_designs
 from .quantize import Policy
 from .quantize.assume import assume_types
@@ -128,12 +128,16 @@ def _fitted(
         error = failed
     rows = []
     for board in boards:
-        if board.name != chosen.name:
-            rows.append(_estimated(graph, board))
-        elif plan is not None:
+        if plan is not None and board.name == chosen.name:
             rows.append(_row(board, plan.interval, "planned"))
+        elif error and (
+            board.name == chosen.name or _lacks_too(board.device, chosen.device, error)
+        ):
+            there = available(board.device)
+            lacking = [(what, needed, there[what]) for what, needed, _ in error.lacking]
+            rows.append(_row(board, None, "planned", lacking))
         else:
-            rows.append(_row(board, None, "planned", error.lacking if error else ()))
+            rows.append(_estimated(graph, board))
     summary["boards"] = rows
     if plan is not None:
         return Checked({**summary, **describe(plan, summary["model"])}, None)
@@ -141,6 +145,14 @@ def _fitted(
     if fitting and not alone:
         return Checked(summary, None)
     return Checked(summary, _advised(error, fitting) if error else None)
+
+
+def _lacks_too(device: Device, other: Device, error: FitError) -> bool:
+    """Whether a device has no more of anything than one that lacks something for the network; its
+    own estimate does not see all that a plan takes.
+    """
+    smaller = all(device.available[what] <= there for what, there in other.available.items())
+    return bool(error.lacking) and device.target == other.target and smaller
 
 
 def _advised(error: FitError, fitting: Sequence[Target]) -> FitError:

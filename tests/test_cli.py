@@ -16,7 +16,8 @@ import pytest
 from click.testing import CliRunner
 from gatewright import boards
 from gatewright.cli import main
-from gatewright.compiler import driver, emit, ir
+from gatewright.compiler import check, driver, emit, ir
+from gatewright.compiler.errors import FitError
 from gatewright.compiler.frontend import load
 from numpy.testing import assert_array_equal
 
@@ -120,6 +121,24 @@ def test_check_gives_every_node_and_every_board(floats):
     (row,) = (row for row in planned["boards"] if row["name"] == BOARD)
     assert row["interval_cycles"] == planned["interval_cycles"]
     assert planned["macs"] == sum(layer["macs"] for layer in planned["layers"])
+
+
+def test_a_board_smaller_than_one_that_lacks_something_does_not_fit(floats, monkeypatch):
+    """Its own estimate does not see all that a plan takes, as the queues."""
+
+    def lacks(graph, device, *_):
+        raise FitError("too large", [("block RAMs", 300, 207)])
+
+    monkeypatch.setattr(check, "fit", lacks)
+    failed = CliRunner().invoke(main, ["check", str(floats), "--board", "ulx3s-85f", "--json"])
+    rows = {row["name"]: row for row in json.loads(failed.stdout)["boards"]}
+    for name in ("ulx3s-85f", "ulx3s-45f", "ulx3s-25f"):
+        (lack,) = rows[name]["lacking"]
+        assert not rows[name]["fits"]
+        assert (lack["what"], lack["needed"]) == ("block RAMs", 300)
+        assert lack["available"] <= boards.get(name).device.bram
+    assert rows["icebreaker"]["fits"]
+    assert "the smallest board that fits is icebreaker" in failed.stderr
 
 
 def test_a_failing_check_prints_its_json(wide, tmp_path):

@@ -7,7 +7,14 @@ from .fifo import check_queues
 from .plan_file import read_plan, write_plan
 from .resources import Resources
 from .schedule import latency, latency_parts
-from .search import Goal, least_interval, make_dataflow, refuse_too_large, shortfall
+from .search import (
+    Goal,
+    available,
+    least_interval,
+    make_dataflow,
+    refuse_too_large,
+    shortfall,
+)
 
 __all__ = [
     "Design",
@@ -17,6 +24,7 @@ __all__ = [
     "Plan",
     "Resources",
     "StagePlan",
+    "available",
     "check_queues",
     "least_interval",
     "refuse_too_large",

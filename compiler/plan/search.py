@@ -21,6 +21,7 @@ __all__ = [
     "Goal",
     "Occupancy",
     "assign_blocks",
+    "available",
     "least_interval",
     "make_dataflow",
     "occupancy",
@@ -160,17 +161,21 @@ def least_interval(graph: ir.Graph, device: Device, board: str) -> int:
 
 def shortfall(need: Resources, device: Device) -> list[tuple[str, int, int]]:
     """The resources that the device lacks: name, needed, available to a plan."""
-    table = [
-        (
-            device.target.logic_unit,
-            cells(need, device),
-            _room(device, device.target.logic_share),
-        ),
-        ("flip-flops", need.ff, device.ff),
-        ("DSP blocks", need.dsp, device.dsp),
-        ("block RAMs", need.bram, device.bram - link(device).bram),
+    needed = (cells(need, device), need.ff, need.dsp, need.bram)
+    there = available(device)
+    return [
+        (name, n, there[name]) for name, n in zip(there, needed, strict=True) if n > there[name]
     ]
-    return [row for row in table if row[1] > row[2]]
+
+
+def available(device: Device) -> dict[str, int]:
+    """What a plan may take of the device, by the names that messages give."""
+    return {
+        device.target.logic_unit: _room(device, device.target.logic_share),
+        "flip-flops": device.ff,
+        "DSP blocks": device.dsp,
+        "block RAMs": device.bram - link(device).bram,
+    }
 
 
 def _room(device: Device, share: float) -> int:
