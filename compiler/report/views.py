@@ -289,8 +289,8 @@ def latency_parts(compiled: Summary) -> View | None:
     if not parts:
         return None
     names = {row["stage"]: row["name"] for row in reversed(compiled["layers"])}
-    kinds = ("waiting", "writing", "computing", "pipeline", "streams")
-    kinds = tuple(kind for kind in kinds if any(part[kind] for part in parts))
+    every = ("waiting", "writing", "computing", "pipeline", "streams")
+    kinds = tuple(kind for kind in every if any(part[kind] for part in parts))
     rows: list[tuple[Cell, ...]] = []
     for number, part in enumerate(parts):
         outside = "full line buffers" if number else "input"
