@@ -33,7 +33,6 @@ _PLAIN = Goal(fast_inner_product=False)
 
 VARIANTS = {
     "fast": Variant("DSP blocks only, two products from each", Goal()),
-    "fast-latency": Variant("soft multipliers too, two products from each", Goal("latency")),
     "dsp": Variant("DSP blocks only, a product from each", _PLAIN),
     "latency": Variant("soft multipliers too", replace(_PLAIN, kind="latency")),
     "small": Variant("DSP blocks only, where block RAM is short", _PLAIN),

@@ -24,10 +24,10 @@ from .plan import (
     Dataflow,
     Device,
     Goal,
+    LatencyPart,
     Plan,
     check_queues,
-    latency,
-    latency_parts,
+    idle_frame,
     make_dataflow,
     read_plan,
     shortfall,
@@ -556,7 +556,7 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
     """The content of ``compile.json``."""
     need, device = network.linked, network.device
     short = shortfall(network.budgeted, device)
-    rows = layers(network)
+    rows, frame = layers(network), idle_frame(network)
     return {
         "model": model,
         "board": network.plan.board,
@@ -567,8 +567,8 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
         "macs": sum(row["macs"] for row in rows),
         "interval_cycles": network.interval,
         "bound_cycles": network.plan.bound_interval,
-        "latency_cycles": latency(network),
-        "latency_parts": _latency_parts(network),
+        "latency_cycles": int(frame.last),
+        "latency_parts": _latency_parts(network, frame.parts()),
         "bound_latency_cycles": network.plan.bound_latency,
         "multipliers": network.multipliers,
         "products_per_cycle": network.products_per_cycle,
@@ -584,11 +584,13 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
     }
 
 
-def _latency_parts(network: Dataflow) -> list[dict[str, str | int | None]]:
+def _latency_parts(
+    network: Dataflow, parts: Sequence[LatencyPart]
+) -> list[dict[str, str | int | None]]:
     """A row for each stage that a frame's last beat waits for: its name, and cycles by kind."""
     names = [stage.name for stage in network.plan.stages]
     rows = []
-    for part in latency_parts(network):
+    for part in parts:
         cycles = {key: int(value) for key, value in asdict(part).items() if key != "stage"}
         rows.append({"stage": None if part.stage is None else names[part.stage], **cycles})
     return rows

@@ -6,7 +6,7 @@ from .dataflow import Dataflow, Plan
 from .fifo import check_queues
 from .plan_file import read_plan, write_plan
 from .resources import Resources
-from .schedule import latency, latency_parts
+from .schedule import LatencyPart, idle_frame, latency
 from .search import (
     Goal,
     available,
@@ -20,17 +20,18 @@ __all__ = [
     "Design",
     "Device",
     "Goal",
+    "LatencyPart",
     "Dataflow",
     "Plan",
     "Resources",
     "StagePlan",
     "available",
     "check_queues",
+    "idle_frame",
     "least_interval",
     "refuse_too_large",
     "shortfall",
     "latency",
-    "latency_parts",
     "make_dataflow",
     "read_plan",
     "write_plan",

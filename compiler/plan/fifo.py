@@ -11,7 +11,7 @@ import numpy as np
 from .. import ir
 from ..errors import PlanError
 from .dataflow import Dataflow
-from .schedule import Schedule, durations
+from .schedule import idle_frame
 from .streams import Edge
 
 __all__ = ["check_queues", "with_queues"]
@@ -62,7 +62,11 @@ def with_queues(network: Dataflow) -> Dataflow:
     """
     if all(len(network.edges_into[stage.name]) == 1 for stage in network.plan.stages):
         return network  # without a join no path waits for another
-    queues, _ = _queues(network, _in_frames(network))
+    bare = network.replanned(queues={}) if network.plan.queues else network
+    queues, regions = _queues(bare, {})
+    frames = _in_frames(bare, queues, regions)
+    if frames or bare is not network:
+        queues, _ = _queues(network, frames)
     return network.replanned(queues=queues)
 
 
@@ -70,8 +74,11 @@ def with_queues(network: Dataflow) -> Dataflow:
 _Queues = Mapping[tuple[str, int], int]
 
 
-def _in_frames(network: Dataflow) -> dict[tuple[str, int], int]:
-    """Queues of the joins that hold frames: a frame, and what comes while a pixel waits.
+def _in_frames(
+    bare: Dataflow, found: _Queues, regions: Mapping[str, set[str]]
+) -> dict[tuple[str, int], int]:
+    """Queues of the joins that hold frames: a frame, and what comes while a pixel waits. ``found``
+    and ``regions`` are what :func:`_queues` gives for a network without queues.
 
     With room for a frame before each input of a join there is an order of events without a
     deadlock: frame after frame, stage after stage. Which values the stages take and give does not
@@ -83,10 +90,8 @@ def _in_frames(network: Dataflow) -> dict[tuple[str, int], int]:
     between its fork and itself. What is left between a fork and a join is free of them, and is like
     one stage: it takes a frame and gives a frame. None has them where they take more bits in all.
     """
-    if any(design.delaying for design in network.designs.values()):
+    if any(design.delaying for design in bare.designs.values()):
         return {}
-    bare = network.replanned(queues={})
-    found, regions = _queues(bare, {})
     pixels = {edge: bare.graph.shape(edge.value).pixels for edge in bare.edges}
     if all(depth <= _LONGER * pixels[bare.edges_into[s][i]] for (s, i), depth in found.items()):
         return {}
@@ -122,9 +127,7 @@ def _of_schedule(network: Dataflow, joins: list[str]) -> dict[tuple[str, int], i
         for name, index in at
     }
     network = network.replanned(queues=pixels)
-    schedule = Schedule(network)
-    timings, late = durations(network, schedule)
-    run = schedule.run(timings, [port.lanes for port in network.inputs], late)
+    run = idle_frame(network)
     place = {stage.name: n for n, stage in enumerate(network.plan.stages)}
     found = {}
     for name, index in at:

@@ -48,12 +48,11 @@ def paced_frames(network: Dataflow) -> dict[str, Design]:
     same pixel of the next frame. All states begin at once. A stream from outside the loop begins
     then too, and goes on as it does in an idle network: only its first beat can wait in advance.
     """
-    from .schedule import Schedule, durations
+    from .schedule import idle_frame
 
-    schedule = Schedule(network)
-    timings, late = durations(network, schedule)
+    idle = idle_frame(network)
+    schedule, timings = idle.schedule, idle.timings
     lanes = [port.lanes for port in network.inputs]
-    idle = schedule.run(timings, lanes, late)
     place = {stage.name: n for n, stage in enumerate(network.plan.stages)}
     found: dict[str, Design] = {}
     for group in ir.loops.groups(network.graph, across=True):
@@ -67,7 +66,7 @@ def paced_frames(network: Dataflow) -> dict[str, Design]:
             for edge in network.edges_into[name]
             if edge.source is not None and edge.source not in stages
         }
-        run = schedule.run(timings, lanes, late | entering)
+        run = schedule.run(timings, lanes, {**idle.through, **entering})
         turn = 1.0
         for name in kept:
             ((source, pixels, edge),) = schedule.steps[place[name]].inputs

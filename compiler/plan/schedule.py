@@ -18,8 +18,8 @@ __all__ = [
     "LatencyPart",
     "Schedule",
     "durations",
+    "idle_frame",
     "latency",
-    "latency_parts",
 ]
 
 _Times = NDArray[np.float64]
@@ -40,7 +40,8 @@ class CriticalPath:
 
 @dataclass(frozen=True)
 class LatencyPart:
-    """The cycles of a stage that a frame's last beat out waited for; their sum is the latency.
+    """The cycles of a stage that a frame's last beat out waited for; all parts together are the
+    latency.
 
     ``stage``: its place in the plan; None: the network's input, or, as the last part, line buffers
     that were full. ``writing``: pixels of input on their way into the line buffer, when they come
@@ -78,15 +79,10 @@ class _Visit:
 
 def latency(network: Dataflow) -> int:
     """Cycles from the first beat in to the last beat out, both counted."""
-    return int(_idle(network).last)
+    return int(idle_frame(network).last)
 
 
-def latency_parts(network: Dataflow) -> list[LatencyPart]:
-    """What :func:`latency` is made of, in the order of the flow."""
-    return _idle(network).parts()
-
-
-def _idle(network: Dataflow) -> "FrameTimes":
+def idle_frame(network: Dataflow) -> "FrameTimes":
     """The times of a frame through the idle network."""
     schedule = Schedule(network)
     timings, late = durations(network, schedule)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from amaranth import signed
-from gatewright.compiler.plan import latency, latency_parts, schedule
+from gatewright.compiler.plan import idle_frame, latency, schedule
 from gatewright.compiler.stages import StageTiming
 from gatewright.hw import WindowConfig
 from gatewright.hw.target import GENERIC
@@ -156,7 +156,7 @@ def test_the_parts_add_up_to_the_latency(name, rows):
     builder = Builder(6, 6, 3, seed=3)
     (EXACT | {"residual": residual})[name](builder)
     network = fold(builder.graph(), minimal_rows=rows)
-    parts = latency_parts(network)
+    parts = idle_frame(network).parts()
     assert sum(part.cycles for part in parts) == latency(network)
     assert parts[0].stage is None
     stages = [part.stage for part in parts if part.stage is not None]
@@ -170,5 +170,5 @@ def test_the_slowest_stage_computes_most_of_the_latency():
     slow = builder.conv(builder.input, 4, (3, 3), pads=(1, 1, 1, 1))
     builder.conv(slow, 4)
     network = fold(builder.graph(), {slow: (1, 1)})
-    first, *_ = [part for part in latency_parts(network) if part.stage == 0]
+    first, *_ = [part for part in idle_frame(network).parts() if part.stage == 0]
     assert first.computing == pytest.approx(network.interval, rel=0.2)
