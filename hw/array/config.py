@@ -38,11 +38,10 @@ class ArrayConfig(WeightMemory):
 
     def resources(self) -> Resources:
         """An estimate of multipliers, adders, weights and the drain."""
-        product = self.operands.x.width + self.operands.w.width
-        n, acc = self.multipliers, self.acc.width
-        psum = min(acc, product + 2)
+        n, acc = self.cells, self.acc.width
+        psum = min(acc, self.product.width + 2)
         soft = n - self.multipliers_in_dsp
-        multiplier = self.soft_multiplier
+        multiplier = self.dot_product() if self.tree else self.soft_multiplier
         carry = self.target.carry_luts
         lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * multiplier.lut(carry)
         # an operand is delayed for its row, and passes the groups or is delayed for its own one

@@ -6,6 +6,7 @@ import numpy as np
 from amaranth import Shape, unsigned
 from numpy.typing import NDArray
 
+from ..arithmetic.dot_product import DotProductConfig, WeightCode
 from ..sizes import at_least, ceil_div
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
@@ -13,13 +14,22 @@ from .fast_inner_product import offsets, pair_sum
 
 __all__ = ["MEMORIES", "ArrayGeometry"]
 
+#: products that a tree of adders sums, at most: what trees save beyond these is little, and their
+#: operands come from far
+TREE_PRODUCTS = 16
+
+#: adders between two registers in soft logic: with two, a third of the flip-flops of a multiplier
+#: are saved, and the clock is still 185 MHz
+SOFT_ADDERS = 2
+
 #: where weights are stored
 MEMORIES = ("logic", "block_ram", "packed_rows")
 
 
 @dataclass(frozen=True)
 class ArrayGeometry:
-    """``simd`` rows by ``pe`` columns of multipliers; half the rows where they are ``fast``.
+    """``simd`` rows by ``pe`` columns of multipliers; half the rows where they are ``fast``, and
+    fewer where each row sums products in a ``tree``.
 
     A result is the sum of ``folds`` words of ``simd`` products; each column holds ``depth`` words
     of weights, used in turn. ``lanes`` columns are a group, whose results leave together;
@@ -36,6 +46,10 @@ class ArrayGeometry:
     ``fast``: each multiplier gives two products (:mod:`.fast_inner_product`). Column ``pe`` is then
     the correction column, which works with the first group, and a result is more by the sum of
     ``w1 * w2`` over the pairs of its weights, which ``acc`` must hold.
+
+    ``tree``: each row sums up to ``TREE_PRODUCTS`` products in soft logic, without multipliers
+    (:mod:`~gatewright.hw.arithmetic.dot_product`), and the code of the weights for it. A result is
+    more by the code's excess, which ``acc`` must hold.
     """
 
     simd: int
@@ -54,6 +68,7 @@ class ArrayGeometry:
     max_abs_weight: int | None = None
     initiation_interval: int = 1
     fast: bool = False
+    tree: WeightCode | None = None
 
     def __post_init__(self):
         at_least(1, self, "simd", "pe", "folds", "depth", "lanes", "initiation_interval")
@@ -77,6 +92,11 @@ class ArrayGeometry:
                 "ArrayConfig: fast=True with shared=False, but the fast inner product needs "
                 "activations that all columns share"
             )
+        if self.tree and (self.fast or self.dsp_multipliers):
+            raise ValueError(
+                f"ArrayConfig: tree={self.tree} with fast={self.fast} and dsp_multipliers="
+                f"{self.dsp_multipliers}, but trees of adders are soft logic alone"
+            )
         if self.dsp_multipliers is not None and not 0 <= self.dsp_multipliers <= self.multipliers:
             raise ValueError(
                 f"ArrayConfig: dsp_multipliers={self.dsp_multipliers}, but it must be 0 to "
@@ -95,8 +115,27 @@ class ArrayGeometry:
 
     @property
     def rows(self) -> int:
-        """Rows of multipliers."""
-        return ceil_div(self.simd, 2) if self.fast else self.simd
+        """Rows of multipliers, or of trees."""
+        return ceil_div(self.simd, self.row_elements)
+
+    @property
+    def row_elements(self) -> int:
+        """Elements that a row takes; the last row may have fewer."""
+        if self.fast:
+            return 2
+        return ceil_div(self.simd, ceil_div(self.simd, TREE_PRODUCTS)) if self.tree else 1
+
+    def elements_of(self, row: int) -> slice:
+        """The elements of a word that a row takes."""
+        return slice(row * self.row_elements, min(self.simd, (row + 1) * self.row_elements))
+
+    def dot_product(self, row: int = 0) -> DotProductConfig:
+        """The trees of a row."""
+        assert self.tree
+        taken = self.elements_of(row)
+        return DotProductConfig(
+            taken.stop - taken.start, self.x, self.w, self.tree, adders=SOFT_ADDERS
+        )
 
     @property
     def correction(self) -> tuple[int, ...]:
@@ -105,6 +144,12 @@ class ArrayGeometry:
 
     @property
     def multipliers(self) -> int:
+        """Multipliers; without any, the products of the trees."""
+        return self.simd * self.pe if self.tree else self.cells
+
+    @property
+    def cells(self) -> int:
+        """Places of the grid: each adds to the sum of its column."""
         return self.rows * (self.pe + len(self.correction))
 
     @property
@@ -116,8 +161,15 @@ class ArrayGeometry:
         return MultiplierConfig(either, either)
 
     @property
+    def product(self) -> Shape:
+        """What each row adds to the sum of a column."""
+        return self.dot_product().p if self.tree else self.operands.p
+
+    @property
     def weight_word(self) -> Shape:
-        """What is stored for a multiplier: a weight, or two."""
+        """What is stored for a place of the grid: a weight, or those of all its elements."""
+        if self.tree:
+            return self.dot_product().word
         return unsigned(2 * self.w.width) if self.fast else self.w
 
     def excess(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -126,9 +178,13 @@ class ArrayGeometry:
         ``weights``: [pe, simd, depth]; gives [pe, depth // folds], a column for each reduction in
         the order of use.
         """
-        if not self.fast:
-            return np.zeros((self.pe, self.depth // self.folds), np.int64)
-        return offsets(weights).reshape(self.pe, -1, self.folds).sum(2)
+        if self.tree:
+            each = self.tree.excess(weights, self.x).sum(1)
+        elif self.fast:
+            each = offsets(weights)
+        else:
+            each = np.zeros((self.pe, self.depth), np.int64)
+        return each.reshape(self.pe, -1, self.folds).sum(2)
 
     def channel(self, column: int) -> int:
         """The channel (within a pass) that a column computes: groups in reverse, lanes in order."""

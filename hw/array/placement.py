@@ -7,16 +7,12 @@ from itertools import chain
 from ..arithmetic.packed_multiplier import packed_products
 from ..arithmetic.soft_multiplier import SoftMultiplierConfig
 from ..sizes import ceil_div
-from .geometry import ArrayGeometry
+from .geometry import SOFT_ADDERS, ArrayGeometry
 
-__all__ = ["REACH", "SOFT_ADDERS", "ArrayPlacement"]
+__all__ = ["REACH", "ArrayPlacement"]
 
 #: DSP blocks that an operand passes, at most, on its way to all columns that take it in one cycle
 REACH = 50
-
-#: adders between two registers of a product in soft logic: with two, a third of its flip-flops are
-#: saved, and the clock is still 185 MHz
-SOFT_ADDERS = 2
 
 
 @dataclass(frozen=True)
@@ -29,6 +25,7 @@ class ArrayPlacement(ArrayGeometry):
         if not (
             self.shared
             and not self.fast
+            and not self.tree
             and self.max_abs_weight
             and self.w.signed
             and self.max_abs_weight < 1 << (self.w.width - 1)
@@ -46,7 +43,7 @@ class ArrayPlacement(ArrayGeometry):
 
     @property
     def _products_alone(self) -> int:
-        return self.target.dsp.products(self.operands.x, self.operands.w)
+        return 0 if self.tree else self.target.dsp.products(self.operands.x, self.operands.w)
 
     def blocks(self, products: int) -> int:
         """DSP blocks that make so many of the products."""
@@ -114,10 +111,14 @@ class ArrayPlacement(ArrayGeometry):
         if self.multipliers_in_dsp:
             kinds.append(self.target.dsp.latency)
         if self.multipliers_in_dsp < self.multipliers:
-            kinds.append(self.soft_multiplier.latency)
+            kinds.append(self._soft_latency)
         return max(kinds)
+
+    @property
+    def _soft_latency(self) -> int:
+        return (self.dot_product() if self.tree else self.soft_multiplier).latency
 
     @cached_property
     def soft_delay(self) -> int:
         """Cycles by which products in soft logic start later than those in DSP blocks."""
-        return self.multiplier_latency - self.soft_multiplier.latency
+        return self.multiplier_latency - self._soft_latency

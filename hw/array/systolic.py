@@ -11,6 +11,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
+from ..arithmetic.dot_product import DotProduct
 from ..arithmetic.packed_multiplier import PackedConfig, PackedMultiplier, add_with_carry, borrow
 from ..arithmetic.soft_multiplier import SoftMultiplier
 from ..control.delay import delay, delay_flags, delays, duplicate
@@ -42,8 +43,9 @@ class SystolicArray(wiring.Component):
     multiplier in soft logic has a shorter latency than a DSP block; its operands are delayed by the
     difference, because its product is wider than they are.
 
-    A ``config.fast`` array takes two elements a row (:mod:`.fast_inner_product`); its results are
-    more by :func:`.fast_inner_product.offsets` of the weights of their reduction.
+    A ``config.fast`` array takes two elements a row (:mod:`.fast_inner_product`), and one with a
+    ``config.tree`` several (:mod:`~gatewright.hw.arithmetic.dot_product`); their results are more
+    by ``config.excess(weights)``.
 
     Takes a word a cycle. Latency from the last word of a reduction to its first beat:
     ``config.latency``.
@@ -79,6 +81,8 @@ class SystolicArray(wiring.Component):
         config = self.config
         if config.fast:
             return pair_words(weights, config.w.width)
+        if config.tree:
+            return tree_words(weights, config)
         weights = weights.copy()
         for places in config.places()[0] if config.pack > 1 else ():
             row, channels = places[0][0], [self.config.channel(column) for _, column in places]
@@ -101,9 +105,14 @@ class SystolicArray(wiring.Component):
         for row in range(c.rows):
             skews = [c.skew((row, column)) for column in (*range(c.pe), *c.correction)]
             if c.shared:
-                word = self._pair(row) if c.fast else self.i.payload[row]
+                elements = [*self.i.payload[c.elements_of(row)]]
+                # the fast inner product completes an odd word
+                word = Cat(elements, C(0, c.fast * c.x.width * (c.row_elements - len(elements))))
                 first = delay(
-                    m, word, c.weight_latency + row, name=f"pair_{row}" if c.fast else None
+                    m,
+                    word if c.row_elements > 1 else elements[0],
+                    c.weight_latency + row,
+                    name=f"word_{row}" if c.row_elements > 1 else None,
                 )
                 values = delays(m, first, max(skews) - row)
                 at |= {(row, column): values[skew - row] for column, skew in enumerate(skews)}
@@ -112,11 +121,6 @@ class SystolicArray(wiring.Component):
                     source = self.i.payload[row * c.pe + c.channel(column)]
                     at[row, column] = delay(m, source, c.weight_latency + skew)
         return at
-
-    def _pair(self, row):
-        """The elements of a row of the fast inner product, the first in the low bits."""
-        first, *second = self.i.payload[2 * row : 2 * row + 2]
-        return Cat(first, second or C(0, self.config.x.width))
 
     def _factors(self, m, x, w):
         """The factors of each multiplier of the fast inner product."""
@@ -134,6 +138,8 @@ class SystolicArray(wiring.Component):
     def _products(self, m, x, w):
         """``(p, carry)[row, column]``: the product is their sum; ``carry`` None is 0."""
         c = self.config
+        if c.tree:
+            return {place: (self._dot_product(m, place, x[place], w[place]), None) for place in w}
         blocks, soft = c.places()
         at = {}
         for n, places in enumerate(blocks):
@@ -163,6 +169,14 @@ class SystolicArray(wiring.Component):
             at[place] = block.p, None
         return at
 
+    def _dot_product(self, m, place, x, w):
+        """The sum of the products of a row, as late as those of the other rows."""
+        row, column = place
+        tree = DotProduct(self.config.dot_product(row))
+        m.submodules[f"tree_{row}_{column}"] = tree
+        m.d.comb += [Cat(tree.x).eq(x), tree.w.eq(w)]
+        return delay(m, tree.p, self.config.multiplier_latency - tree.config.latency)
+
     def _packed(self, products, site):
         c = self.config
         return PackedMultiplier(
@@ -172,7 +186,7 @@ class SystolicArray(wiring.Component):
     def _partial_sums(self, m, p):
         """The sum at the foot of each column, the correction column last."""
         c = self.config
-        product = c.operands.p
+        product = c.product
         feet = []
         for column in (*range(c.pe), *c.correction):
             above = None
@@ -226,6 +240,16 @@ class SystolicArray(wiring.Component):
         with m.If(valid):
             m.d.sync += acc.eq(Mux(first, 0, acc) + value)
         return acc
+
+
+def tree_words(weights: NDArray[np.int64], config: ArrayConfig) -> NDArray[np.object_]:
+    """The codes of all weights of each row [pe, rows, depth], the first in the low bits."""
+    code, width = config.tree, config.w.width
+    codes = code.encode(weights, width).astype(object)
+    rows = [codes[:, config.elements_of(row)] for row in range(config.rows)]
+    return np.stack(
+        [sum(row[:, k] << k * code.bits(width) for k in range(row.shape[1])) for row in rows], 1
+    )
 
 
 def _halves(pair, shape):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from amaranth import signed, unsigned
 from gatewright.hw import ArrayConfig, SystolicArray
+from gatewright.hw.arithmetic.dot_product import WeightCode
 from gatewright.hw.array.placement import REACH
 from gatewright.hw.target import ECP5, GENERIC, ICE40
 from numpy.testing import assert_array_equal
@@ -16,7 +17,8 @@ from .bench import STALLS, flow, random_elements, synthesized
 REDUCTIONS = 7
 
 
-BYTE, ACC = signed(8), signed(26)
+BYTE, NARROW, ACC = signed(8), signed(2), signed(26)
+ONES = {"tree": WeightCode.TERNARY, "max_abs_weight": 1}
 
 
 def array(simd, pe, folds, *, lanes=None, turns=1, x=BYTE, w=BYTE, acc=ACC, **more):
@@ -106,6 +108,28 @@ CASES = {
     "fast, narrow": array(4, 2, 2, x=unsigned(4), w=signed(3), acc=signed(13), fast=True),
     "fast, wide": array(3, 2, 2, x=signed(16), w=signed(12), acc=signed(36), fast=True),
 }
+SIGN = WeightCode.SIGN
+CASES |= {
+    "tree": array(5, 3, 3, turns=2, tree=WeightCode.PLANES),
+    "tree, one product": array(1, 2, 2, turns=2, tree=WeightCode.PLANES),
+    "tree, several rows": array(37, 4, 4, x=unsigned(4), w=signed(4), tree=WeightCode.PLANES),
+    "tree, one fold": array(16, 3, 1, turns=3, x=signed(3), w=signed(5), tree=WeightCode.PLANES),
+    "tree, two groups": array(19, 4, 2, turns=2, x=unsigned(2), w=NARROW, tree=WeightCode.PLANES),
+    "tree, lanes": array(18, 6, 3, lanes=2, turns=3, x=unsigned(8), w=NARROW, **ONES),
+    "tree, memory": array(
+        33, 6, 3, turns=2, x=unsigned(4), w=signed(4), tree=WeightCode.PLANES, memory="block_ram"
+    ),
+    "tree, dense": array(35, 4, 4, turns=5, x=signed(4), w=NARROW, memory="packed_rows", **ONES),
+    "tree, results apart": array(4, 3, 12, initiation_interval=4, tree=WeightCode.PLANES),
+    "tree, ternary": array(9, 3, 4, turns=2, x=unsigned(4), w=NARROW, **ONES),
+    "tree, ternary, signed": array(17, 3, 3, turns=2, x=signed(4), w=NARROW, **ONES),
+    "tree, ternary, a bit": array(17, 3, 3, turns=2, x=unsigned(1), w=NARROW, **ONES),
+    "tree, signs": array(9, 3, 4, turns=2, x=unsigned(3), w=NARROW, tree=SIGN, max_abs_weight=1),
+    "tree, signs of bits": array(
+        33, 2, 2, turns=2, x=unsigned(1), w=NARROW, tree=SIGN, max_abs_weight=1
+    ),
+    "tree, signs of signs": array(20, 2, 2, x=signed(2), w=NARROW, tree=SIGN, max_abs_weight=1),
+}
 PACKED = [name for name in CASES if name.startswith("packed")]
 
 
@@ -117,7 +141,9 @@ def golden(c, weights, reductions):
         turn = weights[:, :, n % turns * c.folds : (n % turns + 1) * c.folds]
         kind = "fr,prf->p" if c.shared else "frp,prf->p"
         squares = sum(np.sum(turn[:, n - 1] * turn[:, n], 1) for n in range(1, c.simd, 2))
-        wanted.append(np.einsum(kind, words, turn) + c.fast * squares)
+        inverted = (1 << c.x.width) - 1 if not c.x.signed else -1
+        negative = inverted * np.sum(turn < 0, (1, 2)) * (c.tree not in (None, WeightCode.PLANES))
+        wanted.append(np.einsum(kind, words, turn) + c.fast * squares + negative)
     return np.array(wanted)
 
 
@@ -135,6 +161,8 @@ def rtl(c, weights, reductions, gap=0.0, seed=0):
 def stimuli(c, count=REDUCTIONS, seed=0):
     columns = () if c.shared else (c.pe,)
     weights = random_elements(c.w, (c.pe, c.simd, c.depth), seed)
+    if c.tree is WeightCode.SIGN:
+        weights = np.where(weights < 0, -1, 1)
     return (
         weights if c.max_abs_weight is None else weights.clip(-c.max_abs_weight, c.max_abs_weight),
         random_elements(c.x, (count, c.folds, c.simd, *columns), seed + 1),

@@ -1,0 +1,268 @@
+"""Dot products of narrow integers in soft logic: adders first, no multipliers."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from amaranth import C, Cat, Module, Mux, Shape, Signal, Value, unsigned
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import ceil_log2
+from numpy.typing import NDArray
+
+from ..control.delay import KEEP
+from ..sizes import at_least, ceil_div
+
+__all__ = ["DotProduct", "DotProductConfig", "WeightCode"]
+
+
+class WeightCode(Enum):
+    """How the bits of a weight select what is summed.
+
+    ``PLANES``: two's complement. ``TERNARY``: two's complement of -1, 0 and 1, whose bits mean
+    "not zero" and "negative". ``SIGN``: one bit, high for -1, low for 1.
+    """
+
+    PLANES = "planes"
+    TERNARY = "ternary"
+    SIGN = "sign"
+
+    def encode(self, weights: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+        """The codes of weights of ``width`` bits, of :meth:`bits` bits each."""
+        return (weights < 0).astype(np.int64) if self is WeightCode.SIGN else weights & ~(-1 << width)
+
+    def bits(self, width: int) -> int:
+        """Bits of the code of a weight of ``width`` bits."""
+        return 1 if self is WeightCode.SIGN else width
+
+    def excess(self, weights: NDArray[np.int64], x: Shape) -> NDArray[np.int64]:
+        """By how much each term is more than its product: activations are inverted, not negated.
+
+        Inverted, a signed ``x`` is ``-x - 1``, and an unsigned one of n bits ``2 ** n - 1 - x``.
+        """
+        if self is WeightCode.PLANES:
+            return np.zeros_like(weights)
+        return (weights < 0) * (-1 if x.signed else (1 << x.width) - 1)
+
+
+@dataclass(frozen=True)
+class _Sum:
+    """A value between ``low`` and ``high``; ``whole``: it is a signal, not an expression."""
+
+    value: Value
+    low: int
+    high: int
+    whole: bool = False
+
+    @property
+    def shape(self) -> Shape:
+        return Shape.cast(range(self.low, self.high + 1))
+
+    def plus(self, other: "_Sum", shift: int = 0, negative: bool = False) -> "_Sum":
+        """The sum of this and ``other`` shifted left, or less that."""
+        ends = sorted(end << shift for end in (other.low, other.high))
+        low, high = ends
+        if negative:
+            low, high = -high, -low
+            value = self.value - (other.value << shift)
+        elif max(len(self.value), len(other.value)) <= (2 if self.whole else 1) and not shift:
+            value = _ripple(self.value, other.value)
+        else:
+            value = self.value + (other.value << shift)
+        return _Sum(value, self.low + low, self.high + high)
+
+
+def _ripple(a: Value, b: Value) -> Value:
+    """``a + b`` of up to two bits each in gates: a LUT of four inputs a bit, fewer than a chain of
+    carries takes.
+    """
+    is_signed = a.shape().signed or b.shape().signed
+    width, carry, total = max(len(a), len(b)), None, []
+    bits = [[*each, *([each[-1] if each.shape().signed else C(0)] * 3)] for each in (a, b)]
+    for one, two in list(zip(*bits, strict=False))[: width + 1]:
+        total.append(one ^ two if carry is None else one ^ two ^ carry)
+        carry = one & two if carry is None else (one & two) | (carry & (one ^ two))
+    value = Cat(total)
+    return value.as_signed() if is_signed else value
+
+
+@dataclass(frozen=True)
+class DotProductConfig:
+    """The sum of ``products`` products of ``x`` and ``w``, with at most ``adders`` adders between
+    registers.
+    """
+
+    products: int
+    x: Shape
+    w: Shape
+    code: WeightCode = WeightCode.PLANES
+    adders: int = 1
+
+    def __post_init__(self):
+        at_least(1, self, "products", "adders")
+        if not self.w.signed or (self.code is WeightCode.TERNARY and self.w.width != 2):
+            raise ValueError(
+                f"DotProductConfig: w={self.w!r} with {self.code}, but it must be signed, and of 2 "
+                "bits if it is ternary"
+            )
+
+    @property
+    def word(self) -> Shape:
+        """The codes of all weights, the first in the low bits."""
+        return unsigned(self.products * self.code.bits(self.w.width))
+
+    @property
+    def p(self) -> Shape:
+        """Holds every result."""
+        low, high = _ends(self.x)
+        least, most = _ends(self.w)
+        ends = [a * b for a in (low, high) for b in (least, most)]
+        if self.code is not WeightCode.PLANES:
+            ends = [low, high]
+        least, most = self.products * min(ends), self.products * max(ends)
+        return Shape.cast(range(min(least, -1), most + 1))
+
+    @property
+    def planes(self) -> int:
+        """Trees of adders: one for each bit of the weights in two's complement."""
+        return self.w.width if self.code is WeightCode.PLANES else 1
+
+    @property
+    def levels(self) -> int:
+        """Adders in sequence: of a tree, and of the sum of trees; at least 1."""
+        return max(1, ceil_log2(self.products) + ceil_log2(self.planes))
+
+    @property
+    def latency(self) -> int:
+        """Cycles from the operands to the result."""
+        return ceil_div(self.levels, self.adders)
+
+    def lut(self, carry_luts: int) -> int:
+        """LUTs, roughly, where gates in front of an adder are merged into it: a bit of an adder for
+        each bit of its sum. ``carry_luts`` are counted with the sums of rows alone, because chains
+        that are so short start in the same place.
+        """
+        adders = self._adders()
+        planes = self.planes * sum(number * width for level, number, width in adders)
+        joined = (self.planes - 1) * (self.p.width - self.planes // 2)
+        inverted = self.products // 2 * self.x.width if self.code is WeightCode.TERNARY else 0
+        return planes + joined + inverted
+
+    @property
+    def ff(self) -> int:
+        """Flip-flops, roughly: the bits that are registered."""
+        tree = sum(
+            number * width * self.planes
+            for level, number, width in self._adders()
+            if (self.levels - level) % self.adders == 0
+        )
+        return tree + (self.p.width if self.planes > 1 else 0)
+
+    def _adders(self) -> list[tuple[int, int, int]]:
+        """Of each level of a tree: its number, its adders, and the bits of their sums."""
+        found, left, width = [], self.products, self.x.width
+        for level in range(1, 1 + ceil_log2(self.products)):
+            width += 1
+            chained = width > 3 or (level == 1 and width == 3)  # cells of two bits each
+            found.append((level, left // 2, width + chained * width % 2))
+            left = ceil_div(left, 2)
+        return found
+
+
+class DotProduct(wiring.Component):
+    """``p = sum of x[k] * w[k] + code.excess(w[k])``, in soft logic.
+
+    A bit plane of the weights masks the activations (SIGN and TERNARY: inverts them too), and a
+    tree of adders sums what is left; the sums of the planes are shifted and added. Masks are gates
+    of few inputs in front of the first adders, into whose LUTs place and route's netlist takes
+    them (ECP5). Takes operands every cycle; latency: ``config.latency``.
+
+    Members
+    -------
+    x : In(config.x).array(products)
+    w : In(config.word), codes
+    p : Out(config.p)
+    """
+
+    def __init__(self, config: DotProductConfig):
+        self.config = config
+        super().__init__(
+            {
+                "x": In(config.x).array(config.products),
+                "w": In(config.word),
+                "p": Out(config.p),
+            }
+        )
+
+    def elaborate(self, platform):
+        m = Module()
+        c, width, level = self.config, self.config.code.bits(self.config.w.width), 1
+        codes = [self.w[k * width : (k + 1) * width] for k in range(c.products)]
+        trees = [
+            [self._term(x, code, plane) for x, code in zip(self.x, codes, strict=True)]
+            for plane in range(c.planes)
+        ]
+        while len(trees[0]) > 1:
+            trees = [
+                [
+                    self._whole(m, terms[n].plus(*terms[n + 1 : n + 2]), level)
+                    if n + 1 < len(terms)
+                    else self._whole(m, terms[n], level)
+                    for n in range(0, len(terms), 2)
+                ]
+                for terms in trees
+            ]
+            level += 1
+        # sums of planes, the significance of their lowest bit, and whether that counts negatively
+        sums = [
+            (terms[0], plane, plane > 0 and plane == c.planes - 1)
+            for plane, terms in enumerate(trees)
+        ]
+        while len(sums) > 1:
+            sums = [
+                (self._whole(m, self._joined(sums[n : n + 2]), level), sums[n][1], n + 1 == len(sums) and sums[n][2])
+                for n in range(0, len(sums), 2)
+            ]
+            level += 1
+        total = sums[0][0]
+        m.d.comb += self.p.eq((total if c.products * c.planes > 1 else self._whole(m, total, 1)).value)
+        return m
+
+    def _term(self, x: Value, code: Value, plane: int) -> _Sum:
+        """What a weight's plane lets through of an activation."""
+        low, high = _ends(self.config.x)
+        if self.config.code is WeightCode.PLANES:
+            return _Sum(Mux(code[plane], x, 0), min(low, 0), high)
+        *nonzero, negative = code
+        kept = Cat(bit & nonzero[0] for bit in x) if nonzero else x
+        value = Cat(bit ^ negative for bit in kept)
+        return _Sum(value.as_signed() if self.config.x.signed else value, low, high)
+
+    @staticmethod
+    def _joined(pair) -> _Sum:
+        (one, low, _), *other = pair
+        for two, high, negative in other:
+            one = one.plus(two, high - low, negative)
+        return one
+
+    def _whole(self, m: Module, total: _Sum, level: int) -> _Sum:
+        """``total`` in a register, or in a wire with ``keep``, because synthesis would merge adders
+        into one sum of many addends.
+        """
+        registered = (self.config.levels - level) % self.config.adders == 0
+        whole = Signal(
+            total.shape,
+            name=f"sum_{level}",
+            attrs={} if registered else KEEP,
+            reset_less=True,
+        )
+        domain = m.d.sync if registered else m.d.comb
+        domain += whole.eq(total.value)
+        return _Sum(whole, total.low, total.high, True)
+
+
+def _ends(shape: Shape) -> tuple[int, int]:
+    """The least and the greatest value of a shape."""
+    if shape.signed:
+        return -(1 << (shape.width - 1)), (1 << (shape.width - 1)) - 1
+    return 0, (1 << shape.width) - 1
