@@ -8,6 +8,7 @@ from amaranth.lib.wiring import Component
 from .accelerator import Accelerator, AxiStreamConfig, Connection, port_prefixes
 from .arithmetic.add import Add, AddConfig
 from .arithmetic.argmax import ArgMax, ArgMaxConfig
+from .arithmetic.dot_product import WeightCode
 from .arithmetic.lookup import Lookup, LookupConfig
 from .arithmetic.packed_multiplier import packed_products
 from .arithmetic.piecewise import Piecewise, PiecewiseConfig
@@ -98,6 +99,7 @@ __all__ = [
     "StateConfig",
     "SystolicArray",
     "Timing",
+    "WeightCode",
     "WidthConfig",
     "WidthConverter",
     "WindowConfig",

@@ -1,5 +1,6 @@
 """The candidates of each stage: its foldings by speed and multipliers, designed on demand."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, log
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
-from ..stages import Design, StagePlan, StageTiming, kind_of, stage_ops
+from ..stages import Design, Products, StagePlan, StageTiming, kind_of, stage_ops
 from .resources import Resources, cells
 
 __all__ = ["Candidate", "Candidates", "least_designs", "least_resources", "stage_candidates"]
@@ -42,9 +43,9 @@ class Candidate:
     bram: int
 
     @property
-    def fast(self) -> bool:
-        """Whether each multiplier gives two products."""
-        return self.design.stage.fast_inner_product
+    def products(self) -> Products:
+        """How it makes its products."""
+        return self.design.stage.products
 
     @property
     def logic(self) -> float:
@@ -73,14 +74,17 @@ class Candidate:
 
 
 def stage_candidates(
-    graph: ir.Graph, device: Device, lean: bool = False, fast: bool = True
+    graph: ir.Graph,
+    device: Device,
+    lean: bool = False,
+    ways: Sequence[Products] = tuple(Products),
 ) -> list["Candidates"]:
     """The candidates of every operator that has hardware, in flow order.
 
-    ``lean``: those of the least block RAM. ``fast``: those of the fast inner product as well.
+    ``lean``: those of the least block RAM. ``ways``: how they may make their products.
     """
     return [
-        Candidates((op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean, fast)
+        Candidates((op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean, ways)
         for number, op in enumerate(stage_ops(graph))
     ]
 
@@ -128,12 +132,12 @@ class Candidates:
         graph: ir.Graph,
         device: Device,
         lean: bool = False,
-        fast: bool = True,
+        ways: Sequence[Products] = tuple(Products),
     ):
         self.ops, self.name, self.graph, self.device = ops, name, graph, device
         self.lean = lean
         self.kind = kind_of(ops)
-        self._built: dict[tuple[int, int, bool], list[Candidate]] = {}
+        self._built: dict[tuple[int, int, Products], list[Candidate]] = {}
         self._found: dict[bytes, list[Candidate]] = {}
         self._multiplier = self.kind.multiplier(ops, graph, device)
         self.per_block, self.pack = 0, 1
@@ -148,11 +152,11 @@ class Candidates:
                 table.cut,
                 table.simd,
                 table.pe,
-                table.fast,
+                table.products,
             ],
             1,
         )
-        self._rows = rows if fast else rows[rows[:, 6] == 0]
+        self._rows = rows[np.isin(rows[:, 6], (Products.SINGLE, *ways))]
         self.cycles: NDArray[np.int64] = self._rows[:, 0]
         self.multipliers: NDArray[np.int64] = self._rows[:, 1]
         self._fewest = np.minimum.accumulate(self._rows[:, 1])
@@ -167,12 +171,16 @@ class Candidates:
         """The stage at the folding 1, 1."""
         return StagePlan(self.name, self.kind.name, tuple(op.output for op in self.ops))
 
-    def soft(self, fast: bool = False) -> tuple[float, float]:
-        """What a multiplier in soft logic takes beyond one in a block: cells, flip-flops."""
-        cost = self._multiplier and (self._multiplier.fast if fast else self._multiplier)
-        if not cost:
+    def soft(self, products: Products = Products.SINGLE) -> tuple[float, float]:
+        """What a multiplier in soft logic takes beyond one in a block: cells, flip-flops.
+
+        Adder trees are in soft logic as they are.
+        """
+        pairs = products is Products.PAIRS
+        cost = self._multiplier and (self._multiplier.fast if pairs else self._multiplier)
+        if not cost or products is Products.TREES:
             return 0, 0
-        count = cost.count * (max(1, self.per_block) if fast else 1)
+        count = cost.count * (max(1, self.per_block) if pairs else 1)
         return (
             (cells(cost.in_logic, self.device) - cells(cost.in_block, self.device)) / count,
             (cost.in_logic.ff - cost.in_block.ff) / count,
@@ -188,14 +196,14 @@ class Candidates:
         return int(self._fewest[rows - 1]) if rows else None
 
     def within(self, interval: int) -> list[Candidate]:
-        """The candidates for ``interval`` with about the fewest multipliers, with the fast inner
-        product and without it; the fewest first.
+        """The candidates for ``interval`` with about the fewest multipliers of those that make
+        their products in each way; the fewest first.
         """
         limit = interval
         if not self.is_array and self.cycles[0] <= _AHEAD * interval:
             limit = int(_AHEAD * interval)
         rows = self._rows[: int(np.searchsorted(self.cycles, limit, side="right"))]
-        rows = np.concatenate([_near_fewest(rows[rows[:, 6] == fast]) for fast in (0, 1)])
+        rows = np.concatenate([_near_fewest(rows[rows[:, 6] == way]) for way in Products])
         key = rows[:, 4:].tobytes()
         if key not in self._found:
             self._found[key] = _undominated(
@@ -205,7 +213,7 @@ class Candidates:
 
     def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
         """Candidates from ``slowest`` to the fastest with at most so many multipliers, in even
-        steps: at each speed, with and without the fast inner product, the one of the fewest
+        steps: at each speed, of those that make their products in each way, the one of the fewest
         multipliers, the smallest with and without block RAM, and those of the fewest block RAMs and
         flip-flops.
         """
@@ -216,9 +224,9 @@ class Candidates:
         slowest = min(int(self.cycles[-1]), slowest)
         found: dict[Candidate, None] = {}
         for n in range(ceil(log(max(1, slowest / least), _STEP)) + 1):
-            both = self.within(min(slowest, int(least * _STEP**n) + 1))
-            for fast in (False, True):
-                candidates = [o for o in both if o.fast == fast]
+            every = self.within(min(slowest, int(least * _STEP**n) + 1))
+            for way in Products:
+                candidates = [o for o in every if o.products is way]
                 if not candidates:
                     continue
                 found |= dict.fromkeys(
@@ -233,46 +241,51 @@ class Candidates:
         return list(found)
 
     def foldings(self) -> NDArray[np.int64]:
-        """Rows of all foldings without the fast inner product: simd, pe, multipliers, cycles a
+        """Rows of all foldings with a multiplier for each product: simd, pe, multipliers, cycles a
         pixel, results a beat.
         """
         pixels = self.graph.shape(self.ops[-1].output).pixels
-        cycles, multipliers, lanes, _, simd, pe, _ = self._rows[self._rows[:, 6] == 0].T
+        cycles, multipliers, lanes, _, simd, pe, _ = self._rows[
+            self._rows[:, 6] == Products.SINGLE
+        ].T
         return np.stack([simd, pe, multipliers, cycles // pixels, lanes], 1)
 
     def built(self, simd: int, pe: int) -> list[Candidate]:
         """The candidates of such a folding, one for each memory that is not dominated."""
-        return _undominated(self._build(simd, pe, 0))
+        return _undominated(self._build(simd, pe, Products.SINGLE))
 
-    def _build(self, simd: int, pe: int, fast: int) -> list[Candidate]:
+    def _build(self, simd: int, pe: int, products: int) -> list[Candidate]:
         """The folding with its weights in each memory."""
-        key = simd, pe, bool(fast)
+        key = simd, pe, Products(products)
         if key not in self._built:
             self._built[key] = list(self._designed(*key))
         return self._built[key]
 
-    def _designed(self, simd: int, pe: int, fast: bool) -> list[Candidate]:
+    def _designed(self, simd: int, pe: int, products: Products) -> list[Candidate]:
         stage = replace(
             self.smallest,
             simd=simd,
             pe=pe,
-            dsp_multipliers=simd * pe if self.per_block else 0,
+            dsp_multipliers=simd * pe if self.per_block and products is not Products.TREES else 0,
             minimal_rows=self.lean and "minimal_rows" in self.kind.fields,
-            fast_inner_product=fast,
+            fast_inner_product=products is Products.PAIRS,
+            adder_trees=products is Products.TREES,
         )
         try:
             design = self.kind.design(stage, self.ops, self.graph, self.device)
         except PlanError:
             return []
-        if fast:
+        if products is Products.PAIRS:
             hard = design.multipliers if self.per_block else 0
             design = replace(design, stage=replace(stage, dsp_multipliers=hard))
         return [self._candidate(d) for d in (design, *design.alternatives(self.device, self.lean))]
 
     def _candidate(self, design: Design) -> Candidate:
         need = design.resources(self.device)
-        each = max(1, self.per_block) if design.stage.fast_inner_product else 1
+        each = max(1, self.per_block) if design.stage.products is Products.PAIRS else 1
         taken = max(each * design.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
+        if design.stage.adder_trees:  # no fewer than in blocks, which are preferred
+            taken = design.stage.simd * ceil(design.stage.pe / self.pack) * self.pack
         return Candidate(
             design,
             design.cycles(),
@@ -307,7 +320,7 @@ def _undominated(candidates: list[Candidate]) -> list[Candidate]:
     kept: list[Candidate] = []
     for o in candidates:
         if not any(
-            k.fast == o.fast
+            k.products == o.products
             and k.multipliers <= o.multipliers
             and k.cells <= o.cells
             and k.ff <= o.ff

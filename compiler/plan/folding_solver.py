@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import ir
-from ..stages.base import Design
+from ..stages.base import Design, Products
 from .candidates import Candidate, Candidates
 from .dataflow import Dataflow
 from .streams import Edge
@@ -52,7 +52,7 @@ def block_worth(designs: Sequence[Design]) -> list[int] | None:
     """What a DSP block is worth to each stage, for :func:`grant`; None where it is about the same
     to all.
     """
-    if not any(design.stage.fast_inner_product for design in designs):
+    if not any(design.stage.products is Products.PAIRS for design in designs):
         return None
     return [design.block_worth for design in designs]
 
@@ -259,13 +259,15 @@ class FoldingSolver:
     def need(self, chosen: Sequence[Candidate], blocks: int) -> tuple[float, float, int]:
         """Logic cells, flip-flops and soft multipliers of the candidates together, about."""
         worth = block_worth([o.design for o in chosen])
-        soft = self.soft([o.multipliers for o in chosen], blocks, worth)
-        costs = [stage.soft(o.fast) for o, stage in zip(chosen, self.stages, strict=True)]
+        trees = sum(o.multipliers for o in chosen if o.products is Products.TREES)
+        wanted = [0 if o.products is Products.TREES else o.multipliers for o in chosen]
+        soft = self.soft(wanted, blocks, worth)
+        costs = [stage.soft(o.products) for o, stage in zip(chosen, self.stages, strict=True)]
         return (
             sum(o.cells for o in chosen)
             + sum(n * c for n, (c, _) in zip(soft, costs, strict=True)),
             sum(o.ff for o in chosen) + sum(n * f for n, (_, f) in zip(soft, costs, strict=True)),
-            sum(soft),
+            sum(soft) + trees,
         )
 
     def _coupled(self, lists: _Lists, interval: int, budget: Budget) -> list[Candidate] | None:
@@ -313,12 +315,16 @@ class FoldingSolver:
         cells: dict[int, float] = {v: o.cells for v, o in every}
         ff: dict[int, float] = {v: o.ff for v, o in every}
         program.row({v: o.bram for v, o in every}, -np.inf, budget.bram)
+        trees: dict[int, float] = {
+            v: o.multipliers for v, o in every if o.products is Products.TREES
+        }
         if budget.soft == 0:
             program.row({v: o.blocks for v, o in every}, -np.inf, budget.blocks)
+            program.row(trees, -np.inf, 0)
         else:
             blocks, soft = [], []
-            for stage, fast, multipliers in self._by_multiplier(lists, taken):
-                cost = stage.soft(fast)
+            for stage, products, multipliers in self._by_multiplier(lists, taken):
+                cost = stage.soft(products)
                 block, single = program.integers([0, scale * (cost[0] + cost[1] / 4)])
                 blocks.append(block)
                 soft.append(single)
@@ -327,25 +333,25 @@ class FoldingSolver:
                 program.row(row, -np.inf, 0)
             program.row(dict.fromkeys(blocks, 1), -np.inf, budget.blocks)
             if budget.soft is not None:
-                program.row(dict.fromkeys(soft, 1), -np.inf, budget.soft)
+                program.row({**dict.fromkeys(soft, 1), **trees}, -np.inf, budget.soft)
         program.row(cells, -np.inf, budget.cells)
         program.row(ff, -np.inf, budget.ff)
 
     def _by_multiplier(
         self, lists: _Lists, taken: _Taken
-    ) -> Iterator[tuple[Candidates, bool, dict[int, int]]]:
+    ) -> Iterator[tuple[Candidates, Products, dict[int, int]]]:
         """The variables of a stage's candidates and their multipliers, for each kind of multiplier
         that a DSP block could make.
         """
         for stage, candidates, variables in zip(self.stages, lists, taken, strict=True):
-            for fast in (False, True):
+            for way in (Products.SINGLE, Products.PAIRS):
                 found = {
                     v: o.multipliers
                     for v, o in zip(variables, candidates, strict=True)
-                    if o.fast == fast
+                    if o.products is way
                 }
                 if stage.per_block and found:
-                    yield stage, fast, found
+                    yield stage, way, found
 
     def width_rows(self, program: "Program", lists: _Lists, taken: _Taken, interval: int) -> None:
         """Rows that exclude pairs of candidates between which a width conversion is too slow."""

@@ -8,7 +8,7 @@ from math import ceil
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import FitError
-from ..stages import Design, StagePlan, stage_ops
+from ..stages import Design, Products, StagePlan, stage_ops
 from .candidates import Candidate, least_resources, stage_candidates
 from .dataflow import Dataflow, Plan
 from .fifo import with_queues
@@ -57,6 +57,13 @@ class Goal:
     interval: int | None = None
     fast_inner_product: bool = True
 
+    @property
+    def ways(self) -> tuple[Products, ...]:
+        """How stages may make their products."""
+        pairs = (Products.PAIRS,) if self.fast_inner_product else ()
+        trees = (Products.TREES,) if self.kind in ("latency", "fps") else ()
+        return Products.SINGLE, *pairs, *trees
+
 
 def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Dataflow:
     """``graph`` under a plan for ``device``.
@@ -69,7 +76,7 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
     """
     refuse_too_large(graph, device)
     for lean in (True,) if goal.kind == "area" else (False, True):
-        search = _Search(graph, device, board, lean, goal.fast_inner_product)
+        search = _Search(graph, device, board, lean, goal.ways)
         found = search.best(goal)
         if found is not None:
             return found
@@ -208,10 +215,15 @@ class _Search:
     """Plans of one network for one device."""
 
     def __init__(
-        self, graph: ir.Graph, device: Device, board: str, lean: bool = False, fast: bool = True
+        self,
+        graph: ir.Graph,
+        device: Device,
+        board: str,
+        lean: bool = False,
+        ways: Sequence[Products] = (),
     ):
         self.graph, self.device, self.board = graph, device, board
-        every = stage_candidates(graph, device, lean, fast)
+        every = stage_candidates(graph, device, lean, ways)
         stages = tuple(stage.smallest for stage in every)
         template = Dataflow(graph, Plan(board, stages, {}), device)
         self.stages = by_turns(every, template)
@@ -357,7 +369,7 @@ class _Search:
         """
         rest = network.outside_stages
         left = budget.less(cells(rest, self.device), rest.ff, rest.bram)
-        if not any(o.fast for o in chosen):
+        if not any(o.products is Products.PAIRS for o in chosen):
             return left
         known = self.solver.need(chosen, budget.blocks)
         found = total(d.resources(self.device) for d in network.designs.values())

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 from math import inf
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ __all__ = [
     "Foldings",
     "WindowNeeds",
     "MultiplierCost",
+    "Products",
     "StagePort",
     "StagePorts",
     "StageKind",
@@ -29,6 +31,17 @@ __all__ = [
     "check_range",
     "hw_shape",
 ]
+
+
+class Products(IntEnum):
+    """How a stage makes its products."""
+
+    #: a multiplier for each
+    SINGLE = 0
+    #: a multiplier for two, by the fast inner product
+    PAIRS = 1
+    #: trees of adders in soft logic, without multipliers
+    TREES = 2
 
 
 @dataclass(frozen=True)
@@ -41,8 +54,10 @@ class StagePlan:
     ``dsp_multipliers`` is the number of multipliers in DSP blocks, the others are soft logic.
     ``weights`` is where weights are stored: "logic", "block_ram", or "packed_rows" (the fewest
     block RAMs, at the cost of some logic). ``minimal_rows``: the line buffer has no spare row.
-    ``fast_inner_product``: each multiplier gives two products. ``site`` is the index of the stage's
-    first DSP block along the device's path of DSP blocks; None leaves the placement to the placer.
+    ``fast_inner_product``: each multiplier gives two products. ``adder_trees``: instead of
+    multipliers, trees of adders in soft logic sum the products of a row. ``site`` is the index of
+    the stage's first DSP block along the device's path of DSP blocks; None leaves the placement to
+    the placer.
     """
 
     name: str
@@ -54,7 +69,15 @@ class StagePlan:
     weights: str = "logic"
     minimal_rows: bool = False
     fast_inner_product: bool = False
+    adder_trees: bool = False
     site: int | None = None
+
+    @property
+    def products(self) -> Products:
+        """How the stage makes its products."""
+        if self.adder_trees:
+            return Products.TREES
+        return Products.PAIRS if self.fast_inner_product else Products.SINGLE
 
 
 @dataclass(frozen=True)
@@ -172,7 +195,7 @@ class Foldings:
 
     ``multipliers`` counts those too that the folding's DSP blocks could hold and do not. ``lanes``:
     results a beat, each with a requantizer. ``cut``: 1 where reads go through a reuse buffer.
-    ``fast``: 1 where each multiplier gives two products.
+    ``products``: of :class:`Products`.
     """
 
     cycles: NDArray[np.int64]
@@ -181,7 +204,7 @@ class Foldings:
     cut: NDArray[np.int64]
     simd: NDArray[np.int64]
     pe: NDArray[np.int64]
-    fast: NDArray[np.int64]
+    products: NDArray[np.int64]
 
 
 @dataclass(frozen=True)

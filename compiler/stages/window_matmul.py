@@ -16,6 +16,7 @@ from .base import (
     Design,
     Foldings,
     MultiplierCost,
+    Products,
     StageKind,
     StagePlan,
     StagePort,
@@ -31,6 +32,7 @@ from .windowed import (
     feed_resources,
     initiation_interval,
     parallel_taps,
+    tree_accumulator,
     window_config,
 )
 
@@ -38,6 +40,8 @@ __all__ = ["WindowMatmul", "WindowMatmulDesign"]
 
 #: most places at which a reuse buffer may have to begin a word: its choice grows with each
 _MOST_PLACES = 16
+#: products that a tree of adders sums, at least, in the planner's candidates
+_LEAST_TREE = 4
 
 
 @dataclass(frozen=True)
@@ -219,6 +223,7 @@ class WindowMatmul(StageKind):
             "weights",
             "minimal_rows",
             "fast_inner_product",
+            "adder_trees",
             "site",
         }
     )
@@ -263,17 +268,21 @@ class WindowMatmul(StageKind):
                 table.cut,
                 table.simd,
                 table.pe,
-                table.fast,
+                table.products,
             ]
         )
-        fast = plain[:, :0]
+        ways = [plain]
         if cost.fast:
-            each = max(1, cost.per_block)
             fast = plain.copy()
-            fast[1] = -(-table.simd // 2) * (table.pe + 1) * each
-            fast[6] = 1
-            fast = fast[:, fast[1] < plain[1]]
-        columns = np.concatenate([plain, fast], 1)
+            fast[1] = -(-table.simd // 2) * (table.pe + 1) * max(1, cost.per_block)
+            fast[6] = Products.PAIRS
+            ways.append(fast[:, fast[1] < plain[1]])
+        if _trees_pay(op, graph, device):
+            trees = plain.copy()
+            trees[1] = table.multipliers
+            trees[6] = Products.TREES
+            ways.append(trees[:, table.simd >= _LEAST_TREE])
+        columns = np.concatenate(ways, 1)
         return Foldings(*columns[:, np.lexsort((columns[2], columns[1], columns[0]))])
 
     def design(
@@ -299,10 +308,16 @@ class WindowMatmul(StageKind):
             f"the layer has {columns} output channels"
             + ("" if depthwise or op.groups == 1 else " in a group"),
         )
-        if depthwise and stage.fast_inner_product:
+        if depthwise and stage.products is not Products.SINGLE:
+            field = "adder_trees" if stage.adder_trees else "fast_inner_product"
             raise PlanError(
-                f"{op.name}: fast_inner_product is true, but the layer is depthwise, so no two of "
-                "its columns share activations; set it to false"
+                f"{op.name}: {field} is true, but the layer is depthwise, so no two of its columns "
+                "share activations; set it to false"
+            )
+        if stage.adder_trees and (stage.fast_inner_product or stage.dsp_multipliers):
+            raise PlanError(
+                f"{op.name}: adder_trees is true, but so is fast_inner_product, or dsp_multipliers "
+                "is not 0; set adder_trees to false, or these to false and 0"
             )
         feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage)
         array = _array(op, graph, device, stage, feed)
@@ -337,7 +352,11 @@ def _array(
             f"every {feed.folds} cycles do not pack into beats of a group's {columns} "
             f"channels; choose a pe that divides {columns}"
         )
-    acc = (fast_accumulator if stage.fast_inner_product else accumulator)(op, graph)
+    tree = _weight_code(op, stage, feed) if stage.adder_trees else None
+    if tree:
+        acc = tree_accumulator(op, graph, tree)
+    else:
+        acc = (fast_accumulator if stage.fast_inner_product else accumulator)(op, graph)
     array = hw.ArrayConfig(
         simd=stage.simd,
         pe=stage.pe,
@@ -354,6 +373,7 @@ def _array(
         max_abs_weight=most,
         initiation_interval=initiation_interval(feed, stage.pe // lanes),
         fast=stage.fast_inner_product,
+        tree=tree,
     )
     return replace(array, dsp_multipliers=min(stage.dsp_multipliers, array.multipliers))
 
@@ -406,6 +426,28 @@ def _pair(op: ir.Conv, graph: ir.Graph, single: hw.ArrayConfig) -> hw.ArrayConfi
     return pair if more < 2 * single.soft_multiplier.lut(carry) else None
 
 
+def _weight_code(op: ir.Conv, stage: StagePlan, feed: hw.FeedConfig) -> hw.WeightCode:
+    """The code of the fewest LUTs for the weights that the array stores."""
+    if _weight_type(op)[1] > 1:
+        return hw.WeightCode.PLANES
+    padded = stage.simd * feed.folds != op.reduction  # with weights of 0
+    return hw.WeightCode.TERNARY if padded or not op.weight.all() else hw.WeightCode.SIGN
+
+
+@lru_cache(maxsize=1024)
+def _trees_pay(op: ir.Conv, graph: ir.Graph, device: Device) -> bool:
+    """Whether a tree of adders takes less logic than multipliers in soft logic."""
+    if op.depthwise or op.reduction < _LEAST_TREE:
+        return False
+    stage = StagePlan(op.name, WindowMatmul.name, (op.output,), _LEAST_TREE)
+    feed = _conv_feed(op, graph, device, stage)
+    trees, multipliers = (
+        _array(op, graph, device, replace(stage, adder_trees=way), feed).resources().lut
+        for way in (True, False)
+    )
+    return trees < multipliers
+
+
 @lru_cache(maxsize=1024)
 def _weight_type(op: ir.Conv) -> tuple[ir.Int, int]:
     """Signed, and wide enough for every weight; and the largest absolute weight."""
@@ -418,7 +460,7 @@ def _packed_type(
 ) -> tuple[ir.Int, int, int]:
     """The type of the weights, the largest, and how many products of one x share a DSP block."""
     w, most = _weight_type(op)
-    if op.depthwise or stage.fast_inner_product or not stage.dsp_multipliers:
+    if op.depthwise or stage.products is not Products.SINGLE or not stage.dsp_multipliers:
         return w, most, 1
     pack = hw.packed_products(device.target.dsp, x, most)
     if pack > 1 and most > w.high:  # weights that share a block borrow from one another
@@ -561,7 +603,7 @@ def _foldings(op: ir.Conv, graph: ir.Graph) -> Foldings:
                     np.full(columns, not direct),
                     np.full(columns, simd),
                     pe,
-                    np.zeros(columns, np.int64),
+                    np.full(columns, Products.SINGLE),
                 ]
             )
         )

@@ -5,10 +5,16 @@ from fractions import Fraction
 from functools import lru_cache
 from math import ceil
 
+import numpy as np
+
 from ... import hw
 from ...hw.target.base import Device
 from .. import ir
-from ..quantize.proofs.requantizer import accumulator_type, fast_accumulator_type
+from ..quantize.proofs.requantizer import (
+    accumulator_type,
+    fast_accumulator_type,
+    result_type,
+)
 from .base import Buffering, Design, StagePlan, StageTiming, WindowNeeds, hw_shape
 
 __all__ = [
@@ -18,6 +24,7 @@ __all__ = [
     "feed_resources",
     "initiation_interval",
     "parallel_taps",
+    "tree_accumulator",
     "window_config",
 ]
 
@@ -87,6 +94,14 @@ def accumulator(op: ir.Op, graph: ir.Graph) -> ir.Int:
 def fast_accumulator(op: ir.Conv, graph: ir.Graph) -> ir.Int:
     """The same for every result of the fast inner product."""
     exact = fast_accumulator_type(op, graph)
+    return ir.Int(exact.bits + (not exact.signed), True)
+
+
+@lru_cache(maxsize=1024)
+def tree_accumulator(op: ir.Conv, graph: ir.Graph, code: hw.WeightCode) -> ir.Int:
+    """The same for every result of adder trees with weights in that code."""
+    weight = op.weight.reshape(op.channels, -1).astype(np.int64)
+    exact = result_type(op, graph, code.excess(weight, hw_shape(graph.quant(op.inputs[0]).dtype)))
     return ir.Int(exact.bits + (not exact.signed), True)
 
 

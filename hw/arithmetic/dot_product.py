@@ -29,7 +29,9 @@ class WeightCode(Enum):
 
     def encode(self, weights: NDArray[np.int64], width: int) -> NDArray[np.int64]:
         """The codes of weights of ``width`` bits, of :meth:`bits` bits each."""
-        return (weights < 0).astype(np.int64) if self is WeightCode.SIGN else weights & ~(-1 << width)
+        return (
+            (weights < 0).astype(np.int64) if self is WeightCode.SIGN else weights & ~(-1 << width)
+        )
 
     def bits(self, width: int) -> int:
         """Bits of the code of a weight of ``width`` bits."""
@@ -220,12 +222,18 @@ class DotProduct(wiring.Component):
         ]
         while len(sums) > 1:
             sums = [
-                (self._whole(m, self._joined(sums[n : n + 2]), level), sums[n][1], n + 1 == len(sums) and sums[n][2])
+                (
+                    self._whole(m, self._joined(sums[n : n + 2]), level),
+                    sums[n][1],
+                    n + 1 == len(sums) and sums[n][2],
+                )
                 for n in range(0, len(sums), 2)
             ]
             level += 1
         total = sums[0][0]
-        m.d.comb += self.p.eq((total if c.products * c.planes > 1 else self._whole(m, total, 1)).value)
+        m.d.comb += self.p.eq(
+            (total if c.products * c.planes > 1 else self._whole(m, total, 1)).value
+        )
         return m
 
     def _term(self, x: Value, code: Value, plane: int) -> _Sum:

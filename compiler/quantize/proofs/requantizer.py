@@ -30,6 +30,7 @@ __all__ = [
     "average_counts",
     "channel_stairs",
     "fast_accumulator_type",
+    "result_type",
     "for_average_pool",
     "for_conv",
     "for_identity",
@@ -256,6 +257,14 @@ def fast_accumulator_type(op: ir.Conv, graph: ir.Graph) -> ir.Int:
     weight = op.weight.reshape(op.channels, -1).astype(np.int64)
     pairs = (weight * weight).sum(1) // 2
     return ir.Int.holding(int((least.sum(1) - pairs).min()), int((most.sum(1) + pairs).max()))
+
+
+def result_type(op: ir.Conv, graph: ir.Graph, excess: NDArray[np.int64]) -> ir.Int:
+    """The narrowest type of every result that is more by the sum of ``excess`` [out, reduction] of
+    its weights.
+    """
+    least, most = _reach(graph, op)
+    return ir.Int.holding(int((least + excess).sum(1).min()), int((most + excess).sum(1).max()))
 
 
 def channel_stairs(
