@@ -26,6 +26,7 @@ from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
 from gatewright.compiler.plan.latency_optimizer import LatencyOptimizer
 from gatewright.compiler.plan.resources import cells, link
 from gatewright.compiler.plan.search import _Search, assign_blocks, occupancy
+from gatewright.compiler.stages import Products
 from gatewright.compiler.stages.window_matmul import WindowMatmulDesign
 from gatewright.hw import MultiplierConfig, SoftMultiplierConfig
 from gatewright.sim import golden
@@ -361,7 +362,7 @@ def test_more_layers_than_blocks_have_no_more_soft_multipliers_than_they_need():
 
 
 def solver_of(graph, device):
-    every = stage_candidates(graph, device, fast=True)
+    every = stage_candidates(graph, device)
     plan = Plan("board", tuple(stage.smallest for stage in every), {})
     return FoldingSolver(every, Dataflow(graph, plan, device))
 
@@ -397,7 +398,7 @@ def test_the_choice_is_the_least_of_all_that_keep_the_budget(minimal_rows):
     assert least < most, "no case is minimal_rows"
     budget = replace(budget, cells=(least + most) // 2)
     if minimal_rows == "soft":
-        soft = max(stage.soft(fast)[0] for stage in solver.stages for fast in (False, True))
+        soft = max(stage.soft(way)[0] for stage in solver.stages for way in Products)
         budget = replace(budget, blocks=sum(o.multipliers for o in first) - 1, cells=most + soft)
     suits = [
         choice
@@ -471,6 +472,25 @@ def test_the_fast_inner_product_makes_a_faster_plan_of_the_same_blocks():
     assert any(stage.fast_inner_product for stage in network.plan.stages)
     assert network.device_multipliers == 2 * LFE5U_25F.dsp
     network.check_multipliers()
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_adder_trees_make_a_faster_plan_of_narrow_layers(bits):
+    """Where soft logic may multiply; simulated, it takes the planned cycles and the same values."""
+    builder = Builder(6, 6, 8, seed=6, dtype=ir.Int(bits, False))
+    x = builder.conv(builder.input, 10, (3, 3), pads=(1, 1, 1, 1), weight_bits=bits)
+    builder.conv(x, 12, (3, 3), pads=(1, 1, 1, 1), weight_bits=bits)
+    graph = builder.graph()
+    device = replace(LFE5U_25F, dsp=4)
+    plans = [planned(graph, device, Goal(kind)) for kind in ("balanced", "fps")]
+    assert [any(s.adder_trees for s in network.plan.stages) for network in plans] == [False, True]
+    assert plans[1].interval < plans[0].interval
+    network = Dataflow(graph, plans[1].plan, GENERIC_DEVICE)
+    frames = builder.frames(4)
+    measured = measure(network, frames)
+    wanted = golden.run(graph, frames)[graph.outputs[0].value]
+    np.testing.assert_array_equal(measured.values, wanted)
+    assert measured.intervals[-1] == network.interval == plans[1].interval
 
 
 def test_narrow_weights_share_blocks_instead_where_that_gives_as_much():

@@ -18,6 +18,7 @@ from gatewright.compiler.lower import accelerator
 from gatewright.compiler.plan import Dataflow, Plan, StagePlan
 from gatewright.compiler.stages import KINDS, kind_named
 from gatewright.compiler.stages.pool import pool_window
+from gatewright.hw import WeightCode
 from gatewright.sim import golden
 
 from .networks import (
@@ -444,6 +445,83 @@ def test_a_fast_inner_product_without_gain_is_refused(graph, simd, pe, device, m
     with pytest.raises(PlanError) as error:
         fast(graph, simd, pe, device, dsp_multipliers=4)
     assert str(error.value) == message
+
+
+def trees(graph, simd, pe, device=LFE5U_25F, **more):
+    return designed(graph, simd, pe, device, adder_trees=True, **more)
+
+
+@pytest.mark.parametrize(
+    ("graph", "more", "message"),
+    [
+        (
+            conv(4, 4, groups=4),
+            {},
+            "conv0: adder_trees is true, but the layer is depthwise, so no two of its columns "
+            "share activations; set it to false",
+        ),
+        (
+            conv(),
+            {"dsp_multipliers": 3},
+            "conv0: adder_trees is true, but so is fast_inner_product, or dsp_multipliers is not "
+            "0; set adder_trees to false, or these to false and 0",
+        ),
+        (
+            conv(),
+            {"fast_inner_product": True},
+            "conv0: adder_trees is true, but so is fast_inner_product, or dsp_multipliers is not "
+            "0; set adder_trees to false, or these to false and 0",
+        ),
+    ],
+)
+def test_adder_trees_that_can_not_be_are_refused(graph, more, message):
+    with pytest.raises(PlanError) as error:
+        trees(graph, 4, 4, **more)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("dtype", [ir.Int(8, True), ir.Int(4, False), ir.Int(1, False)], ids=str)
+@pytest.mark.parametrize("bits", [2, 4])
+@pytest.mark.parametrize(("simd", "pe"), [(5, 3), (18, 3)])
+def test_results_of_adder_trees_fit_the_accumulator(simd, pe, bits, dtype, groups):
+    """For every channel the largest and the least sum, and what inverted activations add; its
+    offset takes that away.
+    """
+    builder = Builder(6, 6, 4, dtype=dtype)
+    builder.conv(builder.input, 6, (3, 3), groups=groups, weight_bits=bits)
+    graph = builder.graph()
+    shape, plain = trees(graph, simd, pe), designed(graph, simd, pe)
+    constants, without = shape.constants(), plain.constants()
+    assert np.array_equal(constants.weights, without.weights)
+    weights = constants.weights.reshape(pe, simd, -1, shape.array.folds)
+    inverted = (-1 if dtype.signed else dtype.high) * (bits == 2)
+    terms = [weights * end + inverted * (weights < 0) for end in (dtype.low, dtype.high)]
+    half = 1 << (shape.array.acc.width - 1)
+    assert -half <= np.minimum(*terms).sum((1, 3)).min()
+    assert np.maximum(*terms).sum((1, 3)).max() < half
+    excess = inverted * (weights < 0).sum((1, 3)).T.reshape(-1)
+    for mult, offset, plain_offset, more in zip(
+        constants.requantize.mult,
+        constants.requantize.offset,
+        without.requantize.offset,
+        excess.tolist(),
+        strict=True,
+    ):
+        assert offset + mult * more == plain_offset
+
+
+def test_weights_of_signs_alone_take_a_bit():
+    """But not where the folding fills a word of them with zeros."""
+    builder = Builder(6, 6, 4)
+    builder.conv(builder.input, 6, (1, 1), weight_bits=2)
+    graph = builder.graph()
+    (op,) = graph
+    graph = replace(graph, ops=(replace(op, weight=np.where(op.weight < 0, -1, 1)),))
+    codes = [trees(graph, simd, 3).array.tree for simd in (4, 2, 3)]
+    assert codes == [WeightCode.SIGN, WeightCode.SIGN, WeightCode.TERNARY]
+    assert trees(conv(weight_bits=2), 4, 3).array.tree is WeightCode.TERNARY
+    assert trees(conv(weight_bits=3), 4, 3).array.tree is WeightCode.PLANES
 
 
 def test_sums_that_are_too_wide_for_the_blocks_are_refused():
