@@ -18,10 +18,6 @@ __all__ = ["MEMORIES", "ArrayGeometry"]
 #: operands come from far
 TREE_PRODUCTS = 16
 
-#: adders between two registers in soft logic: with two, a third of the flip-flops of a multiplier
-#: are saved, and the clock is still 185 MHz
-SOFT_ADDERS = 2
-
 #: where weights are stored
 MEMORIES = ("logic", "block_ram", "packed_rows")
 
@@ -133,9 +129,7 @@ class ArrayGeometry:
         """The trees of a row."""
         assert self.tree
         taken = self.elements_of(row)
-        return DotProductConfig(
-            taken.stop - taken.start, self.x, self.w, self.tree, adders=SOFT_ADDERS
-        )
+        return DotProductConfig(taken.stop - taken.start, self.x, self.w, self.tree)
 
     @property
     def correction(self) -> tuple[int, ...]:
