@@ -18,6 +18,10 @@ __all__ = ["MEMORIES", "ArrayGeometry"]
 #: operands come from far
 TREE_PRODUCTS = 16
 
+#: adders between two registers in soft logic: with two, a third of the flip-flops of a multiplier
+#: are saved, and the clock is still 185 MHz
+SOFT_ADDERS = 2
+
 #: where weights are stored
 MEMORIES = ("logic", "block_ram", "packed_rows")
 
@@ -129,7 +133,9 @@ class ArrayGeometry:
         """The trees of a row."""
         assert self.tree
         taken = self.elements_of(row)
-        return DotProductConfig(taken.stop - taken.start, self.x, self.w, self.tree)
+        planes = self.tree is WeightCode.PLANES
+        adders = SOFT_ADDERS if planes else 1  # of few weights columns share sums, far apart
+        return DotProductConfig(taken.stop - taken.start, self.x, self.w, self.tree, adders)
 
     @property
     def correction(self) -> tuple[int, ...]:

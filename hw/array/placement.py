@@ -7,16 +7,12 @@ from itertools import chain
 from ..arithmetic.packed_multiplier import packed_products
 from ..arithmetic.soft_multiplier import SoftMultiplierConfig
 from ..sizes import ceil_div
-from .geometry import ArrayGeometry
+from .geometry import SOFT_ADDERS, ArrayGeometry
 
-__all__ = ["REACH", "SOFT_ADDERS", "ArrayPlacement"]
+__all__ = ["REACH", "ArrayPlacement"]
 
 #: DSP blocks that an operand passes, at most, on its way to all columns that take it in one cycle
 REACH = 50
-
-#: adders between two registers of a product in soft logic: with two, a third of its flip-flops are
-#: saved, and the clock is still 185 MHz
-SOFT_ADDERS = 2
 
 
 @dataclass(frozen=True)
