@@ -226,20 +226,20 @@ def check_queues(network: Dataflow) -> None:
 
 
 @dataclass(frozen=True)
-class _Loop:
+class _LoopValues:
     """The values of a loop within a frame, among them its states."""
 
     values: frozenset[str]
     states: frozenset[str]
 
 
-def _loop_of(network: Dataflow) -> dict[str | None, _Loop]:
+def _loop_of(network: Dataflow) -> dict[str | None, _LoopValues]:
     """The loop that each stage is in, where it is in one."""
-    found: dict[str | None, _Loop] = {}
+    found: dict[str | None, _LoopValues] = {}
     for group in ir.loops.groups(network.graph):
         if ir.loops.is_loop(group):
             states = frozenset(op.output for op in group if op.delaying)
-            loop = _Loop(frozenset(op.output for op in group), states)
+            loop = _LoopValues(frozenset(op.output for op in group), states)
             stages = (network.stage_of[op.output].name for op in group if not op.view)
             found |= dict.fromkeys(stages, loop)
     return found
@@ -302,7 +302,7 @@ def _missing(network: Dataflow, edge: Edge, fork: str | None, reach: _Reach, oth
 
 
 def _missing_in_turn(
-    loop: "_Loop", forks: set[str | None], reach: _Reach, other: _Reach
+    loop: "_LoopValues", forks: set[str | None], reach: _Reach, other: _Reach
 ) -> list[int]:
     """The same for a path within a loop: there is one pixel of each value at a time. A fork outside
     waits for the path no more than a state does, for the path begins at the states.

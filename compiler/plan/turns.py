@@ -39,7 +39,7 @@ def by_turns(stages: Sequence[Candidates], network: Dataflow) -> list[Candidates
         return list(stages)
     place = {stage.name: n for n, stage in enumerate(stages)}
     loops = [
-        (_Loop([stages[place[name]] for name in network.designs if name in names]), steps)
+        (_LoopFoldings([stages[place[name]] for name in network.designs if name in names]), steps)
         for names, steps in _loops(network)
     ]
     found = list(stages)
@@ -124,7 +124,7 @@ class _Choice:
     chosen: list[_Option]
 
 
-class _Loop:
+class _LoopFoldings:
     """The stages of one loop, in flow order, and the streams between them."""
 
     def __init__(self, stages: Sequence[Candidates]):
