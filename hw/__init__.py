@@ -9,6 +9,7 @@ from .accelerator import Accelerator, AxiStreamConfig, Connection, port_prefixes
 from .arithmetic.add import Add, AddConfig
 from .arithmetic.argmax import ArgMax, ArgMaxConfig
 from .arithmetic.dot_product import WeightCode
+from .arithmetic.global_pool import GlobalPool, GlobalPoolConfig
 from .arithmetic.lookup import Lookup, LookupConfig
 from .arithmetic.packed_multiplier import packed_products
 from .arithmetic.piecewise import Piecewise, PiecewiseConfig
@@ -66,6 +67,8 @@ __all__ = [
     "PushStream",
     "Fork",
     "Gather",
+    "GlobalPool",
+    "GlobalPoolConfig",
     "GatherConfig",
     "Connection",
     "Lookup",

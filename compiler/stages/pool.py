@@ -14,6 +14,7 @@ from ..quantize.proofs.requantizer import (
 )
 from ..quantize.proofs.rounding import level
 from .base import StageKind, StagePlan, StagePort, StagePorts, check_range, hw_shape
+from .global_pool import GlobalPoolDesign, is_global
 from .rounding import multiplier_bits, proven, rounding
 from .streaming import even_widths
 from .windowed import (
@@ -127,10 +128,16 @@ class PoolDesign(WindowDesign):
 
 
 class Pool(StageKind):
-    """One pool or border: ``simd`` taps by ``pe`` channels a cycle."""
+    """One pool or border: ``simd`` taps by ``pe`` channels a cycle.
+
+    A pool over a whole map needs no line buffer (:mod:`.global_pool`).
+    """
 
     name = "pool"
-    folding = "`simd`: taps read a cycle (whole rows or columns); `pe`: channels side by side"
+    folding = (
+        "`simd`: taps read a cycle (whole rows or columns; 1 where the window is the whole map); "
+        "`pe`: channels side by side"
+    )
     fields = frozenset({"simd", "pe", "minimal_rows"})
 
     def matches(self, ops: Sequence[ir.Op]) -> bool:
@@ -139,6 +146,9 @@ class Pool(StageKind):
     def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
         (op,) = ops
         window, _ = pool_window(op, graph)
+        if is_global(window, graph.shape(op.inputs[0])):
+            yield from even_widths(op, graph)
+            return
         lanes = [pe for _, pe in even_widths(op, graph)]
         for way in parallel_taps(window):
             for pe in lanes:
@@ -146,10 +156,21 @@ class Pool(StageKind):
 
     def design(
         self, stage: StagePlan, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device
-    ) -> PoolDesign:
+    ) -> PoolDesign | GlobalPoolDesign:
         (op,) = ops
         shape = graph.shape(op.inputs[0])
         window, fill = pool_window(op, graph)
+        if is_global(window, shape):
+            if stage.simd != 1:
+                raise PlanError(
+                    f"{op.name}: simd={stage.simd}, but a pool over a whole map takes its pixels "
+                    "as they come, one at a time; choose simd=1"
+                )
+            check_range(
+                op, "pe", stage.pe, shape.channels, f"the map has {shape.channels} channels"
+            )
+            words = shape.pixels * ceil(shape.channels / stage.pe)
+            return GlobalPoolDesign(stage, ops, graph, words, device.target)
         check_range(op, "simd", stage.simd, window.taps, f"the window has {window.taps} taps")
         check_range(op, "pe", stage.pe, shape.channels, f"the map has {shape.channels} channels")
         way = next((w for w in parallel_taps(window) if w[0] * w[1] == stage.simd), None)

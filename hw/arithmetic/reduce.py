@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from amaranth import Module, Mux, Shape, Signal
+from amaranth import Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
@@ -12,7 +12,7 @@ from ..sizes import at_least
 from ..stream.signature import PushStream
 from ..target.resources import Resources
 
-__all__ = ["ReduceConfig", "Maximum", "Sum"]
+__all__ = ["ReduceConfig", "Maximum", "Sum", "greater"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,16 @@ class ReduceConfig:
         """An estimate of trees and accumulators."""
         width = self.lanes * self.out.width
         return Resources(2 * self.taps * width, (self.taps + 1) * width)
+
+
+def greater(a: Value, b: Value) -> Value:
+    """Whether ``a > b``, of one shape.
+
+    Signed numbers keep their order as unsigned ones when the sign bit is flipped; comparing those
+    is one carry chain and nothing more.
+    """
+    flip = 1 << (len(a) - 1) if a.shape().signed else 0
+    return (a.as_unsigned() ^ flip) > (b.as_unsigned() ^ flip)
 
 
 class _Reduce(wiring.Component):
@@ -114,10 +124,7 @@ class Maximum(_Reduce):
         return -(1 << (out.width - 1)) if out.signed else 0
 
     def combine(self, a, b):
-        # Signed numbers keep their order as unsigned ones when the sign bit is flipped; comparing
-        # those is one carry chain and nothing more.
-        flip = 1 << (len(a) - 1) if self.config.out.signed else 0
-        return Mux((a.as_unsigned() ^ flip) > (b.as_unsigned() ^ flip), a, b)
+        return Mux(greater(a, b), a, b)
 
 
 class Sum(_Reduce):

@@ -1,5 +1,6 @@
 """A change of quantization, element by element: one multiplication by a constant and a rounding."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from amaranth import C, Cat, Module, Shape, Value, signed, unsigned
@@ -14,7 +15,7 @@ from .pipeline import PipelineTiming, UnaryPipeline
 from .requantize import Narrower, Rounding
 from .soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 
-__all__ = ["RescaleConfig", "Rescale"]
+__all__ = ["Rescale", "RescaleConfig", "rescaled"]
 
 
 @dataclass(frozen=True)
@@ -77,18 +78,22 @@ class Rescale(UnaryPipeline):
         super().__init__(config.lanes, config.element, config.out)
 
     def arithmetic(self, m: Module, words) -> Value:
-        c = self.config
-        results = []
-        for lane in range(c.lanes):
-            multiply = SoftMultiplier(c.multiplier)
-            narrow = Narrower(c.multiplier.result, c.out, c.rounding)
-            m.submodules[f"multiply_{lane}"] = multiply
-            m.submodules[f"narrow_{lane}"] = narrow
-            m.d.comb += [
-                multiply.x.eq(words[lane]),
-                multiply.w.eq(c.mult),
-                multiply.addend.eq(C(c.offset, c.addend)),
-                narrow.i.eq(multiply.p),
-            ]
-            results.append(narrow.o)
-        return Cat(results)
+        return Cat(rescaled(m, self.config, words))
+
+
+def rescaled(m: Module, c: RescaleConfig, words: Iterable[Value]) -> list[Value]:
+    """``clip((word * mult + offset) >> shift)`` of each lane, ``c.pipeline`` cycles later."""
+    results = []
+    for lane, word in enumerate(words):
+        multiply = SoftMultiplier(c.multiplier)
+        narrow = Narrower(c.multiplier.result, c.out, c.rounding)
+        m.submodules[f"multiply_{lane}"] = multiply
+        m.submodules[f"narrow_{lane}"] = narrow
+        m.d.comb += [
+            multiply.x.eq(word),
+            multiply.w.eq(c.mult),
+            multiply.addend.eq(C(c.offset, c.addend)),
+            narrow.i.eq(multiply.p),
+        ]
+        results.append(narrow.o)
+    return results

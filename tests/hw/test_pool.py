@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 from amaranth import signed, unsigned
 from gatewright.compiler import ir
+from gatewright.compiler.plan.schedule import latency
+from gatewright.hw import ECP5, GlobalPool, GlobalPoolConfig
 from gatewright.hw.arithmetic.reduce import Maximum, ReduceConfig, Sum
+from gatewright.hw.target import GENERIC
+from gatewright.hw.target.ecp5 import LFE5U_25F
+from gatewright.hw.target.ice40 import ICE40UP5K
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
-from ..plan.networks import Builder, fold, measure
-from .bench import STALLS, flow, random_elements
+from ..plan.networks import GENERIC_DEVICE, Builder, fold, measure
+from .bench import STALLS, flow, random_elements, simulate, synthesized
 
 SHAPES = {
     "one tap": ReduceConfig(1, 1, 1, signed(8), signed(12)),
@@ -71,7 +76,56 @@ def test_max_pool(name, dtype, pe, stall):
 def test_average_pool(name, count_padding, stall):
     builder = Builder(5, 6, 3, seed=2)
     builder.average_pool(builder.input, count_padding=count_padding, **WINDOWS[name])
-    check(builder.graph(), builder, (WINDOWS[name]["kernel"][0], 2), stall)
+    taps = 1 if name == "the whole map" else WINDOWS[name]["kernel"][0]
+    check(builder.graph(), builder, (taps, 2), stall)
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("target", [GENERIC_DEVICE, ICE40UP5K], ids=lambda device: device.name)
+@pytest.mark.parametrize(("channels", "pe"), [(1, 1), (5, 5), (5, 2), (12, 2), (12, 1), (70, 1)])
+@pytest.mark.parametrize("kind", ["average_pool", "max_pool"])
+def test_a_pool_over_a_whole_map(kind, channels, pe, target, stall):
+    """With totals in registers and in both kinds of memory; a frame follows the other at once."""
+    builder = Builder(2, 3, channels, seed=channels)
+    output = getattr(builder, kind)(builder.input, (2, 3))
+    graph, x = builder.graph(), builder.frames(4)
+    network = fold(graph, {output: (1, pe)}, target, lanes_in=pe)
+    seen = measure(network, x, stall=stall)
+    assert_array_equal(seen.values, golden.run(graph, x)[output])
+    words = -(-channels // pe)
+    assert network.interval == 6 * words
+    if not stall:
+        assert seen.intervals[1:] == [network.interval] * 2
+        assert seen.latency == latency(network)
+
+
+def test_a_pool_over_a_whole_map_stops_at_the_last_pixel_alone():
+    """While nothing is taken, 16 results in the queue and the pixels before the next one."""
+    config = GlobalPoolConfig(1, 1, 10, signed(8), signed(8), target=GENERIC)
+    dut, taken = GlobalPool(config), []
+
+    async def bench(ctx):
+        ctx.set(dut.i.valid, 1)
+        for _ in range(400):
+            _, _, ready = await ctx.tick().sample(dut.i.ready)
+            taken.append(ready)
+
+    simulate(dut, bench)
+    assert sum(taken) == 10 * (16 + 1) + 9
+
+
+@pytest.mark.parametrize("kind", ["average_pool", "max_pool"])
+@pytest.mark.parametrize(("channels", "pe"), [(64, 1), (64, 8), (6, 3)])
+def test_the_estimate_of_a_pool_over_a_whole_map(kind, channels, pe, tmp_path):
+    builder = Builder(4, 4, channels)
+    output = getattr(builder, kind)(builder.input, (4, 4))
+    network = fold(builder.graph(), {output: (1, pe)}, LFE5U_25F, lanes_in=pe)
+    (design,) = network.designs.values()
+    counts, around = synthesized(design.build(design.constants()), ECP5, tmp_path)
+    need = design.resources(LFE5U_25F)
+    assert (counts["bram"], counts["dsp"]) == (need.bram, need.dsp) == (0, 0)
+    assert 0.7 < need.lut / counts["lut"] < 1.5
+    assert 0.7 < need.ff / (counts["ff"] - around) < 1.5
 
 
 @pytest.mark.parametrize("simd", [1, 2, 3, 6])
