@@ -13,19 +13,10 @@ from .rounding import proven, rounding
 from .streaming import StreamDesign
 from .windowed import accumulator
 
-__all__ = ["GlobalPoolDesign", "is_global"]
+__all__ = ["GlobalPoolDesign"]
 
 #: pixels of input in register slices and the pipeline, whose results wait in the output queue
 _AROUND = 2
-
-
-def is_global(window: ir.Window, shape: ir.Shape) -> bool:
-    """Whether the one window of a pool is the map of ``shape`` as it is."""
-    return (
-        window.kernel == (shape.height, shape.width)
-        and window.dilation == (1, 1)
-        and not any(window.pads)
-    )
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ..quantize.proofs.requantizer import (
 )
 from ..quantize.proofs.rounding import level
 from .base import StageKind, StagePlan, StagePort, StagePorts, check_range, hw_shape
-from .global_pool import GlobalPoolDesign, is_global
+from .global_pool import GlobalPoolDesign
 from .rounding import multiplier_bits, proven, rounding
 from .streaming import even_widths
 from .windowed import (
@@ -90,7 +90,11 @@ class PoolDesign(WindowDesign):
             feed_resources(self.feed)
             + reduce.resources()
             + rounds
-            + hw.Queue.estimate(out.bits * lanes, device.target)
+            + hw.Queue.estimate(
+                out.bits * lanes,
+                device.target,
+                self.feed.queue_depth(self.latency, self.results),
+            )
         )
 
     def constants(self) -> hw.RequantizeConfig | None:
@@ -146,7 +150,7 @@ class Pool(StageKind):
     def foldings(self, ops: tuple[ir.Op, ...], graph: ir.Graph) -> Iterator[tuple[int, int]]:
         (op,) = ops
         window, _ = pool_window(op, graph)
-        if is_global(window, graph.shape(op.inputs[0])):
+        if _is_global(op, graph):
             yield from even_widths(op, graph)
             return
         lanes = [pe for _, pe in even_widths(op, graph)]
@@ -160,7 +164,7 @@ class Pool(StageKind):
         (op,) = ops
         shape = graph.shape(op.inputs[0])
         window, fill = pool_window(op, graph)
-        if is_global(window, shape):
+        if _is_global(op, graph):
             if stage.simd != 1:
                 raise PlanError(
                     f"{op.name}: simd={stage.simd}, but a pool over a whole map takes its pixels "
@@ -200,6 +204,18 @@ class Pool(StageKind):
         )
         acc = accumulator(op, graph) if isinstance(op, ir.AveragePool) else None
         return PoolDesign(stage, ops, graph, feed, acc)
+
+
+def _is_global(op: ir.Op, graph: ir.Graph) -> bool:
+    """Whether the one window of a pool is its map as it is."""
+    if isinstance(op, ir.Pad):
+        return False
+    (window, _), shape = pool_window(op, graph), graph.shape(op.inputs[0])
+    return (
+        window.kernel == (shape.height, shape.width)
+        and window.dilation == (1, 1)
+        and not any(window.pads)
+    )
 
 
 def pool_window(op: ir.Op, graph: ir.Graph) -> tuple[ir.Window, int]:

@@ -126,7 +126,11 @@ class WindowMatmulDesign(WindowDesign):
             feed_resources(self.feed)
             + self.array.resources()
             + rounds
-            + hw.Queue.estimate(out.bits * lanes, device.target)
+            + hw.Queue.estimate(
+                out.bits * lanes,
+                device.target,
+                self.feed.queue_depth(self.latency, self.results),
+            )
         )
 
     def alternatives(self, device: Device, lean: bool) -> Iterator[Design]:

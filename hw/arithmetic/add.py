@@ -77,7 +77,7 @@ class AddConfig(PairTiming):
         return (
             Resources(60, 40)
             + Resources(105 * bits // 4, 75 * bits // 4) * lanes
-            + Queue.estimate(out.width * lanes, target)
+            + Queue.estimate(out.width * lanes, target, 32)
             + OperandQueues.estimate(lanes, a, b, target)
         )
 

@@ -40,7 +40,7 @@ class ExtremumConfig(PairTiming):
         return (
             Resources(60, 40)
             + Resources(3 * bits // 2 + 2, 3 * bits + 1) * self.lanes
-            + Queue.estimate(bits * self.lanes, self.target)
+            + Queue.estimate(bits * self.lanes, self.target, self.queue_depth)
             + OperandQueues.estimate(self.lanes, self.element, self.element, self.target)
         )
 

@@ -11,7 +11,7 @@ from ..control.credits import counter_nonzero
 from ..control.delay import delay, delay_flags
 from ..control.loops import Loops
 from ..memory.ram import Ram, RamConfig
-from ..sizes import at_least, ceil_div
+from ..sizes import at_least
 from ..stream.fifo import Queue
 from ..stream.signature import beats
 from ..target.base import Target
@@ -79,14 +79,16 @@ class GlobalPoolConfig(PipelineTiming):
     def resources(self) -> Resources:
         """An estimate of totals, adders, rescaling and the queue."""
         width = self.lanes * self.total.width
-        stored = self.ram.resources() if self.in_ram else Resources(0, self.memory_bits)
-        waiting = self.lanes * self.element.width * (self.accumulating - 1)
+        stored = Resources(0, self.memory_bits)
+        if self.in_ram:
+            waiting = self.lanes * self.element.width * (self.accumulating - 1)
+            stored = self.ram.resources() + Resources(0, width + waiting)
         behind = (
             self.rescale.resources()
             if self.rescale
-            else Queue.estimate(self.lanes * self.out.width, self.target)
+            else Queue.estimate(self.lanes * self.out.width, self.target, self.queue_depth)
         )
-        return stored + behind + Resources(60 + 2 * width, 60 + width + waiting)
+        return stored + behind + Resources(60 + 2 * width, 40)
 
 
 class GlobalPool(wiring.Component):
@@ -116,7 +118,7 @@ class GlobalPool(wiring.Component):
         c = self.config
         start, last = Signal(), Signal()
         at = Loops(m, start, {"word": c.words, "pixel": c.pixels})
-        depth = 16 * ceil_div(c.pipeline + 7, 16)
+        depth = c.queue_depth
         m.submodules.queue = queue = Queue(self.o.payload.shape(), depth, c.target)
         free = counter_nonzero(m, "free", queue.freed, start & last, depth, depth)
         first = Signal(init=1)

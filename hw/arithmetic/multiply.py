@@ -69,7 +69,7 @@ class MultiplyConfig(PairTiming):
         return (
             Resources(60, 40)
             + Resources(lut + 25, ff + 32) * self.lanes
-            + Queue.estimate(self.out.width * self.lanes, self.target)
+            + Queue.estimate(self.out.width * self.lanes, self.target, self.queue_depth)
             + OperandQueues.estimate(self.lanes, self.a, self.b, self.target)
         )
 

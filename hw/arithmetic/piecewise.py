@@ -102,7 +102,7 @@ class PiecewiseConfig(PipelineTiming):
         return (
             Resources(60, 40)
             + (memories + choose + product) * self.lanes
-            + Queue.estimate(self.out.width * self.lanes, self.target)
+            + Queue.estimate(self.out.width * self.lanes, self.target, self.queue_depth)
         )
 
 

@@ -39,6 +39,11 @@ class PipelineTiming:
         """Cycles from the last operand in to the result out."""
         return self.pipeline + Queue.latency
 
+    @property
+    def queue_depth(self) -> int:
+        """Results that the output queue holds: those under way, and the round trip of a credit."""
+        return _WAITING * ceil_div(self.pipeline + 7, _WAITING)
+
 
 class Pipeline(wiring.Component):
     """Arithmetic of fixed latency between streams, which no stall reaches: room in the output queue
@@ -46,7 +51,7 @@ class Pipeline(wiring.Component):
 
     Takes a beat a cycle while ``o`` is ready. Latency: that of the arithmetic and
     :attr:`.Queue.latency`. A subclass has a stream ``o``, and a ``config`` with a ``target`` and
-    ``pipeline``, the latency of the arithmetic in cycles.
+    the timing of :class:`PipelineTiming`.
     """
 
     def join(self, m: Module) -> tuple:
@@ -60,15 +65,14 @@ class Pipeline(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         valid, readys, words = self.join(m)
-        result, latency = self.arithmetic(m, words), self.config.pipeline
-        depth = 16 * ceil_div(latency + 7, 16)
+        result, depth = self.arithmetic(m, words), self.config.queue_depth
         m.submodules.queue = queue = Queue(self.o.payload.shape(), depth, self.config.target)
         start = Signal()
         free = counter_nonzero(m, "free", queue.freed, start, depth, depth)
         m.d.comb += [
             start.eq(valid & free),
             *[ready.eq(start) for ready in readys],
-            queue.write.eq(delay_flags(m, start, latency)),
+            queue.write.eq(delay_flags(m, start, self.config.pipeline)),
             queue.data.as_value().eq(result),
         ]
         wiring.connect(m, queue.o, wiring.flipped(self.o))
@@ -113,7 +117,10 @@ class OperandQueues:
     @staticmethod
     def estimate(lanes: int, a: Shape, b: Shape, target: Target) -> Resources:
         shapes = [a, b] if OperandQueues.exist(target) else []
-        return sum((Queue.estimate(shape.width * lanes, target) for shape in shapes), Resources())
+        return sum(
+            (CreditFifo.estimate(shape.width * lanes, _WAITING, target) for shape in shapes),
+            Resources(),
+        )
 
 
 class PairTiming(PipelineTiming):

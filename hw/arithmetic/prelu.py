@@ -73,7 +73,7 @@ class PReluConfig(PairTiming):
         return (
             Resources(60, 40)
             + Resources(lut + 25 + self.b.width, ff + 32) * self.lanes
-            + Queue.estimate(self.out.width * self.lanes, self.target)
+            + Queue.estimate(self.out.width * self.lanes, self.target, self.queue_depth)
             + OperandQueues.estimate(self.lanes, self.a, self.b, self.target)
         )
 

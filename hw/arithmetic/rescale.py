@@ -58,7 +58,7 @@ class RescaleConfig(PipelineTiming):
         return (
             Resources(60, 40)
             + lane * self.lanes
-            + Queue.estimate(self.out.width * self.lanes, self.target)
+            + Queue.estimate(self.out.width * self.lanes, self.target, self.queue_depth)
         )
 
 

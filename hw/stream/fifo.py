@@ -12,6 +12,8 @@ from ..control.credits import counter_nonzero
 from ..control.delay import KEEP, delay, delay_flags, duplicate, fanout_slices
 from ..control.loops import Loops
 from ..memory.ram import SHALLOW, Ram, RamConfig
+from ..memory.tiles import choice_luts
+from ..sizes import ceil_div
 from ..target.base import Target
 from ..target.resources import Resources
 from .signature import beats
@@ -44,11 +46,14 @@ class Queue(wiring.Component):
         )
 
     @staticmethod
-    def estimate(width: int, target: Target) -> Resources:
-        """For 16 words of ``width`` bits, or a few more."""
-        if target.lut_ram is None:
-            return Resources(30 + width, 30 + 2 * width, 0, _block_rams(width, 16, target))
-        return Resources(40 + 6 * width, 30 + 2 * width)
+    def estimate(width: int, target: Target, depth: int = 16) -> Resources:
+        """For ``depth`` words of ``width`` bits."""
+        cell = target.lut_ram
+        if cell is None:
+            return Resources(30 + width, 30 + 2 * width, 0, _block_rams(width, depth, target))
+        rows = ceil_div(depth, cell.words)
+        stored = rows * (cell.luts * ceil_div(width, cell.bits) + cell.row_luts)
+        return Resources(20 + stored + width * choice_luts(rows), 30 + width)
 
     def elaborate(self, platform):
         m = Module()
@@ -136,6 +141,11 @@ class CreditFifo(wiring.Component):
     def block_rams(width: int, depth: int, target: Target) -> int:
         """Block RAMs for its words: none where the family has LUT RAM."""
         return 0 if target.lut_ram else _block_rams(width, depth, target)
+
+    @staticmethod
+    def estimate(width: int, depth: int, target: Target) -> Resources:
+        """For ``depth`` words of ``width`` bits."""
+        return Queue.estimate(width, target, depth) + Resources(0, width)
 
     def elaborate(self, platform):
         m = Module()

@@ -494,17 +494,17 @@ def test_adder_trees_make_a_faster_plan_of_narrow_layers(bits):
 
 
 def test_narrow_weights_share_blocks_instead_where_that_gives_as_much():
-    """Five columns share no blocks in pairs, but six do."""
+    """Six columns of narrow weights share blocks in pairs; wide ones use the fast inner product."""
 
-    def layer(b, channels):
-        b.conv(b.input, channels, (3, 3), pads=(1, 1, 1, 1), weight_bits=5)
-        return b.graph()
+    def layer(bits):
+        builder = Builder(8, 8, 2)
+        builder.conv(builder.input, 6, (3, 3), pads=(1, 1, 1, 1), weight_bits=bits)
+        return builder.graph()
 
-    device = replace(LFE5U_25F, dsp=6)
-    even, odd = (planned(layer(Builder(8, 8, 2), n), device, Goal()) for n in (6, 5))
-    assert [stage.fast_inner_product for stage in even.plan.stages] == [False]
-    assert [stage.fast_inner_product for stage in odd.plan.stages] == [True]
-    assert odd.resources.dsp <= device.dsp
+    narrow, wide = (planned(layer(bits), replace(LFE5U_25F, dsp=6), Goal()) for bits in (5, 8))
+    assert [stage.fast_inner_product for stage in narrow.plan.stages] == [False]
+    assert [stage.fast_inner_product for stage in wide.plan.stages] == [True]
+    assert narrow.interval < wide.interval
 
 
 @pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)

@@ -21,10 +21,18 @@ def convolution(b):
 
 
 def max_pool(b):
-    return b.max_pool(b.input)
+    return b.max_pool(b.input, (3, 3), pads=(0, 0, 1, 1))
 
 
 def average_pool(b):
+    return b.average_pool(b.input, (3, 3), pads=(0, 0, 1, 1))
+
+
+def global_max_pool(b):
+    return b.max_pool(b.input)
+
+
+def global_average_pool(b):
     return b.average_pool(b.input)
 
 
@@ -99,8 +107,10 @@ CASES = {
         (7, 2, {"adder_trees": True}),
     ],
     depthwise: [(1, 1, {}), (2, 3, {}), (3, 1, {}), (4, 3, {})],
-    max_pool: [(1, 1, {}), (2, 3, {}), (4, 1, {})],
-    average_pool: [(1, 1, {}), (2, 3, {}), (4, 1, {})],
+    max_pool: [(1, 1, {}), (3, 3, {}), (9, 1, {})],
+    average_pool: [(1, 1, {}), (3, 3, {}), (9, 1, {})],
+    global_max_pool: [(1, 1, {}), (1, 3, {})],
+    global_average_pool: [(1, 1, {}), (1, 3, {})],
     pad: [(1, 1, {}), (1, 5, {})],
     add: [(1, 1, {}), (1, 2, {})],
     subtract: [(1, 1, {}), (1, 2, {})],
