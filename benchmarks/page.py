@@ -244,7 +244,10 @@ def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
         "Variants: `fast`, the default, multiplies in DSP blocks only and gets two products from "
         "each where a layer allows it (fast inner product); `dsp` gets one, and so do `latency`, "
         "which multiplies in soft logic too, `w5` with 5-bit weights, and `small` on a board whose "
-        "block RAMs must be packed for it. MAC utilization: products of a frame over those that "
+        "block RAMs must be packed for it. `rate` and `w4a4` are for the least interval, with "
+        "multipliers and adder trees in soft logic too; `w4a4` has 4-bit weights and activations "
+        "but for the first and the last layer. "
+        "MAC utilization: products of a frame over those that "
         "its multipliers give in an interval; of the device: over those that its DSP blocks would "
         "give, packed like the stage that gets the most from a block, so that soft ones can lift "
         "it above 100 %.",

@@ -12,7 +12,9 @@ from gatewright.boards.link.protocol import LinkConfig, LinkPort
 from gatewright.hw.accelerator import AxiStreamConfig
 from gatewright.hw.arithmetic.add import AddConfig
 from gatewright.hw.arithmetic.argmax import ArgMaxConfig
+from gatewright.hw.arithmetic.dot_product import DotProductConfig, WeightCode
 from gatewright.hw.arithmetic.extremum import ExtremumConfig
+from gatewright.hw.arithmetic.global_pool import GlobalPoolConfig
 from gatewright.hw.arithmetic.lookup import LookupConfig
 from gatewright.hw.arithmetic.multiply import MultiplyConfig
 from gatewright.hw.arithmetic.packed_multiplier import PackedConfig
@@ -85,6 +87,8 @@ LEGAL = [
     PackedConfig(INT8, signed(5), 15, 2),
     MultiplierConfig(INT8, INT8),
     SoftMultiplierConfig(MultiplierConfig(INT8, INT8)),
+    DotProductConfig(4, INT8, INT8),
+    GlobalPoolConfig(2, 3, 4, INT8, INT8, target=GENERIC),
     ConcatConfig((4, 3), 2, INT8, 9),
     StateConfig(2, INT8, 3, 4, (0,), 9, GENERIC),
     GatherConfig(4, np.array([2, 0]), ((1, 0),), np.zeros(2, int), 2, INT8, 0, GENERIC),
@@ -117,6 +121,7 @@ ILLEGAL = [
         {"width": 1, "window": replace(WINDOW, passes=2)},
         "window makes 2 passes, but it must make 1: the reuse buffer repeats",
     ),
+    (ArrayConfig, {"tree": WeightCode.PLANES, "fast": True}, "but trees .* are soft logic alone"),
     (ArrayConfig, {"simd": 0}, "simd=0, but it must be 1 or more"),
     (ArrayConfig, {"lanes": 3}, "lanes=3, but it must divide pe=2"),
     (ArrayConfig, {"depth": 19}, "depth=19, but it must be a multiple of folds=18"),
@@ -158,6 +163,9 @@ ILLEGAL = [
     (PackedConfig, {"most": 16}, r"w=signed\(5\), but it must be signed and hold -16 - 1"),
     (MultiplierConfig, {"products": 0}, "products=0, but it must be 1 or more"),
     (SoftMultiplierConfig, {"adders": 0}, "adders=0, but it must be 1 or more"),
+    (DotProductConfig, {"products": 0}, "products=0, but it must be 1 or more"),
+    (DotProductConfig, {"w": unsigned(2)}, r"w=unsigned\(2\) with .*, but it must be signed"),
+    (GlobalPoolConfig, {"words": 0}, "words=0, but it must be 1 or more"),
     (StateConfig, {"steps": 0}, "steps=0, but it must be 1 or more"),
     (GatherConfig, {"words": 0}, "words=0, but it must be 1 or more"),
     (GatherConfig, {"source": np.array([2, 4])}, "source=2 to 4, but a frame has 4 words"),
