@@ -1,7 +1,8 @@
 """Dot products of narrow integers in soft logic: adders first, no multipliers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
+from functools import reduce
 
 import numpy as np
 from amaranth import C, Cat, Module, Mux, Shape, Signal, Value, unsigned
@@ -49,25 +50,28 @@ class WeightCode(Enum):
 
 @dataclass(frozen=True)
 class _Sum:
-    """A value between ``low`` and ``high``; ``whole``: it is a signal, not an expression."""
+    """A value between ``low`` and ``high``; ``whole``: it is a signal, not an expression;
+    ``negative``: it is to be subtracted.
+    """
 
     value: Value
     low: int
     high: int
     whole: bool = False
+    negative: bool = False
 
     @property
     def shape(self) -> Shape:
         return Shape.cast(range(self.low, self.high + 1))
 
-    def plus(self, other: "_Sum", shift: int = 0, negative: bool = False) -> "_Sum":
-        """The sum of this and ``other`` shifted left, or less that."""
-        ends = sorted(end << shift for end in (other.low, other.high))
-        low, high = ends
-        if negative:
-            low, high = -high, -low
+    def plus(self, other: "_Sum", shift: int = 0) -> "_Sum":
+        """The sum of this and ``other`` shifted left."""
+        low, high = other.low << shift, other.high << shift
+        if other.negative:
             value = self.value - (other.value << shift)
-        elif max(len(self.value), len(other.value)) <= (2 if self.whole else 1) and not shift:
+            return _Sum(value, self.low - high, self.high - low)
+        bits = max(len(self.value), len(other.value))
+        if bits <= (2 if self.whole else 1) and not shift:
             value = _ripple(self.value, other.value)
         else:
             value = self.value + (other.value << shift)
@@ -102,10 +106,11 @@ class DotProductConfig:
 
     def __post_init__(self):
         at_least(1, self, "products", "adders")
-        if not self.w.signed or (self.code is WeightCode.TERNARY and self.w.width != 2):
+        ternary = self.code is WeightCode.TERNARY
+        if not self.w.signed or self.w.width < 2 or (ternary and self.w.width > 2):
             raise ValueError(
-                f"DotProductConfig: w={self.w!r} with {self.code}, but it must be signed, and of 2 "
-                "bits if it is ternary"
+                f"DotProductConfig: w={self.w!r} with {self.code}, but it must be signed and of 2 "
+                "bits or, unless it is ternary, more"
             )
 
     @property
@@ -139,13 +144,13 @@ class DotProductConfig:
         """Cycles from the operands to the result."""
         return ceil_div(self.levels, self.adders)
 
-    def lut(self, carry_luts: int) -> int:
+    @property
+    def lut(self) -> int:
         """LUTs, roughly, where gates in front of an adder are merged into it: a bit of an adder for
-        each bit of its sum. ``carry_luts`` are counted with the sums of rows alone, because chains
-        that are so short start in the same place.
+        each bit of its sum. Chains as short as these begin without LUTs that drive the carry.
         """
         adders = self._adders()
-        planes = self.planes * sum(number * width for level, number, width in adders)
+        planes = self.planes * sum(number * width for _, number, width in adders)
         joined = (self.planes - 1) * (self.p.width - self.planes // 2)
         inverted = self.products // 2 * self.x.width if self.code is WeightCode.TERNARY else 0
         return planes + joined + inverted
@@ -176,8 +181,8 @@ class DotProduct(wiring.Component):
 
     A bit plane of the weights masks the activations (SIGN and TERNARY: inverts them too), and a
     tree of adders sums what is left; the sums of the planes are shifted and added. Masks are gates
-    of few inputs in front of the first adders, into whose LUTs place and route's netlist takes
-    them (ECP5). Takes operands every cycle; latency: ``config.latency``.
+    of few inputs in front of the first adders; on ECP5 they are merged into the adders' LUTs. Takes
+    operands every cycle; latency: ``config.latency``.
 
     Members
     -------
@@ -198,43 +203,40 @@ class DotProduct(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        c, width, level = self.config, self.config.code.bits(self.config.w.width), 1
+        c, width = self.config, self.config.code.bits(self.config.w.width)
         codes = [self.w[k * width : (k + 1) * width] for k in range(c.products)]
-        trees = [
-            [self._term(x, code, plane) for x, code in zip(self.x, codes, strict=True)]
+        sums = [
+            self._tree(
+                m, [self._term(x, code, plane) for x, code in zip(self.x, codes, strict=True)]
+            )
             for plane in range(c.planes)
         ]
-        while len(trees[0]) > 1:
-            trees = [
-                [
-                    self._whole(m, terms[n].plus(*terms[n + 1 : n + 2]), level)
-                    if n + 1 < len(terms)
-                    else self._whole(m, terms[n], level)
-                    for n in range(0, len(terms), 2)
-                ]
-                for terms in trees
-            ]
-            level += 1
-        # sums of planes, the significance of their lowest bit, and whether that counts negatively
-        sums = [
-            (terms[0], plane, plane > 0 and plane == c.planes - 1)
-            for plane, terms in enumerate(trees)
-        ]
-        while len(sums) > 1:
-            sums = [
-                (
-                    self._whole(m, self._joined(sums[n : n + 2]), level),
-                    sums[n][1],
-                    n + 1 == len(sums) and sums[n][2],
-                )
-                for n in range(0, len(sums), 2)
-            ]
-            level += 1
-        total = sums[0][0]
-        m.d.comb += self.p.eq(
-            (total if c.products * c.planes > 1 else self._whole(m, total, 1)).value
-        )
+        if c.planes > 1:
+            sums[-1] = replace(sums[-1], negative=True)  # the plane of the sign
+        m.d.comb += self.p.eq(self._of_planes(m, sums).value)
         return m
+
+    def _tree(self, m: Module, terms: list[_Sum]) -> _Sum:
+        """The sum of the terms of a plane; alone, one of a single term is registered."""
+        level = 0
+        while len(terms) > 1 or (level == 0 and self.config.planes == 1):
+            level += 1
+            pairs = [terms[n : n + 2] for n in range(0, len(terms), 2)]
+            terms = [self._whole(m, reduce(_Sum.plus, pair), level) for pair in pairs]
+        return terms[0]
+
+    def _of_planes(self, m: Module, sums: list[_Sum]) -> _Sum:
+        """The sum of the sums of planes, each of twice the weight of the one before it."""
+        level, apart = ceil_log2(self.config.products), 1
+        while len(sums) > 1:
+            level += 1
+            pairs = [sums[n : n + 2] for n in range(0, len(sums), 2)]
+            sums = [
+                self._whole(m, reduce(lambda one, two: one.plus(two, apart), pair), level)
+                for pair in pairs
+            ]
+            apart *= 2
+        return sums[0]
 
     def _term(self, x: Value, code: Value, plane: int) -> _Sum:
         """What a weight's plane lets through of an activation."""
@@ -245,13 +247,6 @@ class DotProduct(wiring.Component):
         kept = Cat(bit & nonzero[0] for bit in x) if nonzero else x
         value = Cat(bit ^ negative for bit in kept)
         return _Sum(value.as_signed() if self.config.x.signed else value, low, high)
-
-    @staticmethod
-    def _joined(pair) -> _Sum:
-        (one, low, _), *other = pair
-        for two, high, negative in other:
-            one = one.plus(two, high - low, negative)
-        return one
 
     def _whole(self, m: Module, total: _Sum, level: int) -> _Sum:
         """``total`` in a register, or in a wire with ``keep``, because synthesis would merge adders
@@ -266,7 +261,7 @@ class DotProduct(wiring.Component):
         )
         domain = m.d.sync if registered else m.d.comb
         domain += whole.eq(total.value)
-        return _Sum(whole, total.low, total.high, True)
+        return replace(total, value=whole, whole=True)
 
 
 def _ends(shape: Shape) -> tuple[int, int]:

@@ -41,13 +41,16 @@ class ArrayConfig(WeightMemory):
         n, acc = self.cells, self.acc.width
         psum = min(acc, self.product.width + 2)
         soft = n - self.multipliers_in_dsp
-        multiplier = self.dot_product() if self.tree else self.soft_multiplier
         carry = self.target.carry_luts
-        lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * multiplier.lut(carry)
+        if self.tree:
+            each = Resources(self.dot_product().lut, self.dot_product().ff)
+        else:
+            each = Resources(self.soft_multiplier.lut(carry), self.soft_multiplier.ff)
+        lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * each.lut
         # an operand is delayed for its row, and passes the groups or is delayed for its own one
         rows = self.weight_latency + self.rows // 2
         waits = self.simd * (rows + self.groups) if self.shared else n * (rows + self.groups // 2)
-        ff = n * psum + self.pe * 4 * (acc + 1) + soft * multiplier.ff + self.x.width * waits
+        ff = n * psum + self.pe * 4 * (acc + 1) + soft * each.ff + self.x.width * waits
         return Resources(lut, ff, self.blocks(self.multipliers_in_dsp)) + (
             self._memory_resources() + self._fast_resources()
         )
