@@ -239,6 +239,14 @@ OPERATORS = {
         (9,),
         scales(x=(0.05, np.uint8(120)), u=(0.03, np.uint8(60)), y=(1 / 256, np.uint8(0))),
     ),
+    "the largest of integers": (
+        [
+            N("ReduceMax", ["xq"], ["p"], axes=[2], keepdims=0),
+            N("QLinearMatMul", ["p", "sx", "zx", *OF_W, *OF_Y], ["yq"]),
+        ],
+        (2, 5, 6),
+        {"w": MATRIX} | scales(x=X, w=W, y=Y),
+    ),
     "integers that only move": (
         [
             N("MaxPool", ["xq"], ["p"], kernel_shape=[2, 2]),
