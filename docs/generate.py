@@ -181,13 +181,13 @@ USES: dict[str, list[tuple[str, list[str], dict[str, Any], list[int]]]] = {
         name: [
             ("first step", ["x", f"{name} w", f"{name} w"], {"hidden_size": 4, "layout": 1}, STEP),
             (
-                f"of more than {recurrent.MOST_STEPS} steps",
+                f"of more than {recurrent.MOST_OPERATORS // kind.operators} steps",
                 ["x", f"{name} w", f"{name} w"],
                 {"hidden_size": 4, "layout": 1},
-                [1, recurrent.MOST_STEPS + 1, 4],
+                [1, recurrent.MOST_OPERATORS // kind.operators + 1, 4],
             ),
         ]
-        for name in recurrent.KINDS
+        for name, kind in recurrent.KINDS.items()
     },
     "GlobalAveragePool": [("", ["x"], {}, MAP)],
     "GlobalMaxPool": [("", ["x"], {}, MAP)],

@@ -35,7 +35,8 @@ class Builder:
     the Clip that saturates it then. ``saturations``: by the name of the QuantizeLinear's output.
     ``lone``: whether the model takes one sample at a time. ``leaving``: tensors that only the host
     reads, if it computes them. ``weighed``: those that only Softmax reads; ``scores``: those that
-    it reads as they are, or as terms of a sum.
+    it reads as they are, or as terms of a sum. ``unrolled``: operators so far of recurrent layers
+    that are hardware for each step.
     """
 
     def __init__(
@@ -49,7 +50,7 @@ class Builder:
     ) -> None:
         self.batch, self.lone, self.leaving = batch, lone, leaving
         self.weighed, self.scores = weighed, scores
-        self.saturations = saturations
+        self.saturations, self.unrolled = saturations, 0
         self._saturating = {name for one in self.saturations.values() for name in one.tensors}
         self.streams: dict[str, PendingValue] = {}
         self.ops: dict[str, ir.Op] = {}

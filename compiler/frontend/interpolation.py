@@ -9,7 +9,7 @@ own weights, of neighbours that are brought side by side.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from math import prod
+from math import lcm, prod
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,12 @@ __all__ = ["interpolated"]
 
 #: outputs after which sums along an axis recur at the latest, where they are a convolution
 PERIOD = 16
-#: the smallest common denominator of the weights along an axis is searched up to this one
+#: the fraction that a scale stands for is searched up to this denominator
 DENOMINATOR = 1 << 10
+#: the largest common denominator of weights, which are integers of 16 bits
+LARGEST = (1 << 15) - 1
+#: what floats of a fraction are apart from it at most
+_GRAIN = 1e-9
 #: taps of a convolution along an axis for each weight that is not zero
 WASTE = 2
 
@@ -307,13 +311,24 @@ def _weights(
     """Weights [output, ...] in floats; over rounded values as integers and their scales."""
     if build.quant(x.handle) is None:
         return weight.astype(np.float32), None
-    values = np.unique(np.abs(weight))
-    for denominator in range(1, DENOMINATOR + 1):
-        integers = np.rint(values * denominator)
-        if np.allclose(integers, values * denominator, rtol=0, atol=1e-9 * denominator):
-            scale = np.full(len(weight), np.float32(1 / denominator))
-            return np.rint(weight * denominator).astype(np.int16), scale
-    raise ModelError(
-        f"{node}: its weights have no common denominator up to {DENOMINATOR}; accepted: a factor "
-        "of small integers; quantize the float32 network instead"
-    )
+    denominator = _common_denominator(np.unique(np.abs(weight)).tolist())
+    if denominator is None:
+        raise ModelError(
+            f"{node}: its weights have no common denominator up to {LARGEST}; accepted: a factor "
+            "of small integers; quantize the float32 network instead"
+        )
+    scale = np.full(len(weight), np.float32(1 / denominator))
+    return np.rint(weight * denominator).astype(np.int16), scale
+
+
+def _common_denominator(values: list[float]) -> int | None:
+    """The least number, up to :data:`LARGEST`, whose products with all ``values`` are integers of
+    16 bits; None where there is none.
+    """
+    common = 1
+    for value in values:
+        fraction = Fraction(value).limit_denominator(LARGEST)
+        common = lcm(common, fraction.denominator)
+        if abs(fraction - Fraction(value)) > _GRAIN or common > LARGEST:
+            return None
+    return common if max(values) * common <= LARGEST else None

@@ -43,7 +43,8 @@ class Handler:
 
     ``elementwise``: the output is arranged as the first activation is. ``moves``: the node only
     takes elements of its first input as they are. ``on_host``: it may follow a Softmax or an
-    ArgMax. ``masks``: it takes the padding of its first input as a mask.
+    ArgMax. ``masks``: it takes the padding of its first input as a mask. ``rereads``: it computes
+    some elements of its output from others.
     """
 
     build: Callable[
@@ -53,6 +54,7 @@ class Handler:
     moves: bool = False
     on_host: bool = False
     masks: bool = False
+    rereads: bool = False
 
 
 def constant(operand: Operand, node: Node, what: str) -> Constant:

@@ -23,10 +23,10 @@ from .source import Node
 from .steps import Steps
 from .tensors import Constant, Tensor
 
-__all__ = ["HANDLERS", "KINDS", "MOST_STEPS"]
+__all__ = ["HANDLERS", "KINDS", "MOST_OPERATORS"]
 
-#: steps up to which a layer is built as hardware for each step
-MOST_STEPS = 16
+#: operators of all recurrent layers together up to which they are hardware for each step
+MOST_OPERATORS = 64
 
 #: the states of a layer of one direction; None stands for zeros
 States = tuple[Tensor | None, ...]
@@ -134,18 +134,21 @@ def _gru(
 
 @dataclass(frozen=True)
 class Kind:
-    """A recurrent operator: its ``cell``, number of gates and states, and usual functions."""
+    """A recurrent operator: its ``cell``, number of gates and states, usual functions, and
+    ``operators`` of a step.
+    """
 
     cell: Cell
     gates: int
     states: int
     functions: tuple[str, ...]
+    operators: int
 
 
 KINDS = {
-    "RNN": Kind(_rnn, 1, 1, ("Tanh",)),
-    "GRU": Kind(_gru, 3, 1, ("Sigmoid", "Tanh")),
-    "LSTM": Kind(_lstm, 4, 2, ("Sigmoid", "Tanh", "Tanh")),
+    "RNN": Kind(_rnn, 1, 1, ("Tanh",), 4),
+    "GRU": Kind(_gru, 3, 1, ("Sigmoid", "Tanh"), 16),
+    "LSTM": Kind(_lstm, 4, 2, ("Sigmoid", "Tanh", "Tanh"), 21),
 }
 
 
@@ -180,13 +183,14 @@ def recurrent(
     if b is not None:
         bias = constant(b, node, "bias").real().astype(np.float32).reshape(bias.shape)
     functions = _functions(node, kind, count)
+    looped = _looped(build, kind, count * rows.shape[1], states)
     everything: list[list[Tensor]] = []
     lasts: list[States] = []
     for n in range(count):
         start = [_initial(node, each, n, batch_first) for each in states[: kind.states]]
         start += [None] * (kind.states - len(start))
         backwards = direction == "reverse" or n == 1
-        layer = _Layer(build, node, kind, size, functions[n], f"direction{n}")
+        layer = _Layer(build, node, kind, size, functions[n], looped, f"direction{n}")
         hidden, last = layer.run(
             x,
             weights[n].reshape(kind.gates, size, -1),
@@ -202,15 +206,27 @@ def recurrent(
     return _outputs(build, node, everything, lasts, batch_first)
 
 
+def _looped(build: Builder, kind: Kind, steps: int, states: Sequence[Operand]) -> bool:
+    """Whether a node is a loop and not hardware for each of its ``steps``, in all directions: where
+    those are too many, or it begins with numbers other than 0.
+    """
+    numbers = any(isinstance(state, Constant) and state.real().any() for state in states)
+    if numbers or build.unrolled + steps * kind.operators > MOST_OPERATORS:
+        return True
+    build.unrolled += steps * kind.operators
+    return False
+
+
 @dataclass(frozen=True)
 class _Layer:
-    """One direction of a node."""
+    """One direction of a node; ``looped``: its steps are rows through the same hardware."""
 
     build: Builder
     node: Node
     kind: Kind
     size: int
     functions: tuple[Activation, ...]
+    looped: bool
     word: str
 
     def run(
@@ -225,11 +241,9 @@ class _Layer:
         """The hidden state after each step, in the order of the input, and the last states."""
         always, left = self._divided(weights)
         step, bias = self._step(""), bias + always
-        numbers = any(isinstance(state, np.ndarray) for state in states)
-        looped = x.order.shape[1] > MOST_STEPS or numbers
-        x = replace(x, order=x.order[:, ::-1] if backwards and looped else x.order)
+        x = replace(x, order=x.order[:, ::-1] if backwards and self.looped else x.order)
         gates = [step.dense(x, weight[n], bias[n], f"gate{n}") for n in range(self.kind.gates)]
-        if looped:
+        if self.looped:
             return self._loop(gates, left, states, backwards)
         known = tuple(state for state in states if not isinstance(state, np.ndarray))
         return self._unrolled(gates, left, known, backwards)
@@ -309,11 +323,6 @@ def _check(
         raise ModelError(
             f"{node}: reads a tensor of shape {list(x.order.shape)}; accepted: [steps, batch, "
             "features], or with layout=1 [batch, steps, features]"
-        )
-    if build.rounded(x) is not None:
-        raise ModelError(
-            f"{node}: is between QuantizeLinear and DequantizeLinear; accepted: a float network, "
-            "whose states get types of their own; quantize the float network instead"
         )
     known = None if lengths is None else constant(lengths, node, "sequence_lens").array
     if known is not None and (known != rows.shape[1]).any():
@@ -398,4 +407,4 @@ def _joined(build: Builder, node: Node, tensors: list[Tensor], word: str) -> Ten
     return concat(build, node.step(word, "Concat", axis=1), *rows)
 
 
-HANDLERS: dict[str, Handler] = {name: Handler(recurrent) for name in KINDS}
+HANDLERS: dict[str, Handler] = {name: Handler(recurrent, rereads=True) for name in KINDS}

@@ -61,6 +61,11 @@ class Reduction:
     before: ir.Function | None = None
     after: ir.Function | None = None
 
+    @property
+    def selects(self) -> bool:
+        """Whether each result is one of the elements, so that they may be integers."""
+        return self.reduce is _largest and self.before is None
+
 
 def _average(node: Node, source: str, output: str, tiling: Tiling, integer: bool) -> ir.Op:
     return ir.AveragePool(node.name, (source,), output, tiling.window)
@@ -107,27 +112,27 @@ NORMS = {1: "ReduceL1", 2: "ReduceL2"}
 
 def reduce_axes(build: Builder, node: Node, x: Operand, axes: Operand = None) -> Tensor:
     """A node of :data:`REDUCTIONS` over any axes but the batch."""
-    x = activation(x, node)
-    return reduced(
-        build,
-        node,
-        x,
-        _axes(build, node, x, axes),
-        bool(node.get("keepdims", 1)),
-        REDUCTIONS[node.op],
-    )
+    kind = REDUCTIONS[node.op]
+    x = _reducible(node, x, kind)
+    axes_found = _axes(build, node, x, axes)
+    return reduced(build, node, x, axes_found, bool(node.get("keepdims", 1)), kind)
+
+
+def _reducible(node: Node, x: Operand, kind: Reduction) -> Tensor:
+    """A tensor of real numbers, or of any where the reduction selects."""
+    return x if kind.selects and isinstance(x, Tensor) else activation(x, node)
 
 
 def reduce_map(build: Builder, node: Node, x: Operand) -> Tensor:
     """A node of :data:`GLOBAL`: all axes behind the channels."""
-    x = activation(x, node)
+    kind = REDUCTIONS[GLOBAL[node.op]] if node.op in GLOBAL else _norm(node)
+    x = _reducible(node, x, kind)
     if x.order.ndim < 3:
         raise ModelError(
             f"{node}: pools a tensor of {x.order.ndim} axes; accepted: 3 or 4, [batch, channels, "
             "rows, columns]"
         )
     axes = tuple(range(2, x.order.ndim))
-    kind = REDUCTIONS[GLOBAL[node.op]] if node.op in GLOBAL else _norm(node)
     return reduced(build, node, x, axes, True, kind)
 
 
@@ -226,7 +231,8 @@ def _reduced(
     op = kind.reduce(node, source, name, tiling, build.quant(x.handle) is not None)
     groups = op.channels if isinstance(op, ir.Conv) else tiling.shape.channels
     out = tiling.window.output(tiling.shape, groups)
-    return build.computed(op, out, [x], tiling.labels.reshape(kept))
+    result = build.computed(op, out, [x], tiling.labels.reshape(kept))
+    return replace(result, real=x.real)
 
 
 def _over_channels(
@@ -245,7 +251,7 @@ def _over_channels(
     result = build.computed(op, tiling.window.output(tiling.shape, groups), [x], tiling.labels)
     out = replace(shape, channels=shape.channels // width)
     handle = build.reshaped(result, out, node)
-    return replace(result, handle=handle)
+    return replace(result, handle=handle, real=x.real)
 
 
 # -- functions before and after --------------------------------------------------------------------

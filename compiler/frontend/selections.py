@@ -371,7 +371,7 @@ def _flat(x: Operand) -> Operand:
 HANDLERS: dict[str, Handler] = {
     "OneHot": Handler(one_hot),
     "ReduceProd": Handler(reduce_product),
-    "CumProd": Handler(running_product),
+    "CumProd": Handler(running_product, rereads=True),
     "Einsum": Handler(einsum),
     "Trilu": Handler(triangle),
     "ScatterElements": Handler(scatter),

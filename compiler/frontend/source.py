@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
+from heapq import heappop, heappush
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -177,9 +178,13 @@ class Source:
 
 
 def parsed(path: str | Path) -> onnx.ModelProto:
-    """The content of file ``path``, with its weights and without local functions."""
+    """The content of file ``path``, with its weights and without local functions; each node is
+    behind those whose results it reads, which some tools do not keep to.
+    """
     path = Path(path)
-    return _inline(_parse(path), path)
+    model = _inline(_parse(path), path)
+    _sort(model.graph)
+    return model
 
 
 def read(
@@ -367,6 +372,33 @@ def _inline(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
             f"{path}: its local functions can not be inlined ({error}); export the network "
             "without them"
         ) from None
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Bring the nodes into topological order; of those that may come next, the first of the file.
+
+    Nodes in a circle stay where they are, for the importer to refuse.
+    """
+    producers = {name: n for n, node in enumerate(graph.node) for name in node.output if name}
+    before = [
+        {producers[name] for name in (*node.input, *captured(node)) if name in producers}
+        for node in graph.node
+    ]
+    if all(earlier < n for n, found in enumerate(before) for earlier in found):
+        return
+    sorter = TopologicalSorter(dict(enumerate(before)))
+    try:
+        sorter.prepare()
+    except CycleError:
+        return
+    nodes, ready = [*graph.node], sorted(sorter.get_ready())
+    del graph.node[:]
+    while ready:
+        n = heappop(ready)
+        graph.node.append(nodes[n])
+        sorter.done(n)
+        for number in sorter.get_ready():
+            heappush(ready, number)
 
 
 def _check_nodes(count: int, path: Path) -> None:

@@ -16,7 +16,7 @@ from .streams import Edge
 
 __all__ = ["check_queues", "with_queues"]
 
-#: pixels of slack for those in pipelines and small queues
+#: pixels, or beats, of slack for those in pipelines and small queues
 _SLACK = 4
 #: pixels of a frame up to which such slack would be a large part of a frame, or several frames
 _FEW = 16
@@ -55,6 +55,11 @@ def with_queues(network: Dataflow) -> Dataflow:
     and the stage that holds it takes a whole pixel whatever its output does. Where a stream gives
     the first pixel, the state is like that stream. Within a loop a path takes one pixel at a time:
     a turn is of one pixel, whose beats find no older ones before them.
+
+    A join that takes its inputs in turn (``Buffering.turns``) takes a pixel of the first input
+    before it takes any of the next, which counts as held by the path of the first. It has a queue
+    before each input for what comes during the turns of the others, whichever path is longer,
+    unless the stages before it hold as much.
 
     What such a queue holds counts as a part of its path, so queues of joins behind each other grow
     by a factor each where the paths wait for whole frames. There the joins have queues of frames
@@ -168,7 +173,10 @@ def _queues(
             # its inputs meet where they are stored
             reaches = [_held(network, *each) for each in zip(edges, reaches, strict=True)]
         common = [s for s in passed[edges[0].value] if all(s in passed[e.value] for e in edges)]
-        depths = [plan.queues.get((stage.name, index), 0) for index, _ in enumerate(edges)]
+        depths = [
+            max(plan.queues.get((stage.name, index), 0), _in_turns(network, edge))
+            for index, edge in enumerate(edges)
+        ]
         for one, other in combinations(range(len(edges)), 2):
             forks: set[str | None] = {
                 fork
@@ -182,8 +190,9 @@ def _queues(
                 if loop and loop_of.get(edges[here].source) == loop:
                     missing = _missing_in_turn(loop, forks, reaches[here], reaches[there])
                 else:
+                    ahead = _taken_first(network, edges[there], edges[here])
                     missing = [
-                        _missing(network, edges[here], fork, reaches[here], reaches[there])
+                        _missing(network, edges[here], fork, reaches[here], reaches[there], ahead)
                         for fork in forks
                     ]
                 depths[here] = max([depths[here], *missing])
@@ -293,12 +302,45 @@ class _Meetings:
 _Reach = dict[str | None, tuple[int, int]]
 
 
-def _missing(network: Dataflow, edge: Edge, fork: str | None, reach: _Reach, other: _Reach) -> int:
-    """Pixels of the edge's value that its path holds too few."""
+def _missing(
+    network: Dataflow,
+    edge: Edge,
+    fork: str | None,
+    reach: _Reach,
+    other: _Reach,
+    ahead: Fraction,
+) -> int:
+    """Pixels of the edge's value that its path holds too few; ``ahead``: the part of a frame that
+    the join takes of the other path before.
+    """
     pixels = _pixels(network, fork)
-    shortfall = other[fork][1] - reach[fork][0]
+    shortfall = other[fork][1] + ahead * pixels - reach[fork][0]
     here = network.graph.shape(edge.value).pixels
     return ceil(shortfall * here / pixels) if shortfall > 0 else 0
+
+
+def _taken_first(network: Dataflow, edge: Edge, other: Edge) -> Fraction:
+    """The part of a frame that a join in turns takes from ``edge`` before it takes the same from
+    ``other``; 0 where it has so many pixels that the slack covers one.
+    """
+    turns = network.designs[str(edge.sink)].buffering.turns
+    first = bool(turns) and edge.index < other.index and edge.pixels_in <= _FEW
+    return Fraction(first, edge.pixels_in)
+
+
+def _in_turns(network: Dataflow, edge: Edge) -> int:
+    """Pixels of the edge's value that come while a stage takes its other inputs; 0 where the stages
+    before it hold them: one pixel, or a few beats where the stage takes few pixels a frame, for
+    those before it may compute a large pixel beat by beat.
+    """
+    design = network.designs[str(edge.sink)]
+    if not design.buffering.turns:
+        return 0
+    part = Fraction(design.buffering.turns[edge.index], network.interval)
+    arriving = part * network.graph.shape(edge.value).pixels
+    beats = part * edge.pixels_in * -(-edge.channels_in // edge.lanes_in)
+    few = design.pixels_out <= _FEW
+    return ceil(arriving) if arriving > 1 or (few and beats > _SLACK) else 0
 
 
 def _missing_in_turn(

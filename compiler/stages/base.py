@@ -158,13 +158,15 @@ class Buffering:
     not yet used, and at most ``most``. ``lines``: the line buffer of a stage that stores its first
     input; None for a stage that computes each pixel as it comes. A stage that stores its first
     input computes a pixel for each pixel of its other inputs, of which it holds ``streamed``
-    pixels, at least and at most.
+    pixels, at least and at most. ``turns``: of a stage that takes its inputs in turn, for each
+    input the cycles on end in which it takes the others.
     """
 
     least: int = 0
     most: int = 16
     lines: WindowNeeds | None = None
     streamed: tuple[int, int] = (0, 16)
+    turns: tuple[int, ...] = ()
 
     def held(self, number: int) -> tuple[int, int]:
         """The least and the most pixels of the input of that number."""

@@ -8,7 +8,7 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
-from .base import StageKind, StagePlan, StagePort, StagePorts, hw_shape
+from .base import Buffering, StageKind, StagePlan, StagePort, StagePorts, hw_shape
 from .streaming import StreamDesign
 
 __all__ = ["Concat"]
@@ -30,6 +30,11 @@ class ConcatDesign(StreamDesign):
     def latency(self) -> int:
         return hw.ConcatConfig.latency
 
+    @property
+    def buffering(self) -> Buffering:
+        each = self._config.beats
+        return Buffering(turns=tuple(sum(each) - beats for beats in each))
+
     def resources(self, device: Device) -> hw.Resources:
         (op,) = self.ops
         element = hw_shape(self.graph.quant(op.output).dtype)
@@ -39,14 +44,16 @@ class ConcatDesign(StreamDesign):
         return None
 
     def build(self, constants: None) -> hw.Component:
+        return hw.Concat(self._config)
+
+    @property
+    def _config(self) -> hw.ConcatConfig:
         (op,), graph = self.ops, self.graph
-        return hw.Concat(
-            hw.ConcatConfig(
-                tuple(graph.shape(name).channels for name in op.inputs),
-                self.stage.pe,
-                hw_shape(graph.quant(op.output).dtype),
-                graph.shape(op.output).pixels,
-            )
+        return hw.ConcatConfig(
+            tuple(graph.shape(name).channels for name in op.inputs),
+            self.stage.pe,
+            hw_shape(graph.quant(op.output).dtype),
+            graph.shape(op.output).pixels,
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from gatewright.compiler import ir
 from gatewright.compiler.errors import ModelError
 from gatewright.compiler.frontend import load
 from gatewright.compiler.quantize.float_model import apply
@@ -214,10 +215,14 @@ def _computed(graph, inputs):
         x = frames[port.name].astype(np.float32)
         flat = x.reshape(len(x), port.order.size)[:, port.order]
         values[port.value] = flat.reshape(len(x), *graph.shape(port.value).array)
-    for op in graph:
-        with np.errstate(all="ignore"):
-            y = apply(op, *(values[name] for name in op.inputs))
-        values[op.output] = y.reshape(len(y), *graph.shape(op.output).array)
+
+    def compute(op, *inputs):
+        y = apply(op, *inputs)
+        shape = graph.shape(op.output)
+        return y.reshape(len(y), -1, shape.width, shape.channels)
+
+    with np.errstate(all="ignore"):
+        ir.loops.evaluate(graph, values, compute)
     outputs = {}
     for port in graph.outputs:
         outputs[port.name] = leave(port, values)

@@ -239,6 +239,14 @@ OPERATORS = {
         (9,),
         scales(x=(0.05, np.uint8(120)), u=(0.03, np.uint8(60)), y=(1 / 256, np.uint8(0))),
     ),
+    "the largest of integers": (
+        [
+            N("ReduceMax", ["xq"], ["p"], axes=[2], keepdims=0),
+            N("QLinearMatMul", ["p", "sx", "zx", *OF_W, *OF_Y], ["yq"]),
+        ],
+        (2, 5, 6),
+        {"w": MATRIX} | scales(x=X, w=W, y=Y),
+    ),
     "integers that only move": (
         [
             N("MaxPool", ["xq"], ["p"], kernel_shape=[2, 2]),
@@ -269,8 +277,32 @@ def test_every_rule_is_tried():
     tried = {
         f"{n.domain}::{n.op_type}".lstrip(":") for nodes, *_ in OPERATORS.values() for n in nodes
     }
-    others = {f"{MICROSOFT}::{name}" for name in ("QuantizeLinear", "DequantizeLinear")}
+    apart = ("QuantizeLinear", "DequantizeLinear", "QLinearWhere")
+    others = {f"{MICROSOFT}::{name}" for name in apart}
     assert set(qoperator.RULES) == (tried & set(qoperator.RULES)) | others
+
+
+def test_a_choice_between_integers(model, rng):
+    """Samples give the products with the condition their types."""
+    nodes = [
+        ENTER,
+        N("QLinearSigmoid", [*OF_X, "su", "zu"], ["u"], domain=MICROSOFT),
+        N("DequantizeLinear", ["u", "su", "zu"], ["r"]),
+        N("Greater", ["r", "half"], ["m"]),
+        N("QLinearWhere", ["m", *OF_X, "u", "su", "zu", *OF_Y], ["yq"], domain=MICROSOFT),
+        LEAVE,
+    ]
+    path = model(
+        nodes,
+        ["N", 3, 4, 4],
+        domains=[MICROSOFT],
+        half=np.float32(0.52),
+        **scales(x=X, u=(1 / 256, np.uint8(0)), y=(0.012, np.uint8(90))),
+    )
+    x = rng.uniform(-1, 1, (40, 3, 4, 4)).astype(np.float32)
+    graph = quantize(load(path), x)
+    found, (wanted,) = outputs(graph, x), reference_runtime(path, x)
+    assert steps(graph, found, wanted) <= 1
 
 
 def test_absent_zero_point_is_0_of_the_type_of_the_input(model):

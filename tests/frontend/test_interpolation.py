@@ -144,6 +144,40 @@ def test_other_weights_are_integers_of_one_scale(model, agrees):
     assert_array_equal(graph.ops[-1].weight_scale, np.full(27, np.float32(1 / 9)))
 
 
+@pytest.mark.parametrize(
+    ("mode", "size"), [("linear", (29, 46)), ("linear", (59, 46)), ("cubic", (16, 5))]
+)
+def test_weights_of_large_denominators(model, rng, mode, size):
+    """As those of a map that grows with its corners aligned."""
+    node = N(
+        "Resize",
+        ["r", "", "", "size"],
+        ["c"],
+        mode=mode,
+        coordinate_transformation_mode="half_pixel" if mode == "cubic" else "align_corners",
+    )
+    nodes = [
+        N("DequantizeLinear", ["x", "s", "z"], ["r"]),
+        node,
+        N("QuantizeLinear", ["c", "t", "z"], ["y"]),
+    ]
+    path = model(
+        nodes,
+        [1, 2, 4, 5],
+        dtype=TensorProto.INT8,
+        s=np.float32(2.0**-4),
+        t=np.float32(0.0637),  # no sum is close to a tie
+        z=np.int8(3),
+        size=np.array([1, 2, *size]),
+    )
+    graph = load(path)
+    x = rng.integers(-128, 128, (8, 2, 4, 5)).astype(np.int8)
+    found = golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))["y"]
+    wanted = reference_runtime(path, x)[0]
+    assert np.abs(found.astype(int) - wanted).max() <= 1
+    assert (found != wanted).mean() < 0.001
+
+
 def test_weights_without_a_common_denominator_are_refused(model):
     path = quantized(model, 1.5, 1.4, coordinate_transformation_mode="align_corners")
     assert load(path).quantized

@@ -16,7 +16,7 @@ from onnx import helper
 from ..plan.networks import fold, measure
 
 N = helper.make_node
-SIZE, FEATURES, STEPS = 5, 3, 4
+SIZE, FEATURES, STEPS = 5, 3, 3
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
 
@@ -64,6 +64,85 @@ def test_a_layer_of_many_steps_is_a_loop(model, agrees, kind, direction, output)
     states = [op for op in ops if isinstance(op, ir.Delay)]
     assert len(states) == count * (1 + (kind == "LSTM"))
     assert len(ops) < 26 * count
+
+
+@pytest.mark.parametrize(
+    ("kind", "steps", "count", "looped"),
+    [
+        ("GRU", 4, 1, False),
+        ("GRU", 5, 1, True),
+        ("GRU", 3, 2, True),
+        ("LSTM", 3, 1, False),
+        ("LSTM", 4, 1, True),
+        ("RNN", 16, 1, False),
+        ("RNN", 17, 1, True),
+    ],
+)
+def test_a_layer_of_few_operators_is_hardware_for_each_step(model, kind, steps, count, looped):
+    direction = "bidirectional" if count == 2 else "forward"
+    graph = load(network(model, kind, "Y_h", count, steps=steps, direction=direction))
+    assert any(isinstance(op, ir.Delay) for op in graph) == looped
+
+
+def test_layers_share_the_number_of_operators(model, agrees):
+    """Of three layers of two steps the last is a loop."""
+    nodes, names = [], ["x"]
+    for n in range(3):
+        last = names[-1]
+        names.append(f"y{n}" if n < 2 else "last")
+        node = N("GRU", [last, f"w{min(n, 1)}", "r"], [f"t{n}"], hidden_size=SIZE)
+        nodes += [node, N("Squeeze", [f"t{n}", "one"], [names[-1]])]
+    nodes.append(N("Transpose", ["last"], ["y"], perm=[1, 0, 2]))
+    nodes.insert(0, N("Transpose", ["x"], ["first"], perm=[1, 0, 2]))
+    nodes[1].input[0] = "first"
+    constants = {
+        "w0": floats(1, 3 * SIZE, FEATURES),
+        "w1": floats(1, 3 * SIZE, SIZE),
+        "r": floats(1, 3 * SIZE, SIZE, seed=4),
+        "one": np.array([1]),
+    }
+    graph = agrees(model(nodes, [1, 2, FEATURES], **constants))
+    assert sum(isinstance(op, ir.Delay) for op in graph) == 1
+
+
+@pytest.mark.parametrize("steps", [STEPS, 20])
+@pytest.mark.parametrize("output", ["Y", "Y_h"])
+@pytest.mark.parametrize("kind", GATES)
+def test_a_layer_of_a_network_that_is_quantized(model, ort, tmp_path, kind, output, steps):
+    """As quantizers leave it, in floats: samples give its states types, the rest keeps its own."""
+    path = network(model, kind, output, steps=steps)
+    proto = onnx.load(path)
+    ends = {"x": "x/real", "y": "y/real"}
+    for node in proto.graph.node:
+        node.input[:] = [ends.get(name, name) for name in node.input]
+        node.output[:] = [ends.get(name, name) for name in node.output]
+    before = [
+        N("QuantizeLinear", ["x", "sx", "zero"], ["x/integer"]),
+        N("DequantizeLinear", ["x/integer", "sx", "zero"], ["x/real"]),
+    ]
+    behind = [
+        N("QuantizeLinear", ["y/real", "sy", "zero"], ["y/integer"]),
+        N("DequantizeLinear", ["y/integer", "sy", "zero"], ["y"]),
+    ]
+    nodes = [*before, *proto.graph.node, *behind]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    scales = {"sx": np.float32(1 / 32), "sy": np.float32(1 / 64), "zero": np.int8(0)}
+    constants = [onnx.numpy_helper.from_array(np.asarray(a), n) for n, a in scales.items()]
+    proto.graph.initializer.extend(constants)
+    onnx.save(proto, path)
+    graph = load(path)
+    assert graph.open_values
+    x = floats(40, steps, FEATURES, seed=9) * 2
+    integers = quantize(graph, x)
+    assert integers.quant(integers.outputs[0].value).scale == scales["sy"]
+    found = golden.host_output(integers, golden.run(integers, golden.host_input(integers, x)))["y"]
+    (wanted,) = ort(path, x)
+    error = np.abs(found - wanted) / scales["sy"]
+    assert error.mean() < 1.5
+    assert error.max() <= 10
+    write_qdq(integers, tmp_path / "int8.onnx")
+    assert load(tmp_path / "int8.onnx").verbatim
 
 
 @pytest.mark.parametrize("steps", [STEPS, 20])

@@ -190,6 +190,40 @@ def test_no_deadlock_and_no_slowdown(name, stall):
         assert seen.intervals[1:] == [network.interval] * 2
 
 
+def turns(b):
+    """The slowest stage on the second path, of the same length."""
+    return b.reshape(b.input, 1, 1), b.reshape(b.conv(b.input, 3), 1, 1)
+
+
+def turns_the_other_way(b):
+    first, second = turns(b)
+    return second, first
+
+
+def turns_after_a_frame(b):
+    """The slowest stage on a path that is longer by frames."""
+    x = b.gather(b.input, b.shape(b.input).array, labels(b, b.input)[::-1, ::-1])
+    for _ in range(2):
+        x = b.gather(b.unary(x), b.shape(x).array, labels(b, x)[::-1, ::-1])
+    return b.reshape(b.input, 1, 1), b.reshape(b.conv(x, 3), 1, 1)
+
+
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("paths", [turns, turns_the_other_way, turns_after_a_frame])
+def test_frames_in_turn(paths, stall):
+    """The stages before a join go on while it takes the frame of another input."""
+    builder = Builder(6, 5, 3, seed=4)
+    graph = builder.graph(builder.concat(*paths(builder)))
+    network = fold(graph)
+    (slow,) = (op.output for op in graph if isinstance(op, ir.Conv))
+    assert network.interval == network.designs[network.stage_of[slow].name].cycles() > 2 * 90
+    frames = builder.frames(5)
+    seen = measure(network, frames, stall=stall)
+    assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])
+    if not stall:
+        assert seen.intervals[1:] == [network.interval] * 3
+
+
 @pytest.mark.parametrize("network", IN_FRAMES)
 def test_queues_that_hold_frames_do_not_grow_with_each_join(network):
     """The time that a pixel waits grows by a step's, and not by a factor."""

@@ -97,6 +97,13 @@ def _one(op: str) -> Build:
     return build
 
 
+def _where(nodes: Nodes, node: Node) -> None:
+    """Inputs: condition, then tensor, scale, zero point of each choice, then the output's."""
+    condition, a, sa, za, b, sb, zb, sy, zy = node.inputs
+    inputs = [nodes.dequantize(node, [a, sa, za], "/a"), nodes.dequantize(node, [b, sb, zb], "/b")]
+    nodes.quantize(node, [nodes.add(node, "Where", [condition, *inputs]), sy, zy])
+
+
 def _concat(nodes: Nodes, node: Node) -> None:
     """Inputs: scale and zero point of the output, then tensor, scale, zero point of each input."""
     sy, zy, *rest = node.inputs
@@ -193,6 +200,7 @@ RULES: Mapping[str, Rule] = {
     f"{MICROSOFT}QGemm": _rule("Gemm", _gemm, 6, 9),
     f"{MICROSOFT}QLinearAdd": _of_two("Add"),
     f"{MICROSOFT}QLinearMul": _of_two("Mul"),
+    f"{MICROSOFT}QLinearWhere": _rule("Where", _where, 9, 9),
     f"{MICROSOFT}QLinearConcat": Rule("Concat", _concat, 5, 2 + 3 * 84, frozenset({0, 1})),
     f"{MICROSOFT}QLinearAveragePool": _of_one("AveragePool"),
     f"{MICROSOFT}QLinearGlobalAveragePool": _of_one("GlobalAveragePool", 5),

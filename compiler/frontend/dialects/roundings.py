@@ -5,7 +5,8 @@
 
 ``a`` is then a value that no QuantizeLinear rounds: samples give it a type, as they do in a float
 network, and each QuantizeLinear rounds it again. Where one rounds all that is read, nothing is
-rewritten.
+rewritten. An operator that computes a part of its output from another part, as a recurrent layer
+does, is a reader of its output.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ..registry import HANDLERS
 from ..scans import END
 from ..shapes import MOVING, SAME
 from ..source import Node, Source, captured, constants_of
@@ -71,7 +73,9 @@ def _shared(source: Source, constants: Mapping[str, NDArray[np.generic]]) -> set
             readers[root].add(reader)
         if node.op not in (_QUANTIZE, _DEQUANTIZE):
             roots |= {name: frozenset({name}) for name in node.outputs}
-            readers |= {name: set() for name in node.outputs}
+            handler = HANDLERS.get(node.op)
+            own: set[_Reader] = {None} if handler is not None and handler.rereads else set()
+            readers |= {name: set(own) for name in node.outputs}
     for port in source.outputs:
         for root in roots.get(port.name, ()):
             readers[root].add(None)
