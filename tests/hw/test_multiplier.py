@@ -2,10 +2,10 @@
 
 import importlib.util
 import re
+from dataclasses import dataclass
 from functools import partial
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from amaranth import Cat, Module, Shape, Signal, signed, unsigned
 from amaranth.lib.wiring import In, Out
 from gatewright import hw
 from gatewright.compiler.emit import emit
-from gatewright.hw.arithmetic.pipeline import Pipeline
+from gatewright.hw.arithmetic.pipeline import Pipeline, PipelineTiming
 from gatewright.hw.arithmetic.soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 from gatewright.hw.control.delay import delay
 from gatewright.hw.target import ECP5, GENERIC, ICE40
@@ -134,6 +134,12 @@ TWINS = [(Multiplier, MultiplierConfig(config.x, config.w)) for _, config in BLO
 WORD, PRODUCT = unsigned(18), unsigned(36)
 
 
+@dataclass(frozen=True)
+class Timing(PipelineTiming):
+    pipeline: int
+    target: hw.Target = GENERIC
+
+
 class Products(Pipeline):
     """All products of a beat's two words (each block takes the low bits it wants), side by side.
 
@@ -143,12 +149,9 @@ class Products(Pipeline):
 
     def __init__(self, blocks):
         self.blocks = blocks
-        self.config = SimpleNamespace(target=GENERIC, pipeline=self.latency())
+        self.config = Timing(max(kind.latency for kind, _ in blocks))
         self.results = sum(config.products for _, config in blocks)
         super().__init__({"i": In(hw.beats(2, WORD)), "o": Out(hw.beats(self.results, PRODUCT))})
-
-    def latency(self):
-        return max(kind.latency for kind, _ in self.blocks)
 
     def join(self, m):
         return self.i.valid, [self.i.ready], self.i.payload

@@ -344,7 +344,7 @@ def plan(compiled, tmp_path):
         (lambda p: p["stages"][0].update(weights="tape"), "\"weights\" is 'tape'; choose one of"),
         (
             lambda p: p["stages"][0].update(colour="red"),
-            "unknown colour; accepted: dsp_multipliers",
+            "unknown colour; accepted: adder_trees, dsp_multipliers",
         ),
         (lambda p: p["stages"][0].pop("simd"), 'stage 0: lacks "simd"'),
         (lambda p: p.update(stages=[]), "the plan is not of this network: no stage computes"),
