@@ -32,7 +32,7 @@ DENOMINATOR = 1 << 10
 #: the largest common denominator of weights, which are integers of 16 bits
 LARGEST = (1 << 15) - 1
 #: what floats of a fraction are apart from it at most
-_GRAIN = 1e-9
+_GRAIN = 1e-12
 #: taps of a convolution along an axis for each weight that is not zero
 WASTE = 2
 

@@ -377,7 +377,7 @@ def _inline(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
 def _sort(graph: onnx.GraphProto) -> None:
     """Bring the nodes into topological order; of those that may come next, the first of the file.
 
-    Nodes in a circle stay where they are, for the importer to refuse.
+    Nodes in a cycle stay where they are, for the importer to refuse.
     """
     producers = {name: n for n, node in enumerate(graph.node) for name in node.output if name}
     before = [

@@ -284,8 +284,8 @@ class Candidates:
         need = design.resources(self.device)
         each = max(1, self.per_block) if design.stage.products is Products.PAIRS else 1
         taken = max(each * design.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
-        if design.stage.adder_trees:  # no fewer than in blocks, which are preferred
-            taken = design.stage.simd * ceil(design.stage.pe / self.pack) * self.pack
+        if design.stage.adder_trees:
+            taken = self._in_blocks(design.stage.simd, design.stage.pe)
         return Candidate(
             design,
             design.cycles(),
@@ -295,6 +295,15 @@ class Candidates:
             need.ff,
             need.bram,
         )
+
+    def _in_blocks(self, simd: int, pe: int) -> int:
+        """What the products of adder trees would count as multipliers: as many as in the way of the
+        fewest, so that trees are neither avoided nor preferred to DSP blocks.
+        """
+        alone = simd * ceil(pe / self.pack) * self.pack
+        if not (self._multiplier and self._multiplier.fast):
+            return alone
+        return min(alone, ceil(simd / 2) * (pe + 1) * max(1, self.per_block))
 
 
 def _near_fewest(rows: NDArray[np.int64]) -> NDArray[np.int64]:

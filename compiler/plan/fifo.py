@@ -229,8 +229,8 @@ def check_queues(network: Dataflow) -> None:
         if held < depth:
             raise PlanError(
                 f"the queue before input {index} of stage {stage} holds {held} pixels, "
-                f"but {depth} are needed, or the paths that meet there may deadlock; give it "
-                "so many pixels"
+                f"but {depth} are needed, or the paths that meet there may deadlock or slow down; "
+                "give it so many pixels"
             )
 
 

@@ -76,7 +76,7 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
     """
     refuse_too_large(graph, device)
     for lean in (True,) if goal.kind == "area" else (False, True):
-        search = _Search(graph, device, board, lean, goal.ways)
+        search = _Search(graph, device, board, lean, ways=goal.ways)
         found = search.best(goal)
         if found is not None:
             return found
@@ -160,7 +160,7 @@ def least_interval(graph: ir.Graph, device: Device, board: str) -> int:
     """The least interval, in cycles a frame, for which the DSP blocks suffice; a plan may need
     more where logic or block RAM is short.
     """
-    search = _Search(graph, device, board)
+    search = _Search(graph, device, board, ways=Goal().ways)
     budget = search.dsp_only()
     found = _least(search.intervals, lambda i: search.solver.enough(i, budget))
     return search.intervals[min(found, len(search.intervals) - 1)]
@@ -220,7 +220,8 @@ class _Search:
         device: Device,
         board: str,
         lean: bool = False,
-        ways: Sequence[Products] = (),
+        *,
+        ways: Sequence[Products],
     ):
         self.graph, self.device, self.board = graph, device, board
         every = stage_candidates(graph, device, lean, ways)

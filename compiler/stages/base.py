@@ -159,7 +159,7 @@ class Buffering:
     input; None for a stage that computes each pixel as it comes. A stage that stores its first
     input computes a pixel for each pixel of its other inputs, of which it holds ``streamed``
     pixels, at least and at most. ``turns``: of a stage that takes its inputs in turn, for each
-    input the cycles on end in which it takes the others.
+    input the consecutive cycles in which it takes the others.
     """
 
     least: int = 0

@@ -34,6 +34,12 @@ class WeightCode(Enum):
             (weights < 0).astype(np.int64) if self is WeightCode.SIGN else weights & ~(-1 << width)
         )
 
+    def holds(self, weights: NDArray[np.int64]) -> bool:
+        """Whether there is a code for all of them; what columns without a channel have, 0, may be
+        any.
+        """
+        return self is WeightCode.PLANES or bool((np.abs(weights) <= 1).all())
+
     def bits(self, width: int) -> int:
         """Bits of the code of a weight of ``width`` bits."""
         return 1 if self is WeightCode.SIGN else width
@@ -144,16 +150,19 @@ class DotProductConfig:
         """Cycles from the operands to the result."""
         return ceil_div(self.levels, self.adders)
 
-    @property
-    def lut(self) -> int:
-        """LUTs, roughly, where gates in front of an adder are merged into it: a bit of an adder for
-        each bit of its sum. Chains as short as these begin without LUTs that drive the carry.
+    def lut(self, gated_adders: bool) -> int:
+        """LUTs, roughly: a bit of an adder for each bit of its sum, and gates that are not merged
+        into adders. Chains as short as these begin without LUTs that drive the carry.
         """
         adders = self._adders()
         planes = self.planes * sum(number * width for _, number, width in adders)
         joined = (self.planes - 1) * (self.p.width - self.planes // 2)
-        inverted = self.products // 2 * self.x.width if self.code is WeightCode.TERNARY else 0
-        return planes + joined + inverted
+        gates = self.planes * self.products * self.x.width
+        if gated_adders:
+            gates = gates // 2 if self.code is WeightCode.TERNARY else 0
+        elif self.code is WeightCode.SIGN:
+            gates //= 2
+        return planes + joined + gates
 
     @property
     def ff(self) -> int:
@@ -239,7 +248,7 @@ class DotProduct(wiring.Component):
         return sums[0]
 
     def _term(self, x: Value, code: Value, plane: int) -> _Sum:
-        """What a weight's plane lets through of an activation."""
+        """An activation, masked by a bit plane of a weight."""
         low, high = _ends(self.config.x)
         if self.config.code is WeightCode.PLANES:
             return _Sum(Mux(code[plane], x, 0), min(low, 0), high)

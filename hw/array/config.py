@@ -43,7 +43,9 @@ class ArrayConfig(WeightMemory):
         soft = n - self.multipliers_in_dsp
         carry = self.target.carry_luts
         if self.tree:
-            each = Resources(self.dot_product().lut, self.dot_product().ff)
+            each = Resources(
+                self.dot_product().lut(self.target.gated_adders), self.dot_product().ff
+            )
         else:
             each = Resources(self.soft_multiplier.lut(carry), self.soft_multiplier.ff)
         lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * each.lut

@@ -12,7 +12,7 @@ from ..target.base import Target
 from ..target.dsp import MultiplierConfig
 from .fast_inner_product import offsets, pair_sum
 
-__all__ = ["MEMORIES", "ArrayGeometry"]
+__all__ = ["MEMORIES", "SOFT_ADDERS", "ArrayGeometry"]
 
 #: products that a tree of adders sums, at most: what trees save beyond these is little, and their
 #: operands come from far
@@ -87,10 +87,15 @@ class ArrayGeometry:
             raise ValueError(
                 f"ArrayConfig: memory={self.memory!r}, but it must be one of {', '.join(MEMORIES)}"
             )
-        if self.fast and not self.shared:
+        if (self.fast or self.tree) and not self.shared:
+            what, needs = (
+                ("fast=True", "the fast inner product needs")
+                if self.fast
+                else (f"tree={self.tree}", "trees of adders need")
+            )
             raise ValueError(
-                "ArrayConfig: fast=True with shared=False, but the fast inner product needs "
-                "activations that all columns share"
+                f"ArrayConfig: {what} with shared=False, but {needs} activations that all columns "
+                "share"
             )
         if self.tree and (self.fast or self.dsp_multipliers):
             raise ValueError(
@@ -134,7 +139,8 @@ class ArrayGeometry:
         assert self.tree
         taken = self.elements_of(row)
         planes = self.tree is WeightCode.PLANES
-        adders = SOFT_ADDERS if planes else 1  # of few weights columns share sums, far apart
+        # columns of equal weights share sums, whose wires are long
+        adders = SOFT_ADDERS if planes else 1
         return DotProductConfig(taken.stop - taken.start, self.x, self.w, self.tree, adders)
 
     @property

@@ -66,6 +66,11 @@ class SystolicArray(wiring.Component):
             raise ValueError(
                 f"SystolicArray: a weight of {largest}, but max_abs_weight={config.max_abs_weight}"
             )
+        if config.tree and not config.tree.holds(weights):
+            raise ValueError(
+                f"SystolicArray: weights of {weights.min()} to {weights.max()}, but {config.tree} "
+                "has no code for some of them"
+            )
         self.config = config
         self.weights = self._packable(weights)
         self.block = config.target.dsp

@@ -52,6 +52,7 @@ class Target:
     block_ram_register : whether a block RAM has an output register of its own
     lut_ram : memory in LUTs; None: every small memory is a block RAM
     carry_luts : LUTs that drive the carry into a chain of adders
+    gated_adders : whether gates in front of an adder are merged into its LUTs
     register_rich : whether registers may be spent on speed: register slices of two beats, a queue
         for each operand of an addition, registers before selections
     lone_register_cells : share of the flip-flops that take a logic cell of their own
@@ -68,6 +69,7 @@ class Target:
     block_ram_register: bool
     lut_ram: LutRam | None
     carry_luts: int
+    gated_adders: bool
     register_rich: bool
     lone_register_cells: float
     logic_unit: str

@@ -79,6 +79,7 @@ ECP5 = Target(
     # TRELLIS_DPR16X4: four LUTs of memory and two of the write port
     lut_ram=LutRam(words=16, bits=4, luts=6, row_luts=2, style="distributed"),
     carry_luts=2,
+    gated_adders=True,
     register_rich=True,
     lone_register_cells=0.0,
     logic_unit="LUTs",

@@ -19,6 +19,7 @@ GENERIC = Target(
     block_ram_register=False,
     lut_ram=None,
     carry_luts=2,
+    gated_adders=True,
     register_rich=True,
     lone_register_cells=0.0,
     logic_unit="LUTs",

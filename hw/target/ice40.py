@@ -108,6 +108,7 @@ ICE40 = Target(
     block_ram_register=False,
     lut_ram=None,
     carry_luts=2,
+    gated_adders=False,
     register_rich=False,
     # A LUT and a flip-flop share a cell only if the LUT drives the flip-flop.
     lone_register_cells=0.55,

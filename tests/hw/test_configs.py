@@ -121,6 +121,7 @@ ILLEGAL = [
         {"width": 1, "window": replace(WINDOW, passes=2)},
         "window makes 2 passes, but it must make 1: the reuse buffer repeats",
     ),
+    (ArrayConfig, {"tree": WeightCode.PLANES, "shared": False}, "trees of adders need activations"),
     (ArrayConfig, {"tree": WeightCode.PLANES, "fast": True}, "but trees .* are soft logic alone"),
     (ArrayConfig, {"simd": 0}, "simd=0, but it must be 1 or more"),
     (ArrayConfig, {"lanes": 3}, "lanes=3, but it must divide pe=2"),

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 from amaranth import signed, unsigned
-from gatewright.hw import ECP5, WeightCode
+from gatewright.hw import ECP5, ICE40, WeightCode
 from gatewright.hw.arithmetic.dot_product import DotProduct, DotProductConfig
 
 from .bench import simulate, synthesized
@@ -88,6 +88,16 @@ def test_what_no_code_holds_is_refused(w, code):
 
 
 @pytest.mark.parametrize(
+    ("x", "name"), [(unsigned(4), "four bits"), (unsigned(4), "ternary"), (unsigned(4), "signs")]
+)
+def test_the_estimate_counts_gates_where_adders_take_none(x, name, tmp_path):
+    code, width, _ = WEIGHTS[name]
+    config = DotProductConfig(16, x, signed(width), code, 2)
+    counts, _ = synthesized(DotProduct(config), ICE40, tmp_path)
+    assert 0.85 < config.lut(ICE40.gated_adders) / counts["lut"] < 1.25
+
+
+@pytest.mark.parametrize(
     ("x", "name", "luts"),
     [
         (unsigned(4), "four bits", 26),
@@ -105,5 +115,5 @@ def test_the_estimate_is_what_synthesis_makes(x, name, luts, tmp_path):
     config = DotProductConfig(16, x, signed(width), code, 2)
     counts, around = synthesized(DotProduct(config), ECP5, tmp_path)
     assert counts["lut"] <= luts * config.products
-    assert 0.75 < config.lut / counts["lut"] < 1.1
+    assert 0.75 < config.lut(ECP5.gated_adders) / counts["lut"] < 1.1
     assert 0.75 < config.ff / (counts["ff"] - around) < 1.33

@@ -149,9 +149,12 @@ class Products(Pipeline):
 
     def __init__(self, blocks):
         self.blocks = blocks
-        self.config = Timing(max(kind.latency for kind, _ in blocks))
+        self.config = Timing(self.latency())
         self.results = sum(config.products for _, config in blocks)
         super().__init__({"i": In(hw.beats(2, WORD)), "o": Out(hw.beats(self.results, PRODUCT))})
+
+    def latency(self):
+        return max(kind.latency for kind, _ in self.blocks)
 
     def join(self, m):
         return self.i.valid, [self.i.ready], self.i.payload

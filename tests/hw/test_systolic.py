@@ -429,3 +429,10 @@ def test_operands_too_wide_for_a_block_are_multiplied_in_soft_logic():
 def test_a_shape_that_can_not_work_is_refused(change):
     with pytest.raises(ValueError, match="ArrayConfig: "):
         replace(array(2, 6, 6), **change)
+
+
+@pytest.mark.parametrize("code", [WeightCode.TERNARY, WeightCode.SIGN])
+def test_a_weight_without_a_code_is_refused(code):
+    c = array(4, 2, 2, w=NARROW, tree=code)
+    with pytest.raises(ValueError, match="has no code for some of them"):
+        SystolicArray(c, np.full((c.pe, c.simd, c.depth), -2))

@@ -25,7 +25,7 @@ from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
 from gatewright.compiler.plan.latency_optimizer import LatencyOptimizer
 from gatewright.compiler.plan.resources import cells, link
-from gatewright.compiler.plan.search import _Search, assign_blocks, occupancy
+from gatewright.compiler.plan.search import _Search, assign_blocks, least_interval, occupancy
 from gatewright.compiler.stages import Products
 from gatewright.compiler.stages.window_matmul import WindowMatmulDesign
 from gatewright.hw import MultiplierConfig, SoftMultiplierConfig
@@ -493,6 +493,26 @@ def test_adder_trees_make_a_faster_plan_of_narrow_layers(bits):
     assert measured.intervals[-1] == network.interval == plans[1].interval
 
 
+def test_the_least_interval_that_check_tells_is_the_plan_s():
+    """With the fast inner product, as plans have by default."""
+    builder = Builder(8, 8, 8, seed=1)
+    x = builder.conv(builder.input, 16, (3, 3), pads=(1, 1, 1, 1))
+    builder.conv(x, 16, (3, 3), pads=(1, 1, 1, 1))
+    graph = builder.graph()
+    planned_interval = planned(graph, LFE5U_25F, Goal()).interval
+    assert least_interval(graph, LFE5U_25F, "board") == planned_interval
+
+
+def test_soft_logic_has_trees_where_they_are_smaller():
+    """Of two ways to keep an interval without DSP blocks."""
+    builder = Builder(6, 6, 8)
+    x = builder.conv(builder.input, 10, (3, 3), pads=(1, 1, 1, 1))
+    builder.conv(x, 12, (3, 3), pads=(1, 1, 1, 1))
+    network = planned(builder.graph(), replace(LFE5U_25F, dsp=0), Goal("fps", 1300))
+    assert network.interval <= 1300
+    assert any(stage.adder_trees for stage in network.plan.stages)
+
+
 def test_narrow_weights_share_blocks_instead_where_that_gives_as_much():
     """Six columns of narrow weights share blocks in pairs; wide ones use the fast inner product."""
 
@@ -567,7 +587,7 @@ def test_a_plan_keeps_to_what_there_is_of_each_resource(name):
 def test_queues_and_converters_count_in_each_resource(name):
     """A plan that takes one more than the budget, these included, is none."""
     graph = graph_of("residual")
-    search = _Search(graph, ICE40UP5K, "board")
+    search = _Search(graph, ICE40UP5K, "board", ways=Goal().ways)
     network = search.smallest()
     need, outside = network.budgeted, network.outside_stages
     assert min(outside.lut, outside.ff) > 0
@@ -589,7 +609,7 @@ def test_each_stage_has_dsp_sites_of_its_own():
 
 @pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)
 def test_a_budget_is_what_the_link_leaves_of_the_device(device):
-    budget = _Search(small("pair"), device, "board")._budget(0.5)
+    budget = _Search(small("pair"), device, "board", ways=Goal().ways)._budget(0.5)
     taken = link(device)
     assert budget.cells == int(device.lut * 0.5) - cells(taken, device)
     assert budget.ff == int(device.ff * device.target.register_share)

@@ -51,6 +51,7 @@ MADE_UP = Target(
     block_ram_register=False,
     lut_ram=None,
     carry_luts=1,
+    gated_adders=False,
     register_rich=False,
     lone_register_cells=0.25,
     logic_unit="logic elements",
