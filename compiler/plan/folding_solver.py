@@ -141,7 +141,8 @@ class FoldingSolver:
         """Candidates of the fewest multipliers, and of about the least size among those; None when
         none keep ``interval`` and ``budget``.
 
-        The least candidate of each stage is the solution if all of them together keep the budget.
+        The least candidate of each stage is the solution if all of them together keep the budget,
+        unless some of its multipliers are in soft logic, where adder trees may be smaller.
         Otherwise an integer program couples the stages.
         """
         if not self.enough(interval, budget):
@@ -151,10 +152,17 @@ class FoldingSolver:
             return None
         independent = self._independent(near, interval)
         if independent is not None and self.keeps(independent, budget):
-            return independent
+            if not self._trees_compete(near, independent, budget):
+                return independent
+            return self._coupled(near, interval, budget) or independent
         return self._coupled(near, interval, budget) or self._coupled(
             [stage.by_speed(interval) for stage in self.stages], interval, budget
         )
+
+    def _trees_compete(self, lists: _Lists, chosen: Sequence[Candidate], budget: Budget) -> bool:
+        """Whether a choice multiplies in soft logic where adder trees could do it."""
+        trees = any(o.products is Products.TREES for candidates in lists for o in candidates)
+        return trees and self.need(chosen, budget.blocks)[2] > 0
 
     def lanes_in(
         self, chosen: Sequence[Candidate], interval: int, *, eager: bool = False
