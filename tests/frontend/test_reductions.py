@@ -220,3 +220,21 @@ def test_other_norms_are_refused(model):
         ModelError, match=r"^n \(GlobalLpPool\): has p=3; accepted: 1, or an even number"
     ):
         load(path)
+
+
+@pytest.mark.parametrize("axes", [[2], [2, 3]], ids=str)
+def test_the_largest_of_an_input_of_integers(model, rng, axes):
+    """Its result is as quantized as the input, and the next node reads it so."""
+    node, extra = reduction("ReduceMax", axes, 18, keepdims=1)
+    node.input[0], node.output[0] = "x", "m"
+    nodes = [
+        node,
+        N("DequantizeLinear", ["m", "s", "z"], ["r"]),
+        N("Relu", ["r"], ["positive"]),
+        N("QuantizeLinear", ["positive", "s", "z"], ["y"]),
+    ]
+    more = {"s": np.float32(2.0**-4), "z": np.int8(5), **extra}
+    path = model(nodes, [9, 3, 5, 4], opset=18, dtype=TensorProto.INT8, **more)
+    graph, x = load(path), rng.integers(-128, 128, (9, 3, 5, 4)).astype(np.int8)
+    found = golden.host_output(graph, golden.run(graph, golden.host_input(graph, x)))["y"]
+    assert_array_equal(found, reference_runtime(path, x)[0])

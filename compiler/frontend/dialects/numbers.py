@@ -36,6 +36,8 @@ _MOVES = (
     *("Gather", "GatherElements", "GatherND", "Compress", "ReverseSequence", "Slice", "Split"),
     *("Tile", "Expand", "Identity", "Dropout", "Concat", "Pad", "Trilu", "Resize", "Upsample"),
 )
+#: operators that choose among elements, quantized ones as they are stored
+_CHOOSES = ("ReduceMax",)
 #: operators that give the same for integers and for the real numbers that they are
 _ALIKE = (
     *("Abs", "Add", "And", "Ceil", "Clip", "CumProd", "CumSum", "Einsum", "Equal", "Floor"),
@@ -112,7 +114,7 @@ class _Rewriting:
             _modulo(self, node)
         elif node.op == "Cast":
             self._cast(node)
-        elif node.op in _MOVES:
+        elif node.op in _MOVES or (node.op in _CHOOSES and self.stored & {*node.inputs}):
             self._moved(node)
         else:
             self._computed(node)
