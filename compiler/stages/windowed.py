@@ -83,18 +83,23 @@ def feed_resources(feed: hw.FeedConfig) -> hw.Resources:
     return feed.resources()
 
 
+def _signed(exact: ir.Int) -> ir.Int:
+    """The narrowest signed type that holds a type."""
+    return ir.Int(exact.bits + (not exact.signed), True)
+
+
 @lru_cache(maxsize=1024)
 def accumulator(op: ir.Op, graph: ir.Graph) -> ir.Int:
     """Signed, and wide enough for every partial sum; cached, for many foldings are tried."""
     exact = accumulator_type(op, graph)
-    return ir.Int(exact.bits + (not exact.signed), True)
+    return _signed(exact)
 
 
 @lru_cache(maxsize=1024)
 def fast_accumulator(op: ir.Conv, graph: ir.Graph) -> ir.Int:
     """The same for every result of the fast inner product."""
     exact = fast_accumulator_type(op, graph)
-    return ir.Int(exact.bits + (not exact.signed), True)
+    return _signed(exact)
 
 
 @lru_cache(maxsize=1024)
@@ -102,7 +107,7 @@ def tree_accumulator(op: ir.Conv, graph: ir.Graph, code: hw.WeightCode) -> ir.In
     """The same for every result of adder trees with weights in that code."""
     weight = op.weight.reshape(op.channels, -1).astype(np.int64)
     exact = result_type(op, graph, code.excess(weight, hw_shape(graph.quant(op.inputs[0]).dtype)))
-    return ir.Int(exact.bits + (not exact.signed), True)
+    return _signed(exact)
 
 
 def parallel_taps(window: ir.Window) -> list[tuple[int, int]]:

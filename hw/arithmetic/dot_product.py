@@ -12,7 +12,7 @@ from amaranth.utils import ceil_log2
 from numpy.typing import NDArray
 
 from ..control.delay import KEEP
-from ..sizes import at_least, ceil_div
+from ..sizes import at_least, ceil_div, ends
 
 __all__ = ["DotProduct", "DotProductConfig", "WeightCode"]
 
@@ -127,12 +127,12 @@ class DotProductConfig:
     @property
     def p(self) -> Shape:
         """Holds every result."""
-        low, high = _ends(self.x)
-        least, most = _ends(self.w)
-        ends = [a * b for a in (low, high) for b in (least, most)]
+        low, high = ends(self.x)
+        least, most = ends(self.w)
+        corners = [a * b for a in (low, high) for b in (least, most)]
         if self.code is not WeightCode.PLANES:
-            ends = [low, high]
-        least, most = self.products * min(ends), self.products * max(ends)
+            corners = [low, high]
+        least, most = self.products * min(corners), self.products * max(corners)
         return Shape.cast(range(min(least, -1), most + 1))
 
     @property
@@ -249,7 +249,7 @@ class DotProduct(wiring.Component):
 
     def _term(self, x: Value, code: Value, plane: int) -> _Sum:
         """An activation, masked by a bit plane of a weight."""
-        low, high = _ends(self.config.x)
+        low, high = ends(self.config.x)
         if self.config.code is WeightCode.PLANES:
             return _Sum(Mux(code[plane], x, 0), min(low, 0), high)
         *nonzero, negative = code
@@ -271,10 +271,3 @@ class DotProduct(wiring.Component):
         domain = m.d.sync if registered else m.d.comb
         domain += whole.eq(total.value)
         return replace(total, value=whole, whole=True)
-
-
-def _ends(shape: Shape) -> tuple[int, int]:
-    """The least and the greatest value of a shape."""
-    if shape.signed:
-        return -(1 << (shape.width - 1)), (1 << (shape.width - 1)) - 1
-    return 0, (1 << shape.width) - 1

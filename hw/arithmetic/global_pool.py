@@ -116,18 +116,18 @@ class GlobalPool(wiring.Component):
     def elaborate(self, platform):
         m = Module()
         c = self.config
-        start, last = Signal(), Signal()
+        start = Signal()
         at = Loops(m, start, {"word": c.words, "pixel": c.pixels})
+        last = at.last["pixel"]
         depth = c.queue_depth
         m.submodules.queue = queue = Queue(self.o.payload.shape(), depth, c.target)
         free = counter_nonzero(m, "free", queue.freed, start & last, depth, depth)
         first = Signal(init=1)
         with m.If(start & at.last["word"]):
-            m.d.sync += first.eq(at.last["pixel"])
+            m.d.sync += first.eq(last)
         totals = (self._in_ram if c.in_ram else self._in_registers)(m, start, first, at)
         result = Cat(rescaled(m, c.rescale, totals) if c.rescale else totals)
         m.d.comb += [
-            last.eq(at.last["pixel"]),
             start.eq(self.i.valid & (free | ~last)),
             self.i.ready.eq(start),
             queue.write.eq(delay_flags(m, start & last, c.pipeline)),

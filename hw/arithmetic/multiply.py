@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from amaranth import C, Module, Shape, Signal, Value, signed, unsigned
 from amaranth.utils import bits_for
 
-from ..sizes import at_least
+from ..sizes import at_least, ends
 from ..stream.fifo import Queue
 from ..target.base import Target
 from ..target.dsp import MultiplierConfig
@@ -76,9 +76,7 @@ class MultiplyConfig(PairTiming):
 
 def centered(shape: Shape, zero: int) -> Shape:
     """The shape of an integer less its zero point."""
-    low, high = (-(1 << shape.width - 1), (1 << shape.width - 1) - 1)
-    if not shape.signed:
-        low, high = 0, (1 << shape.width) - 1
+    low, high = ends(shape)
     if low - zero >= 0:
         return unsigned(bits_for(high - zero))
     return signed(max(bits_for(low - zero, True), bits_for(high - zero, True)))

@@ -17,17 +17,14 @@ from amaranth import Module, Shape, Signal, Value
 from numpy.typing import NDArray
 
 from ..control.delay import delay_flags, duplicate
+from ..sizes import ends
 
 __all__ = ["corrected", "factors", "offsets", "pair_sum", "pair_words"]
 
 
 def pair_sum(x: Shape, w: Shape) -> Shape:
     """Holds every ``x + w``."""
-    ends = [
-        (-(1 << (s.width - 1)), (1 << (s.width - 1)) - 1) if s.signed else (0, (1 << s.width) - 1)
-        for s in (x, w)
-    ]
-    (low, high), (least, most) = ends
+    (low, high), (least, most) = ends(x), ends(w)
     return Shape.cast(range(low + least, high + most + 1))
 
 
@@ -72,9 +69,9 @@ def corrected(
     ``correction`` is complete with the totals of the first group, a cycle after ``ending[0]``. It
     is held there until the last group's results are complete, and then while all results leave.
     """
-    for n, ends in enumerate([ending[0], *ending[1:][-1:]]):
+    for n, ended in enumerate([ending[0], *ending[1:][-1:]]):
         held = Signal.like(correction, name=f"correction_held_{n}", reset_less=True)
-        with m.If(duplicate(m, ends)):
+        with m.If(duplicate(m, ended)):
             m.d.sync += held.eq(correction)
         correction = held
     less = [

@@ -360,6 +360,14 @@ def test_the_fast_inner_product_halves_the_multipliers(simd, pe, multipliers):
     assert shape.cycles() == designed(conv(), simd, pe).cycles()
 
 
+def check_offsets(found, plain, excess):
+    """The offsets of ``found`` take away what its results are more than those of ``plain``."""
+    for mult, offset, plain_offset, more in zip(
+        found.mult, found.offset, plain.offset, excess.tolist(), strict=True
+    ):
+        assert offset + mult * more == plain_offset
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 @pytest.mark.parametrize("dtype", [ir.Int(8, True), ir.Int(8, False), ir.Int(3, True)], ids=str)
 @pytest.mark.parametrize(("simd", "pe"), [(2, 3), (3, 3), (6, 2), (18, 3)])
@@ -386,14 +394,7 @@ def test_results_of_the_fast_inner_product_fit_the_accumulator(simd, pe, dtype, 
     assert -half <= (low + excess).min()
     assert (high + excess).max() < half
     assert acc.width <= plain.array.acc.width + 5
-    for mult, offset, plain_offset, more in zip(
-        constants.requantize.mult,
-        constants.requantize.offset,
-        without.requantize.offset,
-        excess.tolist(),
-        strict=True,
-    ):
-        assert offset + mult * more == plain_offset
+    check_offsets(constants.requantize, without.requantize, excess)
 
 
 @pytest.mark.parametrize(
@@ -501,14 +502,7 @@ def test_results_of_adder_trees_fit_the_accumulator(simd, pe, bits, dtype, group
     assert -half <= np.minimum(*terms).sum((1, 3)).min()
     assert np.maximum(*terms).sum((1, 3)).max() < half
     excess = inverted * (weights < 0).sum((1, 3)).T.reshape(-1)
-    for mult, offset, plain_offset, more in zip(
-        constants.requantize.mult,
-        constants.requantize.offset,
-        without.requantize.offset,
-        excess.tolist(),
-        strict=True,
-    ):
-        assert offset + mult * more == plain_offset
+    check_offsets(constants.requantize, without.requantize, excess)
 
 
 def test_weights_of_signs_alone_take_a_bit():
