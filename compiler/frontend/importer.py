@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence, Set
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -47,15 +46,14 @@ def read_graph(path: str | Path) -> ir.Graph:
     Raises ModelError as :func:`load` does.
     """
     found = read(path)
-    try:
-        return _graph_of(found, path)
-    except ModelError:
-        steps = found.by_steps()
-        if steps is None:
-            raise
-        with suppress(ModelError):
-            return _graph_of(steps, path)
-        raise
+    first: ModelError | None = None
+    for source in found.readings():
+        try:
+            return _graph_of(source, path)
+        except ModelError as error:
+            first = first or error
+    assert first is not None
+    raise first
 
 
 def _graph_of(found: Source, path: str | Path) -> ir.Graph:

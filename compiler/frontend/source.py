@@ -166,15 +166,15 @@ class Source:
         """Frames that the importer labels: the model's batch, one when it is symbolic."""
         return max((port.batch for port in self.inputs if isinstance(port.batch, int)), default=1)
 
-    def by_steps(self) -> "Source | None":
-        """The same model, with the first axis of inputs [steps, 1, ...] as steps and not as the
-        batch, which is one and comes second: as in PyTorch's recurrent layers by default. None
-        where an input has a batch of another form.
+    def readings(self) -> Iterator["Source"]:
+        """The model in each way that its inputs can be read, the first one that has hardware
+        counts: with the batch as the first axis; then, for inputs [steps, 1, ...], with steps
+        first and a batch of one second, as in PyTorch's recurrent layers by default.
         """
+        yield self
         found = [_stepped(port) for port in self.inputs]
-        if all(port.batched for port in found) or any(port.batch != 1 for port in found):
-            return None
-        return replace(self, inputs=tuple(found))
+        if not all(port.batched for port in found) and all(port.batch == 1 for port in found):
+            yield replace(self, inputs=tuple(found))
 
 
 def parsed(path: str | Path) -> onnx.ModelProto:

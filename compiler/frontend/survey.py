@@ -62,11 +62,10 @@ def survey(path: str | Path) -> Survey:
 
     Raises ModelError only for a file without nodes that can be read.
     """
-    source = read(path, foreign=True)
-    found = surveyed(source)
-    steps = source.by_steps() if found.graph is None else None
-    again = None if steps is None else surveyed(steps)
-    return found if again is None or again.graph is None else again
+    first, *others = read(path, foreign=True).readings()
+    found = surveyed(first)
+    again = (surveyed(source) for source in others if found.graph is None)
+    return next((each for each in again if each.graph is not None), found)
 
 
 def surveyed(found: Source) -> Survey:
