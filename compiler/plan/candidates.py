@@ -1,5 +1,6 @@
 """The candidates of each stage: its foldings by speed and multipliers, designed on demand."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,7 +15,14 @@ from ..errors import PlanError
 from ..stages import Design, Products, StagePlan, StageTiming, kind_of, stage_ops
 from .resources import Resources, cells
 
-__all__ = ["Candidate", "Candidates", "least_designs", "least_resources", "stage_candidates"]
+__all__ = [
+    "Candidate",
+    "Candidates",
+    "FoldingCandidates",
+    "least_designs",
+    "least_resources",
+    "stage_candidates",
+]
 
 #: a folding is a candidate if it has at most this factor of the fewest multipliers for its interval
 _MORE = 1.15
@@ -78,13 +86,15 @@ def stage_candidates(
     device: Device,
     lean: bool = False,
     ways: Sequence[Products] = tuple(Products),
-) -> list["Candidates"]:
+) -> list["FoldingCandidates"]:
     """The candidates of every operator that has hardware, in flow order.
 
     ``lean``: those of the least block RAM. ``ways``: how they may make their products.
     """
     return [
-        Candidates((op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean, ways)
+        FoldingCandidates(
+            (op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean, ways
+        )
         for number, op in enumerate(stage_ops(graph))
     ]
 
@@ -117,49 +127,25 @@ def least_designs(op: ir.Op, graph: ir.Graph, device: Device) -> list[Design]:
     return found
 
 
-class Candidates:
+class Candidates(ABC):
     """The candidates for one stage, of the kind that runs its operators.
 
-    ``per_block``: its products that one DSP block gives (0: none, or its operands are too wide).
-    Multipliers are counted so that a block makes ``per_block`` of them, whichever they are: one of
-    the fast inner product counts as the products that its block could give without it.
+    ``cycles``: those a frame of each choice, rising; ``multipliers``: those of each. ``per_block``:
+    products that one DSP block gives (0: none, or its operands are too wide). Multipliers are
+    counted so that a block makes ``per_block`` of them, whichever they are: one of the fast inner
+    product counts as the products that its block could give without it.
     """
 
-    def __init__(
-        self,
-        ops: tuple[ir.Op, ...],
-        name: str,
-        graph: ir.Graph,
-        device: Device,
-        lean: bool = False,
-        ways: Sequence[Products] = tuple(Products),
-    ):
+    cycles: NDArray[np.int64]
+    multipliers: NDArray[np.int64]
+
+    def __init__(self, ops: tuple[ir.Op, ...], name: str, graph: ir.Graph, device: Device):
         self.ops, self.name, self.graph, self.device = ops, name, graph, device
-        self.lean = lean
         self.kind = kind_of(ops)
-        self._built: dict[tuple[int, int, Products], list[Candidate]] = {}
-        self._found: dict[bytes, list[Candidate]] = {}
         self._multiplier = self.kind.multiplier(ops, graph, device)
         self.per_block, self.pack = 0, 1
         if self._multiplier:
             self.per_block, self.pack = self._multiplier.per_block, self._multiplier.pack
-        table = self.kind.candidates(ops, graph, device)
-        rows = np.stack(
-            [
-                table.cycles,
-                table.multipliers,
-                table.lanes,
-                table.cut,
-                table.simd,
-                table.pe,
-                table.products,
-            ],
-            1,
-        )
-        self._rows = rows[np.isin(rows[:, 6], (Products.SINGLE, *ways))]
-        self.cycles: NDArray[np.int64] = self._rows[:, 0]
-        self.multipliers: NDArray[np.int64] = self._rows[:, 1]
-        self._fewest = np.minimum.accumulate(self._rows[:, 1])
 
     @property
     def is_array(self) -> bool:
@@ -192,17 +178,69 @@ class Candidates:
 
     def fewest(self, interval: int) -> int | None:
         """The fewest multipliers for ``interval``; None: no folding keeps it."""
-        rows = int(np.searchsorted(self.cycles, interval, side="right"))
+        rows = self._rows_within(interval)
         return int(self._fewest[rows - 1]) if rows else None
 
+    @abstractmethod
     def within(self, interval: int) -> list[Candidate]:
         """The candidates for ``interval`` with about the fewest multipliers of those that make
         their products in each way; the fewest first.
         """
+
+    @abstractmethod
+    def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
+        """Candidates from ``slowest`` to the fastest with at most so many multipliers."""
+
+    @cached_property
+    def _fewest(self) -> NDArray[np.int64]:
+        """The fewest multipliers of the choices so far."""
+        return np.minimum.accumulate(self.multipliers)
+
+    def _rows_within(self, interval: int) -> int:
+        """How many choices keep ``interval``."""
+        return int(np.searchsorted(self.cycles, interval, side="right"))
+
+
+class FoldingCandidates(Candidates):
+    """Every folding of a stage that its kind has, in each of ``ways`` to make its products.
+
+    ``lean``: those of the least block RAM.
+    """
+
+    def __init__(
+        self,
+        ops: tuple[ir.Op, ...],
+        name: str,
+        graph: ir.Graph,
+        device: Device,
+        lean: bool = False,
+        ways: Sequence[Products] = tuple(Products),
+    ):
+        super().__init__(ops, name, graph, device)
+        self.lean = lean
+        self._built: dict[tuple[int, int, Products], list[Candidate]] = {}
+        self._found: dict[bytes, list[Candidate]] = {}
+        table = self.kind.candidates(ops, graph, device)
+        rows = np.stack(
+            [
+                table.cycles,
+                table.multipliers,
+                table.lanes,
+                table.cut,
+                table.simd,
+                table.pe,
+                table.products,
+            ],
+            1,
+        )
+        self._rows = rows[np.isin(rows[:, 6], (Products.SINGLE, *ways))]
+        self.cycles, self.multipliers = self._rows[:, 0], self._rows[:, 1]
+
+    def within(self, interval: int) -> list[Candidate]:
         limit = interval
         if not self.is_array and self.cycles[0] <= _AHEAD * interval:
             limit = int(_AHEAD * interval)
-        rows = self._rows[: int(np.searchsorted(self.cycles, limit, side="right"))]
+        rows = self._rows[: self._rows_within(limit)]
         rows = np.concatenate([_near_fewest(rows[rows[:, 6] == way]) for way in Products])
         key = rows[:, 4:].tobytes()
         if key not in self._found:
@@ -212,10 +250,9 @@ class Candidates:
         return self._found[key]
 
     def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
-        """Candidates from ``slowest`` to the fastest with at most so many multipliers, in even
-        steps: at each speed, of those that make their products in each way, the one of the fewest
-        multipliers, the smallest with and without block RAM, and those of the fewest block RAMs and
-        flip-flops.
+        """Those of even steps of speed: at each, of those that make their products in each way,
+        the one of the fewest multipliers, the smallest with and without block RAM, and those of the
+        fewest block RAMs and flip-flops.
         """
         if not self.is_array:
             return self.within(slowest)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import ir
-from .candidates import Candidate, Candidates
+from .candidates import Candidate, Candidates, FoldingCandidates
 from .dataflow import Dataflow
 from .fifo import with_queues
 from .streams import Edge
@@ -28,7 +28,7 @@ _WIDTHS, _LEVELS = 6, 48
 _BUCKET, _BUILT = 1.12, 2
 
 
-def by_turns(stages: Sequence[Candidates], network: Dataflow) -> list[Candidates]:
+def by_turns(stages: Sequence[FoldingCandidates], network: Dataflow) -> list[Candidates]:
     """``stages``, those of ``network``, where each that is in a loop takes the cycles of the loop:
     its steps a frame times a turn.
 
@@ -36,13 +36,13 @@ def by_turns(stages: Sequence[Candidates], network: Dataflow) -> list[Candidates
     so cycles of its own would make it wider than the loop can use.
     """
     if not any(design.delaying for design in network.designs.values()):
-        return list(stages)
+        return [*stages]
     place = {stage.name: n for n, stage in enumerate(stages)}
     loops = [
         (_LoopFoldings([stages[place[name]] for name in network.designs if name in names]), steps)
         for names, steps in _loops(network)
     ]
-    found = list(stages)
+    found: list[Candidates] = [*stages]
     plans = {stage.name: stage for stage in network.plan.stages}
     for _ in range(_ROUNDS):
         queued = with_queues(
@@ -81,21 +81,19 @@ class TurnCandidates(Candidates):
     def __init__(
         self, own: Candidates, cycles: NDArray[np.int64], parts: Sequence[list[Candidate]]
     ) -> None:
-        vars(self).update(vars(own))
-        self.cycles: NDArray[np.int64] = cycles
-        self.parts = parts
+        super().__init__(own.ops, own.name, own.graph, own.device)
+        self.cycles, self.parts = cycles, parts
         self.multipliers = np.array([min(o.multipliers for o in part) for part in parts])
-        self._fewest = np.minimum.accumulate(self.multipliers)
 
     def within(self, interval: int) -> list[Candidate]:
         """The candidates of the loop's cheapest choice for ``interval``."""
-        rows = int(np.searchsorted(self.cycles, interval, side="right"))
+        rows = self._rows_within(interval)
         return self.parts[rows - 1] if rows else []
 
     def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
         """The candidates of all choices for ``slowest``, the fastest first."""
-        rows = int(np.searchsorted(self.cycles, slowest, side="right"))
-        return list(dict.fromkeys(o for part in self.parts[:rows] for o in part))
+        chosen = self.parts[: self._rows_within(slowest)]
+        return list(dict.fromkeys(o for part in chosen for o in part))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +125,7 @@ class _Choice:
 class _LoopFoldings:
     """The stages of one loop, in flow order, and the streams between them."""
 
-    def __init__(self, stages: Sequence[Candidates]):
+    def __init__(self, stages: Sequence[FoldingCandidates]):
         self.stages = stages
         device = stages[0].device
         #: multipliers of the device, in logic where it has no blocks, and the share of one
