@@ -83,12 +83,9 @@ class GlobalPoolConfig(PipelineTiming):
         if self.in_ram:
             waiting = self.lanes * self.element.width * (self.accumulating - 1)
             stored = self.ram.resources() + Resources(0, width + waiting)
-        behind = (
-            self.rescale.resources()
-            if self.rescale
-            else Queue.estimate(self.lanes * self.out.width, self.target, self.queue_depth)
-        )
-        return stored + behind + Resources(60 + 2 * width, 40)
+        queue = Queue.estimate(self.lanes * self.out.width, self.target, self.queue_depth)
+        mean = self.rescale.arithmetic if self.rescale else Resources()
+        return stored + mean + queue + Resources(60 + 2 * width, 40)
 
 
 class GlobalPool(wiring.Component):

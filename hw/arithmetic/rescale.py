@@ -49,15 +49,19 @@ class RescaleConfig(PipelineTiming):
         """Cycles of the arithmetic."""
         return self.multiplier.latency + Narrower.latency
 
-    def resources(self) -> Resources:
-        """An estimate: a constant multiplication and a rounding for each lane, and a queue."""
+    @property
+    def arithmetic(self) -> Resources:
+        """An estimate of the lanes: a constant multiplication and a rounding each."""
         product = self.element.width + self.multiplier.operands.w.width
         # a constant's zero bits take no adder: a third of the LUTs are left, half of the registers
         multiply = self.multiplier.lut(self.target.carry_luts)
-        lane = Resources(multiply // 3 + 25, multiply // 2 + product + 32)
+        return Resources(multiply // 3 + 25, multiply // 2 + product + 32) * self.lanes
+
+    def resources(self) -> Resources:
+        """An estimate: the arithmetic and a queue."""
         return (
             Resources(60, 40)
-            + lane * self.lanes
+            + self.arithmetic
             + Queue.estimate(self.out.width * self.lanes, self.target, self.queue_depth)
         )
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..control.delay import delay_flags, duplicate
 from ..sizes import ends
 
-__all__ = ["corrected", "factors", "offsets", "pair_sum", "pair_words"]
+__all__ = ["corrected", "factors", "offsets", "pair_sum"]
 
 
 def pair_sum(x: Shape, w: Shape) -> Shape:
@@ -30,19 +30,8 @@ def pair_sum(x: Shape, w: Shape) -> Shape:
 
 def offsets(weights: NDArray[np.int64]) -> NDArray[np.int64]:
     """The sum of ``w1 * w2`` over the rows of ``weights`` [pe, simd, depth]: [pe, depth]."""
-    first, second = _pairs(weights)
-    return np.sum(first * second, 1)
-
-
-def pair_words(weights: NDArray[np.int64], width: int) -> NDArray[np.int64]:
-    """``w1 | w2 << width`` of each pair of ``weights`` [pe, simd, depth]: [pe, rows, depth]."""
-    first, second = (each & ((1 << width) - 1) for each in _pairs(weights))
-    return first | second << width
-
-
-def _pairs(weights: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     even = np.pad(weights, ((0, 0), (0, weights.shape[1] % 2), (0, 0)))
-    return even[:, 0::2], even[:, 1::2]
+    return np.sum(even[:, 0::2] * even[:, 1::2], 1)
 
 
 def factors(

@@ -114,6 +114,11 @@ class StreamMatMulConfig:
         return self.pipeline + Queue.latency
 
     @property
+    def queue_depth(self) -> int:
+        """Results that the output queue holds: those under way, and the round trip of a credit."""
+        return 16 * ceil_div(ceil_div(self.pipeline + 8, self.inner) + 2, 16)
+
+    @property
     def arrival(self) -> int:
         """Cycles from the last beat in that a sum needs to its first step."""
         return BlockBufferConfig.arrival
@@ -130,7 +135,7 @@ class StreamMatMulConfig:
             + RequantizeConfig.estimate(self.lanes, acc, 1, self.inner, self.target, mult)
             + self.row.resources()
             + self.matrix.resources()
-            + Queue.estimate(self.out.width * self.lanes, self.target)
+            + Queue.estimate(self.out.width * self.lanes, self.target, self.queue_depth)
         )
 
     @property
@@ -186,7 +191,7 @@ class StreamMatMul(wiring.Component):
         sums = self._sums(m, step, loops, row, matrix)
         results, valid = self._requantized(m, step & loops.last["term"], sums)
 
-        depth = 16 * ceil_div(ceil_div(c.pipeline + 8, c.inner) + 2, 16)
+        depth = c.queue_depth
         m.submodules.queue = queue = Queue(self.o.payload.shape(), depth, c.target)
         finished = step & loops.last["term"]
         m.d.comb += [

@@ -18,7 +18,7 @@ from ..control.delay import delay, delay_flags, delays, duplicate
 from ..stream.signature import PushStream
 from .config import ArrayConfig
 from .drain import drain, drain_spaced
-from .fast_inner_product import corrected, factors, pair_words
+from .fast_inner_product import corrected, factors
 from .weights import weights_at
 
 __all__ = ["SystolicArray"]
@@ -83,14 +83,15 @@ class SystolicArray(wiring.Component):
 
     def _packable(self, weights: NDArray[np.int64]) -> NDArray[np.int64]:
         """The weights as the multipliers take them: products that share a block borrow."""
-        config = self.config
+        config, width = self.config, self.config.w.width
         if config.fast:
-            return pair_words(weights, config.w.width)
+            return row_words(weights & ((1 << width) - 1), config, width)
         if config.tree:
-            return tree_words(weights, config)
+            code = config.tree
+            return row_words(code.encode(weights, width), config, code.bits(width))
         weights = weights.copy()
         for places in config.places()[0] if config.pack > 1 else ():
-            row, channels = places[0][0], [self.config.channel(column) for _, column in places]
+            row, channels = places[0][0], [config.channel(column) for _, column in places]
             weights[channels, row] = borrow(weights[channels, row])
         return weights
 
@@ -247,14 +248,12 @@ class SystolicArray(wiring.Component):
         return acc
 
 
-def tree_words(weights: NDArray[np.int64], config: ArrayConfig) -> NDArray[np.object_]:
-    """The codes of all weights of each row [pe, rows, depth], the first in the low bits."""
-    code, width = config.tree, config.w.width
-    codes = code.encode(weights, width).astype(object)
-    rows = [codes[:, config.elements_of(row)] for row in range(config.rows)]
-    return np.stack(
-        [sum(row[:, k] << k * code.bits(width) for k in range(row.shape[1])) for row in rows], 1
-    )
+def row_words(codes: NDArray[np.int64], config: ArrayConfig, width: int) -> NDArray[np.object_]:
+    """The codes [pe, simd, depth], of ``width`` bits, of each row in a word, the first in the low
+    bits: [pe, rows, depth].
+    """
+    rows = [codes[:, config.elements_of(row)].astype(object) for row in range(config.rows)]
+    return np.stack([sum(row[:, k] << k * width for k in range(row.shape[1])) for row in rows], 1)
 
 
 def _halves(pair, shape):
