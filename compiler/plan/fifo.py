@@ -330,8 +330,7 @@ def _taken_first(network: Dataflow, edge: Edge, other: Edge) -> Fraction:
 
 def _in_turns(network: Dataflow, edge: Edge) -> int:
     """Pixels of the edge's value that come while a stage takes its other inputs; 0 where the stages
-    before it hold them: one pixel, or a few beats where the stage takes few pixels a frame, for
-    those before it may compute a large pixel beat by beat.
+    before it hold them: a few beats of one pixel, for they may compute a large pixel beat by beat.
     """
     design = network.designs[str(edge.sink)]
     if not design.buffering.turns:
@@ -339,8 +338,7 @@ def _in_turns(network: Dataflow, edge: Edge) -> int:
     part = Fraction(design.buffering.turns[edge.index], network.interval)
     arriving = part * network.graph.shape(edge.value).pixels
     beats = part * edge.pixels_in * -(-edge.channels_in // edge.lanes_in)
-    few = design.pixels_out <= _FEW
-    return ceil(arriving) if arriving > 1 or (few and beats > _SLACK) else 0
+    return ceil(arriving) if max(arriving, beats / _SLACK) > 1 else 0
 
 
 def _missing_in_turn(

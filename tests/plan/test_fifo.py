@@ -224,6 +224,23 @@ def test_frames_in_turn(paths, stall):
         assert seen.intervals[1:] == [network.interval] * 3
 
 
+@pytest.mark.parametrize("stall", STALLS)
+@pytest.mark.parametrize("height", [5, 17])
+def test_beats_of_a_pixel_in_turn(height, stall):
+    """Arrays that compute a pixel beat by beat go on while the join takes the other one."""
+    builder = Builder(height, 1, 3, seed=3)
+    second = builder.add_input("z", height, 1, 3)
+    both = (builder.conv(x, 64) for x in (builder.input, second))
+    graph = builder.graph(builder.concat(*both))
+    network = fold(graph)
+    assert network.interval == height * 64 * 3
+    frames = builder.frames(4)
+    seen = measure(network, frames, stall=stall)
+    assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])
+    if not stall:
+        assert seen.intervals[1:] == [network.interval] * 2
+
+
 @pytest.mark.parametrize("network", IN_FRAMES)
 def test_queues_that_hold_frames_do_not_grow_with_each_join(network):
     """The time that a pixel waits grows by a step's, and not by a factor."""
