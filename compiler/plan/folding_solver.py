@@ -215,14 +215,17 @@ class FoldingSolver:
         return self._conversion(stream, lanes_out, lanes_in)[0]
 
     def passing(self, stream: int, lanes_out: int, lanes_in: int) -> int:
-        """Cycles from a beat's entry into a stream to its exit."""
+        """Cycles from the last beat of a pixel into a stream to its exit."""
         return self._conversion(stream, lanes_out, lanes_in)[1]
 
     def _conversion(self, stream: int, lanes_out: int, lanes_in: int) -> tuple[int, int]:
         key = stream, lanes_out, lanes_in
         if key not in self._conversions:
             edge: Edge = replace(self.streams[stream][2], lanes_out=lanes_out, lanes_in=lanes_in)
-            self._conversions[key] = edge.cycles() if edge.converts else 0, edge.latency
+            self._conversions[key] = (
+                edge.cycles() if edge.converts else 0,
+                edge.passing(edge.source is None),
+            )
         return self._conversions[key]
 
     def _independent(self, lists: _Lists, interval: int) -> list[Candidate] | None:

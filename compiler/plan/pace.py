@@ -61,7 +61,11 @@ def paced_frames(network: Dataflow) -> dict[str, Design]:
         if not kept or not ir.loops.is_loop(group):
             continue
         entering = {
-            edge: int(timings[place[edge.source]].pixel - 1 - idle.leaves[place[edge.source]][0])
+            edge: int(
+                max(timings[place[edge.source]].pixel, edge.cycles() // edge.pixels_in)
+                - 1
+                - idle.leaves[place[edge.source]][0]
+            )
             for name in stages
             for edge in network.edges_into[name]
             if edge.source is not None and edge.source not in stages
@@ -84,11 +88,13 @@ def _turn(stages: Mapping[str, Design], edges_into: Mapping[str | None, Sequence
     for name, design in stages.items():
         if not design.delaying:
             timing = design.timing
-            ready = max(_arrives(edge, leaves) for edge in edges_into[name])
+            ready = max(
+                _arrives(e, leaves, stages) + timing.behind_of(e.index) for e in edges_into[name]
+            )
             stored = design.buffering.lines is not None
             leaves[name] = ready + timing.latency + (timing.arrival + timing.pixel if stored else 0)
     ends = [
-        _arrives(edge, leaves) + design.latency
+        _arrives(edge, leaves, stages) + design.latency
         for name, design in stages.items()
         if design.delaying
         for edge in edges_into[name]
@@ -96,9 +102,8 @@ def _turn(stages: Mapping[str, Design], edges_into: Mapping[str | None, Sequence
     return max(1, ceil(max(ends)))
 
 
-def _arrives(edge: Edge, leaves: dict[str | None, float]) -> float:
+def _arrives(edge: Edge, leaves: Mapping[str | None, float], stages: Mapping[str, Design]) -> float:
     """The cycle of the last beat of a pixel at the end of an edge; early from outside the loop."""
     if edge.source not in leaves:
         return 0.0
-    narrowed = ceil(edge.lanes_out / edge.common) - 1
-    return leaves[edge.source] + edge.latency + narrowed
+    return leaves[edge.source] + edge.passing(stages[str(edge.source)].delaying)

@@ -92,7 +92,10 @@ def idle_frame(network: Dataflow) -> "FrameTimes":
 def durations(network: Dataflow, schedule: "Schedule") -> tuple[list[StageTiming], dict[Edge, int]]:
     """The timings of all stages, and the latencies of all streams, of a plan."""
     timings = [network.designs[stage.name].timing for stage in network.plan.stages]
-    late = {edge: edge.latency for edge in network.edges}
+    late = {
+        edge: edge.passing(edge.source is None or network.designs[edge.source].delaying)
+        for edge in network.edges
+    }
     for n, window in enumerate(schedule.windows):
         for edge in schedule.inputs[n][:1]:  # the input that the stage stores
             if window is not None and edge.converts:
@@ -291,7 +294,8 @@ class FrameTimes:
     @staticmethod
     def _through(arrivals: list[_Times], timing: StageTiming) -> _Times:
         """The cycles in which the pixels of a stage without a line buffer can leave."""
-        there: _Times = np.maximum.reduce(arrivals) + (timing.latency - timing.pixel)
+        complete = [times + timing.behind_of(n) for n, times in enumerate(arrivals)]
+        there: _Times = np.maximum.reduce(complete) + (timing.latency - timing.pixel)
         return there
 
     def path(self) -> CriticalPath:
@@ -339,7 +343,8 @@ class FrameTimes:
             step, count = self.schedule.steps[stage], [0, 0, 0]
             if step.needed is None:
                 pixel, which = self._back_plain(stage, pixel, count)
-                yield _Visit(stage, (count[0], count[1], count[2]), 0.0, stream)
+                behind = self.timings[stage].behind_of(which)
+                yield _Visit(stage, (count[0], count[1], count[2]), behind, stream)
             else:
                 pixel, which = self._back_window(stage, step.needed, pixel, count)
                 arrival = self.timings[stage].arrival
@@ -356,7 +361,8 @@ class FrameTimes:
         first = _waited(self._through(arrivals, timing), timing.pixel, -inf, pixel)
         count[0] += pixel - first
         count[1] += 1
-        return first, max(range(len(arrivals)), key=lambda n: float(arrivals[n][first]))
+        ends = [float(times[first]) + timing.behind_of(n) for n, times in enumerate(arrivals)]
+        return first, ends.index(max(ends))
 
     def _back_window(
         self, stage: int, needed: _Places, pixel: int, count: list[int]

@@ -73,9 +73,22 @@ class Edge:
         """Cycles a frame takes through the width conversion."""
         return self.pixels_in * ceil(self.channels_in / self.common)
 
+    def passing(self, burst: bool) -> int:
+        """Cycles from the last beat of a pixel at the source to the last one at the sink, where the
+        beats of a pixel leave one after the other (``burst``), or the narrowing of each beat has
+        ended when the next one comes.
+        """
+        narrowed = ceil(self.lanes_out / self.common) - 1
+        if burst:
+            parts = ceil(self.channels_out / self.common)
+            narrowed = parts - ceil(self.channels_out / self.lanes_out)
+        return self.latency + narrowed
+
     @property
     def latency(self) -> int:
-        """Cycles from the source to the sink: queue, conversions, and the slices between them."""
+        """Cycles of a beat from the source to the sink: queue, conversions, and the slices between
+        them.
+        """
         narrows, widens = self.lanes_out != self.common, self.lanes_in != self.common
         slices = 1 + self.sliced + self.joined + narrows + widens
         return hw.RegisterSlice.latency * slices + narrows + hw.Fifo.latency * (self.depth > 0)

@@ -154,7 +154,7 @@ class _LoopFoldings:
 
     def _kept(self) -> list[_Choice]:
         """The choices of all widths that no other one is better than."""
-        self._costs: dict[tuple[Edge, int, int], float] = {}
+        self._costs: dict[tuple[Edge, int, int, bool], float] = {}
         found = [choice for width in self._widths() for choice in self._choices(width)]
         found.sort(key=lambda one: (one.turn, one.price))
         kept: list[_Choice] = []
@@ -239,16 +239,22 @@ class _LoopFoldings:
         """The cycle in which a stage has a pixel of each input."""
         return max(
             leaves[source]
-            + self._cost(edge, chosen[source].lanes_out, chosen[n].lanes_in[edge.index])
+            + self._cost(
+                edge,
+                chosen[source].lanes_out,
+                chosen[n].lanes_in[edge.index],
+                self.delaying[source],
+            )
+            + chosen[n].candidates[0].timing.behind_of(edge.index)
             for source, edge in self.into[n]
         )
 
-    def _cost(self, edge: Edge, lanes_out: int, lanes_in: int) -> float:
+    def _cost(self, edge: Edge, lanes_out: int, lanes_in: int, burst: bool = False) -> float:
         """The cycles of a pixel's last beat through a stream."""
-        key = edge, lanes_out, lanes_in
+        key = edge, lanes_out, lanes_in, burst
         if key not in self._costs:
             stream = replace(edge, lanes_out=lanes_out, lanes_in=lanes_in)
-            self._costs[key] = stream.latency + ceil(lanes_out / stream.common) - 1
+            self._costs[key] = stream.passing(burst)
         return self._costs[key]
 
     def _levels(self, n: int, width: int) -> list[_Option]:

@@ -119,7 +119,9 @@ class StageTiming:
     takes into the line buffer; ``arrival``: most cycles from its last beat in until the computation
     of a pixel that needs it; ``room``: rows that the line buffer holds; ``unit``: pixels of input
     that are counted together as they arrive; ``pace``: of a delaying stage, least cycles between
-    the beginnings of two pixels. Means of several designs are real numbers.
+    the beginnings of two pixels. ``behind``: of a stage that takes its inputs in turn, for each
+    input the cycles from its last beat of a pixel to the last one of the inputs after it. Means of
+    several designs are real numbers.
     """
 
     pixel: float
@@ -129,11 +131,16 @@ class StageTiming:
     room: float = inf
     unit: int = 1
     pace: float = 0
+    behind: tuple[int, ...] = ()
 
     @property
     def durations(self) -> tuple[float, float, float]:
         """The cycles of a pixel, from its end to its last beat out, and of a pixel's writing."""
         return self.pixel, self.latency, self.writing
+
+    def behind_of(self, index: int) -> int:
+        """``behind`` of an input; 0 where the stage takes all inputs at once."""
+        return self.behind[index] if self.behind else 0
 
 
 @dataclass(frozen=True, eq=False)

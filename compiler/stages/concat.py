@@ -8,7 +8,15 @@ from ... import hw
 from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
-from .base import Buffering, StageKind, StagePlan, StagePort, StagePorts, hw_shape
+from .base import (
+    Buffering,
+    StageKind,
+    StagePlan,
+    StagePort,
+    StagePorts,
+    StageTiming,
+    hw_shape,
+)
 from .streaming import StreamDesign
 
 __all__ = ["Concat"]
@@ -29,6 +37,12 @@ class ConcatDesign(StreamDesign):
     @property
     def latency(self) -> int:
         return hw.ConcatConfig.latency
+
+    @property
+    def timing(self) -> StageTiming:
+        each = self._config.beats
+        behind = tuple(sum(each[n + 1 :]) for n in range(len(each)))
+        return StageTiming(sum(each), self.latency, behind=behind)
 
     @property
     def buffering(self) -> Buffering:
