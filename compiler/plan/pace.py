@@ -106,4 +106,4 @@ def _arrives(edge: Edge, leaves: Mapping[str | None, float], stages: Mapping[str
     """The cycle of the last beat of a pixel at the end of an edge; early from outside the loop."""
     if edge.source not in leaves:
         return 0.0
-    return leaves[edge.source] + edge.passing(stages[str(edge.source)].delaying)
+    return leaves[edge.source] + edge.passing(stages[str(edge.source)].bursting)

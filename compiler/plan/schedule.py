@@ -93,7 +93,7 @@ def durations(network: Dataflow, schedule: "Schedule") -> tuple[list[StageTiming
     """The timings of all stages, and the latencies of all streams, of a plan."""
     timings = [network.designs[stage.name].timing for stage in network.plan.stages]
     late = {
-        edge: edge.passing(edge.source is None or network.designs[edge.source].delaying)
+        edge: edge.passing(edge.source is None or network.designs[edge.source].bursting)
         for edge in network.edges
     }
     for n, window in enumerate(schedule.windows):

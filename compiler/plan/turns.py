@@ -142,6 +142,7 @@ class _LoopFoldings:
         place = {stage.name: n for n, stage in enumerate(self.stages)}
         designs = [network.designs[name] for name in place]
         self.delaying = [design.delaying for design in designs]
+        self.bursting = [design.bursting for design in designs]
         self.storing = [design.buffering.lines is not None for design in designs]
         self.into = [
             [(place[str(e.source)], e) for e in network.edges_into[name] if e.source in place]
@@ -243,7 +244,7 @@ class _LoopFoldings:
                 edge,
                 chosen[source].lanes_out,
                 chosen[n].lanes_in[edge.index],
-                self.delaying[source],
+                self.bursting[source],
             )
             + chosen[n].candidates[0].timing.behind_of(edge.index)
             for source, edge in self.into[n]

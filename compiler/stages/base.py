@@ -252,6 +252,11 @@ class Design(ABC):
         """
         return False
 
+    @property
+    def bursting(self) -> bool:
+        """Whether the beats of a pixel leave one after the other, not each when it is computed."""
+        return self.delaying
+
     def paced(self, cycles: int) -> "Design":
         """The design that begins a pixel of output, or a frame, only every ``cycles`` cycles."""
         raise NotImplementedError(f"{self.stage.name}: is not delaying")

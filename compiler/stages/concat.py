@@ -26,6 +26,8 @@ __all__ = ["Concat"]
 class ConcatDesign(StreamDesign):
     """A choice among several streams."""
 
+    bursting = True
+
     @property
     def ports(self) -> StagePorts:
         (op,), pe = self.ops, self.stage.pe

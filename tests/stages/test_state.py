@@ -175,6 +175,21 @@ def test_a_loop_under_any_folding(seed):
     assert seen.intervals[1:] == [plan.interval]
 
 
+@pytest.mark.parametrize("state_first", [False, True])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_concat_in_a_loop_between_frames_under_any_folding(seed, state_first):
+    """Streams of other widths are narrowed beat by beat, and the state waits for its turn."""
+    builder = Builder(1, 1, 8, seed=2)
+    state = builder.kept(1, 1, 8)
+    both = (state, builder.input) if state_first else (builder.input, state)
+    builder.close(state, builder.conv(builder.concat(*both), 8))
+    plan = random_folding(builder.graph(), np.random.default_rng(seed))
+    frames = builder.frames(4)
+    seen = measure(plan, frames)
+    assert_array_equal(seen.values, golden.run(plan.graph, frames)[plan.graph.outputs[0].value])
+    assert seen.intervals[1:] == [plan.interval] * 2
+
+
 def test_the_pace_is_that_of_the_loop(monkeypatch):
     """A turn takes at most a few cycles less than the pace, which is the plan's alone."""
     builder = simple(steps=2)
