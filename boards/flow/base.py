@@ -1,7 +1,7 @@
 """What differs between families on the way from RTLIL to a bitstream."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -120,14 +120,20 @@ class CellModels:
     renamed: Mapping[str, str] = field(default_factory=dict)
 
 
+def _chip_options(board: Board) -> list[str]:
+    speed = ["--speed", board.speed] if board.speed else []
+    return [board.chip, "--package", board.package, *speed]
+
+
 @dataclass(frozen=True)
 class Flow:
     """Everything that the flow from RTLIL to a bitstream needs to know of a family.
 
-    ``place`` and ``pack`` are tools. ``sites`` maps what nextpnr counts to our names. ``routers``:
-    the one that gives the better clock, and the one that always ends. ``limits`` yields documented
-    clock limits that nextpnr does not know. ``flash_only``: a bitstream is always loaded into the
-    board's flash memory, not into the chip.
+    ``place`` and ``pack`` are tools. ``chip_options``: how nextpnr is told chip, package and speed
+    grade. ``sites`` maps what nextpnr counts to our names. ``routers``: the one that gives the
+    better clock, and the one that always ends. ``limits`` yields documented clock limits that
+    nextpnr does not know, at least the clock tree's. ``flash_only``: a bitstream is always loaded
+    into the board's flash memory, not into the chip.
     """
 
     target: Target
@@ -145,6 +151,7 @@ class Flow:
     cell_models: CellModels
     routers: tuple[str, str] = ("router1", "router2")
     flash_only: bool = False
+    chip_options: Callable[[Board], Sequence[str]] = _chip_options
 
     def lowest_limit(self, speed: str, cells: Iterable[Cell]) -> Limit:
         """The lowest documented limit of the clock tree at a speed grade, and of ``cells``."""

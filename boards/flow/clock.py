@@ -1,5 +1,6 @@
 """The clock of the accelerator: PLL settings for a requested frequency, and the clock domains."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ from ..board import Board
 from . import flow_of
 from .base import Bypass, LoopPll, Pll
 
-__all__ = ["ClockGenerator", "check_reachable", "choose", "highest", "synthesized", "tuned"]
+__all__ = ["ClockGenerator", "check_reachable", "choose", "constant", "highest", "synthesized", "tuned"]
 
 CLOSE_ENOUGH = 0.005
 
@@ -58,8 +59,8 @@ def tuned(netlist: Mapping[str, Any], board: Board, pll: Pll) -> Mapping[str, An
         return netlist
     loop = pll.instance(board, Signal(), ClockSignal(), Signal())
     settings = {
-        "parameters": {key: _constant(value) for key, value in loop.parameters.items()},
-        "attributes": {key: _constant(value) for key, value in loop.attrs.items()},
+        "parameters": {key: constant(value) for key, value in loop.parameters.items()},
+        "attributes": {key: constant(value) for key, value in loop.attrs.items()},
     }
 
     def set_(cell: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -74,11 +75,13 @@ def tuned(netlist: Mapping[str, Any], board: Board, pll: Pll) -> Mapping[str, An
     return {**netlist, "modules": modules}
 
 
-def _constant(value: object) -> str:
-    """A parameter as it is in yosys' JSON netlists."""
+def constant(value: object) -> str:
+    """A parameter as it is in yosys' JSON netlists: a string that could be bits ends in a space."""
     if isinstance(value, Const):
         return f"{value.value:0{len(value)}b}"
-    return f"{value:032b}" if isinstance(value, int) else str(value)
+    if isinstance(value, int):
+        return f"{value:032b}"
+    return f"{value} " if re.fullmatch("[01xz]* *", str(value)) else str(value)
 
 
 def check_reachable(board: Board, target_mhz: float) -> None:

@@ -222,7 +222,6 @@ ECP5_FLOW = Flow(
             "TRELLIS_FF": {"ff": 1},
             "MULT18X18D": {"dsp": 1},
             "DP16KD": {"bram": 1},
-            "PDPW16KD": {"bram": 1},
         },
         improve=_improve,
         sources=(pack_registers, absorb_gates, localize_constants),

@@ -192,13 +192,8 @@ class Router:
                 self.progress(f"place and route, seed {seed}, another attempt")
 
     def _flags(self) -> list[str]:
-        board = self.board
-        speed = ["--speed", board.speed] if board.speed else []
         return [
-            board.chip,
-            "--package",
-            board.package,
-            *speed,
+            *self.flow.chip_options(self.board),
             "--json",
             "netlist.json",
             self.flow.constraints_option,

@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 from gatewright import boards
-from gatewright.boards.flow import flow_of
+from gatewright.boards.flow import FLOWS, flow_of
 from gatewright.boards.flow.base import Cell
 from gatewright.compiler.errors import PlanError
 from gatewright.hw.target import ECP5, ICE40
@@ -43,7 +43,7 @@ def test_pins_are_those_of_amaranth_boards(board):
 def test_numbers_are_plausible(board):
     device = board.device
     assert boards.get(board.name) is board
-    assert device.target in (ECP5, ICE40)
+    assert device.target in [flow.target for flow in FLOWS]
     assert device.lut == device.ff > 5000
     assert device.multipliers >= 16
     assert board.target_mhz >= board.clock_mhz

@@ -7,8 +7,8 @@ import pytest
 from amaranth import Cat, Elaboratable, Module, Signal, signed
 from amaranth.back import rtlil
 from gatewright import boards
+from gatewright.boards.flow import FLOWS, flow_of, route
 from gatewright.boards.flow import build as build_module
-from gatewright.boards.flow import flow_of, route
 from gatewright.boards.flow.base import Limit
 from gatewright.boards.flow.build import build
 from gatewright.boards.flow.flash import flash
@@ -21,6 +21,7 @@ from gatewright.hw import RegisterSlice
 from gatewright.hw.control.delay import delay, duplicate
 from gatewright.hw.target import ECP5, ICE40, MultiplierConfig
 
+TARGETS = [flow.target for flow in FLOWS]
 WIDTHS = {
     "s_axis_tdata": 8,
     "s_axis_tvalid": 1,
@@ -171,7 +172,7 @@ def test_a_router_without_end_is_given_other_places_and_then_given_up(
 
 def test_resources_are_counted(directory):
     il = directory / "rtl" / "accelerator.il"
-    for target in (ECP5, ICE40):
+    for target in TARGETS:
         counts = synthesize([il], flow_of(target).synthesis, directory / target.name, "accelerator")
         assert counts["ff"] == 10
         assert 8 <= counts["lut"] <= 24
@@ -198,7 +199,7 @@ class Delayed(Elaboratable):
         return m
 
 
-@pytest.mark.parametrize("target", [ECP5, ICE40])
+@pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("value", [0, 0x5A, 0xFF])
 def test_a_delayed_constant_is_a_constant(target, value, tmp_path):
     part = Delayed(value)
@@ -208,7 +209,7 @@ def test_a_delayed_constant_is_a_constant(target, value, tmp_path):
     assert counts["ff"] == counts["lut"] == 0
 
 
-@pytest.mark.parametrize("target", [ECP5, ICE40])
+@pytest.mark.parametrize("target", TARGETS)
 def test_copies_of_a_register_stay_apart(target, tmp_path):
     m, i, o = Module(), Signal(8), Signal(24)
     m.d.comb += o.eq(Cat(duplicate(m, i) for _ in range(3)))

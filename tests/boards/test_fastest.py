@@ -3,10 +3,10 @@
 from types import SimpleNamespace
 
 import pytest
-from amaranth import Signal
+from amaranth import Const, Signal
 from amaranth.hdl import ClockSignal
 from gatewright import boards
-from gatewright.boards.flow.clock import choose, highest, tuned
+from gatewright.boards.flow.clock import choose, constant, highest, tuned
 from gatewright.boards.flow.fastest import MOST_CLOCKS, search
 from gatewright.boards.flow.result import ClockMissed
 from gatewright.boards.flow.route import Advance
@@ -73,6 +73,21 @@ def test_only_the_loop_of_a_netlist_is_set():
     assert int(cells["pll"]["parameters"]["CLKOS_DIV"], 2) == wanted.parameters["CLKOS_DIV"]
     assert cells["pll"]["attributes"]["src"] == "here"
     assert float(cells["pll"]["attributes"]["FREQUENCY_PIN_CLKOS"]) == round(pll.output_mhz, 6)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        (5, "0" * 29 + "101"),
+        ("1", "1 "),
+        ("10 ", "10  "),
+        ("CLKOP", "CLKOP"),
+        (Const(2, 4), "0010"),
+    ],
+)
+def test_a_parameter_is_written_as_yosys_writes_it(value, written):
+    """A string that could be bits ends in a space."""
+    assert constant(value) == written
 
 
 def test_place_and_route_says_how_far_it_is():

@@ -12,6 +12,7 @@ import pytest
 from amaranth import Cat, Module, Shape, Signal, signed, unsigned
 from amaranth.lib.wiring import In, Out
 from gatewright import hw
+from gatewright.boards.flow import FLOWS
 from gatewright.compiler.emit import emit
 from gatewright.hw.arithmetic.pipeline import Pipeline, PipelineTiming
 from gatewright.hw.arithmetic.soft_multiplier import SoftMultiplier, SoftMultiplierConfig
@@ -24,7 +25,8 @@ from numpy.testing import assert_array_equal
 
 from .bench import simulate
 
-MODELS = (*ECP5.simulation_models, *ICE40.simulation_models)
+TARGETS = tuple(flow.target for flow in FLOWS)
+MODELS = tuple(model for target in TARGETS for model in target.simulation_models)
 SIGNS = list(product([signed, unsigned], repeat=2))
 
 
@@ -126,8 +128,9 @@ BLOCKS = [
         target.dsp,
         MultiplierConfig(x(bits), w(bits), target.dsp.products(x(bits), w(bits))),
     )
-    for target, sizes in ((ICE40, (8, 5, 16, 9)), (ECP5, (8, 18)))
-    for bits in sizes
+    for target in TARGETS
+    for bits in (5, 8, 9, 16, 18)
+    if target.dsp.products(signed(bits), signed(bits))
     for x, w in SIGNS
 ]
 TWINS = [(Multiplier, MultiplierConfig(config.x, config.w)) for _, config in BLOCKS]

@@ -203,7 +203,7 @@ def _netlist(component, ports, target, folder):
 
 
 def _is_block_ram(cell):
-    return cell["type"] in ("DP16KD", "PDPW16KD") or cell["type"].startswith("SB_RAM40_4K")
+    return cell["type"] == "DP16KD" or cell["type"].startswith("SB_RAM40_4K")
 
 
 def _after_block_rams(cells):
