@@ -12,7 +12,15 @@ from ..board import Board
 from . import flow_of
 from .base import Bypass, LoopPll, Pll
 
-__all__ = ["ClockGenerator", "check_reachable", "choose", "constant", "highest", "synthesized", "tuned"]
+__all__ = [
+    "ClockGenerator",
+    "check_reachable",
+    "choose",
+    "constant",
+    "highest",
+    "synthesized",
+    "tuned",
+]
 
 CLOSE_ENOUGH = 0.005
 
