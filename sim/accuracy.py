@@ -261,9 +261,13 @@ def _winners(outputs: Array) -> NDArray[np.int64] | None:
 
 
 def _scored(outputs: Mapping[str, Array]) -> str | None:
-    """The only output that gives classes; None when there is none, or several do."""
+    """The only output that gives classes, with scores if there is one with labels alone too; None
+    when there is none, or several do.
+    """
     names = [name for name, output in outputs.items() if _winners(output) is not None]
-    return names[0] if len(names) == 1 else None
+    scores = [name for name in names if outputs[name].dtype != np.int64]
+    found = scores or names
+    return found[0] if len(found) == 1 else None
 
 
 def _labels(

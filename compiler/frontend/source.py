@@ -183,6 +183,7 @@ def parsed(path: str | Path) -> onnx.ModelProto:
     """
     path = Path(path)
     model = _inline(_parse(path), path)
+    _without_maps(model)
     _sort(model.graph)
     return model
 
@@ -271,11 +272,33 @@ def copy_model(path: str | Path, target: Path) -> None:
     """Copy a model to the file ``target``, which then holds its external weights too."""
     path = Path(path)
     model = _parse(path, external=False)
-    if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)):
+    if _without_maps(model) or any(
+        tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in _tensors(model.graph)
+    ):
         _load_external(model, path)
         target.write_bytes(model.SerializeToString())
     else:
         shutil.copyfile(path, target)
+
+
+def _without_maps(model: onnx.ModelProto) -> bool:
+    """Let each output that ZipMap gives, a map of a number for each class for each sample, be the
+    tensor that ZipMap takes, a column a class; whether there was one.
+    """
+    outputs = {info.name: info for info in model.graph.output}
+    found = False
+    for node in model.graph.node:
+        if (node.domain, node.op_type) != ("ai.onnx.ml", "ZipMap") or node.output[0] not in outputs:
+            continue
+        found = True
+        classes = max(len(each.ints) + len(each.strings) for each in node.attribute)
+        info = helper.make_tensor_value_info(
+            node.output[0], onnx.TensorProto.FLOAT, [None, classes]
+        )
+        outputs[node.output[0]].CopyFrom(info)
+        node.domain, node.op_type = "", "Identity"
+        del node.attribute[:]
+    return found
 
 
 def _parse(path: Path, external: bool = True) -> onnx.ModelProto:

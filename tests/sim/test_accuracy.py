@@ -312,3 +312,29 @@ def test_a_network_in_qonnx_has_no_float_model_that_a_runtime_computes(images, t
     found = accuracy(compiled, Samples(images[:4]))
     assert found.violations == []
     assert found.summary["float"] is found.summary["sqnr"] is None
+
+
+def test_of_a_label_and_scores_the_scores_give_classes(tmp_path):
+    """scikit-learn's classifiers give both."""
+    rng = np.random.default_rng(2)
+    w = numpy_helper.from_array(rng.normal(size=(6, 3)).astype(np.float32), "w")
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["a"]),
+        helper.make_node("Softmax", ["a"], ["scores"]),
+        helper.make_node("ArgMax", ["a"], ["label"], axis=1, keepdims=0),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 6])
+    outputs = [
+        helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
+        helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 3]),
+    ]
+    graph = helper.make_graph(nodes, "net", [x], outputs, [w])
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
+    samples = rng.normal(size=(60, 6)).astype(np.float32)
+    board = boards.get("icebreaker")
+    compiled = driver.compile_model(
+        tmp_path / "m.onnx", tmp_path / "out", board.device, board.name, samples=samples
+    )
+    labels = (samples @ numpy_helper.to_array(w)).argmax(1)
+    assert accuracy(compiled, Samples(samples, labels)).top1 > 0.9

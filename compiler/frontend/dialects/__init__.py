@@ -15,6 +15,7 @@ from . import (
     integer_graphs,
     integer_sums,
     numbers,
+    pipelines,
     qonnx,
     qoperator,
     roundings,
@@ -26,6 +27,7 @@ __all__ = ["BECOMES", "DIALECTS", "standard"]
 #: the rewrites, in the order in which they run
 DIALECTS: tuple[Rewrite, ...] = (
     inlined,
+    pipelines.pipelines,
     function_bodies.function_bodies,
     branches.taken_branches,
     float_types.single_precision,
@@ -42,6 +44,7 @@ BECOMES: Mapping[str, str] = {
     "Scan": "the operators of its body, over all rows; each state a `Delay`",
     **{name: rule.becomes for name, rule in qoperator.RULES.items()},
     **integer_sums.OPERATORS,
+    **pipelines.OPERATORS,
     **{f"qonnx.custom_op.general::{name}": becomes for name, becomes in qonnx.OPERATORS.items()},
 }
 

@@ -1,0 +1,80 @@
+"""The operators around scikit-learn's networks compute what ONNX Runtime does."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from gatewright import boards
+from gatewright.compiler.driver import compile_model
+from gatewright.compiler.frontend import load
+from numpy.testing import assert_allclose
+from onnx import TensorProto, helper
+
+from ..evaluation import evaluate
+
+N, ML = helper.make_node, "ai.onnx.ml"
+
+
+def weights(*shape, seed=3):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def scaler(offset=(0.5, -1.0, 2.0, 0.0), scale=(2.0, 0.25, 1.0, 3.0)):
+    return N("Scaler", ["x"], ["a"], domain=ML, offset=list(offset), scale=list(scale))
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [scaler(), N("MatMul", ["a", "w"], ["y"])],
+        [scaler([0.5], [2.0]), N("MatMul", ["a", "w"], ["y"])],
+        [
+            N(
+                "LinearRegressor",
+                ["x"],
+                ["y"],
+                domain=ML,
+                targets=2,
+                coefficients=weights(8).tolist(),
+                intercepts=[0.5, -0.25],
+            )
+        ],
+        [
+            scaler(),
+            N("LinearRegressor", ["a"], ["y"], domain=ML, coefficients=weights(4).tolist()),
+        ],
+    ],
+    ids=["scaler", "one scale for all", "regressor", "both"],
+)
+def test_a_pipeline_computes_what_the_runtime_does(model, rng, nodes):
+    path = model(nodes, ["N", 4], domains=[ML], w=weights(4, 3))
+    x = rng.normal(size=(20, 4)).astype(np.float32)
+    (expected,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
+    found, _ = evaluate(load(path), x)
+    assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_a_map_of_classes_is_the_tensor_of_their_scores(tmp_path):
+    """The default export of a classifier gives a map for each sample."""
+    entry = helper.make_map_type_proto(TensorProto.INT64, helper.make_tensor_type_proto(1, []))
+    out = helper.make_value_info("y", helper.make_sequence_type_proto(entry))
+    nodes = [
+        N("Gemm", ["x", "w"], ["a"]),
+        N("Softmax", ["a"], ["s"]),
+        N("ZipMap", ["s"], ["y"], domain=ML, classlabels_int64s=[3, 5, 8]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])
+    stored = [onnx.numpy_helper.from_array(weights(4, 3), "w")]
+    graph = helper.make_graph(nodes, "net", [x], [out], stored)
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid(ML, 1)]
+    path = tmp_path / "model.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    (port,) = load(path).outputs
+    assert port.shape == (3,)
+    board = boards.get("icebreaker")
+    samples = weights(30, 4)
+    compile_model(path, tmp_path / "out", board.device, board.name, samples=samples)
+    copied = onnxruntime.InferenceSession(tmp_path / "out" / "model.float.onnx")
+    (scores,) = copied.run(None, {"x": samples})
+    (maps,) = onnxruntime.InferenceSession(path).run(None, {"x": samples})
+    assert_allclose(scores, [[each[label] for label in (3, 5, 8)] for each in maps])
