@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import ceil
 
 import numpy as np
@@ -64,7 +64,7 @@ class WindowDesign(Design):
     def drain_cycles(self) -> int:
         return max(self.latency, self.feed.queue_depth(self.latency, self.results))
 
-    @property
+    @cached_property
     def buffering(self) -> Buffering:
         window = self.feed.window
         in_flight = ceil(self.latency / max(1, self.cycles() // (window.height * window.width)))

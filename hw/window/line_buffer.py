@@ -1,6 +1,7 @@
 """The line buffer of a sliding window: banks, rows stored and memories."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import gcd
 
 from ..memory.ram import RamConfig
@@ -41,7 +42,7 @@ class LineBuffer(WindowSchedule):
 
         return tuple(least(p, d) for p, d in zip(self.parallel, self.dilation, strict=True))
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows stored: enough for the next rows to arrive while the last ones are read, across
         frames too, and some to spare.
