@@ -259,8 +259,9 @@ def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "Queues",
             both(partial(charts.queues, activity, names)),
             ("simulated",),
-            "A queue lets one branch run ahead of another where they meet again; what is never "
-            "full could be smaller.",
+            "A queue lets one branch run ahead of another where they meet again. Its depth is what "
+            "the other branch can hold at most, so that they can not deadlock: it must not be made "
+            "smaller, also where a run never fills it.",
         )
 
 
