@@ -11,6 +11,7 @@ from gatewright.compiler.report.compare import compare
 from gatewright.compiler.report.gantt import gantt
 from gatewright.compiler.report.graph import drawing
 from gatewright.compiler.report.names import fitting, labels
+from gatewright.compiler.report.roofline import _Box, _Labels
 from gatewright.compiler.report.widths import NARROW, WIDE
 
 from .summaries import ALL, DRAWN
@@ -82,7 +83,7 @@ def test_names_in_drawings_are_text(page):
 
 def test_colours_are_those_of_the_style_sheet(page):
     assert "var(--ink)" in page
-    assert not re.search(r"#0[1-6]010[1-6]", page)
+    assert not re.search(r"#0[1-7]010[1-7]", page)
 
 
 def test_the_slowest_stage_and_the_first_output_are_marked():
@@ -215,3 +216,19 @@ def test_labels_are_short_and_no_two_alike():
         names[2]: names[2],
     }
     assert fitting("a" * 12 + "end", 12) == "aaaaaaa…aend"
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_labels_of_the_roofline_cover_nothing(width):
+    """Marks in a row, so close that their labels would cover each other."""
+    free = _Labels(_Box(0, 0, width, 3))
+    marks = {(0.5 + 0.15 * at, 1.5): 12 for at in range(12)}
+    for at in marks:
+        free.mark(*at)
+    covered = len(free.taken)
+    placed = free.place(marks)
+    assert len(placed) > 6
+    assert any(label.far for label in placed.values())
+    boxes = [label.box(*at, 12 * 0.065) for at, label in placed.items()]
+    for number, box in enumerate(boxes):
+        assert not any(box.meets(other) for other in (*boxes[:number], *free.taken[:covered]))
