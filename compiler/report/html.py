@@ -241,9 +241,9 @@ def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "All stages work at once, on different rows and frames. The height of a colour is its "
             "share of that moment.",
             (
-                "Busy: the cycles that the beats which left a stage took to compute, by the "
-                "formula that the interval above is checked against. Stalled: an output is valid "
-                "and not ready. Starved: the rest."
+                "Busy: the cycles that a stage needs to compute the beats that have left it, by "
+                "the cycle formula of the plan. Stalled: an output is valid and not ready. "
+                "Starved: the rest."
                 + (
                     f" Both ends were stalled on purpose in {100 * stalls:.0f} % of cycles."
                     if stalls

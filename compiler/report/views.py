@@ -306,10 +306,10 @@ def latency_parts(compiled: Summary) -> View | None:
         frozenset({"layer", "of the latency"}),
         (
             "The chain that the last value of a frame waits for in an idle network; the cycles add "
-            "up to the latency. Computing: the pixels of a stage that the next one needs before it "
-            "can begin (rows of a window, or a whole map), all of them at the slowest stage. "
-            "Pipeline: from the last pixel in to the multipliers, through them, and the drain. "
-            "Streams: converters, registers and queues between stages.",
+            "up to the latency. Computing: until a stage has computed what the next stage needs to "
+            "begin (some rows for a window, or the whole map); at the slowest stage, until it has "
+            "computed all pixels. Pipeline: from the last pixel in to the multipliers, through "
+            "them, and the drain. Streams: converters, registers and queues between stages.",
         ),
     )
 
@@ -520,18 +520,16 @@ def accuracy(found: Summary) -> View:
             ("reference runtime, winning class", f"{_percent(whole['agreement'], 2)} alike {label}")
         )
     if whole["fraction"] is not None:
+        apart = (
+            f"{_rare(whole['fraction'])} of the values differ, by at most {whole['largest']:.3g}"
+        )
         facts.append(
-            (
-                "reference runtime, outputs",
-                f"{_rare(whole['fraction'])} differ, by at most {whole['largest']:.3g}",
-            )
+            ("reference runtime, outputs", apart if whole["fraction"] else "all values are equal")
         )
     facts.append(
         (
             "reference runtime, layer by layer",
-            f"{_rare(layer['fraction'])} of {_large(layer['values'])} values differ, by at "
-            f"most {layer['largest']} step{'' if layer['largest'] == 1 else 's'} "
-            f"({layer['frames']} frames)",
+            f"{_differing(layer)} ({layer['frames']} frames)",
         )
     )
     notes = [f"Reference runtime: {reference['runtime']}, on model.int8.onnx."]
@@ -544,6 +542,16 @@ def accuracy(found: Summary) -> View:
     if not found["labelled"]:
         notes.append("The samples have no labels (y), so there is no accuracy.")
     return _facts("Accuracy", facts, *notes)
+
+
+def _differing(layer: Summary) -> str:
+    """How many values of all layers differ, and by how much."""
+    if layer["fraction"] == 0:
+        return f"all {_large(layer['values'])} values are equal"
+    steps = "1 step" if layer["largest"] == 1 else f"{layer['largest']} steps"
+    return (
+        f"{_rare(layer['fraction'])} of {_large(layer['values'])} values differ, by at most {steps}"
+    )
 
 
 def _static(found: Summary | None, label: str) -> list[tuple[str, str]]:
