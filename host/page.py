@@ -21,7 +21,7 @@ from ..compiler.data import read_samples
 from ..compiler.driver import Compiled
 from ..compiler.errors import DataError, GatewrightError
 from ..compiler.ir.feeds import Ports, take
-from ..compiler.numpy_file import read_arrays
+from ..compiler.numpy_file import read_arrays, write_arrays
 from ..compiler.progress import silent
 from ..compiler.report.names import labels
 from ..compiler.report.summary import read_summary
@@ -144,8 +144,7 @@ def _samples(file: Path, ports: Ports) -> ir.Feeds:
     }
     if alone:
         kept = {name: array for name, array in found.items() if array is not None}
-        with file.open("wb") as target:
-            np.savez(target, **{name or "x": array for name, array in (kept | alone).items()})
+        write_arrays(file, {name or "x": array for name, array in (kept | alone).items()})
     return ir.feeds(ports, read_samples(file, ports).x)
 
 

@@ -24,9 +24,10 @@ from amaranth.lib import wiring
 
 from ...compiler import tools
 from ...compiler.driver import Compiled
-from ...compiler.emit import signal_names
+from ...compiler.emit import Names, signal_names
 from ...compiler.errors import ToolError
 from ...compiler.progress import Progress, silent
+from ...compiler.stages.base import StagePort
 from ...hw.target import Target
 from .accelerator import AcceleratorInstance
 from .frame_engine import DOMAINS
@@ -222,10 +223,15 @@ def _stages(compiled: Compiled) -> tuple[Stage, ...]:
     """What leaves each stage, in the order of flow."""
     names = signal_names(compiled.directory)
     return tuple(
-        (stage, *(names(f"{stage}.{port.signal(name)}") for name in ("valid", "ready")))
+        (stage, *_handshake(names, stage, port))
         for stage, design in compiled.network.designs.items()
         for port in design.ports.outputs
     )
+
+
+def _handshake(names: Names, stage: str, port: StagePort) -> tuple[str, str]:
+    """Where ``valid`` and ``ready`` of a stage's port are."""
+    return names(f"{stage}.{port.signal('valid')}"), names(f"{stage}.{port.signal('ready')}")
 
 
 def _tap(stage: Stage) -> _Tap:
