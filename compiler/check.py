@@ -140,7 +140,7 @@ def _fitted(
             rows.append(_estimated(graph, board))
     summary["boards"] = rows
     if plan is not None:
-        return Checked({**summary, **describe(plan, summary["model"])}, None)
+        return Checked({**summary, **describe(plan, summary["model"], goal)}, None)
     fitting = [b for b, row in zip(boards, rows, strict=True) if row["fits"]]
     if fitting and not alone:
         return Checked(summary, None)

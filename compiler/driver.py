@@ -296,7 +296,11 @@ def compile_model(
         accelerator = lower.accelerator(network)
         progress(f"writing RTL{tools.first_use('yosys')}")
         emit.emit(accelerator, directory / "rtl")
-        summary = describe(network, model.name) | _outside(read.cut) | integers.described()
+        summary = (
+            describe(network, model.name, None if given else goal)
+            | _outside(read.cut)
+            | integers.described()
+        )
         (directory / "compile.json").write_text(json.dumps(summary, indent=1) + "\n")
     return Compiled(out, graph, network, read.cut.border if read.cut else None, integers.factors)
 
@@ -552,8 +556,10 @@ def _streams(network: Dataflow) -> list[dict[str, Any]]:
     ]
 
 
-def describe(network: Dataflow, model: str) -> dict[str, Any]:
-    """The content of ``compile.json``."""
+def describe(network: Dataflow, model: str, goal: Goal | None = None) -> dict[str, Any]:
+    """The content of ``compile.json``. ``goal``: what the plan was searched for; None where it was
+    given.
+    """
     need, device = network.linked, network.device
     short = shortfall(network.budgeted, device)
     rows, frame = layers(network), idle_frame(network)
@@ -565,6 +571,7 @@ def describe(network: Dataflow, model: str) -> dict[str, Any]:
         "layers": rows,
         "streams": _streams(network),
         "macs": sum(row["macs"] for row in rows),
+        "goal": goal and goal.kind,
         "interval_cycles": network.interval,
         "bound_cycles": network.plan.bound_interval,
         "latency_cycles": int(frame.last),

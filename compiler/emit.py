@@ -3,7 +3,7 @@
 import gc
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -14,8 +14,13 @@ from amaranth.back import rtlil
 
 from .. import hw
 from . import tools
+from .errors import DataError
+from .json_file import read_json
 
-__all__ = ["emit", "relative_locations", "without_locations"]
+__all__ = ["Names", "emit", "relative_locations", "signal_names", "without_locations"]
+
+#: where a signal is in the RTL, by its name
+Names = Callable[[str], str]
 
 _PACKAGE = Path(__file__).parents[1]
 _LOCATION = re.compile(r'attribute \\src "([^"]*)(:\d+)"')
@@ -91,6 +96,18 @@ def _handshakes(accelerator: hw.Accelerator, names: Mapping[Signal, tuple[str, .
                 name = "__".join(map(str, path))
                 found[f"{stage}.{name}"] = ".".join(names[signal][1:])
     return found
+
+
+def signal_names(directory: Path) -> Names:
+    """Where a stage's stream signal, ``STAGE.PORT__SIGNAL``, is in the RTL of a compiled directory,
+    as a path below the top module.
+    """
+    file, remedy = directory / "rtl" / "interface.json", "run `gatewright compile` again"
+    found = read_json(file, remedy)
+    signals = found.get("signals", {}) if isinstance(found, dict) else {}
+    if not isinstance(signals, dict):
+        raise DataError(f"{file}: signals is no object; {remedy}")
+    return lambda name: str(signals.get(name, name))
 
 
 def relative_locations(rtlil_text: str) -> str:

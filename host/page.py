@@ -20,8 +20,11 @@ from ..compiler import ir
 from ..compiler.data import read_samples
 from ..compiler.driver import Compiled
 from ..compiler.errors import DataError, GatewrightError
-from ..compiler.ir.feeds import take
+from ..compiler.ir.feeds import Ports, take
+from ..compiler.numpy_file import read_arrays, write_arrays
 from ..compiler.progress import silent
+from ..compiler.report.names import labels
+from ..compiler.report.summary import read_summary
 from ..sim import golden
 from .on_board import classes
 
@@ -47,14 +50,21 @@ class Page:
     def network(self) -> dict[str, Any]:
         """Names, shapes and clocks, and the last result."""
         config, plan = self.board.board.config, self.compiled.plan
+        described = read_summary(self.compiled.directory, "compile")
+        short = labels(row["name"] for row in described["layers"])
+        stages = {row["stage"]: short[row["name"]] for row in reversed(described["layers"])}
         return {
-            "model": self.compiled.graph.name,
+            "model": described.get("model") or self.compiled.graph.name,
             "board": plan.board,
             "inputs": [
-                {"name": port.name, "shape": list(port.shape)}
+                {
+                    "name": port.name,
+                    "shape": list(port.shape),
+                    "white": 1 if port.integer is None else 255,
+                }
                 for port in self.compiled.ports.inputs
             ],
-            "taps": list(self.board.board.taps),
+            "taps": [stages.get(tap, tap) for tap in self.board.board.taps],
             "clock_mhz": config.clock_hz / 1e6,
             "baud": config.baud,
             "interval_cycles": self.compiled.network.interval,
@@ -63,14 +73,20 @@ class Page:
         }
 
     def frame(self, kind: str, content: bytes) -> dict[str, Any]:
-        """Run the first sample in a file of the media type ``kind``; raises ``GatewrightError``."""
+        """Run the first sample in a file of the media type ``kind``, or the only one where it has
+        no axis of samples; raises ``GatewrightError``.
+        """
         if kind not in _SUFFIXES:
             raise DataError(f"a sample of the type {kind}; accepted: {', '.join(_SUFFIXES)}")
         with TemporaryDirectory(prefix="gatewright-") as folder:
             file = Path(folder) / f"sample{_SUFFIXES[kind]}"
             file.write_bytes(content)
-            source = Path(folder) if kind == "image/png" else file
-            given = ir.feeds(self.compiled.ports, read_samples(source, self.compiled.ports).x)
+            try:
+                given = _samples(file, self.compiled.ports)
+            except DataError as error:
+                # the user knows neither the file's place nor its name
+                said = str(error).replace(str(file), "the sample").replace(folder, "the sample")
+                raise DataError(said) from error
         with self._one_at_a_time:
             self.last = self._run(take(given, slice(1)))
         return self.last
@@ -111,6 +127,25 @@ class Page:
         while self.board.frames <= frames and time.monotonic() < deadline:
             time.sleep(0.01)
         return self.board.traces[-1] if self.board.frames > frames else None
+
+
+def _samples(file: Path, ports: Ports) -> ir.Feeds:
+    """The samples of a file for each input; an array without the axis of samples is one."""
+    if file.suffix == ".png":
+        return ir.feeds(ports, read_samples(file.parent, ports).x)
+    shapes = {port.name: port.shape for port in ports.inputs}
+    if len(ports.inputs) == 1:
+        shapes |= dict.fromkeys(("", "x"), ports.inputs[0].shape)
+    found = read_arrays(file, shapes, "give an .npy or an .npz of samples")
+    alone = {
+        name: array[None]
+        for name, array in found.items()
+        if array is not None and array.shape == shapes.get(name)
+    }
+    if alone:
+        kept = {name: array for name, array in found.items() if array is not None}
+        write_arrays(file, {name or "x": array for name, array in (kept | alone).items()})
+    return ir.feeds(ports, read_samples(file, ports).x)
 
 
 def _picture(sample: ir.Feeds) -> list[Any] | None:

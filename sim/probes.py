@@ -4,14 +4,13 @@ The bench counts handshakes at the ports of stages and queues, span by span of c
 :func:`activity` makes of the counts what ``simulate.json`` says.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
 
-from ..compiler.errors import DataError
-from ..compiler.json_file import read_json
+from ..compiler.emit import Names
 from ..compiler.plan import latency
 from ..compiler.plan.dataflow import Dataflow
 from ..compiler.plan.streams import Edge
@@ -25,10 +24,7 @@ __all__ = [
     "StageProbe",
     "activity",
     "probes",
-    "signal_names",
 ]
-
-Names = Callable[[str], str]
 
 #: spans in the recorded part of a run
 SPANS = 240
@@ -106,24 +102,12 @@ class Counts:
         )
 
 
-def signal_names(directory: Path) -> Names:
-    """Where a stage's stream signal, ``STAGE.PORT__SIGNAL``, is in the RTL of a compiled directory,
-    as a path below the top module.
-    """
-    file, remedy = directory / "rtl" / "interface.json", "run `gatewright compile` again"
-    found = read_json(file, remedy)
-    signals = found.get("signals", {}) if isinstance(found, dict) else {}
-    if not isinstance(signals, dict):
-        raise DataError(f"{file}: signals is no object; {remedy}")
-    return lambda name: str(signals.get(name, name))
-
-
 def probes(network: Dataflow, stall: float, names: Names) -> Probes:
     """Probes of all stages and queues; they record until some frames have left, where a port
     stalls in a cycle with the chance ``stall``.
     """
 
-    def handshake(part: str, signal: Callable[[str], str]) -> Handshake:
+    def handshake(part: str, signal: Names) -> Handshake:
         valid, ready = (names(f"{part}.{signal(name)}") for name in ("valid", "ready"))
         return Handshake(valid, ready)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ..compiler import ir, limits
 from ..compiler.brief import Brief
 from ..compiler.driver import Compiled
+from ..compiler.emit import signal_names
 from ..compiler.errors import DataError
 from ..compiler.ir.feeds import count, take
 from ..compiler.numpy_file import write_arrays
@@ -21,7 +22,7 @@ from ..compiler.progress import Progress, silent
 from ..hw import port_prefixes
 from . import golden
 from .agents import StreamFormat, Tap
-from .probes import Probes, activity, probes, signal_names
+from .probes import Probes, activity, probes
 from .runner import Report, verify
 
 __all__ = ["Simulated", "Streams", "check_stimulus", "simulate", "streams"]

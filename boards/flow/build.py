@@ -232,7 +232,7 @@ class _Build:
             limit_mhz=limit.mhz,
             limit_reason=limit.reason,
             link=netlist.link,
-            link_fps=round(netlist.link.frames_per_second(0), 3),
+            link_fps=round(netlist.link.frames_per_second(netlist.latency), 3),
             wall_seconds=round(time.monotonic() - started, 1),
         )
         write_json(self.directory / "build.json", asdict(result))

@@ -21,11 +21,14 @@ __all__ = ["ChipNetlist", "ChipSynthesis"]
 
 @dataclass(frozen=True)
 class ChipNetlist:
-    """A synthesized chip: ``folder`` holds ``netlist.json``, ``counts`` its resources."""
+    """A synthesized chip: ``folder`` holds ``netlist.json``, ``counts`` its resources,
+    ``latency`` the cycles of a frame by the plan.
+    """
 
     link: LinkConfig
     folder: Path
     counts: Mapping[str, int]
+    latency: int
 
 
 @dataclass(frozen=True)
@@ -85,4 +88,4 @@ class ChipSynthesis:
             "top",
             progress=self.progress,
         )
-        return ChipNetlist(link, folder, counts)
+        return ChipNetlist(link, folder, counts, self._design.latency_planned)

@@ -28,7 +28,8 @@ class BuildResult(Brief):
     meets, None if there is none. ``fmax_mhz`` is the smaller of nextpnr's result for ``seed`` and
     ``limit_mhz``, a documented limit that nextpnr does not know. ``seeds`` holds the routed clock
     of every seed and ``median_mhz`` their median. ``link`` configures the driver; ``link_fps`` is
-    the rate of frames that the serial line carries back to back. If the link has a clock of
+    the rate of frames that the serial line carries back to back, each computed in the planned
+    latency. If the link has a clock of
     its own, ``timing_met`` includes that clock.
     """
 

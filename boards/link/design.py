@@ -47,16 +47,23 @@ class CompiledDesign:
     @property
     def buffer_planned(self) -> bool:
         """Whether the plan leaves block RAM for the link's frame buffer."""
+        return bool(self._planned("frame_buffer", 1))
+
+    @property
+    def latency_planned(self) -> int:
+        """Cycles of a frame by the plan; 0 where there is no plan."""
+        return self._planned("latency_cycles", 0)
+
+    def _planned(self, key: str, default: int) -> int:
+        """A number of ``compile.json``; ``default`` where there is none."""
         path = self.directory / "compile.json"
         if not path.is_file():
-            return True
+            return default
         found = json_file.read_json(path, _AGAIN)
         try:
-            return bool(int(found["frame_buffer"]))
+            return int(found[key])
         except (ValueError, TypeError) as error:
-            raise DataError(
-                f"{path} must hold the number frame_buffer ({error!r}): {_AGAIN}"
-            ) from error
+            raise DataError(f"{path} must hold the number {key} ({error!r}): {_AGAIN}") from error
 
     def interface(self) -> tuple[tuple[LinkPort, ...], tuple[LinkPort, ...]]:
         """The accelerator's inputs and outputs, from the file beside it."""

@@ -181,7 +181,10 @@ class LinkConfig:
         return ceil((computing + self.reply_bytes) * _CLOCKS_DIFFER) + _MARGIN_BYTES
 
     def frames_per_second(self, cycles: int) -> float:
-        """The highest rate on the line of frames of ``cycles``, sent back to back."""
+        """The highest rate on the line of frames of ``cycles``, sent back to back. The board takes
+        no request while it computes: ``cycles``, the planned or the counted latency, are part of
+        each frame's time.
+        """
         return self.baud / (10 * (self.request_bytes + self.filling_bytes(cycles)))
 
 

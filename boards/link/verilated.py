@@ -24,8 +24,10 @@ from amaranth.lib import wiring
 
 from ...compiler import tools
 from ...compiler.driver import Compiled
+from ...compiler.emit import Names, signal_names
 from ...compiler.errors import ToolError
 from ...compiler.progress import Progress, silent
+from ...compiler.stages.base import StagePort
 from ...hw.target import Target
 from .accelerator import AcceleratorInstance
 from .frame_engine import DOMAINS
@@ -41,7 +43,7 @@ _PAUSE_BYTES = 64
 _MOST_TAPS = 64  # bits of `moves`
 _INNER = "board.accelerator.accelerator"
 
-#: a stage's instance in the accelerator, and the names of its output's ``valid`` and ``ready``
+#: a stage, and where its output's ``valid`` and ``ready`` are in the accelerator
 Stage = tuple[str, str, str]
 
 
@@ -219,16 +221,26 @@ def _ports(ports: Sequence[LinkPort]) -> tuple[_Tap, ...]:
 
 def _stages(compiled: Compiled) -> tuple[Stage, ...]:
     """What leaves each stage, in the order of flow."""
+    names = signal_names(compiled.directory)
     return tuple(
-        (stage, port.signal("valid"), port.signal("ready"))
+        (stage, *_handshake(names, stage, port))
         for stage, design in compiled.network.designs.items()
         for port in design.ports.outputs
     )
 
 
+def _handshake(names: Names, stage: str, port: StagePort) -> tuple[str, str]:
+    """Where ``valid`` and ``ready`` of a stage's port are."""
+    return names(f"{stage}.{port.signal('valid')}"), names(f"{stage}.{port.signal('ready')}")
+
+
 def _tap(stage: Stage) -> _Tap:
-    instance, valid, ready = map(_escaped, stage)
-    return _Tap(stage[0], f"{_INNER}.{instance}.{valid}", f"{_INNER}.{instance}.{ready}")
+    name, *signals = stage
+    return _Tap(name, *(f"{_INNER}.{_path(signal)}" for signal in signals))
+
+
+def _path(signal: str) -> str:
+    return ".".join(map(_escaped, signal.split(".")))
 
 
 def _escaped(name: str) -> str:

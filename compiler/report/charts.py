@@ -186,8 +186,9 @@ def sqnr(found: Summary, width: float = WIDE) -> Markup | None:
             bars = axes.barh(at, row["sqnr_db"], 0.6, color=ACCENT, alpha=0.85)
             own = row.get("own_db")
             tip(bars[0], f"{row['name']}: {row['sqnr_db']:.1f} dB against the float network")
+            alone = "" if own is None else f", \u25c6 {own:.1f}"
             axes.annotate(
-                f"{row['sqnr_db']:.1f}",
+                f"{row['sqnr_db']:.1f}{alone}",
                 (max(0.0, row["sqnr_db"], own or 0.0), at),  # behind the bar and the mark
                 (7, 0),
                 textcoords="offset points",
@@ -201,7 +202,7 @@ def sqnr(found: Summary, width: float = WIDE) -> Markup | None:
         texts = [fitting(names[row["name"]], _letters(width)) for row in rows]
         axes.set_yticks(range(len(rows)), texts, color=INK)
         axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.margins(x=0.03 + 0.4 / width)  # for the number behind the longest bar
+        axes.margins(x=0.05 + 0.9 / width)  # for the numbers behind the longest bar
         axes.set_xlim(left=0)
         axes.set_xlabel("dB; 6 dB are one bit")
         axes.grid(axis="x", alpha=0.5)

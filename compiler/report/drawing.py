@@ -18,6 +18,7 @@ __all__ = [
     "GOOD",
     "INK",
     "LINE",
+    "PAPER",
     "SOFT",
     "WARN",
     "abreast",
@@ -32,9 +33,9 @@ __all__ = [
 ]
 
 #: colours that stand for those of the page's style sheet
-INK, SOFT, LINE, ACCENT, GOOD, WARN = (f"#0{n}010{n}" for n in range(1, 7))
-_NAMES = ("ink", "soft", "line", "accent", "good", "warn")
-_PAGE = dict(zip((INK, SOFT, LINE, ACCENT, GOOD, WARN), _NAMES, strict=True))
+INK, SOFT, LINE, ACCENT, GOOD, WARN, PAPER = (f"#0{n}010{n}" for n in range(1, 8))
+_NAMES = ("ink", "soft", "line", "accent", "good", "warn", "paper")
+_PAGE = dict(zip((INK, SOFT, LINE, ACCENT, GOOD, WARN, PAPER), _NAMES, strict=True))
 #: colours of parts, on light and dark ground; further parts repeat them
 SERIES = (
     *("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2"),

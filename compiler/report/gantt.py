@@ -41,7 +41,7 @@ class Size:
         return self.left // LETTER
 
 
-_SIZES = {WIDE: Size(180, 740, 140), NARROW: Size(112, 216, 46)}
+_SIZES = {WIDE: Size(180, 708, 172), NARROW: Size(112, 216, 46)}
 
 
 @dataclass(frozen=True)

@@ -241,9 +241,9 @@ def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "All stages work at once, on different rows and frames. The height of a colour is its "
             "share of that moment.",
             (
-                "Busy: the cycles that the beats which left a stage took to compute, by the "
-                "formula that the interval above is checked against. Stalled: an output is valid "
-                "and not ready. Starved: the rest."
+                "Busy: the cycles that a stage needs to compute the beats that have left it, by "
+                "the cycle formula of the plan. Stalled: an output is valid and not ready. "
+                "Starved: the rest."
                 + (
                     f" Both ends were stalled on purpose in {100 * stalls:.0f} % of cycles."
                     if stalls
@@ -259,8 +259,9 @@ def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "Queues",
             both(partial(charts.queues, activity, names)),
             ("simulated",),
-            "A queue lets one branch run ahead of another where they meet again; what is never "
-            "full could be smaller.",
+            "A queue lets one branch run ahead of another where they meet again. Its depth is what "
+            "the other branch can hold at most, so that they can not deadlock: it must not be made "
+            "smaller, also where a run never fills it.",
         )
 
 

@@ -1,6 +1,6 @@
 """The roofline of a board, with every layer of a network on it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, NullLocator
 
-from .drawing import ACCENT, GOOD, INK, SOFT, WARN, canvas, legend, root, settle, svg, tip
+from .drawing import ACCENT, GOOD, INK, PAPER, SOFT, WARN, canvas, legend, root, settle, svg, tip
 from .names import fitting, labels
 from .widths import WIDE
 
@@ -22,8 +22,10 @@ Summary = Mapping[str, Any]
 #: of a layer: operations a byte, operations a cycle, its row
 _Point = tuple[float, float, Summary]
 
-#: inches: height of the figure, a letter and a line of a label, and half of a mark
-_HEIGHT, _LETTER, _LINE, _MARK = 4.2, 0.065, 0.14, 0.06
+#: inches: height of the figure, a letter and a line of a label, half of a mark and of a stroke
+_HEIGHT, _LETTER, _LINE, _MARK, _STROKE = 4.2, 0.065, 0.12, 0.06, 0.02
+#: lines that a label may be away from its mark, and points on a line that labels do not cover
+_FAR, _POINTS = 6, 200
 
 
 @dataclass(frozen=True)
@@ -52,34 +54,88 @@ class _Box:
         )
 
 
+@dataclass(frozen=True)
+class _Label:
+    """Where a label begins, from its mark, and its alignment; ``far``: a line leads to the mark."""
+
+    over: float
+    up: float
+    align: str
+    far: bool = False
+
+    def box(self, x: float, y: float, wide: float) -> _Box:
+        """The place that it takes, of the mark at ``x`` and ``y``."""
+        before = {"left": 0.0, "center": wide / 2, "right": wide}[self.align]
+        left, bottom = x + self.over - before, y + self.up
+        return _Box(left, bottom, left + wide, bottom + _LINE)
+
+
+_GAP = _MARK + 0.03
+_BESIDE = (_Label(_GAP, -_LINE / 2, "left"), _Label(-_GAP, -_LINE / 2, "right"))
+_ABOVE = (_Label(0.0, _GAP, "center"), _Label(0.0, -_GAP - _LINE, "center"))
+_AWAY = tuple(
+    _Label(over, up, align, far=True)
+    for lines in range(1, _FAR)
+    for up in (_GAP + lines * _LINE, -_GAP - (lines + 1) * _LINE)
+    for over, align in ((0.0, "center"), (_GAP, "left"), (-_GAP, "right"))
+)
+
+
 @dataclass
 class _Labels:
-    """Places for labels within the plot that cover no mark and no other label, in inches."""
+    """Places for labels within the plot that cover no mark and no other label, in inches. They may
+    cover the roofs, where all other places are worse.
+    """
 
     plot: _Box
     taken: list[_Box] = field(default_factory=list)
+    roofs: list[_Box] = field(default_factory=list)
 
     def mark(self, x: float, y: float) -> None:
         """Keep the mark at that place free."""
         self.taken.append(_Box(x - _MARK, y - _MARK, x + _MARK, y + _MARK))
 
-    def place(self, x: float, y: float, letters: int) -> tuple[float, float, str] | None:
-        """Where the label of the mark there begins, from the mark, and its alignment: beside it,
-        else above or below; None where all would cover something.
+    def place(self, marks: Mapping[tuple[float, float], int]) -> dict[tuple[float, float], _Label]:
+        """The label of each mark that has one, by the letters of each: beside as many marks as
+        possible, then above and below, then away. The rest would cover something.
         """
-        wide, gap = letters * _LETTER, _MARK + 0.03
-        ways = (
-            (gap, -_LINE / 2, "left", gap),
-            (-gap, -_LINE / 2, "right", -gap - wide),
-            (0.0, gap, "center", -wide / 2),
-            (0.0, -gap - _LINE, "center", -wide / 2),
-        )
-        for over, up, align, left in ways:
-            box = _Box(x + left, y + up, x + left + wide, y + up + _LINE)
-            if box.within(self.plot) and not any(map(box.meets, self.taken)):
-                self.taken.append(box)
-                return over, up, align
+        found: dict[tuple[float, float], _Label] = {}
+        near = (*_BESIDE, *_ABOVE)
+        every = [(_BESIDE, True), (_ABOVE, True), (near, False), (_AWAY, True), (_AWAY, False)]
+        for ways, roofs in every:
+            for at, letters in marks.items():
+                if at not in found and (label := self._first(ways, at, letters, roofs)):
+                    found[at] = label
+        return found
+
+    def _first(
+        self, ways: Sequence[_Label], at: tuple[float, float], letters: int, roofs: bool
+    ) -> _Label | None:
+        """The first of ``ways`` that covers nothing, with ``roofs`` no roof either."""
+        avoided = [*self.taken, *self.roofs] if roofs else self.taken
+        for label in ways:
+            box = label.box(*at, letters * _LETTER)
+            covered = [box, *(_way(*at, box) if label.far else ())]
+            if box.within(self.plot) and not any(
+                other.meets(part) for other in avoided for part in covered
+            ):
+                self.taken += covered
+                return label
         return None
+
+
+def _spot(x: float, y: float) -> _Box:
+    """A place on a line."""
+    return _Box(x - _STROKE, y - _STROKE, x + _STROKE, y + _STROKE)
+
+
+def _way(x: float, y: float, box: _Box) -> list[_Box]:
+    """Places on the line from a mark to its label, outside of both."""
+    to = (box.left + box.right) / 2, (box.bottom + box.top) / 2
+    steps = [(x + at * (to[0] - x), y + at * (to[1] - y)) for at in np.linspace(0, 1, 25)]
+    mark = _Box(x - 2 * _MARK, y - 2 * _MARK, x + 2 * _MARK, y + 2 * _MARK)
+    spots = [_spot(*step) for step in steps]
+    return [spot for spot in spots if not spot.meets(mark) and not spot.meets(box)]
 
 
 @dataclass(frozen=True)
@@ -117,14 +173,6 @@ class _Roofs:
         )
         if self.link and self.baud:
             axes.plot(x, self.link * x, color=WARN, lw=1.2, ls="--")
-            axes.annotate(
-                f"serial link, {self.baud / 1e6:g} Mbaud",
-                (right, self.link * right),
-                (-4, 6),
-                textcoords="offset points",
-                ha="right",
-                color=WARN,
-            )
 
 
 def roofline(
@@ -151,13 +199,16 @@ def roofline(
         roofs.draw(axes)
         star = axes.plot([whole], [compiled["macs"] / interval], "*", ms=13, color=ACCENT)[0]
         tip(star, f"the whole network: {compiled['macs'] / interval:.3g} products a cycle")
-        _draw_scales(axes, clock_mhz)
+        _draw_scales(axes, clock_mhz, baud)
         settle(figure)
         marks = _marks(axes, points)
         free = _Labels(_box(axes))
         for at in (*marks, _inches(axes, whole, compiled["macs"] / interval)):
             free.mark(*at)
         free.taken.extend(_box(text) for text in axes.texts)
+        free.roofs.extend(_along(axes, left, right, lambda x: min(peak, memory * x)))
+        if link:
+            free.roofs.extend(_along(axes, left, right, lambda x: link * x))
         _draw_points(axes, marks, free, interval)
         return svg(figure, "Roofline: operations a cycle over operations a byte, by layer")
 
@@ -184,6 +235,12 @@ def _inches(axes: Axes, x: float, y: float) -> tuple[float, float]:
     return float(across), float(up)
 
 
+def _along(axes: Axes, left: float, right: float, line: Callable[[float], float]) -> Iterator[_Box]:
+    """Places on a line, close to each other."""
+    for x in np.geomspace(left, right, _POINTS):
+        yield _spot(*_inches(axes, float(x), line(float(x))))
+
+
 def _marks(axes: Axes, points: Sequence[_Point]) -> dict[tuple[float, float], list[_Point]]:
     """The points at each place, those that cover each other together; from above."""
     found: dict[tuple[float, float], list[_Point]] = {}
@@ -204,25 +261,33 @@ def _draw_points(
     pointer shows all.
     """
     names = labels(row["name"] for points in marks.values() for _, _, row in points)
+    texts = {at: _text(points, names) for at, points in marks.items()}
+    placed = free.place({at: len(text) for at, text in texts.items()})
     for at, points in marks.items():
         x, y, first = points[0]
         style: dict[str, Any] = {"color": GOOD} if first["macs"] else {"color": SOFT, "mfc": "none"}
         slowest = any(row["cycles"] == interval for _, _, row in points)
         point = axes.plot([x], [y], "o", ms=8 if slowest else 6, **style)[0]
         tip(point, "; ".join(map(_facts, points)))
-        more = f" +{len(points) - 1}" if len(points) > 1 else ""
-        text = fitting(names[first["name"]], 20) + more
-        if where := free.place(*at, len(text)):
-            over, up, align = where
+        if label := placed.get(at):
+            lead = {"arrowstyle": "-", "color": SOFT, "lw": 0.6, "shrinkA": 0, "shrinkB": 4}
             axes.annotate(
-                text,
+                texts[at],
                 (x, y),
-                (72 * over, 72 * up + 2),
+                (72 * label.over, 72 * label.up + 2),
                 textcoords="offset points",
-                ha=align,
+                ha=label.align,
                 fontsize=8,
                 color=INK,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 0.5},
+                arrowprops=lead if label.far else None,
             )
+
+
+def _text(points: Sequence[_Point], names: Mapping[str, str]) -> str:
+    """The label of the points at a place: the name of the first."""
+    more = f" +{len(points) - 1}" if len(points) > 1 else ""
+    return fitting(names[points[0][2]["name"]], 20) + more
 
 
 def _facts(point: _Point) -> str:
@@ -231,7 +296,11 @@ def _facts(point: _Point) -> str:
     return f"{row['name']}: {y:.3g} {what} a cycle, {x:.3g} a byte"
 
 
-def _draw_scales(axes: Axes, clock_mhz: float | None) -> None:
+def _draw_scales(axes: Axes, clock_mhz: float | None, baud: float | None) -> None:
+    link = []
+    if clock_mhz and baud:
+        text = f"serial link, {baud / 1e6:g} Mbaud"
+        link.append(Line2D([], [], color=WARN, lw=1.2, ls="--", label=text))
     legend(
         axes,
         [
@@ -239,6 +308,7 @@ def _draw_scales(axes: Axes, clock_mhz: float | None) -> None:
             Line2D([], [], marker="o", ls="", mfc="none", color=SOFT, label="without"),
             Line2D([], [], marker="*", ls="", ms=10, color=ACCENT, label="whole network"),
             Line2D([], [], color=INK, label="DSP blocks and block RAM"),
+            *link,
         ],
     )
     axes.set_xlabel("operations for each byte that passes the layer's ports")

@@ -183,34 +183,30 @@ def plan(compiled: Summary) -> View:
             ("board", compiled["board"]),
             ("products a frame", _large(compiled.get("macs"))),
             ("multipliers", count(compiled.get("multipliers"))),
-            (
-                "interval",
-                _bounded(
-                    compiled["interval_cycles"], compiled.get("bound_cycles"), "cycles a frame"
-                ),
-            ),
-            (
-                "latency",
-                _bounded(
-                    compiled["latency_cycles"], compiled.get("bound_latency_cycles"), "cycles"
-                ),
-            ),
+            ("interval", _bounded(compiled, "interval_cycles", "bound_cycles", "cycles a frame")),
+            ("latency", _bounded(compiled, "latency_cycles", "bound_latency_cycles", "cycles")),
             ("fits the board", "yes" if compiled["fits"] else "no"),
         ],
     )
 
 
-def _bounded(cycles: int, bound: int | None, unit: str) -> str:
+#: what a plan was searched for, as the command line has it
+_GOALS = {
+    "balanced": "of the default goal, DSP blocks alone,",
+    "fps": "of --goal fps",
+    "latency": "of --goal latency",
+}
+
+
+def _bounded(compiled: Summary, key: str, bound_key: str, unit: str) -> str:
     """With the bound that the search found, if it looked for one, and how far that is below."""
+    cycles, bound = compiled[key], compiled.get(bound_key)
     found = f"{count(cycles)} {unit}"
-    return (
-        found
-        if bound is None
-        else (
-            f"{found}; no plan for this goal is below {count(bound)} "
-            f"({_percent((cycles - bound) / cycles)} less)"
-        )
-    )
+    if bound is None:
+        return found
+    goal = _GOALS.get(compiled.get("goal") or "", "of this goal")
+    less = f"{_percent((cycles - bound) / cycles)} less"
+    return f"{found}; no plan {goal} is below {count(bound)} ({less})"
 
 
 def shortfall(compiled: Summary) -> View | None:
@@ -310,10 +306,10 @@ def latency_parts(compiled: Summary) -> View | None:
         frozenset({"layer", "of the latency"}),
         (
             "The chain that the last value of a frame waits for in an idle network; the cycles add "
-            "up to the latency. Computing: the pixels of a stage that the next one needs before it "
-            "can begin (rows of a window, or a whole map), all of them at the slowest stage. "
-            "Pipeline: from the last pixel in to the multipliers, through them, and the drain. "
-            "Streams: converters, registers and queues between stages.",
+            "up to the latency. Computing: until a stage has computed what the next stage needs to "
+            "begin (some rows for a window, or the whole map); at the slowest stage, until it has "
+            "computed all pixels. Pipeline: from the last pixel in to the multipliers, through "
+            "them, and the drain. Streams: converters, registers and queues between stages.",
         ),
     )
 
@@ -361,8 +357,8 @@ def cycles(compiled: Summary, simulated: Summary | None = None) -> View:
     notes = () if simulated else ("Simulated numbers come with gatewright simulate.",)
     if seen.get("stall"):
         notes = (
-            f"The streams were stalled on purpose ({_percent(seen['stall'], 0)} of cycles), "
-            "so that the simulated cycles are higher.",
+            f"The streams were stalled on purpose ({_percent(seen['stall'], 0)} of cycles), so the "
+            "simulated cycles may be higher.",
         )
     return View(
         "Cycles",
@@ -423,8 +419,8 @@ def timing(built: Summary) -> View:
         facts.append(
             (
                 "would have met",
-                f"{built['highest_mhz']:.1f} MHz; `gatewright build --target-mhz max` takes the "
-                "highest clock that is met",
+                f"{built['highest_mhz']:.1f} MHz; the option --target-mhz max of gatewright build "
+                "takes the highest clock that is met",
             )
         )
     facts.append(("seed", str(built["seed"])))
@@ -454,7 +450,9 @@ def benchmark(measured: Summary) -> View:
             )
         )
     if fpga.get("link_fps") is not None:
-        rows.append(_fpga("FPGA through the serial link", None, fpga["link_fps"], "line rate"))
+        rows.append(
+            _fpga("FPGA through the serial link", None, fpga["link_fps"], "line and latency")
+        )
     for entry, gain in zip(measured["cpu"], measured["speedup"], strict=True):
         rows.append(
             (
@@ -522,18 +520,16 @@ def accuracy(found: Summary) -> View:
             ("reference runtime, winning class", f"{_percent(whole['agreement'], 2)} alike {label}")
         )
     if whole["fraction"] is not None:
+        apart = (
+            f"{_rare(whole['fraction'])} of the values differ, by at most {whole['largest']:.3g}"
+        )
         facts.append(
-            (
-                "reference runtime, outputs",
-                f"{_rare(whole['fraction'])} differ, by at most {whole['largest']:.3g}",
-            )
+            ("reference runtime, outputs", apart if whole["fraction"] else "all values are equal")
         )
     facts.append(
         (
             "reference runtime, layer by layer",
-            f"{_rare(layer['fraction'])} of {_large(layer['values'])} values differ, by at "
-            f"most {layer['largest']} step{'' if layer['largest'] == 1 else 's'} "
-            f"({layer['frames']} frames)",
+            f"{_differing(layer)} ({layer['frames']} frames)",
         )
     )
     notes = [f"Reference runtime: {reference['runtime']}, on model.int8.onnx."]
@@ -546,6 +542,16 @@ def accuracy(found: Summary) -> View:
     if not found["labelled"]:
         notes.append("The samples have no labels (y), so there is no accuracy.")
     return _facts("Accuracy", facts, *notes)
+
+
+def _differing(layer: Summary) -> str:
+    """How many values of all layers differ, and by how much."""
+    if layer["fraction"] == 0:
+        return f"all {_large(layer['values'])} values are equal"
+    steps = "1 step" if layer["largest"] == 1 else f"{layer['largest']} steps"
+    return (
+        f"{_rare(layer['fraction'])} of {_large(layer['values'])} values differ, by at most {steps}"
+    )
 
 
 def _static(found: Summary | None, label: str) -> list[tuple[str, str]]:

@@ -37,8 +37,9 @@ STEPS = (
     ),
     Step(
         "Quantize to 8 bits on 100 digits, find the plan with the most frames a second, and write "
-        "the RTL. No plan is faster than a pixel a cycle, 784 cycles a digit. (Seconds; if yosys "
-        "comes from PyPI, its first use compiles 70 MB of WebAssembly, a minute or two, once.)",
+        "the RTL. The input takes a pixel in a cycle, so every plan needs at least 784 cycles for "
+        "a digit. (Seconds; if yosys comes from PyPI, its first use compiles 70 MB of WebAssembly, "
+        "a minute or two, once.)",
         (
             *("compile", MODEL, "--board", BOARD),
             *("--calibration", HERE / "digits_calibration.npz", "-o", OUT),

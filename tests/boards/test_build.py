@@ -103,9 +103,12 @@ def test_a_frame_is_not_buffered_without_block_ram(directory, planned, brams, sy
     board, stages = boards.get("icebreaker"), []
     board = replace(board, device=replace(board.device, bram=brams))
     (directory / "rtl" / "interface.json").write_text(interface(2048))
-    (directory / "compile.json").write_text(json.dumps({"frame_buffer": planned}))
+    (directory / "compile.json").write_text(
+        json.dumps({"frame_buffer": planned, "latency_cycles": 24_000})
+    )
     result = build(directory, board, 24, progress=lambda *stage: stages.append(stage))
     assert not result.link.buffered
+    assert result.link_fps == round(result.link.frames_per_second(24_000), 3)
     assert stages.count(("synthesis", None)) == syntheses
 
 

@@ -3,6 +3,7 @@
 import copy
 import re
 from html.parser import HTMLParser
+from itertools import pairwise
 
 import pytest
 from gatewright.compiler.report import charts, html
@@ -10,6 +11,8 @@ from gatewright.compiler.report.compare import compare
 from gatewright.compiler.report.gantt import gantt
 from gatewright.compiler.report.graph import drawing
 from gatewright.compiler.report.names import fitting, labels
+from gatewright.compiler.report.roofline import _Box, _Labels
+from gatewright.compiler.report.widths import NARROW, WIDE
 
 from .summaries import ALL, DRAWN
 from .test_html import Text
@@ -80,7 +83,7 @@ def test_names_in_drawings_are_text(page):
 
 def test_colours_are_those_of_the_style_sheet(page):
     assert "var(--ink)" in page
-    assert not re.search(r"#0[1-6]010[1-6]", page)
+    assert not re.search(r"#0[1-7]010[1-7]", page)
 
 
 def test_the_slowest_stage_and_the_first_output_are_marked():
@@ -106,6 +109,91 @@ def test_a_stage_behind_two_branches_is_drawn_after_the_longer_one():
     assert x["s00_conv"] < x["s01_maxpool"] < x["s02_add"]
 
 
+SKIPS = (("a", "c"), ("a", "e"), ("b", "l"), ("f", "h"), ("k", "d"))
+
+
+def residual(names="abcdefghijklm", skips=SKIPS):
+    """A network with streams that pass boxes, and one back."""
+    compiled = copy.deepcopy(DRAWN["compile"])
+    layer, (first, stream, last) = compiled["layers"][1], compiled["streams"]
+    compiled["layers"] = [layer | {"name": name, "stage": name} for name in names]
+    compiled["streams"] = [
+        first | {"sink": names[0]},
+        *(stream | {"source": source, "sink": sink} for source, sink in pairwise(names)),
+        *(stream | {"source": source, "sink": sink} for source, sink in skips),
+        last | {"source": names[-1]},
+    ]
+    return compiled
+
+
+def short():
+    """A network that is drawn from left to right."""
+    return residual("abcde", (("a", "c"), ("a", "e"), ("b", "d")))
+
+
+def points(path):
+    """Places along the path of a stream, close to each other."""
+    here = None
+    for command, text in re.findall(r"([MLQC])([^MLQC]*)", path):
+        numbers = [float(number) for number in text.split()]
+        ends = list(zip(numbers[::2], numbers[1::2], strict=True))
+        curve = ends if command == "M" else [here, *ends]
+        for step in range(41):
+            yield bezier(curve, step / 40)
+        here = ends[-1]
+
+
+def bezier(points, at):
+    while len(points) > 1:
+        points = [
+            tuple(a + at * (b - a) for a, b in zip(*pair, strict=True)) for pair in pairwise(points)
+        ]
+    return points[0]
+
+
+def aside():
+    """The residual network, and a branch of one stage beside two others."""
+    compiled = residual()
+    layer, stream = compiled["layers"][1], compiled["streams"][1]
+    compiled["layers"].insert(3, layer | {"name": "n", "stage": "n"})
+    compiled["streams"] += [
+        stream | {"source": "b", "sink": "n"},
+        stream | {"source": "n", "sink": "g"},
+    ]
+    return compiled
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+@pytest.mark.parametrize("network", [residual, aside, short])
+def test_no_stream_runs_behind_a_box(network, width):
+    found = drawing(network(), width)
+    for edge in found.edges:
+        for x, y in points(edge.path):
+            assert 0 <= x <= found.width
+            assert 0 <= y <= found.height
+            for node in found.nodes:
+                inside = (
+                    node.x < x < node.x + found.node_width
+                    and node.y < y < node.y + found.node_height
+                )
+                assert not inside, (edge.path, node.stage)
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_streams_beside_the_boxes_have_channels_of_their_own(width):
+    paths = [edge.path for edge in drawing(aside(), width).edges if "Q" in edge.path]
+    assert len(paths) == len(SKIPS) + 1 + (width == WIDE)  # and the one to the next column
+    runs = []
+    for path in paths:
+        ends = re.findall(r"([-\d.]+) ([-\d.]+)(?=[MLQC]|$)", path)
+        for (x, y), (u, v) in pairwise((float(a), float(b)) for a, b in ends):
+            if x == u:
+                runs.append((x, min(y, v), max(y, v)))
+    for number, (x, low, high) in enumerate(runs):
+        for other, begin, end in runs[:number]:
+            assert x != other or end <= low or high <= begin
+
+
 def test_estimate_and_actual_of_each_stage():
     rows = dict(charts.stage_cells(DRAWN["compile"], DRAWN["layout"]))
     assert rows["conv <1>"]["lut"] == (900, 1000)
@@ -128,3 +216,19 @@ def test_labels_are_short_and_no_two_alike():
         names[2]: names[2],
     }
     assert fitting("a" * 12 + "end", 12) == "aaaaaaa…aend"
+
+
+@pytest.mark.parametrize("width", [WIDE, NARROW])
+def test_labels_of_the_roofline_cover_nothing(width):
+    """Marks in a row, so close that their labels would cover each other."""
+    free = _Labels(_Box(0, 0, width, 3))
+    marks = {(0.5 + 0.15 * at, 1.5): 12 for at in range(12)}
+    for at in marks:
+        free.mark(*at)
+    covered = len(free.taken)
+    placed = free.place(marks)
+    assert len(placed) > 6
+    assert any(label.far for label in placed.values())
+    boxes = [label.box(*at, 12 * 0.065) for at, label in placed.items()]
+    for number, box in enumerate(boxes):
+        assert not any(box.meets(other) for other in (*boxes[:number], *free.taken[:covered]))
