@@ -115,8 +115,8 @@ def test_a_float_model_without_calibration(floats, out):
     [
         (
             np.zeros((4, 6, 6, 1)),
-            "x is 4 x 6 x 6 x 1, but x takes samples x 1 x 6 x 6; put the samples "
-            "on the first axis",
+            "x is 4 x 6 x 6 x 1, but x takes samples x 1 x 6 x 6: the channels are on the last "
+            "axis, the model takes them first; give x.transpose(0, 3, 1, 2)",
         ),
         (np.zeros((1, 6)), "x is 1 x 6, but x takes samples x 1 x 6 x 6"),
         (np.float32(1), "x is a single number"),
