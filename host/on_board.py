@@ -26,6 +26,7 @@ from ..compiler.ir.feeds import take
 from ..compiler.progress import Progress, silent
 from ..compiler.report.summary import read_summary
 from ..sim import golden
+from ..sim.plausibility import InputRanges
 
 __all__ = [
     "EMULATE",
@@ -83,6 +84,8 @@ def run(
     given = ir.feeds(compiled.ports, samples.x)
     labels = class_numbers(samples)
     given = compiled.before(take(given, slice(frames)))
+    ranges = InputRanges(compiled.graph)
+    ranges.add(compiled.inside(given))
     raw = golden.host_input(compiled.graph, compiled.inside(given))
     config = link_of(compiled, board)
     with opened(compiled, board, config, port, progress) as (name, patience):
@@ -111,6 +114,7 @@ def run(
         "baud": config.baud,
         "link_frames_per_second": config.frames_per_second(max(seen.cycles)),
         "back_to_back": seen.batched,
+        "warnings": ranges.warnings(),
     }
     if labels is not None and winners is not None:
         right = int((winners == labels[:total]).sum())

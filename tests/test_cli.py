@@ -599,6 +599,19 @@ def test_the_report_shows_every_step(out, simulated, samples):
         assert word in page
 
 
+def test_samples_beyond_the_calibration_are_a_warning(out, samples, tmp_path):
+    with np.load(samples) as held:
+        np.savez(tmp_path / "bytes.npz", x=100 * held["x"])
+    for command, option in (("simulate", "--input"), ("accuracy", "--data")):
+        words = [command, str(out), option, str(tmp_path / "bytes.npz"), "--json"]
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 0
+        (first, *_) = json.loads(result.stdout)["warnings"]
+        assert f"warning: {first}\n" in result.stderr
+        assert first.startswith("x: 9")
+        assert "warning" not in CliRunner().invoke(main, [*words[:3], str(samples)]).stderr
+
+
 def test_two_compiled_directories_are_compared_on_a_page(out, simulated, tmp_path):
     page = tmp_path / "both.html"
     assert run("report", out, out, "-o", page).strip() == str(page)
