@@ -128,7 +128,8 @@ def _expected(
 ) -> dict[str, NDArray[np.int64]]:
     """The golden model's values at the outputs of the hardware, by value."""
     graph, total = compiled.graph, count(raw)
-    names = {port.value for port in (*graph.outputs, *compiled.network.outputs)}
+    names = {port.value for port in graph.outputs}
+    names |= {port.value for port in compiled.network.outputs}
     size = total if graph.keeps else _BATCH
     parts = []
     for start in range(0, total, size):

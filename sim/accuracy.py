@@ -221,7 +221,7 @@ class _Found:
         right = _score(self.wanted if self.floats else self.classes, self.labels, network)
         return [
             *agreement_warning(_agreement(self.wanted, self.classes), len(self.classes)),
-            *chance_warning(network, right and right["top1"], self.labels, scores),
+            *chance_warning(network, right["top1"] if right else None, self.labels, scores),
         ]
 
     def end_to_end(self) -> dict[str, Any]:
