@@ -110,9 +110,13 @@ def _one_sample(shape: Shape, taken: Shape, x: str) -> str | None:
 
 def _resized(shape: Shape, taken: Shape, x: str) -> str | None:
     """Images of another size, or with another number of channels."""
+    model = "first" if taken[0] <= taken[-1] else "last"
+    if len(taken) == 3 and len(shape) == 3:  # grey images without an axis of channels
+        first = model == "first"
+        grey = (shape[0], 1, *shape[1:]) if first else (*shape, 1)
+        return _resized(grey, taken, f"{x}[:, None]" if first else f"{x}[..., None]")
     if len(taken) != 3 or len(shape) != 4:
         return None
-    model = "first" if taken[0] <= taken[2] else "last"
     needs, wanted = _divided(taken, model)
     given = next(
         (place for place in (model, *_PLACES) if _divided(shape[1:], place)[0] == needs), model

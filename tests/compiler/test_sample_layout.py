@@ -26,6 +26,8 @@ CASES = {
     "one row": ((7680,), IMAGE, "10 samples", "x.reshape(-1, 3, 16, 16)"),
     "grey for colour": ((9, 1, 16, 16), IMAGE, "1 channel,", "x.repeat(3, 1)"),
     "grey for colour, last": ((9, 16, 16, 1), LAST, "1 channel,", "x.repeat(3, 3)"),
+    "grey without channels": ((9, 16, 16), IMAGE, "1 channel,", "x[:, None].repeat(3, 1)"),
+    "grey without channels, last": ((9, 16, 16), LAST, "1 channel,", "x[..., None].repeat(3, 3)"),
     "opacity": ((9, 4, 16, 16), IMAGE, "4 channels", "x[:, :3]"),
     "opacity last": ((9, 16, 16, 4), LAST, "4 channels", "x[..., :3]"),
 }
@@ -61,6 +63,7 @@ def test_every_order_of_the_axes(order):
             "the samples are 32 x 32, the model takes 16 x 16; resize them, and give "
             "x.transpose(0, 3, 1, 2): channels first",
         ),
+        ((9, 32, 32), GREY, "the samples are 32 x 32, the model takes 28 x 28; resize them"),
         ((9, 3, 16, 16), GREY, "a sample has 768 values, the model takes 784; give samples as"),
         ((9, 3, 28, 28), GREY, "the samples have 3 channels, the model takes 1; convert them to"),
         ((9, 11), (12,), "a sample has 11 values, the model takes 12; give samples as those"),
