@@ -1,6 +1,7 @@
 """Nodes in training mode: what they compute is random, or depends on the other frames."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from numpy.typing import NDArray
@@ -21,7 +22,9 @@ def training_error(node: Node) -> TrainingModeError:
 
 def refusals(source: Source) -> dict[str, TrainingModeError]:
     """An error for each node in training mode, by its first output, wherever the node stands."""
-    constants = constants_of(source)
+    options = {name for node in source.nodes if node.op == "Dropout" for name in node.inputs[1:]}
+    nodes = tuple(node for node in source.nodes if options.intersection(node.outputs))
+    constants = constants_of(replace(source, nodes=nodes))
     return {
         node.key: training_error(node)
         for node in source.nodes

@@ -139,6 +139,7 @@ def norm(outputs, **attributes):
         ([N("Dropout", ["h", "half", "true"], ["y"], name="drop")], 17),
         ([N("Dropout", ["h", "", "true"], ["y"], name="drop")], 12),
         ([N("Dropout", ["h", "half", "t"], ["y"], name="drop")], 17),
+        ([N("Dropout", ["h", "half", "stored"], ["y"], name="drop")], 17),
         (
             [
                 N("CumSum", ["h", "axis"], ["d"], name="sums"),
@@ -149,11 +150,22 @@ def norm(outputs, **attributes):
         ([norm(["y", "m", "v"], training_mode=1)], 17),
         ([norm(["y", "m", "v", "sm", "sv"])], 9),
     ],
-    ids=["dropout", "usual ratio", "computed", "behind another", "normalization", "five outputs"],
+    ids=[
+        "dropout",
+        "usual ratio",
+        "computed",
+        "stored",
+        "behind another",
+        "normalization",
+        "five outputs",
+    ],
 )
 def test_a_model_in_training_mode(nodes, opset, tmp_path, out):
     if "t" in nodes[0].input:
         nodes = [N("Not", ["false"], ["t"]), *nodes]
+    if "stored" in nodes[0].input:
+        stored = numpy_helper.from_array(np.array(True))
+        nodes = [N("Constant", [], ["stored"], value=stored), *nodes]
     path = training_model(tmp_path / "m.onnx", nodes, opset=opset)
     expected = f"drop ({nodes[-1].op_type}): {TRAINING}model.eval() before torch.onnx.export"
     assert compiling(path, out) == expected
