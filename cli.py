@@ -402,13 +402,17 @@ def _show(
     tables: Sequence[RenderableType] = (),
     error: Exception | None = None,
 ) -> int:
-    """Print the result of a command, and the ``error`` that it ends with; returns the exit code."""
+    """Print the result of a command, the ``warnings`` in its summary, and the ``error`` that it
+    ends with; returns the exit code.
+    """
     if as_json:
         failed = {"error": _as_error(error, _message(error))} if error is not None else {}
         click.echo(json.dumps(summary | failed, indent=1))
     else:
         for table in tables:
             out.print(table)
+    for text in summary.get("warnings", ()):
+        err.print(f"warning: {printable(text)}", highlight=False, markup=False)
     if error is None:
         return 0
     err.print(Text.assemble(("error: ", "bold red"), printable(_message(error))))

@@ -12,6 +12,7 @@ from . import ir, limits
 from .errors import DataError
 from .ir.feeds import Ports, count
 from .numpy_file import read_arrays
+from .sample_layout import layout_advice
 
 __all__ = [
     "IMAGES",
@@ -137,7 +138,7 @@ def checked(
     if x.ndim == 0 or x.shape[1:] != port.shape:
         raise DataError(
             f"{path}: {array} is {' x '.join(map(str, x.shape)) or 'a single number'}, but "
-            f"{port.name} takes {wanted}; put the samples on the first axis"
+            f"{port.name} takes {wanted}: {layout_advice(x.shape, port.shape, array)}"
         )
     if not len(x):
         raise DataError(f"{path}: {array} holds no samples")

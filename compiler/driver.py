@@ -33,7 +33,7 @@ from .plan import (
     shortfall,
     write_plan,
 )
-from .plan.resources import cells
+from .plan.resources import cells, weight_bits
 from .plan.streams import NetworkPort
 from .progress import Progress, silent
 from .quantize import Policy, Rounding, equalized, quantize
@@ -520,20 +520,12 @@ def layers(network: Dataflow) -> list[dict[str, Any]]:
                     "cycles": design.cycles_of(op),
                     "shape": list(network.graph.shape(op.output).array),
                     "type": str(network.graph.quant(op.output).dtype),
-                    "weight_bits": _weight_bits(op),
+                    "weight_bits": weight_bits(op) if isinstance(op, ir.Conv) else None,
                     **hardware,
                 }
             )
             hardware = dict.fromkeys(hardware)
     return rows
-
-
-def _weight_bits(op: ir.Op) -> int | None:
-    """Bits that hold the weights of an operator; None where it has none."""
-    if not isinstance(op, ir.Conv):
-        return None
-    largest = max(int(op.weight.max(initial=0)), -1 - int(op.weight.min(initial=0)))
-    return 1 + largest.bit_length()
 
 
 def _streams(network: Dataflow) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 __all__ = [
     "GatewrightError",
     "ModelError",
+    "TrainingModeError",
     "QuantizeError",
     "PlanError",
     "FitError",
@@ -26,6 +27,10 @@ class GatewrightError(Exception):
 
 class ModelError(GatewrightError):
     """The ONNX model can not be read, or holds something that has no hardware."""
+
+
+class TrainingModeError(ModelError):
+    """A node is in training mode. The host can not run it either: its result would be random."""
 
 
 class DataError(GatewrightError):

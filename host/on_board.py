@@ -22,10 +22,11 @@ from ..compiler.brief import Brief
 from ..compiler.data import Samples, class_numbers
 from ..compiler.driver import Compiled
 from ..compiler.errors import DataError
-from ..compiler.ir.feeds import take
+from ..compiler.ir.feeds import count, take
 from ..compiler.progress import Progress, silent
 from ..compiler.report.summary import read_summary
 from ..sim import golden
+from ..sim.plausibility import InputRanges
 
 __all__ = [
     "EMULATE",
@@ -42,6 +43,8 @@ __all__ = [
 EMULATE = "emulate"
 """The port that stands for a board which is emulated for the time of a run."""
 
+#: frames that the golden model computes at a time
+_BATCH = 32
 _EMULATED_PATIENCE = 600.0
 _TERMINALS = "/dev/pts/"
 
@@ -83,12 +86,13 @@ def run(
     given = ir.feeds(compiled.ports, samples.x)
     labels = class_numbers(samples)
     given = compiled.before(take(given, slice(frames)))
+    ranges = InputRanges(compiled.graph)
+    ranges.add(compiled.inside(given))
     raw = golden.host_input(compiled.graph, compiled.inside(given))
     config = link_of(compiled, board)
     with opened(compiled, board, config, port, progress) as (name, patience):
         seen = run_on_board(compiled, config, name, raw, progress, patience)
-    graph = compiled.graph
-    values = golden.run(graph, raw)
+    values = _expected(compiled, raw, progress)
     pairs = [
         (values[output.value], seen.values[output.name]) for output in compiled.network.outputs
     ]
@@ -111,11 +115,29 @@ def run(
         "baud": config.baud,
         "link_frames_per_second": config.frames_per_second(max(seen.cycles)),
         "back_to_back": seen.batched,
+        "warnings": ranges.warnings(),
     }
     if labels is not None and winners is not None:
         right = int((winners == labels[:total]).sum())
         summary |= {"top1": right / total, "right": right}
     return OnBoard(outputs, summary)
+
+
+def _expected(
+    compiled: Compiled, raw: ir.Feeds, progress: Progress
+) -> dict[str, NDArray[np.int64]]:
+    """The golden model's values at the outputs of the hardware, by value."""
+    graph, total = compiled.graph, count(raw)
+    names = {port.value for port in graph.outputs}
+    names |= {port.value for port in compiled.network.outputs}
+    size = total if graph.keeps else _BATCH
+    parts = []
+    for start in range(0, total, size):
+        progress(f"{start} of {total} frames by the golden model", start / total)
+        values = golden.run(graph, take(raw, slice(start, start + size)))
+        parts.append({name: values[name] for name in names})
+    progress(f"{total} of {total} frames by the golden model", 1.0)
+    return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 def model_outputs(

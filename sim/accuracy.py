@@ -24,6 +24,7 @@ from ..compiler.progress import Progress, silent
 from ..compiler.quantize import DEFAULT_BITS, apply, evaluate, model_input
 from . import golden
 from .examples import Histograms, confusion, examples
+from .plausibility import InputRanges, agreement_warning, chance_warning
 from .runtime_int8 import runtime_int8
 
 __all__ = ["Accuracy", "accuracy"]
@@ -113,6 +114,7 @@ def accuracy(
             x, found.ours.get(found.scored or ""), found.classes, found.wanted, run.labels
         ),
         "outputs": found.by_output(),
+        "warnings": [*run.ranges.warnings(), *found.warnings()],
         "how": "measured",
     }
     write_json(compiled.directory / "accuracy.json", summary)
@@ -137,12 +139,14 @@ class _Run:
         self.histograms = Histograms(self.graph)
         self.layers: dict[str, Difference] = {}
         self.labels: NDArray[np.int64] | None = None
+        self.ranges = InputRanges(self.graph)
 
     def add(self, samples: ir.Feeds, *, looks_inside: bool) -> None:
         """Run the next samples; ``looks_inside``: the values of each layer are compared as well."""
         compiled, graph, first = self.compiled, self.graph, not self.ours.parts
         given = compiled.before(samples)
         part = compiled.inside(given)
+        self.ranges.add(part)
         values = golden.run(graph, golden.host_input(graph, part))
         self.ours.add(compiled.after(given, golden.host_output(graph, values)))
         self.theirs.add(compiled.after(given, self.runtime.outputs(part)))
@@ -208,6 +212,17 @@ class _Found:
             "integer": _score(self.classes, self.labels, "golden model"),
             "agreement": _agreement(self.wanted, self.classes),
         }
+
+    def warnings(self) -> list[str]:
+        """What the classes say against samples or labels."""
+        if self.scored is None or self.classes is None:
+            return []
+        scores, network = self.ours[self.scored][0].size, "float" if self.floats else "integer"
+        right = _score(self.wanted if self.floats else self.classes, self.labels, network)
+        return [
+            *agreement_warning(_agreement(self.wanted, self.classes), len(self.classes)),
+            *chance_warning(network, right["top1"] if right else None, self.labels, scores),
+        ]
 
     def end_to_end(self) -> dict[str, Any]:
         """The integer network against the reference runtime."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..compiler import ir
 from ..compiler.errors import DataError
+from ..compiler.sample_layout import layout_advice
 
 __all__ = ["host_input", "host_output", "near_ties", "run", "step"]
 
@@ -76,7 +77,7 @@ def _streamed(graph: ir.Graph, port: ir.InputPort, x: Array) -> Ints:
     if x.shape[1:] != port.shape:
         raise DataError(
             f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "
-            f"{port.shape}; put the samples on a first axis before that shape"
+            f"{port.shape}: {layout_advice(x.shape, port.shape, port.name)}"
         )
     raw = graph.quant(port.value).quantize(x) if port.integer is None else x
     flat = np.asarray(raw, np.int64).reshape(len(x), -1)[:, port.order]

@@ -22,6 +22,7 @@ from ..compiler.progress import Progress, silent
 from ..hw import port_prefixes
 from . import golden
 from .agents import StreamFormat, Tap
+from .plausibility import InputRanges
 from .probes import Probes, activity, probes
 from .runner import Report, verify
 
@@ -147,6 +148,8 @@ def simulate(
     depth = latency(network)
     wanted = _frames_run(compiled, frames, depth)
     given = compiled.before(take(given, slice(frames)))
+    ranges = InputRanges(compiled.graph)
+    ranges.add(compiled.inside(given))
     raw = golden.host_input(compiled.graph, compiled.inside(given))
     raw = take(raw, np.arange(wanted) % count(raw))
     values = golden.run(compiled.graph, raw)
@@ -190,6 +193,7 @@ def simulate(
         "frames": [list(pair) for pair in run.frame_cycles[:16]],
     }
     summary["activity"] = activity(watched, run.counts, run.cycles, moments)
+    summary["warnings"] = ranges.warnings()
     if record:
         _write(compiled.directory, outputs, summary)
     return Simulated(report, outputs, summary)

@@ -20,6 +20,7 @@ from gatewright.compiler import check, driver, emit, ir
 from gatewright.compiler.errors import FitError
 from gatewright.compiler.frontend import load
 from numpy.testing import assert_array_equal
+from onnx import TensorProto, helper, numpy_helper
 
 BOARD = "icebreaker"
 
@@ -139,6 +140,31 @@ def test_a_board_smaller_than_one_that_lacks_something_does_not_fit(floats, monk
         assert lack["available"] <= boards.get(name).device.bram
     assert rows["icebreaker"]["fits"]
     assert "the smallest board that fits is icebreaker" in failed.stderr
+
+
+def test_a_check_says_how_far_the_weights_are_from_fitting(tmp_path):
+    shape = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 64, 8, 8])
+    rng = np.random.default_rng(1)
+    sizes = [(512, 64, 3, 3), (512, 512, 3, 3), (1024, 512, 3, 3)]
+    weights = [rng.normal(size=size).astype(np.float32) for size in sizes]
+    nodes = [
+        helper.make_node("Conv", [source, f"w{n}"], [target], name=f"conv{n}")
+        for n, (source, target) in enumerate([("x", "a"), ("a", "b"), ("b", "y")])
+    ]
+    result = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 1024, 2, 2])
+    stored = [numpy_helper.from_array(w, f"w{n}") for n, w in enumerate(weights)]
+    graph = helper.make_graph(nodes, "large", [shape], [result], stored)
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "m.onnx")
+    words = ["check", str(tmp_path / "m.onnx"), "--board", "ulx3s-85f"]
+    failed = CliRunner().invoke(main, [*words, "--json"])
+    assert "its 7.37 M weights take 59 Mbit, the chip's block RAMs hold 3.83 Mbit" in failed.stderr
+    number = sum(weight.size for weight in weights)
+    for row in json.loads(failed.stdout)["boards"]:
+        lacking = {lack["what"]: lack for lack in row["lacking"]}
+        assert lacking["bits for weights"]["needed"] == 8 * number
+        assert lacking["block RAMs"]["needed"] > 15 * lacking["block RAMs"]["available"]
+    assert "58,982,400 bits for weights" in CliRunner().invoke(main, words).stdout
 
 
 def test_a_failing_check_prints_its_json(wide, tmp_path):
@@ -597,6 +623,19 @@ def test_the_report_shows_every_step(out, simulated, samples):
     page = (out / "report.html").read_text()
     for word in ("dense", "golden model", "icebreaker", "Pipeline over time", "gatewright bench"):
         assert word in page
+
+
+def test_samples_beyond_the_calibration_are_a_warning(out, samples, tmp_path):
+    with np.load(samples) as held:
+        np.savez(tmp_path / "bytes.npz", x=100 * held["x"])
+    for command, option in (("simulate", "--input"), ("accuracy", "--data")):
+        words = [command, str(out), option, str(tmp_path / "bytes.npz"), "--json"]
+        result = CliRunner().invoke(main, words)
+        assert result.exit_code == 0
+        (first, *_) = json.loads(result.stdout)["warnings"]
+        assert f"warning: {first}\n" in result.stderr
+        assert first.startswith("x: 9")
+        assert "warning" not in CliRunner().invoke(main, [*words[:3], str(samples)]).stderr
 
 
 def test_two_compiled_directories_are_compared_on_a_page(out, simulated, tmp_path):

@@ -2,7 +2,7 @@
 
 import errno
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -193,7 +193,10 @@ class Host:
         return result
 
     def run_batch(
-        self, frames: Sequence[Mapping[str, Sequence[int]]], cycles: int
+        self,
+        frames: Sequence[Mapping[str, Sequence[int]]],
+        cycles: int,
+        answered: Callable[[int], None] | None = None,
     ) -> list[FrameResult]:
         """Frames back to back, each of at most ``cycles``, without waiting for answers in between.
 
@@ -202,7 +205,8 @@ class Host:
         request while it is at work. A ping ends the batch.
 
         The results are those of ``frames`` for certain if there is one good answer for each: a
-        request has at most one, and answers keep the order. Otherwise LinkError.
+        request has at most one, and answers keep the order. Otherwise LinkError. ``answered`` is
+        called with the number of answers after each.
         """
         for beats in frames:
             self._check(beats)
@@ -220,6 +224,8 @@ class Host:
                 if body is None:
                     break
                 results.append(self._result(body))
+                if answered is not None:
+                    answered(len(results))
             body = self._body(ID_BYTES + 1, deadline) if command == PING else None
         fault = self._pinged(body)
         if len(results) != len(frames) or fault is not Fault.NONE:

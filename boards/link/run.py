@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,23 +65,32 @@ def measure(compiled: Compiled, host: Host, frames: ir.Feeds, progress: Progress
     host.ping()
     if keeps:
         host.reset()
+
+    def report(before: int, more: int = 0) -> None:
+        done = before + more
+        progress(f"{done} of {total} frames on the board", done / total)
+
+    report(0)
     started = time.monotonic()
     results = [host.run(frame_beats(network, take(frames, 0)))]
     first = time.monotonic() - started
     size, batched = 1 if keeps else _batch_size(host.config), 0
     while len(results) < total:
-        progress(f"frame {len(results) + 1} of {total}", len(results) / total)
-        here = range(len(results), min(total, len(results) + size))
+        done = len(results)
+        report(done)
+        here = range(done, min(total, done + size))
         beats = [frame_beats(network, take(frames, n)) for n in here]
         if size > 1:
             try:
-                results += host.run_batch(beats, max(result.cycles for result in results))
+                longest = max(result.cycles for result in results)
+                results += host.run_batch(beats, longest, partial(report, done))
                 batched += len(beats)
                 continue
             except LinkError:
                 size = 1  # slower, and each frame is looked at by itself
         results.append(host.run(beats[0]))
     seconds = time.monotonic() - started
+    report(total)
     values = [frame_values(network, result.beats) for result in results]
     return Measured(
         {sink.name: np.stack([one[sink.name] for one in values]) for sink in network.outputs},

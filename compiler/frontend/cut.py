@@ -18,7 +18,7 @@ import onnx
 from onnx import helper
 
 from .. import ir, limits
-from ..errors import DataError, ModelError
+from ..errors import DataError, ModelError, TrainingModeError
 from .border import Border, HostPart, Output
 from .costs import node_macs
 from .source import DTYPES, INPUTS, ModelPort, Node, Source, captured, parsed, read
@@ -56,8 +56,11 @@ def divide(path: Path, first: Survey) -> Cut | None:
     """The cut of the model in file ``path`` with the most products in hardware.
 
     ``first``: the survey of the whole. None where no products remain in hardware, or ONNX Runtime
-    can not run the rest.
+    can not run the rest. Raises TrainingModeError for a model in training mode.
     """
+    for error in first.refused.values():
+        if isinstance(error, TrainingModeError):
+            raise error
     try:
         return _Division(path, first).best()
     except (DataError, ModelError):

@@ -24,6 +24,7 @@ from .operands import (
 )
 from .source import Node
 from .tensors import Constant, Tensor, channelwise, permutes, repeats
+from .training import normalizes_by_batch, training_error
 
 __all__ = ["HANDLERS", "affine", "bias_of", "dense", "offset", "scaled", "weight_of"]
 
@@ -445,10 +446,8 @@ def batch_normalization(build: Builder, node: Node, x: Operand, *statistics: Ope
     if x.order.ndim == 2 and build.shape(x).pixels > 1:
         flat = ir.Shape(1, 1, build.shape(x).size)
         x = replace(x, handle=build.reshaped(x, flat, node))
-    if node.get("training_mode", 0):
-        raise ModelError(
-            f"{node}: is in training mode; accepted: inference; export with model.eval()"
-        )
+    if normalizes_by_batch(node):
+        raise training_error(node)
     names = ("scale", "bias", "mean", "variance")
     gamma, beta, mean, variance = (
         finite(constant(value, node, name).real().astype(np.float64), f"its {name}", node)

@@ -15,6 +15,7 @@ from .operands import Handler, Operand, constant, overflow
 from .resize import interpolates, nearest
 from .source import DTYPES, FLOATS, Node
 from .tensors import Constant, Tensor
+from .training import training_error
 
 __all__ = ["HANDLERS", "fold", "moved", "shape_of"]
 
@@ -102,17 +103,16 @@ def _move(build: Builder, node: Node, x: Operand, *operands: Operand) -> list[Te
 
 
 def _same(build: Builder, node: Node, x: Operand, *operands: Operand) -> Tensor:
-    """Identity and Dropout in inference."""
+    """Identity, and Dropout in inference or of a ratio of 0."""
     if not isinstance(x, Tensor):
         raise ModelError(
             f"{node}: {node.inputs[0]} is constant, but {node.inputs[1]} depends on the input; "
             "accepted: a constant ratio; export with model.eval()"
         )
-    training = operands[1] if len(operands) > 1 else None
-    if training is not None and constant(training, node, "training mode").array.any():
-        raise ModelError(
-            f"{node}: is in training mode; accepted: inference; export with model.eval()"
-        )
+    ratio, training = [*operands, None, None][:2]
+    drops = ratio is None or constant(ratio, node, "ratio").array.any()
+    if training is not None and constant(training, node, "training mode").array.any() and drops:
+        raise training_error(node)
     return x.moved(x.order, node.outputs[0])
 
 

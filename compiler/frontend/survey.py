@@ -14,6 +14,7 @@ from .dialects.rewriting import shapes_of
 from .importer import Reading, is_verbatim, read_nodes
 from .registry import HANDLERS
 from .source import Node, Source, read
+from .training import refusals
 
 __all__ = ["Survey", "Verdict", "refusal", "survey", "surveyed"]
 
@@ -125,7 +126,7 @@ def _of_file(refused: Mapping[str, ModelError], source: Source) -> dict[str, Mod
 
 def _read(found: Source) -> tuple[Source, Reading, ModelError | None]:
     """``found`` in standard operators, but for nodes that a dialect refuses; and its reading."""
-    refused: dict[str, ModelError] = {}
+    refused: dict[str, ModelError] = {**refusals(found)}
     source = found
     while True:
         try:

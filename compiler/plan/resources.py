@@ -5,8 +5,9 @@ from math import ceil
 
 from ...hw import Fifo, Resources
 from ...hw.target.base import Device
+from .. import ir
 
-__all__ = ["Resources", "cells", "link", "total"]
+__all__ = ["Resources", "cells", "link", "total", "weight_bits"]
 
 #: beats of each network port that the link to the host holds at least
 _BEATS = 4
@@ -25,6 +26,12 @@ def link(device: Device, beats: Iterable[int] = (8, 8)) -> Resources:
 def total(parts: Iterable[Resources]) -> Resources:
     """The sum."""
     return sum(parts, Resources())
+
+
+def weight_bits(op: ir.Conv) -> int:
+    """Bits that hold each weight of an operator, with its sign."""
+    largest = max(int(op.weight.max(initial=0)), -1 - int(op.weight.min(initial=0)))
+    return 1 + largest.bit_length()
 
 
 def cells(need: Resources, device: Device) -> int:

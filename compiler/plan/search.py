@@ -13,7 +13,7 @@ from .candidates import Candidate, least_resources, stage_candidates
 from .dataflow import Dataflow, Plan
 from .fifo import with_queues
 from .folding_solver import Budget, FoldingSolver, block_worth, grant
-from .resources import Resources, cells, link, total
+from .resources import Resources, cells, link, total, weight_bits
 from .schedule import latency
 from .turns import TurnCandidates, by_turns
 
@@ -39,6 +39,10 @@ _ROUNDS = 5
 #: share of the device that the smallest stages together take at which no search is worth it: other
 #: foldings are smaller by less
 _FAR = 1.15
+#: bits that a LUT holds as a read-only memory
+_LUT_BITS = 16
+#: bits of the narrowest weights of several levels, and the share of block RAM that weights may fill
+_NARROW, _FILLED = 2, 0.8
 #: shares of block RAM in the sum of logic and block RAM that is bounded
 _MIXES = tuple(n / 10 for n in range(11))
 
@@ -92,11 +96,12 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
 @dataclass(frozen=True)
 class Occupancy:
     """The ``share`` of a device that the first ``stages`` of a network take at least; ``need`` is
-    about what that comes from.
+    about what that comes from, ``least`` the fewest of each resource by itself.
     """
 
     share: float
     need: Resources
+    least: Resources
     stages: int
 
 
@@ -104,21 +109,75 @@ def refuse_too_large(graph: ir.Graph, device: Device) -> Occupancy:
     """The bound of :func:`occupancy`; raises :class:`FitError` for a network that is too large by
     far, before any search.
     """
-    ops = stage_ops(graph)
     bound = occupancy(graph, device)
-    lacks = shortfall(bound.need, device)
-    if bound.share > _FAR and lacks:
-        part = (
-            ""
-            if bound.stages == len(ops)
-            else f", for {bound.stages} of its {len(ops)} stages alone"
+    if bound.share <= _FAR or not shortfall(bound.need, device):
+        return bound
+    raise _too_large(graph, device, bound)
+
+
+def _too_large(graph: ir.Graph, device: Device, bound: Occupancy) -> FitError:
+    """The error for a network that is too large by the ``bound``, or by its weights alone."""
+    stored, least, ops = _Weights.of(graph), bound.least, stage_ops(graph)
+    why, bits = "", 0
+    if stored.bits > _block_ram_bits(device):
+        why, bits = f"; {stored.advice(device)}", stored.bits
+        least = replace(least, bram=max(least.bram, stored.blocks(device)))
+    elif bound.stages < len(ops):
+        why = f", for {bound.stages} of its {len(ops)} stages alone"
+    sure = shortfall(least, device)
+    lacks = sure or shortfall(bound.need, device)
+    return FitError(
+        f"the network does not fit {device.name}: at its smallest it needs "
+        f"{'at least' if sure else 'about'} {_listed(lacks)}{why}",
+        [*lacks, *shortfall(Resources(), device, bits)],
+    )
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """How many weights a network has, and the bits that they take."""
+
+    number: int
+    bits: int
+
+    @classmethod
+    def of(cls, graph: ir.Graph) -> "_Weights":
+        layers = [op for op in graph if isinstance(op, ir.Conv)]
+        return cls(
+            sum(op.weight.size for op in layers),
+            sum(op.weight.size * _fewest_bits(op) for op in layers),
         )
-        raise FitError(
-            f"the network does not fit {device.name}: at its smallest it needs about "
-            f"{_listed(lacks)}{part}",
-            lacks,
+
+    def blocks(self, device: Device) -> int:
+        """The block RAMs that hold them at least: some may be in all the LUTs."""
+        outside = max(0, self.bits - _LUT_BITS * device.lut)
+        return ceil(outside / device.target.block_ram_bits)
+
+    def advice(self, device: Device) -> str:
+        """What they take of the block RAMs, and what to do."""
+        room = _block_ram_bits(device)
+        narrow = int(_FILLED * room / self.number)
+        bits = f", or weights of {narrow} bits" if narrow >= _NARROW else ""
+        return (
+            f"its {_rounded(self.number)} weights take {_rounded(self.bits)}bit, the chip's block "
+            f"RAMs hold {_rounded(room)}bit; use a smaller network{bits}"
         )
-    return bound
+
+
+def _block_ram_bits(device: Device) -> int:
+    return device.bram * device.target.block_ram_bits
+
+
+def _fewest_bits(op: ir.Conv) -> int:
+    """Bits of a weight in any code; those of -1, 0 and 1 take less than two."""
+    bits = weight_bits(op)
+    return 1 if bits <= _NARROW and int(op.weight.min()) >= -1 else bits
+
+
+def _rounded(number: int) -> str:
+    """A number in thousands or millions, as in "11.7 M"."""
+    unit, size = ("M", 1e6) if number >= 1e6 else ("k", 1e3)
+    return f"{number / size:,.0f} {unit}" if number >= 1e9 else f"{number / size:.3g} {unit}"
 
 
 def occupancy(graph: ir.Graph, device: Device) -> Occupancy:
@@ -132,7 +191,7 @@ def occupancy(graph: ir.Graph, device: Device) -> Occupancy:
     room = _room(device, device.target.logic_share), device.bram - link(device).bram
     registers = int(device.ff * device.target.register_share)
     needs = {mix: Resources() for mix in _MIXES}
-    best, fewest = Occupancy(0.0, Resources(), 0), 0
+    best, fewest = Occupancy(0.0, Resources(), Resources(), 0), 0
     for count, op in enumerate(stage_ops(graph), 1):
         choices = least_resources(op, graph, device)
         fewest += min(each.ff for each in choices)
@@ -140,7 +199,8 @@ def occupancy(graph: ir.Graph, device: Device) -> Occupancy:
             needs[mix] += min(choices, key=lambda each: _share(each, device, room, mix))
         mix = max(_MIXES, key=lambda mix: _share(needs[mix], device, room, mix))
         share = max(_share(needs[mix], device, room, mix), fewest / registers)
-        best = Occupancy(share, needs[mix], count)
+        least = Resources(needs[0.0].lut, fewest, bram=needs[1.0].bram)
+        best = Occupancy(share, needs[mix], least, count)
         if share > _FAR and shortfall(needs[mix], device):
             break
     return best
@@ -166,9 +226,11 @@ def least_interval(graph: ir.Graph, device: Device, board: str) -> int:
     return search.intervals[min(found, len(search.intervals) - 1)]
 
 
-def shortfall(need: Resources, device: Device) -> list[tuple[str, int, int]]:
-    """The resources that the device lacks: name, needed, available to a plan."""
-    needed = (cells(need, device), need.ff, need.dsp, need.bram)
+def shortfall(need: Resources, device: Device, weights: int = 0) -> list[tuple[str, int, int]]:
+    """The resources that the device lacks: name, needed, available to a plan; for so many bits of
+    ``weights``, the bits that all block RAMs hold.
+    """
+    needed = (cells(need, device), need.ff, need.dsp, need.bram, weights)
     there = available(device)
     return [
         (name, n, there[name]) for name, n in zip(there, needed, strict=True) if n > there[name]
@@ -182,6 +244,7 @@ def available(device: Device) -> dict[str, int]:
         "flip-flops": device.ff,
         "DSP blocks": device.dsp,
         "block RAMs": device.bram - link(device).bram,
+        "bits for weights": _block_ram_bits(device),
     }
 
 

@@ -11,6 +11,7 @@ from .. import ir
 from ..errors import DataError, QuantizeError
 from ..ir.feeds import count, take
 from ..progress import Progress, silent
+from ..sample_layout import layout_advice
 from .float_model import evaluate, model_input
 
 __all__ = [
@@ -64,7 +65,8 @@ def _check_port(port: ir.InputPort, samples: NDArray[Any]) -> None:
         )
     if samples.shape[1:] != port.shape or samples.ndim == 0:
         raise DataError(
-            f"calibration samples have shape {list(samples.shape)}, but {port.name} takes {wanted}"
+            f"calibration samples have shape {list(samples.shape)}, but {port.name} takes "
+            f"{wanted}: {layout_advice(samples.shape, port.shape, 'x')}"
         )
     if len(samples) == 0:
         raise DataError(

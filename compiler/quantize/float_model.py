@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import DataError
 from ..passes.real_weights import real
+from ..sample_layout import layout_advice
 
 __all__ = ["Floats", "apply", "evaluate", "model_input", "patches"]
 
@@ -28,7 +29,7 @@ def _streamed(graph: ir.Graph, port: ir.InputPort, x: NDArray[Any]) -> Floats:
     if x.shape[1:] != port.shape:
         raise DataError(
             f"{port.name}: samples of shape {x.shape[1:]}, but the model takes "
-            f"{port.shape}; put the samples on a first axis before that shape"
+            f"{port.shape}: {layout_advice(x.shape, port.shape, port.name)}"
         )
     flat = x.reshape(len(x), -1)[:, port.order].astype(np.float32)
     return flat.reshape(len(x), *graph.shape(port.value).array)

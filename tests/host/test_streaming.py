@@ -15,8 +15,9 @@ from gatewright import boards
 from gatewright.boards.link.emulator import BoardModel, PtyBoard
 from gatewright.boards.link.run import _from_beats, _to_beats
 from gatewright.cli import main
+from gatewright.compiler.data import Samples
 from gatewright.compiler.errors import DataError
-from gatewright.host import sources
+from gatewright.host import on_board, sources
 from gatewright.host.on_board import link_of
 from gatewright.host.sources import samples_from
 from gatewright.host.streaming import stream
@@ -193,3 +194,21 @@ def test_a_state_goes_on_from_sample_to_sample(tmp_path):
     for sample, answer in zip(x, answers, strict=False):
         sums = sample + 0.5 * sums
         np.testing.assert_allclose(answer.outputs["y"].ravel(), sums, atol=0.05)
+
+
+def test_samples_sent_together_show_how_far_they_are(compiled, samples):
+    steps = []
+    with board_of(compiled) as serial:
+        data = Samples(np.load(samples)["x"])
+        board = boards.get("icebreaker")
+        done = on_board.run(
+            compiled, board, data, serial.port, progress=lambda *step: steps.append(step)
+        )
+    total = done.summary["frames"]
+    assert done.summary["back_to_back"] == total - 1
+    assert done.summary["mismatches"] == 0
+    sent = [step for step in steps if "on the board" in step[0]]
+    expected = {(f"{n} of {total} frames on the board", n / total) for n in range(total + 1)}
+    assert set(sent) == expected
+    assert (f"{total} of {total} frames by the golden model", 1.0) in steps
+    assert [fraction for _, fraction in sent] == sorted(fraction for _, fraction in sent)

@@ -221,15 +221,38 @@ def test_no_plan_is_below_the_bound_of_occupancy(name):
     room = device.lut * device.target.logic_share - cells(link(device), device)
     taken = cells(smallest, device) / room, smallest.bram / (device.bram - link(device).bram)
     assert 0 < bound.share <= max(taken)
+    assert bound.least.bram <= smallest.bram
+    assert cells(bound.least, device) <= cells(smallest, device)
 
 
 def test_what_is_too_large_by_far_is_refused_without_a_search(monkeypatch):
     monkeypatch.setattr(search, "_Search", None)
-    with pytest.raises(FitError, match="at its smallest it needs about") as error:
+    with pytest.raises(FitError, match="at its smallest it needs at least") as error:
         make_dataflow(graph_of("chain"), replace(TINY, lut=1000), "board")
     (name, needed, available), *_ = error.value.lacking
     assert (name, available) == ("LUTs", 150)
     assert needed > 150
+
+
+@pytest.mark.parametrize(
+    ("bram", "advice"), [(20, "use a smaller network"), (40, "or weights of 2 bits")]
+)
+def test_weights_that_no_block_ram_holds_are_said_with_their_bits(bram, advice, monkeypatch):
+    monkeypatch.setattr(search, "_Search", None)
+    builder = Builder(4, 4, 64, seed=6)
+    builder.conv(builder.conv(builder.input, 256, (3, 3)), 512)
+    graph = builder.graph()
+    number = 64 * 256 * 9 + 256 * 512
+    device = replace(LFE5U_25F, name="small", lut=6000, bram=bram)
+    with pytest.raises(FitError) as error:
+        make_dataflow(graph, device, "board")
+    message = str(error.value)
+    assert "; its 279 k weights take 2.23 Mbit, the chip's block RAMs hold " in message
+    assert message.endswith(advice)
+    lacking = {name: (needed, there) for name, needed, there in error.value.lacking}
+    assert lacking["bits for weights"] == (8 * number, 18432 * bram)
+    needed, _ = lacking["block RAMs"]
+    assert needed >= ceil((8 * number - 16 * 6000) / 18432)
 
 
 # Against all foldings there are, on networks so small that they can be listed.

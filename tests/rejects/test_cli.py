@@ -10,9 +10,11 @@ from click.testing import CliRunner
 from gatewright.benchmarks.networks import Builder
 from gatewright.cli import main
 from gatewright.compiler import tools
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from ..report.summaries import ALL
+
+N = helper.make_node
 
 
 def rejected(*arguments):
@@ -101,6 +103,89 @@ def test_operators_without_hardware_are_listed_all_at_once(tmp_path, out):
         assert "onnx.utils.extract_model" in message
 
 
+TRAINING = "is in training mode; accepted: inference; export the model in evaluation mode: "
+
+
+def training_model(path, nodes, outputs=("y",), opset=17):
+    """A dense layer, then ``nodes`` of ``h`` [N, 4] and constants."""
+    constants = {
+        "w": np.ones((3, 4), np.float32),
+        "one": np.ones(4, np.float32),
+        "half": np.float32(0.5),
+        "axis": np.array(1),
+        "none": np.float32(0),
+        "true": np.array(True),
+        "false": np.array(False),
+    }
+    graph = helper.make_graph(
+        [N("MatMul", ["x", "w"], ["h"], name="dense"), *nodes],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 3])],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    opsets = [helper.make_opsetid("", opset)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
+    return path
+
+
+def norm(outputs, **attributes):
+    return N("BatchNormalization", ["h", *["one"] * 4], outputs, name="drop", **attributes)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "opset"),
+    [
+        ([N("Dropout", ["h", "half", "true"], ["y"], name="drop")], 17),
+        ([N("Dropout", ["h", "", "true"], ["y"], name="drop")], 12),
+        ([N("Dropout", ["h", "half", "t"], ["y"], name="drop")], 17),
+        ([N("Dropout", ["h", "half", "stored"], ["y"], name="drop")], 17),
+        (
+            [
+                N("CumSum", ["h", "axis"], ["d"], name="sums"),
+                N("Dropout", ["d", "half", "true"], ["y"], name="drop"),
+            ],
+            17,
+        ),
+        ([norm(["y", "m", "v"], training_mode=1)], 17),
+        ([norm(["y", "m", "v", "sm", "sv"])], 9),
+    ],
+    ids=[
+        "dropout",
+        "usual ratio",
+        "computed",
+        "stored",
+        "behind another",
+        "normalization",
+        "five outputs",
+    ],
+)
+def test_a_model_in_training_mode(nodes, opset, tmp_path, out):
+    if "t" in nodes[0].input:
+        nodes = [N("Not", ["false"], ["t"]), *nodes]
+    if "stored" in nodes[0].input:
+        stored = numpy_helper.from_array(np.array(True))
+        nodes = [N("Constant", [], ["stored"], value=stored), *nodes]
+    path = training_model(tmp_path / "m.onnx", nodes, opset=opset)
+    expected = f"drop ({nodes[-1].op_type}): {TRAINING}model.eval() before torch.onnx.export"
+    assert compiling(path, out) == expected
+    result = CliRunner().invoke(main, ["check", str(path), "--json"])
+    found = json.loads(result.stdout)
+    assert result.exit_code == 1
+    assert found["error"]["message"] == expected
+    (row,) = [row for row in found["nodes"] if row["name"] == "drop"]
+    assert row["verdict"] == "unsupported"
+    assert row["reason"] == "is in training mode"
+    assert row["change"].endswith("evaluation mode: model.eval() before torch.onnx.export")
+
+
+@pytest.mark.parametrize("inputs", [["none", "true"], ["half", "false"], ["half"], []], ids=str)
+def test_a_dropout_that_drops_nothing(inputs, tmp_path):
+    nodes = [N("Dropout", ["h", *inputs], ["y"], name="drop")]
+    path = training_model(tmp_path / "m.onnx", nodes)
+    assert CliRunner().invoke(main, ["check", str(path)]).exit_code == 0
+
+
 # --- samples --------------------------------------------------------------------------------------
 
 
@@ -115,8 +200,8 @@ def test_a_float_model_without_calibration(floats, out):
     [
         (
             np.zeros((4, 6, 6, 1)),
-            "x is 4 x 6 x 6 x 1, but x takes samples x 1 x 6 x 6; put the samples "
-            "on the first axis",
+            "x is 4 x 6 x 6 x 1, but x takes samples x 1 x 6 x 6: the channels are on the last "
+            "axis, the model takes them first; give x.transpose(0, 3, 1, 2)",
         ),
         (np.zeros((1, 6)), "x is 1 x 6, but x takes samples x 1 x 6 x 6"),
         (np.float32(1), "x is a single number"),

@@ -336,7 +336,7 @@ def test_inputs_of_another_shape_are_refused():
     with pytest.raises(
         DataError,
         match=r"image: samples of shape \(2, 3, 2\), but the model takes "
-        r"\(2, 2, 3\)",
+        r"\(2, 2, 3\): the axes are in another order; give image.transpose\(0, 1, 3, 2\)",
     ):
         golden.host_input(graph, np.zeros((1, 2, 3, 2)))
     with pytest.raises(DataError, match=r"image: raw frames of shape \(2, 2, 3\)"):
