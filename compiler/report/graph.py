@@ -20,7 +20,8 @@ Summary = Mapping[str, Any]
 
 #: size of a box and the gaps along and across the flow
 HEIGHT, GAP, ASIDE = 92, 34, 22
-#: width of a box in a drawing from left to right, and in one downwards, where names may be long
+#: width of a box in a drawing from left to right, or beside another one where there is little room,
+#: and of one in a drawing downwards, where names may be long
 SLIM, BROAD = 148, 236
 #: between columns at least; from the boxes to the first channel, and from one to the next
 BEND, BESIDE, APART = 60, 18, 14
@@ -278,7 +279,7 @@ def _layout(order: Sequence[str], ends: Sequence[tuple[str, str]], narrow: bool)
         ranks.setdefault(rank[key], []).append(key)
     most = max(map(len, ranks.values()))
     across = len(ranks) <= ACROSS and not narrow
-    width = SLIM if across else BROAD
+    width = SLIM if across or (narrow and most > 1) else BROAD
     along, aside = (width, HEIGHT) if across else (HEIGHT, width)
     spans = [(rank[source], rank[sink]) for source, sink in ends]
     room = max(BEND, 2 * BESIDE + APART * (1 + _most_passing(spans)))
