@@ -19,6 +19,8 @@ def layout_advice(shape: Shape, taken: Shape, name: str) -> str:
     ``name`` is the array's; the Python expressions apply to it.
     """
     x = name if name.isidentifier() else "x"
+    if not taken:
+        return "the model takes one number a sample; give an array of one axis"
     if shape == taken:
         return f"this is one sample without the axis of samples; give {x}[None]"
     return (

@@ -23,8 +23,17 @@ Array = NDArray[Any]
 
 # ONNX Runtime refuses files newer than it knows; nothing that we read needs a newer one.
 IR_VERSION = 13
-# Types of float inputs, which are given as float32.
-FLOATS: dict[str, type] = {"tensor(float16)": np.float16, "tensor(double)": np.float64}
+# Types of inputs that are read as real numbers: samples may be of another one of them.
+REALS: dict[str, type] = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint64)": np.uint64,
+    "tensor(bool)": np.bool_,
+}
 # Integers that NumPy, and so ONNX Runtime's Python interface, does not have.
 NARROW: dict[int, int] = {
     TensorProto.INT4: TensorProto.INT8,
@@ -69,10 +78,8 @@ class Runtime:
         self.states = states_of(proto)
         kept, left = ({s.input for s in self.states}, {s.output for s in self.states})
         self.inputs = [p.name for p in self._session.get_inputs() if p.name not in kept]
-        self._floats = {
-            port.name: FLOATS[port.type]
-            for port in self._session.get_inputs()
-            if port.type in FLOATS
+        self._reals = {
+            port.name: REALS[port.type] for port in self._session.get_inputs() if port.type in REALS
         }
         self._outputs = [p.name for p in self._session.get_outputs() if p.name not in left]
         self._initial = {
@@ -154,7 +161,7 @@ class Runtime:
         given = {name: feeds[name][0] if name in apart else feeds[name] for name in self.inputs}
         for state in self.states:
             given[state.input] = before[state.output] if before else self._initial[state.input]
-        given |= {name: given[name].astype(dtype) for name, dtype in self._floats.items()}
+        given |= {name: given[name].astype(dtype) for name, dtype in self._reals.items()}
         names = [port.name for port in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, given), strict=True))
 

@@ -256,16 +256,25 @@ def _without_batch(inputs: Sequence[ModelPort], states: Sequence[State]) -> list
 
 
 def constants_of(source: Source) -> dict[str, NDArray[Any]]:
-    """The constants that are stored: initializers, and the tensors of Constant nodes."""
-    return {
-        **source.constants,
-        **{
-            node.outputs[0]: array(value, str(node))
-            for node in source.nodes
-            if node.op == "Constant"
-            and isinstance(value := node.attributes.get("value"), onnx.TensorProto)
-        },
-    }
+    """The constants that are stored: initializers, and those of Constant nodes."""
+    found = dict(source.constants)
+    for node in source.nodes:
+        value = _value(node) if node.op == "Constant" else None
+        if value is not None:
+            found[node.outputs[0]] = value
+    return found
+
+
+def _value(node: Node) -> NDArray[Any] | None:
+    """What a Constant node gives; None for text and sparse tensors."""
+    for name, value in node.attributes.items():
+        if name == "value" and isinstance(value, onnx.TensorProto):
+            return array(value, str(node))
+        if name in ("value_float", "value_floats"):
+            return np.array(value, np.float32)
+        if name in ("value_int", "value_ints"):
+            return np.array(value, np.int64)
+    return None
 
 
 def copy_model(path: str | Path, target: Path) -> None:
@@ -288,14 +297,15 @@ def _without_maps(model: onnx.ModelProto) -> bool:
     outputs = {info.name: info for info in model.graph.output}
     found = False
     for node in model.graph.node:
-        if (node.domain, node.op_type) != ("ai.onnx.ml", "ZipMap") or node.output[0] not in outputs:
+        mapped = outputs.get(next(iter(node.output), ""))
+        if (node.domain, node.op_type) != ("ai.onnx.ml", "ZipMap") or mapped is None:
             continue
         found = True
-        classes = max(len(each.ints) + len(each.strings) for each in node.attribute)
+        classes = max((len(each.ints) + len(each.strings) for each in node.attribute), default=0)
         info = helper.make_tensor_value_info(
-            node.output[0], onnx.TensorProto.FLOAT, [None, classes]
+            node.output[0], onnx.TensorProto.FLOAT, [None, classes or None]
         )
-        outputs[node.output[0]].CopyFrom(info)
+        mapped.CopyFrom(info)
         node.domain, node.op_type = "", "Identity"
         del node.attribute[:]
     return found
@@ -588,9 +598,9 @@ def _dtype(info: onnx.ValueInfoProto) -> str:
     element = info.type.tensor_type.elem_type
     if element not in DTYPES:
         found = _type_name(element) if element else "no tensor type"
-        raise ModelError(
-            f"{info.name}: is {found}; accepted: {', '.join(INPUTS)}; convert the model to float32"
-        )
+        text = element == onnx.TensorProto.STRING
+        change = "train with numbers as classes" if text else "convert the model to float32"
+        raise ModelError(f"{info.name}: is {found}; accepted: {', '.join(INPUTS)}; {change}")
     return DTYPES[element]
 
 

@@ -42,6 +42,10 @@ def test_what_is_advised_has_the_shape_that_the_model_takes(case):
     assert eval(give, {"x": np.zeros(shape)}).shape[1:] == taken
 
 
+def test_a_model_of_one_number_a_sample():
+    assert "an array of one axis" in layout_advice((20, 2), (), "x")
+
+
 @pytest.mark.parametrize("order", list(permutations(range(4))))
 def test_every_order_of_the_axes(order):
     x = np.arange(5 * 2 * 3 * 4).reshape(5, 2, 3, 4)

@@ -5,8 +5,11 @@ import onnx
 import onnxruntime
 import pytest
 from gatewright import boards
+from gatewright.compiler.data import Samples
 from gatewright.compiler.driver import compile_model
+from gatewright.compiler.errors import ModelError
 from gatewright.compiler.frontend import load
+from gatewright.sim.accuracy import accuracy
 from numpy.testing import assert_allclose
 from onnx import TensorProto, helper
 
@@ -23,26 +26,20 @@ def scaler(offset=(0.5, -1.0, 2.0, 0.0), scale=(2.0, 0.25, 1.0, 3.0)):
     return N("Scaler", ["x"], ["a"], domain=ML, offset=list(offset), scale=list(scale))
 
 
+def regressor(targets, numbers, x="x", **more):
+    coefficients = weights(numbers).tolist()
+    return N(
+        "LinearRegressor", [x], ["y"], domain=ML, targets=targets, coefficients=coefficients, **more
+    )
+
+
 @pytest.mark.parametrize(
     "nodes",
     [
         [scaler(), N("MatMul", ["a", "w"], ["y"])],
         [scaler([0.5], [2.0]), N("MatMul", ["a", "w"], ["y"])],
-        [
-            N(
-                "LinearRegressor",
-                ["x"],
-                ["y"],
-                domain=ML,
-                targets=2,
-                coefficients=weights(8).tolist(),
-                intercepts=[0.5, -0.25],
-            )
-        ],
-        [
-            scaler(),
-            N("LinearRegressor", ["a"], ["y"], domain=ML, coefficients=weights(4).tolist()),
-        ],
+        [regressor(2, 8, intercepts=[0.5, -0.25])],
+        [scaler(), regressor(1, 4, "a")],
     ],
     ids=["scaler", "one scale for all", "regressor", "both"],
 )
@@ -52,6 +49,46 @@ def test_a_pipeline_computes_what_the_runtime_does(model, rng, nodes):
     (expected,) = onnxruntime.InferenceSession(path).run(None, {"x": x})
     found, _ = evaluate(load(path), x)
     assert_allclose(found.reshape(expected.shape), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_integers_come_in_as_integers(model, rng, tmp_path):
+    """skl2onnx takes the type of the samples that it is given; the quantized file takes floats."""
+    nodes = [scaler(), N("MatMul", ["a", "w"], ["y"])]
+    path = model(
+        nodes, ["N", 4], dtype=TensorProto.INT64, out_dtype=1, domains=[ML], w=weights(4, 3)
+    )
+    x, board = rng.integers(-9, 9, (40, 4)), boards.get("icebreaker")
+    compiled = compile_model(path, tmp_path / "out", board.device, board.name, samples=x)
+    assert accuracy(compiled, Samples(x)).summary["agreement"] > 0.9
+    assert accuracy(compiled, Samples(x.astype(np.float32))).summary["agreement"] > 0.9
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        N("ZipMap", ["x"], [], domain=ML),
+        regressor(2, 8, intercepts=[0.5]),
+        regressor(3, 8),
+        N("Scaler", ["x"], ["y"], domain=ML, offset=[0.0] * 3, scale=[1.0] * 3),
+    ],
+    ids=["no output", "too few intercepts", "no whole rows", "another size"],
+)
+def test_a_damaged_node_is_refused(model, node):
+    with pytest.raises(ModelError):
+        load(model([node], ["N", 4], domains=[ML]))
+
+
+def test_a_map_without_classes_is_its_input(model):
+    nodes = [N("MatMul", ["x", "w"], ["a"]), N("ZipMap", ["a"], ["y"], domain=ML)]
+    (port,) = load(model(nodes, ["N", 4], domains=[ML], w=weights(4, 3))).outputs
+    assert port.shape == (3,)
+
+
+def test_labels_of_text_are_refused_with_advice(model):
+    nodes = [N("MatMul", ["x", "w"], ["y"])]
+    path = model(nodes, ["N", 4], out_dtype=TensorProto.STRING, w=weights(4, 3))
+    with pytest.raises(ModelError, match="train with numbers as classes"):
+        load(path)
 
 
 def test_a_map_of_classes_is_the_tensor_of_their_scores(tmp_path):

@@ -179,9 +179,14 @@ def test_a_model_in_training_mode(nodes, opset, tmp_path, out):
     assert row["change"].endswith("evaluation mode: model.eval() before torch.onnx.export")
 
 
-@pytest.mark.parametrize("inputs", [["none", "true"], ["half", "false"], ["half"], []], ids=str)
+@pytest.mark.parametrize(
+    "inputs", [["none", "true"], ["zero", "true"], ["half", "false"], ["half"], []], ids=str
+)
 def test_a_dropout_that_drops_nothing(inputs, tmp_path):
-    nodes = [N("Dropout", ["h", *inputs], ["y"], name="drop")]
+    nodes = [
+        N("Constant", [], ["zero"], value_float=0.0),
+        N("Dropout", ["h", *inputs], ["y"], name="drop"),
+    ]
     path = training_model(tmp_path / "m.onnx", nodes)
     assert CliRunner().invoke(main, ["check", str(path)]).exit_code == 0
 

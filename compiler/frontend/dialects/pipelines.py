@@ -54,13 +54,12 @@ def _scaler(nodes: Nodes, node: Node, x: str) -> None:
 
 
 def _regressor(nodes: Nodes, node: Node, x: str) -> None:
-    if node.attributes.get("post_transform", b"NONE") != b"NONE":
+    rows, bias = int(node.attributes.get("targets", 1)), _numbers(node, "intercepts")
+    if node.attributes.get("post_transform", b"NONE") != b"NONE" or bias.size not in (0, rows):
         nodes.keep(node)
         return
-    rows = int(node.attributes.get("targets", 1))
     weights = _numbers(node, "coefficients").reshape(rows, -1)
     inputs = [x, nodes.constant(f"{node.name}/coefficients", weights)]
-    bias = _numbers(node, "intercepts")
     if bias.size:
         inputs.append(nodes.constant(f"{node.name}/intercepts", bias))
     nodes.add(node, "Gemm", inputs, output=node.outputs[0], opset=_OPSET, transB=1)
