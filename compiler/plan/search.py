@@ -156,7 +156,8 @@ class _Weights:
     def advice(self, device: Device) -> str:
         """What they take of the block RAMs, and what to do."""
         room = _block_ram_bits(device)
-        narrow = int(_FILLED * room / self.number)
+        free = device.bram - link(device).bram
+        narrow = int(_FILLED * free * device.target.block_ram_bits / self.number)
         bits = f", or weights of {narrow} bits" if narrow >= _NARROW else ""
         return (
             f"its {_rounded(self.number)} weights take {_rounded(self.bits)}bit, the chip's block "
