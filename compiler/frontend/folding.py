@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from .. import ir, limits
 from ..errors import ModelError
-from .source import NUMBERS, Node, array
+from .source import CONSTANT_KINDS, NUMBERS, Node, constant_value
 
 __all__ = ["SIZES", "evaluate", "reference"]
 
@@ -98,19 +98,13 @@ def _alone(node: Node) -> onnx.ModelProto:
 
 def _constant(node: Node) -> Array:
     """The value of a Constant node."""
-    kinds = {
-        **dict.fromkeys(("value_float", "value_floats"), "float32"),
-        **dict.fromkeys(("value_int", "value_ints"), "int64"),
-    }
-    name, value = next(iter(node.attributes.items()), ("nothing", None))
-    if isinstance(value, onnx.TensorProto):
-        return array(value, str(node))
-    if name not in kinds or len(node.attributes) != 1:
+    value = constant_value(node)
+    if value is None:
         raise ModelError(
             f"{node}: holds {', '.join(node.attributes) or 'nothing'}; accepted: one of value, "
-            f"{', '.join(kinds)}; export dense numbers"
+            f"{', '.join(CONSTANT_KINDS)}; export dense numbers"
         )
-    return np.array(value, kinds[name])
+    return value
 
 
 # -- axes ------------------------------------------------------------------------------------------

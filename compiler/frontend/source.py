@@ -23,6 +23,7 @@ from .states import State, check_states, states_of
 
 __all__ = [
     "CODES",
+    "CONSTANT_KINDS",
     "FLOATS",
     "INPUTS",
     "NUMBERS",
@@ -33,6 +34,7 @@ __all__ = [
     "Source",
     "array",
     "captured",
+    "constant_value",
     "constants_of",
     "copy_model",
     "node_of",
@@ -51,6 +53,11 @@ FLOATS = ("float32", "float16", "float64", "bfloat16")
 WIDE = ("int32", "int64", "uint32", "uint64", "bool")
 #: types that the network's input may have
 INPUTS = (*FLOATS, *QUANTIZED, *WIDE)
+#: types of the numbers of a Constant node that are no tensor, by their attribute
+CONSTANT_KINDS = {
+    **dict.fromkeys(("value_float", "value_floats"), "float32"),
+    **dict.fromkeys(("value_int", "value_ints"), "int64"),
+}
 #: types by their number in ONNX
 DTYPES: dict[int, str] = {
     onnx.TensorProto.FLOAT: "float32",
@@ -259,22 +266,20 @@ def constants_of(source: Source) -> dict[str, NDArray[Any]]:
     """The constants that are stored: initializers, and those of Constant nodes."""
     found = dict(source.constants)
     for node in source.nodes:
-        value = _value(node) if node.op == "Constant" else None
+        value = constant_value(node) if node.op == "Constant" else None
         if value is not None:
             found[node.outputs[0]] = value
     return found
 
 
-def _value(node: Node) -> NDArray[Any] | None:
-    """What a Constant node gives; None for text and sparse tensors."""
-    for name, value in node.attributes.items():
-        if name == "value" and isinstance(value, onnx.TensorProto):
-            return array(value, str(node))
-        if name in ("value_float", "value_floats"):
-            return np.array(value, np.float32)
-        if name in ("value_int", "value_ints"):
-            return np.array(value, np.int64)
-    return None
+def constant_value(node: Node) -> NDArray[Any] | None:
+    """What a Constant node gives; None where that is not one array of numbers."""
+    name, value = next(iter(node.attributes.items()), ("", None))
+    if isinstance(value, onnx.TensorProto):
+        return array(value, str(node))
+    if name not in CONSTANT_KINDS or len(node.attributes) != 1:
+        return None
+    return np.array(value, CONSTANT_KINDS[name])
 
 
 def copy_model(path: str | Path, target: Path) -> None:
