@@ -276,6 +276,7 @@ class Dataflow(Brief):
             pixels * ceil(source.channels / lanes_out),
             self._takers[value] > 1,
             joined,
+            stage is None or self.designs[stage].bursting,
         )
 
     def _lanes(self, value: str) -> int:

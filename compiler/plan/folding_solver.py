@@ -222,10 +222,7 @@ class FoldingSolver:
         key = stream, lanes_out, lanes_in
         if key not in self._conversions:
             edge: Edge = replace(self.streams[stream][2], lanes_out=lanes_out, lanes_in=lanes_in)
-            self._conversions[key] = (
-                edge.cycles() if edge.converts else 0,
-                edge.passing(edge.source is None),
-            )
+            self._conversions[key] = edge.cycles() if edge.converts else 0, edge.passing
         return self._conversions[key]
 
     def _independent(self, lists: _Lists, interval: int) -> list[Candidate] | None:

@@ -88,13 +88,11 @@ def _turn(stages: Mapping[str, Design], edges_into: Mapping[str | None, Sequence
     for name, design in stages.items():
         if not design.delaying:
             timing = design.timing
-            ready = max(
-                _arrives(e, leaves, stages) + timing.behind_of(e.index) for e in edges_into[name]
-            )
+            ready = max(_arrives(e, leaves) + timing.behind_of(e.index) for e in edges_into[name])
             stored = design.buffering.lines is not None
             leaves[name] = ready + timing.latency + (timing.arrival + timing.pixel if stored else 0)
     ends = [
-        _arrives(edge, leaves, stages) + design.latency
+        _arrives(edge, leaves) + design.latency
         for name, design in stages.items()
         if design.delaying
         for edge in edges_into[name]
@@ -102,8 +100,8 @@ def _turn(stages: Mapping[str, Design], edges_into: Mapping[str | None, Sequence
     return max(1, ceil(max(ends)))
 
 
-def _arrives(edge: Edge, leaves: Mapping[str | None, float], stages: Mapping[str, Design]) -> float:
+def _arrives(edge: Edge, leaves: Mapping[str | None, float]) -> float:
     """The cycle of the last beat of a pixel at the end of an edge; early from outside the loop."""
     if edge.source not in leaves:
         return 0.0
-    return leaves[edge.source] + edge.passing(stages[str(edge.source)].bursting)
+    return leaves[edge.source] + edge.passing

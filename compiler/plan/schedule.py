@@ -92,10 +92,7 @@ def idle_frame(network: Dataflow) -> "FrameTimes":
 def durations(network: Dataflow, schedule: "Schedule") -> tuple[list[StageTiming], dict[Edge, int]]:
     """The timings of all stages, and the latencies of all streams, of a plan."""
     timings = [network.designs[stage.name].timing for stage in network.plan.stages]
-    late = {
-        edge: edge.passing(edge.source is None or network.designs[edge.source].bursting)
-        for edge in network.edges
-    }
+    late = {edge: edge.passing for edge in network.edges}
     for n, window in enumerate(schedule.windows):
         for edge in schedule.inputs[n][:1]:  # the input that the stage stores
             if window is not None and edge.converts:

@@ -17,7 +17,8 @@ class Edge:
 
     A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they
     differ where a reshape lies between. ``depth`` beats of queue stand at the source's width.
-    ``forked``: others take the value too; ``joined``: the sink waits for others too.
+    ``forked``: others take the value too; ``joined``: the sink waits for others too. ``burst``: the
+    beats of a pixel leave the source one after the other.
     """
 
     source: str | None
@@ -33,6 +34,7 @@ class Edge:
     depth: int
     forked: bool
     joined: bool
+    burst: bool
 
     @property
     def common(self) -> int:
@@ -73,13 +75,13 @@ class Edge:
         """Cycles a frame takes through the width conversion."""
         return self.pixels_in * ceil(self.channels_in / self.common)
 
-    def passing(self, burst: bool) -> int:
-        """Cycles from the last beat of a pixel at the source to the last one at the sink, where the
-        beats of a pixel leave one after the other (``burst``), or the narrowing of each beat has
-        ended when the next one comes.
+    @property
+    def passing(self) -> int:
+        """Cycles from the last beat of a pixel at the source to the last one at the sink. Without
+        ``burst`` the narrowing of each beat has ended when the next one comes.
         """
         narrowed = ceil(self.lanes_out / self.common) - 1
-        if burst:
+        if self.burst:
             parts = ceil(self.channels_out / self.common)
             narrowed = parts - ceil(self.channels_out / self.lanes_out)
         return self.latency + narrowed

@@ -142,7 +142,6 @@ class _LoopFoldings:
         place = {stage.name: n for n, stage in enumerate(self.stages)}
         designs = [network.designs[name] for name in place]
         self.delaying = [design.delaying for design in designs]
-        self.bursting = [design.bursting for design in designs]
         self.storing = [design.buffering.lines is not None for design in designs]
         self.into = [
             [(place[str(e.source)], e) for e in network.edges_into[name] if e.source in place]
@@ -155,7 +154,7 @@ class _LoopFoldings:
 
     def _kept(self) -> list[_Choice]:
         """The choices of all widths that no other one is better than."""
-        self._costs: dict[tuple[Edge, int, int, bool], float] = {}
+        self._costs: dict[tuple[Edge, int, int], float] = {}
         found = [choice for width in self._widths() for choice in self._choices(width)]
         found.sort(key=lambda one: (one.turn, one.price))
         kept: list[_Choice] = []
@@ -240,22 +239,16 @@ class _LoopFoldings:
         """The cycle in which a stage has a pixel of each input."""
         return max(
             leaves[source]
-            + self._cost(
-                edge,
-                chosen[source].lanes_out,
-                chosen[n].lanes_in[edge.index],
-                self.bursting[source],
-            )
+            + self._cost(edge, chosen[source].lanes_out, chosen[n].lanes_in[edge.index])
             + chosen[n].candidates[0].timing.behind_of(edge.index)
             for source, edge in self.into[n]
         )
 
-    def _cost(self, edge: Edge, lanes_out: int, lanes_in: int, burst: bool = False) -> float:
+    def _cost(self, edge: Edge, lanes_out: int, lanes_in: int) -> float:
         """The cycles of a pixel's last beat through a stream."""
-        key = edge, lanes_out, lanes_in, burst
+        key = edge, lanes_out, lanes_in
         if key not in self._costs:
-            stream = replace(edge, lanes_out=lanes_out, lanes_in=lanes_in)
-            self._costs[key] = stream.passing(burst)
+            self._costs[key] = replace(edge, lanes_out=lanes_out, lanes_in=lanes_in).passing
         return self._costs[key]
 
     def _levels(self, n: int, width: int) -> list[_Option]:
@@ -278,9 +271,11 @@ class _LoopFoldings:
 
     def _through(self, n: int, option: _Option, width: int) -> float:
         """The cycles from a stream of ``width`` lanes through a stage into another one."""
-        before = max(self._cost(e, width, option.lanes_in[e.index]) for _, e in self.into[n])
-        after = (e for edges in self.into for source, e in edges if source == n)
-        return before + option.latency + max(self._cost(e, option.lanes_out, width) for e in after)
+        # only compares options, whose neighbours are not chosen yet
+        into = [replace(e, burst=False) for _, e in self.into[n]]
+        out_of = [replace(e, burst=False) for each in self.into for at, e in each if at == n]
+        before = max(self._cost(e, width, option.lanes_in[e.index]) for e in into)
+        return before + option.latency + max(self._cost(e, option.lanes_out, width) for e in out_of)
 
     def _worth(self, n: int) -> list[tuple[int, int]]:
         """Foldings of an array: of about as many multipliers some of the least cycles, those of
