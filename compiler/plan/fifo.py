@@ -59,7 +59,8 @@ def with_queues(network: Dataflow) -> Dataflow:
     A join that takes its inputs in turn (``Buffering.turns``) takes a pixel of the first input
     before it takes any of the next, which counts as held by the path of the first. It has a queue
     before each input for what comes during the turns of the others, whichever path is longer,
-    unless the stages before it hold as much.
+    unless the stages before it hold as much. A stream that leaves a loop and becomes narrower has a
+    queue of a pixel, or each turn would wait for it.
 
     What such a queue holds counts as a part of its path, so queues of joins behind each other grow
     by a factor each where the paths wait for whole frames. There the joins have queues of frames
@@ -174,7 +175,11 @@ def _queues(
             reaches = [_held(network, *each) for each in zip(edges, reaches, strict=True)]
         common = [s for s in passed[edges[0].value] if all(s in passed[e.value] for e in edges)]
         depths = [
-            max(plan.queues.get((stage.name, index), 0), _in_turns(network, edge))
+            max(
+                plan.queues.get((stage.name, index), 0),
+                _in_turns(network, edge),
+                _out_of_loop(edge, loop_of),
+            )
             for index, edge in enumerate(edges)
         ]
         for one, other in combinations(range(len(edges)), 2):
@@ -252,6 +257,12 @@ def _loop_of(network: Dataflow) -> dict[str | None, _LoopValues]:
             stages = (network.stage_of[op.output].name for op in group if not op.view)
             found |= dict.fromkeys(stages, loop)
     return found
+
+
+def _out_of_loop(edge: Edge, loop_of: Mapping[str | None, _LoopValues]) -> int:
+    """The pixel that a narrower stream out of a loop holds, so that the loop does not wait."""
+    leaves = edge.source in loop_of and loop_of[edge.source] is not loop_of.get(edge.sink)
+    return 1 if leaves and edge.forked and edge.narrowing > 1 else 0
 
 
 class _Meetings:

@@ -76,14 +76,26 @@ class Edge:
         return self.pixels_in * ceil(self.channels_in / self.common)
 
     @property
+    def beats(self) -> int:
+        """Beats of a pixel at the source."""
+        return ceil(self.channels_out / self.lanes_out)
+
+    @property
+    def parts(self) -> int:
+        """Beats of a pixel where the stream is narrowest."""
+        return ceil(self.channels_out / self.common)
+
+    @property
+    def narrowing(self) -> int:
+        """Beats there that a beat of the source becomes."""
+        return self.lanes_out // self.common
+
+    @property
     def passing(self) -> int:
         """Cycles from the last beat of a pixel at the source to the last one at the sink. Without
         ``burst`` the narrowing of each beat has ended when the next one comes.
         """
-        narrowed = ceil(self.lanes_out / self.common) - 1
-        if self.burst:
-            parts = ceil(self.channels_out / self.common)
-            narrowed = parts - ceil(self.channels_out / self.lanes_out)
+        narrowed = self.parts - self.beats if self.burst else self.narrowing - 1
         return self.latency + narrowed
 
     @property

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil, log
+from itertools import chain
+from math import log
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from .. import ir
 from .candidates import Candidate, Candidates, FoldingCandidates
 from .dataflow import Dataflow
 from .fifo import with_queues
-from .streams import Edge
+from .pace import LoopStage, LoopStream, turn
 
 __all__ = ["TurnCandidates", "by_turns"]
 
@@ -100,14 +101,12 @@ class TurnCandidates(Candidates):
 class _Option:
     """A folding of a stage, with its weights in each memory.
 
-    ``pixel``: the cycles of a pixel's beats; ``latency``: from the last beat of a pixel in to the
-    last one out; ``price``: what it takes in logic cells, a multiplier counted as its share of the
-    device.
+    ``stage``: its part of a turn, with the longest latency of them; ``price``: what it takes in
+    logic cells, a multiplier counted as its share of the device.
     """
 
     candidates: list[Candidate]
-    pixel: float
-    latency: float
+    stage: LoopStage
     price: float
     lanes_in: tuple[int, ...]
     lanes_out: int
@@ -140,9 +139,6 @@ class _LoopFoldings:
         where ``network`` has them.
         """
         place = {stage.name: n for n, stage in enumerate(self.stages)}
-        designs = [network.designs[name] for name in place]
-        self.delaying = [design.delaying for design in designs]
-        self.storing = [design.buffering.lines is not None for design in designs]
         self.into = [
             [(place[str(e.source)], e) for e in network.edges_into[name] if e.source in place]
             for name in place
@@ -153,17 +149,29 @@ class _LoopFoldings:
         return self._front
 
     def _kept(self) -> list[_Choice]:
-        """The choices of all widths that no other one is better than."""
-        self._costs: dict[tuple[Edge, int, int], float] = {}
-        found = [choice for width in self._widths() for choice in self._choices(width)]
-        found.sort(key=lambda one: (one.turn, one.price))
-        kept: list[_Choice] = []
-        for choice in found:
-            if not kept or choice.price < kept[-1].price:
-                if kept and kept[-1].turn == choice.turn:
-                    kept.pop()
-                kept.append(choice)
-        return kept
+        """The choices that no other one is better than."""
+        self._streams: dict[tuple[int, int, int, int], LoopStream] = {}
+        widths = self._widths()
+        levels = [[self._levels(n, width) for width in widths] for n in range(len(self.stages))]
+        found = [choice for each in zip(*levels, strict=True) for choice in self._choices(each)]
+        options = [list(dict.fromkeys(chain.from_iterable(each))) for each in levels]
+        return _undominated([self._improved(one, options) for one in _undominated(found)])
+
+    def _improved(self, choice: _Choice, options: Sequence[Sequence[_Option]]) -> _Choice:
+        """``choice`` with other ``options`` of single stages, of any width, as long as one shortens
+        the turn at no higher price or lowers the price at no longer turn.
+        """
+        turn, chosen, before = choice.turn, list(choice.chosen), None
+        while before != chosen:
+            before = list(chosen)
+            for n, each in enumerate(options):
+                for option in each:
+                    if option.price > chosen[n].price:
+                        continue
+                    other = self.turn([*chosen[:n], option, *chosen[n + 1 :]])
+                    if other < turn or (other == turn and option.price < chosen[n].price):
+                        turn, chosen[n] = other, option
+        return _Choice(turn, sum(option.price for option in chosen), chosen)
 
     def _widths(self) -> list[int]:
         """Lanes of streams within the loop: of all that its stages offer some, evenly spaced."""
@@ -174,14 +182,13 @@ class _LoopFoldings:
         places = np.linspace(0, len(widths) - 1, min(_WIDTHS, len(widths)))
         return [widths[round(place)] for place in places.tolist()]
 
-    def _choices(self, width: int) -> Iterator[_Choice]:
-        """Choices with streams of ``width`` lanes.
+    def _choices(self, levels: Sequence[list[_Option]]) -> Iterator[_Choice]:
+        """Choices from the ``levels`` of each stage, those between streams of one width.
 
         The first has the fastest array in each place. Each next one is cheaper: every array is as
         cheap as leaves the turn as it is, the one with the largest gain first; then the array gives
         way that saves most for a cycle.
         """
-        levels = [self._levels(n, width) for n in range(len(self.stages))]
         if not all(levels):
             return
         at = [0] * len(levels)
@@ -225,31 +232,23 @@ class _LoopFoldings:
 
     def turn(self, chosen: Sequence[_Option]) -> int:
         """The cycles of a turn, as :func:`.pace.paced` computes them."""
-        leaves = [option.pixel - 1 for option in chosen]
-        ends = 1.0
-        for n, option in enumerate(chosen):
-            if not self.delaying[n]:
-                leaves[n] = self._ready(n, chosen, leaves) + option.latency
-        for n, option in enumerate(chosen):
-            if self.delaying[n]:
-                ends = max(ends, self._ready(n, chosen, leaves) + option.latency)
-        return ceil(ends)
+        streams = [
+            [
+                self._stream(n, which, chosen[source].lanes_out, option.lanes_in[edge.index])
+                for which, (source, edge) in enumerate(self.into[n])
+            ]
+            for n, option in enumerate(chosen)
+        ]
+        return turn([option.stage for option in chosen], streams)
 
-    def _ready(self, n: int, chosen: Sequence[_Option], leaves: Sequence[float]) -> float:
-        """The cycle in which a stage has a pixel of each input."""
-        return max(
-            leaves[source]
-            + self._cost(edge, chosen[source].lanes_out, chosen[n].lanes_in[edge.index])
-            + chosen[n].candidates[0].timing.behind_of(edge.index)
-            for source, edge in self.into[n]
-        )
-
-    def _cost(self, edge: Edge, lanes_out: int, lanes_in: int) -> float:
-        """The cycles of a pixel's last beat through a stream."""
-        key = edge, lanes_out, lanes_in
-        if key not in self._costs:
-            self._costs[key] = replace(edge, lanes_out=lanes_out, lanes_in=lanes_in).passing
-        return self._costs[key]
+    def _stream(self, n: int, which: int, lanes_out: int, lanes_in: int) -> LoopStream:
+        """One of the streams into a stage, between these widths."""
+        key = n, which, lanes_out, lanes_in
+        if key not in self._streams:
+            source, edge = self.into[n][which]
+            edge = replace(edge, lanes_out=lanes_out, lanes_in=lanes_in)
+            self._streams[key] = LoopStream.of(source, edge)
+        return self._streams[key]
 
     def _levels(self, n: int, width: int) -> list[_Option]:
         """The options of a stage between streams of ``width`` lanes, the fastest first: each next
@@ -271,11 +270,19 @@ class _LoopFoldings:
 
     def _through(self, n: int, option: _Option, width: int) -> float:
         """The cycles from a stream of ``width`` lanes through a stage into another one."""
-        # only compares options, whose neighbours are not chosen yet
-        into = [replace(e, burst=False) for _, e in self.into[n]]
-        out_of = [replace(e, burst=False) for each in self.into for at, e in each if at == n]
-        before = max(self._cost(e, width, option.lanes_in[e.index]) for e in into)
-        return before + option.latency + max(self._cost(e, option.lanes_out, width) for e in out_of)
+        begin, done = 0.0, 0.0
+        for which, (_, edge) in enumerate(self.into[n]):
+            stream = self._stream(n, which, width, option.lanes_in[edge.index])
+            one, other = stream.arrival(0.0, stream.beats - 1)
+            begin, done = max(begin, one), max(done, other)
+        done += option.stage.latency
+        begin = option.stage.leaves(begin, done)
+        return max(
+            self._stream(sink, which, option.lanes_out, width).arrival(begin, done)[1]
+            for sink, edges in enumerate(self.into)
+            for which, (source, _) in enumerate(edges)
+            if source == n
+        )
 
     def _worth(self, n: int) -> list[tuple[int, int]]:
         """Foldings of an array: of about as many multipliers some of the least cycles, those of
@@ -293,16 +300,24 @@ class _LoopFoldings:
         key = n, simd, pe
         if key not in self._options:
             candidates = self.stages[n].built(simd, pe)
-            self._options[key] = self._of(n, candidates) if candidates else None
+            self._options[key] = self._of(candidates) if candidates else None
         return self._options[key]
 
-    def _of(self, n: int, candidates: list[Candidate]) -> _Option:
-        timings, stored = [o.timing for o in candidates], self.storing[n]
+    def _of(self, candidates: list[Candidate]) -> _Option:
+        stages = [LoopStage.of(o.design) for o in candidates]
         return _Option(
             candidates,
-            timings[0].pixel,
-            max(t.latency + (t.arrival + t.pixel if stored else 0) for t in timings),
+            max(stages, key=lambda stage: stage.latency),
             min(o.size + self._multiplier * o.multipliers for o in candidates),
             candidates[0].lanes_in,
             candidates[0].lanes_out[0],
         )
+
+
+def _undominated(choices: Iterable[_Choice]) -> list[_Choice]:
+    """Those of ``choices`` that no other one is better than, of ever longer turns."""
+    kept: list[_Choice] = []
+    for choice in sorted(choices, key=lambda one: (one.turn, one.price)):
+        if not kept or choice.price < kept[-1].price:
+            kept.append(choice)
+    return kept

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from math import inf
+from math import ceil, inf
 from typing import Any, ClassVar
 
 import numpy as np
@@ -235,6 +235,12 @@ class Design(ABC):
     def pixels_out(self) -> int:
         """Pixels of a frame on the first output."""
         return self.graph.shape(self.ops[-1].output).pixels
+
+    @property
+    def beats_out(self) -> int:
+        """Beats of a pixel on the first output."""
+        port, *_ = self.ports.outputs
+        return ceil(self.graph.shape(self.ops[-1].output).channels / port.lanes)
 
     # Time
 
