@@ -11,7 +11,7 @@ from .brief import Brief
 from .driver import describe, fit
 from .errors import FitError, GatewrightError
 from .frontend import Survey, Verdict, divide, load, survey
-from .plan import Device, Goal, available, least_interval, refuse_too_large
+from .plan import CandidatePool, Device, Goal, available, least_interval, refuse_too_large
 from .plan.candidates import least_designs
 from .quantize import Policy
 from .quantize.assume import assume_types
@@ -122,22 +122,24 @@ def _fitted(
 ) -> Checked:
     """The summary with the plan for the chosen board, and a row a board."""
     error = plan = None
+    pool = CandidatePool(graph)
+    failed: list[tuple[Device, FitError]] = []
     try:
-        plan = fit(graph, chosen.device, chosen.name, goal)
-    except FitError as failed:
-        error = failed
+        plan = fit(graph, chosen.device, chosen.name, goal, pool=pool)
+    except FitError as found:
+        error = found
+        failed.append((chosen.device, error))
     rows = []
     for board in boards:
         if plan is not None and board.name == chosen.name:
             rows.append(_row(board, plan.interval, "planned"))
-        elif error and (
-            board.name == chosen.name or _lacks_too(board.device, chosen.device, error)
-        ):
-            there = available(board.device)
-            lacking = [(what, needed, there[what]) for what, needed, _ in error.lacking]
-            rows.append(_row(board, None, "planned", lacking))
-        else:
-            rows.append(_estimated(graph, board))
+            continue
+        try:
+            known = next((e for other, e in failed if _lacks_too(board.device, other, e)), None)
+            rows.append(_refused(board, known) if known else _estimated(pool, board))
+        except FitError as found:
+            failed.append((board.device, found))
+            rows.append(_refused(board, found))
     summary["boards"] = rows
     if plan is not None:
         return Checked({**summary, **describe(plan, summary["model"], goal)}, None)
@@ -165,15 +167,21 @@ def _advised(error: FitError, fitting: Sequence[Target]) -> FitError:
     return FitError(f"{error}; {advice}", error.lacking)
 
 
-def _estimated(graph: ir.Graph, board: Target) -> dict[str, Any]:
-    """The row of a board: by a bound, or by a search where the network hardly fits."""
-    try:
-        if refuse_too_large(graph, board.device).share < _TIGHT:
-            return _row(board, least_interval(graph, board.device, board.name), "estimated")
-        found = fit(graph, board.device, board.name, Goal())
-        return _row(board, found.interval, "planned")
-    except FitError as error:
-        return _row(board, None, "planned", error.lacking)
+def _estimated(pool: CandidatePool, board: Target) -> dict[str, Any]:
+    """The row of a board: by a bound, or by a search where the network hardly fits. Raises
+    :class:`FitError` where it does not.
+    """
+    graph, device, name = pool.graph, board.device, board.name
+    if refuse_too_large(graph, device, pool).share < _TIGHT:
+        return _row(board, least_interval(graph, device, name, pool), "estimated")
+    return _row(board, fit(graph, device, name, Goal(), pool=pool).interval, "planned")
+
+
+def _refused(board: Target, error: FitError) -> dict[str, Any]:
+    """The row of a board that is too small by what ``error`` says of this or of a larger one."""
+    there = available(board.device)
+    lacking = [(what, needed, there[what]) for what, needed, _ in error.lacking]
+    return _row(board, None, "planned", lacking)
 
 
 def _row(

@@ -21,6 +21,7 @@ from .frontend import Border, Cut, copy_model, divide, in_qonnx, load, survey, w
 from .ir.feeds import Ports
 from .json_file import read_json, shortened
 from .plan import (
+    CandidatePool,
     Dataflow,
     Device,
     Goal,
@@ -219,27 +220,35 @@ class _Costs:
 
 
 def fit(
-    graph: ir.Graph, device: Device, board: str, goal: Goal, policy: Policy = DEFAULT
+    graph: ir.Graph,
+    device: Device,
+    board: str,
+    goal: Goal,
+    policy: Policy = DEFAULT,
+    pool: CandidatePool | None = None,
 ) -> Dataflow:
     """A plan for a network before any work: a float network's types are assumed as ``policy``
-    gives them.
+    gives them; ``pool``: what other searches have built for a network of integers.
     """
     if not graph.quantized:
         graph = assume_types(graph, policy)
-    return _planned(graph, device, board, goal)
+    return _planned(graph, device, board, goal, pool)
 
 
-def _planned(graph: ir.Graph, device: Device, board: str, goal: Goal) -> Dataflow:
+def _planned(
+    graph: ir.Graph, device: Device, board: str, goal: Goal, pool: CandidatePool | None = None
+) -> Dataflow:
     """A plan for ``goal``; the error says how fast the board is where that is not enough."""
+    pool = pool or CandidatePool(graph)
     if goal.interval is None:
-        return make_dataflow(graph, device, board, goal)
+        return make_dataflow(graph, device, board, goal, pool)
     try:
-        found = make_dataflow(graph, device, board, goal)
+        found = make_dataflow(graph, device, board, goal, pool)
         if found.interval <= goal.interval:
             return found
     except FitError:
         pass
-    fastest = make_dataflow(graph, device, board, replace(goal, interval=None))
+    fastest = make_dataflow(graph, device, board, replace(goal, interval=None), pool)
     if fastest.interval > goal.interval:
         raise FitError(
             f"the goal allows {goal.interval} cycles a frame, but the fastest plan that fits "

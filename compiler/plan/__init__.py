@@ -2,6 +2,7 @@
 
 from ...hw.target.base import Device
 from ..stages import Design, StagePlan
+from .candidates import CandidatePool
 from .dataflow import Dataflow, Plan
 from .fifo import check_queues
 from .plan_file import read_plan, write_plan
@@ -17,6 +18,7 @@ from .search import (
 )
 
 __all__ = [
+    "CandidatePool",
     "Design",
     "Device",
     "Goal",

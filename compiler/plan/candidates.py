@@ -1,7 +1,7 @@
 """The candidates of each stage: its foldings by speed and multipliers, designed on demand."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, log
@@ -9,7 +9,7 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
-from ...hw.target.base import Device
+from ...hw.target.base import Device, Target
 from .. import ir
 from ..errors import PlanError
 from ..stages import Design, Products, StagePlan, StageTiming, kind_of, stage_ops
@@ -17,6 +17,7 @@ from .resources import Resources, cells
 
 __all__ = [
     "Candidate",
+    "CandidatePool",
     "Candidates",
     "FoldingCandidates",
     "least_designs",
@@ -79,6 +80,32 @@ class Candidate:
     def timing(self) -> StageTiming:
         """The timing of the design."""
         return self.design.timing
+
+
+class CandidatePool:
+    """The candidates for the stages of ``graph``, each built once for all devices of a target."""
+
+    def __init__(self, graph: ir.Graph):
+        self.graph = graph
+        self._stages: dict[tuple[Target, bool, tuple[Products, ...]], list[FoldingCandidates]] = {}
+        self._least: dict[Target, list[list[Resources]]] = {}
+
+    def stages(
+        self, device: Device, lean: bool, ways: Sequence[Products]
+    ) -> list["FoldingCandidates"]:
+        """Those of :func:`stage_candidates`."""
+        key = device.target, lean, tuple(ways)
+        if key not in self._stages:
+            self._stages[key] = stage_candidates(self.graph, device, lean, ways)
+        return self._stages[key]
+
+    def least(self, device: Device) -> Iterator[list[Resources]]:
+        """:func:`least_resources` of each stage, in flow order, as far as asked for."""
+        known = self._least.setdefault(device.target, [])
+        for number, op in enumerate(stage_ops(self.graph)):
+            if number == len(known):
+                known.append(least_resources(op, self.graph, device))
+            yield known[number]
 
 
 def stage_candidates(

@@ -92,6 +92,12 @@ class Dataflow(Brief):
             "estimate": f"{cost.lut:,} LUTs, {cost.dsp} DSP blocks, {cost.bram} block RAMs",
         }
 
+    @cached_property
+    def pixels(self) -> dict[str | None, int]:
+        """Pixels of a frame of each value; those of the host (None) as of the largest input."""
+        shapes = {name: value.shape.pixels for name, value in self.graph.values.items()}
+        return {**shapes, None: max(shapes[port.value] for port in self.graph.inputs)}
+
     def replanned(self, **changes: Any) -> "Dataflow":
         """The same stages under a plan with ``changes`` to its other fields."""
         assert "stages" not in changes

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import combinations
-from math import ceil, floor, inf
+from math import ceil, inf
 
 import numpy as np
 
@@ -324,7 +324,7 @@ def _missing(
     """Pixels of the edge's value that its path holds too few; ``ahead``: the part of a frame that
     the join takes of the other path before.
     """
-    pixels = _pixels(network, fork)
+    pixels = network.pixels[fork]
     shortfall = other[fork][1] + ahead * pixels - reach[fork][0]
     here = network.graph.shape(edge.value).pixels
     return ceil(shortfall * here / pixels) if shortfall > 0 else 0
@@ -364,25 +364,12 @@ def _missing_in_turn(
     return missing
 
 
-def _pixels(network: Dataflow, value: str | None) -> int:
-    """Pixels of a frame; the host's are counted like those of the largest input."""
-    graph = network.graph
-    values = [port.value for port in graph.inputs] if value is _HOST else [value]
-    return max(graph.shape(str(each)).pixels for each in values)
-
-
 def _reach(network: Dataflow, edge: Edge, depth: int, inside: _Reach) -> _Reach:
     """The reach at the end of ``edge`` with a queue of ``depth`` pixels; ``inside``: before it."""
     here = network.graph.shape(edge.value).pixels
     slack = _SLACK if here > _FEW else Fraction(edge.queued_latency * here, network.interval)
     found: _Reach = {edge.value: (depth, ceil(depth + slack))}
-    for before, (low, high) in inside.items():
-        pixels = _pixels(network, before)
-        found[before] = (
-            low + floor(depth * pixels / here),
-            high + ceil((depth + slack) * pixels / here),
-        )
-    return found
+    return found | _longer(network, inside, depth, depth + slack, here)
 
 
 def _through(network: Dataflow, inputs: list[tuple[Edge, _Reach]]) -> _Reach:
@@ -399,14 +386,26 @@ def _held(network: Dataflow, edge: Edge, reach: _Reach) -> _Reach:
     """The reach with what the stage at the end of ``edge`` holds of it."""
     held_low, held_high = network.designs[str(edge.sink)].buffering.held(edge.index)
     slack = min(_SLACK + held_high, _ahead(network, edge))
-    found: _Reach = {}
-    for before, (low, high) in reach.items():
-        pixels = _pixels(network, before)
-        found[before] = (
-            low + floor(min(held_low, slack) * pixels / edge.pixels_in),
-            high + ceil(slack * pixels / edge.pixels_in),
+    return _longer(network, reach, min(held_low, slack), slack, edge.pixels_in)
+
+
+def _longer(
+    network: Dataflow, reach: _Reach, low: float | Fraction, high: float | Fraction, of: int
+) -> _Reach:
+    """``reach`` and at least ``low``, at most ``high`` more pixels of a value that has ``of`` in a
+    frame.
+    """
+    # in integers, for there are many of them, and fractions are slow
+    (low, less), (high, more) = low.as_integer_ratio(), high.as_integer_ratio()
+    less, more = less * of, more * of
+    pixels = network.pixels
+    return {
+        value: (
+            least + low * pixels[value] // less,
+            most - (-high * pixels[value] // more),
         )
-    return found
+        for value, (least, most) in reach.items()
+    }
 
 
 def _ahead(network: Dataflow, edge: Edge) -> Fraction | float:

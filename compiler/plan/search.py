@@ -9,7 +9,7 @@ from ...hw.target.base import Device
 from .. import ir
 from ..errors import FitError
 from ..stages import Design, Products, StagePlan, stage_ops
-from .candidates import Candidate, least_resources, stage_candidates
+from .candidates import Candidate, CandidatePool
 from .dataflow import Dataflow, Plan
 from .fifo import with_queues
 from .folding_solver import Budget, FoldingSolver, block_worth, grant
@@ -69,8 +69,14 @@ class Goal:
         return Products.SINGLE, *pairs, *trees
 
 
-def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal()) -> Dataflow:
-    """``graph`` under a plan for ``device``.
+def make_dataflow(
+    graph: ir.Graph,
+    device: Device,
+    board: str,
+    goal: Goal = Goal(),
+    pool: CandidatePool | None = None,
+) -> Dataflow:
+    """``graph`` under a plan for ``device``; ``pool``: what other searches have built for it.
 
     The frame interval is the slowest stage's, so for an interval each stage needs only the fewest
     multipliers that keep it; the least interval whose stages together fit is found by bisection.
@@ -78,9 +84,10 @@ def make_dataflow(graph: ir.Graph, device: Device, board: str, goal: Goal = Goal
     are stored as they are read, and line buffers have spare rows. Raises :class:`FitError` when
     even the smallest plan is too large.
     """
-    refuse_too_large(graph, device)
+    pool = pool or CandidatePool(graph)
+    refuse_too_large(graph, device, pool)
     for lean in (True,) if goal.kind == "area" else (False, True):
-        search = _Search(graph, device, board, lean, ways=goal.ways)
+        search = _Search(pool, device, board, lean, ways=goal.ways)
         found = search.best(goal)
         if found is not None:
             return found
@@ -105,11 +112,13 @@ class Occupancy:
     stages: int
 
 
-def refuse_too_large(graph: ir.Graph, device: Device) -> Occupancy:
+def refuse_too_large(
+    graph: ir.Graph, device: Device, pool: CandidatePool | None = None
+) -> Occupancy:
     """The bound of :func:`occupancy`; raises :class:`FitError` for a network that is too large by
     far, before any search.
     """
-    bound = occupancy(graph, device)
+    bound = occupancy(graph, device, pool)
     if bound.share <= _FAR or not shortfall(bound.need, device):
         return bound
     raise _too_large(graph, device, bound)
@@ -181,7 +190,7 @@ def _rounded(number: int) -> str:
     return f"{number / size:,.0f} {unit}" if number >= 1e9 else f"{number / size:.3g} {unit}"
 
 
-def occupancy(graph: ir.Graph, device: Device) -> Occupancy:
+def occupancy(graph: ir.Graph, device: Device, pool: CandidatePool | None = None) -> Occupancy:
     """A lower bound on the share of ``device`` that the stages of ``graph`` take, without a search.
 
     Counted are the stages alone, each with at most one multiplier. A stage has a choice of
@@ -193,8 +202,7 @@ def occupancy(graph: ir.Graph, device: Device) -> Occupancy:
     registers = int(device.ff * device.target.register_share)
     needs = {mix: Resources() for mix in _MIXES}
     best, fewest = Occupancy(0.0, Resources(), Resources(), 0), 0
-    for count, op in enumerate(stage_ops(graph), 1):
-        choices = least_resources(op, graph, device)
+    for count, choices in enumerate((pool or CandidatePool(graph)).least(device), 1):
         fewest += min(each.ff for each in choices)
         for mix in _MIXES:
             needs[mix] += min(choices, key=lambda each: _share(each, device, room, mix))
@@ -217,11 +225,13 @@ def _listed(lacks: Sequence[tuple[str, int, int]]) -> str:
     return ", ".join(f"{need} {name} of {have}" for name, need, have in lacks)
 
 
-def least_interval(graph: ir.Graph, device: Device, board: str) -> int:
+def least_interval(
+    graph: ir.Graph, device: Device, board: str, pool: CandidatePool | None = None
+) -> int:
     """The least interval, in cycles a frame, for which the DSP blocks suffice; a plan may need
     more where logic or block RAM is short.
     """
-    search = _Search(graph, device, board, ways=Goal().ways)
+    search = _Search(pool or CandidatePool(graph), device, board, ways=Goal().ways)
     budget = search.dsp_only()
     found = _least(search.intervals, lambda i: search.solver.enough(i, budget))
     return search.intervals[min(found, len(search.intervals) - 1)]
@@ -280,15 +290,16 @@ class _Search:
 
     def __init__(
         self,
-        graph: ir.Graph,
+        pool: CandidatePool,
         device: Device,
         board: str,
         lean: bool = False,
         *,
         ways: Sequence[Products],
     ):
+        graph = pool.graph
         self.graph, self.device, self.board = graph, device, board
-        every = stage_candidates(graph, device, lean, ways)
+        every = pool.stages(device, lean, ways)
         stages = tuple(stage.smallest for stage in every)
         template = Dataflow(graph, Plan(board, stages, {}), device)
         self.stages = by_turns(every, template)
@@ -354,12 +365,10 @@ class _Search:
     def fastest(self, budget: Budget) -> Dataflow | None:
         """The dataflow of the least interval, with the bound on it."""
         solver, intervals = self.solver, self.intervals
+        if solver.choose(intervals[-1], budget) is None:
+            return None  # known soonest at the slowest, where stages have the fewest candidates
         enough = _least(intervals, lambda i: solver.enough(i, budget))
-        if enough == len(intervals):
-            return None
         bound = enough + _least(intervals[enough:], lambda i: solver.choose(i, budget) is not None)
-        if bound == len(intervals):
-            return None
         plans: dict[int, Dataflow | None] = {}
 
         def planned(interval: int) -> bool:

@@ -10,6 +10,7 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
+from ...hw.target.base import Device
 from .. import ir
 from .candidates import Candidate, Candidates, FoldingCandidates
 from .dataflow import Dataflow
@@ -40,7 +41,12 @@ def by_turns(stages: Sequence[FoldingCandidates], network: Dataflow) -> list[Can
         return [*stages]
     place = {stage.name: n for n, stage in enumerate(stages)}
     loops = [
-        (_LoopFoldings([stages[place[name]] for name in network.designs if name in names]), steps)
+        (
+            _LoopFoldings(
+                [stages[place[name]] for name in network.designs if name in names], network.device
+            ),
+            steps,
+        )
         for names, steps in _loops(network)
     ]
     found: list[Candidates] = [*stages]
@@ -124,9 +130,8 @@ class _Choice:
 class _LoopFoldings:
     """The stages of one loop, in flow order, and the streams between them."""
 
-    def __init__(self, stages: Sequence[FoldingCandidates]):
+    def __init__(self, stages: Sequence[FoldingCandidates], device: Device):
         self.stages = stages
-        device = stages[0].device
         #: multipliers of the device, in logic where it has no blocks, and the share of one
         self._multipliers = device.multipliers or max(1, device.lut // _SOFT)
         self._multiplier = device.lut / self._multipliers

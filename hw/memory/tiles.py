@@ -77,9 +77,9 @@ class Stack:
     segments: tuple[Segment, ...]
 
     @cached_property
-    def _counts(self) -> dict[int, int]:
-        """How many segments are of block RAMs that are so many bits wide."""
-        return Counter(segment.bits for segment in self.segments if segment.bits)
+    def _counts(self) -> list[tuple[int, int]]:
+        """Widths of block RAMs, and how many segments are of such."""
+        return [*Counter(segment.bits for segment in self.segments if segment.bits).items()]
 
     @cached_property
     def _logic_words(self) -> int:
@@ -90,7 +90,9 @@ class Stack:
         block RAM counts as some in logic; choices; strips.
         """
         shape = target.memory_shapes[0]
-        rams = sum(ceil_div(width, bits) * count for bits, count in self._counts.items())
+        rams = 0
+        for bits, count in self._counts:
+            rams -= -width // bits * count
         logic = width * self._logic_words
         return rams * (shape.size // _LOGIC_SHARE) + logic, len(self.segments) - 1, 1
 
@@ -192,7 +194,8 @@ def _last(depth: int, width: int, target: Target, logic: bool) -> tuple[Strip, .
 
 def _join(before: tuple, width: int, price: tuple[int, int, int]) -> tuple:
     """Price and widths with a strip more."""
-    return tuple(a + b for a, b in zip(before[0], price, strict=True)), (*before[1], width)
+    (bits, choices, strips), widths = before
+    return (bits + price[0], choices + price[1], strips + price[2]), (*widths, width)
 
 
 @lru_cache(maxsize=1 << 12)
