@@ -127,7 +127,7 @@ def test_check_gives_every_node_and_every_board(floats):
 def test_a_board_smaller_than_one_that_lacks_something_does_not_fit(floats, monkeypatch):
     """Its own estimate does not see all that a plan takes, as the queues."""
 
-    def lacks(graph, device, *_):
+    def lacks(graph, device, *_, **__):
         raise FitError("too large", [("block RAMs", 300, 207)])
 
     monkeypatch.setattr(check, "fit", lacks)

@@ -20,7 +20,7 @@ from gatewright.compiler.plan import (
     search,
     shortfall,
 )
-from gatewright.compiler.plan.candidates import stage_candidates
+from gatewright.compiler.plan.candidates import CandidatePool, stage_candidates
 from gatewright.compiler.plan.fifo import with_queues
 from gatewright.compiler.plan.folding_solver import Budget, FoldingSolver
 from gatewright.compiler.plan.latency_optimizer import LatencyOptimizer
@@ -610,7 +610,7 @@ def test_a_plan_keeps_to_what_there_is_of_each_resource(name):
 def test_queues_and_converters_count_in_each_resource(name):
     """A plan that takes one more than the budget, these included, is none."""
     graph = graph_of("residual")
-    search = _Search(graph, ICE40UP5K, "board", ways=Goal().ways)
+    search = _Search(CandidatePool(graph), ICE40UP5K, "board", ways=Goal().ways)
     network = search.smallest()
     need, outside = network.budgeted, network.outside_stages
     assert min(outside.lut, outside.ff) > 0
@@ -632,7 +632,7 @@ def test_each_stage_has_dsp_sites_of_its_own():
 
 @pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)
 def test_a_budget_is_what_the_link_leaves_of_the_device(device):
-    budget = _Search(small("pair"), device, "board", ways=Goal().ways)._budget(0.5)
+    budget = _Search(CandidatePool(small("pair")), device, "board", ways=Goal().ways)._budget(0.5)
     taken = link(device)
     assert budget.cells == int(device.lut * 0.5) - cells(taken, device)
     assert budget.ff == int(device.ff * device.target.register_share)
