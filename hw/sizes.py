@@ -4,7 +4,7 @@ from math import isqrt
 
 from amaranth import Shape
 
-__all__ = ["at_least", "ceil_div", "divisors", "ends"]
+__all__ = ["at_least", "ceil_div", "divisors", "ends", "filled", "within"]
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -29,7 +29,33 @@ def at_least(least: int, config: object, *names: str) -> None:
     """Raise :class:`ValueError` unless each of the named parameters is ``least`` or more."""
     for name in names:
         value = getattr(config, name)
-        if min(value) < least if isinstance(value, tuple) else value < least:
+        least_given = min(value) if isinstance(value, tuple) else value
+        if least_given is None or least_given < least:
             raise ValueError(
                 f"{type(config).__name__}: {name}={value}, but it must be {least} or more"
             )
+
+
+def within(least: float, most: float, config: object, *names: str) -> None:
+    """Raise :class:`ValueError` unless each of the named parameters is ``least`` to ``most``."""
+    for name in names:
+        value = getattr(config, name)
+        if value is None or not least <= value <= most:
+            raise ValueError(
+                f"{_named(config)}: {name}={value}, but it must be {least:g} to {most:g}"
+            )
+
+
+def filled(config: object, *names: str) -> None:
+    """Raise :class:`ValueError` if one of the named parameters is None, empty or 0."""
+    for name in names:
+        if not getattr(config, name):
+            raise ValueError(
+                f"{_named(config)}: {name}={getattr(config, name)!r}, but it must be given"
+            )
+
+
+def _named(config: object) -> str:
+    """The type of a record, and its name if it has one."""
+    name = getattr(config, "name", "")
+    return f"{type(config).__name__} {name}" if name else type(config).__name__

@@ -39,8 +39,6 @@ _ROUNDS = 5
 #: share of the device that the smallest stages together take at which no search is worth it: other
 #: foldings are smaller by less
 _FAR = 1.15
-#: bits that a LUT holds as a read-only memory
-_LUT_BITS = 16
 #: bits of the narrowest weights of several levels, and the share of block RAM that weights may fill
 _NARROW, _FILLED = 2, 0.8
 #: shares of block RAM in the sum of logic and block RAM that is bounded
@@ -159,7 +157,7 @@ class _Weights:
 
     def blocks(self, device: Device) -> int:
         """The block RAMs that hold them at least: some may be in all the LUTs."""
-        outside = max(0, self.bits - _LUT_BITS * device.lut)
+        outside = max(0, self.bits - device.target.table_bits * device.lut)
         return ceil(outside / device.target.block_ram_bits)
 
     def advice(self, device: Device) -> str:

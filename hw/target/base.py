@@ -7,6 +7,7 @@ from pathlib import Path
 
 from amaranth import signed
 
+from ..sizes import at_least, filled, within
 from .dsp import Multiplier
 
 __all__ = ["Device", "LutRam", "MemoryShape", "Target"]
@@ -18,6 +19,9 @@ class MemoryShape:
 
     words: int
     bits: int
+
+    def __post_init__(self) -> None:
+        at_least(1, self, "words", "bits")
 
     @property
     def size(self) -> int:
@@ -39,6 +43,11 @@ class LutRam:
     row_luts: int
     style: str
 
+    def __post_init__(self) -> None:
+        at_least(1, self, "words", "bits", "luts")
+        at_least(0, self, "row_luts")
+        filled(self, "style")
+
 
 @dataclass(frozen=True)
 class Target:
@@ -53,13 +62,12 @@ class Target:
     lut_ram : memory in LUTs; None: every small memory is a block RAM
     carry_luts : LUTs that drive the carry into a chain of adders
     gated_adders : whether gates in front of an adder are merged into its LUTs
-    register_rich : whether registers may be spent on speed: register slices of two beats, a queue
-        for each operand of an addition, registers before selections
     lone_register_cells : share of the flip-flops that take a logic cell of their own
     logic_unit : what a unit of logic is called in messages
     logic_share : share of the logic that a plan may fill
     soft_logic_share : the same with multipliers in soft logic
     register_share : share of the flip-flops that a plan may use
+    table_bits : bits of a read-only table that one LUT holds
     simulation_models : Verilog models of the primitives that the RTL instantiates
     """
 
@@ -70,25 +78,36 @@ class Target:
     lut_ram: LutRam | None
     carry_luts: int
     gated_adders: bool
-    register_rich: bool
     lone_register_cells: float
     logic_unit: str
     logic_share: float
     soft_logic_share: float
     register_share: float
+    table_bits: int
     simulation_models: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
+        filled(self, "name", "dsp", "memory_shapes", "logic_unit", "table_bits")
+        at_least(0, self, "carry_luts")
+        within(0, 1, self, "lone_register_cells")
+        within(0.1, 1, self, "logic_share", "register_share")
+        within(0.1, self.logic_share, self, "soft_logic_share")
         widths = [shape.bits for shape in self.memory_shapes]
-        if not widths or widths != sorted(widths, reverse=True):
+        if widths != sorted(widths, reverse=True):
             raise ValueError(
-                f"{self.name}: memory_shapes of {widths} bits; accepted: at least one, the widest "
-                "first"
+                f"{self.name}: memory_shapes of {widths} bits; accepted: the widest first"
             )
 
     def __hash__(self) -> int:
         """By name alone: a target is part of every config, and configs are keys of caches."""
         return hash(self.name)
+
+    @property
+    def register_rich(self) -> bool:
+        """Whether registers may be spent on speed, as none of them takes a logic cell: register
+        slices of two beats, a queue for each operand of an addition, registers before selections.
+        """
+        return not self.lone_register_cells
 
     @cached_property
     def widest_memory(self) -> int:
@@ -122,6 +141,11 @@ class Device:
     dsp: int
     bram: int
     dsp_sites: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        filled(self, "name", "target")
+        at_least(1, self, "lut", "ff")
+        at_least(0, self, "dsp", "bram")
 
     @property
     def available(self) -> dict[str, int]:

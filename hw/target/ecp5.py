@@ -80,7 +80,6 @@ ECP5 = Target(
     lut_ram=LutRam(words=16, bits=4, luts=6, row_luts=2, style="distributed"),
     carry_luts=2,
     gated_adders=True,
-    register_rich=True,
     lone_register_cells=0.0,
     logic_unit="LUTs",
     logic_share=0.8,
@@ -88,6 +87,7 @@ ECP5 = Target(
     # 79 % of an 85F could not be placed, one that filled 54 % could.
     soft_logic_share=0.57,
     register_share=0.785,
+    table_bits=16,
     simulation_models=(_HERE / "ecp5_models.v",),
 )
 

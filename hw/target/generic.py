@@ -20,10 +20,10 @@ GENERIC = Target(
     lut_ram=None,
     carry_luts=2,
     gated_adders=True,
-    register_rich=True,
     lone_register_cells=0.0,
     logic_unit="LUTs",
     logic_share=0.8,
     soft_logic_share=0.57,
     register_share=0.785,
+    table_bits=16,
 )

@@ -109,13 +109,13 @@ ICE40 = Target(
     lut_ram=None,
     carry_luts=2,
     gated_adders=False,
-    register_rich=False,
     # A LUT and a flip-flop share a cell only if the LUT drives the flip-flop.
     lone_register_cells=0.55,
     logic_unit="logic cells",
     logic_share=0.93,
     soft_logic_share=0.93,
     register_share=1.0,
+    table_bits=16,
     simulation_models=(Path(__file__).parent / "ice40_models.v",),
 )
 

@@ -52,12 +52,12 @@ MADE_UP = Target(
     lut_ram=None,
     carry_luts=1,
     gated_adders=False,
-    register_rich=False,
     lone_register_cells=0.25,
     logic_unit="logic elements",
     logic_share=0.7,
     soft_logic_share=0.5,
     register_share=0.9,
+    table_bits=64,
 )
 CHIP = Device("MU-8", MADE_UP, lut=8000, ff=8000, dsp=12, bram=40)
 
@@ -149,17 +149,22 @@ def test_every_family_has_all_its_pieces(target):
         f"boards/flow/__init__.py: FLOWS has {len(flows)} flows of {target.name}"
     )
     (flow,) = flows
-    for program in (flow.place, flow.pack):
-        assert program in tools.names(), f"compiler/tools.py: nothing finds {program}"
+    for step in ("place", "pack"):
+        program = getattr(flow, step)
+        assert program in tools.names(), f"{step}: compiler/tools.py does not find {program}"
     suffixes = [each.bitstream_suffix for each in FLOWS]
-    assert suffixes.count(flow.bitstream_suffix) == 1, "another family's bitstreams end so too"
+    assert suffixes.count(flow.bitstream_suffix) == 1, (
+        f"bitstream_suffix {flow.bitstream_suffix} is another family's too"
+    )
     for model in (*target.simulation_models, *flow.cell_models.files):
-        assert model.is_file(), f"there is no Verilog model {model}"
+        assert model.is_file(), f"simulation_models or cell_models: no file {model}"
     chips = [board.device for board in boards.all_boards() if board.device.target == target]
     assert chips, f"boards/__init__.py: no board has a chip of {target.name}"
     assert {"lut", "ff", "dsp", "bram"} == {
         kind for counted in flow.synthesis.cells.values() for kind in counted
-    }, "its synthesis does not say which cells count as what"
+    }, "the cells of its synthesis do not say what counts as which resource"
+    names = [each.target.name for each in FLOWS]
+    assert names.count(target.name) == 1, f"the name {target.name} is another family's too"
 
 
 def test_a_target_is_the_same_in_another_process():
@@ -170,10 +175,27 @@ def test_a_target_is_the_same_in_another_process():
     assert replace(ECP5, carry_luts=1) != ECP5
 
 
-@pytest.mark.parametrize("shapes", [(), (MemoryShape(1024, 8), MemoryShape(512, 16))])
-def test_memory_shapes_are_there_and_the_widest_is_first(shapes):
-    with pytest.raises(ValueError, match="the widest first"):
-        replace(MADE_UP, memory_shapes=shapes)
+SHALLOW_FIRST = (MemoryShape(1024, 8), MemoryShape(512, 16))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("name", "", "it must be given"),
+        ("dsp", None, "it must be given"),
+        ("memory_shapes", (), "it must be given"),
+        ("memory_shapes", SHALLOW_FIRST, "accepted: the widest first"),
+        ("carry_luts", -1, "it must be 0 or more"),
+        ("lone_register_cells", 55.0, "it must be 0 to 1"),
+        ("logic_share", 80.0, "it must be 0.1 to 1"),
+        ("soft_logic_share", 0.8, "it must be 0.1 to 0.7"),
+        ("register_share", 0.0, "it must be 0.1 to 1"),
+        ("table_bits", 0, "it must be given"),
+    ],
+)
+def test_a_field_out_of_range_is_named(field, value, accepted):
+    with pytest.raises(ValueError, match=f"{field}.*{accepted}"):
+        replace(MADE_UP, **{field: value})
 
 
 def test_no_familys_name_stands_outside_its_own_files():
