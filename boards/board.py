@@ -1,10 +1,14 @@
 """What a board is, to the tools: a chip, its pins, its clock and how it is programmed."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from ..hw.sizes import filled, within
 from ..hw.target.base import Device
 
-__all__ = ["Board", "UsbSerial"]
+__all__ = ["LOWEST_BAUD", "Board", "UsbSerial"]
+
+LOWEST_BAUD = 9600
 
 
 @dataclass(frozen=True)
@@ -19,6 +23,12 @@ class UsbSerial:
     interface: int | None = None
     called: str = ""
 
+    def __post_init__(self) -> None:
+        within(1, 0xFFFF, self, "vendor", "product")
+        within(LOWEST_BAUD, 50_000_000, self, "max_baud")
+        if self.interface is not None:
+            within(0, 255, self, "interface")
+
 
 @dataclass(frozen=True)
 class Board:
@@ -27,7 +37,8 @@ class Board:
     ``chip`` is the place-and-route tool's option for the chip and ``package``, ``speed`` its
     spelling of package and speed grade (``""`` where the family has only one). ``uart_rx`` is the
     pin on which the FPGA hears the host, ``uart_tx`` the one on which it answers.
-    ``io_standard`` holds for all pins named here. ``clock_on_pll_pad``: the clock pin feeds a PLL
+    ``io_standard`` holds for all pins but those of ``io_standards``, which maps ports (of ``pins``)
+    to standards of their own. ``clock_on_pll_pad``: the clock pin feeds a PLL
     directly (iCE40). ``programmer`` is openFPGALoader's name of the board,
     ``usb`` the bridge to which the UART leads.
     """
@@ -51,3 +62,28 @@ class Board:
     programmer: str
     usb: UsbSerial
     clock_on_pll_pad: bool = False
+    io_standards: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        filled(self, "name", "title", "device", "part", "chip", "clock_pin", "uart_rx", "uart_tx")
+        filled(self, "led_pin", "io_standard", "programmer", "usb")
+        within(1, 1000, self, "clock_mhz", "target_mhz")
+        within(LOWEST_BAUD, self.usb.max_baud, self, "uart_baud")
+        if strange := set(self.io_standards) - set(self.pins):
+            raise ValueError(
+                f"{self.name}: io_standards of {sorted(strange)}; accepted: {', '.join(self.pins)}"
+            )
+
+    @property
+    def pins(self) -> dict[str, str]:
+        """The pins of the chip, by the ports of the design that they carry."""
+        return {
+            "clk": self.clock_pin,
+            "rx": self.uart_rx,
+            "tx": self.uart_tx,
+            "led": self.led_pin,
+        }
+
+    def standard(self, port: str) -> str:
+        """The I/O standard of a port."""
+        return self.io_standards.get(port, self.io_standard)

@@ -22,6 +22,7 @@ ICEBREAKER = Board(
     led_pin="37",
     led_active_low=True,
     io_standard="SB_LVCMOS",
+    io_standards={"rx": "SB_LVTTL", "tx": "SB_LVTTL"},
     target_mhz=24.0,
     programmer="ice40_generic",
     usb=UsbSerial(0x0403, 0x6010, 12_000_000, interface=1, called="iCEBreaker"),  # FT2232H, B

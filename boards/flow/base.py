@@ -1,5 +1,6 @@
 """What differs between families on the way from RTLIL to a bitstream."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,10 +10,25 @@ from types import ModuleType
 from amaranth import Instance, Signal
 from amaranth.hdl import ClockSignal
 
+from ...hw.sizes import filled, within
 from ...hw.target import Target
 from ..board import Board
 
-__all__ = ["Bypass", "Cell", "CellModels", "Flow", "Limit", "LoopPll", "Pll", "Synthesis"]
+__all__ = [
+    "RESOURCES",
+    "Bypass",
+    "Cell",
+    "CellModels",
+    "Flow",
+    "Limit",
+    "LoopPll",
+    "Pll",
+    "Synthesis",
+]
+
+
+#: what the cells of a netlist are counted as
+RESOURCES = ("lut", "ff", "dsp", "bram")
 
 
 # --- clocks -------------------------------------------------------------------------------------
@@ -89,13 +105,18 @@ class Limit:
     mhz: float
     reason: str
 
+    def __post_init__(self) -> None:
+        within(1, 2000, self, "mhz")
+        filled(self, "reason")
+
 
 @dataclass(frozen=True)
 class Synthesis:
     """yosys' synthesis of a family.
 
     ``command`` takes ``{top}`` and ``{dsp}``; the latter is ``inference[infer]``, the option that
-    makes multiplications DSP blocks or not. ``cells`` is what each cell counts as. ``improve``
+    makes multiplications DSP blocks or not. ``cells`` is what each cell counts as: an empty mapping
+    for one that costs nothing of the :data:`RESOURCES`. ``improve``
     rewrites ``netlist.json`` in a folder and returns the cells that this saved; ``sources`` are the
     modules that it depends on.
     """
@@ -105,6 +126,30 @@ class Synthesis:
     cells: Mapping[str, Mapping[str, int]]
     improve: Callable[[Path], Mapping[str, int]] | None = None
     sources: tuple[ModuleType, ...] = ()
+
+    def __post_init__(self) -> None:
+        filled(self, "command", "inference", "cells")
+        lacking = [word for word in _COMMAND_WORDS if word not in self.command]
+        if lacking:
+            raise ValueError(f"Synthesis: command={self.command!r} lacks {', '.join(lacking)}")
+        if set(self.inference) != {False, True}:
+            raise ValueError(
+                f"Synthesis: inference={dict(self.inference)}; accepted: an option for False and "
+                "one for True"
+            )
+        strange = {kind for counted in self.cells.values() for kind in counted} - {*RESOURCES}
+        if strange:
+            raise ValueError(
+                f"Synthesis: cells count as {sorted(strange)}; accepted: {', '.join(RESOURCES)}"
+            )
+        if (self.improve is None) != (not self.sources):
+            raise ValueError(
+                "Synthesis: improve and sources belong together: the modules that improve calls "
+                "are in the cache key"
+            )
+
+
+_COMMAND_WORDS = ("{top}", "{dsp}", "netlist.json")
 
 
 @dataclass(frozen=True)
@@ -119,6 +164,9 @@ class CellModels:
     defines: Mapping[str, str] = field(default_factory=dict)
     renamed: Mapping[str, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        filled(self, "share")
+
 
 def _chip_options(board: Board) -> list[str]:
     speed = ["--speed", board.speed] if board.speed else []
@@ -130,9 +178,10 @@ class Flow:
     """Everything that the flow from RTLIL to a bitstream needs to know of a family.
 
     ``place`` and ``pack`` are tools. ``chip_options``: how nextpnr is told chip, package and speed
-    grade. ``sites`` maps what nextpnr counts to our names. ``routers``: the one that gives the
-    better clock, and the one that always ends. ``limits`` yields documented clock limits that
-    nextpnr does not know, at least the clock tree's. ``flash_only``: a bitstream is always loaded
+    grade. ``sites`` maps what nextpnr counts to our names. ``io_standards``: those of the family's
+    single-ended pins. ``routers``: the one that gives the better clock, and the one that always
+    ends. Documented clock limits that nextpnr does not know: ``clock_tree`` maps speed grades to
+    the clock tree's, ``limits`` yields those of cells. ``flash_only``: a bitstream is always loaded
     into the board's flash memory, not into the chip.
     """
 
@@ -146,13 +195,30 @@ class Flow:
     constraints_option: str
     constraints: Callable[[Board], str]
     sites: Mapping[str, str]
+    io_standards: frozenset[str]
     pll_settings: Callable[[float], Iterator[Pll]]
-    limits: Callable[[str, Iterable[Cell]], Iterable[Limit]]
+    clock_tree: Mapping[str, Limit]
+    limits: Callable[[Iterable[Cell]], Iterable[Limit]]
     cell_models: CellModels
     routers: tuple[str, str] = ("router1", "router2")
     flash_only: bool = False
     chip_options: Callable[[Board], Sequence[str]] = _chip_options
 
+    def __post_init__(self) -> None:
+        filled(self, *(name for name in vars(self) if name not in ("pack_options", "flash_only")))
+        for name in ("routed_option", "constraints_option"):
+            if not getattr(self, name).startswith("-"):
+                raise ValueError(f"Flow: {name}={getattr(self, name)!r} is no option")
+        if not re.fullmatch(r"\.\w+", self.bitstream_suffix):
+            raise ValueError(f"Flow: bitstream_suffix={self.bitstream_suffix!r}; like .bit")
+        if len(set(self.routers)) != 2:
+            raise ValueError(f"Flow: routers={self.routers}; accepted: two that differ")
+
     def lowest_limit(self, speed: str, cells: Iterable[Cell]) -> Limit:
         """The lowest documented limit of the clock tree at a speed grade, and of ``cells``."""
-        return min(self.limits(speed, cells), key=lambda limit: limit.mhz)
+        if speed not in self.clock_tree:
+            raise ValueError(
+                f"{self.target.name}: clock_tree has no limit for the speed grade {speed!r}; it "
+                f"has those of {', '.join(map(repr, self.clock_tree))}"
+            )
+        return min((self.clock_tree[speed], *self.limits(cells)), key=lambda limit: limit.mhz)

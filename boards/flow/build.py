@@ -17,11 +17,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ...compiler import tools
-from ...compiler.errors import PlanError
+from ...compiler.errors import PlanError, ToolError
 from ...compiler.json_file import write_json
 from ...compiler.plan import read_plan
 from ...compiler.progress import Progress, silent
-from ..board import Board
+from ..board import LOWEST_BAUD, Board
 from . import FLOWS, fastest, flow_of
 from .base import Cell, Flow, Limit, Pll
 from .cache import read_json
@@ -34,7 +34,6 @@ from .route import Routed, Router
 __all__ = ["BuildResult", "Use", "build", "build_fastest"]
 
 SEEDS_UNTIL_MET = 8
-LOWEST_BAUD = 9600
 #: of a bit of the serial link, so that the clocks of both ends may differ by a few percent
 BIT_CYCLES = 8
 #: seeds for each clock that the search for the highest tries
@@ -254,9 +253,15 @@ class _Build:
     def _bitstream(self, best: Routed) -> str:
         self.progress("bitstream")
         folder = best.file.parent
-        self.tools[self.flow.pack].run(
-            [*self.flow.pack_options, best.file.name, "bitstream"], folder, folder / "pack.log"
-        )
+        try:
+            self.tools[self.flow.pack].run(
+                [*self.flow.pack_options, best.file.name, "bitstream"], folder, folder / "pack.log"
+            )
+        except ToolError as error:
+            raise ToolError(
+                f"{error}\nThe flow of {self.flow.target.name} has pack={self.flow.pack} with "
+                f"pack_options={self.flow.pack_options}"
+            ) from error
         self._remove_bitstreams()
         name = self.work / f"{self.board.name}{self.flow.bitstream_suffix}"
         os.replace(folder / "bitstream", name)
@@ -269,11 +274,14 @@ class _Build:
                 stale.unlink()
 
     def _utilization(self, best: Routed, netlist: ChipNetlist) -> dict[str, Use]:
-        """nextpnr's counts; flip-flops from the netlist if nextpnr counts them with the LUTs."""
+        """nextpnr's counts; flip-flops from the netlist if nextpnr counts them with the LUTs.
+
+        What the flow has no name for is listed if it is in use, under nextpnr's name.
+        """
         use = {
-            name: Use(best.utilization[site]["used"], best.utilization[site]["available"])
-            for site, name in self.flow.sites.items()
-            if site in best.utilization
+            self.flow.sites.get(site, site): Use(count["used"], count["available"])
+            for site, count in best.utilization.items()
+            if site in self.flow.sites or count["used"]
         }
         use.setdefault("ff", Use(netlist.counts["ff"], self.board.device.ff))
         return use

@@ -121,13 +121,15 @@ def _outputs(input_mhz: float, ref_div: int, loop: int) -> Iterator[Pll]:
             yield Ecp5Pll(input_mhz, ref_div, loop // primary, primary, output_div)
 
 
-_CLOCK_TREE_MHZ = {"8": 370.0, "7": 303.0, "6": 257.0}
+_CLOCK_TREE = {
+    speed: Limit(mhz, f"the primary clock tree at speed grade {speed}")
+    for speed, mhz in (("8", 370.0), ("7", 303.0), ("6", 257.0))
+}
 _MULTIPLIER_MHZ = 287.0
 _PIPELINED_MULTIPLIER_MHZ = 381.0
 
 
-def _limits(speed: str, cells: Iterable[Cell]) -> Iterator[Limit]:
-    yield Limit(_CLOCK_TREE_MHZ[speed], f"the primary clock tree at speed grade {speed}")
+def _limits(cells: Iterable[Cell]) -> Iterator[Limit]:
     for cell in cells:
         if cell.type != "MULT18X18D":
             continue
@@ -192,19 +194,23 @@ def _improve(out: Path) -> Mapping[str, int]:
 
 
 def _lpf(board: Board) -> str:
-    pin = 'LOCATE COMP "{0}" SITE "{1}";\nIOBUF PORT "{0}" IO_TYPE={2}{3};\n'
-    standard = board.io_standard
+    def pin(port: str, more: str = "") -> str:
+        return (
+            f'LOCATE COMP "{port}" SITE "{board.pins[port]}";\n'
+            f'IOBUF PORT "{port}" IO_TYPE={board.standard(port)}{more};\n'
+        )
+
     return "".join(
         (
             f"# {board.title}\n",
             "# the board's oscillator\n",
-            pin.format("clk", board.clock_pin, standard, ""),
+            pin("clk"),
             f'FREQUENCY PORT "clk" {board.clock_mhz:g} MHZ;\n',
             "# the serial port: rx is what the host says; it idles high\n",
-            pin.format("rx", board.uart_rx, standard, " PULLMODE=UP"),
-            pin.format("tx", board.uart_tx, standard, ""),
+            pin("rx", " PULLMODE=UP"),
+            pin("tx"),
             "# on while a frame is at work\n",
-            pin.format("led", board.led_pin, standard, " DRIVE=4"),
+            pin("led", " DRIVE=4"),
         )
     )
 
@@ -222,6 +228,7 @@ ECP5_FLOW = Flow(
             "TRELLIS_FF": {"ff": 1},
             "MULT18X18D": {"dsp": 1},
             "DP16KD": {"bram": 1},
+            "EHXPLLL": {},
         },
         improve=_improve,
         sources=(pack_registers, absorb_gates, localize_constants),
@@ -240,8 +247,12 @@ ECP5_FLOW = Flow(
         "DP16KD": "bram",
         "EHXPLLL": "pll",
         "TRELLIS_IO": "io",
+        "TRELLIS_RAMW": "lut_ram_port",
+        "DCCA": "clock_buffer",
     },
+    io_standards=frozenset({"LVTTL33", *(f"LVCMOS{volts}" for volts in (33, 25, 18, 15, 12))}),
     pll_settings=_settings,
+    clock_tree=_CLOCK_TREE,
     limits=_limits,
     # yosys' library has a block RAM without contents, so that cell is replaced by our model.
     cell_models=CellModels(

@@ -79,8 +79,7 @@ def _settings(input_mhz: float) -> Iterator[Pll]:
 _LIMITS = {"SB_MAC16": Limit(50.0, "SB_MAC16"), "SB_SPRAM256KA": Limit(70.0, "SB_SPRAM256KA")}
 
 
-def _limits(_speed: str, cells: Iterable[Cell]) -> Iterator[Limit]:
-    yield Limit(185.0, "the global clock buffer")
+def _limits(cells: Iterable[Cell]) -> Iterator[Limit]:
     yield from (_LIMITS[cell.type] for cell in cells if cell.type in _LIMITS)
 
 
@@ -121,7 +120,10 @@ ICE40_FLOW = Flow(
         {False: "", True: "-dsp"},
         {
             "SB_LUT4": {"lut": 1},
+            "SB_CARRY": {},
             "SB_MAC16": {"dsp": 1},
+            "SB_PLL40_CORE": {},
+            "SB_PLL40_PAD": {},
             **_FLIP_FLOPS,
             **{f"SB_RAM40_4K{kind}": {"bram": 1} for kind in ("", "NR", "NW", "NRNW")},
         },
@@ -140,8 +142,12 @@ ICE40_FLOW = Flow(
         "ICESTORM_SPRAM": "spram",
         "ICESTORM_PLL": "pll",
         "SB_IO": "io",
+        "SB_GB": "clock_buffer",
     },
+    # The supply of a bank decides: constraints do not name the standard.
+    io_standards=frozenset({"SB_LVCMOS", "SB_LVTTL"}),
     pll_settings=_settings,
+    clock_tree={"": Limit(185.0, "the global clock buffer")},
     limits=_limits,
     cell_models=CellModels(
         share=("ice40/cells_sim.v",),

@@ -149,6 +149,11 @@ class Router:
                 f"{tools.first_use(self.flow.place)}"
             )
             self._place_and_route(folder, seed)
+            if not (folder / f"seed-{seed}.unfinished").exists():
+                raise ToolError(
+                    f"{self.flow.place} did not write the routed design: it has the file's name "
+                    f"from the flow's routed_option, {self.flow.routed_option}"
+                )
             os.replace(folder / f"seed-{seed}.written", cells)
             os.replace(folder / f"seed-{seed}.unfinished", routed)
             os.replace(folder / f"seed-{seed}.report", report)

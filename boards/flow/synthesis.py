@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ...compiler import tools
 from ...compiler.emit import without_locations
+from ...compiler.errors import ToolError
 from ...compiler.json_file import write_json
 from ...compiler.progress import Progress, silent
-from .base import Synthesis
+from .base import RESOURCES, Synthesis
 from .cache import digest, read_json
 
 __all__ = ["ANY_INIT", "KEEP_COPIES", "key", "synthesize"]
@@ -22,6 +23,9 @@ ANY_INIT = "setattr -unset init a:data"
 #: A duplicated register that must stay has ``keep`` on its wire, but opt_merge respects ``keep`` on
 #: cells only.
 KEEP_COPIES = "setattr -set keep 1 a:keep %ci1:+[Q] t:$dff* %i"
+
+#: what yosys lists with the cells: the hierarchy that a flat netlist had
+_NO_CELLS = {"$scopeinfo"}
 
 #: a name with an index in it
 _ELEMENT = re.compile(r"(?<=\s)\\\S*\[\d+\]\S*")
@@ -71,6 +75,8 @@ def synthesize(
     script = [*reads, ANY_INIT, KEEP_COPIES, command, "tee -q -o stat.json stat -json"]
     (out / "synth.ys").write_text("\n".join(script) + "\n")
     tools.find("yosys").run(["-q", "-s", "synth.ys"], out, out / "yosys.log")
+    if not (out / "netlist.json").exists():
+        raise ToolError(f"synthesis wrote no netlist.json; the command of its flow: {command}")
     cells = Counter(read_json(out / "stat.json")["design"]["num_cells_by_type"])
     if recipe.improve:
         cells.subtract(recipe.improve(out))
@@ -89,7 +95,13 @@ def _renamed_elements(rtlil: str) -> str:
 
 
 def _count(cells: Mapping[str, int], recipe: Synthesis) -> dict[str, int]:
-    counts = {"lut": 0, "ff": 0, "dsp": 0, "bram": 0}
+    unknown = sorted(cells.keys() - recipe.cells.keys() - _NO_CELLS)
+    if unknown:
+        raise ToolError(
+            f"synthesis made {', '.join(unknown)}: the family's flow does not say what these cells "
+            "count as; add them to the cells of its Synthesis"
+        )
+    counts = dict.fromkeys(RESOURCES, 0)
     for cell, number in cells.items():
         for resource, each in recipe.cells.get(cell, {}).items():
             counts[resource] += each * number
