@@ -158,13 +158,9 @@ class Clampable(Op):
 
 @dataclass(frozen=True, eq=False)
 class Elementwise(Op):
-    """``compute(a, b, ...)``, element by element, limited where the operator is clampable.
-
-    ``broadcasting``: whether operands may have fewer pixels or channels, one of which then stands
-    for all; the others have one shape.
+    """``compute(a, b, ...)`` of values of one shape, element by element, limited where the operator
+    is clampable.
     """
-
-    broadcasting: ClassVar[bool] = False
 
     @property
     def rowwise(self) -> bool:

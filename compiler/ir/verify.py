@@ -181,12 +181,7 @@ def _(op: Pad, shapes: list[Shape], declared: Shape) -> Shape | None:
 
 @output_shape.register
 def _(op: Elementwise, shapes: list[Shape], declared: Shape) -> Shape | None:
-    if not op.broadcasting:
-        return shapes[0] if len(set(shapes)) == 1 else None
-    try:
-        return Shape(*np.broadcast_shapes(*(shape.array for shape in shapes)))
-    except ValueError:
-        return None
+    return shapes[0] if len(set(shapes)) == 1 else None
 
 
 @output_shape.register
