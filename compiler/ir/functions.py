@@ -102,7 +102,9 @@ class Function:
 
     @property
     def jumps(self) -> bool:
-        """Whether a small change of the variable may be a large one of the result."""
+        """Whether the result steps from one number to another at some value of the variable; a pole
+        is no step.
+        """
         return self.integral
 
     def __call__(self, x: Floats) -> Floats:
@@ -317,6 +319,10 @@ class ThresholdedRelu(Function):
     alpha: float = 1.0
 
     def __call__(self, x: Floats) -> Floats:
+    @property
+    def jumps(self) -> bool:
+        return self.alpha != 0
+
         return np.where(x > self.alpha, x, 0.0)
 
     def exact(self, x: Interval) -> Interval:
@@ -546,6 +552,10 @@ class Shrink(Function):
     lambd: float = 0.5
 
     def __call__(self, x: Floats) -> Floats:
+    @property
+    def jumps(self) -> bool:
+        return self.bias != max(self.lambd, 0)
+
         inner = np.where(x > self.lambd, x - self.bias, 0.0)
         y: Floats = np.where(x < -self.lambd, x + self.bias, inner)
         return y

@@ -116,6 +116,8 @@ class Op:
     ``delaying``: a row of the output depends on earlier rows of the first input only, so that this
     input may be computed from the output.
     ``keeping``: a ``delaying`` operator whose output depends on earlier frames only.
+    ``jumps``: an operator computed element by element whose result steps from one number to another
+    at some input, as a comparison does.
 
     Further traits are the base classes :class:`Clampable`, :class:`Elementwise`, :class:`Windowed`.
     """
@@ -146,6 +148,10 @@ class Op:
         """Whether each row of the output is the same function of that row of every input, of maps
         that are one pixel wide.
         """
+        return False
+
+    @property
+    def jumps(self) -> bool:
         return False
 
 
@@ -295,6 +301,10 @@ class Unary(Elementwise, Clampable):
     """``clamp(function(x))``, element by element."""
 
     function: Function = field(default=Identity())
+
+    @property
+    def jumps(self) -> bool:
+        return self.function.jumps
 
     def compute(self, *inputs: Floats) -> Floats:
         (x,) = inputs

@@ -67,7 +67,7 @@ def equalized(
     their weights are rounded as ``method`` and ``policy`` say. Quantized parts, outputs and values
     that need more bits stay as they are, and so do networks that compare or round.
     """
-    if any(isinstance(op, ir.Unary) and op.function.jumps for op in graph):
+    if any(op.jumps for op in graph):
         return Equalized(graph, {})  # whole numbers stay on levels, to be compared exactly
     values = evaluate(graph, model_input(graph, spread(graph, samples, SAMPLES)))
     work = _Work(graph, values, method, policy)

@@ -154,7 +154,7 @@ def _quants(
     quants: dict[str, ir.Quant] = {}
     dtypes = types(graph, policy)
     lowest = floors(graph, statistics, dtypes)
-    decides = any(isinstance(op, ir.Unary) and op.function.jumps for op in graph)
+    decides = any(op.jumps for op in graph)
     for group in shared(graph):
         dtype = dtypes[next(iter(group))]
         known = {_known(graph, name, dtype) for name in group} - {PASSED_ON}

@@ -18,8 +18,10 @@ def sensitive(graph: ir.Graph) -> frozenset[str]:
     """
     found: set[str] = set()
     for op in graph:
-        if isinstance(op, ir.Unary) and _is_steep(op.function):
-            found |= {op.output, *_origins(graph, op.inputs[0])}
+        if isinstance(op, ir.Elementwise):
+            for number, name in enumerate(op.inputs):
+                if _is_steep(op, number):
+                    found |= {op.output, *_origins(graph, name)}
     return frozenset(found)
 
 
@@ -43,8 +45,12 @@ def _scales(op: ir.Op) -> bool:
     return each or bool((op.weight == 1).all())
 
 
-def _is_steep(function: ir.Function) -> bool:
-    """Whether small arguments that are close together have results that are not."""
+def _is_steep(op: ir.Elementwise, number: int) -> bool:
+    """Whether small values of an input that are close together have results that are not; the
+    others are 1.
+    """
+    operands = [np.ones(2)] * len(op.inputs)
+    operands[number] = np.array([SMALL, 2 * SMALL])
     with np.errstate(all="ignore"):
-        change = np.abs(np.diff(function(np.array([SMALL, 2 * SMALL]))))
+        change = np.abs(np.diff(op.compute(*operands)))
     return bool((change > CHANGE * SMALL).all())
