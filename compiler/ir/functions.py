@@ -270,7 +270,7 @@ class Sign(Function):
 
     def exact(self, x: Interval) -> Interval:
         zero = x.constant(0)
-        return x.greater(zero) - zero.greater(x)
+        return x if x.undefined else x.greater(zero) - zero.greater(x)
 
 
 @dataclass(frozen=True)
@@ -628,7 +628,8 @@ class Acos(Function):
         return np.arccos(x)
 
     def exact(self, x: Interval) -> Interval:
-        return x.pi() / x.constant(2) - Asin().exact(x)
+        one = x.constant(1)
+        return x.constant(2) * ((one - x) / (one + x)).sqrt().atan()
 
 
 @dataclass(frozen=True)
