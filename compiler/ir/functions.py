@@ -8,7 +8,7 @@ as the range of its results (:attr:`Function.image`). The golden model has rules
 from dataclasses import dataclass, fields
 from fractions import Fraction
 from math import ceil, isfinite, pi
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,8 @@ class Function:
 
     def __call__(self, x: Floats) -> Floats:
         """In float64, off by a few units in the last place."""
-        raise NotImplementedError
+        name = type(self).__name__
+        raise NotImplementedError(f"compiler/ir/functions.py: {name} has no __call__")
 
     def estimate(self, x: Floats) -> tuple[Floats, Floats]:
         """The result in float64, and how far it is off at most; NaN where that is unknown."""
@@ -118,7 +119,7 @@ class Function:
 
     def exact(self, x: Interval) -> Interval:
         """The results for all numbers of an interval, as narrow as its digits allow."""
-        raise NotImplementedError
+        raise NotImplementedError(f"compiler/ir/functions.py: {type(self).__name__} has no exact")
 
     def undefined(self, low: Fraction, high: Fraction) -> bool:
         """Whether the function is surely undefined everywhere from ``low`` to ``high``."""
@@ -318,11 +319,11 @@ class ThresholdedRelu(Function):
 
     alpha: float = 1.0
 
-    def __call__(self, x: Floats) -> Floats:
     @property
     def jumps(self) -> bool:
         return self.alpha != 0
 
+    def __call__(self, x: Floats) -> Floats:
         return np.where(x > self.alpha, x, 0.0)
 
     def exact(self, x: Interval) -> Interval:
@@ -463,7 +464,7 @@ class Gelu(Function):
     ``x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2``, with these real numbers.
     """
 
-    approximate: str = "none"
+    approximate: Literal["none", "tanh"] = "none"
 
     def __post_init__(self) -> None:
         if self.approximate not in ("none", "tanh"):
@@ -551,11 +552,11 @@ class Shrink(Function):
     bias: float = 0.0
     lambd: float = 0.5
 
-    def __call__(self, x: Floats) -> Floats:
     @property
     def jumps(self) -> bool:
         return self.bias != max(self.lambd, 0)
 
+    def __call__(self, x: Floats) -> Floats:
         inner = np.where(x > self.lambd, x - self.bias, 0.0)
         y: Floats = np.where(x < -self.lambd, x + self.bias, inner)
         return y

@@ -174,7 +174,7 @@ class Elementwise(Op):
 
     def compute(self, *inputs: Floats) -> Floats:
         """In float64, off by a few units in the last place."""
-        raise NotImplementedError
+        raise NotImplementedError(f"compiler/ir/ops.py: {type(self).__name__} has no compute")
 
 
 @dataclass(frozen=True, eq=False)
