@@ -16,6 +16,7 @@ from onnx.reference import ReferenceEvaluator
 
 from .. import ir, limits
 from ..errors import ModelError
+from . import elementwise
 from .source import CONSTANT_KINDS, NUMBERS, Node, constant_value
 
 __all__ = ["SIZES", "evaluate", "reference"]
@@ -283,14 +284,11 @@ def _stored(node: Node, operands: Sequence[Array]) -> int:
 
 
 SIZES: dict[str, Size] = {
+    **dict.fromkeys(elementwise.HANDLERS, _broadcast),
     **dict.fromkeys(
         (
-            *("Abs", "Ceil", "Clip", "Exp", "Floor", "Identity", "LeakyRelu", "Log"),
-            *("Neg", "Not", "Reciprocal", "Relu", "Round", "Sigmoid", "Sign", "Sqrt", "Tanh"),
-            *("Sin", "Cos", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh"),
-            *("Atanh", "Erf", "Gelu", "Elu", "Selu", "Celu", "Softplus", "Softsign", "Mish"),
-            *("HardSigmoid", "HardSwish", "ThresholdedRelu", "Shrink", "LogSoftmax", "Hardmax"),
-            *("IsNaN", "IsInf", "ArgMax", "ArgMin", "InstanceNormalization", "LpNormalization"),
+            *("Identity", "IsNaN", "IsInf", "ArgMax", "ArgMin", "LogSoftmax", "Hardmax"),
+            *("InstanceNormalization", "LpNormalization"),
             *("LayerNormalization", "RMSNormalization", "GroupNormalization"),
             *("BatchNormalization", "GlobalAveragePool", "GlobalMaxPool"),
             *("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "DepthToSpace"),
@@ -301,13 +299,6 @@ SIZES: dict[str, Size] = {
         _first,
     ),
     **dict.fromkeys(("Shape", "Size"), _few),
-    **dict.fromkeys(
-        (
-            *("Add", "And", "Div", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"),
-            *("Max", "Min", "Mod", "Mul", "Or", "Pow", "PRelu", "Sub", "Sum", "Where", "Xor"),
-        ),
-        _broadcast,
-    ),
     "Cast": _cast,
     "CastLike": _first,
     "Concat": _concat,

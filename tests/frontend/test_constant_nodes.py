@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 from gatewright.compiler.errors import ModelError
-from gatewright.compiler.frontend import load
-from onnx import helper
+from gatewright.compiler.frontend import elementwise, load
+from onnx import TensorProto, defs, helper
 
 N = helper.make_node
 RNG = np.random.default_rng(3)
@@ -34,7 +34,6 @@ NODES = {
         [N("Einsum", ["a", "b"], ["k"], equation="i, j -> ij")],
         {"a": random(4), "b": random(4)},
     ),
-    **{op: ([N(op, ["c"], ["k"])], {}) for op in ("Sin", "Cos", "Erf", "Softplus", "HardSigmoid")},
 }
 
 
@@ -44,6 +43,27 @@ def test_computed_at_compile_time(name, model, agrees):
     nodes = [*nodes, N("Add", ["x", "k"], ["y"])]
     graph = agrees(model(nodes, [1, 3, 4, 4], c=MAP, **constants))
     assert {op.name for op in graph.ops} == {"y"}
+
+
+@pytest.mark.parametrize("op", elementwise.HANDLERS)
+def test_every_elementwise_operator_of_constants(op, model, agrees):
+    """Of as many constants as it needs, real numbers or truth values."""
+    opset = 24 if op == "Swish" else 20
+    schema = defs.get_schema(op, opset)
+    kinds = [np.float32 if "tensor(float)" in each.types else np.bool_ for each in schema.inputs]
+    inside = 1 / (1 + np.abs(MAP))  # a number between 0 and 1 is undefined for few functions
+    constants = {
+        f"c{n}": (inside + n / 4 + (op == "Acosh") if kind is np.float32 else MAP > 0).astype(kind)
+        for n, kind in enumerate(kinds[: schema.min_input])
+    }
+    attributes = {"fmod": 1} if op == "Mod" else {}
+    nodes = [
+        N(op, list(constants), ["k"], **attributes),
+        N("Cast", ["k"], ["real"], to=TensorProto.FLOAT),
+        N("Add", ["x", "real"], ["y"]),
+    ]
+    graph = agrees(model(nodes, [1, 3, 4, 4], opset=opset, **constants))
+    assert {found.name for found in graph.ops} == {"y"}
 
 
 def test_one_that_takes_long_is_refused(model):
