@@ -12,7 +12,7 @@ from gatewright.compiler.plan.turns import TurnCandidates, by_turns
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
-from .networks import GENERIC_DEVICE, LFE5U_25F, Builder, measure, random_folding
+from .networks import GENERIC_DEVICE, LFE5U_25F, Builder, fold, measure, random_folding
 
 LARGE = replace(LFE5U_25F, name="large", lut=80_000, ff=80_000, dsp=150, bram=200)
 
@@ -28,6 +28,21 @@ def gated(size=SIZE, steps=STEPS):
     gate = b.unary(gate, ir.functions.Sigmoid())
     change = b.elementwise(ir.ops.Mul, gate, b.elementwise(ir.ops.Sub, new, state))
     b.conv(b.close(state, b.add(state, change)), 4)
+    return b
+
+
+def gru(size, steps=3):
+    """The gates of a GRU, whose state four stages take."""
+    b = Builder(steps, 1, 5, seed=4)
+    state = b.state(steps, size)
+    update, reset, new = (b.conv(b.input, size) for _ in range(3))
+    reset, update = (
+        b.unary(b.add(x, b.conv(state, size)), ir.functions.Sigmoid()) for x in (reset, update)
+    )
+    kept = b.elementwise(ir.ops.Mul, reset, b.conv(state, size))
+    new = b.unary(b.add(new, kept), ir.functions.Tanh())
+    change = b.elementwise(ir.ops.Mul, update, b.elementwise(ir.ops.Sub, state, new))
+    b.conv(b.close(state, b.add(new, change)), 4)
     return b
 
 
@@ -104,3 +119,35 @@ def test_the_hardware_keeps_the_planned_interval(goal, stall):
     assert_array_equal(seen.values, golden.run(graph, frames)[graph.outputs[0].value])
     if not stall:
         assert seen.intervals[1:] == [network.interval] * len(seen.intervals[1:])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_loop_of_stages_of_any_widths_keeps_its_interval(seed):
+    """Narrower streams slow down what gives them, and not what is outside the loop."""
+    builder = gru(8, steps=2)
+    network = random_folding(builder.graph(), np.random.default_rng(seed))
+    seen = measure(network, builder.frames(3))
+    assert seen.intervals[1:] == [network.interval] * len(seen.intervals[1:])
+
+
+def test_a_stream_out_of_a_loop_does_not_slow_it_down():
+    graph = gru(12).graph()
+    wide = fold(
+        graph,
+        {
+            op.output: (12, 12) if isinstance(op, ir.Conv) else (1, 6)
+            for op in graph.ops[:-1]
+            if graph.shape(op.output).channels == 12 and op.inputs[0] != "x"
+        },
+    )
+    (queue,) = {
+        edge.depth // edge.beats
+        for edge in wide.edges
+        if edge.value == graph.ops[-1].inputs[0] and edge.sink == wide.plan.stages[-1].name
+    }
+    assert queue == 1
+    pace = {design.pace for design in wide.designs.values() if design.delaying}
+    without = wide.replanned(
+        queues={at: n for at, n in wide.plan.queues.items() if at[0] != wide.plan.stages[-1].name}
+    )
+    assert max(pace) < max(d.pace for d in without.designs.values() if d.delaying)
