@@ -129,15 +129,17 @@ def plan(
     interval: int | None = None,
     *,
     fast_inner_product: bool = True,
+    minimal_filtering: bool = True,
 ) -> Dataflow:
     """A quantized network folded for a board: ``.plan``, ``.interval``, ``.resources``,
     ``.designs``.
 
     ``goal``: "balanced", "latency", "area", or "fps" with the ``interval`` in cycles that suffices.
-    ``fast_inner_product``: stages may get two products from each multiplier.
+    ``fast_inner_product``: stages may get two products from each multiplier;
+    ``minimal_filtering``: two outputs of three taps from four products.
     """
-    device = boards.get(board).device
-    return make_dataflow(graph, device, board, Goal(goal, interval, fast_inner_product))
+    wanted = Goal(goal, interval, fast_inner_product, minimal_filtering)
+    return make_dataflow(graph, boards.get(board).device, board, wanted)
 
 
 def compile(
@@ -155,13 +157,14 @@ def compile(
     equalize: bool = False,
     argmax: bool = False,
     fast_inner_product: bool = True,
+    minimal_filtering: bool = True,
     plan: str | Path | None = None,
 ) -> Compiled:
     """Compile a model file into the directory ``out``, as ``gatewright compile`` does.
 
     A float model needs ``samples`` to be quantized with. ``fast_inner_product``: the plan may get
-    two products from each multiplier of a stage. ``plan``: a plan.json to use, instead of a
-    search for ``goal``.
+    two products from each multiplier of a stage; ``minimal_filtering``: two outputs of three taps
+    from four products. ``plan``: a plan.json to use, instead of a search for ``goal``.
     """
     return compile_model(
         Path(model),
@@ -172,7 +175,7 @@ def compile(
         quantization=Quantization(
             method, Policy(activation_bits, weight_bits), Rounding(rounding), equalize
         ),
-        goal=Goal(goal, interval, fast_inner_product),
+        goal=Goal(goal, interval, fast_inner_product, minimal_filtering),
         argmax=argmax,
         plan=None if plan is None else Path(plan),
     )

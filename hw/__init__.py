@@ -11,6 +11,14 @@ from .arithmetic.argmax import ArgMax, ArgMaxConfig
 from .arithmetic.dot_product import WeightCode
 from .arithmetic.global_pool import GlobalPool, GlobalPoolConfig
 from .arithmetic.lookup import Lookup, LookupConfig
+from .arithmetic.minimal_filtering import (
+    LEAST_APART,
+    OUTPUTS,
+    POSITIONS,
+    input_difference,
+    transformed_filters,
+    transformed_results,
+)
 from .arithmetic.packed_multiplier import packed_products
 from .arithmetic.piecewise import Piecewise, PiecewiseConfig
 from .arithmetic.reduce import ReduceConfig
@@ -18,7 +26,7 @@ from .arithmetic.requantize import MULT_BITS, Requantize, RequantizeConfig, Roun
 from .arithmetic.rescale import Rescale, RescaleConfig
 from .arithmetic.soft_multiplier import SoftMultiplier, SoftMultiplierConfig
 from .array.config import ArrayConfig
-from .array.matmul import MatMul, MatMulConfig
+from .array.matmul import MatMul, MatMulConfig, output_transform, results
 from .array.systolic import SystolicArray
 from .control.delay import KEEP
 from .memory.ram import Ram, RamConfig
@@ -40,7 +48,7 @@ from .window.config import WindowConfig
 from .window.pool import AveragePool, MaxPool, PoolConfig
 from .window.reuse_buffer import ReuseBufferConfig
 from .window.sliding_window import SlidingWindow
-from .window.stage import FeedConfig, WindowStage
+from .window.stage import FeedConfig, TileFeedConfig, WindowStage
 
 __all__ = [
     "ECP5",
@@ -49,7 +57,10 @@ __all__ = [
     "KEEP",
     "Device",
     "Target",
+    "LEAST_APART",
     "MULT_BITS",
+    "OUTPUTS",
+    "POSITIONS",
     "Accelerator",
     "Add",
     "AddConfig",
@@ -101,6 +112,7 @@ __all__ = [
     "State",
     "StateConfig",
     "SystolicArray",
+    "TileFeedConfig",
     "Timing",
     "WeightCode",
     "WidthConfig",
@@ -109,6 +121,11 @@ __all__ = [
     "WindowStage",
     "beats",
     "cover",
+    "input_difference",
     "integer",
+    "output_transform",
     "packed_products",
+    "results",
+    "transformed_filters",
+    "transformed_results",
 ]

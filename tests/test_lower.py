@@ -3,6 +3,7 @@
 Networks of any operators, widths and foldings are in ``tests/fuzz/test_graphs.py``.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from amaranth import Elaboratable, Module, ResetInserter, Signal
 from amaranth.lib.wiring import Out
 from gatewright.compiler import ir
+from gatewright.compiler.errors import PlanError
+from gatewright.compiler.plan import latency
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
 
@@ -187,6 +190,75 @@ def test_extremes_of_the_fast_inner_product_do_not_overflow(weight, element):
     graph = builder.graph().replace([sharp])
     frames = np.stack([np.full((3, 3, 8), value) for value in (element.low, element.high, 0)])
     check(fold(graph, {output: (9, 2)}, fast_inner_product=True, dsp_multipliers=99), frames)
+
+
+#: filters of three taps in a row: height, width and channels of the input, output channels, rows
+#: of the filter, pads, vertical stride
+FILTERED = {
+    "square": (4, 6, 4, 5, 3, (1, 1, 1, 1), 1),
+    "row": (1, 8, 6, 8, 1, (0, 1, 0, 1), 1),
+    "no pads": (3, 6, 4, 4, 2, (0, 0, 0, 0), 1),
+    "stride": (5, 4, 4, 6, 3, (1, 2, 1, 0), 2),
+    "one tile": (2, 2, 4, 6, 3, (1, 1, 1, 1), 1),
+}
+
+
+@pytest.mark.parametrize(
+    ("rows", "pe", "stall", "more"),
+    [
+        (False, 2, 0.0, {}),
+        (True, 3, 0.4, {"weights": "block_ram"}),
+        (False, 3, 0.0, {"dsp_multipliers": 99, "fast_inner_product": True}),
+        (True, 2, 0.3, {"fast_inner_product": True, "weights": "packed_rows"}),
+        (False, 4, 0.0, {"dsp_multipliers": 3, "minimal_rows": True}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", FILTERED)
+@pytest.mark.parametrize("dtype", [ir.Int(8, True), ir.Int(8, False)], ids=str)
+def test_minimal_filtering_takes_two_thirds_of_the_cycles(name, rows, pe, stall, more, dtype):
+    """Of what the same array takes without, unless the input takes longer; the rows of the filter
+    are read one by one or at once.
+    """
+    height, width, channels, out, kernel, pads, stride = FILTERED[name]
+    pe = min(pe, out)
+    builder = image(channels, height, width, dtype=dtype)
+    output = builder.conv(builder.input, out, (kernel, 3), pads=pads, stride=(stride, 1))
+    graph = builder.graph()
+    network = None
+    for simd in sorted({1, channels // 2, channels}, reverse=True):  # the most that is legal
+        simd *= kernel if rows else 1
+        with suppress(PlanError):
+            network = fold(graph, {output: (simd, pe)}, minimal_filtering=True, **more)
+            break
+    if network is None:  # a pair takes more than one row and column
+        assert "fast_inner_product" in more
+        return
+    (shape,) = network.designs.values()
+    reductions = graph.shape(output).pixels * -(-out // pe)
+    products = kernel * channels * 3 // simd
+    beats = height * width * channels // shape.feed.window.chunk
+    assert shape.cycles() == max(2 * reductions * products // 3, beats)
+    seen = check(network, builder.frames(3), stall=stall)
+    if not stall:
+        assert seen.intervals[1:] == [network.interval]
+        assert abs(seen.latency - latency(network)) <= 12
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("element", [ir.Int(8, True), ir.Int(8, False)], ids=str)
+@pytest.mark.parametrize("weight", [-128, 127])
+def test_extremes_of_minimal_filtering_do_not_overflow(weight, element, fast):
+    builder = image(8, 3, 4, dtype=element)
+    output = builder.conv(builder.input, 2, (3, 3))
+    (op,) = builder.graph()
+    rng = np.random.default_rng(1)
+    for weights in (np.full(op.weight.shape, weight), weight * rng.integers(0, 2, op.weight.shape)):
+        graph = builder.graph().replace([replace(op, weight=weights.astype(np.int8))])
+        values = rng.choice([element.low, element.high], (2, 3, 4, 8))
+        frames = np.stack([*(np.full((3, 4, 8), v) for v in (element.low, element.high)), *values])
+        more = {"fast_inner_product": fast, "dsp_multipliers": 99}
+        check(fold(graph, {output: (4, 2)}, minimal_filtering=True, **more), frames)
 
 
 @pytest.mark.parametrize("lanes_in", range(1, 6))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ...hw.target.base import Device, Target
 from .. import ir
 from ..errors import PlanError
-from ..stages import Design, Products, StagePlan, StageTiming, kind_of, stage_ops
+from ..stages import FILTER_GAIN, Design, Products, StagePlan, StageTiming, kind_of, stage_ops
 from .resources import Resources, cells
 
 __all__ = [
@@ -189,11 +189,10 @@ class Candidates(ABC):
 
         Adder trees are in soft logic as they are.
         """
-        pairs = products is Products.PAIRS
-        cost = self._multiplier and (self._multiplier.fast if pairs else self._multiplier)
+        cost = self._multiplier and self._multiplier.of(products)
         if not cost or products is Products.TREES:
             return 0, 0
-        count = cost.count * (max(1, self.per_block) if pairs else 1)
+        count = cost.count * (1 if products is Products.SINGLE else max(1, self.per_block))
         return (
             (cells(cost.in_logic, self.device) - cells(cost.in_block, self.device)) / count,
             (cost.in_logic.ff - cost.in_block.ff) / count,
@@ -332,21 +331,23 @@ class FoldingCandidates(Candidates):
             pe=pe,
             dsp_multipliers=simd * pe if self.per_block and products is not Products.TREES else 0,
             minimal_rows=self.lean and "minimal_rows" in self.kind.fields,
-            fast_inner_product=products is Products.PAIRS,
+            fast_inner_product=products.paired,
+            minimal_filtering=products.filtered,
             adder_trees=products is Products.TREES,
         )
         try:
             design = self.kind.design(stage, self.ops, self.graph, self.device)
         except PlanError:
             return []
-        if products is Products.PAIRS:
+        if products.paired:
             hard = design.multipliers if self.per_block else 0
             design = replace(design, stage=replace(stage, dsp_multipliers=hard))
         return [self._candidate(d) for d in (design, *design.alternatives(self.device, self.lean))]
 
     def _candidate(self, design: Design) -> Candidate:
         need = design.resources(self.device)
-        each = max(1, self.per_block) if design.stage.products is Products.PAIRS else 1
+        products = design.stage.products
+        each = max(1, self.per_block) if products.paired or products.filtered else 1
         taken = max(each * design.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
         if design.stage.adder_trees:
             taken = self._in_blocks(design.stage.simd, design.stage.pe)
@@ -364,10 +365,10 @@ class FoldingCandidates(Candidates):
         """What the products of adder trees would count as multipliers: as many as in the way of the
         fewest, so that trees are neither avoided nor preferred to DSP blocks.
         """
-        alone = simd * ceil(pe / self.pack) * self.pack
-        if not (self._multiplier and self._multiplier.fast):
-            return alone
-        return min(alone, ceil(simd / 2) * (pe + 1) * max(1, self.per_block))
+        cost, fewest = self._multiplier, simd * ceil(pe / self.pack) * self.pack
+        if cost and cost.fast:
+            fewest = min(fewest, ceil(simd / 2) * (pe + 1) * max(1, self.per_block))
+        return ceil(fewest / FILTER_GAIN) if cost and cost.filtered else fewest
 
 
 def _near_fewest(rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -96,7 +96,7 @@ class Dataflow(Brief):
     def pixels(self) -> dict[str | None, int]:
         """Pixels of a frame of each value; those of the host (None) as of the largest input."""
         shapes = {name: value.shape.pixels for name, value in self.graph.values.items()}
-        return {**shapes, None: max(shapes[port.value] for port in self.graph.inputs)}
+        return shapes | {None: max(shapes[port.value] for port in self.graph.inputs)}
 
     def replanned(self, **changes: Any) -> "Dataflow":
         """The same stages under a plan with ``changes`` to its other fields."""

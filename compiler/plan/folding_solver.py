@@ -27,6 +27,9 @@ _MULTIPLIER_SIZE = 10_000
 #: limit on the nodes of one search tree; known instances need a few dozen
 _NODES = 5_000
 
+#: products of wider operands than the network's own, whose multipliers take more in soft logic
+_WIDER = (Products.PAIRS, Products.FILTERED, Products.FILTERED_PAIRS)
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -52,7 +55,7 @@ def block_worth(designs: Sequence[Design]) -> list[int] | None:
     """What a DSP block is worth to each stage, for :func:`grant`; None where it is about the same
     to all.
     """
-    if not any(design.stage.products is Products.PAIRS for design in designs):
+    if not any(design.stage.products in _WIDER for design in designs):
         return None
     return [design.block_worth for design in designs]
 
@@ -352,7 +355,7 @@ class FoldingSolver:
         that a DSP block could make.
         """
         for stage, candidates, variables in zip(self.stages, lists, taken, strict=True):
-            for way in (Products.SINGLE, Products.PAIRS):
+            for way in (Products.SINGLE, *_WIDER):
                 found = {
                     v: o.multipliers
                     for v, o in zip(variables, candidates, strict=True)

@@ -138,7 +138,12 @@ class LatencyOptimizer:
                 timings[sink] = replace(
                     timings[sink], writing=max(timings[sink].writing, cycles // edge.pixels_in)
                 )
-        return self.schedule.run(timings, lanes_in, late).last
+        return self._schedule_of(chosen).run(timings, lanes_in, late).last
+
+    def _schedule_of(self, chosen: Sequence[Candidate]) -> Schedule:
+        """The schedule where minimal filtering has windows of its own."""
+        windows = {n: o.design.buffering.lines for n, o in enumerate(chosen) if o.products.filtered}
+        return self.schedule.with_windows({n: w for n, w in windows.items() if w is not None})
 
     def improved(self, chosen: list[Candidate], left: Budget) -> list[Candidate]:
         """The choice after all changes of single stages that lower its latency within ``left``."""

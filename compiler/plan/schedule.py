@@ -1,6 +1,7 @@
 """The cycle of each pixel at each stage: the latency of one frame through an idle network."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from math import ceil, inf
 from types import MappingProxyType
@@ -8,7 +9,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from ..stages import StageTiming
+from ..stages import StageTiming, WindowNeeds
 from .dataflow import Dataflow
 from .streams import Edge
 
@@ -138,6 +139,15 @@ class Schedule:
                 if window
                 else _Step(inputs, None, [], 1)
             )
+
+    def with_windows(self, windows: Mapping[int, WindowNeeds]) -> "Schedule":
+        """The schedule with other windows in some of the stages."""
+        other = copy(self)
+        other.windows, other.steps = [*self.windows], [*self.steps]
+        for n, window in windows.items():
+            other.windows[n] = window
+            other.steps[n] = replace(self.steps[n], needed=window.needed, released=window.released)
+        return other
 
     def run(
         self,

@@ -53,18 +53,24 @@ class Goal:
     with multipliers in soft logic too. ``"fps"``: the smallest plan that keeps ``interval`` (cycles
     a frame); without one the least interval, with soft multipliers too. ``"area"``: the smallest.
     ``fast_inner_product``: stages may get two products from each multiplier.
+    ``minimal_filtering``: four products may give two outputs of three taps.
     """
 
     kind: str = "balanced"
     interval: int | None = None
     fast_inner_product: bool = True
+    minimal_filtering: bool = True
 
     @property
     def ways(self) -> tuple[Products, ...]:
         """How stages may make their products."""
-        pairs = (Products.PAIRS,) if self.fast_inner_product else ()
-        trees = (Products.TREES,) if self.kind in ("latency", "fps") else ()
-        return Products.SINGLE, *pairs, *trees
+        return tuple(
+            way
+            for way in Products
+            if (self.fast_inner_product or not way.paired)
+            and (self.minimal_filtering or not way.filtered)
+            and (self.kind in ("latency", "fps") or way is not Products.TREES)
+        )
 
 
 def make_dataflow(
@@ -441,7 +447,7 @@ class _Search:
         """
         rest = network.outside_stages
         left = budget.less(cells(rest, self.device), rest.ff, rest.bram)
-        if not any(o.products is Products.PAIRS for o in chosen):
+        if not any(o.products.paired or o.products.filtered for o in chosen):
             return left
         known = self.solver.need(chosen, budget.blocks)
         found = total(d.resources(self.device) for d in network.designs.values())

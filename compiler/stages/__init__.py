@@ -1,6 +1,7 @@
 """Kinds of stages, one a file: how operators become hardware, and what that takes."""
 
 from .base import (
+    FILTER_GAIN,
     Buffering,
     Design,
     Foldings,
@@ -17,6 +18,7 @@ from .base import (
 from .registry import KINDS, kind_named, kind_of, registered, reshaped, stage_ops
 
 __all__ = [
+    "FILTER_GAIN",
     "KINDS",
     "Buffering",
     "Design",

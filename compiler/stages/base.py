@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from fractions import Fraction
 from math import ceil, inf
 from typing import Any, ClassVar
 
@@ -22,6 +23,8 @@ __all__ = [
     "Foldings",
     "WindowNeeds",
     "MultiplierCost",
+    "FILTER_GAIN",
+    "FILTER_TAPS",
     "Products",
     "StagePort",
     "StagePorts",
@@ -33,6 +36,10 @@ __all__ = [
 ]
 
 
+#: taps in a row that minimal filtering works on, and products that one of its array stands for
+FILTER_TAPS, FILTER_GAIN = 3, Fraction(3 * hw.OUTPUTS, hw.POSITIONS)
+
+
 class Products(IntEnum):
     """How a stage makes its products."""
 
@@ -42,6 +49,20 @@ class Products(IntEnum):
     PAIRS = 1
     #: trees of adders in soft logic, without multipliers
     TREES = 2
+    #: a multiplier for one and a half, by minimal filtering
+    FILTERED = 3
+    #: a multiplier for three, by both
+    FILTERED_PAIRS = 4
+
+    @property
+    def paired(self) -> bool:
+        """Whether by the fast inner product."""
+        return self in (Products.PAIRS, Products.FILTERED_PAIRS)
+
+    @property
+    def filtered(self) -> bool:
+        """Whether by minimal filtering."""
+        return self in (Products.FILTERED, Products.FILTERED_PAIRS)
 
 
 @dataclass(frozen=True)
@@ -54,7 +75,8 @@ class StagePlan:
     ``dsp_multipliers`` is the number of multipliers in DSP blocks, the others are soft logic.
     ``weights`` is where weights are stored: "logic", "block_ram", or "packed_rows" (the fewest
     block RAMs, at the cost of some logic). ``minimal_rows``: the line buffer has no spare row.
-    ``fast_inner_product``: each multiplier gives two products. ``adder_trees``: instead of
+    ``fast_inner_product``: each multiplier gives two products. ``minimal_filtering``: four products
+    give two outputs of three taps in a row. ``adder_trees``: instead of
     multipliers, trees of adders in soft logic sum the products of a row. ``site`` is the index of
     the stage's first DSP block along the device's path of DSP blocks; None leaves the placement to
     the placer.
@@ -69,6 +91,7 @@ class StagePlan:
     weights: str = "logic"
     minimal_rows: bool = False
     fast_inner_product: bool = False
+    minimal_filtering: bool = False
     adder_trees: bool = False
     site: int | None = None
 
@@ -77,6 +100,8 @@ class StagePlan:
         """How the stage makes its products."""
         if self.adder_trees:
             return Products.TREES
+        if self.minimal_filtering:
+            return Products.FILTERED_PAIRS if self.fast_inner_product else Products.FILTERED
         return Products.PAIRS if self.fast_inner_product else Products.SINGLE
 
 
@@ -187,7 +212,7 @@ class MultiplierCost:
     ``per_block``: products that one DSP block gives (0: none, or its operands are too wide).
     ``pack``: columns whose products share a block. ``in_block`` and ``in_logic``: an array of
     ``count`` multipliers in DSP blocks and in soft logic. ``fast``: the same of the fast inner
-    product; None where no folding uses it.
+    product; ``filtered``: of minimal filtering; None where no folding uses it.
     """
 
     per_block: int
@@ -196,6 +221,12 @@ class MultiplierCost:
     in_logic: hw.Resources
     count: int = 1
     fast: "MultiplierCost | None" = None
+    filtered: "MultiplierCost | None" = None
+
+    def of(self, products: Products) -> "MultiplierCost | None":
+        """That of multipliers which make their products in such a way."""
+        cost = self.filtered if products.filtered else self
+        return cost.fast if cost and products.paired else cost
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 from .base import (
+    FILTER_GAIN,
     Design,
     Foldings,
     MultiplierCost,
@@ -24,13 +25,16 @@ from .base import (
     check_range,
     hw_shape,
 )
+from .minimal_filtering import check_filtered, filtered_foldings, reason_against, tile_feed
 from .rounding import multiplier_bits, proven, rounding
 from .windowed import (
     WindowDesign,
     accumulator,
     fast_accumulator,
     feed_resources,
+    filtered_accumulator,
     initiation_interval,
+    largest_divisors,
     parallel_taps,
     tree_accumulator,
     window_config,
@@ -74,7 +78,7 @@ class WindowMatmulDesign(WindowDesign):
 
     @property
     def results(self) -> int:
-        return self.array.groups
+        return hw.results(self.feed, self.array)
 
     @property
     def multipliers(self) -> int:
@@ -82,11 +86,15 @@ class WindowMatmulDesign(WindowDesign):
 
     @property
     def products_per_cycle(self) -> int:
-        return self.array.simd * self.array.pe
+        return self._times(self.array.simd * self.array.pe)
 
     @property
     def products_per_block(self) -> int:
-        return self.array.products_per_block * (2 if self.array.fast else 1)
+        return self._times(self.array.products_per_block * (2 if self.array.fast else 1))
+
+    def _times(self, products: int) -> int:
+        """Products of the network that so many of the array stand for."""
+        return ceil(products * FILTER_GAIN) if self.stage.minimal_filtering else products
 
     @property
     def block_worth(self) -> int:
@@ -122,9 +130,11 @@ class WindowMatmulDesign(WindowDesign):
             multiplier_bits(self.op, self.graph),
         )
         out = self.graph.quant(self.op.output).dtype
+        transform = hw.output_transform(self.feed, self.array)
         return (
             feed_resources(self.feed)
             + self.array.resources()
+            + (transform.resources() if transform else hw.Resources())
             + rounds
             + hw.Queue.estimate(
                 out.bits * lanes,
@@ -152,18 +162,25 @@ class WindowMatmulDesign(WindowDesign):
 
     def constants(self) -> Constants:
         op, graph, array = self.op, self.graph, self.array
-        exact = proven(op, graph)
+        exact, doubled = proven(op, graph), self.stage.minimal_filtering
         channels = self._channels()
-        kept = [channel if channel is not None else 0 for channel in channels]
         weights, lanes = self._weights(channels), array.lanes
         # a result's place: columns side by side, and then the reductions of a pixel
-        excess = array.excess(weights).T.reshape(-1).tolist()
+        excess = array.excess(weights).T
+        if doubled:  # those of both pixels of a tile, of twice the sums
+            each = excess.reshape(hw.POSITIONS, len(channels))
+            excess, channels = hw.transformed_results(each), channels * hw.OUTPUTS
+            exact = exact.doubled()
+        kept = [channel if channel is not None else 0 for channel in channels]
         requantize = hw.RequantizeConfig(
             lanes,
             array.acc,
             hw_shape(graph.quant(op.output).dtype),
             tuple(exact.mult[c] for c in kept),
-            tuple(exact.offset[c] - exact.mult[c] * e for c, e in zip(kept, excess, strict=True)),
+            tuple(
+                exact.offset[c] - exact.mult[c] * e
+                for c, e in zip(kept, excess.reshape(-1).tolist(), strict=True)
+            ),
             tuple(
                 any(c is not None for c in channels[i : i + lanes])
                 for i in range(0, len(channels), lanes)
@@ -174,7 +191,7 @@ class WindowMatmulDesign(WindowDesign):
         )
         return Constants(requantize, weights)
 
-    def _channels(self) -> Sequence[int | None]:
+    def _channels(self) -> list[int | None]:
         """Output channel of each result of a pixel in the order in which they leave; None: none."""
         op, pe = self.op, self.array.pe
         if op.depthwise:
@@ -189,9 +206,17 @@ class WindowMatmulDesign(WindowDesign):
     def _weights(self, channels: Sequence[int | None]) -> NDArray[np.int64]:
         """Weights as the array stores them: [pe, simd, words in the order of use]."""
         op, array, order = self.op, self.array, self.feed.order()
+        weight = op.weight.astype(np.int64)
+        if self.stage.minimal_filtering:  # a filter for each position
+            weight = hw.transformed_filters(weight).reshape(-1, *weight.shape[1:2], weight.shape[3])
+            channels = [
+                None if channel is None else position * op.channels + channel
+                for position in range(hw.POSITIONS)
+                for channel in channels
+            ]
         runs = len(channels) // array.pe
         stored = np.zeros((array.pe, array.simd, runs, array.folds), np.int64)
-        flat = op.weight.reshape(op.channels, -1).astype(np.int64)
+        flat = weight.reshape(len(weight), -1)
         for n, channel in enumerate(channels):
             if channel is None:
                 continue
@@ -227,6 +252,7 @@ class WindowMatmul(StageKind):
             "weights",
             "minimal_rows",
             "fast_inner_product",
+            "minimal_filtering",
             "adder_trees",
             "site",
         }
@@ -247,17 +273,31 @@ class WindowMatmul(StageKind):
         in_block = design.array.resources()
         in_logic = replace(design.array, dsp_multipliers=0).resources()
         per_block = max(pack, design.products_per_block) if in_block.dsp else 0
-        pair = None if op.depthwise else _pair(op, graph, design.array)
-        if pair is None:
-            return MultiplierCost(per_block, pack, in_block, in_logic)
-        fast = MultiplierCost(
-            pair.products_per_block,
-            1,
-            pair.resources(),
-            replace(pair, dsp_multipliers=0).resources(),
-            pair.multipliers,
+        return MultiplierCost(
+            per_block,
+            pack,
+            in_block,
+            in_logic,
+            fast=None if op.depthwise else _pair_cost(op, graph, design),
+            filtered=self._filtered_cost(op, graph, device),
         )
-        return MultiplierCost(per_block, pack, in_block, in_logic, fast=fast)
+
+    def _filtered_cost(self, op: ir.Conv, graph: ir.Graph, device: Device) -> MultiplierCost | None:
+        if reason_against(op, graph):
+            return None
+        stage = StagePlan(op.name, self.name, (op.output,), 1, 1, 1, minimal_filtering=True)
+        try:
+            design = self.design(stage, (op,), graph, device)
+        except PlanError:
+            return None
+        in_block = design.array.resources()
+        return MultiplierCost(
+            design.array.products_per_block,
+            1,
+            in_block,
+            replace(design.array, dsp_multipliers=0).resources(),
+            fast=_pair_cost(op, graph, design),
+        )
 
     def candidates(self, ops: tuple[ir.Op, ...], graph: ir.Graph, device: Device) -> Foldings:
         op = _conv(ops)
@@ -277,10 +317,13 @@ class WindowMatmul(StageKind):
         )
         ways = [plain]
         if cost.fast:
-            fast = plain.copy()
-            fast[1] = -(-table.simd // 2) * (table.pe + 1) * max(1, cost.per_block)
-            fast[6] = Products.PAIRS
-            ways.append(fast[:, fast[1] < plain[1]])
+            ways.append(_in_pairs(plain, cost, Products.PAIRS))
+        if cost.filtered:
+            filtered = filtered_foldings(op, graph)
+            filtered[1] *= max(1, cost.per_block)
+            ways.append(filtered)
+            if cost.filtered.fast:
+                ways.append(_in_pairs(filtered, cost, Products.FILTERED_PAIRS))
         if _trees_pay(op, graph, device):
             trees = plain.copy()
             trees[1] = table.multipliers
@@ -312,6 +355,8 @@ class WindowMatmul(StageKind):
             f"the layer has {columns} output channels"
             + ("" if depthwise or op.groups == 1 else " in a group"),
         )
+        if stage.minimal_filtering:
+            check_filtered(op, graph, stage)
         if depthwise and stage.products is not Products.SINGLE:
             field = "adder_trees" if stage.adder_trees else "fast_inner_product"
             raise PlanError(
@@ -323,14 +368,16 @@ class WindowMatmul(StageKind):
                 f"{op.name}: adder_trees is true, but so is fast_inner_product, or dsp_multipliers "
                 "is not 0; set adder_trees to false, or these to false and 0"
             )
-        feed = (_depthwise_feed if depthwise else _conv_feed)(op, graph, device, stage)
+        make = _depthwise_feed if depthwise else _conv_feed
+        feed = (tile_feed if stage.minimal_filtering else make)(op, graph, device, stage)
         array = _array(op, graph, device, stage, feed)
         if array.fast:
             _check_gain(op, array, _array(op, graph, device, _without_fast(stage), feed))
         array = replace(array, sites=_sites(stage, device, array.blocks(array.multipliers_in_dsp)))
-        return WindowMatmulDesign(
-            stage, ops, graph, feed, array, feed.window.groups * feed.passes * array.groups
-        )
+        entries = feed.window.groups * feed.passes * array.groups
+        if stage.minimal_filtering:
+            entries = hw.results(feed, array)
+        return WindowMatmulDesign(stage, ops, graph, feed, array, entries)
 
 
 def _conv(ops: tuple[ir.Op, ...]) -> ir.Conv:
@@ -345,8 +392,11 @@ def _array(
     """The systolic array behind ``feed``, its DSP blocks without places."""
     groups = feed.window.groups
     columns = op.channels if op.depthwise else op.channels // op.groups
-    x = hw_shape(graph.quant(op.inputs[0]).dtype)
-    w, most, pack = _packed_type(op, x, stage, device)
+    x, runs = feed.element, feed.passes * groups
+    if stage.minimal_filtering:
+        (w, most), pack, runs = _filter_type(op), 1, hw.POSITIONS * feed.passes
+    else:
+        w, most, pack = _packed_type(op, x, stage, device)
     # a beat may not hold channels of two groups; columns of one beat may share DSP blocks
     within = columns if groups > 1 and not op.depthwise else None
     lanes = _lanes(stage.pe, feed.folds, within, pack)
@@ -359,13 +409,15 @@ def _array(
     tree = _weight_code(op, stage, feed) if stage.adder_trees else None
     if tree:
         acc = tree_accumulator(op, graph, tree)
+    elif stage.minimal_filtering:
+        acc = filtered_accumulator(op, graph, stage.fast_inner_product)
     else:
         acc = (fast_accumulator if stage.fast_inner_product else accumulator)(op, graph)
     array = hw.ArrayConfig(
         simd=stage.simd,
         pe=stage.pe,
         folds=feed.folds,
-        depth=feed.folds * feed.passes * groups,
+        depth=feed.folds * runs,
         lanes=lanes,
         x=x,
         w=hw_shape(w),
@@ -412,14 +464,39 @@ def _check_gain(op: ir.Conv, fast: hw.ArrayConfig, plain: hw.ArrayConfig) -> Non
         )
 
 
-def _pair(op: ir.Conv, graph: ir.Graph, single: hw.ArrayConfig) -> hw.ArrayConfig | None:
+def _in_pairs(plain: NDArray[np.int64], cost: MultiplierCost, way: Products) -> NDArray[np.int64]:
+    """Those of the foldings, as columns, that take fewer multipliers by the fast inner product."""
+    fast = plain.copy()
+    simd, pe = plain[4], plain[5]
+    fast[1] = -(-simd // 2) * (pe + 1) * max(1, cost.per_block)
+    fast[6] = way
+    return fast[:, fast[1] < plain[1]]
+
+
+def _pair_cost(op: ir.Conv, graph: ir.Graph, single: WindowMatmulDesign) -> MultiplierCost | None:
+    """What the fast inner product takes in the array of a ``single`` product."""
+    filtered = single.stage.minimal_filtering
+    acc = filtered_accumulator(op, graph, True) if filtered else fast_accumulator(op, graph)
+    pair = _pair(single.array, hw_shape(acc))
+    if pair is None:
+        return None
+    return MultiplierCost(
+        pair.products_per_block,
+        1,
+        pair.resources(),
+        replace(pair, dsp_multipliers=0).resources(),
+        pair.multipliers,
+    )
+
+
+def _pair(single: hw.ArrayConfig, acc: hw.Shape) -> hw.ArrayConfig | None:
     """The array of one product, ``single``, with a pair of them by the fast inner product; None
     where no array with it is smaller.
     """
     pair = replace(
         single,
         simd=2,
-        acc=hw_shape(fast_accumulator(op, graph)),
+        acc=acc,
         dsp_multipliers=None,
         fast=True,
     )
@@ -455,7 +532,17 @@ def _trees_pay(op: ir.Conv, graph: ir.Graph, device: Device) -> bool:
 @lru_cache(maxsize=1024)
 def _weight_type(op: ir.Conv) -> tuple[ir.Int, int]:
     """Signed, and wide enough for every weight; and the largest absolute weight."""
-    low, high = min(int(op.weight.min()), -1), max(int(op.weight.max()), 1)
+    return _signed_type(op.weight)
+
+
+@lru_cache(maxsize=1024)
+def _filter_type(op: ir.Conv) -> tuple[ir.Int, int]:
+    """The same of the transformed filters."""
+    return _signed_type(hw.transformed_filters(op.weight.astype(np.int64)))
+
+
+def _signed_type(weight: NDArray[np.number]) -> tuple[ir.Int, int]:
+    low, high = min(int(weight.min()), -1), max(int(weight.max()), 1)
     return ir.Int(ir.Int.holding(low, high).bits, True), max(-low, high)
 
 
@@ -595,7 +682,7 @@ def _foldings(op: ir.Conv, graph: ir.Graph) -> Foldings:
         if not direct and hw.ReuseBufferConfig.places(_at_once(op, simd), simd) > _MOST_PLACES:
             continue
         words = -(-there.channels // chunk)
-        lanes = pe // _largest_divisors(columns, count)
+        lanes = pe // largest_divisors(columns, count)
         if op.groups > 1 and not op.depthwise:
             lanes = np.array([_lanes(n, count, columns) or 0 for n in range(1, columns + 1)])
         found.append(
@@ -631,11 +718,3 @@ def _read_at_once(op: ir.Conv) -> set[int]:
         return ways
     depth = op.weight.shape[3]
     return {way * d for way in ways for d in range(1, depth + 1) if depth % d == 0}
-
-
-def _largest_divisors(most: int, limit: int) -> NDArray[np.int64]:
-    """Of each number from 1 to ``most``: its largest divisor up to ``limit``."""
-    found = np.ones(most, np.int64)
-    for divisor in range(2, min(most, limit) + 1):
-        found[divisor - 1 :: divisor].fill(divisor)
-    return found

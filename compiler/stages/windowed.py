@@ -6,6 +6,7 @@ from functools import cached_property, lru_cache
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ... import hw
 from ...hw.target.base import Device
@@ -14,6 +15,7 @@ from ..quantize.proofs.requantizer import (
     accumulator_type,
     fast_accumulator_type,
     result_type,
+    scaled_result_type,
 )
 from .base import Buffering, Design, StagePlan, StageTiming, WindowNeeds, hw_shape
 
@@ -22,7 +24,9 @@ __all__ = [
     "accumulator",
     "fast_accumulator",
     "feed_resources",
+    "filtered_accumulator",
     "initiation_interval",
+    "largest_divisors",
     "parallel_taps",
     "tree_accumulator",
     "window_config",
@@ -52,7 +56,7 @@ class WindowDesign(Design):
     def timing(self) -> StageTiming:
         window = self.feed.window
         return StageTiming(
-            window.groups * self.feed.passes * self.feed.folds,
+            self.feed.pixel_cycles,
             self.latency,
             window.words,
             window.arrival,
@@ -68,13 +72,13 @@ class WindowDesign(Design):
     def buffering(self) -> Buffering:
         window = self.feed.window
         in_flight = ceil(self.latency / max(1, self.cycles() // (window.height * window.width)))
-        return Buffering(window.capacity, window.capacity + in_flight, _line_buffer(window))
+        return Buffering(window.capacity, window.capacity + in_flight, _line_buffer(self.feed))
 
 
 @lru_cache(maxsize=4096)
-def _line_buffer(window: hw.WindowConfig) -> WindowNeeds:
+def _line_buffer(feed: hw.FeedConfig) -> WindowNeeds:
     """Cached, for many schedules are tried with one window."""
-    return WindowNeeds(window.looks_at(), window.releases(), window.width)
+    return WindowNeeds(feed.looks_at(), feed.window.releases(), feed.window.width)
 
 
 @lru_cache(maxsize=4096)
@@ -108,6 +112,19 @@ def tree_accumulator(op: ir.Conv, graph: ir.Graph, code: hw.WeightCode) -> ir.In
     weight = op.weight.reshape(op.channels, -1).astype(np.int64)
     exact = result_type(op, graph, code.excess(weight, hw_shape(graph.quant(op.inputs[0]).dtype)))
     return _signed(exact)
+
+
+@lru_cache(maxsize=1024)
+def filtered_accumulator(op: ir.Conv, graph: ir.Graph, fast: bool) -> ir.Int:
+    """The same for every output of minimal filtering, which is twice a sum; with the fast inner
+    product more by products of two transformed weights, at most half the sum of their squares.
+    """
+    excess = np.zeros(op.channels, np.int64)
+    if fast:
+        squares = hw.transformed_filters(op.weight.astype(np.int64)) ** 2
+        each = squares.reshape(hw.POSITIONS, op.channels, -1).sum(2) // 2
+        excess = np.maximum(each[:-1].sum(0), each[1:].sum(0))  # of the positions of each output
+    return _signed(scaled_result_type(op, graph, 2, excess))
 
 
 def parallel_taps(window: ir.Window) -> list[tuple[int, int]]:
@@ -161,3 +178,11 @@ def initiation_interval(feed: hw.FeedConfig, results: int) -> int:
         else _MAX_INITIATION_INTERVAL
     )
     return max(1, min(feed.folds // results, drain, _MAX_INITIATION_INTERVAL))
+
+
+def largest_divisors(most: int, limit: int) -> NDArray[np.int64]:
+    """Of each number from 1 to ``most``: its largest divisor up to ``limit``."""
+    found = np.ones(most, np.int64)
+    for divisor in range(2, min(most, limit) + 1):
+        found[divisor - 1 :: divisor].fill(divisor)
+    return found

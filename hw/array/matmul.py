@@ -7,13 +7,28 @@ from amaranth import Module
 from amaranth.lib import wiring
 from numpy.typing import NDArray
 
+from ..arithmetic.minimal_filtering import OUTPUTS, OutputTransform, OutputTransformConfig
 from ..arithmetic.requantize import Requantize, RequantizeConfig, Timing
 from ..stream.signature import connect_push
-from ..window.stage import FeedConfig, WindowStage
+from ..window.stage import FeedConfig, TileFeedConfig, WindowStage
 from .config import ArrayConfig
 from .systolic import SystolicArray
 
-__all__ = ["MatMulConfig", "MatMul"]
+__all__ = ["MatMulConfig", "MatMul", "output_transform", "results"]
+
+
+def output_transform(feed: FeedConfig, array: ArrayConfig) -> OutputTransformConfig | None:
+    """What makes pixels of the array's sums where the feed is of tiles."""
+    if not isinstance(feed, TileFeedConfig):
+        return None
+    beats, apart = feed.passes * array.groups, feed.passes * feed.folds
+    return OutputTransformConfig(beats, array.lanes, array.acc, apart, array.target)
+
+
+def results(feed: FeedConfig, array: ArrayConfig) -> int:
+    """Beats of a reduction; of all pixels of a tile."""
+    transform = output_transform(feed, array)
+    return OUTPUTS * transform.beats if transform else array.groups
 
 
 @dataclass(frozen=True)
@@ -50,11 +65,18 @@ class MatMulConfig:
     @staticmethod
     def latency_of(feed: FeedConfig, array: ArrayConfig, requantize: Timing) -> int:
         """:attr:`latency`, of which the constants need not be known."""
-        return feed.stage_latency(array.latency + array.drain_cycles + requantize.latency)
+        transform = output_transform(feed, array)
+        last = array.latency + array.drain_cycles + (transform.latency if transform else 0)
+        return feed.stage_latency(last + requantize.latency)
 
     @property
     def lanes_out(self) -> int:
         return self.array.lanes
+
+    @property
+    def results(self) -> int:
+        """Beats that are reserved at once."""
+        return results(self.feed, self.array)
 
 
 class MatMul(WindowStage):
@@ -76,7 +98,7 @@ class MatMul(WindowStage):
             config.feed,
             lanes=config.lanes_out,
             out=config.requantize.out,
-            results=config.array.groups,
+            results=config.results,
         )
 
     def arithmetic(self, m: Module, flow) -> tuple:
@@ -84,8 +106,13 @@ class MatMul(WindowStage):
         m.submodules.array = array = SystolicArray(config.array, self.weights)
         m.submodules.requantize = requantize = Requantize(config.requantize)
         connect_push(m, flow, array.i)
-        wiring.connect(m, array.o, requantize.i)
         # the stage counts on a result a cycle
         waits = config.array.drain_cycles - (config.array.groups - 1)
         latency = config.array.latency + waits + config.requantize.latency
+        last = array
+        if transform := output_transform(config.feed, config.array):
+            m.submodules.output_transform = last = OutputTransform(transform)
+            wiring.connect(m, array.o, last.i)
+            latency += transform.latency
+        wiring.connect(m, last.o, requantize.i)
         return requantize.o, requantize.dropped, latency

@@ -8,6 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
+from ..arithmetic.minimal_filtering import COLUMNS, OUTPUTS
 from ..control.credits import credit_available
 from ..control.delay import delay_flags
 from ..sizes import at_least, ceil_div
@@ -17,8 +18,9 @@ from ..target.resources import Resources
 from .config import WindowConfig
 from .reuse_buffer import ReuseBuffer, ReuseBufferConfig
 from .sliding_window import SlidingWindow
+from .tile_buffer import TileBuffer, TileBufferConfig
 
-__all__ = ["FeedConfig", "WindowStage"]
+__all__ = ["FeedConfig", "TileFeedConfig", "WindowStage"]
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,28 @@ class FeedConfig:
     def element(self) -> Shape:
         return self.window.element
 
+    @property
+    def period(self) -> int:
+        """Cycles from the start of what results are reserved for to the next one's."""
+        return self.folds
+
+    @property
+    def pixel_cycles(self) -> int:
+        """Cycles of a pixel of output."""
+        return self.window.groups * self.passes * self.folds
+
     def cycles(self) -> int:
         """Cycles a frame: reductions without a pause, and at least one for each beat in."""
         w = self.window
-        reductions = w.height_out * w.width_out * w.groups * self.passes
-        return max(reductions * self.folds, w.beats_in())
+        return max(w.height_out * w.width_out * self.pixel_cycles, w.beats_in())
+
+    def looks_at(self) -> NDArray[np.int64]:
+        """The window's, for each pixel of output."""
+        return self.window.looks_at()
+
+    def buffer(self) -> ReuseBuffer | TileBuffer | None:
+        """What stands between the window and the arithmetic."""
+        return None if self.direct else ReuseBuffer(self.reuse)
 
     def order(self) -> NDArray[np.int64]:
         """Flat weight index of each element of each word, [folds, width * word] (-1: padding)."""
@@ -122,8 +141,86 @@ class FeedConfig:
         """Beats of the output queue: those in flight while one reduction, of ``results`` beats,
         follows the other without a pause through arithmetic of that ``latency``.
         """
-        in_flight = ceil_div(self.latency + self.folds + latency + results + 8, self.folds) + 1
+        in_flight = ceil_div(self.latency + self.period + latency + results + 8, self.period) + 1
         return 16 * ceil_div((in_flight + 2) * results, 16)
+
+
+@dataclass(frozen=True)
+class TileFeedConfig(FeedConfig):
+    """The feed of minimal filtering: a window of four columns moves by two, and a
+    :class:`TileBuffer` sends the four positions of each tile, whose results are two pixels.
+    """
+
+    def __post_init__(self):
+        at_least(1, self, "width", "passes")
+        w = self.window
+        if w.kernel[1] != COLUMNS or w.stride[1] != OUTPUTS or w.parallel[1] != 1:
+            raise ValueError(
+                f"TileFeedConfig: kernel={w.kernel}, stride={w.stride}, parallel={w.parallel}, but "
+                f"tiles are {COLUMNS} columns wide, {OUTPUTS} apart, and read column by column"
+            )
+        if w.groups != 1 or w.passes != 1 or self.word != 1 or self.width != w.taps * w.chunk:
+            raise ValueError(
+                f"TileFeedConfig: groups={w.groups}, passes={w.passes} of the window, "
+                f"word={self.word}, width={self.width}, but a tile is read once, "
+                f"{w.taps * w.chunk} elements at once"
+            )
+
+    @property
+    def tile(self) -> TileBufferConfig:
+        """The buffer."""
+        w = self.window
+        return TileBufferConfig(
+            w.steps[0], w.group_words, self.width, self.passes, w.element, target=w.target
+        )
+
+    @property
+    def folds(self) -> int:
+        return self.tile.folds
+
+    @property
+    def period(self) -> int:
+        return self.tile.cycles
+
+    @property
+    def pixel_cycles(self) -> int:
+        return self.tile.cycles // OUTPUTS
+
+    @property
+    def element(self) -> Shape:
+        return self.tile.transformed
+
+    def cycles(self) -> int:
+        w = self.window
+        return max(w.height_out * w.width_out * self.period, w.beats_in())
+
+    def looks_at(self) -> NDArray[np.int64]:
+        return np.repeat(self.window.looks_at(), OUTPUTS, 1)
+
+    def order(self) -> NDArray[np.int64]:
+        """Flat index of each element of each word into (rows, channels), [folds, width]."""
+        w = self.window
+        order = w.order().reshape(w.steps[0], COLUMNS, w.group_words, self.width)[:, 0]
+        row, channel = np.divmod(order.reshape(self.folds, self.width), COLUMNS * w.channels)
+        return np.where(row < 0, -1, row * w.channels + channel)
+
+    @property
+    def latency(self) -> int:
+        return self.tile.latency
+
+    def stage_latency(self, arithmetic: int) -> int:
+        """From the last beat that a tile needs: it is read before it leaves."""
+        return self.window.latency + self.tile.reads + super().stage_latency(arithmetic)
+
+    def resources(self) -> Resources:
+        return self.window.resources() + self.tile.resources()
+
+    @property
+    def memory_bits(self) -> int:
+        return self.window.memory_bits + self.tile.memory_bits
+
+    def buffer(self) -> TileBuffer:
+        return TileBuffer(self.tile)
 
 
 class WindowStage(wiring.Component):
@@ -143,7 +240,7 @@ class WindowStage(wiring.Component):
         self.feed = feed
         self.results = results
         super().__init__(
-            {"i": In(beats(feed.window.chunk, feed.element)), "o": Out(beats(lanes, out))}
+            {"i": In(beats(feed.window.chunk, feed.window.element)), "o": Out(beats(lanes, out))}
         )
 
     def arithmetic(self, m: Module, flow: PushStream) -> tuple:
@@ -155,8 +252,8 @@ class WindowStage(wiring.Component):
         m.submodules.window = window = SlidingWindow(self.feed.window)
         wiring.connect(m, wiring.flipped(self.i), window.i)
         source = window
-        if not self.feed.direct:
-            m.submodules.reuse_buffer = source = ReuseBuffer(self.feed.reuse)
+        if buffer := self.feed.buffer():
+            m.submodules.reuse_buffer = source = buffer
             connect_push(m, window.o, source.i)
             m.d.comb += [window.grant.eq(source.room), source.taken.eq(window.start)]
         flow, dropped, latency = self.arithmetic(m, source.o)
@@ -169,7 +266,7 @@ class WindowStage(wiring.Component):
             self.results,
             queue.freed + delay_flags(m, dropped, 1),
             source.start,
-            apart=self.feed.folds,
+            apart=self.feed.period,
             late=1,
         )
         m.d.comb += [

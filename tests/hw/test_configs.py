@@ -16,6 +16,7 @@ from gatewright.hw.arithmetic.dot_product import DotProductConfig, WeightCode
 from gatewright.hw.arithmetic.extremum import ExtremumConfig
 from gatewright.hw.arithmetic.global_pool import GlobalPoolConfig
 from gatewright.hw.arithmetic.lookup import LookupConfig
+from gatewright.hw.arithmetic.minimal_filtering import OutputTransformConfig
 from gatewright.hw.arithmetic.multiply import MultiplyConfig
 from gatewright.hw.arithmetic.packed_multiplier import PackedConfig
 from gatewright.hw.arithmetic.piecewise import PiecewiseConfig
@@ -38,7 +39,8 @@ from gatewright.hw.target.dsp import MultiplierConfig
 from gatewright.hw.window.config import WindowConfig
 from gatewright.hw.window.pool import PoolConfig
 from gatewright.hw.window.reuse_buffer import ReuseBufferConfig
-from gatewright.hw.window.stage import FeedConfig
+from gatewright.hw.window.stage import FeedConfig, TileFeedConfig
+from gatewright.hw.window.tile_buffer import TileBufferConfig
 
 INT8 = signed(8)
 ROUNDING = Rounding(4, 2, -128, 127)
@@ -56,6 +58,7 @@ WINDOW = WindowConfig(
     target=GENERIC,
 )
 FEED = FeedConfig(WINDOW, width=2)
+TILES = replace(WINDOW, width=6, kernel=(3, 4), stride=(1, 2))
 POOL_FEED = FeedConfig(replace(WINDOW, groups=2), width=1, word=2)
 ARRAY = ArrayConfig(
     simd=2, pe=2, folds=18, depth=18, lanes=1, x=INT8, w=INT8, acc=signed(24), target=GENERIC
@@ -73,6 +76,9 @@ LEGAL = [
     MatMulConfig(FEED, ARRAY, REQUANTIZE),
     PoolConfig(POOL_FEED, lanes=2, out=INT8),
     ReuseBufferConfig(9, 9, 5, 1, INT8, target=GENERIC),
+    TileFeedConfig(TILES, width=2),
+    TileBufferConfig(3, 2, 2, 1, INT8, target=GENERIC),
+    OutputTransformConfig(2, 1, signed(24), 6, GENERIC),
     AddConfig(2, INT8, INT8, INT8, 3, 5, 0, ROUNDING, 9, target=GENERIC),
     MultiplyConfig(2, INT8, INT8, INT8, -3, 5, 3, 0, ROUNDING, 9, target=GENERIC),
     PReluConfig(1, *(INT8,) * 3, 0, 0, (5, 3), (0, 0), ROUNDING, 9, target=GENERIC),
@@ -147,6 +153,15 @@ ILLEGAL = [
     (PoolConfig, {"lanes": 1}, "lanes=1, but the feed gives words of 2"),
     (ReuseBufferConfig, {"passes": 0}, "passes=0, but it must be 1 or more"),
     (ReuseBufferConfig, {"width_out": 10}, "width_in=9, but it must be at least width_out=10"),
+    (TileFeedConfig, {"width": 4}, "width=4, but a tile is read once, 2 elements at once"),
+    (
+        TileFeedConfig,
+        {"window": WINDOW},
+        "but tiles are 4 columns wide, 2 apart",
+    ),
+    (TileBufferConfig, {"rows": 0}, "rows=0, but it must be 1 or more"),
+    (OutputTransformConfig, {"lanes": 0}, "lanes=0, but it must be 1 or more"),
+    (OutputTransformConfig, {"apart": 5}, "apart=5, but a changed sum can be read again only"),
     (AddConfig, {"mult_a": -1}, "mult_a=-1, but it must be 0 or more"),
     (MultiplyConfig, {"mult": -1}, "mult=-1, but it must be 0 or more"),
     (PReluConfig, {"mult": (3, -5)}, r"mult=\(3, -5\); choose 0 or more"),

@@ -392,6 +392,7 @@ def _random_stage(op, number, graph, rng, most, device):
             str(rng.choice(["block_ram", "packed_rows", "logic"])),
             windowed and bool(rng.integers(2)),
             isinstance(op, ir.Conv) and not rng.integers(3),
+            isinstance(op, ir.Conv) and not rng.integers(3),
         )
         try:
             cycles = design(op, graph, stage, device).cycles()

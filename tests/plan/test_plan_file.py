@@ -13,6 +13,7 @@ PLAN = Plan(
         StagePlan("s01_add", "elementwise", ("c",), pe=3),
         StagePlan("s02_conv", "window_matmul", ("d",), 8, 4, 20, fast_inner_product=True),
         StagePlan("s03_conv", "window_matmul", ("e",), 8, 4, 0, adder_trees=True),
+        StagePlan("s04_conv", "window_matmul", ("f",), 8, 4, 0, minimal_filtering=True),
     ),
     {("s01_add", 0): 12, ("s01_add", 1): 1},
     lanes_in={"left": 3, "right": 1},
@@ -42,7 +43,7 @@ def test_reads_back_what_was_written(plan, tmp_path):
 def test_a_stage_is_a_line(tmp_path):
     write_plan(PLAN, tmp_path / "plan.json")
     lines = (tmp_path / "plan.json").read_text().splitlines()
-    assert sum('"simd"' in line for line in lines) == 4
+    assert sum('"simd"' in line for line in lines) == len(PLAN.stages)
     assert sum('"pixels"' in line for line in lines) == 2
 
 
@@ -86,7 +87,7 @@ def table(**changes):
         (
             {"stages": [3]},
             ": stage 0: is 3; accepted: an object with adder_trees, dsp_multipliers, "
-            "fast_inner_product, kind, "
+            "fast_inner_product, kind, minimal_filtering, "
             "minimal_rows, name, ops, pe, simd, site, weights",
         ),
         ({"stages__name": None}, ': stage 0: lacks "name"'),
@@ -106,7 +107,8 @@ def table(**changes):
         (
             {"stages__speed": 9},
             ": stage 0: unknown speed; accepted: adder_trees, dsp_multipliers, "
-            "fast_inner_product, kind, minimal_rows, name, ops, pe, simd, site, weights",
+            "fast_inner_product, kind, minimal_filtering, minimal_rows, name, ops, pe, simd, site, "
+            "weights",
         ),
         ({"stages__minimal_rows": 1}, ': stage 0: "minimal_rows" is 1; it must be of type bool'),
         (

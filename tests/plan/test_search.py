@@ -460,7 +460,7 @@ def test_a_folding_that_divides_nothing_is_found_and_runs_as_planned(dsp):
     builder = Builder(6, 6, 5, seed=3)
     odd(builder)
     graph = builder.graph()
-    fast = planned(graph, replace(LFE5U_25F, dsp=dsp), Goal())
+    fast = planned(graph, replace(LFE5U_25F, dsp=dsp), Goal(minimal_filtering=False))
     network = Dataflow(graph, fast.plan, GENERIC_DEVICE)
     arrays = [d for d in network.designs.values() if isinstance(d, WindowMatmulDesign)]
     assert any(not d.feed.direct for d in arrays), "no reuse buffer is used"
@@ -489,7 +489,7 @@ def test_narrow_weights_make_a_faster_plan_of_the_same_blocks():
 
 
 def test_the_fast_inner_product_makes_a_faster_plan_of_the_same_blocks():
-    network = planned(graph_of("chain"), LFE5U_25F, Goal())
+    network = planned(graph_of("chain"), LFE5U_25F, Goal(minimal_filtering=False))
     assert network.resources.dsp == network.multipliers <= LFE5U_25F.dsp
     assert network.products_per_cycle > LFE5U_25F.dsp
     assert any(stage.fast_inner_product for stage in network.plan.stages)
@@ -548,6 +548,21 @@ def test_narrow_weights_share_blocks_instead_where_that_gives_as_much():
     assert [stage.fast_inner_product for stage in narrow.plan.stages] == [False]
     assert [stage.fast_inner_product for stage in wide.plan.stages] == [True]
     assert narrow.interval < wide.interval
+
+
+def test_minimal_filtering_makes_a_faster_plan_of_the_same_blocks():
+    builder = Builder(8, 8, 16)
+    builder.conv(builder.input, 16, (3, 3), pads=(1, 1, 1, 1))
+    graph = builder.graph()
+    filtered, without = (
+        make_dataflow(graph, LFE5U_25F, "board", Goal(minimal_filtering=way))
+        for way in (True, False)
+    )
+    assert 3 * filtered.interval <= 2 * without.interval
+    assert [stage.minimal_filtering for stage in filtered.plan.stages] == [True]
+    assert [stage.minimal_filtering for stage in without.plan.stages] == [False]
+    plain = make_dataflow(graph, LFE5U_25F, "board", Goal("fps", fast_inner_product=False))
+    assert not any(stage.fast_inner_product for stage in plain.plan.stages)
 
 
 @pytest.mark.parametrize("device", [LFE5U_25F, ICE40UP5K], ids=lambda device: device.name)

@@ -16,7 +16,7 @@ from gatewright.compiler import ir
 from gatewright.compiler.errors import PlanError
 from gatewright.compiler.lower import accelerator
 from gatewright.compiler.plan import Dataflow, Plan, StagePlan
-from gatewright.compiler.stages import KINDS, kind_named
+from gatewright.compiler.stages import KINDS, kind_named, rounding
 from gatewright.compiler.stages.pool import pool_window
 from gatewright.hw import WeightCode
 from gatewright.sim import golden
@@ -33,8 +33,8 @@ from .networks import (
 )
 
 
-def conv(channels=4, columns=6, kernel=(3, 3), **more):
-    builder = Builder(6, 6, channels)
+def conv(channels=4, columns=6, kernel=(3, 3), *, width=6, dtype=None, **more):
+    builder = Builder(6, width, channels, dtype=dtype)
     builder.conv(builder.input, columns, kernel, pads=(1, 1, 1, 1), **more)
     return builder.graph()
 
@@ -54,6 +54,8 @@ OTHER_THAN_DEFAULT = {
     "weights": "packed_rows",
     "minimal_rows": True,
     "fast_inner_product": True,
+    "minimal_filtering": True,
+    "adder_trees": True,
     "site": 0,
 }
 
@@ -360,6 +362,72 @@ def test_the_fast_inner_product_halves_the_multipliers(simd, pe, multipliers):
     assert shape.cycles() == designed(conv(), simd, pe).cycles()
 
 
+# Minimal filtering.
+
+
+def filtered(graph, simd, pe, device=LFE5U_25F, **more):
+    return designed(graph, simd, pe, device, minimal_filtering=True, **more)
+
+
+def test_minimal_filtering_gives_half_as_many_products_more():
+    graph = conv(4, 6)
+    plain, shape = designed(graph, 4, 3), filtered(graph, 4, 3, dsp_multipliers=12)
+    assert 3 * shape.cycles() == 2 * plain.cycles()
+    assert (shape.multipliers, shape.products_per_cycle) == (12, 18)
+    both = filtered(graph, 4, 3, dsp_multipliers=8, fast_inner_product=True)
+    assert (both.multipliers, both.products_per_cycle, both.products_per_block) == (8, 18, 3)
+    assert both.cycles() == shape.cycles()
+
+
+def test_the_filters_of_minimal_filtering_are_those_of_the_layer():
+    """With each input at a time and no others, a position's product is what the identity says."""
+    rng = np.random.default_rng(2)
+    taps, x = rng.integers(-128, 128, (5, 3, 4)), rng.integers(-128, 128, (4, 4))
+    filters = hw.transformed_filters(taps)
+    inputs = np.stack([x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]])
+    sums = (filters * inputs[:, None]).sum(2)
+    one, other = hw.transformed_results(sums)
+    np.testing.assert_array_equal(one, 2 * (taps * x[:3]).sum((1, 2)))
+    np.testing.assert_array_equal(other, 2 * (taps * x[1:]).sum((1, 2)))
+
+
+@pytest.mark.parametrize("simd", [2, 3])
+@pytest.mark.parametrize("pair", [False, True])
+@pytest.mark.parametrize("dtype", [ir.Int(8, True), ir.Int(8, False), ir.Int(3, True)], ids=str)
+def test_results_of_minimal_filtering_fit_the_accumulator(simd, pair, dtype):
+    """Results may be the greatest or the least for both pixels of a tile."""
+    graph = conv(4, 6, dtype=dtype)
+    shape = filtered(graph, simd, 3, fast_inner_product=pair)
+    (op,) = graph
+    weight = op.weight.astype(np.int64).reshape(op.channels, -1)
+    ends = np.sort(np.stack([weight * dtype.low, weight * dtype.high]), 0).sum(2) * 2
+    found = shape.constants().requantize
+    exact = rounding.proven(op, graph)
+    channels = shape._channels() * 2
+    low, high = -(1 << (shape.array.acc.width - 1)), (1 << (shape.array.acc.width - 1)) - 1
+    for mult, offset, channel in zip(found.mult, found.offset, channels, strict=True):
+        more, rest = divmod(2 * exact.offset[channel] - offset, mult)
+        assert not rest
+        assert low <= ends[0, channel] + more
+        assert ends[1, channel] + more <= high
+
+
+@pytest.mark.parametrize(
+    ("graph", "simd", "pe", "more", "message"),
+    [
+        (conv(4, 4, groups=2), 2, 2, {}, "the layer has groups; set it to false"),
+        (conv(4, 4, groups=4), 3, 2, {}, "the layer has groups; set it to false"),
+        (conv(width=5), 4, 3, {}, "its output has 5 columns, an odd number; set it to false"),
+        (conv(), 5, 3, {}, "with simd=5; choose one of 1, 2, 3, 4, 6, 12"),
+        (conv(), 12, 6, {}, "a position takes 1 cycles, fewer than 6"),
+        (conv(), 4, 3, {"adder_trees": True}, "so is adder_trees; set one to false"),
+    ],
+)
+def test_minimal_filtering_that_does_not_work_is_refused(graph, simd, pe, more, message):
+    with pytest.raises(PlanError, match=f"conv0: minimal_filtering is true.*{message}"):
+        filtered(graph, simd, pe, **more)
+
+
 def check_offsets(found, plain, excess):
     """The offsets of ``found`` take away what its results are more than those of ``plain``."""
     for mult, offset, plain_offset, more in zip(
@@ -532,6 +600,18 @@ def test_narrow_weights_in_soft_logic_may_use_the_fast_inner_product():
     assert (shape.multipliers, shape.array.lanes, shape.products_per_cycle) == (14, 1, 24)
 
 
+def check_estimate(network, folder):
+    """What synthesis counts is about what the plan does."""
+    (il := folder / "accelerator.il").write_text(
+        rtlil.convert(accelerator(network), name="accelerator", emit_src=False)
+    )
+    counts = synthesize([il], ECP5_FLOW.synthesis, folder / "out", "accelerator")
+    need = network.resources
+    assert (counts["dsp"], counts["bram"]) == (need.dsp, need.bram)
+    assert 0.8 < counts["lut"] / need.lut < 1.25
+    assert 0.8 < counts["ff"] / need.ff < 1.25
+
+
 @pytest.mark.parametrize(("simd", "pe", "dsp_multipliers"), [(9, 6, 35), (6, 3, 4)])
 def test_the_estimate_of_a_fast_inner_product(simd, pe, dsp_multipliers, tmp_path):
     builder = Builder(8, 8, 8)
@@ -540,14 +620,19 @@ def test_the_estimate_of_a_fast_inner_product(simd, pe, dsp_multipliers, tmp_pat
     network = fold(
         builder.graph(), {output: (simd, pe)}, LFE5U_25F, lanes_in=4, weights="block_ram", **more
     )
-    (il := tmp_path / "accelerator.il").write_text(
-        rtlil.convert(accelerator(network), name="accelerator", emit_src=False)
+    check_estimate(network, tmp_path)
+
+
+@pytest.mark.parametrize(("simd", "pe"), [(4, 6), (24, 2)])
+@pytest.mark.parametrize("pair", [False, True])
+def test_the_estimate_of_minimal_filtering(simd, pe, pair, tmp_path):
+    builder = Builder(8, 8, 8)
+    output = builder.conv(builder.input, 12, (3, 3), pads=(1, 1, 1, 1))
+    more = {"dsp_multipliers": 99, "fast_inner_product": pair, "minimal_filtering": True}
+    network = fold(
+        builder.graph(), {output: (simd, pe)}, LFE5U_25F, lanes_in=4, weights="block_ram", **more
     )
-    counts = synthesize([il], ECP5_FLOW.synthesis, tmp_path / "out", "accelerator")
-    need = network.resources
-    assert (counts["dsp"], counts["bram"]) == (need.dsp, need.bram)
-    assert 0.8 < counts["lut"] / need.lut < 1.25
-    assert 0.8 < counts["ff"] / need.ff < 1.25
+    check_estimate(network, tmp_path)
 
 
 # Plans of a whole network.

@@ -9,7 +9,7 @@ bias and input zero point cost nothing at run time.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import singledispatch
 from itertools import product
@@ -31,6 +31,7 @@ __all__ = [
     "channel_stairs",
     "fast_accumulator_type",
     "result_type",
+    "scaled_result_type",
     "for_average_pool",
     "for_conv",
     "for_identity",
@@ -81,6 +82,16 @@ class Requantizer:
             for a in (self.acc.low, self.acc.high)
         ]
         return ir.Int.holding(min(ends), max(ends))
+
+    def doubled(self) -> "Requantizer":
+        """The same function of twice the accumulators."""
+        return replace(
+            self,
+            offset=tuple(2 * offset for offset in self.offset),
+            shift=self.shift + 1,
+            tie_bits=None if self.tie_bits is None else self.tie_bits + 1,
+            acc=ir.Int.holding(2 * self.acc.low, 2 * self.acc.high),
+        )
 
     def apply(self, acc: NDArray[np.integer]) -> NDArray[np.int64]:
         """What the hardware computes, on accumulators ``[..., channels]``."""
@@ -265,6 +276,18 @@ def result_type(op: ir.Conv, graph: ir.Graph, excess: NDArray[np.int64]) -> ir.I
     """
     least, most = _reach(graph, op)
     return ir.Int.holding(int((least + excess).sum(1).min()), int((most + excess).sum(1).max()))
+
+
+def scaled_result_type(
+    op: ir.Conv, graph: ir.Graph, times: int, excess: NDArray[np.int64]
+) -> ir.Int:
+    """The narrowest type of every finished sum, ``times`` as large, and up to ``excess`` [out] more
+    or less.
+    """
+    least, most = _reach(graph, op)
+    return ir.Int.holding(
+        int((times * least.sum(1) - excess).min()), int((times * most.sum(1) + excess).max())
+    )
 
 
 def channel_stairs(
