@@ -79,14 +79,17 @@ class Queue(wiring.Component):
                 _pointer(m, self.depth, steps, reset_less=True) for steps in (self.write, leaves)
             )
             reads, words = [], []
-            for first in range(0, self.depth, rows):
+            if self.depth > rows:
+                here = _memory_of(m, into, self.depth, low, self.write)
+                there = _memory_of(m, out_of, self.depth, low, leaves)
+            for number, first in enumerate(range(0, self.depth, rows)):
                 write, read = _store(m, bits, min(rows, self.depth - first), self.target, first)
                 writes, word = self.write, read.data
                 if self.depth > rows:
                     chosen = Signal(reset_less=True)
                     with m.If(moves):
-                        m.d.sync += chosen.eq(out_of[low:] == first // rows)
-                    writes &= into[low:] == first // rows
+                        m.d.sync += chosen.eq(there[number])
+                    writes &= here[number]
                     word = Mux(chosen, word, 0)
                 m.d.comb += [
                     write.en.eq(writes),
@@ -192,6 +195,17 @@ def _pointer(m, depth, steps, *, reset_less=False):
     with m.If(steps):
         m.d.sync += pointer.eq(Mux(ends, 0, following))
     return pointer
+
+
+def _memory_of(m: Module, pointer: Signal, depth: int, low: int, steps: Value) -> Signal:
+    """In which memory of ``2 ** low`` words a pointer is, one-hot, in registers: a write enable is
+    then one gate behind it.
+    """
+    memory = Signal(ceil_div(depth, 1 << low), init=1, attrs=KEEP, reset_less=True)
+    last = pointer[:low].all() | (pointer == depth - 1)
+    with m.If(steps & last):
+        m.d.sync += memory.eq(memory.rotate_left(1))
+    return memory
 
 
 class Fifo(wiring.Component):
