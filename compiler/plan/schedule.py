@@ -135,7 +135,7 @@ class Schedule:
                 channels = np.arange(1, edge.pixels_in + 1) * edge.channels_in
                 inputs.append((source, -(-channels // edge.channels_out) - 1, edge))
             self.steps.append(
-                _Step(inputs, window.needed, window.released, window.width)
+                _Step(inputs, window.needed, window.released, window.width, window.late)
                 if window
                 else _Step(inputs, None, [], 1)
             )
@@ -146,7 +146,9 @@ class Schedule:
         other.windows, other.steps = [*self.windows], [*self.steps]
         for n, window in windows.items():
             other.windows[n] = window
-            other.steps[n] = replace(self.steps[n], needed=window.needed, released=window.released)
+            other.steps[n] = replace(
+                self.steps[n], needed=window.needed, released=window.released, late=window.late
+            )
         return other
 
     def run(
@@ -191,13 +193,15 @@ class Schedule:
 class _Step:
     """A stage's pixels: of each input the stage before it (None: the network's input) and which of
     its pixels each of ours waits for; with a window, how many pixels of input each pixel of output
-    needs, [rows, columns], how many rows each row of output frees, and how many pixels a row has.
+    needs, [rows, columns], how many rows each row of output frees, how many pixels a row has, and
+    how late the first of two pixels leaves.
     """
 
     inputs: list[tuple[int | None, _Places, Edge]]
     needed: _Places | None
     released: list[int]
     width: int
+    late: float = 0.0
 
     def fits(self, room: int, begins: _Times, finish: _Times) -> bool:
         """Whether a line buffer of ``room`` rows has a free one for each row of input when the
@@ -296,7 +300,9 @@ class FrameTimes:
             return
         written, finish = _written(step, timing, arrivals)
         self.written.append(written)
-        self.leaves.append(finish + timing.latency)
+        leaves = finish + timing.latency
+        leaves[::2] += step.late * timing.pixel
+        self.leaves.append(leaves)
 
     @staticmethod
     def _through(arrivals: list[_Times], timing: StageTiming) -> _Times:

@@ -174,12 +174,14 @@ class WindowNeeds:
 
     ``needed`` [rows, columns]: pixels of input, in raster order, up to the last that each pixel of
     output, or one before it, reads. ``released``: rows of input that are free after each row of
-    output. ``width``: pixels in a row of input.
+    output. ``width``: pixels in a row of input. ``late``: of every two pixels of output the first
+    one leaves so many of a pixel's cycles later than its number says.
     """
 
     needed: NDArray[np.int64]
     released: list[int]
     width: int
+    late: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)

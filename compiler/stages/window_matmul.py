@@ -376,7 +376,7 @@ class WindowMatmul(StageKind):
         array = replace(array, sites=_sites(stage, device, array.blocks(array.multipliers_in_dsp)))
         entries = feed.window.groups * feed.passes * array.groups
         if stage.minimal_filtering:
-            entries = hw.results(feed, array)
+            entries = hw.OUTPUTS * hw.results(feed, array)
         return WindowMatmulDesign(stage, ops, graph, feed, array, entries)
 
 

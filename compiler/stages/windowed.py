@@ -78,7 +78,7 @@ class WindowDesign(Design):
 @lru_cache(maxsize=4096)
 def _line_buffer(feed: hw.FeedConfig) -> WindowNeeds:
     """Cached, for many schedules are tried with one window."""
-    return WindowNeeds(feed.looks_at(), feed.window.releases(), feed.window.width)
+    return WindowNeeds(feed.looks_at(), feed.window.releases(), feed.window.width, feed.late)
 
 
 @lru_cache(maxsize=4096)

@@ -7,7 +7,7 @@ from amaranth import Module
 from amaranth.lib import wiring
 from numpy.typing import NDArray
 
-from ..arithmetic.minimal_filtering import OUTPUTS, OutputTransform, OutputTransformConfig
+from ..arithmetic.minimal_filtering import OutputTransform, OutputTransformConfig
 from ..arithmetic.requantize import Requantize, RequantizeConfig, Timing
 from ..stream.signature import connect_push
 from ..window.stage import FeedConfig, TileFeedConfig, WindowStage
@@ -26,9 +26,9 @@ def output_transform(feed: FeedConfig, array: ArrayConfig) -> OutputTransformCon
 
 
 def results(feed: FeedConfig, array: ArrayConfig) -> int:
-    """Beats of a reduction; of all pixels of a tile."""
+    """Beats that are reserved at once: of a reduction, or of a pixel of a tile."""
     transform = output_transform(feed, array)
-    return OUTPUTS * transform.beats if transform else array.groups
+    return transform.beats if transform else array.groups
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class MatMulConfig:
 
     @property
     def results(self) -> int:
-        """Beats that are reserved at once."""
+        """Those of :func:`results`."""
         return results(self.feed, self.array)
 
 

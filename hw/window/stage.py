@@ -8,7 +8,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
-from ..arithmetic.minimal_filtering import COLUMNS, OUTPUTS
+from ..arithmetic.minimal_filtering import COLUMNS, OUTPUTS, POSITIONS
 from ..control.credits import credit_available
 from ..control.delay import delay_flags
 from ..sizes import at_least, ceil_div
@@ -21,6 +21,10 @@ from .sliding_window import SlidingWindow
 from .tile_buffer import TileBuffer, TileBufferConfig
 
 __all__ = ["FeedConfig", "TileFeedConfig", "WindowStage"]
+
+
+#: cycles of cutting a word of a reuse buffer that do not overlap with the reads before it
+_FILLING = 5
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,13 @@ class FeedConfig:
         w = self.window
         return max(w.height_out * w.width_out * self.pixel_cycles, w.beats_in())
 
+    @property
+    def late(self) -> float:
+        """Cycles, in those of a pixel, that the first of two pixels leaves later than after its
+        own.
+        """
+        return 0.0
+
     def looks_at(self) -> NDArray[np.int64]:
         """The window's, for each pixel of output."""
         return self.window.looks_at()
@@ -124,9 +135,12 @@ class FeedConfig:
 
     def stage_latency(self, arithmetic: int) -> int:
         """Cycles from the last read of a reduction to its last beat out of a stage whose arithmetic
-        has the latency ``arithmetic``; with a reuse buffer, from its last read.
+        has the latency ``arithmetic``. A reuse buffer holds the reduction before it sends it; then
+        these are at most the cycles from the buffer's last read, and those of filling it that do
+        not overlap with the sending.
         """
-        return self.latency + arithmetic + Queue.latency
+        filling = 0 if self.direct else self.window.latency + _FILLING
+        return filling + self.latency + arithmetic + Queue.latency
 
     def resources(self) -> Resources:
         """An estimate of window and reuse buffer."""
@@ -180,7 +194,7 @@ class TileFeedConfig(FeedConfig):
 
     @property
     def period(self) -> int:
-        return self.tile.cycles
+        return self.tile.passes * self.tile.folds
 
     @property
     def pixel_cycles(self) -> int:
@@ -192,7 +206,11 @@ class TileFeedConfig(FeedConfig):
 
     def cycles(self) -> int:
         w = self.window
-        return max(w.height_out * w.width_out * self.period, w.beats_in())
+        return max(w.height_out * w.width_out * self.tile.cycles, w.beats_in())
+
+    @property
+    def late(self) -> float:
+        return OUTPUTS * (POSITIONS - 1) / POSITIONS - 1
 
     def looks_at(self) -> NDArray[np.int64]:
         return np.repeat(self.window.looks_at(), OUTPUTS, 1)
@@ -210,7 +228,8 @@ class TileFeedConfig(FeedConfig):
 
     def stage_latency(self, arithmetic: int) -> int:
         """From the last beat that a tile needs: it is read before it leaves."""
-        return self.window.latency + self.tile.reads + super().stage_latency(arithmetic)
+        read = self.window.latency + self.tile.reads
+        return read + self.latency + arithmetic + Queue.latency
 
     def resources(self) -> Resources:
         return self.window.resources() + self.tile.resources()

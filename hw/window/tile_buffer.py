@@ -10,6 +10,7 @@ from amaranth.lib.wiring import In, Out
 from ..arithmetic.minimal_filtering import (
     COLUMNS,
     INPUTS,
+    OUTPUTS,
     POSITIONS,
     add_or_subtract,
     input_difference,
@@ -110,9 +111,9 @@ class TileBuffer(wiring.Component):
     position (:mod:`~gatewright.hw.arithmetic.minimal_filtering`), once for each pass.
 
     A tile arrives row by row, column by column. ``room`` is high while one more tile may be sent to
-    ``i``. A tile starts to leave in a cycle in which ``grant`` is high, and ``start`` marks that
-    cycle. Then a word leaves each cycle, to the end of the tile; with tiles and grants there, from
-    one tile to the next.
+    ``i``. The positions that give outputs, the last two, start to leave in a cycle in which
+    ``grant`` is high, and ``start`` marks that cycle. With tiles and grants there a word leaves
+    each cycle, from one tile to the next.
 
     Members
     -------
@@ -144,7 +145,6 @@ class TileBuffer(wiring.Component):
         m.d.comb += self.room.eq(credit_available(m, c.tiles, 1, freed, self.taken, apart=c.reads))
         stores = self._store(m, stored)
         there = counter_nonzero(m, "tiles", stored, starts, c.tiles)
-        m.d.comb += self.start.eq(starts)
         self._send(m, stores, there, starts, freed)
         return m
 
@@ -190,15 +190,17 @@ class TileBuffer(wiring.Component):
         loops = Loops(
             m, go, {"fold": c.folds, "turn": c.passes, "position": POSITIONS, "tile": c.tiles}
         )
+        position, tile = loops.count["position"], loops.count["tile"]
         begins, first = Signal(init=1), Signal(init=1)
+        gives = position >= POSITIONS - OUTPUTS
         with m.If(go):
-            m.d.sync += [begins.eq(loops.ends["position"]), first.eq(loops.last["fold"])]
+            m.d.sync += [begins.eq(loops.ends["turn"]), first.eq(loops.last["fold"])]
         m.d.comb += [
-            go.eq(~begins | (self.grant & there)),
-            starts.eq(go & begins),
+            go.eq(~begins | Mux(gives, self.grant, (position != 0) | there)),
+            self.start.eq(go & begins & gives),
+            starts.eq(go & begins & (position == 0)),
             freed.eq(go & loops.ends["position"]),
         ]
-        position, tile = loops.count["position"], loops.count["tile"]
         fold = delay(m, loops.count["fold"], 1)
         for which in range(2):
             bases = Array(
