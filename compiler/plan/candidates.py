@@ -259,7 +259,10 @@ class FoldingCandidates(Candidates):
             ],
             1,
         )
-        self._rows = rows[np.isin(rows[:, 6], (Products.SINGLE, *ways))]
+        used = {Products.SINGLE, *ways}
+        if Products.FILTERED_PAIRS in used and (rows[:, 6] == Products.FILTERED_PAIRS).any():
+            used.discard(Products.FILTERED)  # plans gain nothing by filtering alone
+        self._rows = rows[np.isin(rows[:, 6], list(used))]
         self.cycles, self.multipliers = self._rows[:, 0], self._rows[:, 1]
 
     def within(self, interval: int) -> list[Candidate]:

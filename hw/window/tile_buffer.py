@@ -191,15 +191,20 @@ class TileBuffer(wiring.Component):
             m, go, {"fold": c.folds, "turn": c.passes, "position": POSITIONS, "tile": c.tiles}
         )
         position, tile = loops.count["position"], loops.count["tile"]
-        begins, first = Signal(init=1), Signal(init=1)
-        gives = position >= POSITIONS - OUTPUTS
+        # whether the position that begins next is of a new tile, or gives an output
+        begins, first, new, gives = Signal(init=1), Signal(init=1), Signal(init=1), Signal()
         with m.If(go):
             m.d.sync += [begins.eq(loops.ends["turn"]), first.eq(loops.last["fold"])]
+        with m.If(go & loops.ends["turn"]):
+            m.d.sync += [
+                new.eq(loops.last["position"]),
+                gives.eq((position >= POSITIONS - OUTPUTS - 1) & ~loops.last["position"]),
+            ]
         m.d.comb += [
-            go.eq(~begins | Mux(gives, self.grant, (position != 0) | there)),
+            go.eq(~begins | Mux(gives, self.grant, ~new | there)),
             self.start.eq(go & begins & gives),
-            starts.eq(go & begins & (position == 0)),
-            freed.eq(go & loops.ends["position"]),
+            starts.eq(go & begins & new),
+            freed.eq(delay_flags(m, go & loops.ends["position"], 1)),
         ]
         fold = delay(m, loops.count["fold"], 1)
         for which in range(2):
