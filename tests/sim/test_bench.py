@@ -45,8 +45,8 @@ def test_simulated_cycles_and_the_clock_of_the_bitstream_are_used(compiled):
     macs = json.loads((compiled.directory / "compile.json").read_text())["macs"]
     assert found["gmacs"] == pytest.approx(macs * 120e6 / 5000 / 1e9)
     assert found["mac_utilization"] == macs / (compiled.network.products_per_cycle * 5000)
-    # 28 blocks, with two products each
-    assert found["device_utilization"] == macs / (56 * 5000)
+    # 28 blocks, with three products each in a stage with minimal filtering
+    assert found["device_utilization"] == macs / (84 * 5000)
 
 
 def test_without_a_bitstream_the_requested_clock_is_quoted_and_marked(compiled):
