@@ -242,7 +242,8 @@ def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
         "Bit-exact: every value of the network's output equals the golden model's. A classifier "
         "has few of them a frame, and the layers before are not compared one by one here.",
         "Variants: `fast`, the default, multiplies in DSP blocks only and gets two products from "
-        "each where a layer allows it (fast inner product); `dsp` gets one, and so do `latency`, "
+        "each where a layer allows it (fast inner product), three where its filters are three taps "
+        "wide too (minimal filtering); `dsp` gets one, and so do `latency`, "
         "which multiplies in soft logic too, `w5` with 5-bit weights, and `small` on a board whose "
         "block RAMs must be packed for it. `rate` and `w4a4` are for the least interval, with "
         "multipliers and adder trees in soft logic too; `w4a4` has 4-bit weights and activations "
