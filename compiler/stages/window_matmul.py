@@ -208,7 +208,7 @@ class WindowMatmulDesign(WindowDesign):
         op, array, order = self.op, self.array, self.feed.order()
         weight = op.weight.astype(np.int64)
         if self.stage.minimal_filtering:  # a filter for each position
-            weight = hw.transformed_filters(weight).reshape(-1, *weight.shape[1:2], weight.shape[3])
+            weight = hw.transformed_filters(weight).reshape(-1, weight.shape[1], weight.shape[3])
             channels = [
                 None if channel is None else position * op.channels + channel
                 for position in range(hw.POSITIONS)
