@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 from math import ceil
 from types import ModuleType
 
+import numpy as np
 import pytest
 from amaranth import Array, Cat, ClockDomain, ClockSignal, Elaboratable, Module, Mux, Signal, signed
 from amaranth.back import rtlil
@@ -22,11 +23,15 @@ from gatewright.boards.flow.clock import choose
 from gatewright.boards.flow.route import Router
 from gatewright.boards.flow.synthesis import synthesize
 from gatewright.compiler import tools
+from gatewright.compiler.driver import compile_model
 from gatewright.compiler.errors import ToolError
+from gatewright.compiler.frontend import write_qdq
 from gatewright.compiler.progress import silent
 from gatewright.hw.control.delay import delay
 from gatewright.hw.target import MultiplierConfig
+from gatewright.sim.simulate import simulate
 
+from ..plan.networks import Builder
 from .test_build import AddOne, interface
 
 BOARDS = pytest.mark.parametrize("board", boards.all_boards(), ids=lambda board: board.name)
@@ -530,3 +535,24 @@ def test_a_chip_with_a_cell_of_each_kind_is_built_as_counted(flow, tmp_path):
         assert any(clock == pytest.approx(mhz, rel=1e-3) for clock in clocks), (
             f"pll_settings: output_mhz or board_mhz is {mhz}; nextpnr has {clocks} of the PLL"
         )
+
+
+@FAMILIES
+def test_a_netlist_with_weights_in_block_ram_computes_what_the_golden_model_does(flow, tmp_path):
+    """With the flow's models of the cells, one of which has the contents of a block RAM."""
+    builder, board = Builder(6, 6, 8, seed=2), smallest(flow)
+    builder.conv(builder.input, 8, (3, 3), pads=(1, 1, 1, 1))
+    write_qdq(builder.graph(), tmp_path / "model.onnx")
+    given = board.device, board.name
+    compile_model(tmp_path / "model.onnx", tmp_path / "first", *given)
+    plan = json.loads((tmp_path / "first" / "plan.json").read_text())
+    plan["stages"][0]["weights"] = "block_ram"
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    compiled = compile_model(
+        tmp_path / "model.onnx", tmp_path / "out", *given, plan=tmp_path / "plan.json"
+    )
+    assert compiled.network.resources.bram, "the weights are in no block RAM"
+    cells = cell_netlist.netlist(compiled.directory, board, silent)
+    found = simulate(compiled, builder.frames(2).astype(np.float32), netlist=cells, record=False)
+    why = "the netlist computes something else: cell_models (files, renamed, defines)"
+    assert found.summary["mismatches"] == 0, why
