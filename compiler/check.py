@@ -135,7 +135,8 @@ def _fitted(
             rows.append(_row(board, plan.interval, "planned"))
             continue
         try:
-            known = next((e for other, e in failed if _lacks_too(board.device, other, e)), None)
+            smaller = (e for other, e in failed if _lacks_too(board.device, other, e))
+            known = error if board.name == chosen.name else next(smaller, None)
             rows.append(_refused(board, known) if known else _estimated(pool, board))
         except FitError as found:
             failed.append((board.device, found))

@@ -142,6 +142,15 @@ def test_a_board_smaller_than_one_that_lacks_something_does_not_fit(floats, monk
     assert "the smallest board that fits is icebreaker" in failed.stderr
 
 
+def test_a_board_too_slow_for_the_goal_does_not_fit(floats):
+    """Although it has all that the network needs."""
+    failed = CliRunner().invoke(
+        main, ["check", str(floats), "--board", "icebreaker", "--goal", "fps=100000000", "--json"]
+    )
+    rows = {row["name"]: row for row in json.loads(failed.stdout)["boards"]}
+    assert not rows["icebreaker"]["fits"]
+
+
 def test_a_check_says_how_far_the_weights_are_from_fitting(tmp_path):
     shape = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 64, 8, 8])
     rng = np.random.default_rng(1)
