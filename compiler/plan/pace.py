@@ -8,7 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING
 
 from .. import ir
-from ..stages import Design, StagePlan
+from ..stages import Design, StagePlan, StageTiming
 from .streams import Edge
 
 if TYPE_CHECKING:
@@ -107,8 +107,8 @@ class LoopStage:
     ``pixel``: cycles of a pixel's beats; ``latency``: from the last beat of a pixel in to the last
     one out; ``beats`` of a pixel out; ``delaying``: it holds a state; ``computing``: results leave
     as an array computes them; ``bursting``: one after the other, whenever their elements came;
-    ``behind``: that of :class:`~gatewright.compiler.stages.base.StageTiming`; ``narrowing``: into
-    how many beats a stream that leaves the loop cuts one.
+    ``timing``: of its design; ``narrowing``: into how many beats a stream that leaves the loop cuts
+    one.
     """
 
     pixel: float
@@ -117,7 +117,7 @@ class LoopStage:
     delaying: bool
     computing: bool
     bursting: bool
-    behind: tuple[int, ...]
+    timing: StageTiming
     narrowing: int = 1
 
     @classmethod
@@ -130,7 +130,7 @@ class LoopStage:
             design.delaying,
             computing,
             design.bursting,
-            timing.behind,
+            timing,
             narrowing,
         )
 
@@ -210,7 +210,7 @@ def turn(stages: Sequence[LoopStage], streams: Sequence[Sequence[LoopStream]]) -
             begin, done = 0.0, 0.0
             for stream in streams[n]:
                 one, other = stream.arrival(first[stream.source], last[stream.source])
-                behind = stage.behind[stream.index] if stage.behind else 0
+                behind = stage.timing.behind_of(stream.index)
                 begin, done = max(begin, one), max(done, other + behind)
             done += stage.latency
             if delaying:
