@@ -21,6 +21,17 @@ def pytest_configure(config):
         os.environ["GATEWRIGHT_MODELS"] = os.path.abspath(config.getoption("--models"))
 
 
+def unchanged(directory):
+    """Yield ``directory``, which tests share: whatever one of them writes, others would read."""
+
+    def contents():
+        return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+    before = contents()
+    yield directory
+    assert contents() == before
+
+
 SHAPE = (1, 6, 6)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,8 @@ from gatewright.compiler.errors import FitError
 from gatewright.compiler.frontend import load
 from numpy.testing import assert_array_equal
 from onnx import TensorProto, helper, numpy_helper
+
+from .conftest import unchanged
 
 BOARD = "icebreaker"
 
@@ -46,16 +49,36 @@ def summary(directory, step):
 
 @pytest.fixture(scope="session")
 def out(floats, samples, tmp_path_factory):
-    """The float CNN, compiled."""
+    """The float CNN, compiled. Tests share it and do not write into it."""
     directory = tmp_path_factory.mktemp("floats") / "out"
     run(*compiling(floats, directory, "--calibration", samples))
-    return directory
+    yield from unchanged(directory)
 
 
 @pytest.fixture(scope="session")
-def simulated(out, samples):
-    """The compiled CNN after a simulation of three frames."""
-    return as_json("simulate", out, "--input", samples, "--frames", 3)
+def simulated_out(out, samples, tmp_path_factory):
+    """``out`` after a simulation of three frames. Tests share it and do not write into it."""
+    directory = shutil.copytree(out, tmp_path_factory.mktemp("simulated") / "out")
+    run("simulate", directory, "--input", samples, "--frames", 3)
+    yield from unchanged(directory)
+
+
+@pytest.fixture
+def simulated(simulated_out):
+    """What ``simulate`` said of ``simulated_out``."""
+    return summary(simulated_out, "simulate")
+
+
+@pytest.fixture
+def own_out(out, tmp_path):
+    """``out``, copied for one test to write into."""
+    return shutil.copytree(out, tmp_path / "own")
+
+
+@pytest.fixture
+def own_simulated_out(simulated_out, tmp_path):
+    """``simulated_out``, copied for one test to write into."""
+    return shutil.copytree(simulated_out, tmp_path / "own")
 
 
 # --- help and errors ------------------------------------------------------------------------------
@@ -575,11 +598,11 @@ def test_each_stage_was_busy_for_exactly_the_cycles_that_its_formula_says(simula
     assert activity["span"] * activity["spans"] <= activity["cycles"]
 
 
-def test_outputs_are_shaped_and_typed_as_the_model_gives_them(simulated, out, samples):
-    found = np.load(out / "outputs.npz")
+def test_outputs_are_shaped_and_typed_as_the_model_gives_them(simulated_out, samples):
+    found = np.load(simulated_out / "outputs.npz")
     x = np.load(samples)["x"][:3]
     session = onnxruntime.InferenceSession(
-        out / "model.int8.onnx", providers=["CPUExecutionProvider"]
+        simulated_out / "model.int8.onnx", providers=["CPUExecutionProvider"]
     )
     (wanted,) = session.run(None, {"x": x})
     assert found.files == ["y"]
@@ -587,19 +610,20 @@ def test_outputs_are_shaped_and_typed_as_the_model_gives_them(simulated, out, sa
     assert_array_equal(np.argmax(found["y"], 1), np.argmax(wanted, 1))
 
 
-def test_stalls_change_nothing_but_the_time(simulated, out, samples):
-    before = np.load(out / "outputs.npz")["y"]
-    found = as_json("simulate", out, "--input", samples, "--frames", 3, "--stall", 0.4)
+def test_stalls_change_nothing_but_the_time(own_simulated_out, samples):
+    before = np.load(own_simulated_out / "outputs.npz")["y"]
+    stalls = "--frames", 3, "--stall", 0.4
+    found = as_json("simulate", own_simulated_out, "--input", samples, *stalls)
     assert found["mismatches"] == 0
     assert found["stall"] == 0.4
-    assert_array_equal(np.load(out / "outputs.npz")["y"], before)
+    assert_array_equal(np.load(own_simulated_out / "outputs.npz")["y"], before)
 
 
 # --- bench, accuracy, lists -----------------------------------------------------------------------
 
 
-def test_bench_works_without_a_build_and_says_so(out, samples):
-    found = as_json("bench", out, "--input", samples)
+def test_bench_works_without_a_build_and_says_so(own_out, samples):
+    found = as_json("bench", own_out, "--input", samples)
     assert set(found) >= {"fpga", "cpu", "speedup"}
     assert set(found["fpga"]) >= {
         "latency_us",
@@ -613,32 +637,32 @@ def test_bench_works_without_a_build_and_says_so(out, samples):
     for reference in found["cpu"]:
         assert set(reference) >= {"name", "threads", "latency_us", "fps"}
         assert reference["how"] == "measured"
-    assert found == summary(out, "bench")
+    assert found == summary(own_out, "bench")
 
 
-def test_accuracy_compares_float_integer_and_reference_runtime(out, samples):
-    found = as_json("accuracy", out, "--data", samples)
+def test_accuracy_compares_float_integer_and_reference_runtime(own_out, samples):
+    found = as_json("accuracy", own_out, "--data", samples)
     assert found["samples"] == 8
     assert found["labelled"] is True
     assert 0 <= found["integer"]["top1"] <= 1
     assert {row["name"] for row in found["sqnr"]["layers"]} == {"conv", "pool", "dense"}
     assert all(row["sqnr_db"] > 20 for row in found["sqnr"]["layers"])
     assert found["reference_runtime"]["layer_by_layer"]["largest"] <= 1
-    assert found == summary(out, "accuracy")
+    assert found == summary(own_out, "accuracy")
 
 
-def test_the_report_shows_every_step(out, simulated, samples):
-    run("bench", out)
-    page = (out / "report.html").read_text()
+def test_the_report_shows_every_step(own_simulated_out):
+    run("bench", own_simulated_out)
+    page = (own_simulated_out / "report.html").read_text()
     for word in ("dense", "golden model", "icebreaker", "Pipeline over time", "gatewright bench"):
         assert word in page
 
 
-def test_samples_beyond_the_calibration_are_a_warning(out, samples, tmp_path):
+def test_samples_beyond_the_calibration_are_a_warning(own_out, samples, tmp_path):
     with np.load(samples) as held:
         np.savez(tmp_path / "bytes.npz", x=100 * held["x"])
     for command, option in (("simulate", "--input"), ("accuracy", "--data")):
-        words = [command, str(out), option, str(tmp_path / "bytes.npz"), "--json"]
+        words = [command, str(own_out), option, str(tmp_path / "bytes.npz"), "--json"]
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 0
         (first, *_) = json.loads(result.stdout)["warnings"]
@@ -647,11 +671,11 @@ def test_samples_beyond_the_calibration_are_a_warning(out, samples, tmp_path):
         assert "warning" not in CliRunner().invoke(main, [*words[:3], str(samples)]).stderr
 
 
-def test_two_compiled_directories_are_compared_on_a_page(out, simulated, tmp_path):
+def test_two_compiled_directories_are_compared_on_a_page(own_simulated_out, tmp_path):
     page = tmp_path / "both.html"
-    assert run("report", out, out, "-o", page).strip() == str(page)
+    assert run("report", own_simulated_out, own_simulated_out, "-o", page).strip() == str(page)
     assert "Pipeline over time" in page.read_text()
-    assert "report.html" in run("report", out)
+    assert "report.html" in run("report", own_simulated_out)
 
 
 def test_boards_are_listed():

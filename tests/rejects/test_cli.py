@@ -12,6 +12,7 @@ from gatewright.cli import main
 from gatewright.compiler import tools
 from onnx import TensorProto, helper, numpy_helper
 
+from ..conftest import unchanged
 from ..report.summaries import ALL
 
 N = helper.make_node
@@ -50,7 +51,7 @@ def compiled(qdq, tmp_path_factory):
         main, ["compile", str(qdq), "--board", "icebreaker", "-o", str(directory)]
     )
     assert result.exit_code == 0, result.output
-    return directory
+    yield from unchanged(directory)
 
 
 @pytest.fixture
