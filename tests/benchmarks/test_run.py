@@ -15,6 +15,7 @@ from gatewright.compiler.errors import FitError, TimingError
 from gatewright.compiler.plan import Goal
 from gatewright.compiler.progress import silent
 
+from ..conftest import unchanged
 from ..report.summaries import BENCH, BUILD, COMPILE, SIMULATE
 
 ENTRY = next(entry for entry in command.ENTRIES if entry.network == "digits_small")
@@ -154,8 +155,10 @@ def test_litert_is_a_further_column_or_not_installed():
 
 
 @pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    """The smallest network after all steps but place and route."""
+def finished(tmp_path_factory):
+    """The smallest network after all steps but place and route. Tests share it and do not write
+    into it.
+    """
     folder = tmp_path_factory.mktemp("bench")
     code = CliRunner().invoke(
         command.main,
@@ -174,7 +177,13 @@ def out(tmp_path_factory):
         ],
     )
     assert code.exit_code == 0, code.output
-    return folder
+    yield from unchanged(folder)
+
+
+@pytest.fixture
+def out(finished, tmp_path):
+    """``finished``, copied for one test to write into."""
+    return shutil.copytree(finished, tmp_path / "out")
 
 
 @pytest.mark.skipif(not shutil.which("iverilog"), reason="Icarus is not installed")
@@ -238,7 +247,6 @@ def test_a_missed_clock_is_a_result_and_its_seconds_add_up(out, monkeypatch):
     assert first["seconds"]["build"] == 5.0
     again(out, build=True, seeds=3, seconds=0.02)
     assert steps.record(ENTRY, out)["seconds"]["build"] > 5.0
-    (out / ENTRY.name / "build.json").unlink()
 
 
 def test_a_design_that_does_not_fit_is_told(out, monkeypatch):
