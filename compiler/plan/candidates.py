@@ -51,7 +51,7 @@ class Candidate:
     ff: int
     bram: int
 
-    @property
+    @cached_property
     def products(self) -> Products:
         """How it makes its products."""
         return self.design.stage.products
@@ -245,6 +245,7 @@ class FoldingCandidates(Candidates):
         super().__init__(ops, name, graph, device)
         self.lean = lean
         self._built: dict[tuple[int, int, Products], list[Candidate]] = {}
+        self._near: dict[tuple[Products, int], NDArray[np.int64]] = {}
         self._found: dict[bytes, list[Candidate]] = {}
         table = self.kind.candidates(ops, graph, device)
         rows = np.stack(
@@ -264,19 +265,29 @@ class FoldingCandidates(Candidates):
             used.discard(Products.FILTERED)  # plans gain nothing by filtering alone
         self._rows = rows[np.isin(rows[:, 6], list(used))]
         self.cycles, self.multipliers = self._rows[:, 0], self._rows[:, 1]
+        self._ways = {way: self._rows[self._rows[:, 6] == way] for way in sorted(used)}
 
     def within(self, interval: int) -> list[Candidate]:
         limit = interval
         if not self.is_array and self.cycles[0] <= _AHEAD * interval:
             limit = int(_AHEAD * interval)
-        rows = self._rows[: self._rows_within(limit)]
-        rows = np.concatenate([_near_fewest(rows[rows[:, 6] == way]) for way in Products])
+        rows = np.concatenate([self._near_fewest(way, limit) for way in self._ways])
         key = rows[:, 4:].tobytes()
         if key not in self._found:
             self._found[key] = _undominated(
                 [candidate for row in rows.tolist() for candidate in self._build(*row[4:])]
             )
         return self._found[key]
+
+    def _near_fewest(self, way: Products, interval: int) -> NDArray[np.int64]:
+        """The undominated of the rows that make their products in such a way, keep ``interval`` and
+        have about the fewest multipliers of those.
+        """
+        rows = self._ways[way]
+        key = way, int(np.searchsorted(rows[:, 0], interval, side="right"))
+        if key not in self._near:
+            self._near[key] = _near_fewest(rows[: key[1]])
+        return self._near[key]
 
     def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
         """Those of even steps of speed: at each, of those that make their products in each way,
@@ -311,9 +322,7 @@ class FoldingCandidates(Candidates):
         pixel, results a beat.
         """
         pixels = self.graph.shape(self.ops[-1].output).pixels
-        cycles, multipliers, lanes, _, simd, pe, _ = self._rows[
-            self._rows[:, 6] == Products.SINGLE
-        ].T
+        cycles, multipliers, lanes, _, simd, pe, _ = self._ways[Products.SINGLE].T
         return np.stack([simd, pe, multipliers, cycles // pixels, lanes], 1)
 
     def built(self, simd: int, pe: int) -> list[Candidate]:
@@ -385,9 +394,8 @@ def _near_fewest(rows: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _dominated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Dominated rows: another row is at most as large in each column, and smaller in one."""
-    kinds, place = np.unique(rows, axis=0, return_inverse=True)
-    below = np.sum((kinds[:, None] <= kinds[None]).all(2), 0)
-    found: NDArray[np.bool_] = below[place.reshape(-1)] > 1  # each counts itself once
+    below = (rows[:, None] <= rows[None]).all(2)
+    found: NDArray[np.bool_] = np.any(below & ~below.T, axis=0)
     return found
 
 

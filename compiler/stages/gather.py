@@ -202,11 +202,10 @@ def _matched(
     source = np.where(real, beat, -1).max(axis=1)
     if (real & (beat != source[:, None])).any():
         return None
-    lanes = np.where(real, channel % simd, elements)
-    if (lanes == lanes[0]).all():
-        kinds, which = lanes[:1], np.zeros(len(lanes), np.int64)
-    else:
-        kinds, which = np.unique(lanes, axis=0, return_inverse=True)
+    lanes = np.where(real, channel % simd, elements).reshape(-1, blocks * pe)
+    pixels_alike = len(lanes) if (lanes == lanes[0]).all() else 1
+    each = lanes[: len(lanes) // pixels_alike].reshape(-1, pe)
+    kinds, which = np.unique(each, axis=0, return_inverse=True)
     patterns: list[tuple[int, ...]] = []
     place = np.zeros(len(kinds), np.int64)
     for n in sorted(range(len(kinds)), key=lambda n: (kinds[n] == -2).sum()):
@@ -216,4 +215,4 @@ def _matched(
         place[n] = fits[0] if fits else len(patterns)
         if not fits:
             patterns.append(tuple(max(-1, int(lane)) for lane in kinds[n]))
-    return source, tuple(patterns), place[which.reshape(-1)]
+    return source, tuple(patterns), np.tile(place[which.reshape(-1)], pixels_alike)

@@ -36,6 +36,7 @@ from .windowed import (
     initiation_interval,
     largest_divisors,
     parallel_taps,
+    shared_feed,
     tree_accumulator,
     window_config,
 )
@@ -369,11 +370,15 @@ class WindowMatmul(StageKind):
                 "is not 0; set adder_trees to false, or these to false and 0"
             )
         make = _depthwise_feed if depthwise else _conv_feed
-        feed = (tile_feed if stage.minimal_filtering else make)(op, graph, device, stage)
+        feed = shared_feed(
+            (tile_feed if stage.minimal_filtering else make)(op, graph, device, stage)
+        )
         array = _array(op, graph, device, stage, feed)
         if array.fast:
             _check_gain(op, array, _array(op, graph, device, _without_fast(stage), feed))
-        array = replace(array, sites=_sites(stage, device, array.blocks(array.multipliers_in_dsp)))
+        if stage.site is not None:
+            blocks = array.blocks(array.multipliers_in_dsp)
+            array = replace(array, sites=_sites(stage.name, stage.site, blocks, device))
         entries = feed.window.groups * feed.passes * array.groups
         if stage.minimal_filtering:
             entries = hw.OUTPUTS * hw.results(feed, array)
@@ -578,17 +583,16 @@ def _lanes(pe: int, folds: int, within: int | None, pack: int = 1) -> int | None
     return next((q for n in range(pack, 0, -1) for q in legal if q % n == 0), None)
 
 
-def _sites(stage: StagePlan, device: Device, blocks: int) -> tuple[str, ...]:
-    """Places of the stage's DSP blocks, from its first one along the device's path."""
-    if stage.site is None or not device.dsp_sites:
+def _sites(stage: str, first: int, blocks: int, device: Device) -> tuple[str, ...]:
+    """Places of a stage's DSP blocks, from its first one along the device's path."""
+    if not device.dsp_sites:
         return ()
-    if stage.site + blocks > len(device.dsp_sites):
+    if first + blocks > len(device.dsp_sites):
         raise PlanError(
-            f"stage {stage.name}: {blocks} DSP blocks from site {stage.site} on, but "
-            f"{device.name} has {len(device.dsp_sites)}; choose a smaller site, or "
-            "leave it out"
+            f"stage {stage}: {blocks} DSP blocks from site {first} on, but {device.name} has "
+            f"{len(device.dsp_sites)}; choose a smaller site, or leave it out"
         )
-    return device.dsp_sites[stage.site : stage.site + blocks]
+    return device.dsp_sites[first : first + blocks]
 
 
 def _conv_feed(op: ir.Conv, graph: ir.Graph, device: Device, stage: StagePlan) -> hw.FeedConfig:

@@ -28,6 +28,7 @@ __all__ = [
     "initiation_interval",
     "largest_divisors",
     "parallel_taps",
+    "shared_feed",
     "tree_accumulator",
     "window_config",
 ]
@@ -79,6 +80,12 @@ class WindowDesign(Design):
 def _line_buffer(feed: hw.FeedConfig) -> WindowNeeds:
     """Cached, for many schedules are tried with one window."""
     return WindowNeeds(feed.looks_at(), feed.window.releases(), feed.window.width, feed.late)
+
+
+@lru_cache(maxsize=4096)
+def shared_feed(feed: hw.FeedConfig) -> hw.FeedConfig:
+    """The first of equal feeds: many arrays are tried behind one, and it keeps what it computes."""
+    return feed
 
 
 @lru_cache(maxsize=4096)

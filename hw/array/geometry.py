@@ -1,6 +1,7 @@
 """The shape of a systolic array: rows, columns, groups and the order of results."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from amaranth import Shape, unsigned
@@ -118,7 +119,7 @@ class ArrayGeometry:
         """Elements that the array takes in a cycle."""
         return self.simd if self.shared else self.simd * self.pe
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Rows of multipliers, or of trees."""
         return ceil_div(self.simd, self.row_elements)
@@ -158,7 +159,7 @@ class ArrayGeometry:
         """Places of the grid: each adds to the sum of its column."""
         return self.rows * (self.pe + len(self.correction))
 
-    @property
+    @cached_property
     def operands(self) -> MultiplierConfig:
         """The operands of a multiplier."""
         if not self.fast:

@@ -19,7 +19,7 @@ REACH = 50
 class ArrayPlacement(ArrayGeometry):
     """DSP blocks, the products that share them, and the latency of the multipliers."""
 
-    @property
+    @cached_property
     def pack(self) -> int:
         """Columns of one group whose products of one activation share a DSP block."""
         if not (
@@ -41,7 +41,7 @@ class ArrayPlacement(ArrayGeometry):
         """
         return self.pack if self.pack > 1 else self._products_alone
 
-    @property
+    @cached_property
     def _products_alone(self) -> int:
         return 0 if self.tree else self.target.dsp.products(self.operands.x, self.operands.w)
 
@@ -99,12 +99,12 @@ class ArrayPlacement(ArrayGeometry):
     def _soft(self) -> frozenset[tuple[int, int]]:
         return frozenset(self.places()[1])
 
-    @property
+    @cached_property
     def soft_multiplier(self) -> SoftMultiplierConfig:
         """A multiplier of the array in soft logic."""
         return SoftMultiplierConfig(self.operands, adders=SOFT_ADDERS)
 
-    @property
+    @cached_property
     def multiplier_latency(self) -> int:
         """Cycles from the operands to the product, of the slowest multipliers."""
         kinds = []

@@ -1,6 +1,7 @@
 """A memory for reading and writing in block RAM, at the block RAMs' own shapes and clock."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from amaranth import Cat, Module, Signal
 from amaranth.lib import memory, wiring
@@ -45,7 +46,7 @@ class RamConfig:
         """How block RAMs hold it."""
         return cover(self.depth, self.width, self.target)
 
-    @property
+    @cached_property
     def latency(self) -> int:
         """Cycles from an address to its word: the memory, its output register and, where a word may
         be in several block RAMs, a register after the selection; for many of them one before it

@@ -1,6 +1,7 @@
 """The geometry of a sliding window: its map, its kernel and the order of its reads."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from amaranth import Shape
@@ -61,7 +62,7 @@ class WindowGeometry:
                 f"{self.width + self.pads[1] + self.pads[3]}"
             )
 
-    @property
+    @cached_property
     def span(self) -> tuple[int, int]:
         """Rows and columns of the map under a window."""
         return tuple((k - 1) * d + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
@@ -74,7 +75,7 @@ class WindowGeometry:
     def width_out(self) -> int:
         return (self.width + self.pads[1] + self.pads[3] - self.span[1]) // self.stride[1] + 1
 
-    @property
+    @cached_property
     def words(self) -> int:
         """Memory words a pixel."""
         return ceil_div(self.channels, self.chunk)
@@ -84,7 +85,7 @@ class WindowGeometry:
         """Memory words of a pixel's channels of one group."""
         return self.words // self.groups
 
-    @property
+    @cached_property
     def steps(self) -> tuple[int, int]:
         """Reads of one reduction along the kernel's rows and columns."""
         return tuple(k // p for k, p in zip(self.kernel, self.parallel, strict=True))

@@ -27,7 +27,7 @@ class LineBuffer(WindowSchedule):
     minimal_rows: bool = False
     target: Target = field(kw_only=True)
 
-    @property
+    @cached_property
     def banks(self) -> tuple[int, int]:
         """Memories along rows and columns: at least the taps read at once, coprime to the dilation,
         so that these taps are in different memories.
@@ -88,7 +88,7 @@ class LineBuffer(WindowSchedule):
     def memory_bits(self) -> int:
         return self.banks[0] * self.banks[1] * self.depth * self.chunk * self.element.width
 
-    @property
+    @cached_property
     def ram(self) -> RamConfig:
         """One bank."""
         return RamConfig(self.depth, self.chunk * self.element.width, self.target)

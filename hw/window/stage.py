@@ -1,6 +1,7 @@
 """A stage with a sliding window: feed, arithmetic, and an output queue with credits."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from amaranth import Module, Shape
@@ -66,7 +67,7 @@ class FeedConfig:
         """Whether the arithmetic takes the window's reads as they are."""
         return self.read_width == self.width
 
-    @property
+    @cached_property
     def reuse(self) -> ReuseBufferConfig:
         """The reuse buffer, where the reads are not ``direct``."""
         element = self.window.element
@@ -128,7 +129,7 @@ class FeedConfig:
         padded[: len(flat)] = flat
         return padded.reshape(self.folds, self.width * self.word)
 
-    @property
+    @cached_property
     def latency(self) -> int:
         """Cycles from the start of a reduction to its first word."""
         return (self.window if self.direct else self.reuse).latency
@@ -180,7 +181,7 @@ class TileFeedConfig(FeedConfig):
                 f"{w.taps * w.chunk} elements at once"
             )
 
-    @property
+    @cached_property
     def tile(self) -> TileBufferConfig:
         """The buffer."""
         w = self.window
@@ -222,7 +223,7 @@ class TileFeedConfig(FeedConfig):
         row, channel = np.divmod(order.reshape(self.folds, self.width), COLUMNS * w.channels)
         return np.where(row < 0, -1, row * w.channels + channel)
 
-    @property
+    @cached_property
     def latency(self) -> int:
         return self.tile.latency
 

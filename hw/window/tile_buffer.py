@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from amaranth import Array, Cat, Module, Mux, Shape, Signal
 from amaranth.lib import wiring
@@ -84,7 +85,7 @@ class TileBufferConfig:
             bits = (part.stop - part.start) * self.element.width
             yield RamConfig(self.tiles * self.reads, bits, self.target)
 
-    @property
+    @cached_property
     def ram_latency(self) -> int:
         return max(store.latency for store in self.stores())
 
