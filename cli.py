@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from functools import wraps
@@ -411,12 +411,16 @@ def _show(
     else:
         for table in tables:
             out.print(table)
-    for text in summary.get("warnings", ()):
-        err.print(f"warning: {printable(text)}", highlight=False, markup=False)
+    _warn(summary.get("warnings", ()))
     if error is None:
         return 0
     err.print(Text.assemble(("error: ", "bold red"), printable(_message(error))))
     return 1
+
+
+def _warn(warnings: Iterable[str]) -> None:
+    for text in warnings:
+        err.print(f"warning: {printable(text)}", highlight=False, markup=False)
 
 
 def _check_report(directory: Path, step: str) -> None:
@@ -1115,16 +1119,22 @@ def run(
 
 
 def _stream(compiled: Any, source: Any, port: str | None, frames: int | None, as_json: bool) -> int:
-    """A line an answer, until the samples end or Ctrl-C."""
+    """A line an answer, until the samples end or Ctrl-C; warnings with the first answer that has
+    some.
+    """
     from .host.sources import samples_from
     from .host.streaming import stream
 
     samples = islice(samples_from(source, compiled.ports), frames)
     total = wrong = 0
+    warned = False
     with _steps() as step, suppress(KeyboardInterrupt):
         board = _board(compiled.plan.board)
         for answer in stream(compiled, board, samples, port, step):
             total, wrong = total + 1, wrong + (answer.mismatches > 0)
+            if answer.warnings and not warned:
+                _warn(answer.warnings)
+                warned = True
             if as_json:
                 click.echo(json.dumps(answer.summary))
                 continue

@@ -16,6 +16,7 @@ from ..compiler.brief import Brief
 from ..compiler.driver import Compiled
 from ..compiler.progress import Progress, silent
 from ..sim import golden
+from ..sim.plausibility import InputRanges
 from .on_board import classes, link_of, model_outputs, opened
 from .sources import Sample
 
@@ -27,6 +28,7 @@ class Answer(Brief):
     """What a board made of the sample ``name``: the model's ``outputs`` by name, [*shape], host
     steps included, and the class where they are scores. ``mismatches``: values that differ from the
     golden model. ``cycles``: on the board; ``seconds``: from the sample to its answer.
+    ``warnings``: of the samples up to this one, where they do not fit the calibration.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Answer(Brief):
     mismatches: int
     cycles: int
     seconds: float
+    warnings: list[str]
 
     def facts(self) -> dict[str, object]:
         winner = {} if self.winner is None else {"class": self.winner}
@@ -50,6 +53,7 @@ class Answer(Brief):
             "latency_cycles": self.cycles,
             "seconds": self.seconds,
             "outputs": {name: output.tolist() for name, output in self.outputs.items()},
+            "warnings": self.warnings,
         }
 
 
@@ -67,7 +71,7 @@ def stream(
     bitstream for a real board.
     """
     graph, network = compiled.graph, compiled.network
-    config = link_of(compiled, board)
+    config, ranges = link_of(compiled, board), InputRanges(compiled.graph)
     with opened(compiled, board, config, port, progress) as (name, patience):
         check_ports(compiled, config)
         with Host(open_port(name, config.baud), config, patience) as host:
@@ -78,7 +82,9 @@ def stream(
             for sample in samples:
                 began = time.monotonic()
                 given = compiled.before(sample.x[None])
-                raw = golden.host_input(graph, compiled.inside(given))
+                inside = compiled.inside(given)
+                ranges.add(inside)
+                raw = golden.host_input(graph, inside)
                 beats = frame_beats(network, {name: frames[0] for name, frames in raw.items()})
                 result = host.run(beats)
                 values = golden.run(graph, raw)
@@ -95,6 +101,7 @@ def stream(
                     ),
                     result.cycles,
                     time.monotonic() - began,
+                    ranges.warnings(),
                 )
                 graph = _continued(graph, values)
 

@@ -25,6 +25,7 @@ from ..compiler.plan import latency
 from ..compiler.progress import Progress, silent
 from ..compiler.report.summary import consistent
 from . import golden
+from .plausibility import InputRanges
 
 __all__ = ["BenchmarkResult", "bench", "measured"]
 
@@ -78,6 +79,9 @@ def bench(
     model_in = _random(compiled) if samples is None else ir.feeds(compiled.ports, samples.x)
     given = compiled.before(model_in)
     x = compiled.inside(given)
+    ranges = InputRanges(compiled.graph)
+    if samples is not None:
+        ranges.add(x)
     with consistent(
         f"compile.json, simulate.json or build.json in {compiled.directory}", "run the steps again"
     ):
@@ -93,6 +97,7 @@ def bench(
             else f"{count(x)} samples"
         ),
         "machine": _machine(),
+        "warnings": ranges.warnings(),
     }
     write_json(compiled.directory / "bench.json", summary)
     return BenchmarkResult(summary)

@@ -637,6 +637,7 @@ def test_bench_works_without_a_build_and_says_so(own_out, samples):
     for reference in found["cpu"]:
         assert set(reference) >= {"name", "threads", "latency_us", "fps"}
         assert reference["how"] == "measured"
+    assert not found["warnings"]
     assert found == summary(own_out, "bench")
 
 
@@ -661,7 +662,7 @@ def test_the_report_shows_every_step(own_simulated_out):
 def test_samples_beyond_the_calibration_are_a_warning(own_out, samples, tmp_path):
     with np.load(samples) as held:
         np.savez(tmp_path / "bytes.npz", x=100 * held["x"])
-    for command, option in (("simulate", "--input"), ("accuracy", "--data")):
+    for command, option in (("simulate", "--input"), ("accuracy", "--data"), ("bench", "--input")):
         words = [command, str(own_out), option, str(tmp_path / "bytes.npz"), "--json"]
         result = CliRunner().invoke(main, words)
         assert result.exit_code == 0

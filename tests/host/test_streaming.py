@@ -85,6 +85,21 @@ def test_an_answer_is_a_line_of_json_and_a_wrong_one_a_failure(compiled, samples
     assert lines[0]["class"] == expected["y"][0].argmax()
 
 
+def test_samples_beyond_the_calibration_are_warned_of_once(compiled, samples):
+    x = np.load(samples)["x"]
+    with board_of(compiled) as serial:
+        found = run(compiled, serial.port, "--stream", "-", stdin=numpy_bytes(x[0], 100 * x[1:4]))
+    assert found.exit_code == 0, found.output
+    assert found.stderr.count("of the values saturate") == 1
+    with board_of(compiled) as serial:
+        found = run(
+            compiled, serial.port, "--stream", "-", "--json", stdin=numpy_bytes(x[0], 100 * x[1])
+        )
+    fine, beyond = (json.loads(line)["warnings"] for line in found.stdout.splitlines())
+    assert not fine
+    assert beyond[0].startswith("x: 47.2 % of the values saturate")
+
+
 @pytest.mark.parametrize(
     ("sent", "message"),
     [
