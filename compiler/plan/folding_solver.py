@@ -50,6 +50,16 @@ class Budget:
     def less(self, cells: int, ff: int, bram: int) -> "Budget":
         return replace(self, cells=self.cells - cells, ff=self.ff - ff, bram=self.bram - bram)
 
+    def within(self, other: "Budget") -> "Budget":
+        """The smaller of each limit but that of soft multipliers."""
+        return replace(
+            self,
+            cells=min(self.cells, other.cells),
+            ff=min(self.ff, other.ff),
+            blocks=min(self.blocks, other.blocks),
+            bram=min(self.bram, other.bram),
+        )
+
 
 def block_worth(designs: Sequence[Design]) -> list[int] | None:
     """What a DSP block is worth to each stage, for :func:`grant`; None where it is about the same

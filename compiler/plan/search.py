@@ -423,7 +423,8 @@ class _Search:
             before, fitting = network, []
             for chosen in optimizer.choices(left):
                 network = self._network(chosen, slowest, eager=True)
-                left = self._remaining(network, budget, chosen)
+                # of all that did not fit, or what one of them lacked could be missing again
+                left = left.within(self._remaining(network, budget, chosen))
                 if self._within(network, budget):
                     fitting.append(network)
                 elif not fitting:
