@@ -28,7 +28,7 @@ from gatewright.compiler.errors import ToolError
 from gatewright.compiler.frontend import write_qdq
 from gatewright.compiler.progress import silent
 from gatewright.hw.control.delay import delay
-from gatewright.hw.target import MultiplierConfig
+from gatewright.hw.target import MemoryShape, MultiplierConfig
 from gatewright.sim.simulate import simulate
 
 from ..plan.networks import Builder
@@ -64,6 +64,17 @@ def synthesized(flow, design, ports, folder, **options):
     source = folder.with_suffix(".il")
     source.write_text(rtlil.convert(design, name="top", ports=ports, emit_src=False))
     return synthesize([source], flow.synthesis, folder, "top", **options)
+
+
+def read_only(m, shape):
+    """Address and data of a memory of random words in block RAM."""
+    rng = random.Random(2)
+    words = [rng.getrandbits(shape.bits) for _ in range(shape.words)]
+    rom = Memory(shape=shape.bits, depth=shape.words, init=words, attrs={"ram_style": "block"})
+    m.submodules += rom
+    read = rom.read_port()
+    m.d.comb += read.en.eq(1)
+    return read.addr, read.data
 
 
 def routed(board, netlist, folder):
@@ -289,13 +300,15 @@ def test_a_multiplier_limits_the_clock(flow, tmp_path):
 
 @FAMILIES
 def test_synthesis_takes_as_many_block_rams_as_memory_shapes_say(flow, tmp_path):
-    """At each shape of the family, and where it is doubled or halved one way or both."""
+    """At each shape of the family, with a word or a bit more, and where it is doubled or halved."""
     target, m, ports = flow.target, Module(), []
     sizes = {
         size
         for words, bits in ((shape.words, shape.bits) for shape in target.memory_shapes)
         for size in (
             (words, bits),
+            (words + 1, bits),
+            (words, bits + 1),
             (2 * words, bits),
             (2 * words, max(2, ceil(bits / 2))),  # one bit may be written by a mask instead
             (words // 2, 2 * bits),
@@ -325,15 +338,30 @@ def test_synthesis_takes_as_many_block_rams_as_memory_shapes_say(flow, tmp_path)
 
 
 @FAMILIES
-def test_a_block_ram_takes_in_its_output_register(flow, tmp_path):
-    shape, m, rng = flow.target.memory_shapes[0], Module(), random.Random(2)
-    words = [rng.getrandbits(shape.bits) for _ in range(shape.words)]
-    m.submodules.rom = rom = Memory(
-        shape=shape.bits, depth=shape.words, init=words, attrs={"ram_style": "block"}
+def test_memory_shapes_are_those_that_a_block_ram_has_without_logic(flow, tmp_path):
+    """Synthesis makes other shapes too, with logic around the block."""
+    shapes = flow.target.memory_shapes
+
+    def counted(*shapes):
+        m, name = Module(), "-".join(f"{shape.words}x{shape.bits}" for shape in shapes)
+        ports = [port for shape in shapes for port in read_only(m, shape)]
+        return synthesized(flow, m, ports, tmp_path / name)
+
+    found = counted(*shapes)
+    assert found == {"lut": 0, "ff": 0, "dsp": 0, "bram": len(shapes)}, (
+        f"memory_shapes: read-only memories of the {len(shapes)} shapes take {found}"
     )
-    read = rom.read_port()
-    m.d.comb += read.en.eq(1)
-    ports = [read.addr, delay(m, read.data, 1)]
+    deeper = MemoryShape(2 * shapes[-1].words, max(1, shapes[-1].bits // 2))
+    found = counted(deeper)
+    own = found["bram"] == 1 and not found["lut"] + found["ff"]
+    assert not own, f"memory_shapes lack {deeper}, which a block RAM has"
+
+
+@FAMILIES
+def test_a_block_ram_takes_in_its_output_register(flow, tmp_path):
+    m = Module()
+    address, data = read_only(m, flow.target.memory_shapes[0])
+    ports = [address, delay(m, data, 1)]
     own = synthesized(flow, m, ports, tmp_path / "top")["ff"] == 0
     assert own == flow.target.block_ram_register, (
         f"block_ram_register={flow.target.block_ram_register}, and after synthesis and improve "
