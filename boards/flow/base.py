@@ -70,6 +70,10 @@ class LoopPll(Pll):
 
     @property
     @abstractmethod
+    def board_mhz(self) -> float | None: ...
+
+    @property
+    @abstractmethod
     def detector_mhz(self) -> float:
         """The clock at the phase detector."""
 

@@ -42,6 +42,10 @@ class Ice40Pll(LoopPll):
         return self.vco_mhz / (1 << self.divq)
 
     @property
+    def board_mhz(self) -> None:
+        """A pin that drives the PLL drives nothing else."""
+
+    @property
     def filter_range(self) -> int:
         """The loop filter that the sysCLOCK guide lists for the phase detector's frequency."""
         return 1 + sum(self.detector_mhz >= limit for limit in (17, 26, 44, 66, 101))

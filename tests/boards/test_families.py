@@ -19,7 +19,7 @@ from gatewright.boards.flow import FLOWS, cell_netlist, flow_of
 from gatewright.boards.flow.base import Bypass
 from gatewright.boards.flow.build import _cells, build
 from gatewright.boards.flow.cache import read_json
-from gatewright.boards.flow.clock import choose
+from gatewright.boards.flow.clock import ClockGenerator, choose
 from gatewright.boards.flow.route import Router
 from gatewright.boards.flow.synthesis import synthesize
 from gatewright.compiler import tools
@@ -77,10 +77,11 @@ def read_only(m, shape):
     return read.addr, read.data
 
 
-def routed(board, netlist, folder):
+def routed(board, netlist, folder, pll=None):
     """The netlist of a design with the ports of a board, placed and routed at the board's clock."""
     flow = flow_of(board.device.target)
-    router = Router(board, flow, Bypass(board.clock_mhz), tools.find(flow.place), folder, silent)
+    pll = pll or Bypass(board.clock_mhz)
+    router = Router(board, flow, pll, tools.find(flow.place), folder, silent)
     (found,) = router.route(netlist, seeds=1, jobs=1, until_met=True)
     return found.utilization
 
@@ -491,6 +492,41 @@ def test_the_carry_into_a_chain_takes_carry_luts(flow, sums, tmp_path):
     found = (used[9] - used[1]) / 8 - 16
     assert abs(found - flow.target.carry_luts) < 1, (
         f"carry_luts={flow.target.carry_luts}, but a chain takes {found} LUTs more than its bits"
+    )
+
+
+class BothClocks(Elaboratable):
+    """A register on the clock of a PLL, and one on the board's own."""
+
+    def __init__(self, board, pll):
+        self.board, self.pll = board, pll
+        self.ports = {name: Signal(name=name) for name in board.pins}
+
+    def elaborate(self, platform):
+        m = Module()
+        m.domains += ClockDomain("sync"), ClockDomain("board")
+        m.submodules.clocks = ClockGenerator(self.board, self.pll, self.ports["clk"], "board")
+        m.d.sync += self.ports["led"].eq(self.ports["rx"])
+        m.d.board += self.ports["tx"].eq(self.ports["rx"])
+        return m
+
+
+@FAMILIES
+def test_logic_uses_the_boards_clock_beside_the_pll_if_board_mhz_says_so(flow, tmp_path):
+    board = smallest(flow)
+    pll = choose(board, board.target_mhz)
+    assert pll.board_mhz in (None, board.clock_mhz), (
+        f"{type(pll).__name__}: board_mhz={pll.board_mhz}, and clock_mhz={board.clock_mhz}"
+    )
+    design, why = BothClocks(board, pll), ""
+    synthesized(flow, design, list(design.ports.values()), tmp_path / "netlist")
+    try:
+        routed(board, tmp_path / "netlist", tmp_path, pll)
+    except ToolError as error:
+        why = str(error)
+    assert bool(why) == (pll.board_mhz is None), (
+        f"{type(pll).__name__}: board_mhz={pll.board_mhz}, but registers on both clocks are "
+        f"{f'not routed: {why}' if why else 'routed'}"
     )
 
 
