@@ -160,7 +160,7 @@ _COMMAND_WORDS = ("{top}", "{dsp}", "netlist.json")
 class CellModels:
     """Verilog models of a family's cells: files of yosys' share folder, then own ``files``.
 
-    ``renamed`` maps cells to the models that replace them.
+    They are read with ``defines``. ``renamed`` maps cells to the models that replace them.
     """
 
     share: tuple[str, ...]

