@@ -1,8 +1,8 @@
 """Lattice iCE40 UltraPlus: synthesis, place and route, constraints, PLL, packer and clock limits.
 
 Sources: sysCLOCK guide FPGA-TN-02052 (phase detector 10 to 133 MHz, oscillator 533 to 1066 MHz,
-output 16 to 275 MHz); data sheet FPGA-DS-02008 (clock buffer, fMAX8x8SMULT and fMAX16x16SMULT,
-single-port RAM). nextpnr does not know these limits of the primitives, so they are checked here.
+output 16 to 275 MHz); data sheet FPGA-DS-02008 (clock buffer, fMAX8x8SMULT and fMAX16x16SMULT).
+nextpnr does not know these limits of the primitives, so they are checked here.
 """
 
 from collections.abc import Iterable, Iterator
@@ -80,11 +80,11 @@ def _settings(input_mhz: float) -> Iterator[Pll]:
                     yield pll
 
 
-_LIMITS = {"SB_MAC16": Limit(50.0, "SB_MAC16"), "SB_SPRAM256KA": Limit(70.0, "SB_SPRAM256KA")}
+_MULTIPLIER = Limit(50.0, "SB_MAC16")
 
 
 def _limits(cells: Iterable[Cell]) -> Iterator[Limit]:
-    yield from (_LIMITS[cell.type] for cell in cells if cell.type in _LIMITS)
+    yield from (_MULTIPLIER for cell in cells if cell.type == "SB_MAC16")
 
 
 # --- place and route ------------------------------------------------------------------------------
