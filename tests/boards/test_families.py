@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from contextlib import suppress
 from dataclasses import fields, replace
+from itertools import product
 from math import ceil
 from types import ModuleType
 
@@ -153,10 +154,11 @@ def test_the_pins_of_a_board_differ_and_are_constrained(board):
 @BOARDS
 def test_the_constraints_have_the_boards_clock(board):
     text = flow_of(board.device.target).constraints(board)
-    numbers = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", text)]
+    lines = " ".join(line for line in text.splitlines() if re.search(r"\bclk\b", line))
+    numbers = [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.])", lines)]
     clock = board.clock_mhz, 1000 / board.clock_mhz
     assert any(n == pytest.approx(one, rel=1e-5) for n in numbers for one in clock), (
-        f"constraints have no clock_mhz of {board.clock_mhz}: {text}"
+        f"constraints have no clock_mhz of {board.clock_mhz} for clk: {text}"
     )
 
 
@@ -164,7 +166,7 @@ def test_the_constraints_have_the_boards_clock(board):
 def test_the_constraints_have_standards_of_the_family_and_a_pull_up(board):
     flow = flow_of(board.device.target)
     text = flow.constraints(board)
-    assert re.search(r"(?im)^.*pull.*$", text), f"constraints do not pull rx up: {text}"
+    assert re.search(r"(?im)^(?=.*\brx\b).*pull.*$", text), f"constraints do not pull rx up: {text}"
     used = {board.standard(port) for port in board.pins}
     strange = used - flow.io_standards
     assert not strange, f"io_standard {strange} is not one of {sorted(flow.io_standards)}"
@@ -266,6 +268,31 @@ def test_models_have_no_default_values_of_inputs(flow, tmp_path):
     assert "endmodule" in text, f"verilator -E: {text[-1000:]}"
     defaults = re.findall(r"\binput\b[^,;()]*=[^,;()]*", text)
     assert not defaults, f"cell_models: defines leave {defaults[0]!r}"
+
+
+@FAMILIES
+def test_registers_and_block_rams_of_every_kind_are_counted(flow, tmp_path):
+    """On both edges of a clock; registers with and without enable and reset, to 0 and to 1."""
+    m, shape = Module(), flow.target.memory_shapes[0]
+    ports, number = [], 0
+    for edge, reset in product(("pos", "neg"), ("none", "sync", "async")):
+        domain = ClockDomain(f"{edge}_{reset}", clk_edge=edge, async_reset=reset == "async")
+        m.domains += domain
+        ports += [domain.clk, *([domain.rst] if reset != "none" else [])]
+        for init, enabled in product((0, 0xFF), (False, True)):
+            word, given, enable = Signal(8, init=init, attrs={"data": 1}), Signal(8), Signal()
+            with m.If(enable | (not enabled)):
+                m.d[domain.name] += word.eq(given)
+            ports += [word, given, enable]
+            number += len(word)
+    for reader, writer in product(("pos_none", "neg_none"), ("pos_sync", "neg_sync")):
+        m.submodules += (ram := Memory(shape=shape.bits, depth=shape.words, init=[]))
+        read, write = ram.read_port(domain=reader), ram.write_port(domain=writer)
+        m.d.comb += read.en.eq(1)
+        ports += [read.addr, read.data, write.addr, write.data, write.en]
+    found = synthesized(flow, m, ports, tmp_path / "top")
+    assert found["ff"] == number, f"cells of {number} registers count as {found['ff']} ff"
+    assert found["bram"] >= 4, f"cells of 4 block RAMs count as {found['bram']} bram"
 
 
 @FAMILIES
@@ -514,19 +541,20 @@ def test_the_carry_into_a_chain_takes_carry_luts(flow, sums, tmp_path):
     )
 
 
-class BothClocks(Elaboratable):
-    """A register on the clock of a PLL, and one on the board's own."""
+class Clocks(Elaboratable):
+    """A register on the clock of a PLL and, unless ``alone``, one on the board's own."""
 
-    def __init__(self, board, pll):
-        self.board, self.pll = board, pll
+    def __init__(self, board, pll, alone):
+        self.board, self.pll, self.alone = board, pll, alone
         self.ports = {name: Signal(name=name) for name in board.pins}
 
     def elaborate(self, platform):
         m = Module()
-        m.domains += ClockDomain("sync"), ClockDomain("board")
-        m.submodules.clocks = ClockGenerator(self.board, self.pll, self.ports["clk"], "board")
+        names = ["sync"] if self.alone else ["sync", "board"]
+        m.domains += map(ClockDomain, names)
+        m.submodules.clocks = ClockGenerator(self.board, self.pll, self.ports["clk"], *names[1:])
         m.d.sync += self.ports["led"].eq(self.ports["rx"])
-        m.d.board += self.ports["tx"].eq(self.ports["rx"])
+        m.d[names[-1]] += self.ports["tx"].eq(self.ports["rx"])
         return m
 
 
@@ -537,15 +565,19 @@ def test_logic_uses_the_boards_clock_beside_the_pll_if_board_mhz_says_so(flow, t
     assert pll.board_mhz in (None, board.clock_mhz), (
         f"{type(pll).__name__}: board_mhz={pll.board_mhz}, and clock_mhz={board.clock_mhz}"
     )
-    design, why = BothClocks(board, pll), ""
-    synthesized(flow, design, list(design.ports.values()), tmp_path / "netlist")
-    try:
-        routed(board, tmp_path / "netlist", tmp_path, pll)
-    except ToolError as error:
-        why = str(error)
-    assert bool(why) == (pll.board_mhz is None), (
+    why = {}
+    for alone in (True, False):
+        design, folder = Clocks(board, pll, alone), tmp_path / f"alone-{alone}"
+        synthesized(flow, design, list(design.ports.values()), folder)
+        try:
+            routed(board, folder, tmp_path, pll)
+        except ToolError as error:
+            why[alone] = error
+    placed = f"{type(pll).__name__}: instance, or clock_on_pll_pad={board.clock_on_pll_pad}"
+    assert True not in why, f"{placed} of {board.name}: the PLL is not routed: {why[True]}"
+    assert (False in why) == (pll.board_mhz is None), (
         f"{type(pll).__name__}: board_mhz={pll.board_mhz}, but registers on both clocks are "
-        f"{f'not routed: {why}' if why else 'routed'}"
+        f"{f'not routed: {why[False]}' if why else 'routed'}"
     )
 
 
