@@ -74,7 +74,7 @@ def equalized(
     sources = [op for op in graph if isinstance(op, ir.Conv)]
     for number, op in enumerate(sources):
         progress(f"equalizing: {op.name}", number / len(sources))
-        work.equalize(op.name)
+        work.equalize(op.output)
     return Equalized(work.graph, work.factors)
 
 
@@ -143,9 +143,9 @@ class _Work:
         self._sensitive = sensitive(self.graph)
         self._kept = {port.value for port in self.graph.outputs} | self._sensitive
 
-    def equalize(self, name: str) -> None:
-        """Divide the output of a convolution by the best of some factors, if any is good."""
-        source = next(op for op in self.graph if op.name == name)
+    def equalize(self, output: str) -> None:
+        """Divide ``output``, of a convolution, by the best of some factors, if any is good."""
+        source = next(op for op in self.graph if op.output == output)
         site = self._site(source)
         if site is None:
             return
@@ -244,10 +244,10 @@ class _Work:
 
     def _take(self, site: _Site, factor: Factors) -> None:
         spread_factors = self._spread(site, factor)
-        made: dict[str, ir.Op] = {site.source.name: _divided(site.source, factor)}
+        made: dict[str, ir.Op] = {site.source.output: _divided(site.source, factor)}
         for op in site.readers:
-            made[op.name] = _multiplied(op, spread_factors[op.inputs[0]])
-        self.graph = self.graph.replace(made.get(op.name, op) for op in self.graph)
+            made[op.output] = _multiplied(op, spread_factors[op.inputs[0]])
+        self.graph = self.graph.replace(made.get(op.output, op) for op in self.graph)
         for name, each in spread_factors.items():
             self.values[name] = self.values[name] / each
             self.factors[name] = each

@@ -37,7 +37,7 @@ class Pair:
         samples: NDArray[Any] | ir.Feeds,
         wanted: Iterable[ir.Op],
     ) -> None:
-        self._wanted = {op.name for op in wanted}
+        self._wanted = {op.output for op in wanted}
         self._graph, self._typed = graph, typed
         self._uses = Counter(name for op in graph for name in op.inputs)
         self._real: dict[str, Floats] = {}
@@ -57,7 +57,7 @@ class Pair:
 
     def moments(self, op: ir.Op) -> Moments | None:
         """What the weights of ``op`` meet; None where they were not asked for."""
-        if not isinstance(op, ir.Conv) or op.name not in self._wanted:
+        if not isinstance(op, ir.Conv) or op.output not in self._wanted:
             return None
         return Moments.of(op, self._found[op.inputs[0]], self._real[op.inputs[0]])
 
@@ -65,7 +65,7 @@ class Pair:
         """Run the float operator and the integer one that was ``made`` of it."""
         if not self._wanted:
             return
-        self._wanted.discard(op.name)
+        self._wanted.discard(op.output)
         shape = self._graph.shape(op.output).array
         for values, runs in ((self._real, op), (self._found, made)):
             if op.output in self._delayed:

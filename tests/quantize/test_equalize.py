@@ -66,6 +66,23 @@ def test_the_network_is_the_same_and_its_noise_less(bits):
     assert noise(found.graph, x, wanted, policy) < 0.8 * noise(graph, x, wanted, policy)
 
 
+def test_operators_of_one_name_are_not_mistaken_for_each_other():
+    """A file may name them alike, and what one node becomes shares its name."""
+    rng = np.random.default_rng(3)
+    graph = chain(rng)
+    alike = graph.replace(replace(op, name="node") for op in graph)
+    x, policy = inputs(rng, graph), Policy(5, 8)
+    made = [
+        quantize(equalized(each, x, policy=policy).graph, x, policy=policy, method="layer")
+        for each in (graph, alike)
+    ]
+    for op, other in zip(*made, strict=True):
+        if isinstance(op, ir.Conv):
+            assert_array_equal(op.weight, other.weight)
+            assert_array_equal(op.bias, other.bias)
+        assert made[0].quant(op.output) == made[1].quant(other.output)
+
+
 def kept(graph, x):
     return not equalized(graph, x).factors
 
