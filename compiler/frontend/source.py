@@ -82,7 +82,8 @@ NUMBERS = frozenset(
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """One ONNX node; an unnamed one is called after its first output. Absent inputs are ``""``.
+    """One ONNX node; one without a name of its own is called after its first output. Absent inputs
+    are ``""``.
 
     ``written`` is the operator in the file, where a dialect's was rewritten to ``op``; ``origin``
     is then the first output of the file's node.
@@ -667,7 +668,10 @@ def _needed(graph: onnx.GraphProto, opset: int) -> tuple[Node, ...]:
             continue
         needed.update(filter(None, (*proto.input, *captured(proto))))
         keep.append(node_of(proto, opset))
-    return tuple(reversed(keep))
+    times = Counter(node.name for node in keep)
+    return tuple(
+        replace(node, name=node.key) if times[node.name] > 1 else node for node in reversed(keep)
+    )
 
 
 def captured(proto: onnx.NodeProto) -> set[str]:

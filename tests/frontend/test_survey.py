@@ -45,6 +45,20 @@ def test_hardware_folded_and_host(model):
     assert found.parameters == WEIGHT.size + 1
 
 
+def test_nodes_of_one_name_have_verdicts_of_their_own(model):
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], name="node", kernel_shape=[3, 3]),
+        helper.make_node("MaxPool", ["a"], ["b"], name="node", kernel_shape=[2, 2]),
+        helper.make_node("Relu", ["b"], ["y"], name="end"),
+    ]
+    found = {
+        name: verdict.reason for name, verdict in verdicts(model(nodes, MAP, w=WEIGHT)).items()
+    }
+    assert found["a"] == "computed by Conv"
+    assert found["b"] == "computed by MaxPool"
+    assert set(found) == {"a", "b", "end"}
+
+
 def test_products_behind_a_shape_that_is_computed(model):
     """As an exporter of PyTorch writes a padding: reversed and transposed at compile time."""
     nodes = [
