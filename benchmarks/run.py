@@ -62,6 +62,7 @@ ENTRIES = (
     Entry("ds_cnn", "fast", "ulx3s-85f", 180.0),
     Entry("ds_cnn", "dsp", "ulx3s-85f", 180.0),
     Entry("ds_cnn", "latency", "ulx3s-85f", 150.0),
+    Entry("ds_cnn", "rate", "ulx3s-85f", 150.0),
     Entry("mobilenet", "fast", "ulx3s-85f", 160.0),
     Entry("mobilenet", "dsp", "ulx3s-85f", 160.0),
     Entry("mobilenet", "latency", "ulx3s-85f", 165.0),

@@ -32,8 +32,9 @@ _MORE = 1.15
 _STEP, _FASTER = 1.12, 4
 #: share of the interval that stages without multipliers may take, so that they are not the slowest
 _AHEAD = 0.9
-#: weights of a block RAM and of a flip-flop in LUTs, when sizes are compared
-_BRAM_SIZE, _FF_SIZE = 300, 0.25
+#: weights of a block RAM and of a flip-flop in LUTs, when sizes are compared; on ECP5 a plan with
+#: soft multipliers may use 230 to 250 LUTs for each block RAM of the chip
+_BRAM_SIZE, _FF_SIZE = 240, 0.25
 
 
 @dataclass(frozen=True, eq=False)

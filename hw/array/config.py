@@ -81,7 +81,7 @@ class ArrayConfig(WeightMemory):
             stored = sum((piece.resources() for piece in self.packed_rows), Resources())
             strips = len(self.packed_rows)
         else:
-            stored = estimate(self.depth, n * w, self.target, Rom.latency, True)
+            stored = estimate(self.depth, n * w, self.target, Rom.latency, True, True)
             strips = ceil_div(n * w, self.target.widest_memory)
         together = ceil_div(n, strips)
         waiting = n * w * (together - 1) // (2 * self.lanes * min(self.rows, BAND))

@@ -39,7 +39,7 @@ class WeightMemory(ArrayPlacement):
         return [
             piece.width
             for piece in self.packed_rows
-            or cover(self.depth, self.word_bits, self.target, logic=True)
+            or cover(self.depth, self.word_bits, self.target, logic=True, whole=True)
         ]
 
     def order(self) -> list[tuple[int, int]]:

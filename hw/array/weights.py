@@ -83,7 +83,7 @@ def _in_block_ram(m, c, words, address):
         m.submodules[f"weights_{n}"] = rom = (
             PackedRowsRom(values, c.packed_rows[n])
             if c.packed_rows
-            else Rom(values, piece, c.target)
+            else Rom(values, piece, c.target, whole=True)
         )
         m.d.comb += rom.address.eq(duplicate(m, addresses[start]))
         for k, place in enumerate(places):

@@ -23,7 +23,8 @@ class Rom(wiring.Component):
 
     Each block RAM is followed by a register that yosys merges into it as its output register; then
     the tile that holds the address is selected, and registered. A remainder that is too small for a
-    block RAM is in logic: a few words below the others, or a few bits.
+    block RAM is in logic: a few words below the others, or a few bits; with ``whole`` only a
+    few bits.
 
     Members
     -------
@@ -34,15 +35,17 @@ class Rom(wiring.Component):
     #: the block RAM, its output register, the selection
     latency = 3
 
-    def __init__(self, words: Sequence[int], width: int, target: Target):
+    def __init__(self, words: Sequence[int], width: int, target: Target, whole: bool = False):
         self.words = words
         self.target = target
-        self.strips = cover(len(words), width, target, logic=True)
+        self.whole = whole
+        self.strips = cover(len(words), width, target, logic=True, whole=whole)
         super().__init__({"address": In(range(max(2, len(words)))), "data": Out(width)})
 
     def resources(self) -> Resources:
         """An estimate; block RAMs are exact."""
-        return estimate(len(self.words), len(self.data), self.target, self.latency, True)
+        depth, width = len(self.words), len(self.data)
+        return estimate(depth, width, self.target, self.latency, True, self.whole)
 
     def elaborate(self, platform):
         m = Module()

@@ -141,37 +141,50 @@ def choice_luts(count: int) -> int:
     return ceil_div(2 * count - 1, 3) if count > 1 else 0
 
 
-def cover(depth: int, width: int, target: Target, logic: bool = False) -> tuple[Strip, ...]:
+def cover(
+    depth: int, width: int, target: Target, logic: bool = False, whole: bool = False
+) -> tuple[Strip, ...]:
     """Strips that hold ``depth`` words of ``width`` bits in the fewest block RAMs; among those, in
     the fewest segments, then in the fewest strips.
 
-    With ``logic``, small remainders are in logic instead.
+    With ``logic``, small remainders are in logic instead: few words, or few bits of them. With
+    ``whole`` too, words are in block RAM however few they are, but for some bits.
     """
-    whole = best_strip(depth, target.widest_memory, target, logic)
-    many, rest = _split(width, whole.width)
-    return (whole,) * many + _last(depth, rest, target, logic)
+    widest, many, rest = _split(depth, width, target, logic, whole)
+    return (widest,) * many + _last(depth, rest, target, logic)
 
 
 @lru_cache(maxsize=1 << 16)
 def estimate(
-    depth: int, width: int, target: Target, latency: int, logic: bool = False
+    depth: int,
+    width: int,
+    target: Target,
+    latency: int,
+    logic: bool = False,
+    whole: bool = False,
 ) -> Resources:
     """What :func:`cover` costs, with ``latency`` cycles from the address to the word."""
-    whole = best_strip(depth, target.widest_memory, target, logic)
-    many, rest = _split(width, whole.width)
+    widest, many, rest = _split(depth, width, target, logic, whole)
     return sum(
         (strip.resources(latency, target) for strip in _last(depth, rest, target, logic)),
-        whole.resources(latency, target) * many,
+        widest.resources(latency, target) * many,
     )
 
 
-def _split(width: int, most: int) -> tuple[int, int]:
-    """How many strips of the widest shape, ``most``, and how many bits are left for the search.
+def _split(
+    depth: int, width: int, target: Target, logic: bool, whole: bool
+) -> tuple[Strip, int, int]:
+    """The widest strip, how many of it there are, and how many bits are left for the search.
 
     The widest shape is also the densest; so only the last few strips may gain by another.
     """
-    many = max(0, width // most - 1)
-    return many, width - many * most
+    widest = best_strip(depth, target.widest_memory, target, logic)
+    if whole and not widest.segments[0].bits:
+        widest = best_strip(depth, target.widest_memory, target, False)
+        many = width // widest.width
+    else:
+        many = max(0, width // widest.width - 1)
+    return widest, many, width - many * widest.width
 
 
 @lru_cache(maxsize=1 << 14)
@@ -179,6 +192,8 @@ def _last(depth: int, width: int, target: Target, logic: bool) -> tuple[Strip, .
     """The best strips for a width of a few of them, by dynamic programming over the width: any last
     one, after those that are worthwhile.
     """
+    if not width:
+        return ()
     worthwhile = _worthwhile(depth, target, logic)
     best: list[tuple[tuple[int, int, int], tuple[int, ...]]] = [((0, 0, 0), ())]
     for covered in range(1, width):

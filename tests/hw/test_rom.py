@@ -102,6 +102,25 @@ def test_what_is_small_is_in_logic(depth, width, count):
     assert in_logic <= saved * 512 * 36 // 8
 
 
+@pytest.mark.parametrize(
+    ("target", "depth", "width", "count"),
+    [
+        (ECP5, 48, 352, 9),  # 28 bits are in logic
+        (ECP5, 17, 72, 2),
+        (ECP5, 60, 35, 0),
+        (ECP5, 64, 352, 9),  # as without
+        (ECP5, 2100, 45, 5),
+        (ICE40, 20, 100, 6),
+    ],
+)
+def test_few_words_are_in_block_ram_where_that_is_asked_for(target, depth, width, count, tmp_path):
+    assert _count(cover(depth, width, target, logic=True, whole=True)) == count
+    rom = Rom(random_words(depth, width), width, target, whole=True)
+    counts, cells = _netlist(rom, [rom.address, rom.data], target, tmp_path)
+    assert counts["bram"] == rom.resources().bram == count
+    _assert_registered(target, cells, tmp_path)
+
+
 @pytest.mark.parametrize(("depth", "width"), [(512, 36), (1024, 90), (2048, 45), (1536, 72)])
 def test_whole_shapes_are_filled(depth, width):
     assert _count(cover(depth, width, ECP5)) * 512 * 36 == depth * width
@@ -135,9 +154,10 @@ def _count(strips):
 
 
 @pytest.mark.parametrize(("target", "depth", "width"), ODD)
-def test_every_word_of_a_rom_comes_out(target, depth, width):
+@pytest.mark.parametrize("whole", [False, True])
+def test_every_word_of_a_rom_comes_out(target, depth, width, whole):
     words = random_words(depth, width)
-    rom = Rom(words, width, target)
+    rom = Rom(words, width, target, whole)
     order = [*random.Random(1).choices(range(depth), k=200), 0, depth - 1]
     seen = []
 

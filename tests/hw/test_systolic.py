@@ -300,6 +300,7 @@ def test_each_weight_has_a_place_near_the_one_before(simd, pe, lanes):
         array(3, 7, 12, turns=120, target=ECP5, memory="block_ram", dsp_multipliers=21),
         array(3, 7, 12, turns=120, target=ECP5, memory="packed_rows", dsp_multipliers=21),
         array(2, 5, 5, turns=30, target=ECP5, memory="block_ram", dsp_multipliers=10, shared=False),
+        array(4, 6, 6, turns=8, target=ECP5, memory="block_ram", dsp_multipliers=24),
         array(3, 3, 3, turns=90, w=signed(5), target=ICE40, memory="block_ram", dsp_multipliers=0),
     ],
 )
