@@ -116,7 +116,8 @@ class _Division:
         self._check_states(into, out)
         describe(model, self.source.states)
         before = self._writes(head, wanted | into | self._reads(tail))
-        after = wanted & {name for node in tail for name in node.outputs}
+        constant = wanted - self.varying
+        after = wanted & {name for node in tail for name in node.outputs} | constant
         survey = surveyed(_sourced(model))
         if survey.graph is None:
             self._refuse_more(survey, body, into)
@@ -132,7 +133,7 @@ class _Division:
             ),
             HostPart.of(self._model(head, sorted(feeds), sorted(before), "head")) if head else None,
             HostPart.of(self._model(tail, sorted(self._reads(tail)), sorted(after), "tail"))
-            if tail
+            if tail or constant
             else None,
             self._batch(),
         )
@@ -236,8 +237,9 @@ class _Division:
     def _model(
         self, nodes: Sequence[Node], inputs: Sequence[str], outputs: Sequence[str], name: str
     ) -> onnx.ModelProto:
-        """A model of ``nodes``, with the constants that they need."""
+        """A model of ``nodes``, with the constants that they and the ``outputs`` need."""
         needed = {n for node in nodes for n in (*node.inputs, *captured(node.proto))}
+        needed.update(outputs)
         fixed: list[Node] = []
         for node in reversed(self.source.nodes):
             if not self.varying.intersection(node.outputs) and needed.intersection(node.outputs):

@@ -143,6 +143,31 @@ def test_tokens_are_looked_up_on_the_host(tmp_path):
     assert_allclose(recombined(cut, x)["y"], whole.run(x)["y"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("host", [False, True])
+def test_an_output_may_be_a_constant(tmp_path, host):
+    """An initializer, or what nodes make of one; beside a node of the host, or alone there."""
+    nodes = [
+        node("MatMul", "x w", "y"),
+        node("Neg", "k", "negative"),
+        *([node("CumSum", "y axis", "sums")] if host else []),
+    ]
+    outputs = {"y": [1, 3], "k": [1, 2], "negative": [1, 2]} | ({"sums": [1, 3]} if host else {})
+    k = np.array([[2, 3]], np.float32)
+    path = save(
+        tmp_path / "constant.onnx",
+        nodes,
+        {"x": (TensorProto.FLOAT, [1, 4])},
+        {name: (TensorProto.FLOAT, shape) for name, shape in outputs.items()},
+        w=weights(4, 3),
+        k=k,
+        axis=np.array(1),
+    )
+    found = recombined(divide(path, survey(path)), {"x": weights(5, 4)})
+    assert list(found) == list(outputs)
+    assert_array_equal(found["k"], np.repeat(k, 5, 0))
+    assert_array_equal(found["negative"], np.repeat(-k, 5, 0))
+
+
 @pytest.mark.parametrize(("first", "second", "hardware"), [(2, 8, ("d", "y")), (8, 1, ("a", "b"))])
 def test_the_larger_side_of_an_unsupported_node_is_hardware(tmp_path, first, second, hardware):
     path = split(tmp_path / "split.onnx", first, second)
