@@ -101,6 +101,7 @@ class Border:
         results = {name: [array] for name, array in known.items()}
         if self.tail is not None:
             wanted = {name: known[name] for name in self.tail.runtime.inputs}
+            # constants read nothing, but each frame gets them
             parts = [self.tail(part) for part in self._calls(wanted or found)]
             results |= {name: [part[name] for part in parts] for name in parts[0]}
         return {

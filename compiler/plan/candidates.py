@@ -264,9 +264,9 @@ class FoldingCandidates(Candidates):
         used = {Products.SINGLE, *ways}
         if Products.FILTERED_PAIRS in used and (rows[:, 6] == Products.FILTERED_PAIRS).any():
             used.discard(Products.FILTERED)  # plans gain nothing by filtering alone
-        self._rows = rows[np.isin(rows[:, 6], list(used))]
-        self.cycles, self.multipliers = self._rows[:, 0], self._rows[:, 1]
-        self._ways = {way: self._rows[self._rows[:, 6] == way] for way in sorted(used)}
+        rows = rows[np.isin(rows[:, 6], list(used))]
+        self.cycles, self.multipliers = rows[:, 0], rows[:, 1]
+        self._ways = {way: rows[rows[:, 6] == way] for way in sorted(used)}
 
     def within(self, interval: int) -> list[Candidate]:
         limit = interval
@@ -287,7 +287,11 @@ class FoldingCandidates(Candidates):
         rows = self._ways[way]
         key = way, int(np.searchsorted(rows[:, 0], interval, side="right"))
         if key not in self._near:
-            self._near[key] = _near_fewest(rows[: key[1]])
+            rows = rows[: key[1]]
+            if len(rows):
+                fewest = int(rows[:, 1].min())
+                rows = rows[rows[:, 1] <= max(_MORE * fewest, fewest + 1)]
+            self._near[key] = rows[~_dominated(rows[:, 1:4])]
         return self._near[key]
 
     def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
@@ -382,15 +386,6 @@ class FoldingCandidates(Candidates):
         if cost and cost.fast:
             fewest = min(fewest, ceil(simd / 2) * (pe + 1) * max(1, self.per_block))
         return ceil(fewest / FILTER_GAIN) if cost and cost.filtered else fewest
-
-
-def _near_fewest(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The undominated of the rows that have about the fewest multipliers."""
-    if not len(rows):
-        return rows
-    fewest = int(rows[:, 1].min())
-    rows = rows[rows[:, 1] <= max(_MORE * fewest, fewest + 1)]
-    return rows[~_dominated(rows[:, 1:4])]
 
 
 def _dominated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:

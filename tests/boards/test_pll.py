@@ -3,12 +3,23 @@
 import pytest
 from gatewright import boards
 from gatewright.boards.flow import FLOWS
+from gatewright.boards.flow.base import Bypass
 from gatewright.boards.flow.clock import check_reachable, choose
 from gatewright.boards.flow.ecp5 import Ecp5Pll
 from gatewright.boards.flow.ice40 import Ice40Pll
 from gatewright.compiler.errors import PlanError
 
 TARGETS = [12, 16, 24, 25, 33.3, 48, 50, 62.5, 100, 133, 150, 199.9, 231, 249, 275, 300, 399, 400]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", ["ulx3s-85f", "icebreaker"])
+def test_settings_are_legal(name, target):
+    pll = choose(boards.get(name), target)
+    if isinstance(pll, Bypass):
+        assert pll.output_mhz == boards.get(name).clock_mhz
+    else:
+        check_legal(pll)
 
 
 @pytest.mark.parametrize("board_mhz", [10, 12, 25, 50, 100, 133, 400])
