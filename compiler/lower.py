@@ -80,6 +80,9 @@ class _Path:
     def slice(self, name: str, lanes: int) -> None:
         self.insert(name, hw.RegisterSlice(lanes, self.element, self.target))
 
+    def queue(self, name: str, edge: Edge) -> None:
+        self.insert(name, hw.Fifo(edge.queue_lanes, self.element, edge.depth, self.target))
+
     def end(self, port: _Port) -> None:
         self.connections.append(hw.Connection(self.port, port))
 
@@ -89,15 +92,15 @@ def _edge(network: Dataflow, edge: Edge, path: _Path) -> None:
     that look at the handshake, and one before a join (:attr:`Edge.latency` counts them).
     """
     before = f"{edge.sink or 'output'}_{edge.index}"
-    if edge.depth:
-        path.insert(
-            f"{before}_queue", hw.Fifo(edge.lanes_out, path.element, edge.depth, path.target)
-        )
+    if edge.depth and not edge.queued_wide:
+        path.queue(f"{before}_queue", edge)
     if edge.sliced:
         path.slice(f"{before}_slice", edge.lanes_out)
     for n, config in enumerate(edge.conversions(path.element)):
         path.insert(f"{before}_width_{n}", hw.WidthConverter(config))
         path.slice(f"{before}_width_{n}_slice", config.lanes_out)
+    if edge.depth and edge.queued_wide:
+        path.queue(f"{before}_queue", edge)
     if edge.joined:
         path.slice(f"{before}_join_slice", edge.lanes_in)
     path.end(_input(network, edge))

@@ -57,12 +57,12 @@ class Candidate:
         """How it makes its products."""
         return self.design.stage.products
 
-    @property
+    @cached_property
     def logic(self) -> float:
         """The size without block RAMs."""
         return self.cells + _FF_SIZE * self.ff
 
-    @property
+    @cached_property
     def size(self) -> float:
         """The approximate size in LUTs."""
         return self.logic + _BRAM_SIZE * self.bram

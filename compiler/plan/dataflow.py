@@ -237,6 +237,7 @@ class Dataflow(Brief):
                 port.lanes,
                 self.plan.queues.get((name, index), 0),
                 joined=len(design.ports.inputs) > 1 and not design.delaying,
+                in_turn=bool(design.buffering.turns),
             )
             for name, design in self.designs.items()
             for index, port in enumerate(design.ports.inputs)
@@ -262,6 +263,7 @@ class Dataflow(Brief):
         pixels: int,
         *,
         joined: bool = False,
+        in_turn: bool = False,
     ) -> Edge:
         """The stream that carries value ``name`` to a sink, through a queue of ``pixels``."""
         value = self.root(name)
@@ -279,9 +281,10 @@ class Dataflow(Brief):
             source.channels,
             there.channels,
             there.pixels,
-            pixels * ceil(source.channels / lanes_out),
+            pixels,
             self._takers[value] > 1,
             joined,
+            in_turn,
             stage is None or self.designs[stage].bursting,
         )
 
@@ -376,8 +379,8 @@ class Dataflow(Brief):
         target = self.device.target
         for edge in self.edges:
             element = hw_shape(self.graph.quant(edge.value).dtype)
-            width = edge.lanes_out * element.width
-            parts.append(hw.RegisterSlice.estimate(width, target) * (1 + edge.sliced))
+            leaving = hw.RegisterSlice.estimate(edge.lanes_out * element.width, target)
+            parts.append(leaving * (1 + edge.sliced))
             if edge.joined:
                 parts.append(hw.RegisterSlice.estimate(edge.lanes_in * element.width, target))
             for conversion in edge.conversions(element):
@@ -386,6 +389,7 @@ class Dataflow(Brief):
                     hw.RegisterSlice.estimate(conversion.lanes_out * element.width, target),
                 ]
             if edge.depth:
+                width = edge.queue_lanes * element.width
                 parts.append(hw.Fifo.estimate(edge.depth, width, target))
         return total(parts)
 

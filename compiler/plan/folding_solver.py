@@ -114,6 +114,7 @@ class FoldingSolver:
         #: of each input of the network the widths that fill its beats, and the cycles a frame then
         self.inputs = [_widths(template.graph.shape(port.value)) for port in template.graph.inputs]
         self._conversions: dict[tuple[int, int, int], tuple[int, int]] = {}
+        self._chosen: dict[tuple[int, Budget], list[Candidate] | None] = {}
 
     def intervals(self) -> list[int]:
         """Every possible frame interval, from the least that all stages can keep."""
@@ -158,6 +159,12 @@ class FoldingSolver:
         unless some of its multipliers are in soft logic, where adder trees may be smaller.
         Otherwise an integer program couples the stages.
         """
+        key = interval, budget
+        if key not in self._chosen:
+            self._chosen[key] = self._choose(interval, budget)
+        return self._chosen[key]
+
+    def _choose(self, interval: int, budget: Budget) -> list[Candidate] | None:
         if not self.enough(interval, budget):
             return None
         near = [stage.within(interval) for stage in self.stages]
@@ -391,15 +398,13 @@ class FoldingSolver:
                     for v, o in zip(taken[source], lists[source], strict=True)
                 ]
             )
+            into = [self.lanes_at(stream, o) for o in lists[sink]]
             for lanes in sorted({n for _, n in outs}):
-                suits = [
-                    self.converting(stream, lanes, self.lanes_at(stream, o)) <= interval
-                    for o in lists[sink]
-                ]
-                if not all(suits):
+                fitting = {n for n in set(into) if self.converting(stream, lanes, n) <= interval}
+                if not fitting.issuperset(into):
                     program.row(
                         {v: 1.0 for v, n in outs if n == lanes}
-                        | {v: -1.0 for v, fits in zip(taken[sink], suits, strict=True) if fits},
+                        | {v: -1.0 for v, n in zip(taken[sink], into, strict=True) if n in fitting},
                         -np.inf,
                         0,
                     )

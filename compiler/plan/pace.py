@@ -89,7 +89,7 @@ def _loop(
     narrowing = dict.fromkeys(designs, 1)
     for sink, edges in edges_into.items():
         for edge in edges:
-            if sink not in place and edge.source in place and not edge.depth:
+            if sink not in place and edge.source in place and not edge.frees_source:
                 name = str(edge.source)
                 narrowing[name] = max(narrowing[name], edge.narrowing)
     stages = [LoopStage.of(design, narrowing[name]) for name, design in designs.items()]
@@ -174,7 +174,7 @@ class LoopStream:
             edge.parts,
             edge.narrowing,
             edge.lanes_in // edge.common,
-            edge.depth > 0,
+            edge.frees_source,
         )
 
     def arrival(self, first: float, last: float) -> tuple[float, float]:

@@ -16,9 +16,10 @@ class Edge:
     goes to the network's output of that number.
 
     A pixel has ``channels_out`` channels where it leaves and ``channels_in`` where it enters: they
-    differ where a reshape lies between. ``depth`` beats of queue stand at the source's width.
-    ``forked``: others take the value too; ``joined``: the sink waits for others too. ``burst``: the
-    beats of a pixel leave the source one after the other.
+    differ where a reshape lies between. A queue holds ``queued`` pixels of the source. ``forked``:
+    others take the value too; ``joined``: the sink waits for others too; ``in_turn``: it takes its
+    inputs one after the other. ``burst``: the beats of a pixel leave the source one after the
+    other.
     """
 
     source: str | None
@@ -31,9 +32,10 @@ class Edge:
     channels_out: int
     channels_in: int
     pixels_in: int
-    depth: int
+    queued: int
     forked: bool
     joined: bool
+    in_turn: bool
     burst: bool
 
     @property
@@ -46,6 +48,32 @@ class Edge:
             self.lanes_out if straight else gcd(self.lanes_out, self.channels_out, self.channels_in)
         )
         return gcd(inner, self.lanes_in)
+
+    @property
+    def queued_wide(self) -> bool:
+        """Whether the queue stands after the width conversion. It stands before it, at the source's
+        width, unless the sink takes its inputs in turn: that would wait while beats which came
+        during the turns of the others are widened.
+        """
+        return self.in_turn and self.common < self.lanes_in
+
+    @property
+    def frees_source(self) -> bool:
+        """Whether a queue takes beats as fast as they leave the source."""
+        return self.queued > 0 and not (self.queued_wide and self.narrowing > 1)
+
+    @property
+    def queue_lanes(self) -> int:
+        """Elements a beat of the queue."""
+        return self.lanes_in if self.queued_wide else self.lanes_out
+
+    @property
+    def depth(self) -> int:
+        """Beats of the queue; 0: none."""
+        if not self.queued_wide:
+            return self.queued * self.beats
+        pixels = ceil(self.queued * self.channels_out / self.channels_in)
+        return pixels * ceil(self.channels_in / self.lanes_in)
 
     @property
     def converts(self) -> bool:
@@ -65,11 +93,12 @@ class Edge:
 
     @property
     def sliced(self) -> bool:
-        """Whether there is a register slice after a fork or a queue. Every source and every width
-        converter has one after it, and every input of a join one before it: a join's inputs come
-        from distant parts of the chip, and their handshakes depend on each other.
+        """Whether there is a register slice after a fork, or a queue at the source's width. Every
+        source and every width converter has one after it, and every input of a join one before it:
+        a join's inputs come from distant parts of the chip, and their handshakes depend on each
+        other.
         """
-        return self.forked or self.depth > 0
+        return self.forked or (self.queued > 0 and not self.queued_wide)
 
     def cycles(self) -> int:
         """Cycles a frame takes through the width conversion."""
@@ -105,12 +134,12 @@ class Edge:
         """
         narrows, widens = self.lanes_out != self.common, self.lanes_in != self.common
         slices = 1 + self.sliced + self.joined + narrows + widens
-        return hw.RegisterSlice.latency * slices + narrows + hw.Fifo.latency * (self.depth > 0)
+        return hw.RegisterSlice.latency * slices + narrows + hw.Fifo.latency * (self.queued > 0)
 
     @property
     def queued_latency(self) -> int:
         """:attr:`latency` if there is a queue."""
-        return self.latency + hw.Fifo.latency * (self.depth == 0)
+        return self.latency + hw.Fifo.latency * (self.queued == 0)
 
 
 @dataclass(frozen=True)

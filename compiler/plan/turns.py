@@ -148,7 +148,7 @@ class _LoopFoldings:
             [(place[str(e.source)], e) for e in network.edges_into[name] if e.source in place]
             for name in place
         ]
-        queued = [edge.depth > 0 for edges in self.into for _, edge in edges]
+        queued = [edge.queued > 0 for edges in self.into for _, edge in edges]
         if queued != self._queued:
             self._queued, self._front = queued, self._kept()
         return self._front

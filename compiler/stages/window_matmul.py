@@ -49,6 +49,34 @@ _MOST_PLACES = 16
 _LEAST_TREE = 4
 
 
+@lru_cache(maxsize=1 << 14)
+def _latency(feed: hw.FeedConfig, array: hw.ArrayConfig, entries: int, bits: int) -> int:
+    """That of a stage with multipliers of ``bits`` in its requantizer; cached, for networks have
+    many layers of one shape.
+    """
+    rounds = hw.RequantizeConfig.usual(entries, array.initiation_interval, bits)
+    return hw.MatMulConfig.latency_of(feed, array, rounds)
+
+
+@lru_cache(maxsize=1 << 14)
+def _resources(
+    feed: hw.FeedConfig, array: hw.ArrayConfig, entries: int, bits: int, out: int
+) -> hw.Resources:
+    """Those of a stage whose results have ``out`` bits, otherwise as :func:`_latency`."""
+    rounds = hw.RequantizeConfig.estimate(
+        array.lanes, array.acc.width, entries, array.initiation_interval, array.target, bits
+    )
+    depth = feed.queue_depth(_latency(feed, array, entries, bits), hw.results(feed, array))
+    transform = hw.output_transform(feed, array)
+    return (
+        feed_resources(feed)
+        + array.resources()
+        + (transform.resources() if transform else hw.Resources())
+        + rounds
+        + hw.Queue.estimate(out * array.lanes, array.target, depth)
+    )
+
+
 @dataclass(frozen=True)
 class Constants:
     """A requantizer for each output channel, and weights [pe, simd, words in the order of use]."""
@@ -115,34 +143,13 @@ class WindowMatmulDesign(WindowDesign):
 
     @property
     def latency(self) -> int:
-        rounds = hw.RequantizeConfig.usual(
-            self.entries, self.array.initiation_interval, multiplier_bits(self.op, self.graph)
-        )
-        return hw.MatMulConfig.latency_of(self.feed, self.array, rounds)
+        bits = multiplier_bits(self.op, self.graph)
+        return _latency(self.feed, self.array, self.entries, bits)
 
     def resources(self, device: Device) -> hw.Resources:
-        lanes = self.array.lanes
-        rounds = hw.RequantizeConfig.estimate(
-            lanes,
-            self.array.acc.width,
-            self.entries,
-            self.array.initiation_interval,
-            device.target,
-            multiplier_bits(self.op, self.graph),
-        )
+        bits = multiplier_bits(self.op, self.graph)
         out = self.graph.quant(self.op.output).dtype
-        transform = hw.output_transform(self.feed, self.array)
-        return (
-            feed_resources(self.feed)
-            + self.array.resources()
-            + (transform.resources() if transform else hw.Resources())
-            + rounds
-            + hw.Queue.estimate(
-                out.bits * lanes,
-                device.target,
-                self.feed.queue_depth(self.latency, self.results),
-            )
-        )
+        return _resources(self.feed, self.array, self.entries, bits, out.bits)
 
     def alternatives(self, device: Device, lean: bool) -> Iterator[Design]:
         if self.array.depth == 1:

@@ -182,13 +182,12 @@ def larger_cases():
         yield from ((name, b, *f) for f in [*named, *rng.sample(few, len(named))])
 
 
-def check(cases, folder):
-    networks = [folded(b, simd, pe) for _, b, simd, pe in cases]
-    cycles = 2 * _FRAMES * max(network.interval for network in networks) + 1000
+def check(networks, folder):
+    """Simulates the networks, each under a name."""
+    cycles = 2 * _FRAMES * max(network.interval for network in networks.values()) + 1000
     wrong = []
-    found = frame_ends(networks, _FRAMES, cycles, folder)
-    for (name, _, simd, pe), network, ends in zip(cases, networks, found, strict=True):
-        what = f"{name}, simd={simd}, pe={pe}"
+    found = frame_ends([*networks.values()], _FRAMES, cycles, folder)
+    for (what, network), ends in zip(networks.items(), found, strict=True):
         assert len(ends) == _FRAMES, f"{what}: {len(ends)} frames in {cycles} cycles"
         measured = (ends[-1] - ends[_BEFORE]) / _MEASURED
         if measured != network.interval:
@@ -198,7 +197,30 @@ def check(cases, folder):
 
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_foldings_take_the_planned_interval(part, tmp_path):
-    check([*small_cases(), *larger_cases()][part::_PARTS], tmp_path)
+    cases = [*small_cases(), *larger_cases()][part::_PARTS]
+    check(
+        {f"{name}, simd={simd}, pe={pe}": folded(b, simd, pe) for name, b, simd, pe in cases},
+        tmp_path,
+    )
+
+
+def turns(height, lanes, pe):
+    """Streams of ``lanes`` elements a beat, which a stage takes in turn, ``pe`` a beat."""
+    b = small(height, 1, 12)
+    paths = [b.unary(b.input, ir.Identity()) for _ in lanes]
+    y = b.concat(*paths)
+    made_alike = [op.output for op in b.ops[len(paths) : -1]]
+    widths = zip([*paths, *made_alike, y], [*lanes, *lanes[1:], pe], strict=True)
+    return fold(b.graph(), {x: (1, n) for x, n in widths}, lanes_in=12)
+
+
+def test_streams_of_any_width_are_taken_in_turn_without_waiting(tmp_path):
+    """Two streams that need all of an interval each, and are taken at twice their width."""
+    widths = [((1, 1), 2), ((2, 1), 2), ((3, 1, 2), 2), ((4, 6), 4), ((4, 6), 12)]
+    cases = list(product((1, 5), widths))
+    check(
+        {f"{lanes} to {pe}, {h} pixels": turns(h, lanes, pe) for h, (lanes, pe) in cases}, tmp_path
+    )
 
 
 def test_the_walk_has_every_kind_of_operator():
