@@ -26,6 +26,8 @@ _Taken = Sequence[Sequence[int]]
 _MULTIPLIER_SIZE = 10_000
 #: limit on the nodes of one search tree; known instances need a few dozen
 _NODES = 5_000
+#: share of the least cost that a solution may be above it
+_GAP = 1e-4
 
 #: products of wider operands than the network's own, whose multipliers take more in soft logic
 _WIDER = (Products.PAIRS, Products.FILTERED, Products.FILTERED_PAIRS)
@@ -164,7 +166,13 @@ class FoldingSolver:
             self._chosen[key] = self._choose(interval, budget)
         return self._chosen[key]
 
-    def _choose(self, interval: int, budget: Budget) -> list[Candidate] | None:
+    def suffices(self, interval: int, budget: Budget) -> bool:
+        """Whether any candidates keep ``interval`` and ``budget``."""
+        if (interval, budget) in self._chosen:
+            return self._chosen[interval, budget] is not None
+        return self._choose(interval, budget, gap=np.inf) is not None
+
+    def _choose(self, interval: int, budget: Budget, gap: float = _GAP) -> list[Candidate] | None:
         if not self.enough(interval, budget):
             return None
         near = [stage.within(interval) for stage in self.stages]
@@ -174,9 +182,9 @@ class FoldingSolver:
         if independent is not None and self.keeps(independent, budget):
             if not self._trees_compete(near, independent, budget):
                 return independent
-            return self._coupled(near, interval, budget) or independent
-        return self._coupled(near, interval, budget) or self._coupled(
-            [stage.by_speed(interval) for stage in self.stages], interval, budget
+            return self._coupled(near, interval, budget, gap) or independent
+        return self._coupled(near, interval, budget, gap) or self._coupled(
+            [stage.by_speed(interval) for stage in self.stages], interval, budget, gap
         )
 
     def _trees_compete(self, lists: _Lists, chosen: Sequence[Candidate], budget: Budget) -> bool:
@@ -298,9 +306,12 @@ class FoldingSolver:
             sum(soft) + trees,
         )
 
-    def _coupled(self, lists: _Lists, interval: int, budget: Budget) -> list[Candidate] | None:
+    def _coupled(
+        self, lists: _Lists, interval: int, budget: Budget, gap: float
+    ) -> list[Candidate] | None:
         """The solution of an integer program that couples the stages: one candidate for each, and
-        DSP blocks and soft multipliers for its products.
+        DSP blocks and soft multipliers for its products. Its cost is within a share ``gap`` of the
+        least.
         """
         if not budget.holds(
             sum(min(o.cells for o in candidates) for candidates in lists),
@@ -319,7 +330,7 @@ class FoldingSolver:
             program.row(dict.fromkeys(variables, 1.0), 1, 1)
         self.budget_rows(program, lists, taken, budget)
         self.width_rows(program, lists, taken, interval)
-        values = program.solve(_NODES)
+        values = program.solve(_NODES, gap=gap)
         if values is None:
             return None
         return [

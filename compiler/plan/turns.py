@@ -156,6 +156,7 @@ class _LoopFoldings:
     def _kept(self) -> list[_Choice]:
         """The choices that no other one is better than."""
         self._streams: dict[tuple[int, int, int, int], LoopStream] = {}
+        self._turns: dict[tuple[_Option, ...], int] = {}
         widths = self._widths()
         levels = [[self._levels(n, width) for width in widths] for n in range(len(self.stages))]
         found = [choice for each in zip(*levels, strict=True) for choice in self._choices(each)]
@@ -237,6 +238,12 @@ class _LoopFoldings:
 
     def turn(self, chosen: Sequence[_Option]) -> int:
         """The cycles of a turn, as :func:`.pace.paced` computes them."""
+        key = tuple(chosen)
+        if key not in self._turns:
+            self._turns[key] = self._turn(chosen)
+        return self._turns[key]
+
+    def _turn(self, chosen: Sequence[_Option]) -> int:
         streams = [
             [
                 self._stream(n, which, chosen[source].lanes_out, option.lanes_in[edge.index])
