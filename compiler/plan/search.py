@@ -369,23 +369,23 @@ class _Search:
     def fastest(self, budget: Budget) -> Dataflow | None:
         """The dataflow of the least interval, with the bound on it."""
         solver, intervals = self.solver, self.intervals
-        if solver.choose(intervals[-1], budget) is None:
-            return None  # known soonest at the slowest, where stages have the fewest candidates
+        slowest = self.plan(intervals[-1], budget)
+        if slowest is None:
+            return None  # known soonest there, where stages have the fewest candidates
         enough = _least(intervals, lambda i: solver.enough(i, budget))
         bound = enough + _least(intervals[enough:], lambda i: solver.suffices(i, budget))
-        plans: dict[int, Dataflow | None] = {}
+        plans: dict[int, Dataflow | None] = {intervals[-1]: slowest}
 
         def planned(interval: int) -> bool:
             if interval not in plans:
                 plans[interval] = self.plan(interval, budget)
             return plans[interval] is not None
 
-        found, rest = bound, intervals[bound + 1 :]
-        if not planned(intervals[bound]):
-            middle, last = len(rest) // 2, len(rest) - 1
-            if rest and not (planned(rest[middle]) or planned(rest[last])):
-                return None  # without a look at all between
-            found = bound + 1 + _least(rest, planned)
+        found = (
+            bound
+            if planned(intervals[bound])
+            else (bound + 1 + _least(intervals[bound + 1 :], planned))
+        )
         if self.looped and found < len(intervals):
             close = bisect_right(intervals, int(_CLOSE * intervals[found])) - 1
             found = close if planned(intervals[close]) else found

@@ -98,6 +98,12 @@ class PackedRows:
 
 
 @lru_cache(maxsize=1 << 16)
+def _strip(rows: int, bits: int, target: Target) -> Resources:
+    """What the best strip of ``rows`` of ``bits`` takes."""
+    return best_strip(rows, bits, target, True).resources(Rom.latency, target)
+
+
+@lru_cache(maxsize=1 << 16)
 def fewest_block_rams(depth: int, width: int, target: Target) -> tuple[PackedRows, ...]:
     """The cheapest way to cut words of ``width`` bits into pieces whose rows fill block RAMs, all
     with the same run.
@@ -108,9 +114,7 @@ def fewest_block_rams(depth: int, width: int, target: Target) -> tuple[PackedRow
         """The cost, in bits of block RAM, of ``rows`` of ``row`` bits in strips of ``bits``."""
         many, rest = divmod(row, bits)
         parts = [
-            best_strip(rows, n, target, True).resources(Rom.latency, target) * count
-            for n, count in ((bits, many), (rest, 1))
-            if n and count
+            _strip(rows, n, target) * count for n, count in ((bits, many), (rest, 1)) if n and count
         ]
         return sum(size * need.bram + _BITS * (need.lut + need.ff // 4) for need in parts)
 
