@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..stages import StageTiming, WindowNeeds
+from .back_pressure import BackPressure
 from .dataflow import Dataflow
 from .streams import Edge
 
@@ -22,6 +23,9 @@ __all__ = [
     "idle_frame",
     "latency",
 ]
+
+#: rounds in which takers that are busy delay those before them
+_ROUNDS = 16
 
 _Times = NDArray[np.float64]
 _Places = NDArray[np.int64]
@@ -85,9 +89,15 @@ def latency(network: Dataflow) -> int:
 
 def idle_frame(network: Dataflow) -> "FrameTimes":
     """The times of a frame through the idle network."""
-    schedule = Schedule(network)
+    schedule, pressure = Schedule(network), BackPressure(network)
     timings, late = durations(network, schedule)
-    return schedule.run(timings, [port.lanes for port in network.inputs], late)
+    lanes = [port.lanes for port in network.inputs]
+    run = schedule.run(timings, lanes, late)
+    for _ in range(_ROUNDS if pressure.forks else 0):
+        before, run = run, schedule.run(timings, lanes, late, pressure.delays(run))
+        if all(np.array_equal(a, b) for a, b in zip(before.leaves, run.leaves, strict=True)):
+            break
+    return run
 
 
 def durations(network: Dataflow, schedule: "Schedule") -> tuple[list[StageTiming], dict[Edge, int]]:
@@ -156,9 +166,11 @@ class Schedule:
         timings: Sequence[StageTiming],
         lanes_in: Sequence[int],
         through: Mapping[Edge, int] = MappingProxyType({}),
+        earliest: Mapping[tuple[int | None, int], _Times] = MappingProxyType({}),
     ) -> "FrameTimes":
         """The cycles of all events, with these timings of stages, elements a beat of the network's
-        inputs and latencies of streams. All inputs begin in one cycle.
+        inputs and latencies of streams. All inputs begin in one cycle. ``earliest``: the cycles
+        before which pixels can not leave, of :meth:`.BackPressure.delays`.
 
         A loop is run again with the times of its states that the run before has found, until they
         stay: from time to time they only grow, and a pixel's is right after as many runs.
@@ -166,7 +178,7 @@ class Schedule:
         beats = [ceil(n / lanes) for n, lanes in zip(self.channels, lanes_in, strict=True)]
         states = {n: self._states(timings[n], n, None) for n in self.delaying}
         while True:
-            run = FrameTimes(self, timings, beats, through, states)
+            run = FrameTimes(self, timings, beats, through, states, earliest)
             for step, timing in zip(self.steps, timings, strict=True):
                 run.add(step, timing)
             found = {n: self._states(timings[n], n, run) for n in self.delaying}
@@ -251,15 +263,19 @@ class FrameTimes:
         beats: Sequence[int],
         through: Mapping[Edge, int],
         states: Mapping[int, _Times] = MappingProxyType({}),
+        earliest: Mapping[tuple[int | None, int], _Times] = MappingProxyType({}),
     ):
         """``beats``: those of a pixel of each input of the network; ``states``: the cycles in which
-        the pixels of each delaying stage leave.
+        the pixels of each delaying stage leave; ``earliest``: see :meth:`Schedule.run`.
         """
+        self.earliest = earliest
         self.states = states
         self.schedule, self.timings, self.beats = schedule, timings, beats
         self.through = through
         self.arrivals: list[list[_Times]] = []
         self.written: list[_Times | None] = []
+        #: when pixels of output are ready, and when they leave
+        self.computed: list[_Times] = []
         self.leaves: list[_Times] = []
 
     @property
@@ -276,11 +292,13 @@ class FrameTimes:
 
     def leaving(self, source: int | None, places: _Places, edge: Edge) -> _Times:
         """The cycles in which these pixels of a source come to the end of an edge."""
-        there: _Times = (
-            self.beats[edge.output] * (places + 1).astype(np.float64) - 1
-            if source is None
-            else self.leaves[source][places]
-        )
+        if source is None:
+            there: _Times = self.beats[edge.output] * (places + 1).astype(np.float64) - 1
+            earliest = self.earliest.get((None, edge.output))
+            if earliest is not None:
+                there = np.maximum(there, earliest[places])
+        else:
+            there = self.leaves[source][places]
         return there + self.through.get(edge, 0)
 
     def add(self, step: "_Step", timing: StageTiming) -> None:
@@ -289,20 +307,26 @@ class FrameTimes:
         if place in self.states:
             self.arrivals.append([])
             self.written.append(None)
-            self.leaves.append(self.states[place])
+            self._leave(self.states[place])
             return
         arrivals = [self.leaving(source, places, edge) for source, places, edge in step.inputs]
         self.arrivals.append(arrivals)
         if step.needed is None:
             # a pixel leaves when its last beat has come through, and after the pixel before it
             self.written.append(None)
-            self.leaves.append(_follow(self._through(arrivals, timing), timing.pixel, -inf))
+            self._leave(_follow(self._through(arrivals, timing), timing.pixel, -inf))
             return
         written, finish = _written(step, timing, arrivals)
         self.written.append(written)
         leaves = finish + timing.latency
         leaves[::2] += step.late * timing.pixel
-        self.leaves.append(leaves)
+        self._leave(leaves)
+
+    def _leave(self, computed: _Times) -> None:
+        """Add the pixels of the next stage, which are ready in these cycles."""
+        earliest = self.earliest.get((len(self.leaves), 0))
+        self.computed.append(computed)
+        self.leaves.append(computed if earliest is None else np.maximum(computed, earliest))
 
     @staticmethod
     def _through(arrivals: list[_Times], timing: StageTiming) -> _Times:

@@ -100,6 +100,13 @@ class Edge:
         """
         return self.forked or (self.queued > 0 and not self.queued_wide)
 
+    @property
+    def held(self) -> int:
+        """Elements that the stream holds at most: queue, and two beats in each register slice."""
+        before, after = 1 + self.sliced, self.joined + (self.lanes_in != self.common)
+        slices = before * self.lanes_out + after * self.lanes_in
+        return self.depth * self.queue_lanes + 2 * slices
+
     def cycles(self) -> int:
         """Cycles a frame takes through the width conversion."""
         return self.pixels_in * ceil(self.channels_in / self.common)

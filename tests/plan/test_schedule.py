@@ -62,6 +62,21 @@ def test_within_a_fiftieth_of_the_simulation(name, pe, minimal_rows):
     assert latency(network) == pytest.approx(measured, rel=0.02)
 
 
+@pytest.mark.parametrize("pe", [1, 2, 4])
+def test_the_slowest_reader_of_a_value_delays_the_others(pe):
+    """One that needs the whole map before it begins."""
+    builder = Builder(8, 8, 3, seed=5)
+    x = builder.conv(builder.input, 4)
+    slow = builder.max_pool(x, (1, 1))
+    order = np.arange(8 * 8 * 4).reshape(8, 8, 4)[::-1, ::-1]
+    turned = builder.gather(x, order.shape, order)
+    late = builder.conv(turned, 3)
+    folds = {x: (3, 4), slow: (1, pe), turned: (4, 4), late: (4, 1)}
+    network = fold(builder.graph(slow, late), folds, lanes_in=3)
+    measured = measure(network, builder.frames(1)).latency
+    assert latency(network) == pytest.approx(measured, rel=0.02)
+
+
 def test_a_border_has_a_latency():
     builder = Builder(4, 4, 1)
     padded = builder.pad(builder.input)
