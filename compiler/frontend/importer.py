@@ -1,10 +1,10 @@
 """Walk the nodes of an ONNX model and build the graph; then the passes that fuse it."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Container, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,9 +22,11 @@ from .saturation import Saturation, saturations
 from .scans import inlined
 from .source import INPUTS, Node, Source, captured, constants_of, read
 from .states import keep
-from .tensors import Constant, Tensor, elements
+from .tensors import Constant, Tensor, elements, permutes
 
-__all__ = ["Reading", "is_verbatim", "load", "read_graph", "read_nodes"]
+__all__ = ["Reading", "is_verbatim", "load", "read_graph", "read_nodes", "stream_positions"]
+
+Found = TypeVar("Found")
 
 SHAPES = ("Shape", "Size")
 # What NumPy raises for operands and attributes that contradict each other.
@@ -45,11 +47,30 @@ def read_graph(path: str | Path) -> ir.Graph:
 
     Raises ModelError as :func:`load` does.
     """
-    found = read(path)
+    return _first_reading(path, lambda found: _graph_of(found, path))
+
+
+def stream_positions(path: str | Path, names: Container[str]) -> Mapping[str, NDArray[np.int64]]:
+    """Where the elements of the tensors ``names`` are, of those that hold a stream of
+    :func:`read_graph` and nothing else: the stream position of the i-th element of a frame.
+
+    Raises ModelError as :func:`load` does.
+    """
+
+    def positions(found: Source) -> Mapping[str, NDArray[np.int64]]:
+        walk = _Walk(standard(found), located=names)
+        walk.graph()  # a reading that this refuses is not the graph's
+        return walk.positions
+
+    return _first_reading(path, positions)
+
+
+def _first_reading(path: str | Path, make: Callable[[Source], Found]) -> Found:
+    """What ``make`` makes of the first reading of a file that it does not refuse."""
     first: ModelError | None = None
-    for source in found.readings():
+    for source in read(path).readings():
         try:
-            return _graph_of(source, path)
+            return make(source)
         except ModelError as error:
             first = first or error
     assert first is not None
@@ -143,10 +164,16 @@ class _Walk:
 
     ``refused``: nodes that are refused before, by their first outputs; the walk then goes on behind
     a node that it refuses, and passes over those that depend on it. None: it raises ModelError for
-    the first one.
+    the first one. ``located``: tensors whose ``positions`` are kept.
     """
 
-    def __init__(self, source: Source, refused: Mapping[str, ModelError] | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        refused: Mapping[str, ModelError] | None = None,
+        located: Container[str] = (),
+    ) -> None:
+        self.located, self.positions = located, dict[str, NDArray[np.int64]]()
         self.strict = refused is None
         self.refused = dict(refused or {})
         self.blocked: dict[str, str] = {}
@@ -226,11 +253,19 @@ class _Walk:
         for name, result in zip(node.outputs, results, strict=False):
             if result is not None:
                 self.shapes[name] = elements(result).shape
+            if name in self.located and isinstance(result, Tensor):
+                self._locate(name, result)
         if all(isinstance(result, Constant) for result in results):
             self.constant.add(node.key)
         steps = max((len(x.tail) for x in operands if isinstance(x, Tensor)), default=0)
         if any(isinstance(result, Tensor) and len(result.tail) > steps for result in results):
             self.on_host.add(node.key)
+
+    def _locate(self, name: str, x: Tensor) -> None:
+        shape = self.build.shape(x)
+        labels = x.order.reshape(-1)[: shape.size]
+        if x.order.size == shape.size * self.source.batch and permutes(labels, shape):
+            self.positions[name] = labels
 
     def graph(self) -> ir.Graph:
         """The whole, after a walk in which nothing was refused."""

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from .. import ir
 from ..errors import DataError
 from ..ir.feeds import count, take
+from .importer import stream_positions
 from .states import first_frame, states_of
 
 __all__ = ["Difference", "ReferenceRuntime", "Runtime", "byte_ports"]
@@ -271,7 +272,7 @@ class ReferenceRuntime:
     """
 
     def __init__(self, path: Path, graph: ir.Graph) -> None:
-        self.graph = graph
+        self.graph, self._path = graph, path
         self._model = onnx.load(path)
         self._whole = Runtime(path, optimize=False)
         self._producers = {name: node for node in self._model.graph.node for name in node.output}
@@ -346,20 +347,33 @@ class ReferenceRuntime:
         runtime.batch = 1 if not self._whole.takes_batches(given) else self._whole.batch
         first = take(given, slice(2))
         seen = {**runtime.run(first), **first}
+        positions = stream_positions(self._path, names.values())
         found = {}
         for value, name in names.items():
-            tensor = self._fitting(value, name, seen[name], values[value][:2])
+            own = [positions[name]] if name in positions else []
+            tensor = self._fitting(value, name, seen[name], values[value][:2], own)
             if tensor is not None:
                 found[value] = tensor
         return found
 
-    def _fitting(self, value: str, name: str, seen: Array, wanted: Array) -> _Tensor | None:
+    def _fitting(
+        self,
+        value: str,
+        name: str,
+        seen: Array,
+        wanted: Array,
+        positions: Sequence[NDArray[np.int64]],
+    ) -> _Tensor | None:
+        """The tensor ``name`` for a value: an element is where ``positions`` say, or its axes are
+        those of the stream in some order, as passes and the writer leave them.
+        """
         shape, quant = self.graph.shape(value), self.graph.quant(value)
         if seen.ndim == 0 or len(seen) != len(wanted) or seen[0].size != shape.size:
             return None
         places = np.arange(shape.size).reshape(shape.array)
         indices = [
-            places.transpose(axes).reshape(-1) for axes in ((2, 0, 1), *permutations(range(3)))
+            *(each for each in positions if each.size == shape.size),
+            *(places.transpose(axes).reshape(-1) for axes in ((2, 0, 1), *permutations(range(3)))),
         ]
         for port in self.graph.model_inputs:
             if value != port.value:

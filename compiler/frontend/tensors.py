@@ -141,7 +141,7 @@ def _apart(order: NDArray[np.int64], size: int, batch: int) -> bool:
 
 def permutes(labels: NDArray[np.int64], shape: ir.Shape) -> bool:
     """Whether ``labels`` of a frame list each element of a stream of ``shape`` once."""
-    if labels.size != shape.size or labels.min() < 0:
+    if labels.size != shape.size or labels.min() < 0 or labels.max() >= shape.size:
         return False
     seen = np.zeros(shape.size, bool)
     seen[labels.reshape(-1)] = True

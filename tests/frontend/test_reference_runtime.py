@@ -95,6 +95,25 @@ def test_every_layer_of_a_foreign_file_agrees(tmp_path, batch, nhwc):
         assert difference.differing <= 2
 
 
+def test_a_layer_whose_stream_has_its_elements_in_no_order_of_the_axes_agrees(tmp_path):
+    """The phases of a strided ConvTranspose are channels of its stream."""
+    file = File("N")
+    x = file.pair("x", 0.03, 5)
+    y = file.node("ConvTranspose", [x, file.weight("w", 3, 2, 2, 2)], "up", strides=[2, 2])
+    y = file.node("Flatten", [file.pair(y, 0.1)], "flat")
+    file.save(
+        tmp_path / "m.onnx",
+        (3, 4, 5),
+        file.pair(file.node("Gemm", [y, file.weight("d", 4, 160)], "dense", transB=1), 0.5),
+    )
+    graph = load(tmp_path / "m.onnx")
+    x = RNG.normal(size=(5, 3, 4, 5)).astype(np.float32)
+    runtime = ReferenceRuntime(tmp_path / "m.onnx", graph)
+    found = runtime.layers(x, golden.run(graph, golden.host_input(graph, x)))
+    assert list(found) == ["up_q", "dense_q"]
+    assert all(each.largest <= 1 and each.differing <= 2 for each in found.values())
+
+
 def test_a_layer_is_judged_on_its_expected_inputs_alone(tmp_path):
     runtime, graph, x, values = foreign(tmp_path / "m.onnx", "N", False)
     conv, pool = (op.output for op in graph.ops[:2])
