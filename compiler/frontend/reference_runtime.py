@@ -1,6 +1,7 @@
 """ONNX Runtime as the reference runtime: it runs a file whole, or cut down to one layer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
@@ -16,9 +17,10 @@ from .. import ir
 from ..errors import DataError
 from ..ir.feeds import count, take
 from .importer import stream_positions
+from .source import unique
 from .states import first_frame, states_of
 
-__all__ = ["Difference", "ReferenceRuntime", "Runtime", "byte_ports"]
+__all__ = ["Difference", "ReferenceRuntime", "Runtime", "byte_ports", "distinct_names"]
 
 Array = NDArray[Any]
 
@@ -55,7 +57,8 @@ class Runtime:
     def __init__(
         self, model: Path | onnx.ModelProto, threads: int = 0, optimize: bool = True
     ) -> None:
-        proto = byte_ports(onnx.load(model) if isinstance(model, Path) else model)
+        proto = onnx.load(model) if isinstance(model, Path) else model
+        proto = byte_ports(distinct_names(proto))
         proto.ir_version = min(proto.ir_version, IR_VERSION)
         self._name = model if isinstance(model, Path) else proto.graph.name
         options = onnxruntime.SessionOptions()
@@ -165,6 +168,40 @@ class Runtime:
         given |= {name: given[name].astype(dtype) for name, dtype in self._reals.items()}
         names = [port.name for port in self._session.get_outputs()]
         return dict(zip(names, self._session.run(names, given), strict=True))
+
+
+def distinct_names(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a name of its own for each node of a graph that has one: ONNX Runtime refuses
+    nodes of one name, which the standard allows.
+
+    Before: ``n: Conv -> a, n: Relu -> b``. After: ``a: Conv -> a, b: Relu -> b``.
+    """
+    if not any(_shared(nodes) for nodes in _node_lists(model)):
+        return model
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    for nodes in _node_lists(result):
+        shared, taken = _shared(nodes), {node.name for node in nodes}
+        for node in nodes:
+            if node.name in shared:
+                node.name = unique(next(filter(None, node.output), node.name), taken)
+    return result
+
+
+def _shared(nodes: Sequence[onnx.NodeProto]) -> set[str]:
+    """The names that several nodes have."""
+    times = Counter(node.name for node in nodes)
+    return {name for name, number in times.items() if name and number > 1}
+
+
+def _node_lists(model: onnx.ModelProto) -> Iterator[Sequence[onnx.NodeProto]]:
+    """The nodes of each graph and function of a model, those inside nodes included."""
+    pending = [model.graph.node, *(function.node for function in model.functions)]
+    while pending:
+        nodes = pending.pop()
+        yield nodes
+        attributes = (each for node in nodes for each in node.attribute)
+        pending += [graph.node for each in attributes for graph in (each.g, *each.graphs)]
 
 
 def byte_ports(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .. import ir
 from ..errors import DataError
 from ..ir.feeds import count, take
-from .reference_runtime import IR_VERSION, Runtime
+from .reference_runtime import IR_VERSION, Runtime, distinct_names
 
 __all__ = ["ALL", "COMMON", "Recipe", "StaticQuantizer"]
 
@@ -109,7 +109,7 @@ def _prepared(path: Path) -> onnx.ModelProto:
     """The model after ONNX Runtime's own preparation: a newer opset, BatchNormalization folded."""
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    model = onnx.load(path)
+    model = distinct_names(onnx.load(path))
     opsets = {entry.domain: entry.version for entry in model.opset_import}
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "float.onnx", Path(folder) / "prepared.onnx"

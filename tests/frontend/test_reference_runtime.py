@@ -7,6 +7,7 @@ from gatewright.compiler import ir
 from gatewright.compiler.errors import DataError
 from gatewright.compiler.frontend import load, write_qdq
 from gatewright.compiler.frontend.reference_runtime import Difference, ReferenceRuntime, Runtime
+from gatewright.compiler.frontend.static_quantization import COMMON, StaticQuantizer
 from gatewright.compiler.quantize import Policy, for_add, for_conv, quantize
 from gatewright.sim import golden
 from onnx import TensorProto, helper, numpy_helper
@@ -178,6 +179,50 @@ def test_what_the_runtime_can_not_load_is_refused(tmp_path):
     onnx.save(model, tmp_path / "odd.onnx")
     with pytest.raises(DataError, match=r"odd\.onnx: ONNX Runtime .* can not load it"):
         Runtime(tmp_path / "odd.onnx")
+
+
+def same_names(inside):
+    """Nodes of one name, ``inside`` the two branches of an If or around it."""
+    info = helper.make_tensor_value_info
+
+    def branch(kind):
+        nodes = [
+            helper.make_node(kind, ["x"], ["a"], "n" if inside else ""),
+            helper.make_node("Neg", ["a"], ["b"], "n"),
+        ]
+        return helper.make_graph(nodes, kind, [], [info("b", TensorProto.FLOAT, None)])
+
+    nodes = [
+        helper.make_node("ReduceSum", ["x"], ["s"], "sum", keepdims=0),
+        helper.make_node("Cast", ["s"], ["c"], "" if inside else "y", to=TensorProto.BOOL),
+        helper.make_node(
+            "If", ["c"], ["d"], "y", then_branch=branch("Abs"), else_branch=branch("Exp")
+        ),
+        helper.make_node("Neg", ["d"], ["y"], "last" if inside else "y"),
+    ]
+    ports = [info(name, TensorProto.FLOAT, [1, 2]) for name in "xy"]
+    graph = helper.make_graph(nodes, "twins", ports[:1], ports[1:])
+    return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_nodes_may_share_a_name(inside):
+    model = same_names(inside)
+    before = model.SerializeToString()
+    x = np.float32([[-3, 1]])
+    np.testing.assert_array_equal(Runtime(model).run(x)["y"], np.abs(x))
+    assert model.SerializeToString() == before
+
+
+def test_nodes_of_what_is_quantized_statically_may_share_a_name(tmp_path):
+    floats(tmp_path / "floats.onnx")
+    model = onnx.load(tmp_path / "floats.onnx")
+    for node in model.graph.node:
+        node.name = "n"
+    onnx.save(model, tmp_path / "floats.onnx")
+    x = RNG.normal(size=(4, 3, 8, 8)).astype(np.float32)
+    quantizer = StaticQuantizer(tmp_path / "floats.onnx", {"x": x})
+    assert Runtime(quantizer.quantized(COMMON[0])).run(x)["y"].shape == (4, 4)
 
 
 def floats(path, opset=17):
