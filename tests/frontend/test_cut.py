@@ -143,6 +143,48 @@ def test_tokens_are_looked_up_on_the_host(tmp_path):
     assert_allclose(recombined(cut, x)["y"], whole.run(x)["y"], rtol=1e-5)
 
 
+EMBEDDINGS = {
+    "floats, ReduceMean": (weights(11, 8), [node("ReduceMean", "embedded", "real", axes=[1])]),
+    "floats, Sigmoid": (weights(11, 8), [node("Sigmoid", "embedded", "real")]),
+    "int8, DequantizeLinear": (
+        RNG.integers(-99, 99, (11, 8)).astype(np.int8),
+        [node("DequantizeLinear", "embedded scale zero", "real")],
+    ),
+    "int8, Cast": (
+        RNG.integers(-9, 9, (11, 8)).astype(np.int8),
+        [node("Cast", "embedded", "real", to=TensorProto.FLOAT)],
+    ),
+    "int64, Add, Cast": (
+        RNG.integers(-9, 9, (11, 8)),
+        [
+            node("Add", "embedded one", "sum"),
+            node("Cast", "sum", "real", to=TensorProto.FLOAT),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EMBEDDINGS)
+def test_what_integers_index_is_of_its_own_type(tmp_path, name):
+    table, nodes = EMBEDDINGS[name]
+    path = save(
+        tmp_path / "tokens.onnx",
+        [node("Gather", "table ids", "embedded"), *nodes, node("MatMul", "real w", "y")],
+        {"ids": (TensorProto.INT64, [1, 5])},
+        {"y": (TensorProto.FLOAT, None)},
+        table=table,
+        w=weights(8, 6),
+        scale=np.float32(0.1),
+        zero=np.int8(3),
+        one=np.array(1),
+    )
+    cut = divide(path, survey(path))
+    assert cut.head == ("embedded",)
+    assert verdicts(cut)["y"] == "hardware"
+    x = {"ids": RNG.integers(0, 11, (3, 5))}
+    assert_allclose(recombined(cut, x)["y"], Runtime(path).run(x)["y"], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("host", [False, True])
 def test_an_output_may_be_a_constant(tmp_path, host):
     """An initializer, or what nodes make of one; beside a node of the host, or alone there."""

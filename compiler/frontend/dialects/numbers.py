@@ -36,6 +36,8 @@ _MOVES = (
     *("Gather", "GatherElements", "GatherND", "Compress", "ReverseSequence", "Slice", "Split"),
     *("Tile", "Expand", "Identity", "Dropout", "Concat", "Pad", "Trilu", "Resize", "Upsample"),
 )
+#: their operands whose elements the results are, where those are not the first alone
+_DATA = {"Concat": slice(None), "Pad": slice(0, 3, 2)}
 #: operators that choose among elements, quantized ones as they are stored
 _CHOOSES = ("ReduceMax",)
 #: operators that give the same for integers and for the real numbers that they are
@@ -142,9 +144,12 @@ class _Rewriting:
         )
 
     def _moved(self, node: Node) -> None:
-        """A node that takes elements: its results are as its first varying operands are."""
-        for kind in (self.numbers, self.stored, self.whole):
-            if any(name in kind for name in node.inputs if name in self.varying):
+        """A node that takes elements: its results are as those are, whatever the indices."""
+        data = self.varying.intersection(node.inputs[_DATA.get(node.op, slice(1))])
+        dtype = None if data else self.types.get(node.inputs[0])
+        kinds = ((self.numbers, WIDE), (self.whole, WIDE), (self.stored, QUANTIZED))
+        for kind, types in kinds:
+            if dtype in types or not data.isdisjoint(kind):
                 kind.update(filter(None, node.outputs))
         self.nodes.keep(node)
 
