@@ -98,7 +98,8 @@ class _Walk:
                 self.found[name] = labels, ir.Shape(1, 1, labels.size)
             self._beyond.update(node.outputs)
             return
-        moves = handler.moves and node.inputs[0] in self._labels
+        others = all(name in self._known for name in node.inputs[1:] if name)
+        moves = handler.moves and others and node.inputs[0] in self._labels
         whole = _moved(node, orders, self._known) if moves else None
         if whole is not None and not self._is_fixed(node):
             self._labels[node.outputs[0]] = whole

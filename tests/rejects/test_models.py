@@ -269,6 +269,13 @@ OPERATORS = {
         [N("Conv", ["x", "x"], ["y"], name="n")],
         "n (Conv): its weight is computed at run time; accepted: a constant weight",
     ),
+    "indices computed at run time": (
+        [
+            N("Cast", ["x"], ["i"], to=TensorProto.INT64),
+            N("GatherElements", ["x", "i"], ["y"], name="n"),
+        ],
+        "n (GatherElements): its operand is computed at run time; accepted: a constant operand",
+    ),
     "a divisor of zero": (
         [N("Div", ["x", "nothing"], ["y"], name="n")],
         "n (Div): divides by zero; accepted: a divisor without zeros",
