@@ -74,7 +74,9 @@ def check(
     """
     known = boards.all_boards()
     chosen = boards.get(board) if board else max(known, key=lambda each: each.device.lut)
-    return check_module.check(Path(model), known, chosen, goal=Goal(goal), alone=board is not None)
+    return check_module.check(
+        Path(model), known, chosen, goal_of=lambda _: Goal(goal), alone=board is not None
+    )
 
 
 def with_states(

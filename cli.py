@@ -459,7 +459,7 @@ def _goal(goal: str | None, clock_mhz: float) -> Any:
             rate = 0.0
         if not 0 < rate < inf:
             raise DataError(f"--goal {goal}: frames a second are a number above 0, as in fps=1000")
-        return Goal("fps", max(1, int(clock_mhz * 1e6 / rate)))
+        return Goal("fps", int(clock_mhz * 1e6 / rate))
     if goal not in ("latency", "fps", "area"):
         raise DataError(f"--goal {goal}: choose latency, fps, fps=N or area")
     return Goal(goal)
@@ -472,9 +472,10 @@ def _open(directory: Path) -> Any:
 
 
 @contextmanager
-def _smallest_board(graph: Any, goal: Any, tried: Any, policy: Any) -> Iterator[None]:
+def _smallest_board(graph: Any, goal_of: Any, tried: Any, policy: Any) -> Iterator[None]:
     """Add to a :class:`FitError` for the board ``tried`` which larger one would do."""
     from . import boards
+    from .compiler.check import advised
     from .compiler.driver import fit
 
     try:
@@ -483,11 +484,11 @@ def _smallest_board(graph: Any, goal: Any, tried: Any, policy: Any) -> Iterator[
         larger = [b for b in boards.all_boards() if b.device.lut > tried.device.lut]
         for board in sorted(larger, key=lambda b: b.device.lut):
             try:
-                fit(graph, board.device, board.name, goal, policy)
+                fit(graph, board.device, board.name, goal_of(board), policy)
             except FitError:
                 continue
-            raise FitError(f"{error}; the smallest board that fits is {board.name}") from error
-        raise FitError(f"{error}; no board that gatewright knows is large enough") from error
+            raise advised(error, board.name, goal_of(board)) from error
+        raise advised(error, None, goal_of(tried)) from error
 
 
 @_command
@@ -510,8 +511,14 @@ def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json
 
     known = boards.all_boards()
     chosen = _board(board) if board else max(known, key=lambda b: b.device.lut)
-    wanted = _goal(goal, chosen.target_mhz)
-    found = run(model, known, chosen, goal=wanted, policy=policy, alone=board is not None)
+    found = run(
+        model,
+        known,
+        chosen,
+        goal_of=lambda each: _goal(goal, each.target_mhz),
+        policy=policy,
+        alone=board is not None,
+    )
     return _show(as_json, found.summary, tables.check(found.summary), found.error)
 
 
@@ -716,9 +723,12 @@ def compile_(
     from .compiler.report import tables
 
     chosen = _board(board)
-    wanted = replace(
-        _goal(goal, chosen.target_mhz), fast_inner_product=fast, minimal_filtering=filtering
-    )
+
+    def goal_of(each: Any) -> Any:
+        found = _goal(goal, each.target_mhz)
+        return replace(found, fast_inner_product=fast, minimal_filtering=filtering)
+
+    wanted = goal_of(chosen)
     _check_drop(max_drop, policy)
     quantization = Quantization(method, policy, Rounding(rounding), equalize)
     network = read_network(model, hardware_only=hardware_only)
@@ -733,7 +743,7 @@ def compile_(
         if max_drop is not None:
             budget = Budget(max_drop, class_numbers(data))
             quantization = replace(quantization, budget=budget)
-    with _steps() as step, _smallest_board(network.graph, wanted, chosen, policy):
+    with _steps() as step, _smallest_board(network.graph, goal_of, chosen, policy):
         compile_model(
             model,
             output,

@@ -43,6 +43,7 @@ from .quantize.budget import Found, search
 from .quantize.policy import DEFAULT
 
 __all__ = [
+    "CYCLES",
     "Budget",
     "Compiled",
     "Network",
@@ -55,6 +56,9 @@ __all__ = [
     "read_network",
     "write_integers",
 ]
+
+#: what is lacking where the fastest plan is slower than the goal
+CYCLES = "cycles a frame"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -252,7 +256,8 @@ def _planned(
     if fastest.interval > goal.interval:
         raise FitError(
             f"the goal allows {goal.interval} cycles a frame, but the fastest plan that fits "
-            f"{board} takes {fastest.interval}; ask for fewer frames a second, or for --goal fps"
+            f"{board} takes {fastest.interval}; ask for fewer frames a second, or for --goal fps",
+            [(CYCLES, fastest.interval, goal.interval)],
         )
     return fastest
 

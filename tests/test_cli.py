@@ -165,13 +165,36 @@ def test_a_board_smaller_than_one_that_lacks_something_does_not_fit(floats, monk
     assert "the smallest board that fits is icebreaker" in failed.stderr
 
 
+def checked_for(floats, board, rate):
+    """The boards' rows for a rate that ``board`` does not reach, and the message."""
+    words = ["check", str(floats), "--board", board, "--goal", f"fps={rate}", "--json"]
+    failed = CliRunner().invoke(main, words)
+    assert failed.exit_code == 1
+    return {row["name"]: row for row in json.loads(failed.stdout)["boards"]}, failed.stderr
+
+
 def test_a_board_too_slow_for_the_goal_does_not_fit(floats):
-    """Although it has all that the network needs."""
-    failed = CliRunner().invoke(
-        main, ["check", str(floats), "--board", "icebreaker", "--goal", "fps=100000000", "--json"]
-    )
-    rows = {row["name"]: row for row in json.loads(failed.stdout)["boards"]}
-    assert not rows["icebreaker"]["fits"]
+    """Although it has all that the network needs; the rate is that of the board's own clock."""
+    rate = 100_000_000
+    rows, message = checked_for(floats, "icebreaker", rate)
+    for name, row in rows.items():
+        (lack,) = row["lacking"]
+        assert not row["fits"]
+        assert lack["what"] == "cycles a frame"
+        assert lack["available"] == int(boards.get(name).target_mhz * 1e6 / rate)
+        assert lack["needed"] > lack["available"]
+    assert "no board that gatewright knows is large and fast enough" in message
+
+
+def test_the_board_that_is_advised_reaches_the_rate(floats):
+    rows, message = checked_for(floats, "icebreaker", 400_000)
+    fitting = [name for name, row in rows.items() if row["fits"]]
+    assert fitting
+    assert "icebreaker" not in fitting
+    (advised,) = re.findall("the smallest board that reaches that rate is (.*)", message)
+    assert advised == min(fitting, key=lambda name: boards.get(name).device.lut)
+    found = as_json("check", floats, "--board", advised, "--goal", "fps=400000")
+    assert boards.get(advised).target_mhz * 1e6 / found["interval_cycles"] >= 400_000
 
 
 def test_a_check_says_how_far_the_weights_are_from_fitting(tmp_path):

@@ -354,9 +354,15 @@ def test_a_network_too_large_says_by_how_much_and_what_would_do(command, wide, s
 
 
 def test_a_goal_out_of_reach_says_what_is_within(qdq, out):
-    message = compiling(qdq, out, "--goal", "fps=24000000")
-    assert "the goal allows 1 cycles a frame, but the fastest plan that fits icebreaker" in message
+    message = compiling(qdq, out, "--goal", "fps=200000000")
+    assert "the goal allows 0 cycles a frame, but the fastest plan that fits icebreaker" in message
     assert "ask for fewer frames a second" in message
+    assert "no board that gatewright knows is large and fast enough" in message
+
+
+def test_a_rate_out_of_reach_names_a_board_whose_clock_is_fast_enough(qdq, out):
+    message = compiling(qdq, out, "--goal", "fps=24000000")
+    assert "the smallest board that reaches that rate is ulx3s-" in message
 
 
 @pytest.mark.parametrize("goal", ["nonsense", "latency=3", "fps=", "area=1", ""])
