@@ -17,7 +17,7 @@ from .dialects import standard
 from .input_layout import input_layouts
 from .operands import Operand, settled
 from .output_layout import output_port
-from .registry import HANDLERS
+from .registry import HANDLERS, OPERATORS
 from .saturation import Saturation, saturations
 from .scans import inlined
 from .source import INPUTS, Node, Source, captured, constants_of, read
@@ -104,7 +104,7 @@ def _check_supported(source: Source, path: str | Path) -> None:
     if wrong:
         raise ModelError(
             f"{path}: {len(wrong)} node{'s' if len(wrong) > 1 else ''} not supported: "
-            f"{', '.join(wrong)}; accepted: {', '.join(sorted(HANDLERS))}; replace them, or cut "
+            f"{', '.join(wrong)}; accepted: {', '.join(OPERATORS)}; replace them, or cut "
             "the model before them with onnx.utils.extract_model"
         )
     for port in source.outputs:

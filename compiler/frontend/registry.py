@@ -19,7 +19,7 @@ from . import (
 )
 from .operands import Handler
 
-__all__ = ["HANDLERS"]
+__all__ = ["HANDLERS", "OPERATORS"]
 
 HANDLERS: Mapping[str, Handler] = {
     **linear.HANDLERS,
@@ -36,3 +36,6 @@ HANDLERS: Mapping[str, Handler] = {
     **qdq.HANDLERS,
     **output_layout.HANDLERS,
 }
+
+#: the same by the names that a file has: what stands for a node of another operator is that
+OPERATORS = sorted({"Scan" if name in scans.HANDLERS else name for name in HANDLERS})

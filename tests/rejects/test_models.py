@@ -262,6 +262,8 @@ def test_all_unsupported_operators_are_listed_at_once(save):
         "accepted: Abs, A" in text
     )
     assert "Conv, " in text
+    assert "Scan, " in text
+    assert "Scan::" not in text
 
 
 OPERATORS = {
