@@ -169,13 +169,17 @@ def _policy(bits: tuple[str, ...], activation_bits: int | None, weight_bits: int
     from .compiler.quantize import ACTIVATION_BITS, DEFAULT_BITS, WEIGHT_BITS, Policy
 
     named: dict[str, int] = {}
+    option = {"activation": f"--activation-bits {activation_bits}"}
+    option["weight"] = f"--weight-bits {weight_bits}"
     for given in bits:
         name, equals, number = given.rpartition("=")
         both = re.fullmatch(r"w(\d+)a(\d+)", given)
         if not equals and both:
             weight_bits, activation_bits = int(both[1]), int(both[2])
+            option = dict.fromkeys(option, f"--bits {given}")
         elif number.isdecimal() and not equals:
             weight_bits = activation_bits = int(number)
+            option = dict.fromkeys(option, f"--bits {given}")
         elif number.isdecimal() and name:
             named[name] = int(number)
         else:
@@ -193,8 +197,8 @@ def _policy(bits: tuple[str, ...], activation_bits: int | None, weight_bits: int
     for what, (chosen, widths) in legal.items():
         if chosen is not None and chosen not in widths:
             raise DataError(
-                f"--{what}-bits {chosen}: {what}s have {widths[0]} to {widths[-1]} bits; choose "
-                "one of those"
+                f"{option[what]}: {what}s have {widths[0]} to {widths[-1]} bits; choose one of "
+                "those"
             )
     usual = (activation_bits or DEFAULT_BITS, weight_bits or DEFAULT_BITS)
     return Policy(*usual, activations=named, weights=named)
@@ -213,15 +217,15 @@ def _note_ignored(
     model: Path, quantization: Any, calibration: Path | None, max_drop: float | None
 ) -> None:
     """Say which of the options for float models do nothing for one that is quantized."""
-    from .compiler.quantize import DEFAULT_BITS, Rounding
+    from .compiler.quantize import Rounding
 
-    policy = quantization.policy
+    asked = click.get_current_context().params
     given = {
         "--calibration": calibration is not None,
-        "--activation-bits": policy.activation_bits != DEFAULT_BITS,
-        "--weight-bits": policy.weight_bits != DEFAULT_BITS,
+        "--activation-bits": asked["activation_bits"] is not None,
+        "--weight-bits": asked["weight_bits"] is not None,
         "--rounding": quantization.rounding is not Rounding.AUTO,
-        "--bits": bool(policy.weights),
+        "--bits": bool(asked["bits"]),
         "--equalize": quantization.equalize,
         "--max-drop": max_drop is not None,
     }

@@ -393,6 +393,11 @@ def test_a_quantized_network_needs_no_calibration(qdq, samples, tmp_path):
     )
     assert result.exit_code == 0
     assert "is quantized already; --activation-bits is ignored" in result.output
+    result = CliRunner().invoke(
+        main, [str(word) for word in compiling(qdq, tmp_path / "out", "--bits", 5)]
+    )
+    assert "is quantized already; --bits is ignored" in result.output
+    assert "-bits is ignored" not in result.output.replace("--bits", "")
 
 
 @pytest.mark.parametrize(("activations", "weights"), [(4, 4), (3, 2), (16, 16)])

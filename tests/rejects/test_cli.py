@@ -286,8 +286,9 @@ def test_weights_of_no_or_too_many_bits(bits, floats, samples, out):
 @pytest.mark.parametrize(
     ("bits", "words"),
     [
-        ("w1a8", "--weight-bits 1: weights have 2 to 16 bits; choose one of those"),
-        ("17", "--activation-bits 17: activations have 1 to 16 bits; choose one of those"),
+        ("1", "--bits 1: weights have 2 to 16 bits; choose one of those"),
+        ("w1a8", "--bits w1a8: weights have 2 to 16 bits; choose one of those"),
+        ("17", "--bits 17: activations have 1 to 16 bits; choose one of those"),
         ("conv=1", "--bits conv=1: tensors have 2 to 16 bits; choose one of those"),
         (
             "conv=x",
