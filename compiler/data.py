@@ -209,14 +209,17 @@ def image_input(pixels: NDArray[np.uint8], port: ir.InputPort) -> NDArray[np.gen
     return image.reshape(port.shape)
 
 
-def image_size(path: Path | str, port: ir.InputPort) -> tuple[int, int, int]:
-    """Height, width and channels of an input that takes images; ``path`` is for the message."""
+def image_size(
+    path: Path | str, port: ir.InputPort, other: str = "an .npz with an array x"
+) -> tuple[int, int, int]:
+    """Height, width and channels of an input that takes images; ``path`` is for the message, and
+    ``other``, what else may be given.
+    """
     shape = port.shape
     if len(shape) == 3 and shape[0] in (1, 3):
         return shape[1], shape[2], shape[0]
     if len(shape) == 3 and shape[2] in (1, 3):
         return shape[0], shape[1], shape[2]
     raise DataError(
-        f"{path}: images, but {port.name} takes {shape}, which is no "
-        "image; give an .npz with an array x"
+        f"{path}: images, but {port.name} takes {shape}, which is no image; give {other}"
     )

@@ -23,6 +23,8 @@ __all__ = ["CAMERA", "STDIN", "Sample", "samples_from"]
 
 STDIN, CAMERA = "-", "camera"
 _FIRST_CAMERA = "/dev/video0"
+#: what a message says of standard input
+_ARRAYS = f"{STDIN} for .npy arrays from standard input"
 #: seconds between two looks into a folder
 _POLL = 0.2
 
@@ -52,10 +54,23 @@ def samples_from(source: str, ports: Ports, stdin: IO[bytes] | None = None) -> I
     (port,) = ports.inputs
     if source == STDIN:
         return _arrays(sys.stdin.buffer if stdin is None else stdin, port)
-    image_size(source, port)
+    _check_there(source)
+    image_size(source, port, _ARRAYS)
     if Path(source).is_dir():
         return _folder(Path(source), port)
     return _video(_FIRST_CAMERA if source == CAMERA else source, port)
+
+
+def _check_there(source: str) -> None:
+    """Refuse what is neither a folder nor a file that may be a video."""
+    path = Path(source)
+    if path.suffix in (".npz", ".npy"):
+        raise DataError(f"{source}: a file of samples; give it with --input, or {_ARRAYS}")
+    if source != CAMERA and "://" not in source and not path.exists():
+        raise DataError(
+            f"{source}: no such folder or file; give a folder of images, a video, a camera "
+            f"(camera, /dev/video1), or {_ARRAYS}"
+        )
 
 
 def _arrays(stream: IO[bytes], port: ir.InputPort) -> Iterator[Sample]:
@@ -101,7 +116,7 @@ def _video(source: str, port: ir.InputPort) -> Iterator[Sample]:
     except (OSError, IndexError, ValueError) as error:
         raise DataError(
             f"{source}: no camera or video that can be read ({error}); give a folder of images, a "
-            "video, a camera (camera, /dev/video1), or - for standard input"
+            f"video, a camera (camera, /dev/video1), or {_ARRAYS}"
         ) from error
 
     def frames() -> Iterator[Sample]:

@@ -170,11 +170,31 @@ def test_a_slow_reader_gets_a_cameras_newest_frame():
     assert list(newest) in ([3], [])
 
 
-@pytest.mark.parametrize("source", ["none.mp4", "/dev/none"])
+@pytest.mark.parametrize("source", ["/dev/null", "file:///none.mp4"])
 def test_what_is_no_video_is_refused(source, compiled):
     pytest.importorskip("av")
     with pytest.raises(DataError, match="no camera or video that can be read"):
         next(samples_from(source, compiled.ports))
+
+
+@pytest.mark.parametrize("source", ["folder", "none.mp4", "/dev/none"])
+def test_what_is_not_there_is_refused(source, compiled):
+    with pytest.raises(DataError, match=f"{source}: no such folder or file; give a folder of"):
+        samples_from(source, compiled.ports)
+
+
+def test_a_file_of_samples_is_no_stream(compiled, samples):
+    with pytest.raises(DataError, match="a file of samples; give it with --input, or - for"):
+        samples_from(str(samples), compiled.ports)
+
+
+def test_images_for_an_input_of_another_shape_are_refused(compiled, tmp_path):
+    (port,) = compiled.ports.inputs
+    ports = replace(compiled.graph, inputs=(replace(port, shape=(4, 5, 6)),))
+    with pytest.raises(
+        DataError, match=r"which is no image; give - for \.npy arrays from standard"
+    ):
+        samples_from(str(tmp_path), ports)
 
 
 def test_what_a_video_takes_is_named(compiled, monkeypatch):
