@@ -34,11 +34,9 @@ def spread(
     ``task`` and the items are pickled for them. A worker that ends in the middle loses the item
     that it computes, which is computed again elsewhere, and nothing else. ``patience``: seconds in
     which the scheduler must answer. Raises
-    :class:`~.errors.ToolError` when the scheduler can not be used or all of its workers are lost,
-    and what ``task`` raises.
+    :class:`~.errors.ToolError` when the scheduler can not be used, also where no items are left, or
+    all of its workers are lost, and what ``task`` raises.
     """
-    if not items:
-        return iter(())
     if scheduler is not None:
         return _by_dask(task, items, scheduler, patience)
     if jobs > 1 and len(items) > 1:
@@ -92,14 +90,16 @@ def _by_dask(
                 f"dask worker {address}, where gatewright[dask] is installed too"
             )
         left = list(range(len(items)))
-        for _ in range(_TRIES):
+        for _ in range(_TRIES if items else 0):
             done = set()
             for number, result in _round(distributed, client, task, items, left, address):
                 done.add(number)
                 yield items[number], result
             left = [number for number in left if number not in done]
             if not left:
-                return
+                break
+    if not left:
+        return
     raise ToolError(
         f"workers of the Dask scheduler at {address} ended {_TRIES} times while they computed "
         f"{len(left)} of {len(items)} tasks; look for too little memory in their logs, and run the "

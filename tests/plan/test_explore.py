@@ -35,7 +35,7 @@ def graph():
 
 
 def explored(**more):
-    return explore.explore(graph(), DEVICE, "ulx3s-25f", points=6, **more)
+    return explore.explore(graph(), DEVICE, "ulx3s-25f", **{"points": 6, **more})
 
 
 def point(interval, lut, **more):
@@ -179,9 +179,10 @@ def test_an_interrupt_keeps_what_is_known(tmp_path, monkeypatch):
     assert len(made) == 2 * rest + known
 
 
-def test_a_scheduler_that_does_not_answer_is_reported():
+@pytest.mark.parametrize("items", [[1], []])
+def test_a_scheduler_that_does_not_answer_is_reported(items):
     with pytest.raises(ToolError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1 "):
-        workers.spread(abs, [1], 1, "tcp://127.0.0.1:1", patience=0.5).__next__()
+        list(workers.spread(abs, items, 1, "tcp://127.0.0.1:1", patience=0.5))
 
 
 def test_a_cluster_without_workers_is_reported():
@@ -197,3 +198,9 @@ def test_without_dask_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(ToolError, match=r'pip install "gatewright\[dask\]"'):
         explored(scheduler="tcp://somewhere:8786")
+
+
+def test_a_scheduler_is_not_ignored_where_the_ends_are_all_plans(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ToolError, match="needs Dask"):
+        explored(points=2, scheduler="tcp://somewhere:8786")
