@@ -272,6 +272,10 @@ class FoldingCandidates(Candidates):
         limit = interval
         if not self.is_array and self.cycles[0] <= _AHEAD * interval:
             limit = int(_AHEAD * interval)
+        return self._keeping(limit)
+
+    def _keeping(self, limit: int) -> list[Candidate]:
+        """Those of :meth:`within` for an interval that every stage may take the whole of."""
         rows = np.concatenate([self._near_fewest(way, limit) for way in self._ways])
         key = rows[:, 4:].tobytes()
         if key not in self._found:
@@ -297,10 +301,11 @@ class FoldingCandidates(Candidates):
     def by_speed(self, slowest: int, multipliers: int | None = None) -> list[Candidate]:
         """Those of even steps of speed: at each, of those that make their products in each way,
         the one of the fewest multipliers, the smallest with and without block RAM, and those of the
-        fewest block RAMs and flip-flops.
+        fewest block RAMs and flip-flops. Of a stage without multipliers also those that may be
+        the slowest: their widths may be the only ones that suit the streams.
         """
         if not self.is_array:
-            return self.within(slowest)
+            return list(dict.fromkeys([*self.within(slowest), *self._keeping(slowest)]))
         most = multipliers or _FASTER * (self.fewest(slowest) or 1)
         least = int(self.cycles[self.multipliers <= most].min())
         slowest = min(int(self.cycles[-1]), slowest)

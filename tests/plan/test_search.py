@@ -359,6 +359,15 @@ def test_the_plan_for_latency_is_sooner_done_than_the_fastest(name):
     assert soonest.interval <= 1.5 * fastest.interval
 
 
+def test_a_stage_without_multipliers_may_be_the_slowest_where_none_else_suits():
+    """By its width of 3 of 5 elements, which takes the whole interval."""
+    builder = Builder(4, 5, 5, seed=1)
+    builder.max_pool(builder.input, (1, 1))
+    (stage,) = stage_candidates(builder.graph(), LFE5U_25F)
+    assert max(o.cycles for o in stage.within(40)) < 40
+    assert max(o.cycles for o in stage.by_speed(40)) == 40
+
+
 @pytest.mark.parametrize("kind", ["balanced", "latency", "fps"])
 def test_the_same_plan_is_found_again(kind):
     graph = graph_of("residual")
