@@ -93,6 +93,10 @@ def make_dataflow(
     for lean in (True,) if goal.kind == "area" else (False, True):
         search = _Search(pool, device, board, lean, ways=goal.ways)
         found = search.best(goal)
+        if found is not None and goal.kind in ("fps", "latency") and goal.interval is None:
+            ways = replace(goal, kind="balanced").ways
+            hard = _Search(pool, device, board, lean, ways=ways)
+            return hard.faster(found) if goal.kind == "fps" else hard.sooner(found)
         if found is not None:
             return found
         least = search.smallest()
@@ -322,12 +326,7 @@ class _Search:
             return next((found for budget in soft if (found := self.shortest(budget))), None)
         if goal.kind == "balanced":
             return self.fastest(self.dsp_only())
-        found = next((found for budget in soft if (found := self.fastest(budget))), None)
-        if not self.looped:
-            return found
-        # what shortens a turn may need more logic than is left for soft multipliers
-        hard = self.fastest(self.dsp_only())
-        return min(filter(None, (found, hard)), key=lambda one: one.interval, default=None)
+        return next((found for budget in soft if (found := self.fastest(budget))), None)
 
     @property
     def looped(self) -> bool:
@@ -368,10 +367,39 @@ class _Search:
 
     def fastest(self, budget: Budget) -> Dataflow | None:
         """The dataflow of the least interval, with the bound on it."""
-        solver, intervals = self.solver, self.intervals
-        slowest = self.plan(intervals[-1], budget)
+        found, bound = self._fastest(budget, self.intervals)
+        return found.replanned(bound_interval=bound) if found else None
+
+    def faster(self, found: Dataflow) -> Dataflow:
+        """``found``, which has soft multipliers, or a faster one without: that may use more of the
+        logic, of which soft multipliers leave a part free for the routing.
+        """
+        within = self.intervals[: bisect_left(self.intervals, found.interval)]
+        hard, least = self._fastest(self.dsp_only(), within) if within else (None, None)
+        bounds = [bound for bound in (found.plan.bound_interval, least) if bound is not None]
+        best = min(filter(None, (found, hard)), key=lambda one: one.interval)
+        return best.replanned(bound_interval=None if self.looped else min(bounds, default=None))
+
+    def sooner(self, found: Dataflow) -> Dataflow:
+        """``found``, which has soft multipliers, or the fastest one without where that has less
+        latency; on that there is no bound.
+        """
+        budget = self.dsp_only()
+        within = self.intervals[: bisect_left(self.intervals, found.interval)]
+        if not within or not self.solver.enough(within[-1], budget):
+            return found
+        hard = self.fastest(budget)
+        if hard is None or latency(hard) >= latency(found):
+            return found
+        return hard.replanned(bound_interval=None)
+
+    def _fastest(
+        self, budget: Budget, intervals: Sequence[int]
+    ) -> tuple[Dataflow | None, int | None]:
+        """The dataflow of the least of some ``intervals``, and the bound on it."""
+        solver, slowest = self.solver, self.plan(intervals[-1], budget)
         if slowest is None:
-            return None  # known soonest there, where stages have the fewest candidates
+            return None, None  # known soonest at the slowest, where the candidates are fewest
         enough = _least(intervals, lambda i: solver.enough(i, budget))
         bound = enough + _least(intervals[enough:], lambda i: solver.suffices(i, budget))
         plans: dict[int, Dataflow | None] = {intervals[-1]: slowest}
@@ -390,8 +418,9 @@ class _Search:
             close = bisect_right(intervals, int(_CLOSE * intervals[found])) - 1
             found = close if planned(intervals[close]) else found
         fastest = plans.get(intervals[found]) if found < len(intervals) else None
-        least = None if self.looped else intervals[bound]  # of a turn there is no bound
-        return fastest.replanned(bound_interval=least) if fastest else None
+        if fastest is None or self.looped:  # of a turn there is no bound
+            return fastest, None
+        return fastest, min(intervals[bound], fastest.interval)
 
     def plan(self, interval: int, budget: Budget) -> Dataflow | None:
         """The dataflow of the fewest multipliers that keeps ``interval`` and ``budget``.

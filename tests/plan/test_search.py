@@ -359,6 +359,24 @@ def test_the_plan_for_latency_is_sooner_done_than_the_fastest(name):
     assert soonest.interval <= 1.5 * fastest.interval
 
 
+@pytest.mark.parametrize("free", [1.0, 1.05, 1.15, 1.3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_no_goal_for_speed_is_slower_than_none(name, free):
+    """Though plans with soft multipliers leave more of the logic free, which one without has hardly
+    ``free`` times.
+    """
+    graph = graph_of(name)
+    usual = planned(graph, LFE5U_25F, Goal())
+    logic = cells(usual.resources, LFE5U_25F) + cells(link(LFE5U_25F), LFE5U_25F)
+    device = replace(LFE5U_25F, lut=ceil(free * logic / LFE5U_25F.target.logic_share) + 1)
+    default, fastest, soonest = (
+        planned(graph, device, Goal(kind)) for kind in ("balanced", "fps", "latency")
+    )
+    assert default.interval == usual.interval
+    assert fastest.plan.bound_interval <= fastest.interval <= default.interval
+    assert (soonest.plan.bound_latency or 0) <= latency(soonest) <= latency(default)
+
+
 def test_a_stage_without_multipliers_may_be_the_slowest_where_none_else_suits():
     """By its width of 3 of 5 elements, which takes the whole interval."""
     builder = Builder(4, 5, 5, seed=1)
