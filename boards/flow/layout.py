@@ -35,7 +35,8 @@ def layout(
 ) -> dict[str, Any]:
     """The content of ``layout.json`` for a design that nextpnr wrote with ``--write``.
 
-    ``paths`` are the critical paths of its report; ``sites`` maps types of cells to our names.
+    ``paths`` are the slowest paths of the accelerator's clock by nextpnr's report; ``sites`` maps
+    types of cells to our names.
     """
     known = frozenset(stages)
     parts = (*stages, STREAMS, LINK, OTHER)
@@ -68,9 +69,12 @@ def _cells(routed: Path) -> Mapping[str, Any]:
 
 
 def _path(paths: Sequence[Mapping[str, Any]], stages: frozenset[str]) -> list[dict[str, Any]]:
-    """The steps of the slowest path within the accelerator's clock; none if there is none."""
-    own = [path["path"] for path in paths if path["from"] == path["to"] and _inside(path["path"])]
-    slowest = max(own, key=lambda steps: sum(step["delay"] for step in steps), default=())
+    """The steps of the slowest of ``paths``; none if there is none."""
+    slowest = max(
+        (path["path"] for path in paths),
+        key=lambda steps: sum(step["delay"] for step in steps),
+        default=(),
+    )
     return [
         {
             "part": part_of(step["to"]["cell"], stages),
@@ -81,7 +85,3 @@ def _path(paths: Sequence[Mapping[str, Any]], stages: frozenset[str]) -> list[di
         }
         for step in slowest
     ]
-
-
-def _inside(steps: Sequence[Mapping[str, Any]]) -> bool:
-    return any(_ACCELERATOR.match(step["to"]["cell"]) for step in steps)

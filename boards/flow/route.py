@@ -18,7 +18,7 @@ from .base import Flow, Pll
 from .cache import digest, read_json
 from .clock import tuned
 
-__all__ = ["Advance", "Routed", "Router", "clock_speeds"]
+__all__ = ["Advance", "Routed", "Router", "clock_speeds", "paths_within"]
 
 #: messages of nextpnr that mean that the design is too large
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
@@ -37,7 +37,7 @@ class Routed:
     ``fmax_mhz`` is the routed clock of the accelerator. ``others_met`` says whether all other
     clocks meet their constraints. ``file`` is the routed design for the packer. ``cells`` is the
     same as a netlist in JSON, with the place of each cell, and ``paths`` are nextpnr's critical
-    paths; results that older versions kept may lack the cells.
+    paths within that clock; results that older versions kept may lack the cells.
     """
 
     seed: int
@@ -160,10 +160,9 @@ class Router:
         found = read_json(report)
         if not found["fmax"]:
             raise ToolError(f"nextpnr found no clock in the design; its report: {report}")
-        fmax, others_met = clock_speeds(
-            found["fmax"].values(), self.pll.output_mhz, self.pll.board_mhz
-        )
-        paths = found.get("critical_paths", ())
+        mhz = self.pll.output_mhz, self.pll.board_mhz
+        fmax, others_met = clock_speeds(found["fmax"].values(), *mhz)
+        paths = paths_within(found["fmax"], found.get("critical_paths", ()), *mhz)
         return Routed(seed, fmax, others_met, found["utilization"], routed, cells, paths)
 
     def _place_and_route(self, folder: Path, seed: int) -> None:
@@ -249,16 +248,39 @@ class Advance:
 def clock_speeds(
     clocks: Iterable[Mapping[str, float]], own_mhz: float, other_mhz: float | None
 ) -> tuple[float, bool]:
-    """The accelerator's clock of nextpnr's ``clocks``, and whether the link's own clock is met.
+    """The accelerator's clock of nextpnr's ``clocks``, and whether the link's own clock is met."""
+    own, others_met = [], True
+    for clock in clocks:
+        if _is_own(clock, own_mhz, other_mhz):
+            own.append(float(clock["achieved"]))
+        else:
+            others_met &= float(clock["achieved"]) >= float(clock["constraint"])
+    return min(own, default=0.0), others_met
+
+
+def paths_within(
+    clocks: Mapping[str, Mapping[str, float]],
+    paths: Iterable[Mapping[str, Any]],
+    own_mhz: float,
+    other_mhz: float | None,
+) -> list[Mapping[str, Any]]:
+    """Those of nextpnr's critical ``paths`` that begin and end at the accelerator's clock.
+
+    They may lie in the link alone, where it has no clock of its own.
+    """
+    own = {name for name, clock in clocks.items() if _is_own(clock, own_mhz, other_mhz)}
+    return [
+        path
+        for path in paths
+        if all(path[end].partition(" ")[2] in own for end in ("from", "to"))  # "posedge NAME"
+    ]
+
+
+def _is_own(clock: Mapping[str, float], own_mhz: float, other_mhz: float | None) -> bool:
+    """Whether a clock is the accelerator's, not the link's own.
 
     A clock is identified by its constraint, because synthesis may change its name. nextpnr rounds
     constraints to whole picoseconds, so the nearer of the two frequencies decides.
     """
-    own, others_met = [], True
-    for clock in clocks:
-        achieved, constraint = float(clock["achieved"]), float(clock["constraint"])
-        if other_mhz is not None and abs(constraint - other_mhz) < abs(constraint - own_mhz):
-            others_met &= achieved >= constraint
-        else:
-            own.append(achieved)
-    return min(own, default=0.0), others_met
+    constraint = float(clock["constraint"])
+    return other_mhz is None or abs(constraint - other_mhz) >= abs(constraint - own_mhz)

@@ -13,7 +13,7 @@ from gatewright.boards.flow.base import Limit
 from gatewright.boards.flow.build import build
 from gatewright.boards.flow.flash import flash
 from gatewright.boards.flow.result import check_fit
-from gatewright.boards.flow.route import clock_speeds
+from gatewright.boards.flow.route import clock_speeds, paths_within
 from gatewright.boards.flow.synthesis import synthesize
 from gatewright.compiler import tools
 from gatewright.compiler.errors import DataError, FitError, TimingError, ToolError
@@ -132,6 +132,38 @@ def test_the_links_clock_is_held_against_itself(slow, met):
 def test_one_clock_is_the_accelerators():
     clocks = [{"achieved": 31.0, "constraint": 24.0}, {"achieved": 29.0, "constraint": 24.0}]
     assert clock_speeds(clocks, 24.0, None) == (29.0, True)
+
+
+def from_to(start, end):
+    return {"from": start, "to": end, "path": []}
+
+
+def test_the_paths_of_the_accelerators_clock_on_ice40_begin_and_end_with_its_name():
+    # nextpnr-ice40 0.11, of the digits of the tutorial, whose slowest path lies in the link
+    clock = "accelerator.accelerator.clk"
+    clocks = {clock: {"achieved": 48.633399963378906, "constraint": 24.001535415649414}}
+    paths = [
+        from_to(f"posedge {clock}", f"posedge {clock}"),
+        from_to("<async>", f"posedge {clock}"),
+        from_to(f"posedge {clock}", "<async>"),
+    ]
+    assert paths_within(clocks, paths, 24.0, None) == paths[:1]
+
+
+def test_the_paths_of_the_links_clock_are_not_the_accelerators():
+    clocks = {
+        "$glbnet$accelerator.accelerator.clk": {"achieved": 180.5, "constraint": 200.0},
+        "$glbnet$clk$TRELLIS_IO_IN": {"achieved": 90.0, "constraint": 25.0},
+    }
+    paths = [
+        from_to("posedge $glbnet$clk$TRELLIS_IO_IN", "posedge $glbnet$clk$TRELLIS_IO_IN"),
+        from_to(
+            "posedge $glbnet$accelerator.accelerator.clk",
+            "posedge $glbnet$accelerator.accelerator.clk",
+        ),
+        from_to("posedge $glbnet$clk$TRELLIS_IO_IN", "posedge $glbnet$accelerator.accelerator.clk"),
+    ]
+    assert paths_within(clocks, paths, 200.0, 25.0) == paths[1:2]
 
 
 def test_a_link_that_misses_its_own_clock_leaves_no_bitstream(directory, monkeypatch):
