@@ -71,10 +71,9 @@ def bench(
     Cycles are those of ``simulate.json`` (if it ran without stalls and all values were right), else
     the plan's. The clock is that of the bitstream in ``build.json``, else ``target_mhz``. CPU
     latencies are medians of one frame at a time. The rate is the better of one frame at a time and
-    batches of 32, each repeated for ``seconds`` after a warm-up. ``routed_`` figures are those of
-    the clock that the routed design would allow, ``link_fps`` what the board's serial link carries.
-    Without samples the frames are
-    random, with a fixed seed.
+    batches of 32, each repeated for ``seconds`` after a warm-up. ``highest_`` figures are those of
+    the highest clock of the PLL that the routed design allows, ``link_fps`` what the board's serial
+    link carries. Without samples the frames are random, with a fixed seed.
     """
     model_in = _random(compiled) if samples is None else ir.feeds(compiled.ports, samples.x)
     given = compiled.before(model_in)
@@ -121,7 +120,7 @@ def _random_frames(port: ir.InputPort, rng: np.random.Generator) -> Array:
 
 def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
     network = compiled.network
-    clock, clock_source, routed = _clock(compiled.directory, target_mhz)
+    clock, clock_source, highest = _clock(compiled.directory, target_mhz)
     link = _read(compiled.directory / "build.json").get("link_fps")
     cycles, cycles_source = _cycles(compiled)
     macs = int(_read(compiled.directory / "compile.json").get("macs", 0))
@@ -136,9 +135,9 @@ def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
         "device_multipliers": network.device_multipliers,
         "clock_mhz": clock,
         "clock_source": clock_source,
-        "routed_mhz": routed,
-        "routed_fps": routed and routed * 1e6 / interval,
-        "routed_latency_us": routed and cycles["latency_cycles"] / routed,
+        "highest_mhz": highest,
+        "highest_fps": highest and highest * 1e6 / interval,
+        "highest_latency_us": highest and cycles["latency_cycles"] / highest,
         "link_fps": link and min(float(link), rate),
         **cycles,
         "cycles_source": cycles_source,
@@ -147,17 +146,17 @@ def _fpga(compiled: Compiled, target_mhz: float) -> dict[str, Any]:
 
 
 def _clock(directory: Path, target_mhz: float) -> tuple[float, str, float | None]:
-    """The clock of the bitstream that exists, its source, and the clock that routing allows.
+    """The clock of the bitstream that exists, its source, and the highest that the PLL could have.
 
     Without a bitstream the first is the clock that was requested.
     """
     built = _read(directory / "build.json")
     if not built:
         return target_mhz, "board target (not built)", None
-    routed = float(built["fmax_mhz"])
+    highest = None if built.get("highest_mhz") is None else float(built["highest_mhz"])
     if not built["timing_met"]:
-        return float(built["clock_mhz"]), "requested (timing not met, no bitstream)", routed
-    return float(built["clock_mhz"]), "the bitstream's PLL", routed
+        return float(built["clock_mhz"]), "requested (timing not met, no bitstream)", highest
+    return float(built["clock_mhz"]), "the bitstream's PLL", highest
 
 
 def _cycles(compiled: Compiled) -> tuple[dict[str, int], str]:

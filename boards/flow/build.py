@@ -125,7 +125,7 @@ def build_fastest(
         except ClockMissed as error:
             report(f"clock: {mhz:.1f} MHz is missed, {error.result.fmax_mhz:.1f} MHz was reached")
             raise
-        report(f"clock: {mhz:.1f} MHz is met, the routed design allows {result.fmax_mhz:.1f} MHz")
+        report(f"clock: {mhz:.1f} MHz is met, {result.fmax_mhz:.1f} MHz is allowed")
         return result
 
     first = choose(board, board.target_mhz).output_mhz
@@ -222,6 +222,7 @@ class _Build:
             clock_mhz=self.pll.output_mhz,
             timing_met=met,
             highest_mhz=highest(self.board, fmax) if best.others_met else None,
+            routed_mhz=round(best.fmax_mhz, 3),
             utilization=self._utilization(best, netlist),
             bitstream=bitstream,
             tools={tool.name: tool.version for tool in self.tools.values()},

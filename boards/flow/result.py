@@ -25,8 +25,9 @@ class BuildResult(Brief):
 
     ``target_mhz`` is the requested clock and ``clock_mhz`` the clock that the PLL makes, against
     which timing is checked. ``highest_mhz`` is the highest clock of the PLL that the routed design
-    meets, None if there is none. ``fmax_mhz`` is the smaller of nextpnr's result for ``seed`` and
-    ``limit_mhz``, a documented limit that nextpnr does not know. ``seeds`` holds the routed clock
+    meets, None if there is none. ``routed_mhz`` is nextpnr's result for ``seed``, ``limit_mhz`` a
+    documented limit that nextpnr does not know, and ``fmax_mhz``, the smaller of the two, what is
+    allowed. ``seeds`` holds the routed clock
     of every seed and ``median_mhz`` their median. ``link`` configures the driver; ``link_fps`` is
     the rate of frames that the serial line carries back to back, each computed in the planned
     latency. If the link has a clock of
@@ -39,6 +40,7 @@ class BuildResult(Brief):
     clock_mhz: float
     timing_met: bool
     highest_mhz: float | None
+    routed_mhz: float
     utilization: Mapping[str, Use]
     bitstream: str | None
     tools: Mapping[str, str]
@@ -56,7 +58,8 @@ class BuildResult(Brief):
             "board": self.board,
             "clock": f"{self.clock_mhz:.1f} MHz",
             "timing": "met" if self.timing_met else "not met",
-            "routed": f"{self.fmax_mhz:.1f} MHz",
+            "routed": f"{self.routed_mhz:.1f} MHz",
+            "allowed": f"{self.fmax_mhz:.1f} MHz",
             "bitstream": self.bitstream,
         }
 
@@ -98,12 +101,15 @@ def _link_missed(result: BuildResult) -> str:
 
 
 def _missed(result: BuildResult) -> str:
-    capped = (
-        f" ({result.limit_reason} allows no more)" if result.fmax_mhz >= result.limit_mhz else ""
-    )
+    reached = f"{result.fmax_mhz:.1f} MHz was reached"
+    if result.routed_mhz > result.limit_mhz:
+        reached = (
+            f"the data sheet allows {result.limit_mhz:.1f} MHz ({result.limit_reason}; "
+            f"{result.routed_mhz:.1f} MHz was routed)"
+        )
     tried = f"{len(result.seeds)} seed" + ("s" if len(result.seeds) > 1 else "")
     return (
-        f"timing is not met on {result.board}: {result.fmax_mhz:.1f} MHz was reached{capped}, "
+        f"timing is not met on {result.board}: {reached}, "
         f"{result.clock_mhz:.1f} MHz is needed ({tried} tried). No bitstream was written. "
         f"Request a lower clock (--target-mhz {int(result.fmax_mhz)}, or --target-mhz max for the "
         "highest that is met), try more seeds (--seeds), or compile with a smaller array"

@@ -359,7 +359,7 @@ def headline(summaries: Summaries) -> list[tuple[str, str, str]]:
     if "build" in summaries:
         built = summaries["build"]
         met = "timing met" if built["timing_met"] else "timing NOT met"
-        source = f"PLL, {met}; routed {built['fmax_mhz']:.0f} MHz"
+        source = f"PLL, {met}; {built['fmax_mhz']:.0f} MHz allowed"
         found.append((f"{built['clock_mhz']:.0f} MHz", "clock", source))
     if "simulate" in summaries:
         wrong = summaries["simulate"]["mismatches"]

@@ -405,22 +405,30 @@ def simulation(simulated: Summary) -> View:
 
 
 def timing(built: Summary) -> View:
-    """The routed clock against the one asked for."""
+    """The clock asked for, and what the routed design and the chip allow."""
     facts = [
         ("timing", "met" if built["timing_met"] else "NOT met"),
-        ("routed", f"{built['fmax_mhz']:.1f} MHz"),
         ("asked for", f"{built['target_mhz']:.1f} MHz"),
     ]
     if "clock_mhz" in built:
         facts.append(("made by the PLL", f"{built['clock_mhz']:.1f} MHz"))
+    routed = float(built.get("routed_mhz", built["fmax_mhz"]))
+    facts.append(("routed", f"{routed:.1f} MHz by place and route"))
     if built.get("limit_mhz"):
-        facts.append(("limit", f"{built['limit_mhz']:.1f} MHz ({built.get('limit_reason', '')})"))
-    if built["timing_met"] and (built.get("highest_mhz") or 0) > built.get("clock_mhz", inf):
+        facts += [
+            (
+                "limit of the chip",
+                f"{built['limit_mhz']:.1f} MHz by the data sheet ({built.get('limit_reason', '')})",
+            ),
+            ("allowed", f"{built['fmax_mhz']:.1f} MHz, the smaller of the two"),
+        ]
+    if built.get("highest_mhz"):
+        more = built["timing_met"] and built["highest_mhz"] > built.get("clock_mhz", inf)
         facts.append(
             (
-                "would have met",
-                f"{built['highest_mhz']:.1f} MHz; the option --target-mhz max of gatewright build "
-                "takes the highest clock that is met",
+                "highest PLL clock",
+                f"{built['highest_mhz']:.1f} MHz of those allowed"
+                + ("; build --target-mhz max searches from there" if more else ""),
             )
         )
     facts.append(("seed", str(built["seed"])))
@@ -440,12 +448,12 @@ def benchmark(measured: Summary) -> View:
     """The FPGA, then each reference, with what the FPGA gains over it."""
     fpga = measured["fpga"]
     rows = [_fpga("FPGA", fpga["latency_us"], fpga["fps"], fpga["how"])]
-    if fpga.get("routed_fps") is not None:
+    if (fpga.get("highest_mhz") or 0) > fpga["clock_mhz"]:
         rows.append(
             _fpga(
-                f"FPGA at the routed {fpga['routed_mhz']:.0f} MHz",
-                fpga.get("routed_latency_us"),
-                fpga["routed_fps"],
+                f"FPGA at {fpga['highest_mhz']:.0f} MHz",
+                fpga["highest_latency_us"],
+                fpga["highest_fps"],
                 "not this bitstream",
             )
         )
@@ -488,12 +496,12 @@ def _fpga(name: str, latency_us: float | None, fps: float, how: str) -> tuple[Ce
 
 
 def _routed(fpga: Summary) -> str:
-    """What the routed design would allow, if it was routed."""
-    if fpga.get("routed_mhz") is None:
+    """What the routed design allows, if it was routed."""
+    if fpga.get("highest_mhz") is None:
         return ""
     return (
-        f"; the routed design would allow {fpga['routed_mhz']:.1f} MHz, "
-        f"{count(fpga['routed_fps'])} frames/s"
+        f"; the highest clock of the PLL that the routed design and the chip allow is "
+        f"{fpga['highest_mhz']:.1f} MHz"
     )
 
 
@@ -684,7 +692,7 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
             "DSP",
             "BRAM",
             "chip",
-            *(("routed", "built frames/s") if built else ()),
+            *(("allowed", "built frames/s") if built else ()),
         ),
         rows,
         frozenset({""}),
@@ -702,13 +710,13 @@ def _costs(point: Summary) -> tuple[str, ...]:
 
 
 def _clock(built: Summary | None) -> tuple[str, str]:
-    """The routed clock of a plan that was built, and its rate at the clock of the bitstream."""
+    """The clock that a built plan allows, and its rate at the clock of the bitstream."""
     if built is None:
         return _UNKNOWN, _UNKNOWN
     if built.get("fmax_mhz") is None:
         return "does not fit", _UNKNOWN
-    routed = f"{built['fmax_mhz']:.1f} MHz"
-    return routed, count(round(built["fps"])) if built["timing_met"] else "too slow"
+    allowed = f"{built['fmax_mhz']:.1f} MHz"
+    return allowed, count(round(built["fps"])) if built["timing_met"] else "too slow"
 
 
 # Versions.

@@ -214,6 +214,7 @@ def test_frames_run_on_a_board(directory, samples, wrong):
         clock_mhz=25.0,
         timing_met=True,
         highest_mhz=28.0,
+        routed_mhz=30.0,
         utilization={},
         bitstream="build/x.bit",
         tools={},

@@ -91,6 +91,8 @@ SIMULATE = {
 
 BUILD = {
     "fmax_mhz": 161.25,
+    "routed_mhz": 161.25,
+    "highest_mhz": 160.0,
     "target_mhz": 150.0,
     "clock_mhz": 150.0,
     "timing_met": True,

@@ -185,3 +185,23 @@ def test_a_missed_timing_is_shown_as_missed():
     met, missed = (views.timing(BUILD | {"timing_met": met}) for met in (True, False))
     assert dict(met.rows)["timing"] == "met"
     assert dict(missed.rows)["timing"] == "NOT met"
+
+
+def test_the_routed_clock_the_limit_and_what_is_allowed_are_separate():
+    limited = {"routed_mhz": 58.3, "limit_mhz": 50.0, "limit_reason": "SB_MAC16"}
+    clocks = {"fmax_mhz": 50.0, "highest_mhz": 49.5, "clock_mhz": 24.0, "target_mhz": 24.0}
+    text = shown(*tables.build(BUILD | limited | clocks, COMPILE))
+    assert "58.3 MHz by place and route" in text
+    assert "50.0 MHz by the data sheet (SB_MAC16)" in text
+    assert "50.0 MHz, the smaller of the two" in text
+    assert "49.5 MHz of those allowed" in text
+
+
+def test_the_benchmark_has_the_highest_clock_if_it_is_above_the_bitstreams():
+    fpga = ALL["bench"]["fpga"]
+    higher = {"highest_mhz": 160.0, "highest_fps": 40_000.0, "highest_latency_us": 37.5}
+    text = shown(*tables.bench(ALL["bench"] | {"fpga": fpga | higher}))
+    assert "FPGA at 160 MHz" in text
+    assert "FPGA at" not in shown(
+        *tables.bench(ALL["bench"] | {"fpga": fpga | {"highest_mhz": 150.0}})
+    )

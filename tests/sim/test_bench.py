@@ -30,10 +30,10 @@ def test_without_simulation_and_build_it_is_an_estimate(compiled):
 
 def test_simulated_cycles_and_the_clock_of_the_bitstream_are_used(compiled):
     leave(compiled, "simulate", **SIMULATED)
-    leave(compiled, "build", fmax_mhz=125.0, clock_mhz=120.0, timing_met=True, link_fps=124.0)
+    leave(compiled, "build", clock_mhz=120.0, highest_mhz=125.0, timing_met=True, link_fps=124.0)
     found = run(compiled)["fpga"]
     assert found["link_fps"] == 124.0
-    assert found["routed_latency_us"] == 7000 / 125.0
+    assert found["highest_latency_us"] == 7000 / 125.0
     assert (found["how"], found["cycles_source"], found["clock_source"]) == (
         "simulated",
         "simulated",
@@ -41,7 +41,7 @@ def test_simulated_cycles_and_the_clock_of_the_bitstream_are_used(compiled):
     )
     assert found["latency_us"] == 7000 / 120.0
     assert found["fps"] == 120e6 / 5000
-    assert (found["routed_mhz"], found["routed_fps"]) == (125.0, 125e6 / 5000)
+    assert (found["highest_mhz"], found["highest_fps"]) == (125.0, 125e6 / 5000)
     macs = json.loads((compiled.directory / "compile.json").read_text())["macs"]
     assert found["gmacs"] == pytest.approx(macs * 120e6 / 5000 / 1e9)
     assert found["mac_utilization"] == macs / (compiled.network.products_per_cycle * 5000)
@@ -50,11 +50,11 @@ def test_simulated_cycles_and_the_clock_of_the_bitstream_are_used(compiled):
 
 
 def test_without_a_bitstream_the_requested_clock_is_quoted_and_marked(compiled):
-    leave(compiled, "build", fmax_mhz=80.0, clock_mhz=120.0, timing_met=False)
+    leave(compiled, "build", clock_mhz=120.0, highest_mhz=80.0, timing_met=False)
     found = run(compiled)["fpga"]
     assert found["clock_mhz"] == 120.0
     assert "no bitstream" in found["clock_source"]
-    assert found["routed_mhz"] == 80.0
+    assert found["highest_mhz"] == 80.0
 
 
 @pytest.mark.parametrize(
