@@ -133,7 +133,8 @@ def plan(
     fast_inner_product: bool = True,
     minimal_filtering: bool = True,
 ) -> Dataflow:
-    """A quantized network folded for a board: ``.plan``, ``.interval``, ``.resources``,
+    """A quantized network folded for a board: ``.plan``, ``.interval``, ``.resources`` (of the
+    accelerator alone), ``.linked`` (with the link to the host, as ``compile`` counts them),
     ``.designs``.
 
     ``goal``: "balanced", "latency", "area", or "fps" with the ``interval`` in cycles that suffices.

@@ -588,6 +588,7 @@ def describe(network: Dataflow, model: str, goal: Goal | None = None) -> dict[st
         "device_multipliers": network.device_multipliers,
         "memory_bits_per_cycle": device.bram * device.target.widest_memory,
         "estimate": asdict(need) | {"lut": cells(need, device)},
+        "logic_unit": device.target.logic_unit,
         "frame_buffer": network.buffered,
         "available": device.available,
         "fits": not short,

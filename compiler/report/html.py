@@ -201,7 +201,7 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "Resources by layer",
             both(partial(charts.resources_by_stage, compiled, layout)),
             ("estimated", *(("routed",) if layout else ())),
-            "What each stage takes of the chip.",
+            "What each stage takes of the chip." + _cells(compiled, layout),
         )
         clock, baud, source = _clock(summaries)
         yield Section(
@@ -213,6 +213,14 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "RAMs'. Layers run at the same time, and each is only as fast as the slowest needs.",
             (source,) if source else (),
         )
+
+
+def _cells(compiled: dict[str, Any], layout: dict[str, Any] | None) -> str:
+    """What the bars of LUTs count, where the chip's cells hold a flip-flop as well."""
+    unit = compiled.get("logic_unit", "LUTs")
+    if unit == "LUTs" or layout is None:
+        return ""
+    return f" Estimated are LUTs; routed are {unit}, those with only a flip-flop as well."
 
 
 def _clock(summaries: Summaries) -> tuple[float | None, float | None, str]:

@@ -25,6 +25,7 @@ TERMS: Mapping[str, str] = {
     "stalled": "a result waits until the next stage takes it",
     "queue": "memory between two stages that lets one run ahead",
     "LUTs": "look-up tables of four inputs: the FPGA's logic",
+    "logic cells": "a LUT and a flip-flop each; a cell in use may hold only one of the two",
     "flip-flops": "registers of one bit",
     "DSP blocks": "multipliers in hardware",
     "block RAMs": "memories on the chip, for weights, lines of feature maps and long queues",

@@ -320,9 +320,10 @@ _RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "b
 def resources(compiled: Summary, built: Summary | None = None) -> View:
     """Estimate next to what place and route used."""
     estimate, available = compiled["estimate"], compiled.get("available", {})
+    unit = compiled.get("logic_unit", _RESOURCES["lut"])
     used = {} if built is None else built["utilization"]
     rows: list[tuple[Cell, ...]] = []
-    for key, name in _RESOURCES.items():
+    for key, name in (_RESOURCES | {"lut": unit}).items():
         actual = used[key]["used"] if key in used else None
         there = used[key]["available"] if key in used else available.get(key)
         amount = estimate[key] if actual is None else actual
@@ -337,13 +338,17 @@ def resources(compiled: Summary, built: Summary | None = None) -> View:
                 share,
             )
         )
-    notes = () if built else ("Actual numbers come with gatewright build.",)
+    notes = [] if built else ["Actual numbers come with gatewright build."]
+    if unit != _RESOURCES["lut"]:
+        notes.append(
+            "A logic cell holds a LUT, a flip-flop or both: more cells are in use than LUTs."
+        )
     return View(
         "Resources",
         ("resource", "estimate", "actual", "error", "available", "used"),
         tuple(rows),
         frozenset({"resource", "used"}),
-        notes,
+        tuple(notes),
     )
 
 

@@ -205,3 +205,10 @@ def test_the_benchmark_has_the_highest_clock_if_it_is_above_the_bitstreams():
     assert "FPGA at" not in shown(
         *tables.bench(ALL["bench"] | {"fpga": fpga | {"highest_mhz": 150.0}})
     )
+
+
+def test_cells_of_a_lut_and_a_flip_flop_are_called_so_and_explained():
+    text = shown(*tables.compile(COMPILE | {"logic_unit": "logic cells"}))
+    assert row(text, "logic")[:3] == ["logic", "cells", "5,000"]
+    assert "A logic cell holds a LUT, a flip-flop or both" in text
+    assert "logic cell" not in shown(*tables.compile(COMPILE | {"logic_unit": "LUTs"}))
