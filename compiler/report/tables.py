@@ -1,7 +1,7 @@
 """Tables for the terminal, a list a command, from the summaries of the steps."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from textwrap import fill
 from typing import Any
 
@@ -40,8 +40,9 @@ class Shown:
     """A view as the terminal shows it, laid out for the width that it has.
 
     Columns are as wide as their contents if there is room. Otherwise columns of text are wrapped
-    between words, then bars are left out, and at last each row is a block of lines, one for each
-    column. No word is broken that is shorter than the space it has.
+    between words, then bars are left out, headings are the short ones, and columns that the view
+    can do without are left out. At last each row is a block of lines, one for each column. No word
+    is broken that is shorter than the space it has.
     """
 
     view: View
@@ -51,8 +52,12 @@ class Shown:
         return self.view.title
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield _laid_out(self.view, options.max_width)
-        for note in self.view.notes:
+        found, left_out = _laid_out(self.view, options.max_width)
+        yield found
+        notes = self.view.notes
+        if left_out:
+            notes += (f"{_listed(left_out)}: in a wider terminal.",)
+        for note in notes:
             yield Text(
                 fill(
                     printable(note),
@@ -70,13 +75,41 @@ def table(view: View) -> Shown:
     return Shown(view)
 
 
-def _laid_out(view: View, width: int) -> Table:
-    for bars in (True, False):
-        columns = [_column(view, place, bars) for place in range(len(view.columns))]
+def _laid_out(view: View, width: int) -> tuple[Table, tuple[str, ...]]:
+    """The table, and the columns that it lacks."""
+    for fewer, left_out, bars in _versions(view):
+        columns = [_column(fewer, place, bars) for place in range(len(fewer.columns))]
         widths = _widths(columns, width - _GAP * (len(columns) - 1))
         if widths is not None:
-            return _side_by_side(view, columns, widths, bars)
-    return _stacked(view)
+            return _side_by_side(fewer, columns, widths, bars), left_out
+    return _stacked(view), ()
+
+
+def _versions(view: View) -> Iterator[tuple[View, tuple[str, ...], bool]]:
+    """The view in less and less room, the columns left out, and whether bars are drawn."""
+    yield view, (), True
+    yield view, (), False
+    if not view.short and not view.omitted:
+        return
+    for number in range(len(view.omitted) + 1):
+        yield _narrowed(view, view.omitted[:number]), view.omitted[:number], False
+
+
+def _narrowed(view: View, without: Sequence[str]) -> View:
+    """The view with its short headings, and without some columns."""
+    kept = [place for place, heading in enumerate(view.columns) if heading not in without]
+    short = {heading: view.short.get(heading, heading) for heading in view.columns}
+    return replace(
+        view,
+        columns=tuple(short[view.columns[place]] for place in kept),
+        rows=tuple(tuple(row[place] for place in kept) for row in view.rows),
+        text=frozenset(short.get(heading, heading) for heading in view.text),
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names in a sentence."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ The page and the terminal show the same views; neither computes anything.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
@@ -61,13 +61,19 @@ Cell = str | Share
 
 @dataclass(frozen=True)
 class View:
-    """A table: ``columns`` are headings, those in ``text`` are words and not numbers."""
+    """A table: ``columns`` are headings, those in ``text`` are words and not numbers.
+
+    Where there is little room, ``short`` has other headings for some columns, and those of
+    ``omitted`` may be left out, the first of them first.
+    """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     text: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    short: Mapping[str, str] = field(default_factory=dict)
+    omitted: tuple[str, ...] = ()
 
 
 def _facts(title: str, facts: Iterable[tuple[str, str]], *notes: str) -> View:
@@ -276,6 +282,8 @@ def layers(compiled: Summary) -> View:
             for row in compiled["layers"]
         ),
         frozenset({"layer", "operator", "of the interval"}),
+        short={"multipliers": "mult.", "block RAMs": "BRAM", "of the interval": "share"},
+        omitted=("MACs", "operator", "block RAMs"),
     )
 
 

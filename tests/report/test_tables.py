@@ -79,16 +79,37 @@ def test_no_word_is_broken(width):
         console.print(each)
         text = console.file.getvalue()
         assert max(map(len, text.splitlines())) <= width
-        words = {word for row in each.view.rows for cell in row for word in str(cell).split()}
+        words = {
+            word
+            for row in each.view.rows
+            for heading, cell in zip(each.view.columns, row, strict=True)
+            if heading not in each.view.omitted
+            for word in str(cell).split()
+        }
         assert words <= set(text.split())
 
 
 def test_a_table_that_is_too_wide_has_a_line_for_each_cell():
     console = Console(file=io.StringIO(), width=40)
-    console.print(tables.table(views.layers(COMPILE)))
+    console.print(tables.table(views.ports(COMPILE)))
     lines = [line.split() for line in console.file.getvalue().splitlines()]
-    assert ["layer", "pool"] in lines
-    assert ["of", "the", "interval", "25", "%"] in lines
+    assert ["name", "scores"] in lines
+    assert ["beats", "a", "frame", "5"] in lines
+
+
+@pytest.mark.parametrize(
+    ("width", "left_out"), [(78, ()), (68, ("MACs",)), (56, ("MACs", "operator"))]
+)
+def test_layers_are_a_table_in_a_narrow_terminal(width, left_out):
+    first, second = COMPILE["layers"]
+    rows = [first | {"name": "/model/features/conv"}, second | {"op": "AveragePool"}]
+    console = Console(file=io.StringIO(), width=width, soft_wrap=True)
+    console.print(tables.table(views.layers(COMPILE | {"layers": rows})))
+    text = console.file.getvalue()
+    header = next(line for line in text.splitlines() if "simd" in line).split()
+    full = ["layer", "operator", "MACs", "simd", "pe", "mult.", "BRAM", "cycles", "share"]
+    assert header == [heading for heading in full if heading not in left_out]
+    assert f"{' and '.join(left_out)}: in a wider terminal." in text or not left_out
 
 
 def test_a_check_shows_every_verdict_and_what_is_lacking():
