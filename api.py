@@ -181,6 +181,7 @@ def compile(
         goal=Goal(goal, interval, fast_inner_product, minimal_filtering),
         argmax=argmax,
         plan=None if plan is None else Path(plan),
+        target_mhz=boards.get(board).target_mhz,
     )
 
 

@@ -757,6 +757,7 @@ def compile_(
             quantization=quantization,
             goal=wanted,
             plan=plan,
+            target_mhz=chosen.target_mhz,
             argmax=argmax,
             read=network,
             progress=step,

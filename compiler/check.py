@@ -156,7 +156,9 @@ def _fitted(
             rows[board.name] = _refused(board, wanted, found)
     summary["boards"] = list(rows.values())
     if plan is not None:
-        return Checked({**summary, **describe(plan, summary["model"], goal)}, None)
+        return Checked(
+            {**summary, **describe(plan, summary["model"], goal, chosen.target_mhz)}, None
+        )
     smallest = _smallest(pool, boards, goal_of, rows)
     summary["boards"] = list(rows.values())
     if smallest and not alone:

@@ -272,6 +272,7 @@ def compile_model(
     quantization: Quantization | None = None,
     goal: Goal | None = None,
     plan: Path | None = None,
+    target_mhz: float | None = None,
     argmax: bool = False,
     read: Network | None = None,
     progress: Progress = silent,
@@ -280,7 +281,8 @@ def compile_model(
 
     ``samples`` (an array [n, *input shape] for each input, by name, or that of a lone input)
     calibrate a float model, quantized as ``quantization`` says; ``plan`` is a plan file to use in
-    place of the search for ``goal``; ``read`` is what :func:`read_network` returned, if the file
+    place of the search for ``goal``; ``target_mhz`` is the board's usual clock, for the frames a
+    second of the summary; ``read`` is what :func:`read_network` returned, if the file
     has been read already. Raises a :class:`~.errors.GatewrightError` that says what to do.
     """
     check_output(out)
@@ -311,7 +313,7 @@ def compile_model(
         progress(f"writing RTL{tools.first_use('yosys')}")
         emit.emit(accelerator, directory / "rtl")
         summary = (
-            describe(network, model.name, None if given else goal)
+            describe(network, model.name, None if given else goal, target_mhz)
             | _outside(read.cut)
             | integers.described()
         )
@@ -531,6 +533,7 @@ def layers(network: Dataflow) -> list[dict[str, Any]]:
                     "macs": design.products_of(op),
                     "simd": stage.simd,
                     "pe": stage.pe,
+                    "products": stage.products.name.lower(),
                     "cycles": design.cycles_of(op),
                     "shape": list(network.graph.shape(op.output).array),
                     "type": str(network.graph.quant(op.output).dtype),
@@ -562,9 +565,11 @@ def _streams(network: Dataflow) -> list[dict[str, Any]]:
     ]
 
 
-def describe(network: Dataflow, model: str, goal: Goal | None = None) -> dict[str, Any]:
+def describe(
+    network: Dataflow, model: str, goal: Goal | None = None, target_mhz: float | None = None
+) -> dict[str, Any]:
     """The content of ``compile.json``. ``goal``: what the plan was searched for; None where it was
-    given.
+    given. ``target_mhz``: the clock for its frames a second.
     """
     need, device = network.linked, network.device
     short = shortfall(network.budgeted, device)
@@ -580,6 +585,8 @@ def describe(network: Dataflow, model: str, goal: Goal | None = None) -> dict[st
         "goal": goal and goal.kind,
         "interval_cycles": network.interval,
         "bound_cycles": network.plan.bound_interval,
+        "target_mhz": target_mhz,
+        "fps": target_mhz and target_mhz * 1e6 / network.interval,
         "latency_cycles": int(frame.last),
         "latency_parts": _latency_parts(network, frame.parts()),
         "bound_latency_cycles": network.plan.bound_latency,

@@ -357,6 +357,9 @@ def headline(summaries: Summaries) -> list[tuple[str, str, str]]:
         (f"{compiled['latency_cycles']:,}", "cycles of latency", "plan, estimated"),
         (f"{compiled['multipliers']:,}", "multipliers", "plan, estimated"),
     ]
+    if compiled.get("fps") is not None:
+        source = f"plan, at {compiled['target_mhz']:g} MHz"
+        found.insert(0, (f"{compiled['fps']:,.0f}", "frames a second", source))
     if "bench" in summaries:
         fpga = summaries["bench"]["fpga"]
         source = f"{fpga['how']}, {fpga['clock_mhz']:.0f} MHz ({fpga['clock_source']})"

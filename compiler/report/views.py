@@ -4,7 +4,7 @@ The page and the terminal show the same views; neither computes anything.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
@@ -182,37 +182,39 @@ def boards(found: Summary) -> View:
 
 def plan(compiled: Summary) -> View:
     """The plan in a few numbers."""
-    return _facts(
-        "Plan",
-        [
-            ("model", compiled.get("model", _UNKNOWN)),
-            ("board", compiled["board"]),
-            ("products a frame", _large(compiled.get("macs"))),
-            ("multipliers", count(compiled.get("multipliers"))),
-            ("interval", _bounded(compiled, "interval_cycles", "bound_cycles", "cycles a frame")),
-            ("latency", _bounded(compiled, "latency_cycles", "bound_latency_cycles", "cycles")),
-            ("fits the board", "yes" if compiled["fits"] else "no"),
-        ],
-    )
+    goal = _GOALS.get(compiled.get("goal") or "", "this goal")
+    facts = [
+        ("model", compiled.get("model", _UNKNOWN)),
+        ("board", compiled["board"]),
+        ("products a frame", _large(compiled.get("macs"))),
+        ("multipliers", count(compiled.get("multipliers"))),
+        ("interval", f"{count(compiled['interval_cycles'])} cycles a frame"),
+        *_bound("interval", compiled["interval_cycles"], compiled.get("bound_cycles"), goal),
+        ("latency", f"{count(compiled['latency_cycles'])} cycles"),
+        *_bound("latency", compiled["latency_cycles"], compiled.get("bound_latency_cycles"), goal),
+    ]
+    if compiled.get("fps") is not None:
+        clock = f"{compiled['target_mhz']:g} MHz, the board's usual clock"
+        facts.append(("frames a second", f"{count(compiled['fps'])} at {clock}"))
+    bounded = any(name.endswith("bound") for name, _ in facts)
+    notes = ["Bound: no plan for the goal has fewer cycles; proven."] if bounded else []
+    return _facts("Plan", [*facts, ("fits the board", "yes" if compiled["fits"] else "no")], *notes)
 
 
-#: what a plan was searched for, as the command line has it
+#: what a plan was searched for
 _GOALS = {
-    "balanced": "of the default goal, DSP blocks alone,",
-    "fps": "of --goal fps",
-    "latency": "of --goal latency",
+    "balanced": "the default goal, DSP blocks alone",
+    "fps": "--goal fps",
+    "latency": "--goal latency",
 }
 
 
-def _bounded(compiled: Summary, key: str, bound_key: str, unit: str) -> str:
-    """With the bound that the search found, if it looked for one, and how far that is below."""
-    cycles, bound = compiled[key], compiled.get(bound_key)
-    found = f"{count(cycles)} {unit}"
+def _bound(name: str, cycles: int, bound: int | None, goal: str) -> list[tuple[str, str]]:
+    """What the search has proven of all plans for ``goal``, if it looked for a bound."""
     if bound is None:
-        return found
-    goal = _GOALS.get(compiled.get("goal") or "", "of this goal")
-    less = f"{_percent((cycles - bound) / cycles)} less"
-    return f"{found}; no plan {goal} is below {count(bound)} ({less})"
+        return []
+    apart = f"{_percent((cycles - bound) / cycles)} less" if bound < cycles else "reached"
+    return [(f"{name} bound", f"{count(bound)} cycles, {apart} ({goal})")]
 
 
 def shortfall(compiled: Summary) -> View | None:
@@ -282,9 +284,35 @@ def layers(compiled: Summary) -> View:
             for row in compiled["layers"]
         ),
         frozenset({"layer", "operator", "of the interval"}),
+        notes=tuple(_products(compiled["layers"])),
         short={"multipliers": "mult.", "block RAMs": "BRAM", "of the interval": "share"},
         omitted=("MACs", "operator", "block RAMs"),
     )
+
+
+#: how a stage makes its products, if not one in each multiplier
+_PRODUCTS = {
+    "pairs": "the fast inner product has ceil(simd / 2) x (pe + 1) multipliers, most of which give "
+    "two products",
+    "filtered": "minimal filtering makes two outputs of three taps from four products, not six",
+    "filtered_pairs": "minimal filtering and the fast inner product give up to three products a "
+    "multiplier",
+    "trees": "trees of adders sum the products; there are no multipliers in hardware, and the "
+    "products of a cycle are counted",
+}
+
+
+def _products(layers: Iterable[Summary]) -> Iterator[str]:
+    """A sentence for each way to have other multipliers than simd x pe, with a layer that does."""
+    explained = set()
+    for row in layers:
+        how = row.get("products")
+        if how in _PRODUCTS and how not in explained and row["multipliers"]:
+            explained.add(how)
+            yield (
+                f"{row['name']}, {count(row['multipliers'])} multipliers for simd {row['simd']} x "
+                f"pe {row['pe']}: {_PRODUCTS[how]}."
+            )
 
 
 def latency_parts(compiled: Summary) -> View | None:

@@ -233,3 +233,20 @@ def test_cells_of_a_lut_and_a_flip_flop_are_called_so_and_explained():
     assert row(text, "logic")[:3] == ["logic", "cells", "5,000"]
     assert "A logic cell holds a LUT, a flip-flop or both" in text
     assert "logic cell" not in shown(*tables.compile(COMPILE | {"logic_unit": "LUTs"}))
+
+
+def test_a_plan_has_its_rate_and_how_far_the_bound_is():
+    bounds = {"goal": "fps", "bound_cycles": 4000, "bound_latency_cycles": 4500}
+    text = shown(*tables.compile(COMPILE | bounds | {"fps": 25_000.0, "target_mhz": 100.0}))
+    assert "4,000 cycles, reached (--goal fps)" in text
+    assert "4,500 cycles, 25.0 % less (--goal fps)" in text
+    assert "25,000 at 100 MHz, the board's usual clock" in text
+    assert "bound" not in shown(*tables.compile(COMPILE))
+
+
+def test_multipliers_other_than_simd_by_pe_are_explained():
+    first, second = COMPILE["layers"]
+    rows = [first | {"simd": 2, "pe": 4, "multipliers": 5, "products": "pairs"}, second]
+    text = " ".join(shown(*tables.compile(COMPILE | {"layers": rows})).split())
+    assert "5 multipliers for simd 2 x pe 4: the fast inner product has ceil(simd / 2) x" in text
+    assert "fast inner product" not in shown(*tables.compile(COMPILE))
