@@ -35,7 +35,7 @@ from .compiler.errors import (
 )
 from .compiler.progress import Progress
 
-__all__ = ["main"]
+__all__ = ["main", "shown_on_board"]
 
 _CLASSES_SHOWN = 32
 
@@ -1130,7 +1130,7 @@ def run(
         write_arrays(directory / "outputs.npz", done.outputs)
     if output is not None:
         write_arrays(output, done.outputs)
-    return _show(as_json, done.summary, _on_board(done.summary), _difference(done.summary))
+    return _show(as_json, done.summary, shown_on_board(done.summary), _difference(done.summary))
 
 
 def _stream(compiled: Any, source: Any, port: str | None, frames: int | None, as_json: bool) -> int:
@@ -1166,14 +1166,16 @@ def _stream(compiled: Any, source: Any, port: str | None, frames: int | None, as
     return 1 if wrong else 0
 
 
-def _on_board(summary: dict[str, Any]) -> list[RenderableType]:
+def shown_on_board(summary: dict[str, Any]) -> list[RenderableType]:
     """What ran on a board, in words; one table a subject."""
     frames, cycles = summary["frames"], summary["latency_cycles"]
     spread = (
         f"{min(cycles):,}" if min(cycles) == max(cycles) else f"{min(cycles):,}-{max(cycles):,}"
     )
+    emulated = summary["how"] == "emulated"
+    board = "the emulated board" if emulated else "the board"
     rows = [
-        {"": "board", "value": f"{summary['how']} at {summary['port']}"},
+        {"": "port", "value": summary["port"]},
         {"": "frames", "value": f"{frames:,}, {summary['back_to_back']:,} of them back to back"},
         {
             "": "values",
@@ -1182,17 +1184,19 @@ def _on_board(summary: dict[str, Any]) -> list[RenderableType]:
         },
         {
             "": "computation",
-            "value": f"{spread} cycles, {summary['compute_ms']:.3f} ms at the bitstream's clock",
+            "value": f"{spread} cycles, counted by {board}; computed: {summary['compute_ms']:.3f} "
+            "ms at the bitstream's clock",
         },
         {
             "": "link",
-            "value": f"{summary['link_frames_per_second']:,.1f} frames/s at most, at "
+            "value": f"computed: {summary['link_frames_per_second']:,.1f} frames/s at most, at "
             f"{summary['baud']:,} baud",
         },
         {
             "": "this run",
-            "value": f"{summary['frames_per_second']:,.1f} frames/s, the first frame in "
-            f"{summary['frame_ms']:.1f} ms",
+            "value": f"measured: {summary['frames_per_second']:,.1f} frames/s"
+            + (" of the emulation" if emulated else "")
+            + f", the first frame in {summary['frame_ms']:.1f} ms",
         },
     ]
     if summary["classes"] is not None:
@@ -1202,7 +1206,7 @@ def _on_board(summary: dict[str, Any]) -> list[RenderableType]:
     if summary["right"] is not None:
         right = f"{summary['right']:,} of {frames:,} right, {100 * summary['top1']:.1f} %"
         rows.append({"": "accuracy", "value": right})
-    return [_listing("On the board", rows)]
+    return [_listing(f"On {board}", rows)]
 
 
 @_command

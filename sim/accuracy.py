@@ -115,7 +115,7 @@ def accuracy(
         ),
         "outputs": found.by_output(),
         "warnings": [*run.ranges.warnings(), *found.warnings()],
-        "how": "measured",
+        "how": "computed",
     }
     write_json(compiled.directory / "accuracy.json", summary)
     return Accuracy(found.ours, summary)

@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 from gatewright import boards
-from gatewright.cli import main
+from gatewright.cli import main, shown_on_board
 from gatewright.compiler import check, driver, emit, ir
 from gatewright.compiler.errors import FitError
 from gatewright.compiler.frontend import load
@@ -765,3 +765,18 @@ def test_the_winning_class_is_still_in_hardware_when_the_directory_is_opened(
     opened = driver.open_compiled(out, lambda name: boards.get(name).device)
     assert isinstance(opened.graph.ops[-1], ir.ArgMax)
     assert [port.dtype for port in opened.graph.outputs] == ["int64"]
+
+
+@pytest.mark.parametrize(
+    ("how", "title"), [("measured", "On the board"), ("emulated", "On the emulated board")]
+)
+def test_a_run_says_which_board_it_was_and_where_its_rates_are_from(how, title):
+    summary = {"frames": 2, "latency_cycles": [7, 7], "how": how, "port": "/dev/x"}
+    summary |= {"values": 20, "mismatches": 0, "back_to_back": 1, "compute_ms": 0.3, "baud": 9600}
+    summary |= {"link_frames_per_second": 775.2, "frames_per_second": 96.8, "frame_ms": 9.9}
+    (table,) = shown_on_board(summary | {"classes": None, "right": None})
+    assert table.title == title
+    cells = dict(table.view.rows)
+    assert cells["link"].startswith("computed: 775.2 frames/s")
+    emulation = " of the emulation" if how == "emulated" else ""
+    assert cells["this run"] == f"measured: 96.8 frames/s{emulation}, the first frame in 9.9 ms"

@@ -91,11 +91,11 @@ _FIGURES: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("routed clock, MHz", ("build", "routed_mhz"), "routed"),
     ("allowed clock, MHz", ("build", "fmax_mhz"), "routed"),
     ("clock of the bitstream, MHz", ("build", "clock_mhz"), "routed"),
-    ("frames a second", ("bench", "fpga", "fps"), "simulated"),
-    ("latency, µs", ("bench", "fpga", "latency_us"), "simulated"),
-    ("right classes, float", ("accuracy", "float", "top1"), "measured"),
-    ("right classes, integer", ("accuracy", "integer", "top1"), "measured"),
-    ("as the float network", ("accuracy", "agreement"), "measured"),
+    ("frames a second", ("bench", "fpga", "fps"), "computed"),
+    ("latency, µs", ("bench", "fpga", "latency_us"), "computed"),
+    ("right classes, float", ("accuracy", "float", "top1"), "computed"),
+    ("right classes, integer", ("accuracy", "integer", "top1"), "computed"),
+    ("as the float network", ("accuracy", "agreement"), "computed"),
 )
 
 

@@ -187,7 +187,7 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
         "A box is a stage: a layer in hardware of its own. The bar is its share of the interval; "
         "the slowest is marked. A thick stream has a queue.",
     )
-    yield _table(views.widths(compiled), "measured")
+    yield _table(views.widths(compiled), "computed")
     yield _table(views.ports(compiled))
     yield _table(views.resources(compiled, built), "estimated", *routed)
     yield _table(views.layers(compiled), "estimated")
@@ -299,45 +299,45 @@ def _build(summaries: Summaries, plots: bool) -> Iterator[Section]:
 
 def _bench(summaries: Summaries, plots: bool) -> Iterator[Section]:
     measured = summaries["bench"]
-    yield _table(views.benchmark(measured), measured["fpga"]["how"], "measured")
+    yield _table(views.benchmark(measured), "computed", "measured")
     yield _table(views.machine(measured))
 
 
 def _accuracy(summaries: Summaries, plots: bool) -> Iterator[Section]:
     found = summaries["accuracy"]
-    yield _table(views.accuracy(found), "measured")
+    yield _table(views.accuracy(found), "computed")
     yield Section(
         "Samples",
         samples(found),
-        ("measured",),
+        ("computed",),
         "The class that the hardware gives, those first that are wrong or that the float network "
         "sees differently.",
     )
     yield Section(
         "Confusion matrix",
         confusion(found),
-        ("measured",),
+        ("computed",),
         "A row is a label, a column the class that the hardware gives.",
     )
-    yield _table(views.outputs(found), "measured")
+    yield _table(views.outputs(found), "computed")
     if plots:
         from . import charts
 
         yield Section(
             "Quantization noise by layer",
             both(partial(charts.sqnr, found)),
-            ("measured",),
+            ("computed",),
             "Signal to noise against the float network. Where a layer alone is much worse than "
             "its neighbours, more bits or another calibration help.",
         )
         yield Section(
             "Values by layer",
             both(partial(charts.histograms, found)),
-            ("measured",),
+            ("computed",),
             "Integers as bars, the float network's numbers as a line on the same scale (the "
             "heights are logarithms). Unused ends waste bits; what is clipped saturates.",
         )
-    yield _table(views.accuracy_layers(found), "measured")
+    yield _table(views.accuracy_layers(found), "computed")
 
 
 def _made(summaries: Summaries, plots: bool) -> Iterator[Section]:
@@ -362,7 +362,9 @@ def headline(summaries: Summaries) -> list[tuple[str, str, str]]:
         found.insert(0, (f"{compiled['fps']:,.0f}", "frames a second", source))
     if "bench" in summaries:
         fpga = summaries["bench"]["fpga"]
-        source = f"{fpga['how']}, {fpga['clock_mhz']:.0f} MHz ({fpga['clock_source']})"
+        source = (
+            f"computed: {fpga['how']} cycles, {fpga['clock_mhz']:.0f} MHz ({fpga['clock_source']})"
+        )
         found = [
             (f"{fpga['fps']:,.0f}", "frames a second", source),
             (f"{fpga['latency_us']:,.0f} µs", "latency", source),
@@ -378,5 +380,8 @@ def headline(summaries: Summaries) -> list[tuple[str, str, str]]:
         found.append((f"{wrong:,}", "mismatches with the golden model", values))
     integer = summaries.get("accuracy", {}).get("integer")
     if integer:
-        found.append((f"{100 * integer['top1']:.2f} %", "right classes", "measured"))
+        samples = summaries["accuracy"]["samples"]
+        found.append(
+            (f"{100 * integer['top1']:.2f} %", "right classes", f"computed on {samples:,} samples")
+        )
     return found

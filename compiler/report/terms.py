@@ -9,7 +9,8 @@ HOW: Mapping[str, str] = {
     "estimated": "by the planner's formulas and cost model, before any tool ran",
     "simulated": "counted in a cycle-exact simulation of the RTL",
     "routed": "by place and route, for this chip",
-    "measured": "run and timed, or computed on samples, on this machine",
+    "measured": "run and timed, on the CPU of this machine",
+    "computed": "by a formula from such figures, or by the arithmetic of the networks on samples",
 }
 
 TERMS: Mapping[str, str] = {

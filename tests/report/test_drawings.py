@@ -67,7 +67,7 @@ def test_every_drawing_is_there(page):
 def test_every_drawing_says_where_its_figures_come_from(page):
     for title in Text(page).found["h2"]:
         drawn = any(title.startswith(name) for name in TITLES[:-2])
-        assert not drawn or re.search(r"estimated|simulated|routed|measured", title), title
+        assert not drawn or re.search(r"estimated|simulated|routed|measured|computed", title), title
 
 
 def test_the_page_with_drawings_needs_no_other_file_and_is_well_formed(page):

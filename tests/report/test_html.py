@@ -43,11 +43,11 @@ def test_all_steps_make_all_sections_in_the_order_of_the_flow():
         "Simulation simulated",
         "Timing routed",
         "Clocks of all seeds routed",
-        "Benchmark simulated measured",
+        "Benchmark computed measured",
         "Machine",
-        "Accuracy measured",
-        "Quantization noise by layer measured",
-        "Layers: float against integer, and the reference runtime measured",
+        "Accuracy computed",
+        "Quantization noise by layer computed",
+        "Layers: float against integer, and the reference runtime computed",
         "Tools",
     ]
 
