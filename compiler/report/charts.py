@@ -16,11 +16,14 @@ from .drawing import (
     GOOD,
     INK,
     LINE,
+    PAPER,
+    ROW,
     SOFT,
     WARN,
     abreast,
     bare,
     canvas,
+    entry_width,
     legend,
     series,
     svg,
@@ -45,6 +48,8 @@ Summary = Mapping[str, Any]
 RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
 #: pixels of a tile of the floorplan, each way
 _PIXELS = 8
+#: inches of the floorplan, and the parts of it that colours alone tell apart
+_CHIP, _COLOURS = 4.6, 12
 #: inches that the text of a clock takes
 _CLOCK = 0.6
 #: rows of a chart by layer, at most; a longer network shows the largest
@@ -366,18 +371,32 @@ def floorplan(layout: Summary, names: Mapping[str, str], width: float = WIDE) ->
     columns, rows = layout["columns"], layout["rows"]
     short = _part_names(layout, names)
     path = [step["at"] for step in layout["critical_path"]]
+    places = _places(tiles)
+    numbers = {part: f"{part + 1}" for part in places if layout["parts"][part] in names}
+    if len(places) <= _COLOURS:
+        numbers = {}
     entries: list[Any] = [
-        Patch(color=series(part), label=fitting(short[layout["parts"][part]], 26))
-        for part in sorted({part for _, _, part, _ in tiles})
+        Patch(
+            color=series(part),
+            label=f"{numbers.get(part, '')} {fitting(short[layout['parts'][part]], 26)}".strip(),
+        )
+        for part in sorted(places)
     ]
     if path:
         entries.append(Line2D([], [], color=INK, lw=2.2, label="critical path"))
-    aside = width == WIDE  # the legend is beside the chip, or below it
-    across = min(width - 2.2, 4.6 * columns / rows) if aside else width
-    below = 0 if aside else 0.2 * ceil(len(entries) / abreast(entries, width))
-    size = across + 2.2 * aside, across * rows / columns + below + 0.2
+    # the legend is beside the chip, or below it
+    abreast_aside = ceil(ROW * len(entries) / _CHIP)
+    aside = abreast_aside * entry_width(entries)
+    room = width - aside if width - aside >= _CHIP else width
+    across = min(room, _CHIP * columns / rows)
+    chip = across, across * rows / columns
+    if room < width:
+        size = across + aside, max(chip[1], ROW * ceil(len(entries) / abreast_aside) + 0.1)
+    else:
+        size = width, chip[1] + ROW * ceil(len(entries) / abreast(entries, width)) + 0.2
     with canvas(*size, "floor") as figure:
-        axes = figure.subplots()
+        figure.set_layout_engine("none")
+        axes = figure.add_axes((0, 1 - chip[1] / size[1], chip[0] / size[0], chip[1] / size[1]))
         ground = np.zeros((rows, columns, 4))
         for x, y, part, _ in tiles:
             ground[y, x] = to_rgba(series(part))
@@ -387,12 +406,31 @@ def floorplan(layout: Summary, names: Mapping[str, str], width: float = WIDE) ->
         if path:
             axes.plot([x for x, _ in path], [y for _, y in path], "-", lw=2.2, color=INK)
             axes.plot([path[0][0]], [path[0][1]], "o", ms=5, color=INK)
+        box = {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none"}
+        for part, text in numbers.items():
+            axes.text(*places[part], text, size=6.5, ha="center", va="center", bbox=box)
         axes.set(xlim=(-1, columns), ylim=(rows, -1), xticks=[], yticks=[], aspect="equal")
         axes.set_anchor("NW")
         for spine in axes.spines.values():
             spine.set_visible(True)
-        if aside:
-            axes.legend(handles=entries, loc="upper left", bbox_to_anchor=(1.01, 1))
+        if room < width:
+            axes.legend(
+                handles=entries, loc="upper left", bbox_to_anchor=(1.01, 1), ncols=abreast_aside
+            )
         else:
             legend(axes, entries, loc="upper left", bbox_to_anchor=(0, -0.01))
         return svg(figure, "Floorplan: where the cells of each stage lie")
+
+
+def _places(tiles: Sequence[Sequence[int]]) -> dict[int, tuple[int, int]]:
+    """Of each part the tile that is next to the middle of its tiles."""
+    own: dict[int, list[tuple[int, int]]] = {}
+    for x, y, part, _ in tiles:
+        own.setdefault(part, []).append((x, y))
+    found = {}
+    for part, places in own.items():
+        middle = np.median(places, axis=0)
+        found[part] = min(
+            places, key=lambda at: (abs(at[0] - middle[0]) + abs(at[1] - middle[1]), at)
+        )
+    return found

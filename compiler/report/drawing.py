@@ -11,6 +11,7 @@ import matplotlib as mpl
 from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 
 __all__ = [
@@ -19,11 +20,13 @@ __all__ = [
     "INK",
     "LINE",
     "PAPER",
+    "ROW",
     "SOFT",
     "WARN",
     "abreast",
     "bare",
     "canvas",
+    "entry_width",
     "legend",
     "root",
     "series",
@@ -36,19 +39,24 @@ __all__ = [
 INK, SOFT, LINE, ACCENT, GOOD, WARN, PAPER = (f"#0{n}010{n}" for n in range(1, 8))
 _NAMES = ("ink", "soft", "line", "accent", "good", "warn", "paper")
 _PAGE = dict(zip((INK, SOFT, LINE, ACCENT, GOOD, WARN, PAPER), _NAMES, strict=True))
-#: colours of parts, on light and dark ground; further parts repeat them
+#: colours of parts, on light and dark ground
 SERIES = (
     *("#4c78a8", "#f58518", "#54a24b", "#e45756", "#72b7b2", "#b279a2"),
     *("#d9b01c", "#9d755d", "#ff8f9a", "#79808c", "#2f8f83", "#8c6bb1"),
 )
-#: inches that a letter takes in a legend, and its mark
-_LETTER, _MARK = 0.068, 0.6
+#: further parts have shades of them: mixed with so much white or black; then all repeat
+_SHADES = ((0.0, 1.0), (0.5, 1.0), (0.4, 0.0))
+#: inches that a letter takes in a legend, its mark, and a row
+_LETTER, _MARK, ROW = 0.068, 0.6, 0.2
 _TIP = "tip:"
 
 
 def series(number: int) -> str:
-    """The colour of the part of that number."""
-    return SERIES[number % len(SERIES)]
+    """The colour of the part of that number; no two of the first 36 are the same."""
+    share, other = _SHADES[number // len(SERIES) % len(_SHADES)]
+    red, green, blue = to_rgb(SERIES[number % len(SERIES)])
+    kept, added = 1 - share, share * other
+    return to_hex((kept * red + added, kept * green + added, kept * blue + added))
 
 
 @contextmanager
@@ -136,5 +144,9 @@ def legend(axes: Axes, entries: Sequence[Any], **where: Any) -> None:
 
 def abreast(entries: Sequence[Any], width: float) -> int:
     """Entries of a legend beside each other in so many inches."""
-    widest = _MARK + _LETTER * max(len(entry.get_label()) for entry in entries)
-    return min(len(entries), max(1, int(width / widest)))
+    return min(len(entries), max(1, int(width / entry_width(entries))))
+
+
+def entry_width(entries: Sequence[Any]) -> float:
+    """Inches of the widest entry of a legend."""
+    return _MARK + _LETTER * max(len(entry.get_label()) for entry in entries)

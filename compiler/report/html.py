@@ -293,7 +293,8 @@ def _build(summaries: Summaries, plots: bool) -> Iterator[Section]:
                 "Floorplan",
                 both(partial(charts.floorplan, layout, names)),
                 ("routed",),
-                "The chip from above. A tile has the colour of the stage with most cells in it.",
+                "The chip from above. A tile has the colour of the stage with most cells in it. "
+                "Where there are many stages, a number is in the middle of each.",
             )
 
 

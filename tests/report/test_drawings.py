@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 from gatewright.compiler.report import charts, html
 from gatewright.compiler.report.compare import compare
+from gatewright.compiler.report.drawing import series
 from gatewright.compiler.report.gantt import gantt
 from gatewright.compiler.report.graph import drawing
 from gatewright.compiler.report.names import fitting, labels
@@ -232,3 +233,22 @@ def test_labels_of_the_roofline_cover_nothing(width):
     boxes = [label.box(*at, 12 * 0.065) for at, label in placed.items()]
     for number, box in enumerate(boxes):
         assert not any(box.meets(other) for other in (*boxes[:number], *free.taken[:covered]))
+
+
+@pytest.mark.parametrize("width", [NARROW, WIDE])
+@pytest.mark.parametrize(("count", "numbered"), [(9, False), (20, True), (33, True)])
+def test_many_stages_of_the_floorplan_have_numbers_and_colours_of_their_own(count, numbered, width):
+    stages = [f"s{n:02}_conv" for n in range(count)]
+    layout = DRAWN["layout"] | {
+        "parts": [*stages, "link"],
+        "columns": 8,
+        "rows": 6,
+        "tiles": [[n % 8, n // 8, n, 1] for n in range(count + 1)],
+        "critical_path": [],
+    }
+    text = charts.floorplan(layout, {stage: f"layer{stage}" for stage in stages}, width)
+    drawn = re.findall(r">([^<>\n]+)</text>", text)
+    assert [str(n + 1) in drawn for n in range(count)] == [numbered] * count
+    assert any(text.startswith(f"{count} ") for text in drawn) == numbered
+    assert "link" in drawn
+    assert len({series(n) for n in range(count + 1)}) == count + 1
