@@ -166,15 +166,38 @@ def boards(found: Summary) -> View:
                 count(row["interval_cycles"]),
                 count(row["fps"]),
                 row["how"],
-                ", ".join(
-                    f"{count(lack['needed'])} {lack['what']} of {count(lack['available'])}"
-                    for lack in row["lacking"]
-                ),
+                ", ".join(map(_lack, row["lacking"])),
             )
             for row in found["boards"]
         ),
         frozenset({"board", "fits", "how", "lacking"}),
+        notes=tuple(_about_boards(found["boards"])),
     )
+
+
+_CYCLES = "cycles a frame"
+
+
+def _about_boards(rows: Sequence[Summary]) -> Iterator[str]:
+    """What the words of the table mean, those that are in it."""
+    if any(row["how"] == "estimated" for row in rows):
+        yield (
+            "Planned: by a plan for that board. Estimated: what its multipliers allow at best; a "
+            "plan may take more cycles."
+        )
+    if any(lack["what"] != _CYCLES for row in rows for lack in row["lacking"]):
+        yield (
+            "Lacking: what the network needs, of what a plan may take. That is less than the chip "
+            "has: placement needs room, and the link to the host is in every bitstream."
+        )
+
+
+def _lack(lack: Summary) -> str:
+    """What a board has too little of."""
+    needed, available = count(lack["needed"]), count(lack["available"])
+    if lack["what"] == _CYCLES:
+        return f"the goal is {available} {_CYCLES}, a plan takes at least {needed}"
+    return f"{needed} {lack['what']} of {available}"
 
 
 # Compile.

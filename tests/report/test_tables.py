@@ -119,6 +119,15 @@ def test_a_check_shows_every_verdict_and_what_is_lacking():
     assert row(text, "small")[1:] == ["no", "-", "-", "planned", "30", "block", "RAMs", "of", "26"]
 
 
+def test_a_check_explains_what_a_plan_may_take_and_a_goal_that_is_missed():
+    assert "of what a plan may take" in shown(*tables.check(CHECK))
+    slow = {"what": "cycles a frame", "needed": 4608, "available": 1200}
+    boards = [CHECK["boards"][0] | {"lacking": [slow]}]
+    text = shown(*tables.check(CHECK | {"boards": boards}))
+    assert "the goal is 1,200 cycles a frame, a plan takes at least 4,608" in text
+    assert "of what a plan may take" not in text
+
+
 def test_a_port_shows_its_type_and_its_beats():
     line = row(shown(*tables.compile(COMPILE)), "in ")
     assert line == ["in", "image", "<in>", "1", "x", "8", "x", "8", "float32", "i8", "1", "64"]
