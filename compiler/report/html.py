@@ -22,6 +22,7 @@ from .views import Share, View
 from .widths import Both, both
 
 __all__ = [
+    "Figure",
     "Group",
     "Section",
     "Summaries",
@@ -37,6 +38,16 @@ __all__ = [
 ]
 
 Summaries = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure at the top of the page: ``number`` and ``what`` it is, ``how`` it is known."""
+
+    number: str
+    what: str
+    how: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -350,39 +361,47 @@ def _made(summaries: Summaries, plots: bool) -> Iterator[Section]:
         yield _table(views.versions(summaries["build"]))
 
 
-def headline(summaries: Summaries) -> list[tuple[str, str, str]]:
-    """The figures at the top of the page: number, what it is, and its source."""
-    compiled = summaries["compile"]
-    found = [
-        (f"{compiled['interval_cycles']:,}", "cycles a frame", "plan, estimated"),
-        (f"{compiled['latency_cycles']:,}", "cycles of latency", "plan, estimated"),
-        (f"{compiled['multipliers']:,}", "multipliers", "plan, estimated"),
-    ]
-    if compiled.get("fps") is not None:
-        source = f"plan, at {compiled['target_mhz']:g} MHz"
-        found.insert(0, (f"{compiled['fps']:,.0f}", "frames a second", source))
-    if "bench" in summaries:
-        fpga = summaries["bench"]["fpga"]
-        source = (
-            f"computed: {fpga['how']} cycles, {fpga['clock_mhz']:.0f} MHz ({fpga['clock_source']})"
-        )
-        found = [
-            (f"{fpga['fps']:,.0f}", "frames a second", source),
-            (f"{fpga['latency_us']:,.0f} µs", "latency", source),
-        ]
+def headline(summaries: Summaries) -> list[Figure]:
+    """The figures at the top of the page."""
+    found = _speed(summaries)
     if "build" in summaries:
         built = summaries["build"]
         met = "timing met" if built["timing_met"] else "timing NOT met"
         source = f"PLL, {met}; {built['fmax_mhz']:.0f} MHz allowed"
-        found.append((f"{built['clock_mhz']:.0f} MHz", "clock", source))
+        found.append(Figure(f"{built['clock_mhz']:.0f} MHz", "clock", "routed", source))
     if "simulate" in summaries:
         wrong = summaries["simulate"]["mismatches"]
-        values = f"{summaries['simulate']['values']:,} values simulated"
-        found.append((f"{wrong:,}", "mismatches with the golden model", values))
+        values = f"of {summaries['simulate']['values']:,} values"
+        found.append(Figure(f"{wrong:,}", "mismatches with the golden model", "simulated", values))
     integer = summaries.get("accuracy", {}).get("integer")
     if integer:
-        samples = summaries["accuracy"]["samples"]
-        found.append(
-            (f"{100 * integer['top1']:.2f} %", "right classes", f"computed on {samples:,} samples")
-        )
+        samples = f"on {summaries['accuracy']['samples']:,} samples"
+        right = f"{100 * integer['top1']:.2f} %"
+        found.append(Figure(right, "right classes", "computed", samples))
+    return found
+
+
+def _speed(summaries: Summaries) -> list[Figure]:
+    """Rate and latency; without a benchmark those of the simulation, or of the plan."""
+    if "bench" in summaries:
+        fpga = summaries["bench"]["fpga"]
+        clock = f"{fpga['clock_mhz']:.0f} MHz ({fpga['clock_source']})"
+        source = f"{fpga['how']} cycles, {clock}"
+        return [
+            Figure(f"{fpga['fps']:,.0f}", "frames a second", "computed", source),
+            Figure(f"{fpga['latency_us']:,.0f} µs", "latency", "computed", source),
+        ]
+    compiled, simulated = summaries["compile"], summaries.get("simulate", {})
+    seen = bool(simulated.get("interval_cycles")) and not simulated.get("stall")
+    cycles = simulated if seen else compiled
+    how, plan = ("simulated", "") if seen else ("estimated", "plan")
+    found = [
+        Figure(f"{cycles['interval_cycles']:,}", "cycles a frame", how, plan),
+        Figure(f"{cycles['latency_cycles']:,}", "cycles of latency", how, plan),
+        Figure(f"{compiled['multipliers']:,}", "multipliers", "estimated", "plan"),
+    ]
+    if compiled.get("target_mhz"):
+        rate = compiled["target_mhz"] * 1e6 / cycles["interval_cycles"]
+        source = f"{how} cycles, {compiled['target_mhz']:g} MHz (the board's usual clock)"
+        found.insert(0, Figure(f"{rate:,.0f}", "frames a second", "computed", source))
     return found

@@ -52,6 +52,25 @@ def test_all_steps_make_all_sections_in_the_order_of_the_flow():
     ]
 
 
+def test_the_figures_at_the_top_are_the_simulations_once_it_has_run():
+    plan = {"compile": ALL["compile"] | {"target_mhz": 100.0}}
+    figures = {figure.what: figure for figure in html.headline(plan)}
+    assert (figures["cycles of latency"].number, figures["cycles of latency"].how) == (
+        "6,000",
+        "estimated",
+    )
+    seen = ALL["simulate"] | {"interval_cycles": 5000}
+    figures = {figure.what: figure for figure in html.headline(plan | {"simulate": seen})}
+    assert (figures["cycles a frame"].number, figures["cycles a frame"].how) == (
+        "5,000",
+        "simulated",
+    )
+    assert figures["cycles of latency"].number == "6,001"
+    assert figures["frames a second"].number == "20,000"
+    stalled = html.headline(plan | {"simulate": seen | {"stall": 0.3}})
+    assert {figure.what: figure.how for figure in stalled}["cycles a frame"] == "estimated"
+
+
 @pytest.mark.parametrize("step", ["simulate", "build", "bench", "accuracy"])
 def test_each_step_may_be_missing(step):
     page = html.render({name: summary for name, summary in ALL.items() if name != step})
