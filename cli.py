@@ -547,7 +547,13 @@ def _note_cut(cut: Any) -> None:
     help="Samples that quantize a float model; without them its types are assumed.",
 )
 @_bits
-@click.option("--points", type=int, default=12, show_default=True, help="Plans to compute.")
+@click.option(
+    "--points",
+    type=int,
+    default=12,
+    show_default=True,
+    help="Intervals to plan for, from the fastest to the smallest plan; equal plans are one row.",
+)
 @click.option(
     "--build",
     "builds",

@@ -81,7 +81,7 @@ def explore_model(
         "available": board.device.available,
         "points": rows,
     }
-    title = f"{graph.name} on {board.title}"
+    title = f"Plans of {model.name} for {board.title}"
     design_space(rows, out / "explore.png", title=title, available=board.device.available)
     write_page(summary, out / "explore.html", title=title, command=_command(model, board, integers))
     write_json(out / "explore.json", summary)

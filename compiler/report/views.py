@@ -736,6 +736,7 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
     rows = tuple(
         (
             "*" if point.get("pareto") else "",
+            _plan_name(point.get("plan")),
             count(round(point["fps"])),
             count(point["interval"]),
             *(_costs(point) if point["fits"] else (_UNKNOWN,) * 6 + ("does not fit",)),
@@ -747,6 +748,7 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
         title,
         (
             "",
+            "plan",
             "frames/s",
             "interval",
             "latency",
@@ -759,13 +761,21 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
             *(("allowed", "built frames/s") if built else ()),
         ),
         rows,
-        frozenset({""}),
+        frozenset({"", "plan"}),
         (
+            "Plan: its file in plans/, called after the interval in cycles and a hash of the plan. "
+            "Intervals that lead to the same plan are one row.",
             "Frames/s: at the board's target clock. Chip: mean share of LUTs, flip-flops, DSP "
             "blocks and block RAMs, by estimate.",
             "* front: the best for some exchange rate of speed against chip, or the least latency.",
         ),
+        omitted=("FFs", "latency"),
     )
+
+
+def _plan_name(file: str | None) -> str:
+    """The name of a plan's file, without the folder and the suffix."""
+    return _UNKNOWN if file is None else file.rpartition("/")[2].removesuffix(".json")
 
 
 def _costs(point: Summary) -> tuple[str, ...]:

@@ -206,8 +206,8 @@ def test_what_does_not_fit_is_listed():
 
 def test_the_front_is_marked():
     text = shown(*tables.explore(POINTS))
-    assert row(text, "*")[:3] == ["*", "25,000", "4,000"]
-    assert row(text, "12,500")[:2] == ["12,500", "8,000"]
+    assert row(text, "*")[:4] == ["*", "4000-abc", "25,000", "4,000"]
+    assert row(text, "8000-abc")[:3] == ["8000-abc", "12,500", "8,000"]
     assert row(text, "*")[-3:] == ["131.5", "MHz", "25,000"]
 
 
@@ -259,3 +259,10 @@ def test_multipliers_other_than_simd_by_pe_are_explained():
     text = " ".join(shown(*tables.compile(COMPILE | {"layers": rows})).split())
     assert "5 multipliers for simd 2 x pe 4: the fast inner product has ceil(simd / 2) x" in text
     assert "fast inner product" not in shown(*tables.compile(COMPILE))
+
+
+def test_a_plan_of_a_design_space_has_the_name_of_its_file():
+    console = Console(file=io.StringIO(), width=80, soft_wrap=True)
+    console.print(*tables.explore([point | {"built": None} for point in POINTS]))
+    assert "8000-abc" in console.file.getvalue()
+    assert "interval  latency" in console.file.getvalue()
