@@ -252,7 +252,7 @@ class _Build:
                 other.unlink()  # tens of megabytes each, and read by nobody
 
     def _bitstream(self, best: Routed) -> str:
-        self.progress("bitstream")
+        self.progress("packing the bitstream")
         folder = best.file.parent
         try:
             self.tools[self.flow.pack].run(
@@ -266,7 +266,7 @@ class _Build:
         self._remove_bitstreams()
         name = self.work / f"{self.board.name}{self.flow.bitstream_suffix}"
         os.replace(folder / "bitstream", name)
-        self.progress("bitstream", 1.0)
+        self.progress("packing the bitstream", 1.0)
         return name.relative_to(self.directory).as_posix()
 
     def _remove_bitstreams(self) -> None:

@@ -84,7 +84,8 @@ class Router:
                     if isinstance(outcome, Routed):
                         done.append(outcome)
                         self.progress(
-                            f"seed {outcome.seed}: {outcome.fmax_mhz:.1f} MHz", len(done) / seeds
+                            f"seed {outcome.seed}: routed at {outcome.fmax_mhz:.1f} MHz",
+                            len(done) / seeds,
                         )
                     elif outcome is not None:
                         failed.append(outcome)
@@ -193,7 +194,7 @@ class Router:
                 )
                 return
             except tools.Stuck:
-                self.progress(f"place and route, seed {seed}, another attempt")
+                self.progress(f"place and route, seed {seed}: the router stalls, next attempt")
 
     def _flags(self) -> list[str]:
         return [

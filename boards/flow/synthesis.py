@@ -62,7 +62,7 @@ def synthesize(
     """
     counts_file = out / "counts.json"
     if counts_file.exists():
-        progress("synthesis (cached)", 1.0)
+        progress("synthesis: the netlist of an earlier run", 1.0)
         cached: dict[str, int] = read_json(counts_file)
         return cached
     out.mkdir(parents=True, exist_ok=True)

@@ -538,12 +538,14 @@ def benchmark(measured: Summary) -> View:
             )
         )
     notes = (
-        f"FPGA: cycles {fpga['cycles_source']}, {fpga['clock_mhz']:.1f} MHz "
-        f"({fpga['clock_source']}){_routed(fpga)}; {fpga['gmacs']:.3g} GMAC/s; multipliers busy "
-        f"{_percent(fpga['mac_utilization'])} of the time, {_percent(fpga['device_utilization'])} "
-        "counting all the device has.",
+        f"FPGA: cycles: {fpga['cycles_source']}; clock: {fpga['clock_mhz']:.1f} MHz "
+        f"({fpga['clock_source']}){_highest(fpga)}.",
+        f"Products: {fpga['gmacs']:.3g} billion a second (GMAC/s), "
+        f"{_percent(fpga['mac_utilization'])} of what its multipliers could give, "
+        f"{_percent(fpga['device_utilization'])} of what all DSP blocks of the device could.",
         "CPU: latency is the median of one frame at a time, frames a second the better of that and "
         f"batches; {measured['inputs']}.",
+        "Gain: how many times faster the FPGA of the first row is; below 1 the CPU is faster.",
     )
     return View(
         "Benchmark",
@@ -559,7 +561,7 @@ def _fpga(name: str, latency_us: float | None, fps: float, how: str) -> tuple[Ce
     return (name, _UNKNOWN, _micro(latency_us), count(fps), _UNKNOWN, _UNKNOWN, how)
 
 
-def _routed(fpga: Summary) -> str:
+def _highest(fpga: Summary) -> str:
     """What the routed design allows, if it was routed."""
     if fpga.get("highest_mhz") is None:
         return ""

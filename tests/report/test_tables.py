@@ -179,7 +179,7 @@ def test_stalled_cycles_are_not_taken_for_the_formula():
 
 def test_bench_tells_where_its_numbers_come_from():
     text = " ".join(shown(*tables.bench(ALL["bench"])).split())
-    assert "cycles simulated, 150.0 MHz (board target (not built))" in text
+    assert "cycles: simulated; clock: 150.0 MHz (board target (not built))" in text
     assert "2x" in text
     assert "2.5x" in text
 
