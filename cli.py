@@ -808,7 +808,7 @@ def compile_(
     "--waves",
     type=click.Path(path_type=Path),
     default=None,
-    help="Write waves into this file (.fst), for Surfer or GTKWave.",
+    help="Write waves into this file (.fst or .vcd), for Surfer or GTKWave.",
 )
 @click.option(
     "--simulator",
@@ -927,7 +927,11 @@ def accuracy(directory: Path, samples: Path, calibration: Path | None, as_json: 
 @_command
 @_DIRECTORY
 @click.option(
-    "--seeds", type=int, default=None, help="Place and route with so many seeds, take the best."
+    "--seeds",
+    type=int,
+    default=None,
+    help="Place and route with so many seeds, take the best (default: until one meets the clock, 8 "
+    "at most; 2 for each clock of --target-mhz max).",
 )
 @click.option("--jobs", type=int, default=1, show_default=True, help="Seeds at a time.")
 @click.option(
@@ -1307,7 +1311,9 @@ def boards(as_json: bool) -> None:
         }
         for b in all_boards()
     ]
-    _show(as_json, {"boards": rows}, [_listing("Boards", rows)])
+    columns = ("board", "title", "part", "LUTs", "DSP blocks", "multipliers", "block RAMs", "MHz")
+    shown = [dict(zip(columns, row.values(), strict=True)) for row in rows]
+    _show(as_json, {"boards": rows}, [_listing("Boards", shown)])
 
 
 @_command

@@ -275,6 +275,7 @@ def clocks(built: Summary, width: float = WIDE) -> Markup:
     levels = _levels([mhz for _, mhz in seeds], _CLOCK * (right - left) / width)
     with canvas(width, 1.5 + 0.32 * max(levels), "clock") as figure:
         axes = figure.subplots()
+        box = {"boxstyle": "square,pad=0.1", "facecolor": PAPER, "edgecolor": "none"}
         for (seed, mhz), level in zip(seeds, levels, strict=True):
             taken = int(seed) == built["seed"]
             colour = INK if taken else SOFT
@@ -282,7 +283,9 @@ def clocks(built: Summary, width: float = WIDE) -> Markup:
             point = axes.plot([mhz], [0], "o", ms=11 if taken else 8, color=GOOD if taken else SOFT)
             tip(point[0], f"seed {seed}: {mhz:.1f} MHz")
             text = f"seed {seed}\n{mhz:.1f}"
-            axes.text(mhz, level + 0.35, text, ha="center", fontsize=8, color=colour)
+            axes.text(
+                mhz, level + 0.35, text, ha="center", size=8, color=colour, bbox=box, zorder=5
+            )  # above the lines of clock and limit
         lines = (
             (clock, f"clock of the PLL {clock:.1f}", ACCENT, -0.9),
             (limit, "limit", WARN, -0.55),
@@ -344,7 +347,7 @@ def critical_path(layout: Summary, names: Mapping[str, str], width: float = WIDE
             start += step["delay_ns"]
             seen[step["part"]] = colour
         axes.set(yticks=[], xlim=(0, start), ylim=(-0.5, 0.5))
-        axes.set_xlabel(f"ns; {start:.2f} in all, {1e3 / start:.1f} MHz; pale: on wires")
+        axes.set_xlabel(f"ns; {start:.2f} in all, {1e3 / start:.1f} MHz; faint: on wires")
         legend(
             axes,
             [

@@ -70,7 +70,13 @@ def figures(names: tuple[str, str], both: tuple[Summaries, Summaries]) -> View:
     for what, keys, how in _FIGURES:
         a, b = (_find(summaries, keys) for summaries in both)
         if a is not None or b is not None:
-            rows.append((what, _number(a), _number(b), error(b, a), how))
+            shares = keys[0] == "accuracy"
+            cells = (
+                (_percent(a), _percent(b), _points(a, b))
+                if shares
+                else (_number(a), _number(b), error(b, a))
+            )
+            rows.append((what, *cells, how))
     return View(
         "Figures", ("", *names, "second to first", "how"), tuple(rows), frozenset({"", "how"})
     )
@@ -95,7 +101,7 @@ _FIGURES: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("latency, µs", ("bench", "fpga", "latency_us"), "computed"),
     ("right classes, float", ("accuracy", "float", "top1"), "computed"),
     ("right classes, integer", ("accuracy", "integer", "top1"), "computed"),
-    ("as the float network", ("accuracy", "agreement"), "computed"),
+    ("same class as the float network", ("accuracy", "agreement"), "computed"),
 )
 
 
@@ -104,6 +110,17 @@ def _find(summaries: Mapping[str, Any], keys: Sequence[str]) -> float | None:
     for key in keys:
         found = found.get(key) if isinstance(found, Mapping) else None
     return None if found is None else float(found)
+
+
+def _percent(share: float | None) -> str:
+    return _UNKNOWN if share is None else f"{100 * share:.2f} %"
+
+
+def _points(first: float | None, second: float | None) -> str:
+    """How far the second of two shares is from the first."""
+    if first is None or second is None:
+        return _UNKNOWN
+    return f"{100 * (second - first):+.2f} points"
 
 
 def _number(value: float | None) -> str:

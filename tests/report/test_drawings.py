@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 from gatewright.compiler.report import charts, html
-from gatewright.compiler.report.compare import compare
+from gatewright.compiler.report.compare import compare, figures
 from gatewright.compiler.report.drawing import series
 from gatewright.compiler.report.gantt import gantt
 from gatewright.compiler.report.graph import drawing
@@ -200,6 +200,13 @@ def test_estimate_and_actual_of_each_stage():
     assert rows["conv <1>"]["lut"] == (900, 1000)
     assert rows["link"]["lut"] == (None, 0)
     assert rows["pool"]["ff"] == (800, None)  # place and route did not count flip-flops
+
+
+def test_a_comparison_has_shares_in_percent_and_points():
+    second = DRAWN | {"accuracy": DRAWN["accuracy"] | {"float": {"top1": 0.9}}}
+    first = DRAWN | {"accuracy": DRAWN["accuracy"] | {"float": {"top1": 0.925}}}
+    rows = {row[0]: row[1:] for row in figures(("a", "b"), (first, second)).rows}
+    assert rows["right classes, float"] == ("92.50 %", "90.00 %", "-2.50 points", "computed")
 
 
 def test_a_comparison_has_both_sides():
