@@ -30,7 +30,7 @@ CORNER, PLACE = 10, 0.8
 #: steps of a network that is drawn from left to right; a longer one is drawn downwards, in columns
 ACROSS = 7
 #: width of the page, and steps of a column that are worth another one
-PAGE, STEPS = 1170, 6
+PAGE, STEPS = 1170, 3
 #: pixels of a letter
 LETTER = 8
 

@@ -259,3 +259,9 @@ def test_many_stages_of_the_floorplan_have_numbers_and_colours_of_their_own(coun
     assert any(text.startswith(f"{count} ") for text in drawn) == numbered
     assert "link" in drawn
     assert len({series(n) for n in range(count + 1)}) == count + 1
+
+
+@pytest.mark.parametrize("steps", range(8, 30))
+def test_a_long_chain_is_drawn_across_the_page(steps):
+    found = drawing(residual([f"s{n:02}" for n in range(steps)], skips=()), WIDE)
+    assert 800 <= found.width <= 1170
