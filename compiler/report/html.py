@@ -392,7 +392,8 @@ def _speed(summaries: Summaries) -> list[Figure]:
             Figure(f"{fpga['latency_us']:,.0f} µs", "latency", "computed", source),
         ]
     compiled, simulated = summaries["compile"], summaries.get("simulate", {})
-    seen = bool(simulated.get("interval_cycles")) and not simulated.get("stall")
+    stalled_or_wrong = simulated.get("stall") or simulated.get("mismatches")
+    seen = bool(simulated.get("interval_cycles")) and not stalled_or_wrong
     cycles = simulated if seen else compiled
     how, plan = ("simulated", "") if seen else ("estimated", "plan")
     found = [
@@ -400,8 +401,11 @@ def _speed(summaries: Summaries) -> list[Figure]:
         Figure(f"{cycles['latency_cycles']:,}", "cycles of latency", how, plan),
         Figure(f"{compiled['multipliers']:,}", "multipliers", "estimated", "plan"),
     ]
-    if compiled.get("target_mhz"):
-        rate = compiled["target_mhz"] * 1e6 / cycles["interval_cycles"]
-        source = f"{how} cycles, {compiled['target_mhz']:g} MHz (the board's usual clock)"
+    mhz, whose = compiled.get("target_mhz"), "the board's usual clock"
+    if summaries.get("build", {}).get("timing_met"):
+        mhz, whose = summaries["build"]["clock_mhz"], "the bitstream's PLL"
+    if mhz:
+        rate = mhz * 1e6 / cycles["interval_cycles"]
+        source = f"{how} cycles, {mhz:.4g} MHz ({whose})"
         found.insert(0, Figure(f"{rate:,.0f}", "frames a second", "computed", source))
     return found

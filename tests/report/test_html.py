@@ -67,6 +67,11 @@ def test_the_figures_at_the_top_are_the_simulations_once_it_has_run():
     )
     assert figures["cycles of latency"].number == "6,001"
     assert figures["frames a second"].number == "20,000"
+    (rate, *_) = html.headline(plan | {"simulate": seen, "build": ALL["build"]})
+    assert (rate.number, rate.source) == (
+        "30,000",
+        "simulated cycles, 150 MHz (the bitstream's PLL)",
+    )
     stalled = html.headline(plan | {"simulate": seen | {"stall": 0.3}})
     assert {figure.what: figure.how for figure in stalled}["cycles a frame"] == "estimated"
 
