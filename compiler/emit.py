@@ -24,6 +24,7 @@ Names = Callable[[str], str]
 
 _PACKAGE = Path(__file__).parents[1]
 _LOCATION = re.compile(r'attribute \\src "([^"]*)(:\d+)"')
+_SIGNED_WIRE = re.compile(r"^( *wire (?:\w+ \d+ +)*)signed ", re.MULTILINE)
 _LOCATION_LINE = re.compile(r'^ *attribute \\src "[^"]*"\n', re.MULTILINE)
 
 
@@ -40,17 +41,21 @@ def emit(accelerator: hw.Accelerator, directory: Path) -> None:
         text, names = rtlil.convert_fragment(
             Fragment.get(accelerator, None), _signature(accelerator), "accelerator"
         )
-    (directory / "accelerator.il").write_text(_relax_collisions(relative_locations(text)))
+    text = _relax_collisions(relative_locations(text))
+    (directory / "accelerator.il").write_text(text)
+    source, log = directory / "unsigned.il", directory / "emit.log"
+    source.write_text(_without_signs(text))
     tools.find("yosys").run(
         [
             "-q",
             "-p",
-            "read_rtlil accelerator.il; proc; memory_collect; write_verilog -noattr accelerator.v",
+            f"read_rtlil {source.name}; proc; memory_collect; write_verilog -noattr accelerator.v",
         ],
         cwd=directory,
-        log=directory / "emit.log",
+        log=log,
     )
-    (directory / "emit.log").unlink(missing_ok=True)
+    source.unlink()
+    log.unlink(missing_ok=True)
     interface = {
         "inputs": _ports(accelerator.sources, accelerator.source_prefixes),
         "outputs": _ports(accelerator.sinks, accelerator.sink_prefixes),
@@ -134,6 +139,15 @@ def without_locations(rtlil_text: str) -> str:
     no other hardware.
     """
     return _LOCATION_LINE.sub("", rtlil_text)
+
+
+def _without_signs(rtlil_text: str) -> str:
+    """RTLIL whose wires are unsigned; operators have signs of their own.
+
+    yosys reads a Verilog module again when a black box becomes known that one of its signed signals
+    is connected to, and fails if it has flattened the module by then.
+    """
+    return _SIGNED_WIRE.sub(r"\1", rtlil_text)
 
 
 @contextmanager

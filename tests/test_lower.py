@@ -3,6 +3,7 @@
 Networks of any operators, widths and foldings are in ``tests/fuzz/test_graphs.py``.
 """
 
+import re
 from contextlib import suppress
 from dataclasses import replace
 
@@ -10,8 +11,11 @@ import numpy as np
 import pytest
 from amaranth import Elaboratable, Module, ResetInserter, Signal
 from amaranth.lib.wiring import Out
-from gatewright.compiler import ir
+from gatewright import boards
+from gatewright.compiler import ir, tools
+from gatewright.compiler.emit import emit
 from gatewright.compiler.errors import PlanError
+from gatewright.compiler.lower import accelerator
 from gatewright.compiler.plan import latency
 from gatewright.sim import golden
 from numpy.testing import assert_array_equal
@@ -45,6 +49,25 @@ def test_a_function_of_a_wide_integer(function, bits, out, stall):
     seen = check(network, builder.frames(3), stall=stall)
     if not stall:
         assert seen.intervals[1:] == [network.interval]
+
+
+@pytest.mark.parametrize(("board", "synth"), [("ulx3s-12f", "ecp5"), ("icebreaker", "ice40")])
+def test_the_verilog_can_be_a_part_of_other_verilog(board, synth, tmp_path):
+    """yosys reads no module of it twice: it fails where such a one is flattened already."""
+    builder = image(2)
+    output = builder.conv(builder.input, 2)
+    device = boards.get(board).device
+    network = fold(builder.graph(), {output: (2, 2)}, device, dsp_multipliers=4)
+    emit(accelerator(network), tmp_path)
+    ports = re.search(r"module accelerator\((.*)\);", (tmp_path / "accelerator.v").read_text())
+    (tmp_path / "top.v").write_text(f"module top; accelerator part({ports[1]}); endmodule")
+    read = "read_verilog -defer top.v; read_verilog accelerator.v"
+    tools.find("yosys").run(
+        ["-p", f"{read}; synth_{synth} -top top -run begin:flatten"],
+        cwd=tmp_path,
+        log=tmp_path / "log",
+    )
+    assert "Reprocessing" not in (tmp_path / "log").read_text()
 
 
 # One operator at a time, under named foldings.
