@@ -68,6 +68,11 @@ def _recurrent(node: Node, shapes: Shapes) -> int:
     return steps * sum(prod(shapes[name]) for name in node.inputs[1:3])
 
 
+def _linear(node: Node, shapes: Shapes) -> int:
+    """One for each coefficient."""
+    return len(node.get("coefficients", ()))
+
+
 def _weight(node: Node) -> str:
     """The weights of a convolution; those of QLinearConv follow the scale of its input."""
     return node.inputs[3 if node.op.startswith("QLinear") else 1]
@@ -86,4 +91,6 @@ _PRODUCTS: Mapping[str, Callable[[Node, Any], int]] = {
     "LSTM": _recurrent,
     "GRU": _recurrent,
     "RNN": _recurrent,
+    "LinearClassifier": _linear,
+    "LinearRegressor": _linear,
 }

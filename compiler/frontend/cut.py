@@ -19,6 +19,7 @@ from onnx import helper
 
 from .. import ir, limits
 from ..errors import DataError, ModelError, TrainingModeError
+from . import schema
 from .border import Border, HostPart, Output
 from .costs import node_macs
 from .source import DTYPES, INPUTS, ModelPort, Node, Source, captured, parsed, read
@@ -330,6 +331,7 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
     vector of some millions of elements takes gigabytes.
     """
     size = limits.INFERENCE_BYTES + 4 * model.ByteSize()
+    model = _inferable(model)
     for values in (True, False):
         try:
             with _bounded(size):
@@ -337,6 +339,20 @@ def _inferred(model: onnx.ModelProto) -> onnx.ModelProto:
         except Exception:  # the C++ code raises several
             continue
     return model
+
+
+def _inferable(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the nodes of :func:`.schema.inferable`."""
+    if all(proto.domain in ("", "ai.onnx") for proto in model.graph.node):
+        return model
+    nodes = [schema.inferable(proto) for proto in model.graph.node]
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    del found.graph.node[:]
+    found.graph.node.extend(nodes)
+    if all(opset.domain for opset in found.opset_import):
+        found.opset_import.append(helper.make_opsetid("", schema.CAST_OPSET))
+    return found
 
 
 @contextmanager

@@ -4,12 +4,12 @@ from math import isfinite, isnan
 from typing import Any
 
 import onnx
-from onnx import defs
+from onnx import defs, helper
 
 from .. import limits
 from ..errors import ModelError
 
-__all__ = ["SCALING", "check"]
+__all__ = ["CAST_OPSET", "SCALING", "check", "inferable"]
 
 Kind = onnx.AttributeProto.AttributeType
 
@@ -26,6 +26,20 @@ SCALING = tuple(
 )
 # The largest number of inputs or outputs in the schema of a variadic operator.
 MANY = (1 << 31) - 1
+
+
+# Operators of ai.onnx.ml that give a number for each number.
+KEEPING = ("Binarizer", "Imputer", "Normalizer", "Scaler")
+# The version of what stands for them.
+CAST_OPSET = 13
+
+
+def inferable(proto: onnx.NodeProto) -> onnx.NodeProto:
+    """The node with a type and a shape that ONNX infers, which it does not for ai.onnx.ml."""
+    if proto.domain != "ai.onnx.ml" or proto.op_type not in KEEPING:
+        return proto
+    to = onnx.TensorProto.FLOAT
+    return helper.make_node("Cast", proto.input[:1], proto.output[:1], name=proto.name, to=to)
 
 
 def check(proto: onnx.NodeProto, name: str, opset: int) -> None:

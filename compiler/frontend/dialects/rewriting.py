@@ -286,9 +286,10 @@ def _inferred(source: Source) -> Sequence[onnx.ValueInfoProto]:
             small.append(tensor)
         else:
             infos.append(helper.make_tensor_value_info(name, tensor.data_type, constant.shape))
-    protos = [node.proto for node in source.nodes if node.proto.output]  # no file holds the others
+    # no file holds nodes without outputs
+    protos = [schema.inferable(node.proto) for node in source.nodes if node.proto.output]
     graph = helper.make_graph(protos, "shapes", infos, [], small)
-    domains = {node.proto.domain for node in source.nodes} - {"", "ai.onnx"}
+    domains = {proto.domain for proto in protos} - {"", "ai.onnx"}
     opsets = [helper.make_opsetid("", source.nodes[0].opset)]
     opsets += [helper.make_opsetid(domain, 1) for domain in sorted(domains)]
     try:
