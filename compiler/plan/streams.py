@@ -72,8 +72,9 @@ class Edge:
         """Beats of the queue; 0: none."""
         if not self.queued_wide:
             return self.queued * self.beats
-        pixels = ceil(self.queued * self.channels_out / self.channels_in)
-        return pixels * ceil(self.channels_in / self.lanes_in)
+        whole, rest = divmod(self.queued * self.channels_out, self.channels_in)
+        broken = rest > 0 and self.channels_in % self.lanes_in > 0  # where a pixel ends
+        return whole * ceil(self.channels_in / self.lanes_in) + ceil(rest / self.lanes_in) + broken
 
     @property
     def converts(self) -> bool:
