@@ -73,7 +73,7 @@ def check(
     ``boards``; ``.error`` says why the model can not be compiled, None when it can be.
     """
     known = boards.all_boards()
-    chosen = boards.get(board) if board else max(known, key=lambda each: each.device.lut)
+    chosen = max(known, key=lambda b: b.device.lut) if board is None else boards.get(board)
     return check_module.check(
         Path(model), known, chosen, goal_of=lambda _: Goal(goal), alone=board is not None
     )

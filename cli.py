@@ -110,7 +110,9 @@ def _with_states(model: Path, texts: tuple[str, ...], initial: Path | None) -> P
     """The model, or a copy of it, for as long as the command runs, which keeps the states."""
     from .compiler.frontend.states import parse_states, read_initial, write_with_states
 
-    if not texts and initial is None:
+    if initial is not None and not texts:
+        raise DataError(f"--initial {initial}: no state is named; give --state INPUT=OUTPUT too")
+    if not texts:
         return model
     states = parse_states(texts)
     first = read_initial(initial, states) if initial else {}
@@ -514,7 +516,8 @@ def check(model: Path, board: str | None, policy: Any, goal: str | None, as_json
     from .compiler.report import tables
 
     known = boards.all_boards()
-    chosen = _board(board) if board else max(known, key=lambda b: b.device.lut)
+    chosen = max(known, key=lambda b: b.device.lut) if board is None else _board(board)
+    _goal(goal, chosen.target_mhz)  # before any work
     found = run(
         model,
         known,

@@ -64,6 +64,10 @@ def samples_from(source: str, ports: Ports, stdin: IO[bytes] | None = None) -> I
 def _check_there(source: str) -> None:
     """Refuse what is neither a folder nor a file that may be a video."""
     path = Path(source)
+    if not source:
+        raise DataError(
+            f"--stream: is empty; give a folder of images, a video, {CAMERA}, or {_ARRAYS}"
+        )
     if path.suffix in (".npz", ".npy"):
         raise DataError(f"{source}: a file of samples; give it with --input, or {_ARRAYS}")
     if source != CAMERA and "://" not in source and not path.exists():

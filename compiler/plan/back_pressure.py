@@ -1,6 +1,7 @@
 """Forks that wait: where a value has several takers, the slowest of them delays the others."""
 
 from collections.abc import Mapping
+from itertools import combinations
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -22,13 +23,15 @@ class BackPressure:
     """What the streams and the stages of ``network`` hold while their takers are busy.
 
     A stage that stores its first input takes it when that is written: that its results wait does
-    not delay it. Stages of a loop take a pixel a turn, whatever they hold; networks with loops have
-    no :attr:`forks` that count.
+    not delay it. Readers whose paths meet again do not delay each other, for the queues before
+    joins are computed so (:mod:`.fifo`). Stages of a loop take a pixel a turn, whatever they hold:
+    networks with loops have no fork that counts.
     """
 
     def __init__(self, network: Dataflow):
         looped = any(design.delaying for design in network.designs.values())
-        self.forks = not looped and any(edge.forked for edge in network.edges)
+        #: the values with readers whose paths never meet
+        self.forks = set() if looped else _parting(network)
         #: for each stage and input the most pixels that it holds while its output waits
         self._most = [
             [design.buffering.held(n)[1] for n, _ in enumerate(design.ports.inputs)]
@@ -42,6 +45,8 @@ class BackPressure:
         found: dict[tuple[int | None, int], _Times] = {}
         for place, step in enumerate(run.schedule.steps):
             for which, (source, places, edge) in enumerate(step.inputs):
+                if edge.forked and edge.value not in self.forks:
+                    continue
                 key = (source, edge.output if source is None else 0)
                 pixels = int(places[-1]) + 1 if source is None else len(run.leaves[source])
                 taken = self._taken(run, place, which)
@@ -65,6 +70,26 @@ class BackPressure:
         later = taken[most:]
         taken[most:] = np.maximum(later, run.leaves[place][: len(later)])
         return taken
+
+
+def _parting(network: Dataflow) -> set[str]:
+    """The values with two readers that no stage is behind both of."""
+    behind: dict[str | None, frozenset[str]] = {None: frozenset()}
+    readers: dict[str, list[frozenset[str]]] = {}
+    after: dict[str, set[str | None]] = {}
+    for edge in network.edges:
+        if edge.source is not None:
+            after.setdefault(edge.source, set()).add(edge.sink)
+    for stage in reversed(network.plan.stages):
+        name = stage.name
+        behind[name] = frozenset({name}).union(*(behind[s] for s in after.get(name, ())))
+    for edge in network.edges:
+        readers.setdefault(edge.value, []).append(behind[edge.sink])
+    return {
+        value
+        for value, paths in readers.items()
+        if any(one.isdisjoint(other) for one, other in combinations(paths, 2))
+    }
 
 
 def _leaves(edge: Edge, taken: _Times, passing: int) -> _Times:

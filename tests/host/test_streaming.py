@@ -183,6 +183,11 @@ def test_what_is_not_there_is_refused(source, compiled):
         samples_from(source, compiled.ports)
 
 
+def test_an_empty_word_is_no_folder(compiled):
+    with pytest.raises(DataError, match="is empty; give a folder of images"):
+        samples_from("", compiled.ports)
+
+
 def test_a_file_of_samples_is_no_stream(compiled, samples):
     with pytest.raises(DataError, match="a file of samples; give it with --input, or - for"):
         samples_from(str(samples), compiled.ports)

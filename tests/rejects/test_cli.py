@@ -345,6 +345,20 @@ def test_an_unknown_board_suggests_the_nearest(qdq, out):
     assert rejected("check", qdq, "--board", "icebraker") == message
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--board", ""], "there is no board called ''"),
+        (["--goal", "fps=0"], "--goal fps=0: frames a second are a number above 0"),
+        (["--initial", "x.npz"], "--initial x.npz: no state is named; give --state"),
+    ],
+    ids=["board", "goal", "initial"],
+)
+def test_a_check_of_wrong_options_ends_before_any_work(words, message, qdq):
+    assert rejected("check", qdq, *words).startswith(message)
+    assert "Nodes" not in CliRunner().invoke(main, ["check", str(qdq), *words]).output
+
+
 @pytest.mark.parametrize("command", ["check", "compile"])
 def test_a_network_too_large_says_by_how_much_and_what_would_do(command, wide, samples, out):
     more = ["--calibration", samples, "-o", out] if command == "compile" else []
