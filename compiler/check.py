@@ -214,16 +214,18 @@ def _estimated(pool: CandidatePool, board: Target, goal: Goal) -> dict[str, Any]
     """The row of a board: by a bound, or by a search where the network hardly fits, or needs more
     than the DSP blocks for the rate of ``goal``. Raises :class:`FitError` where it does not fit.
     """
-    share = refuse_too_large(pool.graph, board.device, pool).share
+    tight = refuse_too_large(pool.graph, board.device, pool).share >= _TIGHT
+    if tight and goal.interval is None:
+        return _searched(pool, board, Goal())
     least = least_interval(pool.graph, board.device, board.name, pool)
-    if share < _TIGHT and (goal.interval is None or least <= goal.interval):
-        return _row(board, least, "estimated")
-    return _searched(pool, board, Goal() if goal.interval is None else goal, least)
+    if tight or (goal.interval is not None and least > goal.interval):
+        return _searched(pool, board, goal, least)
+    return _row(board, least, "estimated")
 
 
-def _searched(pool: CandidatePool, board: Target, goal: Goal, least: int) -> dict[str, Any]:
+def _searched(pool: CandidatePool, board: Target, goal: Goal, least: int = 0) -> dict[str, Any]:
     """The row of a board by a plan. Raises :class:`FitError` where none keeps the rate of ``goal``;
-    that of the DSP blocks takes ``least`` cycles a frame.
+    by the DSP blocks alone it takes ``least`` cycles a frame.
     """
     found = make_dataflow(pool.graph, board.device, board.name, goal, pool)
     limit = goal.interval

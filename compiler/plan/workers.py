@@ -90,21 +90,20 @@ def _by_dask(
                 f"dask worker {address}, where gatewright[dask] is installed too"
             )
         left = list(range(len(items)))
-        for _ in range(_TRIES if items else 0):
+        for _ in range(_TRIES):
+            if not left:
+                break
             done = set()
             for number, result in _round(distributed, client, task, items, left, address):
                 done.add(number)
                 yield items[number], result
             left = [number for number in left if number not in done]
-            if not left:
-                break
-    if not left:
-        return
-    raise ToolError(
-        f"workers of the Dask scheduler at {address} ended {_TRIES} times while they computed "
-        f"{len(left)} of {len(items)} tasks; look for too little memory in their logs, and run the "
-        "same command again: it goes on where it stopped"
-    )
+    if left:
+        raise ToolError(
+            f"workers of the Dask scheduler at {address} ended {_TRIES} times while they computed "
+            f"{len(left)} of {len(items)} tasks; look for too little memory in their logs, and run "
+            "the same command again: it goes on where it stopped"
+        )
 
 
 def _distributed() -> Any:
