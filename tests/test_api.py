@@ -1,5 +1,6 @@
 """The steps as functions, on a tiny network."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -69,6 +70,19 @@ def test_a_plan_says_what_the_hardware_costs(qdq):
     assert small.multipliers == 1
     assert 0 < small.resources.lut <= plan.resources.lut
     assert gw.plan(network, "icebreaker", "fps", interval=20).interval <= 20
+
+
+@pytest.mark.parametrize("board", ["icebreaker", "ulx3s-25f"])
+def test_a_plan_prints_the_estimate_that_compile_writes(qdq, tmp_path, board):
+    compiled = gw.compile(qdq, tmp_path / "out", board=board)
+    found = json.loads((tmp_path / "out" / "compile.json").read_text())
+    cost = found["estimate"]
+    assert cost["lut"] > compiled.network.resources.lut
+    assert compiled.network.facts()["estimate"] == (
+        f"{cost['lut']:,} {found['logic_unit']}, {cost['dsp']} DSP blocks, "
+        f"{cost['bram']} block RAMs, with the link to the host"
+    )
+    assert compiled.facts()["estimate"] == gw.plan(compiled.graph, board).facts()["estimate"]
 
 
 def test_a_model_is_compiled_into_a_directory(floats, x, tmp_path):

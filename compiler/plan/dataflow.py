@@ -14,7 +14,7 @@ from ..brief import Brief
 from ..errors import PlanError
 from ..stages import Design, StagePlan, hw_shape, kind_named, reshaped, stage_ops
 from .pace import paced, paced_frames
-from .resources import Resources, link, total
+from .resources import Resources, cells, link, total
 from .streams import Edge, NetworkPort
 
 __all__ = ["Plan", "Dataflow"]
@@ -82,14 +82,15 @@ class Dataflow(Brief):
             self.designs = {**self.designs, **paced_frames(self)}
 
     def facts(self) -> dict[str, object]:
-        cost = self.resources
+        cost, unit = self.linked, self.device.target.logic_unit
         return {
             "network": self.graph.name,
             "board": self.plan.board,
             "stages": len(self.plan.stages),
             "interval": f"{self.interval:,} cycles a frame",
             "multipliers": self.multipliers,
-            "estimate": f"{cost.lut:,} LUTs, {cost.dsp} DSP blocks, {cost.bram} block RAMs",
+            "estimate": f"{cells(cost, self.device):,} {unit}, {cost.dsp} DSP blocks, "
+            f"{cost.bram} block RAMs, with the link to the host",
         }
 
     @cached_property
