@@ -621,7 +621,7 @@ def explore(
             scheduler=scheduler,
             progress=step,
         )
-    _show(as_json, summary, tables.explore(summary["points"]))
+    _show(as_json, summary, tables.explore(summary))
     err.print(
         f"plot: {output / 'explore.html'} (interactive), {output / 'explore.png'}; "
         f"plans: {output / 'plans'}, for `gatewright compile --plan`",

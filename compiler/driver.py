@@ -196,7 +196,9 @@ class _Costs:
             return None
 
     def need(self, policy: Policy) -> dict[str, int] | None:
-        """LUTs, DSP blocks and block RAMs; None where that folding is none of these widths."""
+        """Units of logic, DSP blocks and block RAMs; None where that folding is none of these
+        widths.
+        """
         if self.plan is None:
             return None
         try:
@@ -204,11 +206,11 @@ class _Costs:
         except PlanError:
             return None
         found = network.budgeted
-        return {"lut": found.lut, "dsp": found.dsp, "bram": found.bram}
+        return {"lut": cells(found, self.device), "dsp": found.dsp, "bram": found.bram}
 
     def share(self, policy: Policy) -> float:
-        """The shares of the board's LUTs, DSP blocks and block RAMs together; without a folding the
-        bits of all weights and of a map of each activation, in megabits.
+        """The shares of the board's logic, DSP blocks and block RAMs together; without a folding
+        the bits of all weights and of a map of each activation, in megabits.
         """
         need = self.need(policy)
         if need is not None:

@@ -73,16 +73,24 @@ def explore_model(
         progress=progress,
     )
     built = _built(found, graph, integers, board, out, builds, jobs, scheduler, progress)
+    device = board.device
     rows = [_row(point, board, built.get(point.plan), out) for point in found]
     summary = {
         "model": model.name,
         "board": board.name,
         "clock_mhz": board.target_mhz,
-        "available": board.device.available,
+        "available": device.available,
+        "logic_unit": device.target.logic_unit,
         "points": rows,
     }
     title = f"Plans of {model.name} for {board.title}"
-    design_space(rows, out / "explore.png", title=title, available=board.device.available)
+    design_space(
+        rows,
+        out / "explore.png",
+        title=title,
+        available=device.available,
+        logic_unit=device.target.logic_unit,
+    )
     write_page(summary, out / "explore.html", title=title, command=_command(model, board, integers))
     write_json(out / "explore.json", summary)
     return summary

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import charts
 from .html import Section, Summaries, files, groups, page, summaries_of, write_page
 from .summary import consistent
-from .views import Cell, View, count, error
+from .views import Cell, View, count, error, logic_unit, resource_names
 
 __all__ = ["compare", "write_comparison"]
 
@@ -65,22 +64,28 @@ def _pairs(both: tuple[Summaries, Summaries]) -> Iterator[Pair]:
 
 
 def figures(names: tuple[str, str], both: tuple[Summaries, Summaries]) -> View:
-    """Every figure that one of them has, and how far the second is from the first."""
+    """Every figure that one of them has, and how far the second is from the first. Boards of
+    families that count logic in different units have a row each for it.
+    """
     rows: list[tuple[Cell, ...]] = []
     for what, keys, how in _FIGURES:
-        a, b = (_find(summaries, keys) for summaries in both)
-        if a is not None or b is not None:
-            shares = keys[0] == "accuracy"
-            cells = (
-                (_percent(a), _percent(b), _points(a, b))
-                if shares
-                else (_number(a), _number(b), error(b, a))
-            )
-            rows.append((what, *cells, how))
+        found = [(_name(what, summaries), _find(summaries, keys)) for summaries in both]
+        for name in dict.fromkeys(name for name, _ in found):
+            a, b = (value if own == name else None for own, value in found)
+            if a is not None or b is not None:
+                shares = keys[0] == "accuracy"
+                cells = (
+                    (_percent(a), _percent(b), _points(a, b))
+                    if shares
+                    else (_number(a), _number(b), error(b, a))
+                )
+                rows.append((name, *cells, how))
     return View(
         "Figures", ("", *names, "second to first", "how"), tuple(rows), frozenset({"", "how"})
     )
 
+
+_LOGIC = "logic"
 
 _FIGURES: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("interval, cycles", ("compile", "interval_cycles"), "estimated"),
@@ -89,10 +94,13 @@ _FIGURES: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("latency, cycles", ("simulate", "latency_cycles"), "simulated"),
     ("mismatches", ("simulate", "mismatches"), "simulated"),
     ("multipliers", ("compile", "multipliers"), "estimated"),
-    *((name, ("compile", "estimate", key), "estimated") for key, name in charts.RESOURCES.items()),
+    *(
+        (name, ("compile", "estimate", key), "estimated")
+        for key, name in resource_names(_LOGIC).items()
+    ),
     *(
         (name, ("build", "utilization", key, "used"), "routed")
-        for key, name in charts.RESOURCES.items()
+        for key, name in resource_names(_LOGIC).items()
     ),
     ("routed clock, MHz", ("build", "routed_mhz"), "routed"),
     ("allowed clock, MHz", ("build", "fmax_mhz"), "routed"),
@@ -103,6 +111,11 @@ _FIGURES: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("right classes, integer", ("accuracy", "integer", "top1"), "computed"),
     ("same class as the float network", ("accuracy", "agreement"), "computed"),
 )
+
+
+def _name(what: str, summaries: Summaries) -> str:
+    """What a figure is called; logic has the name that its unit has on the board."""
+    return logic_unit(summaries["compile"]) if what == _LOGIC else what
 
 
 def _find(summaries: Mapping[str, Any], keys: Sequence[str]) -> float | None:

@@ -18,7 +18,7 @@ from .names import labels
 from .samples import Confusion, Samples, confusion, samples
 from .summary import STEPS, consistent, read_extra, read_summary
 from .terms import HOW, TERMS
-from .views import Share, View
+from .views import LUTS, Share, View, logic_unit
 from .widths import Both, both
 
 __all__ = [
@@ -228,8 +228,8 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
 
 def _cells(compiled: dict[str, Any], layout: dict[str, Any] | None) -> str:
     """What the bars of LUTs count, where the chip's cells hold a flip-flop as well."""
-    unit = compiled.get("logic_unit", "LUTs")
-    if unit == "LUTs" or layout is None:
+    unit = logic_unit(compiled)
+    if unit == LUTS or layout is None:
         return ""
     return f" Estimated are LUTs; routed are {unit}, those with only a flip-flop as well."
 

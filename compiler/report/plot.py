@@ -7,9 +7,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-__all__ = ["design_space"]
+from .views import LUTS, resource_names
 
-_COSTS = (("lut", "LUTs"), ("ff", "flip-flops"), ("dsp", "DSP blocks"), ("bram", "block RAMs"))
+__all__ = ["design_space"]
 
 
 def design_space(
@@ -18,17 +18,20 @@ def design_space(
     *,
     title: str = "",
     available: Mapping[str, int] | None = None,
+    logic_unit: str = LUTS,
 ) -> Path:
     """Draw cost over frames a second into ``path`` (.png, .svg or .pdf), a panel a resource.
 
     The front is a line through full marks, other plans are hollow ones. ``available``: what the
-    device has, a dashed line where plans come near it.
+    device has, a dashed line where plans come near it. ``logic_unit``: what ``lut`` of the points
+    counts.
     """
     shown = [point for point in points if point["fits"]]
     figure = Figure(figsize=(9, 6.2), layout="constrained")
     if title:
         figure.suptitle(title)
-    for axes, (key, name) in zip(figure.subplots(2, 2, sharex=True).flat, _COSTS, strict=True):
+    names = resource_names(logic_unit).items()
+    for axes, (key, name) in zip(figure.subplots(2, 2, sharex=True).flat, names, strict=True):
         front = [point for point in shown if point["pareto"]]
         front.sort(key=lambda point: (point["fps"], point["share"]))
         others = [point for point in shown if not point["pareto"]]

@@ -269,6 +269,6 @@ def accuracy(found: Summary) -> list[Shown]:
     return _tables(views.accuracy(found), views.outputs(found), views.accuracy_layers(found))
 
 
-def explore(points: Sequence[Summary]) -> list[Shown]:
-    """For the points of a design space, each as a dictionary."""
-    return _tables(views.explored(points))
+def explore(found: Summary) -> list[Shown]:
+    """For ``explore.json``."""
+    return _tables(views.explored(found["points"], views.logic_unit(found)))

@@ -10,6 +10,7 @@ from math import inf
 from typing import Any
 
 __all__ = [
+    "LUTS",
     "Cell",
     "Share",
     "View",
@@ -24,11 +25,13 @@ __all__ = [
     "explored",
     "shortfall",
     "layers",
+    "logic_unit",
     "machine",
     "made_with",
     "outputs",
     "plan",
     "ports",
+    "resource_names",
     "resources",
     "simulation",
     "size",
@@ -40,6 +43,8 @@ __all__ = [
 Summary = Mapping[str, Any]
 
 _UNKNOWN = "-"
+#: what ``lut`` counts on families that count LUTs and flip-flops separately
+LUTS = "LUTs"
 
 
 @dataclass(frozen=True)
@@ -373,16 +378,25 @@ def latency_parts(compiled: Summary) -> View | None:
     )
 
 
-_RESOURCES = {"lut": "LUTs", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
+def logic_unit(found: Summary) -> str:
+    """What ``lut`` counts in a summary that is ``compile.json`` or ``explore.json``."""
+    return str(found.get("logic_unit", LUTS))
+
+
+def resource_names(logic_unit: str) -> dict[str, str]:
+    """What the figures of a cost are called, by their keys. ``logic_unit``: what ``lut`` counts on
+    the board's family.
+    """
+    return {"lut": logic_unit, "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
 
 
 def resources(compiled: Summary, built: Summary | None = None) -> View:
     """Estimate next to what place and route used."""
     estimate, available = compiled["estimate"], compiled.get("available", {})
-    unit = compiled.get("logic_unit", _RESOURCES["lut"])
+    unit = logic_unit(compiled)
     used = {} if built is None else built["utilization"]
     rows: list[tuple[Cell, ...]] = []
-    for key, name in (_RESOURCES | {"lut": unit}).items():
+    for key, name in resource_names(unit).items():
         actual = used[key]["used"] if key in used else None
         there = used[key]["available"] if key in used else available.get(key)
         amount = estimate[key] if actual is None else actual
@@ -398,7 +412,7 @@ def resources(compiled: Summary, built: Summary | None = None) -> View:
             )
         )
     notes = [] if built else ["Actual numbers come with gatewright build."]
-    if unit != _RESOURCES["lut"]:
+    if unit != LUTS:
         notes.append(
             "A logic cell holds a LUT, a flip-flop or both: more cells are in use than LUTs."
         )
@@ -662,10 +676,10 @@ def widths(compiled: Summary) -> View | None:
         ("bits of activations", _bits(found["activations"])),
     ]
     if need and usual:
-        names = {"lut": "LUTs", "dsp": "DSP blocks", "bram": "block RAMs"}
         facts += [
             (name, f"{count(need[key])} instead of {count(usual[key])}")
-            for key, name in names.items()
+            for key, name in resource_names(logic_unit(compiled)).items()
+            if key in need
         ]
     return _facts("Widths", facts, "Resources: in the folding that 8 bits have for this goal.")
 
@@ -732,8 +746,10 @@ def accuracy_layers(found: Summary) -> View:
 # Design space.
 
 
-def explored(points: Sequence[Summary], title: str = "Design space") -> View:
-    """A row a plan, the fastest first; ``*`` marks those on the front."""
+def explored(points: Sequence[Summary], unit: str, title: str = "Design space") -> View:
+    """A row a plan, the fastest first; ``*`` marks those on the front. ``unit``: what ``lut`` of
+    the points counts.
+    """
     built = any(point.get("built") for point in points)
     rows = tuple(
         (
@@ -755,7 +771,7 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
             "interval",
             "latency",
             "mult.",
-            "LUTs",
+            unit,
             "FFs",
             "DSP",
             "BRAM",
@@ -767,7 +783,7 @@ def explored(points: Sequence[Summary], title: str = "Design space") -> View:
         (
             "Plan: its file in plans/, called after the interval in cycles and a hash of the plan. "
             "Intervals that lead to the same plan are one row.",
-            "Frames/s: at the board's target clock. Chip: mean share of LUTs, flip-flops, DSP "
+            f"Frames/s: at the board's target clock. Chip: mean share of {unit}, flip-flops, DSP "
             "blocks and block RAMs, by estimate.",
             "* front: the best for some exchange rate of speed against chip, or the least latency.",
         ),

@@ -74,6 +74,11 @@ def test_builds_are_kept_by_content(qdq, built, tmp_path):
     assert [one["fps"] for one in slow].count(None) == 1
 
 
+def test_the_unit_of_logic_is_that_of_the_boards_family(qdq, tmp_path):
+    assert explored(qdq, tmp_path, 0)["logic_unit"] == BOARD.device.target.logic_unit
+    assert '"logic_unit": "logic cells"' in (tmp_path / "explore.html").read_text()
+
+
 def test_a_float_network_needs_samples_to_be_built(floats, tmp_path):
     with pytest.raises(DataError, match="give some dozens with --calibration"):
         explored(floats, tmp_path / "space", 1)

@@ -20,6 +20,7 @@ LONG = "network/block_12/batch_normalization_7/FusedBatchNormV3"
 SPACE = {
     "clock_mhz": 100.0,
     "available": {"lut": 24288, "ff": 24288, "dsp": 28, "bram": 56},
+    "logic_unit": "LUTs",
     "points": POINTS,
 }
 

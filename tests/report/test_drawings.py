@@ -209,6 +209,17 @@ def test_a_comparison_has_shares_in_percent_and_points():
     assert rows["right classes, float"] == ("92.50 %", "90.00 %", "-2.50 points", "computed")
 
 
+def test_logic_of_different_units_has_a_row_each():
+    cells = DRAWN | {"compile": DRAWN["compile"] | {"logic_unit": "logic cells"}}
+    logic = f"{DRAWN['compile']['estimate']['lut']:,}"
+    rows = {row[0]: row[1:] for row in reversed(figures(("a", "b"), (DRAWN, cells)).rows)}
+    assert rows["LUTs"] == (logic, "-", "-", "estimated")
+    assert rows["logic cells"] == ("-", logic, "-", "estimated")
+    alike = {row[0]: row[1:] for row in reversed(figures(("a", "b"), (cells, cells)).rows)}
+    assert alike["logic cells"][:2] == (logic, logic)
+    assert "LUTs" not in alike
+
+
 def test_a_comparison_has_both_sides():
     page = compare(("a", "b"), (DRAWN, ALL))
     assert Tags(page).open == []

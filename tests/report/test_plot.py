@@ -2,6 +2,7 @@
 
 import pytest
 from gatewright.compiler.report.plot import design_space
+from matplotlib import rc_context
 
 from .summaries import POINTS
 
@@ -12,6 +13,14 @@ def test_the_suffix_decides_the_format(tmp_path, suffix, magic):
         POINTS, tmp_path / f"explore.{suffix}", title="net", available={"lut": 6000, "dsp": 28}
     )
     assert path.read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize("unit", ["LUTs", "logic cells"])
+def test_the_axis_of_logic_has_its_unit(tmp_path, unit):
+    with rc_context({"svg.fonttype": "none"}):
+        path = design_space(POINTS, tmp_path / "explore.svg", logic_unit=unit)
+    assert (">LUTs<" in path.read_text()) == (unit == "LUTs")
+    assert f">{unit}<" in path.read_text()
 
 
 def test_a_space_where_nothing_fits_is_drawn_empty(tmp_path):

@@ -56,7 +56,7 @@ def row(text, start):
             tables.accuracy(ALL["accuracy"]),
             ["Accuracy", "Layers: float against integer, and the reference runtime"],
         ),
-        (tables.explore(POINTS), ["Design space"]),
+        (tables.explore({"points": POINTS}), ["Design space"]),
     ],
 )
 def test_each_command_has_its_tables(found, titles):
@@ -72,7 +72,8 @@ def test_no_word_is_broken(width):
         *tables.build(BUILD, COMPILE),
         *tables.bench(ALL["bench"]),
         *tables.accuracy(ALL["accuracy"]),
-        *tables.explore(POINTS),
+        *tables.explore({"points": POINTS}),
+        *tables.explore({"points": POINTS, "logic_unit": "logic cells"}),
     ]
     for each in found:
         console = Console(file=io.StringIO(), width=width, soft_wrap=True)
@@ -205,7 +206,7 @@ def test_what_does_not_fit_is_listed():
 
 
 def test_the_front_is_marked():
-    text = shown(*tables.explore(POINTS))
+    text = shown(*tables.explore({"points": POINTS}))
     assert row(text, "*")[:4] == ["*", "4000-abc", "25,000", "4,000"]
     assert row(text, "8000-abc")[:3] == ["8000-abc", "12,500", "8,000"]
     assert row(text, "*")[-3:] == ["131.5", "MHz", "25,000"]
@@ -263,6 +264,25 @@ def test_multipliers_other_than_simd_by_pe_are_explained():
 
 def test_a_plan_of_a_design_space_has_the_name_of_its_file():
     console = Console(file=io.StringIO(), width=80, soft_wrap=True)
-    console.print(*tables.explore([point | {"built": None} for point in POINTS]))
+    console.print(*tables.explore({"points": [point | {"built": None} for point in POINTS]}))
     assert "8000-abc" in console.file.getvalue()
     assert "interval  latency" in console.file.getvalue()
+
+
+@pytest.mark.parametrize("unit", ["LUTs", "logic cells"])
+def test_a_design_space_names_the_unit_of_logic(unit):
+    text = " ".join(shown(*tables.explore({"points": POINTS, "logic_unit": unit})).split())
+    assert f"Chip: mean share of {unit}, flip-flops" in text
+    assert ("LUTs" in text) == (unit == "LUTs")
+
+
+def test_the_cost_of_widths_names_the_unit_of_logic():
+    need = {"lut": 900, "dsp": 4, "bram": 3}
+    widths = {
+        **{"max_drop": 1.0, "drop": 0.5, "usual_drop": 0.0, "tested": 60, "labelled": True},
+        **{"need": need, "usual_need": need, "weights": {}, "activations": {}},
+    }
+    rows = dict(views.widths(COMPILE | {"widths": widths, "logic_unit": "logic cells"}).rows)
+    assert rows["logic cells"] == "900 instead of 900"
+    assert "flip-flops" not in rows
+    assert "LUTs" in dict(views.widths(COMPILE | {"widths": widths}).rows)
