@@ -187,8 +187,8 @@ def _about_boards(rows: Sequence[Summary]) -> Iterator[str]:
     """What the words of the table mean, those that are in it."""
     if any(row["how"] == "estimated" for row in rows):
         yield (
-            "Planned: by a plan for that board. Estimated: what its multipliers allow at best; a "
-            "plan may take more cycles."
+            "Planned: by a plan for that board. Estimated: what its DSP blocks alone allow at "
+            "best; a plan may take more cycles, or fewer with products in logic."
         )
     if any(lack["what"] != _CYCLES for row in rows for lack in row["lacking"]):
         yield (
