@@ -1,6 +1,5 @@
 # For a fresh machine (Python 3.11 or newer, g++, make, perl; no root):
 #   make demo   set up, then a trained digit recogniser from ONNX to bitstream and benchmark
-#               (ARGS=--whole-chip for a larger one that fills the chip: ten minutes)
 #   make test   set up, then the tests
 #   make fuzz   set up, then FUZZ_SECONDS (an hour) of generated networks for each test of them, and
 #               FUZZ_CASES damaged files of each kind
@@ -23,7 +22,7 @@ FUZZ_CASES   ?= 2000
 
 # The demo needs the package alone, not the tools of its tests.
 demo: $(if $(wildcard $(VENV)/ready),,$(VENV)/runs)
-	@$(BIN)/python examples/mnist/demo.py $(ARGS)
+	@$(BIN)/python examples/mnist/demo.py
 
 # A process keeps to its half of the tests until it has none left, so that what the tests of a file
 # share (a compiled network, its simulator) is made once.

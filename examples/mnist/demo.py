@@ -5,7 +5,6 @@ Place and route, the longest step, is shown; the steps that do not need its resu
 
 import subprocess
 import sys
-from argparse import ArgumentParser
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,42 +13,9 @@ from textwrap import fill
 from time import monotonic
 
 HERE = Path(__file__).parent
-DATA = HERE / "digits_test.npz"
-BOARD = "ulx3s-45f"
-
-
-@dataclass(frozen=True)
-class Recognizer:
-    """A network, its goal, what bounds its plan, the clock it is routed for and the minutes that
-    takes.
-    """
-
-    model: Path
-    out: Path
-    goal: tuple[str, ...]
-    bound: str
-    mhz: int
-    minutes: str
-
-
-SMALL = Recognizer(
-    HERE / "digits_small.onnx",
-    Path("out") / "digits",
-    (),
-    "The input takes a pixel in a cycle, so every plan needs at least 784 cycles for a digit.",
-    200,
-    "two minutes",
-)
-
-#: what the chip can do: nearly all of its DSP blocks, and soft multipliers
-WHOLE_CHIP = Recognizer(
-    HERE / "digits.onnx",
-    Path("out") / "digits_whole_chip",
-    ("--goal", "fps"),
-    "It fills the DSP blocks, and multiplies in logic too.",
-    160,
-    "eight minutes",
-)
+MODEL, DATA = HERE / "digits_medium.onnx", HERE / "digits_test.npz"
+BOARD, GOAL, MHZ = "ulx3s-25f", ("--goal", "fps"), 160
+OUT = Path("out") / "digits"
 
 
 @dataclass(frozen=True)
@@ -64,71 +30,61 @@ class Step:
         return ["gatewright", *map(str, self.command)]
 
 
-def steps_of(network: Recognizer) -> tuple[Step, ...]:
-    """The steps of the road, in order."""
-    model, out = network.model, network.out
-    return (
-        Step(
-            "Which nodes of the network have hardware, and does it fit the board? (seconds)",
-            ("check", model, "--board", BOARD, *network.goal),
+STEPS = (
+    Step(
+        "Which nodes of the network have hardware, and does it fit the board? (seconds)",
+        ("check", MODEL, "--board", BOARD, *GOAL),
+    ),
+    Step(
+        "Quantize to 8 bits on 100 digits, find the plan with the most frames a second, and write "
+        "the RTL. The input takes a pixel in a cycle, so every plan needs at least 784 cycles for "
+        "a digit. To reach that, this one uses all 28 DSP blocks, and multiplies in logic too. "
+        "(Seconds; if yosys comes from PyPI, its first use compiles 70 MB of WebAssembly, a minute "
+        "or two, once.)",
+        (
+            *("compile", MODEL, "--board", BOARD, *GOAL),
+            *("--calibration", HERE / "digits_calibration.npz", "-o", OUT),
         ),
-        Step(
-            "Quantize to 8 bits on 100 digits, find the plan with the most frames a second, and "
-            f"write the RTL. {network.bound} (Seconds; if yosys comes from PyPI, its first use "
-            "compiles 70 MB of WebAssembly, a minute or two, once.)",
-            (
-                *("compile", model, "--board", BOARD, *network.goal),
-                *("--calibration", HERE / "digits_calibration.npz", "-o", out),
-            ),
-        ),
-        Step(
-            "Make the bitstream: synthesis, then place and route for a clock of "
-            f"{network.mhz} MHz, with the iteration and the estimated clock in the progress line. "
-            f"(The longest step, about {network.minutes}. Steps 4 to 6 run at the same time; what "
-            "they print follows.)",
-            ("build", out, "--target-mhz", str(network.mhz)),
-        ),
-        Step(
-            "Do the integers still recognize digits, and where is precision lost? (seconds)",
-            ("accuracy", out, "--data", DATA),
-        ),
-        Step(
-            "Simulate the RTL while its streams pause at random in 30 % of the cycles: every value "
-            "has to equal the golden model whenever it comes. (Compiles the RTL to C++ with "
-            "Verilator and g++ first, half a minute.)",
-            ("simulate", out, "--input", DATA, "--frames", "8", "--stall", "0.3"),
-        ),
-        Step(
-            "Simulate once more without pauses: now the cycles are those of the hardware, and the "
-            "benchmark below uses them. (The compiled simulator is kept: seconds.)",
-            ("simulate", out, "--input", DATA, "--frames", "8"),
-        ),
-        Step(
-            "Compare with a core of this computer's CPU on the same digits. (seconds)",
-            ("bench", out, "--input", DATA),
-        ),
-    )
-
+    ),
+    Step(
+        f"Make the bitstream: synthesis, then place and route for a clock of {MHZ} MHz, with the "
+        "iteration and the estimated clock in the progress line. (The longest step, about two "
+        "minutes. Steps 4 to 6 run at the same time; what they print follows.)",
+        ("build", OUT, "--target-mhz", str(MHZ)),
+    ),
+    Step(
+        "Do the integers still recognize digits, and where is precision lost? (seconds)",
+        ("accuracy", OUT, "--data", DATA),
+    ),
+    Step(
+        "Simulate the RTL while its streams pause at random in 30 % of the cycles: every value "
+        "has to equal the golden model whenever it comes. (Compiles the RTL to C++ with "
+        "Verilator and g++ first, half a minute.)",
+        ("simulate", OUT, "--input", DATA, "--frames", "8", "--stall", "0.3"),
+    ),
+    Step(
+        "Simulate once more without pauses: now the cycles are those of the hardware, and the "
+        "benchmark below uses them. (The compiled simulator is kept: seconds.)",
+        ("simulate", OUT, "--input", DATA, "--frames", "8"),
+    ),
+    Step(
+        "Compare with a core of this computer's CPU on the same digits. (seconds)",
+        ("bench", OUT, "--input", DATA),
+    ),
+)
 
 BUILD, BESIDE = 2, slice(3, 6)
 
 
 def main() -> int:
     """Run the steps; stop at the first that fails."""
-    parser = ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--whole-chip",
-        action="store_true",
-        help="a network of 16 times as many products, as fast as the chip allows",
-    )
-    network = WHOLE_CHIP if parser.parse_args().whole_chip else SMALL
-    steps, began = steps_of(network), monotonic()
+    began = monotonic()
     with ThreadPoolExecutor(1) as pool:
-        for number, step in enumerate(steps):
+        for number, step in enumerate(STEPS):
             if number == BUILD:
-                beside = pool.submit(captured, steps[BESIDE])
-            announce(step, number + 1, len(steps))
-            if step in steps[BESIDE]:
+                beside = pool.submit(captured, STEPS[BESIDE])
+            announce(step, number + 1, len(STEPS))
+            if step in STEPS[BESIDE]:
                 ended = beside.result()[number - BESIDE.start]
                 say(ended.stdout)
             else:
@@ -137,7 +93,7 @@ def main() -> int:
                 return ended.returncode
     say(
         f"All of it took {monotonic() - began:.0f} s. Every figure, plots and the commands:\n"
-        f"  {(network.out / 'report.html').resolve()}\n"
+        f"  {(OUT / 'report.html').resolve()}\n"
     )
     return 0
 

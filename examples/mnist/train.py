@@ -1,4 +1,4 @@
-"""Train the two example digit networks in NumPy and export them to ONNX.
+"""Train the three example digit networks in NumPy and export them to ONNX.
 
 In order: read the digits and split them, distort them, train, export, measure, save. Every array of
 images or features is float32 ``[N, C, H, W]``, and weights have the shapes ONNX gives them, so that
@@ -320,7 +320,8 @@ class Network:
         first.learn(dy)
 
 
-# The small one pads nothing and its windows end exactly at the edges (28 -> 13 -> 6): less control.
+# The medium one takes all DSP blocks of an LFE5U-25F at a pixel a cycle. The small one pads nothing
+# and its windows end exactly at the edges (28 -> 13 -> 6): less control.
 NETWORKS = {
     "digits": lambda: [
         Conv(8, 5, pad=2),
@@ -329,6 +330,16 @@ NETWORKS = {
         Conv(16, 3, pad=1),
         Relu(),
         MaxPool(),
+        Flatten(),
+        Dense(10),
+    ],
+    "digits_medium": lambda: [
+        Conv(2, 5, pad=2),
+        Relu(),
+        Conv(4, 3, stride=2, pad=1),
+        Relu(),
+        Conv(8, 3, stride=2, pad=1),
+        Relu(),
         Flatten(),
         Dense(10),
     ],

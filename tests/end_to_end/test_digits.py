@@ -8,6 +8,7 @@ import pytest
 from gatewright import boards
 from gatewright.boards.flow.build import build
 from gatewright.compiler.driver import compile_model
+from gatewright.compiler.plan.search import Goal
 from gatewright.hw.target import ICE40
 from gatewright.sim import golden
 from gatewright.sim.simulate import simulate
@@ -23,15 +24,20 @@ def samples():
 
 @pytest.fixture(
     scope="module",
-    params=[("digits", "ulx3s-85f"), ("digits_small", "icebreaker")],
-    ids=lambda pair: pair[0],
+    params=[
+        ("digits", "ulx3s-85f", "balanced"),
+        ("digits_medium", "ulx3s-25f", "fps"),
+        ("digits_small", "icebreaker", "balanced"),
+    ],
+    ids=lambda case: case[0],
 )
 def compiled(request, tmp_path_factory):
-    name, board = request.param
+    name, board, goal = request.param
     with np.load(EXAMPLE / "digits_calibration.npz") as file:
         x = file["x"]
     out = tmp_path_factory.mktemp(name) / "out"
-    return compile_model(EXAMPLE / f"{name}.onnx", out, boards.get(board).device, board, samples=x)
+    model, device = EXAMPLE / f"{name}.onnx", boards.get(board).device
+    return compile_model(model, out, device, board, samples=x, goal=Goal(goal))
 
 
 def test_the_integers_recognise_digits_as_well(compiled, samples):
@@ -51,6 +57,13 @@ def test_the_rtl_equals_the_golden_model(compiled, samples, stall):
         assert done.summary["latency_cycles"] == pytest.approx(
             done.summary["planned_latency_cycles"], rel=0.02
         )
+
+
+def test_the_network_of_the_demo_takes_a_pixel_a_cycle_with_all_dsp_blocks(compiled):
+    if compiled.graph.name != "digits_medium":
+        pytest.skip("its plan is another one")
+    assert compiled.network.interval == 28 * 28
+    assert compiled.network.resources.dsp == compiled.network.device.dsp
 
 
 def test_the_small_network_reaches_a_bitstream(compiled):
