@@ -90,6 +90,7 @@ def bench(
         "fpga": fpga,
         "cpu": cpu,
         "speedup": [_speedup(fpga, entry) for entry in cpu],
+        "float_network": (compiled.directory / "model.float.onnx").exists(),
         "inputs": (
             "random frames, seed 0 (no samples were given)"
             if samples is None

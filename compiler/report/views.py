@@ -522,6 +522,11 @@ def timing(built: Summary) -> View:
 # Bench.
 
 
+_NO_FLOATS = (
+    "Nothing is compared with the float network: the directory was compiled from a quantized one."
+)
+
+
 def benchmark(measured: Summary) -> View:
     """The FPGA, then each reference, with what the FPGA gains over it."""
     fpga = measured["fpga"]
@@ -560,6 +565,7 @@ def benchmark(measured: Summary) -> View:
         "CPU: latency is the median of one frame at a time, frames a second the better of that and "
         f"batches; {measured['inputs']}.",
         "Gain: how many times faster the FPGA of the first row is; below 1 the CPU is faster.",
+        *(() if measured.get("float_network", True) else (_NO_FLOATS,)),
     )
     return View(
         "Benchmark",
@@ -627,6 +633,8 @@ def accuracy(found: Summary) -> View:
             + ", ".join(layer["missing"])
             + "."
         )
+    if found["sqnr"] is None:
+        notes.append(_NO_FLOATS)
     if not found["labelled"]:
         notes.append("The samples have no labels (y), so there is no accuracy.")
     return _facts("Accuracy", facts, *notes)
@@ -782,7 +790,8 @@ def explored(points: Sequence[Summary], unit: str, title: str = "Design space") 
         frozenset({"", "plan"}),
         (
             "Plan: its file in plans/, called after the interval in cycles and a hash of the plan. "
-            "Intervals that lead to the same plan are one row.",
+            "Intervals that lead to the same plan are one row. Plans may have soft multipliers and "
+            "adder trees, as with compile --goal fps.",
             f"Frames/s: at the board's target clock. Chip: mean share of {unit}, flip-flops, DSP "
             "blocks and block RAMs, by estimate.",
             "* front: the best for some exchange rate of speed against chip, or the least latency.",

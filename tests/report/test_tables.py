@@ -196,6 +196,15 @@ def test_accuracy_without_labels_or_floats_still_shows_the_reference_runtime():
     text = " ".join(shown(*tables.accuracy(found)).split())
     assert "3 ppm of 1 M values differ, by at most 1 step (50 frames)" in text
     assert "no labels" in text
+    assert "Nothing is compared with the float network" in text
+
+
+def test_a_benchmark_without_the_float_network_says_so():
+    def notes(found):
+        return " ".join(views.benchmark(found).notes)
+
+    assert "the float network" in notes(ALL["bench"] | {"float_network": False})
+    assert "the float network" not in notes(ALL["bench"] | {"float_network": True})
 
 
 def test_what_does_not_fit_is_listed():

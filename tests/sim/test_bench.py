@@ -87,7 +87,9 @@ def test_every_reference_is_measured_and_compared(compiled):
 
 def test_without_the_float_model_there_is_no_float_reference(compiled):
     (compiled.directory / "model.float.onnx").unlink()
-    assert "ONNX Runtime float32" not in {entry["name"] for entry in run(compiled)["cpu"]}
+    found = run(compiled)
+    assert "ONNX Runtime float32" not in {entry["name"] for entry in found["cpu"]}
+    assert found["float_network"] is False
 
 
 def test_it_says_what_the_inputs_were(compiled, images):
