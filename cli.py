@@ -555,7 +555,8 @@ def _note_cut(cut: Any) -> None:
     type=int,
     default=12,
     show_default=True,
-    help="Intervals to plan for, from the fastest to the smallest plan; equal plans are one row.",
+    help="Intervals to plan for, from the fastest to the smallest plan; equal plans are one row, "
+    "and the plan of the least latency is one more.",
 )
 @click.option(
     "--build",
@@ -595,6 +596,9 @@ def explore(
 ) -> None:
     """Plan MODEL in many ways, from the smallest to the fastest: a table and a plot.
 
+    Plans may use soft multipliers and adder trees, as with `compile --goal fps`; `compile` without
+    a goal uses DSP blocks alone.
+
     $ gatewright explore model.onnx --board ulx3s-85f --jobs 2 -o space
     """
     from .boards.flow.design_space import explore_model
@@ -619,15 +623,31 @@ def explore(
             builds=builds,
             jobs=jobs,
             scheduler=scheduler,
+            arguments=_for_compile(),
             progress=step,
         )
     _show(as_json, summary, tables.explore(summary))
     err.print(
-        f"plot: {output / 'explore.html'} (interactive), {output / 'explore.png'}; "
-        f"plans: {output / 'plans'}, for `gatewright compile --plan`",
+        f"plot: {output / 'explore.html'} (interactive, with the command that compiles a plan), "
+        f"{output / 'explore.png'}; plans: {output / 'plans'}, for `gatewright compile --plan`",
         highlight=False,
         markup=False,
     )
+
+
+def _for_compile() -> list[str]:
+    """The arguments of this command that `compile` takes as well, but for the directory: network,
+    board, samples and widths.
+    """
+    context = click.get_current_context()
+    known = {each.name for each in compile_.params} - {"output", "as_json"}
+    words: list[str] = []
+    for each in (each for each in context.command.params if each.name in known):
+        given = context.params[each.name or ""]
+        for one in given if isinstance(given, tuple) else (given,):
+            if one is not None:
+                words += [*each.opts[: isinstance(each, click.Option)], str(one)]
+    return words
 
 
 @_command

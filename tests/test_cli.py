@@ -742,6 +742,22 @@ def test_explore_finds_a_front(floats, tmp_path):
     assert "http" not in page.replace("http://www.w3.org/2000/svg", "")
 
 
+def test_the_page_of_a_design_space_shows_the_command_that_keeps_the_float_network(
+    floats, samples, tmp_path
+):
+    space = tmp_path / "space"
+    given = str(floats), "--board", BOARD, "--calibration", str(samples), "--bits", "w8a8"
+    explored = run("explore", *given, "--points", 1, "--jobs", 1, "-o", space)
+    assert "soft multipliers" in explored
+    command = f"gatewright compile {' '.join(given)} --plan {{plan}} -o out"
+    assert json.dumps(command) in (space / "explore.html").read_text()
+
+
+def test_without_samples_the_command_of_a_design_space_asks_for_them(floats, tmp_path):
+    run("explore", floats, "--board", BOARD, "--points", 1, "-o", tmp_path)
+    assert " --calibration X.npz --plan {plan} " in (tmp_path / "explore.html").read_text()
+
+
 def test_a_plan_of_a_design_space_compiles_at_the_same_cost(floats, samples, tmp_path):
     space = tmp_path / "space"
     calibrated = "--calibration", samples

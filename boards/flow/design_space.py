@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import log
@@ -39,14 +40,16 @@ def explore_model(
     builds: int = 0,
     jobs: int = 1,
     scheduler: str | None = None,
+    arguments: Sequence[str] | None = None,
     progress: Progress = silent,
 ) -> dict[str, Any]:
     """Explore ``model`` on ``board`` into the directory ``out``; the content of ``explore.json``.
 
     ``samples`` gives the samples that calibrate a float network; without them its types are
     assumed, and costs can differ a little from those of the compiled network. ``builds`` plans of
-    the front, evenly spaced, are built: synthesis, place and route. Whatever ``out`` holds already
-    of the same network, device, sources and tools is not computed again.
+    the front, evenly spaced, are built: synthesis, place and route. ``arguments`` of `gatewright
+    compile` give it the same network, board and samples, for the page. Whatever ``out`` holds
+    already of the same network, device, sources and tools is not computed again.
 
     Raises a :class:`~.errors.GatewrightError` that says what to do.
     """
@@ -91,15 +94,13 @@ def explore_model(
         available=device.available,
         logic_unit=device.target.logic_unit,
     )
-    write_page(summary, out / "explore.html", title=title, command=_command(model, board, integers))
+    words = [*(arguments or (f"{model}", "--board", board.name))]
+    if not graph.quantized:
+        words += "--calibration", "X.npz"
+    command = f"gatewright compile {shlex.join(words)} --plan {{plan}} -o out"
+    write_page(summary, out / "explore.html", title=title, command=command)
     write_json(out / "explore.json", summary)
     return summary
-
-
-def _command(model: Path, board: Board, integers: Path) -> str:
-    """How a plan is compiled; ``{plan}`` stands for its file."""
-    source = f"{integers}" if integers.exists() else f"{model} --calibration X.npz"
-    return f"gatewright compile {source} --board {board.name} --plan {{plan}} -o out"
 
 
 def _row(point: Point, board: Board, built: Mapping[str, Any] | None, out: Path) -> dict[str, Any]:

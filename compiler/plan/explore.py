@@ -27,6 +27,10 @@ from .workers import spread
 __all__ = ["Point", "append_row", "explore", "network_key", "pareto"]
 
 
+#: the plans at the ends of a design space, by the goal of their search
+_ENDS = {"fps": "highest rate", "latency": "least latency", "area": "least hardware"}
+
+
 @dataclass(frozen=True)
 class Point:
     """One plan: for ``target`` cycles a frame it takes ``interval``; costs are estimates.
@@ -67,11 +71,12 @@ def explore(
     """Plans for ``points`` intervals, evenly spaced in their logarithm, the fastest first.
 
     The intervals lie between those of the fastest plan that fits ``device`` and of the smallest
-    plan. Equal plans are one point; those on the Pareto front are marked. ``jobs`` local processes
-    share the work, or the workers of the Dask ``scheduler`` (an address). Each point is appended to
-    the file ``cache`` as a line of JSON when it is computed. Points of this network that the file
-    already has are not computed again, so an interrupted exploration can be continued. ``policy``
-    gives the widths of a float network.
+    plan; multipliers in soft logic and adder trees are allowed. The plan of the least latency is
+    one more point. Equal plans are one point; those on the Pareto front are marked. ``jobs`` local
+    processes share the work, or the workers of the Dask ``scheduler`` (an address). Each point is
+    appended to the file ``cache`` as a line of JSON when it is computed. Points of this network
+    that the file already has are not computed again, so an interrupted exploration can be
+    continued. ``policy`` gives the widths of a float network.
 
     Raises :class:`FitError` when nothing fits, :class:`ToolError` when the scheduler can not be
     used.
@@ -80,17 +85,21 @@ def explore(
         graph = assume_types(graph, policy)
     task = _Task(graph, device, board)
     store = _Store(cache, task.key)
-    ends = [
-        store.known.get(kind) or store.keep(kind, task.end(kind))
-        for kind in ("fps", "latency", "area")
-    ]
+    ends = []
+    for kind, what in _ENDS.items():
+        if kind not in store.known:
+            progress(f"exploring: the plan of the {what}")
+            store.keep(kind, task.end(kind))
+        ends.append(store.known[kind])
     fastest, slowest = ends[0].interval, ends[-1].interval
     found = {end.interval: end for end in ends}
     targets = [target for target in _spaced(fastest, slowest, points) if target not in found]
     todo = [target for target in targets if str(target) not in store.known]
-    for number, (target, point) in enumerate(spread(task, todo, jobs, scheduler)):
+    every = len(ends) + len(targets)
+    done = every - len(todo)
+    for number, (target, point) in enumerate(spread(task, todo, jobs, scheduler), done + 1):
         store.keep(str(target), point)
-        progress(f"exploring: {number + 1} of {len(todo)} plans")
+        progress(f"exploring: {number} of {every} plans")
     all_points = [*ends, *(store.known[str(target)] for target in targets)]
     return pareto(_distinct(all_points))
 
