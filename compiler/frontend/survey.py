@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import ir, passes
 from ..errors import ModelError
+from ..passes.fold_forward import kept_by_padding
 from . import costs
 from .dialects import standard
 from .dialects.rewriting import shapes_of
@@ -166,7 +167,8 @@ def _verdicts(
     for node in source.nodes:
         parts.setdefault(node.origin or node.key, []).append(node)
     ops: dict[str, ir.Op] = {op.name: op for op in (graph.ops if graph else reading.ops)}
-    rows = [_verdict(node, parts.pop(node.key, []), reading, ops) for node in found.nodes]
+    kept = kept_by_padding(graph) if graph else {}
+    rows = [_verdict(node, parts.pop(node.key, []), reading, ops, kept) for node in found.nodes]
     others = [node for made in parts.values() for node in made]
     return (
         *rows,
@@ -174,8 +176,16 @@ def _verdicts(
     )
 
 
-def _verdict(node: Node, parts: list[Node], reading: Reading, ops: Mapping[str, ir.Op]) -> Verdict:
-    """The verdict on a node of the file, which ``parts`` stand for."""
+def _verdict(
+    node: Node,
+    parts: list[Node],
+    reading: Reading,
+    ops: Mapping[str, ir.Op],
+    kept: Mapping[str, str],
+) -> Verdict:
+    """The verdict on a node of the file, which ``parts`` stand for. ``kept``: operators that the
+    padding of another one keeps from being folded into it.
+    """
     keys = [part.key for part in parts]
     for key in keys:
         if key in reading.refused:
@@ -189,7 +199,9 @@ def _verdict(node: Node, parts: list[Node], reading: Reading, ops: Mapping[str, 
     made = [ops[part.name] for part in parts if part.name in ops]
     if made:
         kinds = ", ".join(dict.fromkeys(type(op).__name__ for op in made))
-        return _row(node, HARDWARE, f"computed by {kinds}")
+        readers = [kept[op.name] for op in made if op.name in kept]
+        why = [f"; not folded into {name}, which pads this result with zeros" for name in readers]
+        return _row(node, HARDWARE, f"computed by {kinds}{''.join(why)}")
     return _row(node, FOLDED, _folded(node, parts, reading))
 
 

@@ -9,7 +9,7 @@ from .. import ir
 from .fold_affine import is_affine
 from .rewriter import Rewriter
 
-__all__ = ["fold_forward"]
+__all__ = ["fold_forward", "kept_by_padding"]
 
 
 def fold_forward(graph: ir.Graph) -> ir.Graph:
@@ -28,11 +28,29 @@ def fold_forward(graph: ir.Graph) -> ir.Graph:
     return rewriter.graph()
 
 
-def _fold(rewriter: Rewriter, affine: ir.Conv) -> None:
+def kept_by_padding(graph: ir.Graph) -> dict[str, str]:
+    """The operators that are not folded because their readers pad with 0, and these readers."""
+    rewriter = Rewriter(graph)
+    found = {}
+    for op in rewriter:
+        if isinstance(op, ir.Conv) and is_affine(op) and not op.quantized:
+            _, reader = _reader(rewriter, op)
+            if isinstance(reader, ir.Conv) and any(reader.window.pads) and any(op.exact_bias()):
+                found[op.name] = reader.name
+    return found
+
+
+def _reader(rewriter: Rewriter, affine: ir.Conv) -> tuple[list[ir.Reshape], ir.Op | None]:
+    """The one operator that reads the result, and the reshapes between."""
     views, reader = list[ir.Reshape](), rewriter.sole_reader(affine.output)
     while isinstance(reader, ir.Reshape):
         views.append(reader)
         reader = rewriter.sole_reader(reader.output)
+    return views, reader
+
+
+def _fold(rewriter: Rewriter, affine: ir.Conv) -> None:
+    views, reader = _reader(rewriter, affine)
     values = [affine.output, *(view.output for view in views)]
     if (
         affine.clamp != ir.Clamp()

@@ -45,6 +45,23 @@ def test_hardware_folded_and_host(model):
     assert found.parameters == WEIGHT.size + 1
 
 
+@pytest.mark.parametrize(
+    ("pads", "reason"),
+    [
+        ([0] * 4, None),
+        ([1] * 4, "computed by Conv; not folded into conv, which pads this result with zeros"),
+    ],
+)
+def test_a_mean_before_padding_is_not_folded_and_says_why(model, pads, reason):
+    nodes = [
+        helper.make_node("Sub", ["x", "mean"], ["a"], name="sub"),
+        helper.make_node("Conv", ["a", "w"], ["y"], name="conv", kernel_shape=[3, 3], pads=pads),
+    ]
+    found = verdicts(model(nodes, MAP, w=WEIGHT, mean=np.float32(0.5)))
+    expected = "part of the operators around it" if reason is None else reason
+    assert found["sub"].reason == expected
+
+
 def test_nodes_of_one_name_have_verdicts_of_their_own(model):
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], name="node", kernel_shape=[3, 3]),
