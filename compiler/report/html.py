@@ -215,6 +215,8 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "What each stage takes of the chip." + _cells(compiled, layout),
         )
         clock, baud, source = _clock(summaries)
+        peak = compiled.get("device_multipliers") or 0
+        over = compiled["macs"] / max(1, compiled["interval_cycles"]) > peak > 0
         yield Section(
             "Roofline",
             both(partial(roofline, compiled, clock, baud)),
@@ -222,8 +224,16 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "How far each layer is below what the board could do. To the right, a byte that "
             "arrives is used more often; the flat roof is the DSP blocks' and the slope the block "
             "RAMs'. Layers run at the same time, and each is only as fast as the slowest needs.",
-            (source,) if source else (),
+            (
+                *((source,) if source else ()),
+                *((_OVER,) if over else ()),
+            ),
         )
+
+
+_OVER = (
+    "The star is above the roof: this plan makes products in logic, in addition to the DSP blocks."
+)
 
 
 def _cells(compiled: dict[str, Any], layout: dict[str, Any] | None) -> str:

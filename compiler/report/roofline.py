@@ -10,6 +10,7 @@ from markupsafe import Markup
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, NullLocator
 
 from .drawing import ACCENT, GOOD, INK, PAPER, SOFT, WARN, canvas, legend, root, settle, svg, tip
@@ -26,6 +27,8 @@ _Point = tuple[float, float, Summary]
 _HEIGHT, _LETTER, _LINE, _MARK, _STROKE = 4.2, 0.065, 0.12, 0.06, 0.02
 #: lines that a label may be away from its mark, and points on a line that labels do not cover
 _FAR, _POINTS = 6, 200
+#: points from the flat roof up to its text, further where marks are in the way
+_ABOVE_ROOF = (5, 17, 29)
 
 
 @dataclass(frozen=True)
@@ -158,21 +161,22 @@ class _Roofs:
         """Operations a byte from which on the DSP blocks are the limit."""
         return self.peak / self.memory
 
-    def draw(self, axes: Axes) -> None:
+    def draw(self, axes: Axes) -> Annotation:
+        """The lines; returns the text at the flat one."""
         left, right, lowest, peak = self.left, self.right, self.lowest, self.peak
         axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(lowest / 4, peak * 4))
         x = np.sort([*np.geomspace(left, right, 40), self.ridge])
         axes.plot(x, np.minimum(peak, self.memory * x), color=INK, lw=1.6)
-        axes.annotate(
+        if self.link and self.baud:
+            axes.plot(x, self.link * x, color=WARN, lw=1.2, ls="--")
+        return axes.annotate(
             f"{peak:,.0f} products a cycle in DSP blocks",
             (right, peak),
-            (-4, 5),
+            (-4, _ABOVE_ROOF[0]),
             textcoords="offset points",
             ha="right",
             color=INK,
         )
-        if self.link and self.baud:
-            axes.plot(x, self.link * x, color=WARN, lw=1.2, ls="--")
 
 
 def roofline(
@@ -196,7 +200,7 @@ def roofline(
     roofs = _Roofs(peak, memory, link, baud, left, right, lowest)
     with canvas(width, _HEIGHT, "roof") as figure:
         axes = figure.subplots()
-        roofs.draw(axes)
+        roof = roofs.draw(axes)
         star = axes.plot([whole], [compiled["macs"] / interval], "*", ms=13, color=ACCENT)[0]
         tip(star, f"the whole network: {compiled['macs'] / interval:.3g} products a cycle")
         _draw_scales(axes, clock_mhz, baud)
@@ -205,6 +209,10 @@ def roofline(
         free = _Labels(_box(axes))
         for at in (*marks, _inches(axes, whole, compiled["macs"] / interval)):
             free.mark(*at)
+        for up in _ABOVE_ROOF:
+            roof.set_position((-4, up))
+            if not any(mark.meets(_box(roof)) for mark in free.taken):
+                break
         free.taken.extend(_box(text) for text in axes.texts)
         free.roofs.extend(_along(axes, left, right, lambda x: min(peak, memory * x)))
         if link:

@@ -237,6 +237,13 @@ def test_labels_are_short_and_no_two_alike():
     assert fitting("a" * 12 + "end", 12) == "aaaaaaa…aend"
 
 
+@pytest.mark.parametrize(("products", "above"), [(20, False), (30, True)])
+def test_a_star_above_the_roof_is_explained(products, above):
+    compiled = DRAWN["compile"] | {"macs": products * DRAWN["compile"]["interval_cycles"]}
+    page = html.render({**DRAWN, "compile": compiled})
+    assert ("The star is above the roof" in page) == above
+
+
 @pytest.mark.parametrize("width", [WIDE, NARROW])
 def test_labels_of_the_roofline_cover_nothing(width):
     """Marks in a row, so close that their labels would cover each other."""
