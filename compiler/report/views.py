@@ -559,9 +559,10 @@ def benchmark(measured: Summary) -> View:
     notes = (
         f"FPGA: cycles: {fpga['cycles_source']}; clock: {fpga['clock_mhz']:.1f} MHz "
         f"({fpga['clock_source']}){_highest(fpga)}.",
-        f"Products: {fpga['gmacs']:.3g} billion a second (GMAC/s), "
+        f"Products: {fpga['gmacs']:.3g} billion a second (GMAC/s). MAC utilization: "
         f"{_percent(fpga['mac_utilization'])} of what its multipliers could give, "
-        f"{_percent(fpga['device_utilization'])} of what all DSP blocks of the device could.",
+        f"{_percent(fpga['device_utilization'])} of what all DSP blocks of the device could"
+        f"{_above(fpga['device_utilization'])}.",
         "CPU: latency is the median of one frame at a time, frames a second the better of that and "
         f"batches; {measured['inputs']}.",
         "Gain: how many times faster the FPGA of the first row is; below 1 the CPU is faster.",
@@ -574,6 +575,11 @@ def benchmark(measured: Summary) -> View:
         frozenset({"", "how"}),
         notes,
     )
+
+
+def _above(share: float | None) -> str:
+    """Why a plan may give more than all DSP blocks."""
+    return "" if share is None or share <= 1 else "; it makes products in logic too"
 
 
 def _fpga(name: str, latency_us: float | None, fps: float, how: str) -> tuple[Cell, ...]:

@@ -199,10 +199,18 @@ def test_accuracy_without_labels_or_floats_still_shows_the_reference_runtime():
     assert "Nothing is compared with the float network" in text
 
 
-def test_a_benchmark_without_the_float_network_says_so():
-    def notes(found):
-        return " ".join(views.benchmark(found).notes)
+def notes(measured):
+    return " ".join(views.benchmark(measured).notes)
 
+
+def test_more_than_all_dsp_blocks_is_explained():
+    fpga = ALL["bench"]["fpga"]
+    assert "products in logic too" not in notes({**ALL["bench"], "fpga": fpga})
+    more = {**ALL["bench"], "fpga": fpga | {"device_utilization": 1.1}}
+    assert "110.0 % of what all DSP blocks of the device could; it makes prod" in notes(more)
+
+
+def test_a_benchmark_without_the_float_network_says_so():
     assert "the float network" in notes(ALL["bench"] | {"float_network": False})
     assert "the float network" not in notes(ALL["bench"] | {"float_network": True})
 
