@@ -1,6 +1,6 @@
 """The plots of the page, each made of one summary or two."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from math import ceil
 from typing import Any
 
@@ -37,6 +37,7 @@ __all__ = [
     "critical_path",
     "floorplan",
     "histograms",
+    "most_cells",
     "queues",
     "resources_by_stage",
     "sqnr",
@@ -90,15 +91,26 @@ def stage_cells(compiled: Summary, layout: Summary | None) -> list[tuple[str, di
     return [(names.get(part, part), row) for part, row in rows.items()]
 
 
+def most_cells(both: Iterable[tuple[Summary, Summary | None]]) -> dict[str, int]:
+    """By resource the most that a bar has in any of the directories."""
+    rows = [row for one in both for _, row in stage_cells(*one)]
+    return {key: max((n or 0 for row in rows for n in row[key]), default=0) for key in RESOURCES}
+
+
 def _counted(layout: Summary | None, key: str) -> bool:
     """Whether place and route counts a resource by itself."""
     return layout is not None and any(key in cells for cells in layout["cells"].values())
 
 
 def resources_by_stage(
-    compiled: Summary, layout: Summary | None, width: float = WIDE
+    compiled: Summary,
+    layout: Summary | None,
+    width: float = WIDE,
+    ends: Mapping[str, int] | None = None,
 ) -> Markup | None:
-    """Four panels of bars, estimate beside actual; None where nothing is known by stage."""
+    """Four panels of bars, estimate beside actual; None where nothing is known by stage. ``ends``:
+    by resource what the scale reaches at least.
+    """
     rows = stage_cells(compiled, layout)[:_ROWS]
     if not rows:
         return None
@@ -118,6 +130,8 @@ def resources_by_stage(
                     bars = axes.barh(at + apart, actual or 0, thick, color=ACCENT)
                     tip(bars[0], f"{name}: {actual or 0:,} {title} routed")
             axes.set_title(title, loc="left")
+            most = max(axes.get_xlim()[1], 1.05 * (ends or {}).get(key, 0))
+            axes.set_xlim(0, most)
             axes.xaxis.set_major_locator(MaxNLocator(3, integer=True))
             axes.xaxis.set_major_formatter(FuncFormatter(_thousands))
             axes.grid(axis="x", alpha=0.5)

@@ -46,11 +46,16 @@ def compare(names: tuple[str, str], both: tuple[Summaries, Summaries]) -> str:
 
 
 def _pairs(both: tuple[Summaries, Summaries]) -> Iterator[Pair]:
-    """The drawings of both; the tables are compared row by row instead."""
+    """The drawings of both; the tables are compared row by row instead. Bars of resources have the
+    same scale.
+    """
+    from .charts import most_cells
+
+    ends = most_cells([(each["compile"], each.get("layout")) for each in both])
     found = [
         {
             section.title: section
-            for group in groups(summaries)
+            for group in groups({**summaries, "ends": ends})
             for section in group.sections
             if not isinstance(section.content, View)
         }
@@ -80,9 +85,16 @@ def figures(names: tuple[str, str], both: tuple[Summaries, Summaries]) -> View:
                     else (_number(a), _number(b), error(b, a))
                 )
                 rows.append((name, *cells, how))
-    return View(
-        "Figures", ("", *names, "second to first", "how"), tuple(rows), frozenset({"", "how"})
+    clocks = tuple(
+        f"Frames a second and latency of {name}: at {fpga['clock_mhz']:.1f} MHz, "
+        f"{fpga['clock_source']}."
+        for name, fpga in zip(
+            names, (one.get("bench", {}).get("fpga") for one in both), strict=True
+        )
+        if fpga
     )
+    columns = ("", *names, "second to first", "how")
+    return View("Figures", columns, tuple(rows), frozenset({"", "how"}), clocks)
 
 
 _LOGIC = "logic"

@@ -158,7 +158,9 @@ def render(summaries: Summaries, *, plots: bool = True) -> str:
 
 
 def groups(summaries: Summaries, *, plots: bool = True) -> tuple[Group, ...]:
-    """All that is known; without ``plots`` those parts only that take no time to draw."""
+    """All that is known; without ``plots`` those parts only that take no time to draw. ``ends`` of
+    the summaries: by resource what the scale of the bars reaches at least.
+    """
     made: Sequence[tuple[str, str, Callable[[Summaries, bool], Iterator[Section]], str]] = (
         ("network", "Network and plan", _network, "compile"),
         ("simulation", "Simulation", _simulation, "simulate"),
@@ -210,7 +212,7 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
         layout = summaries.get("layout")
         yield Section(
             "Resources by layer",
-            both(partial(charts.resources_by_stage, compiled, layout)),
+            both(partial(charts.resources_by_stage, compiled, layout, ends=summaries.get("ends"))),
             ("estimated", *(("routed",) if layout else ())),
             "What each stage takes of the chip." + _cells(compiled, layout),
         )

@@ -220,6 +220,23 @@ def test_logic_of_different_units_has_a_row_each():
     assert "LUTs" not in alike
 
 
+def test_a_comparison_names_the_clock_of_each_rate():
+    other = DRAWN | {"bench": {"fpga": {"clock_mhz": 100.0, "clock_source": "the bitstream's PLL"}}}
+    assert figures(("a", "b"), (DRAWN, other)).notes == (
+        "Frames a second and latency of a: at 150.0 MHz, board target (not built).",
+        "Frames a second and latency of b: at 100.0 MHz, the bitstream's PLL.",
+    )
+
+
+def test_bars_of_resources_reach_the_most_of_both():
+    larger = copy.deepcopy(DRAWN["compile"])
+    larger["layers"][0]["lut"] = 9_000
+    ends = charts.most_cells([(DRAWN["compile"], DRAWN["layout"]), (larger, None)])
+    assert ends["lut"] == 9_000
+    assert ">8,000</text>" not in charts.resources_by_stage(DRAWN["compile"], None)
+    assert ">8,000</text>" in charts.resources_by_stage(DRAWN["compile"], None, ends=ends)
+
+
 def test_a_comparison_has_both_sides():
     page = compare(("a", "b"), (DRAWN, ALL))
     assert Tags(page).open == []
