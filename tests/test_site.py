@@ -159,9 +159,11 @@ def python(block, script):
 
 
 def linted(block):
-    Path(block.title).write_text(block.text)
-    files = [block.title, "out/rtl/accelerator.v", "-Wno-MODMISSING"]  # the chip's primitives
-    options = ["--lint-only", "--top-module", "top", "-Wno-fatal", "-Wno-lint", "-Wno-style"]
+    file = Path(block.title)
+    file.write_text(block.text)
+    files = [*{file.name, "top.v"}, "out/rtl/accelerator.v", "-Wno-MODMISSING"]  # primitives
+    options = ["--lint-only", "--timing", "--top-module", file.stem]
+    options += ["-Wno-fatal", "-Wno-lint", "-Wno-style"]
     tools.find("verilator").run([*options, *files], Path.cwd(), Path("lint.log"))
     assert "PINNOTFOUND" not in Path("lint.log").read_text()
 
