@@ -272,6 +272,7 @@ def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "All stages work at once, on different rows and frames. The height of a colour is its "
             "share of that moment.",
             (
+                *_first_beats(activity),
                 "Busy: the cycles that a stage needs to compute the beats that have left it, by "
                 "the cycle formula of the plan. Stalled: an output is valid and not ready. "
                 "Starved: the rest."
@@ -293,6 +294,16 @@ def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
             "A queue lets one branch run ahead of another where they meet again. Its depth is what "
             "the other branch can hold at most, so that they can not deadlock: it must not be made "
             "smaller, also where a run never fills it.",
+        )
+
+
+def _first_beats(activity: dict[str, Any]) -> Iterator[str]:
+    """Where the first frame lies among the cycles of the run."""
+    if activity["frames"]:
+        entered, left = activity["frames"][0][0], activity["first_beat"]
+        yield (
+            f"Cycle 0 is the end of the reset. The first beat enters in cycle {entered:,}, from "
+            f"which the latency counts; the first one leaves {left - entered:,} cycles later."
         )
 
 

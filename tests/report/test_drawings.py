@@ -300,3 +300,9 @@ def test_many_stages_of_the_floorplan_have_numbers_and_colours_of_their_own(coun
 def test_a_long_chain_is_drawn_across_the_page(steps):
     found = drawing(residual([f"s{n:02}" for n in range(steps)], skips=()), WIDE)
     assert 800 <= found.width <= 1170
+
+
+def test_the_pipeline_says_where_its_cycles_begin():
+    page = html.render(DRAWN)
+    assert "The first beat enters in cycle 0, from which the latency counts" in page
+    assert "the first one leaves 120 cycles later" in page
