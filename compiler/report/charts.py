@@ -30,6 +30,7 @@ from .drawing import (
     tip,
 )
 from .names import fitting, labels
+from .views import EXACT_DB
 from .widths import WIDE
 
 __all__ = [
@@ -204,8 +205,10 @@ def sqnr(found: Summary, width: float = WIDE) -> Markup | None:
         for at, row in enumerate(rows):
             bars = axes.barh(at, row["sqnr_db"], 0.6, color=ACCENT, alpha=0.85)
             own = row.get("own_db")
+            exact = own is not None and own > EXACT_DB
             tip(bars[0], f"{row['name']}: {row['sqnr_db']:.1f} dB against the float network")
-            alone = "" if own is None else f", \u25c6 {own:.1f}"
+            alone = "" if own is None else ", \u25c6 exact" if exact else f", \u25c6 {own:.1f}"
+            own = None if exact else own
             axes.annotate(
                 f"{row['sqnr_db']:.1f}{alone}",
                 (max(0.0, row["sqnr_db"], own or 0.0), at),  # behind the bar and the mark

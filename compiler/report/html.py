@@ -225,7 +225,8 @@ def _network(summaries: Summaries, plots: bool) -> Iterator[Section]:
             ("estimated",),
             "How far each layer is below what the board could do. To the right, a byte that "
             "arrives is used more often; the flat roof is the DSP blocks' and the slope the block "
-            "RAMs'. Layers run at the same time, and each is only as fast as the slowest needs.",
+            "RAMs'. Layers run at the same time, and each is only as fast as the slowest needs. A "
+            "number behind a name: so many more layers are at the same place.",
             (
                 *((source,) if source else ()),
                 *((_OVER,) if over else ()),

@@ -4,12 +4,13 @@ The page and the terminal show the same views; neither computes anything.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
 __all__ = [
+    "EXACT_DB",
     "LUTS",
     "Cell",
     "Share",
@@ -45,6 +46,9 @@ Summary = Mapping[str, Any]
 _UNKNOWN = "-"
 #: what ``lut`` counts on families that count LUTs and flip-flops separately
 LUTS = "LUTs"
+#: noise that a layer adds by itself, in dB, above which it is only that of computing the float
+#: network in float32: 16 bits have about 98
+EXACT_DB = 120.0
 
 
 @dataclass(frozen=True)
@@ -542,7 +546,7 @@ def benchmark(measured: Summary) -> View:
         )
     if fpga.get("link_fps") is not None:
         rows.append(
-            _fpga("FPGA through the serial link", None, fpga["link_fps"], "computed, line, latency")
+            _fpga("FPGA through the serial link", None, fpga["link_fps"], "computed, serial line")
         )
     for entry, gain in zip(measured["cpu"], measured["speedup"], strict=True):
         rows.append(
@@ -664,7 +668,7 @@ def _static(found: Summary | None, label: str) -> list[tuple[str, str]]:
     for row in found["rows"]:
         said = [f"{_percent(row['top1'], 2)} right {label}"] if row.get("top1") is not None else []
         if row.get("agreement") is not None:
-            said.append(f"{_percent(row['agreement'], 2)} as float")
+            said.append(f"{_percent(row['agreement'], 2)} the class of the float network")
         if "failed" in row:
             said = [row["failed"]]
         facts.append((f"{found['runtime']} int8", f"{', '.join(said)} ({row['recipe']})"))
@@ -742,7 +746,7 @@ def accuracy_layers(found: Summary) -> View:
             (
                 any_row["name"],
                 any_row["op"],
-                f"{own[output]:.1f} dB" if output in own else _UNKNOWN,
+                _own(own.get(output)),
                 _UNKNOWN if db is None else f"{db:.1f} dB",
                 _rare(row["fraction"]) if row else _UNKNOWN,
                 str(row["largest"]) if row else _UNKNOWN,
@@ -753,8 +757,21 @@ def accuracy_layers(found: Summary) -> View:
         ("layer", "operator", "own SQNR", "SQNR", "runtime differs", "largest step"),
         tuple(rows),
         frozenset({"layer", "operator"}),
-        ("Own SQNR: the noise that a layer adds by itself; the largest first.",) if own else (),
+        tuple(_about_own(own.values())),
     )
+
+
+def _own(db: float | None) -> str:
+    """The noise that a layer adds by itself."""
+    return _UNKNOWN if db is None else "exact" if db > EXACT_DB else f"{db:.1f} dB"
+
+
+def _about_own(found: Collection[float]) -> Iterator[str]:
+    """What the column means, where it is known."""
+    if found:
+        yield "Own SQNR: the noise that a layer adds by itself; the largest first."
+    if any(db > EXACT_DB for db in found):
+        yield "Exact: but for the float network's own rounding in float32."
 
 
 # Design space.

@@ -199,6 +199,13 @@ def test_accuracy_without_labels_or_floats_still_shows_the_reference_runtime():
     assert "Nothing is compared with the float network" in text
 
 
+def test_a_layer_with_only_the_noise_of_float32_is_exact():
+    layer = {"name": "conv <1>", "op": "Conv", "output": "a", "sqnr_db": 33.25, "own_db": 141.8}
+    view = views.accuracy_layers(ALL["accuracy"] | {"sqnr": {"frames": 50, "layers": [layer]}})
+    assert view.rows[0][2:4] == ("exact", "33.2 dB")
+    assert "Exact: " in " ".join(view.notes)
+
+
 def notes(measured):
     return " ".join(views.benchmark(measured).notes)
 
