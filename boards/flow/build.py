@@ -49,6 +49,7 @@ def build(
     seeds: int | None = None,
     jobs: int = 1,
     baud: int | None = None,
+    started: float | None = None,
     progress: Progress = silent,
 ) -> BuildResult:
     """Build ``directory``'s accelerator for ``board``: a bitstream and ``build.json``.
@@ -56,7 +57,8 @@ def build(
     Without ``seeds``, seeds are tried until one meets timing, eight at most; with it, exactly that
     many are tried and the fastest is used. ``jobs`` run at a time. ``progress`` is called with each
     step and its completed fraction if known, from any thread, one call at a time. ``baud`` is the
-    rate of the serial link (default: the board's).
+    rate of the serial link (default: the board's). ``wall_seconds`` count from ``started``, a time
+    of :func:`time.monotonic` (default: now).
 
     Raises ``FitError`` when the chip is too small, ``PlanError`` for a clock that the board can not
     make, ``TimingError`` (and leaves no bitstream) when no seed meets the clock, ``ToolError`` when
@@ -76,6 +78,7 @@ def build(
         seeds,
         jobs,
         _serialized(progress),
+        time.monotonic() if started is None else started,
     ).run()
 
 
@@ -108,7 +111,7 @@ def build_fastest(
     limits of the chip's clock tree and blocks. Each clock that is tried is routed with ``seeds``
     seeds (:data:`SEEDS_A_CLOCK` by default), and the best counts. Raises as ``build`` does.
     """
-    report = _serialized(progress)
+    report, started = _serialized(progress), time.monotonic()
 
     def attempt(mhz: float) -> BuildResult:
         report(f"clock: trying {mhz:.1f} MHz")
@@ -121,6 +124,7 @@ def build_fastest(
                 jobs=jobs,
                 baud=baud,
                 progress=report,
+                started=started,
             )
         except ClockMissed as error:
             report(f"clock: {mhz:.1f} MHz is missed, {error.result.fmax_mhz:.1f} MHz was reached")
@@ -155,9 +159,9 @@ class _Build:
     seeds: int | None
     jobs: int
     progress: Progress
+    started: float
 
     def run(self) -> BuildResult:
-        started = time.monotonic()
         self._report_clock()
         netlist = ChipSynthesis(
             self.directory, self.board, self.flow, self.pll, self.baud, self.work, self.progress
@@ -165,7 +169,7 @@ class _Build:
         limit = self.flow.lowest_limit(self.board.speed, _cells(netlist.folder / "netlist.json"))
         routed = self._route(netlist, limit)
         best = max(routed, key=lambda one: (one.others_met, one.fmax_mhz, -one.seed))
-        result = self._finish(netlist, limit, routed, best, started)
+        result = self._finish(netlist, limit, routed, best)
         self._remove_old_netlists(netlist)
         if not result.timing_met:
             raise timing_error(result, others_met=best.others_met)
@@ -204,7 +208,6 @@ class _Build:
         limit: Limit,
         routed: Sequence[Routed],
         best: Routed,
-        started: float,
     ) -> BuildResult:
         """Write ``build.json``, and the bitstream if timing is met."""
         fmax = min(best.fmax_mhz, limit.mhz)
@@ -233,7 +236,7 @@ class _Build:
             limit_reason=limit.reason,
             link=netlist.link,
             link_fps=round(netlist.link.frames_per_second(netlist.latency), 3),
-            wall_seconds=round(time.monotonic() - started, 1),
+            wall_seconds=round(time.monotonic() - self.started, 1),
         )
         write_json(self.directory / "build.json", asdict(result))
         self._write_layout(best)

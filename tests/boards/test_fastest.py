@@ -6,6 +6,7 @@ import pytest
 from amaranth import Const, Signal
 from amaranth.hdl import ClockSignal
 from gatewright import boards
+from gatewright.boards.flow import build as flow_build
 from gatewright.boards.flow.clock import choose, constant, highest, tuned
 from gatewright.boards.flow.fastest import MOST_CLOCKS, search
 from gatewright.boards.flow.result import ClockMissed
@@ -106,3 +107,16 @@ def test_place_and_route_says_how_far_it_is():
         ("seed 1: placed, 149 MHz estimated", 0.5),
         ("seed 1: routing, 9,000 wires left, 149 MHz estimated", 0.5 + 0.49 * 0.25),
     ]
+
+
+def test_the_time_of_the_search_is_that_of_all_its_clocks(monkeypatch, tmp_path):
+    started = []
+
+    def attempt(directory, board, mhz, **options):
+        started.append(options["started"])
+        return SimpleNamespace(fmax_mhz=mhz * 1.3 if len(started) == 1 else mhz)
+
+    monkeypatch.setattr(flow_build, "build", attempt)
+    flow_build.build_fastest(tmp_path, BOARD)
+    assert len(started) > 1
+    assert len(set(started)) == 1
