@@ -568,7 +568,7 @@ def benchmark(measured: Summary) -> View:
         f"{_percent(fpga['device_utilization'])} of what all DSP blocks of the device could"
         f"{_above(fpga['device_utilization'])}.",
         "CPU: latency is the median of one frame at a time, frames a second the better of that and "
-        f"batches; {measured['inputs']}.",
+        f"batches (the golden model: one at a time); {measured['inputs']}.",
         "Gain: how many times faster the FPGA of the first row is; below 1 the CPU is faster.",
         *(() if measured.get("float_network", True) else (_NO_FLOATS,)),
     )
