@@ -6,6 +6,7 @@ line that begins with ``$``.
 
 import inspect
 import json
+import os
 import re
 import signal
 import sys
@@ -39,14 +40,14 @@ __all__ = ["main", "shown_on_board"]
 
 _CLASSES_SHOWN = 32
 
-#: columns of a table where there is no terminal to ask
+#: columns of a table where neither a terminal nor the variable COLUMNS tells
 _WIDTH = 120
 
 #: the words of the command line from the command on, in the context of a command
 _ARGUMENTS = "gatewright.arguments"
 
 out = Console(soft_wrap=True)
-if not out.is_terminal:
+if not out.is_terminal and "COLUMNS" not in os.environ:
     out.width = _WIDTH
 err = Console(stderr=True, soft_wrap=True)
 
@@ -1294,7 +1295,7 @@ def _summary(directory: Path, step: str) -> dict[str, Any]:
     return read_summary(directory, step) if (directory / f"{step}.json").exists() else {}
 
 
-def _listing(title: str, rows: list[dict[str, Any]]) -> RenderableType:
+def _listing(title: str, rows: list[dict[str, Any]], notes: Sequence[str] = ()) -> RenderableType:
     """A table of a row an entry; all have the same keys."""
     from .compiler.report.tables import table
     from .compiler.report.views import View
@@ -1304,12 +1305,15 @@ def _listing(title: str, rows: list[dict[str, Any]]) -> RenderableType:
         View(
             title,
             tuple(rows[0]),
-            tuple(
-                tuple("-" if cell is None else str(cell) for cell in row.values()) for row in rows
-            ),
+            tuple(tuple(map(_cell, row.values())) for row in rows),
             words,
+            tuple(notes),
         )
     )
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 @_command
@@ -1351,4 +1355,13 @@ def tools(as_json: bool) -> None:
     from .compiler.tools import report
 
     rows = [asdict(status) for status in report()]
-    _show(as_json, {"tools": rows}, [_listing("Tools", rows)])
+    shown = [
+        {
+            key: row[key] or "missing" if key == "version" else row[key]
+            for key in row
+            if key != "problem"
+        }
+        for row in rows
+    ]
+    problems = [row["problem"] for row in rows if row["problem"]]
+    _show(as_json, {"tools": rows}, [_listing("Tools", shown, problems)])

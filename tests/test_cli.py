@@ -731,6 +731,20 @@ def test_tools_are_listed():
     assert "yosys" in run("tools")
 
 
+def test_the_columns_of_a_pipe_are_those_of_the_environment():
+    """The widest table of the command line, with room and without."""
+    command = [sys.executable, "-m", "gatewright", "boards"]
+
+    def widest(**more):
+        environment = {key: value for key, value in os.environ.items() if key != "COLUMNS"} | more
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+        assert "83,640" in done.stdout
+        return max(map(len, done.stdout.splitlines()))
+
+    assert 80 < widest() <= 120
+    assert widest(COLUMNS="80") <= 80
+
+
 def test_explore_finds_a_front(floats, tmp_path):
     found = as_json("explore", floats, "--board", BOARD, "--points", 3, "-o", tmp_path / "space")
     intervals = [point["interval"] for point in found["points"]]

@@ -68,7 +68,7 @@ def check_fit(counts: Mapping[str, int], board: Board) -> None:
     """Raise ``FitError`` if a netlist with these ``counts`` of cells is too large for the chip."""
     room = board.device.available
     short = [
-        f"{counts[name]} {name.upper()} of {room[name]}"
+        f"{counts[name]:,} {name.upper()} of {room[name]:,}"
         for name in counts
         if counts[name] > room[name]
     ]

@@ -6,7 +6,7 @@ The page and the terminal show the same views; neither computes anything.
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import inf
+from math import floor, inf, log10
 from typing import Any
 
 __all__ = [
@@ -122,11 +122,23 @@ def _micro(microseconds: float | None) -> str:
     if microseconds is None:
         return _UNKNOWN
     large = microseconds >= 1000
-    return f"{microseconds / 1000:,.3g} ms" if large else f"{microseconds:.3g} µs"
+    return f"{_three(microseconds / 1000)} ms" if large else f"{_three(microseconds)} µs"
 
 
 def _times(ratio: float | None) -> str:
-    return _UNKNOWN if ratio is None else f"{ratio:.3g}x"
+    return _UNKNOWN if ratio is None else f"{_three(ratio)}x"
+
+
+def _three(number: float) -> str:
+    """A number with three digits that count, or all before the point."""
+    if not number:
+        return "0"
+    digits = 2 - floor(log10(abs(float(f"{number:.2e}"))))
+    return f"{number:,.{max(0, digits)}f}"
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def error(estimate: float | None, actual: float | None) -> str:
@@ -475,7 +487,7 @@ def simulation(simulated: Summary) -> View:
         ("interval", f"{count(simulated['interval_cycles'])} cycles a frame"),
         ("simulator", f"{simulated['simulator']}, {simulated['level']}"),
         ("rate", f"{_large(simulated['cycles_per_second'])} cycles a second"),
-        ("time", f"{simulated['wall_seconds']:.1f} s"),
+        ("time", _seconds(simulated["wall_seconds"])),
     ]
     if first:
         where = f"{first['layer']}, frame {first['frame']}, index {first['index']}"

@@ -263,7 +263,7 @@ def test_ports_with_elements_are_no_bits_of_each_other(tmp_path):
 
 def test_a_design_too_large_says_what_is_short():
     counts = {"lut": 9000, "ff": 10, "dsp": 9, "bram": 0}
-    with pytest.raises(FitError, match="needs 9000 LUT of 5280, 9 DSP of 8"):
+    with pytest.raises(FitError, match="needs 9,000 LUT of 5,280, 9 DSP of 8"):
         check_fit(counts, boards.get("icebreaker"))
 
 

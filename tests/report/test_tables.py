@@ -181,8 +181,17 @@ def test_stalled_cycles_are_not_taken_for_the_formula():
 def test_bench_tells_where_its_numbers_come_from():
     text = " ".join(shown(*tables.bench(ALL["bench"])).split())
     assert "cycles: simulated; clock: 150.0 MHz (board target (not built))" in text
-    assert "2x" in text
-    assert "2.5x" in text
+    assert "2.00x" in text
+    assert "2.50x" in text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(0.47, "0.470x"), (0.0383, "0.0383x"), (9.996, "10.0x"), (99.96, "100x"), (1234, "1,234x")],
+)
+def test_gains_have_three_digits(ratio, text):
+    gain = ALL["bench"]["speedup"][0] | {"fps": ratio}
+    assert views.benchmark(ALL["bench"] | {"speedup": [gain]}).rows[-1][5] == text
 
 
 def test_accuracy_without_labels_or_floats_still_shows_the_reference_runtime():
