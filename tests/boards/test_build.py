@@ -325,5 +325,5 @@ def test_the_multipliers_of_a_netlist_limit_its_clock(target, limits, tmp_path):
 @pytest.mark.parametrize("resource", ["lut", "ff", "dsp", "bram"])
 def test_a_netlist_too_large_in_any_resource_does_not_fit(resource):
     counts = {"lut": 1, "ff": 1, "dsp": 1, "bram": 1} | {resource: 10**6}
-    with pytest.raises(FitError, match=f"1000000 {resource.upper()} of"):
+    with pytest.raises(FitError, match=f"1,000,000 {resource.upper()} of"):
         check_fit(counts, boards.get("ulx3s-25f"))
