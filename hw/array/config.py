@@ -16,6 +16,10 @@ from .weight_memory import BAND, WeightMemory
 
 __all__ = ["ArrayConfig"]
 
+#: what is left, in LUTs and flip-flops, of soft logic whose weights are constants: bits that are 0
+#: add nothing, and synthesis makes sums that several columns need once; of trees and of multipliers
+_CONSTANT_TREE, _CONSTANT_MULTIPLIER = (0.3, 0.4), (0.3, 0.7)
+
 
 @dataclass(frozen=True)
 class ArrayConfig(WeightMemory):
@@ -48,6 +52,9 @@ class ArrayConfig(WeightMemory):
             )
         else:
             each = Resources(self.soft_multiplier.lut(carry), self.soft_multiplier.ff)
+        if self.depth == 1 and not self.fast:
+            left = _CONSTANT_TREE if self.tree else _CONSTANT_MULTIPLIER
+            each = Resources(int(left[0] * each.lut), int(left[1] * each.ff))
         lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * each.lut
         # an operand is delayed for its row, and passes the groups or is delayed for its own one
         rows = self.weight_latency + self.rows // 2
