@@ -139,7 +139,8 @@ def plan(
 
     ``goal``: "balanced", "latency", "area", or "fps" with the ``interval`` in cycles that suffices.
     ``fast_inner_product``: stages may get two products from each multiplier;
-    ``minimal_filtering``: two outputs of three taps from four products.
+    ``minimal_filtering``: two outputs of three taps from four products, or four of 3 x 3 taps from
+    16.
     """
     wanted = Goal(goal, interval, fast_inner_product, minimal_filtering)
     return make_dataflow(graph, boards.get(board).device, board, wanted)
@@ -167,7 +168,8 @@ def compile(
 
     A float model needs ``samples`` to be quantized with. ``fast_inner_product``: the plan may get
     two products from each multiplier of a stage; ``minimal_filtering``: two outputs of three taps
-    from four products. ``plan``: a plan.json to use, instead of a search for ``goal``.
+    from four products, or four of 3 x 3 taps from 16. ``plan``: a plan.json to use, instead of a
+    search for ``goal``.
     """
     return compile_model(
         Path(model),

@@ -707,7 +707,7 @@ def _for_compile() -> list[str]:
     default=True,
     show_default=True,
     help="Let the plan make two outputs of a filter three taps wide from four products instead of "
-    "six, where that takes fewer DSP blocks.",
+    "six, or 2 x 2 outputs of 3 x 3 taps from 16 instead of 36, where that takes fewer DSP blocks.",
 )
 @click.option(
     "--plan",

@@ -11,14 +11,7 @@ from .arithmetic.argmax import ArgMax, ArgMaxConfig
 from .arithmetic.dot_product import WeightCode
 from .arithmetic.global_pool import GlobalPool, GlobalPoolConfig
 from .arithmetic.lookup import Lookup, LookupConfig
-from .arithmetic.minimal_filtering import (
-    LEAST_APART,
-    OUTPUTS,
-    POSITIONS,
-    input_difference,
-    transformed_filters,
-    transformed_results,
-)
+from .arithmetic.minimal_filtering import LEAST_APART, MinimalFiltering
 from .arithmetic.packed_multiplier import packed_products
 from .arithmetic.piecewise import Piecewise, PiecewiseConfig
 from .arithmetic.reduce import ReduceConfig
@@ -49,6 +42,7 @@ from .window.pool import AveragePool, MaxPool, PoolConfig
 from .window.reuse_buffer import ReuseBufferConfig
 from .window.sliding_window import SlidingWindow
 from .window.stage import FeedConfig, TileFeedConfig, WindowStage
+from .window.tile_queue import TileQueueConfig
 
 __all__ = [
     "ECP5",
@@ -59,8 +53,6 @@ __all__ = [
     "Target",
     "LEAST_APART",
     "MULT_BITS",
-    "OUTPUTS",
-    "POSITIONS",
     "Accelerator",
     "Add",
     "AddConfig",
@@ -87,6 +79,7 @@ __all__ = [
     "MatMul",
     "MatMulConfig",
     "MaxPool",
+    "MinimalFiltering",
     "Multiplier",
     "MultiplierConfig",
     "Piecewise",
@@ -113,6 +106,7 @@ __all__ = [
     "StateConfig",
     "SystolicArray",
     "TileFeedConfig",
+    "TileQueueConfig",
     "Timing",
     "WeightCode",
     "WidthConfig",
@@ -121,11 +115,8 @@ __all__ = [
     "WindowStage",
     "beats",
     "cover",
-    "input_difference",
     "integer",
     "output_transform",
     "packed_products",
     "results",
-    "transformed_filters",
-    "transformed_results",
 ]

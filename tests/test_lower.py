@@ -252,7 +252,7 @@ def test_minimal_filtering_takes_two_thirds_of_the_cycles(name, rows, pe, stall,
     for simd in sorted({1, channels // 2, channels}, reverse=True):  # the most that is legal
         simd *= kernel if rows else 1
         with suppress(PlanError):
-            network = fold(graph, {output: (simd, pe)}, minimal_filtering=True, **more)
+            network = fold(graph, {output: (simd, pe)}, minimal_filtering=1, **more)
             break
     if network is None:  # a pair takes more than one row and column
         assert "fast_inner_product" in more
@@ -268,20 +268,71 @@ def test_minimal_filtering_takes_two_thirds_of_the_cycles(name, rows, pe, stall,
         assert abs(seen.latency - latency(network)) <= 12
 
 
+#: height, width, channels, output channels, pads
+SQUARES = {
+    "borders": (6, 8, 4, 5, (1, 1, 1, 1)),
+    "no borders": (6, 6, 6, 3, (0, 0, 0, 0)),
+    "one tile": (2, 2, 8, 6, (1, 1, 1, 1)),
+    "one column of tiles": (8, 2, 8, 4, (1, 1, 1, 1)),
+    "one row of tiles": (2, 10, 6, 2, (1, 1, 1, 1)),
+    "uneven borders": (5, 7, 8, 4, (2, 0, 1, 3)),
+}
+
+
+@pytest.mark.parametrize(
+    ("pe", "stall", "more"),
+    [
+        (2, 0.0, {}),
+        (3, 0.4, {"weights": "block_ram"}),
+        (3, 0.0, {"dsp_multipliers": 99, "fast_inner_product": True}),
+        (2, 0.3, {"fast_inner_product": True, "weights": "packed_rows"}),
+        (4, 0.0, {"dsp_multipliers": 3, "minimal_rows": True}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", SQUARES)
+@pytest.mark.parametrize("dtype", [ir.Int(8, True), ir.Int(8, False)], ids=str)
+def test_minimal_filtering_in_both_directions_takes_four_ninths(name, pe, stall, more, dtype):
+    """Of the cycles of the same array without, unless the input takes longer."""
+    height, width, channels, out, pads = SQUARES[name]
+    pe = min(pe, out)
+    builder = image(channels, height, width, dtype=dtype)
+    output = builder.conv(builder.input, out, (3, 3), pads=pads)
+    graph = builder.graph()
+    network = None
+    for simd in sorted({1, channels // 2, channels}, reverse=True):  # the most that is legal
+        with suppress(PlanError):
+            network = fold(graph, {output: (simd, pe)}, minimal_filtering=2, **more)
+            break
+    if network is None:  # a pair takes more than one row and column
+        assert "fast_inner_product" in more
+        return
+    (shape,) = network.designs.values()
+    reductions = graph.shape(output).pixels * -(-out // pe)
+    beats = height * width * channels // shape.feed.window.chunk
+    assert shape.cycles() == max(4 * reductions * channels // simd, beats)
+    seen = check(network, builder.frames(3), stall=stall)
+    if not stall:
+        assert seen.intervals[1:] == [network.interval]
+        assert abs(seen.latency - latency(network)) <= 12
+
+
+@pytest.mark.parametrize("directions", [1, 2])
 @pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize("element", [ir.Int(8, True), ir.Int(8, False)], ids=str)
 @pytest.mark.parametrize("weight", [-128, 127])
-def test_extremes_of_minimal_filtering_do_not_overflow(weight, element, fast):
-    builder = image(8, 3, 4, dtype=element)
+def test_extremes_of_minimal_filtering_do_not_overflow(weight, element, fast, directions):
+    builder = image(16, 4, 4, dtype=element)
     output = builder.conv(builder.input, 2, (3, 3))
     (op,) = builder.graph()
     rng = np.random.default_rng(1)
     for weights in (np.full(op.weight.shape, weight), weight * rng.integers(0, 2, op.weight.shape)):
         graph = builder.graph().replace([replace(op, weight=weights.astype(np.int8))])
-        values = rng.choice([element.low, element.high], (2, 3, 4, 8))
-        frames = np.stack([*(np.full((3, 4, 8), v) for v in (element.low, element.high)), *values])
+        values = rng.choice([element.low, element.high], (2, 4, 4, 16))
+        frames = np.stack([*(np.full((4, 4, 16), v) for v in (element.low, element.high)), *values])
         more = {"fast_inner_product": fast, "dsp_multipliers": 99}
-        check(fold(graph, {output: (4, 2)}, minimal_filtering=True, **more), frames)
+        network = fold(graph, {output: (2, 2)}, minimal_filtering=directions, **more)
+        check(network, frames)
 
 
 @pytest.mark.parametrize("lanes_in", range(1, 6))

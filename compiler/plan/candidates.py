@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, log
@@ -9,10 +10,11 @@ from math import ceil, log
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import hw
 from ...hw.target.base import Device, Target
 from .. import ir
 from ..errors import PlanError
-from ..stages import FILTER_GAIN, Design, Products, StagePlan, StageTiming, kind_of, stage_ops
+from ..stages import Design, Products, StagePlan, StageTiming, kind_of, stage_ops
 from .resources import Resources, cells
 
 __all__ = [
@@ -88,17 +90,17 @@ class CandidatePool:
 
     def __init__(self, graph: ir.Graph):
         self.graph = graph
-        self._stages: dict[tuple[Target, bool, tuple[Products, ...]], list[FoldingCandidates]] = {}
+        self._stages: dict[tuple[Target, bool], list[FoldingCandidates]] = {}
         self._least: dict[Target, list[list[Resources]]] = {}
 
     def stages(
         self, device: Device, lean: bool, ways: Sequence[Products]
     ) -> list["FoldingCandidates"]:
-        """Those of :func:`stage_candidates`."""
-        key = device.target, lean, tuple(ways)
+        """Those of :func:`stage_candidates`, which make their products in one of ``ways``."""
+        key = device.target, lean
         if key not in self._stages:
-            self._stages[key] = stage_candidates(self.graph, device, lean, ways)
-        return self._stages[key]
+            self._stages[key] = stage_candidates(self.graph, device, lean)
+        return [stage.by(ways) for stage in self._stages[key]]
 
     def least(self, device: Device) -> Iterator[list[Resources]]:
         """:func:`least_resources` of each stage, in flow order, as far as asked for."""
@@ -110,19 +112,14 @@ class CandidatePool:
 
 
 def stage_candidates(
-    graph: ir.Graph,
-    device: Device,
-    lean: bool = False,
-    ways: Sequence[Products] = tuple(Products),
+    graph: ir.Graph, device: Device, lean: bool = False
 ) -> list["FoldingCandidates"]:
     """The candidates of every operator that has hardware, in flow order.
 
-    ``lean``: those of the least block RAM. ``ways``: how they may make their products.
+    ``lean``: those of the least block RAM.
     """
     return [
-        FoldingCandidates(
-            (op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean, ways
-        )
+        FoldingCandidates((op,), f"s{number:02d}_{type(op).__name__.lower()}", graph, device, lean)
         for number, op in enumerate(stage_ops(graph))
     ]
 
@@ -181,6 +178,11 @@ class Candidates(ABC):
         return self._multiplier is not None
 
     @property
+    def directions(self) -> int:
+        """The most in which a choice uses minimal filtering."""
+        return 0
+
+    @property
     def smallest(self) -> StagePlan:
         """The stage at the folding 1, 1."""
         return StagePlan(self.name, self.kind.name, tuple(op.output for op in self.ops))
@@ -229,7 +231,7 @@ class Candidates(ABC):
 
 
 class FoldingCandidates(Candidates):
-    """Every folding of a stage that its kind has, in each of ``ways`` to make its products.
+    """Every folding of a stage that its kind has, in each way to make its products.
 
     ``lean``: those of the least block RAM.
     """
@@ -241,15 +243,12 @@ class FoldingCandidates(Candidates):
         graph: ir.Graph,
         device: Device,
         lean: bool = False,
-        ways: Sequence[Products] = tuple(Products),
     ):
         super().__init__(ops, name, graph, device)
         self.lean = lean
         self._built: dict[tuple[int, int, Products], list[Candidate]] = {}
-        self._near: dict[tuple[Products, int], NDArray[np.int64]] = {}
-        self._found: dict[bytes, list[Candidate]] = {}
         table = self.kind.candidates(ops, graph, device)
-        rows = np.stack(
+        self._every = np.stack(
             [
                 table.cycles,
                 table.multipliers,
@@ -261,12 +260,30 @@ class FoldingCandidates(Candidates):
             ],
             1,
         )
-        used = {Products.SINGLE, *ways}
-        if Products.FILTERED_PAIRS in used and (rows[:, 6] == Products.FILTERED_PAIRS).any():
-            used.discard(Products.FILTERED)  # plans gain nothing by filtering alone
+        self._take(tuple(Products))
+
+    def by(self, ways: Sequence[Products]) -> "FoldingCandidates":
+        """Those that make their products in one of ``ways``; both share what they build."""
+        other = copy(self)
+        vars(other).pop("_fewest", None)
+        other._take(ways)
+        return other
+
+    def _take(self, ways: Sequence[Products]) -> None:
+        self._near: dict[tuple[Products, int], NDArray[np.int64]] = {}
+        self._found: dict[bytes, list[Candidate]] = {}
+        rows, used = self._every, {Products.SINGLE, *ways}
+        for directions in (1, 2):
+            paired = Products.of(directions, True)
+            if paired in used and (rows[:, 6] == paired).any():  # plans gain nothing without
+                used.discard(Products.of(directions, False))
         rows = rows[np.isin(rows[:, 6], list(used))]
         self.cycles, self.multipliers = rows[:, 0], rows[:, 1]
         self._ways = {way: rows[rows[:, 6] == way] for way in sorted(used)}
+
+    @property
+    def directions(self) -> int:
+        return max(way.directions for way, rows in self._ways.items() if len(rows))
 
     def within(self, interval: int) -> list[Candidate]:
         limit = interval
@@ -354,7 +371,7 @@ class FoldingCandidates(Candidates):
             dsp_multipliers=simd * pe if self.per_block and products is not Products.TREES else 0,
             minimal_rows=self.lean and "minimal_rows" in self.kind.fields,
             fast_inner_product=products.paired,
-            minimal_filtering=products.filtered,
+            minimal_filtering=products.directions,
             adder_trees=products is Products.TREES,
         )
         try:
@@ -369,7 +386,7 @@ class FoldingCandidates(Candidates):
     def _candidate(self, design: Design) -> Candidate:
         need = design.resources(self.device)
         products = design.stage.products
-        each = max(1, self.per_block) if products.paired or products.filtered else 1
+        each = max(1, self.per_block) if products.paired or products.directions else 1
         taken = max(each * design.multipliers, need.dsp * self.pack if self.pack > 1 else 0)
         if design.stage.adder_trees:
             taken = self._in_blocks(design.stage.simd, design.stage.pe)
@@ -390,7 +407,8 @@ class FoldingCandidates(Candidates):
         cost, fewest = self._multiplier, simd * ceil(pe / self.pack) * self.pack
         if cost and cost.fast:
             fewest = min(fewest, ceil(simd / 2) * (pe + 1) * max(1, self.per_block))
-        return ceil(fewest / FILTER_GAIN) if cost and cost.filtered else fewest
+        rows = hw.MinimalFiltering(1)
+        return ceil(fewest / rows.gain) if cost and rows.directions in cost.filtered else fewest
 
 
 def _dominated(rows: NDArray[np.int64]) -> NDArray[np.bool_]:

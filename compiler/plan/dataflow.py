@@ -460,4 +460,4 @@ class Dataflow(Brief):
         of the stage that gets the most from a block.
         """
         most = max((d.products_per_block for d in self.designs.values()), default=0)
-        return max(self.device.multipliers, self.device.dsp * most)
+        return max(self.device.multipliers, int(self.device.dsp * most))

@@ -416,9 +416,12 @@ def _ahead(network: Dataflow, edge: Edge) -> Fraction | float:
     if min(edge.pixels_in, design.pixels_out) > _FEW:
         return inf
     timing, lines, needs = design.timing, design.buffering.lines, 1
+    cycles = timing.pixel + timing.latency + timing.arrival
     if lines is not None and edge.index == 0:
         given = np.arange(1, design.pixels_out + 1) * edge.pixels_in // design.pixels_out
         units = -(-lines.needed.reshape(-1) // timing.unit) * timing.unit
+        if lines.complete is not None:
+            units = units[lines.complete]
+            cycles += lines.needed.shape[1] * (timing.pixel + lines.leaving)
         needs = max(0, int((units - given).max()))
-    cycles = ceil(timing.pixel + timing.latency + timing.arrival)
-    return needs + Fraction(cycles * edge.pixels_in, network.interval)
+    return needs + Fraction(ceil(cycles) * edge.pixels_in, network.interval)

@@ -30,7 +30,7 @@ _NODES = 5_000
 _GAP = 1e-4
 
 #: products of wider operands than the network's own, whose multipliers take more in soft logic
-_WIDER = (Products.PAIRS, Products.FILTERED, Products.FILTERED_PAIRS)
+_WIDER = tuple(way for way in Products if way.paired or way.directions)
 
 
 @dataclass(frozen=True)

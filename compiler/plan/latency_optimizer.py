@@ -142,7 +142,9 @@ class LatencyOptimizer:
 
     def _schedule_of(self, chosen: Sequence[Candidate]) -> Schedule:
         """The schedule where minimal filtering has windows of its own."""
-        windows = {n: o.design.buffering.lines for n, o in enumerate(chosen) if o.products.filtered}
+        windows = {
+            n: o.design.buffering.lines for n, o in enumerate(chosen) if o.products.directions
+        }
         return self.schedule.with_windows({n: w for n, w in windows.items() if w is not None})
 
     def improved(self, chosen: list[Candidate], left: Budget) -> list[Candidate]:

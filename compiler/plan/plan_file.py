@@ -47,7 +47,7 @@ _STAGE: Keys = {
     "weights": Key(str, choices=("block_ram", "packed_rows", "logic")),
     "minimal_rows": Key(bool, default=False),
     "fast_inner_product": Key(bool, default=False),
-    "minimal_filtering": Key(bool, default=False),
+    "minimal_filtering": Key(int, 0, 2, default=0),
     "adder_trees": Key(bool, default=False),
     "site": Key(int, 0, _BLOCKS, default=None, null=True),
 }

@@ -144,11 +144,7 @@ class Schedule:
                 # the last pixel that a pixel of ours waits for
                 channels = np.arange(1, edge.pixels_in + 1) * edge.channels_in
                 inputs.append((source, -(-channels // edge.channels_out) - 1, edge))
-            self.steps.append(
-                _Step(inputs, window.needed, window.released, window.width, window.late)
-                if window
-                else _Step(inputs, None, [], 1)
-            )
+            self.steps.append(_Step(inputs, window) if window else _Step(inputs))
 
     def with_windows(self, windows: Mapping[int, WindowNeeds]) -> "Schedule":
         """The schedule with other windows in some of the stages."""
@@ -156,9 +152,7 @@ class Schedule:
         other.windows, other.steps = [*self.windows], [*self.steps]
         for n, window in windows.items():
             other.windows[n] = window
-            other.steps[n] = replace(
-                self.steps[n], needed=window.needed, released=window.released, late=window.late
-            )
+            other.steps[n] = replace(self.steps[n], window=window)
         return other
 
     def run(
@@ -204,30 +198,35 @@ class Schedule:
 @dataclass(frozen=True)
 class _Step:
     """A stage's pixels: of each input the stage before it (None: the network's input) and which of
-    its pixels each of ours waits for; with a window, how many pixels of input each pixel of output
-    needs, [rows, columns], how many rows each row of output frees, how many pixels a row has, and
-    how late the first of two pixels leaves.
+    its pixels each of ours waits for, and the stage's window, if it has one.
     """
 
     inputs: list[tuple[int | None, _Places, Edge]]
-    needed: _Places | None
-    released: list[int]
-    width: int
-    late: float = 0.0
+    window: WindowNeeds | None = None
 
-    def fits(self, room: int, begins: _Times, finish: _Times) -> bool:
-        """Whether a line buffer of ``room`` rows has a free one for each row of input when the
-        first pixel of that row begins to arrive.
-        """
-        assert self.needed is not None
-        rows = -(-int(self.needed[-1, -1]) // self.width)
-        if rows <= room:
-            return True
-        ends = finish.reshape(self.needed.shape)[:, -1]
-        before = np.searchsorted(np.cumsum(self.released), np.arange(1, rows - room + 1))
-        return bool(
-            (ends[before] <= begins[room * self.width : rows * self.width : self.width]).all()
-        )
+
+def _fits(window: WindowNeeds, room: int, begins: _Times, finish: _Times) -> bool:
+    """Whether a line buffer of ``room`` rows has a free one for each row of input when the first
+    pixel of that row begins to arrive.
+    """
+    rows = -(-int(window.needed[-1, -1]) // window.width)
+    if rows <= room:
+        return True
+    ends = finish.reshape(window.needed.shape)[:, -1]
+    before = np.searchsorted(np.cumsum(window.released), np.arange(1, rows - room + 1))
+    return bool(
+        (ends[before] <= begins[room * window.width : rows * window.width : window.width]).all()
+    )
+
+
+def _leaves(window: WindowNeeds, timing: StageTiming, finish: _Times) -> _Times:
+    """When pixels of output leave, of which the computing ends in these cycles."""
+    if window.complete is not None:
+        ready = finish[window.complete] + timing.latency
+        return _follow(ready - window.leaving, window.leaving, -inf)
+    leaves = finish + timing.latency
+    leaves[::2] += window.late * timing.pixel
+    return leaves
 
 
 def _follow(ready: _Times, each: float, before: float) -> _Times:
@@ -274,6 +273,8 @@ class FrameTimes:
         self.through = through
         self.arrivals: list[list[_Times]] = []
         self.written: list[_Times | None] = []
+        #: when the computing of pixels of output ends, in its order
+        self.finished: list[_Times | None] = []
         #: when pixels of output are ready, and when they leave
         self.computed: list[_Times] = []
         self.leaves: list[_Times] = []
@@ -307,20 +308,21 @@ class FrameTimes:
         if place in self.states:
             self.arrivals.append([])
             self.written.append(None)
+            self.finished.append(None)
             self._leave(self.states[place])
             return
         arrivals = [self.leaving(source, places, edge) for source, places, edge in step.inputs]
         self.arrivals.append(arrivals)
-        if step.needed is None:
+        if step.window is None:
             # a pixel leaves when its last beat has come through, and after the pixel before it
             self.written.append(None)
+            self.finished.append(None)
             self._leave(_follow(self._through(arrivals, timing), timing.pixel, -inf))
             return
-        written, finish = _written(step, timing, arrivals)
+        written, finish = _written(step.window, timing, arrivals)
         self.written.append(written)
-        leaves = finish + timing.latency
-        leaves[::2] += step.late * timing.pixel
-        self._leave(leaves)
+        self.finished.append(finish)
+        self._leave(_leaves(step.window, timing, finish))
 
     def _leave(self, computed: _Times) -> None:
         """Add the pixels of the next stage, which are ready in these cycles."""
@@ -378,14 +380,20 @@ class FrameTimes:
                 yield _Visit(stage, fixed=float(self.states[stage][pixel]), stream=stream)
                 return
             step, count = self.schedule.steps[stage], [0, 0, 0]
-            if step.needed is None:
+            if step.window is None:
                 pixel, which = self._back_plain(stage, pixel, count)
                 behind = self.timings[stage].behind_of(which)
                 yield _Visit(stage, (count[0], count[1], count[2]), behind, stream)
             else:
-                pixel, which = self._back_window(stage, step.needed, pixel, count)
-                arrival = self.timings[stage].arrival
-                yield _Visit(stage, (count[0], count[1], count[2]), arrival, stream)
+                left = self.computed[stage][pixel]
+                if step.window.complete is not None:
+                    pixel = int(step.window.complete[pixel])
+                finish, timing = self.finished[stage], self.timings[stage]
+                assert finish is not None
+                late = float(left - finish[pixel] - timing.latency)
+                pixel, which = self._back_window(stage, step.window, pixel, count)
+                fixed = timing.arrival + late
+                yield _Visit(stage, (count[0], count[1], count[2]), fixed, stream)
             if pixel < 0:
                 return
             stage, places, edge = step.inputs[which]
@@ -402,14 +410,14 @@ class FrameTimes:
         return first, ends.index(max(ends))
 
     def _back_window(
-        self, stage: int, needed: _Places, pixel: int, count: list[int]
+        self, stage: int, window: WindowNeeds, pixel: int, count: list[int]
     ) -> tuple[int, int]:
         """The input pixel that an output pixel waited for: its number (below 0: none), and which
         input.
         """
         written, timing, others = self.written[stage], self.timings[stage], self.arrivals[stage][1:]
         assert written is not None
-        wanted = _together(needed, timing.unit).reshape(-1)
+        wanted = _together(window.needed, timing.unit).reshape(-1)
         ready = np.maximum.reduce([written[wanted], *others])
         first = _waited(ready, timing.pixel, -inf, pixel)
         count[0] += pixel - first + 1
@@ -422,29 +430,31 @@ class FrameTimes:
         return came, 0
 
 
-def _written(step: "_Step", timing: StageTiming, arrivals: list[_Times]) -> tuple[_Times, _Times]:
+def _written(
+    window: WindowNeeds, timing: StageTiming, arrivals: list[_Times]
+) -> tuple[_Times, _Times]:
     """The cycles in which each pixel of the first input is written and each pixel of output is
     computed.
 
     A pixel is written when it arrives and a row is free, and computed when what it needs of the
     first input is written, and its pixels of the others have arrived.
     """
-    assert step.needed is not None
-    ready, wanted = arrivals[0] - timing.writing, _together(step.needed, timing.unit)
+    ready, wanted = arrivals[0] - timing.writing, _together(window.needed, timing.unit)
     others = np.maximum.reduce(arrivals[1:]) if arrivals[1:] else np.full(wanted.size, -inf)
     others = others.reshape(wanted.shape)
     written = _follow(ready, timing.writing, 0.0)
     there = np.maximum(written[wanted], others).reshape(-1)
     finish = _follow(there + timing.arrival, timing.pixel, 0.0)
-    if timing.room == inf or step.fits(int(timing.room), written - timing.writing, finish):
+    room = timing.room
+    if room == inf or _fits(window, int(room), written - timing.writing, finish):
         return written, finish
     # row after row: a row is written when its place is free
     free, came, done = [0.0] * int(timing.room), 0, 0.0
     rows = []
-    for row, other, released in zip(wanted, others, step.released, strict=True):
+    for row, other, released in zip(wanted, others, window.released, strict=True):
         while came <= row[-1]:
-            end = (came // step.width + 1) * step.width
-            before = max(written[came - 1] if came else 0.0, free[came // step.width])
+            end = (came // window.width + 1) * window.width
+            before = max(written[came - 1] if came else 0.0, free[came // window.width])
             written[came:end] = _follow(ready[came:end], timing.writing, before)
             came = end
         there = np.maximum(written[row], other) + timing.arrival

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import ceil
 
 from ...hw.target.base import Device
@@ -53,7 +54,7 @@ class Goal:
     with multipliers in soft logic too. ``"fps"``: the smallest plan that keeps ``interval`` (cycles
     a frame); without one the least interval, with soft multipliers too. ``"area"``: the smallest.
     ``fast_inner_product``: stages may get two products from each multiplier.
-    ``minimal_filtering``: four products may give two outputs of three taps.
+    ``minimal_filtering``: four products may give two outputs of three taps, sixteen four of nine.
     """
 
     kind: str = "balanced"
@@ -68,7 +69,8 @@ class Goal:
             way
             for way in Products
             if (self.fast_inner_product or not way.paired)
-            and (self.minimal_filtering or not way.filtered)
+            and (self.minimal_filtering or not way.directions)
+            and (self.kind != "latency" or way.directions < 2)  # pixels wait for rows of tiles
             and (self.kind in ("latency", "fps") or way is not Products.TREES)
         )
 
@@ -94,7 +96,7 @@ def make_dataflow(
         search = _Search(pool, device, board, lean, ways=goal.ways)
         found = search.best(goal)
         if found is not None and goal.kind in ("fps", "latency") and goal.interval is None:
-            ways = replace(goal, kind="balanced").ways
+            ways = [way for way in goal.ways if way is not Products.TREES]
             hard = _Search(pool, device, board, lean, ways=ways)
             return hard.faster(found) if goal.kind == "fps" else hard.sooner(found)
         if found is not None:
@@ -230,7 +232,7 @@ def _share(need: Resources, device: Device, room: tuple[int, int], mix: float) -
 
 
 def _listed(lacks: Sequence[tuple[str, int, int]]) -> str:
-    return ", ".join(f"{need} {name} of {have}" for name, need, have in lacks)
+    return ", ".join(f"{need:,} {name} of {have:,}" for name, need, have in lacks)
 
 
 def least_interval(
@@ -239,7 +241,7 @@ def least_interval(
     """The least interval, in cycles a frame, for which the DSP blocks suffice; a plan may need
     more where logic or block RAM is short.
     """
-    search = _Search(pool or CandidatePool(graph), device, board, ways=Goal().ways)
+    search = _Search(pool or CandidatePool(graph), device, board, ways=Goal().ways, whole=True)
     budget = search.dsp_only()
     found = _least(search.intervals, lambda i: search.solver.enough(i, budget))
     return search.intervals[min(found, len(search.intervals) - 1)]
@@ -294,7 +296,12 @@ def assign_blocks(designs: Sequence[Design], device: Device) -> tuple[StagePlan,
 
 
 class _Search:
-    """Plans of one network for one device."""
+    """Plans of one network for one device.
+
+    Minimal filtering in both directions is for what is not reached without: each layer with it
+    takes more block RAM and flip-flops, and lengthens the queues of the paths beside it. ``whole``:
+    a search with all ``ways``.
+    """
 
     def __init__(
         self,
@@ -304,10 +311,13 @@ class _Search:
         lean: bool = False,
         *,
         ways: Sequence[Products],
+        whole: bool = False,
     ):
         graph = pool.graph
         self.graph, self.device, self.board = graph, device, board
-        every = pool.stages(device, lean, ways)
+        self.pool, self.lean, self.ways, self.whole = pool, lean, tuple(ways), whole
+        used = self.ways if whole else tuple(way for way in self.ways if way.directions < 2)
+        every = pool.stages(device, lean, used)
         stages = tuple(stage.smallest for stage in every)
         template = Dataflow(graph, Plan(board, stages, {}), device)
         self.stages = by_turns(every, template)
@@ -327,6 +337,14 @@ class _Search:
         if goal.kind == "balanced":
             return self.fastest(self.dsp_only())
         return next((found for budget in soft if (found := self.fastest(budget))), None)
+
+    @cached_property
+    def _wider(self) -> "_Search | None":
+        """The search with all ways, where there are more and a layer has a choice of them."""
+        if self.whole or all(way.directions < 2 for way in self.ways):
+            return None
+        found = _Search(self.pool, self.device, self.board, self.lean, ways=self.ways, whole=True)
+        return found if any(stage.directions == 2 for stage in found.stages) else None
 
     @property
     def looped(self) -> bool:
@@ -363,22 +381,36 @@ class _Search:
         return found
 
     def _first(self, interval: int, budgets: Sequence[Budget]) -> Dataflow | None:
-        return next((found for budget in budgets if (found := self.plan(interval, budget))), None)
+        searches = [self, *filter(None, [self._wider])]
+        tried = (search.plan(interval, budget) for budget in budgets for search in searches)
+        return next(filter(None, tried), None)
 
     def fastest(self, budget: Budget) -> Dataflow | None:
         """The dataflow of the least interval, with the bound on it."""
         found, bound = self._fastest(budget, self.intervals)
-        return found.replanned(bound_interval=bound) if found else None
+        if found is None:
+            return None
+        found = found.replanned(bound_interval=bound)
+        return self._wider.below(found, budget) if self._wider else found
 
     def faster(self, found: Dataflow) -> Dataflow:
         """``found``, which has soft multipliers, or a faster one without: that may use more of the
         logic, of which soft multipliers leave a part free for the routing.
         """
+        budget = self.dsp_only()
+        found = self.below(found, budget)
+        return self._wider.below(found, budget) if self._wider else found
+
+    def below(self, found: Dataflow, budget: Budget) -> Dataflow:
+        """``found``, or a faster one that keeps ``budget``; with the lower of both bounds."""
         within = self.intervals[: bisect_left(self.intervals, found.interval)]
-        hard, least = self._fastest(self.dsp_only(), within) if within else (None, None)
-        bounds = [bound for bound in (found.plan.bound_interval, least) if bound is not None]
-        best = min(filter(None, (found, hard)), key=lambda one: one.interval)
-        return best.replanned(bound_interval=None if self.looped else min(bounds, default=None))
+        other, _ = self._fastest(budget, within) if within else (None, None)
+        best, bound = other or found, found.plan.bound_interval
+        if bound is not None:
+            lower = within[: bisect_left(within, bound)]
+            if lower and self.solver.suffices(lower[-1], budget):  # seldom, so it is asked first
+                bound = lower[self._bound(budget, lower)]
+        return best.replanned(bound_interval=bound)
 
     def sooner(self, found: Dataflow) -> Dataflow:
         """``found``, which has soft multipliers, or the fastest one without where that has less
@@ -397,11 +429,10 @@ class _Search:
         self, budget: Budget, intervals: Sequence[int]
     ) -> tuple[Dataflow | None, int | None]:
         """The dataflow of the least of some ``intervals``, and the bound on it."""
-        solver, slowest = self.solver, self.plan(intervals[-1], budget)
+        slowest = self.plan(intervals[-1], budget)
         if slowest is None:
             return None, None  # known soonest at the slowest, where the candidates are fewest
-        enough = _least(intervals, lambda i: solver.enough(i, budget))
-        bound = enough + _least(intervals[enough:], lambda i: solver.suffices(i, budget))
+        bound = self._bound(budget, intervals)
         plans: dict[int, Dataflow | None] = {intervals[-1]: slowest}
 
         def planned(interval: int) -> bool:
@@ -421,6 +452,13 @@ class _Search:
         if fastest is None or self.looped:  # of a turn there is no bound
             return fastest, None
         return fastest, min(intervals[bound], fastest.interval)
+
+    def _bound(self, budget: Budget, intervals: Sequence[int]) -> int:
+        """The index of the first of some ``intervals`` for which ``budget`` suffices but for queues
+        and converters; their number if none does.
+        """
+        enough = _least(intervals, lambda i: self.solver.enough(i, budget))
+        return enough + _least(intervals[enough:], lambda i: self.solver.suffices(i, budget))
 
     def plan(self, interval: int, budget: Budget) -> Dataflow | None:
         """The dataflow of the fewest multipliers that keeps ``interval`` and ``budget``.
@@ -479,7 +517,7 @@ class _Search:
         """
         rest = network.outside_stages
         left = budget.less(cells(rest, self.device), rest.ff, rest.bram)
-        if not any(o.products.paired or o.products.filtered for o in chosen):
+        if not any(o.products.paired or o.products.directions for o in chosen):
             return left
         known = self.solver.need(chosen, budget.blocks)
         found = total(d.resources(self.device) for d in network.designs.values())

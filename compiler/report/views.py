@@ -341,6 +341,10 @@ _PRODUCTS = {
     "filtered": "minimal filtering makes two outputs of three taps from four products, not six",
     "filtered_pairs": "minimal filtering and the fast inner product give up to three products a "
     "multiplier",
+    "square_filtered": "minimal filtering makes 2 x 2 outputs of 3 x 3 taps from 16 products, not "
+    "36",
+    "square_filtered_pairs": "minimal filtering of 3 x 3 taps and the fast inner product give up "
+    "to four and a half products a multiplier",
     "trees": "trees of adders sum the products; there are no multipliers in hardware, and the "
     "products of a cycle are counted",
 }

@@ -1,7 +1,6 @@
 """Kinds of stages, one a file: how operators become hardware, and what that takes."""
 
 from .base import (
-    FILTER_GAIN,
     Buffering,
     Design,
     Foldings,
@@ -18,7 +17,6 @@ from .base import (
 from .registry import KINDS, kind_named, kind_of, registered, reshaped, stage_ops
 
 __all__ = [
-    "FILTER_GAIN",
     "KINDS",
     "Buffering",
     "Design",

@@ -1,8 +1,8 @@
 """The interface of a stage kind: all that planner, lowering, simulation and reports know of it."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
 from fractions import Fraction
 from math import ceil, inf
@@ -23,8 +23,6 @@ __all__ = [
     "Foldings",
     "WindowNeeds",
     "MultiplierCost",
-    "FILTER_GAIN",
-    "FILTER_TAPS",
     "Products",
     "StagePort",
     "StagePorts",
@@ -36,10 +34,6 @@ __all__ = [
 ]
 
 
-#: taps in a row that minimal filtering works on, and products that one of its array stands for
-FILTER_TAPS, FILTER_GAIN = 3, Fraction(3 * hw.OUTPUTS, hw.POSITIONS)
-
-
 class Products(IntEnum):
     """How a stage makes its products."""
 
@@ -49,20 +43,39 @@ class Products(IntEnum):
     PAIRS = 1
     #: trees of adders in soft logic, without multipliers
     TREES = 2
-    #: a multiplier for one and a half, by minimal filtering
+    #: a multiplier for one and a half, by minimal filtering in rows
     FILTERED = 3
     #: a multiplier for three, by both
     FILTERED_PAIRS = 4
+    #: a multiplier for two and a quarter, by minimal filtering in both directions
+    SQUARE_FILTERED = 5
+    #: a multiplier for four and a half, by that and the fast inner product
+    SQUARE_FILTERED_PAIRS = 6
+
+    @classmethod
+    def of(cls, directions: int, paired: bool) -> "Products":
+        """Minimal filtering in so many directions, with the fast inner product or without."""
+        return (
+            (cls.SINGLE, cls.PAIRS),
+            (cls.FILTERED, cls.FILTERED_PAIRS),
+            (cls.SQUARE_FILTERED, cls.SQUARE_FILTERED_PAIRS),
+        )[directions][paired]
 
     @property
     def paired(self) -> bool:
         """Whether by the fast inner product."""
-        return self in (Products.PAIRS, Products.FILTERED_PAIRS)
+        return self in (
+            Products.PAIRS,
+            Products.FILTERED_PAIRS,
+            Products.SQUARE_FILTERED_PAIRS,
+        )
 
     @property
-    def filtered(self) -> bool:
-        """Whether by minimal filtering."""
-        return self in (Products.FILTERED, Products.FILTERED_PAIRS)
+    def directions(self) -> int:
+        """Those of minimal filtering; 0: without."""
+        if self in (Products.SQUARE_FILTERED, Products.SQUARE_FILTERED_PAIRS):
+            return 2
+        return int(self in (Products.FILTERED, Products.FILTERED_PAIRS))
 
 
 @dataclass(frozen=True)
@@ -75,11 +88,11 @@ class StagePlan:
     ``dsp_multipliers`` is the number of multipliers in DSP blocks, the others are soft logic.
     ``weights`` is where weights are stored: "logic", "block_ram", or "packed_rows" (the fewest
     block RAMs, at the cost of some logic). ``minimal_rows``: the line buffer has no spare row.
-    ``fast_inner_product``: each multiplier gives two products. ``minimal_filtering``: four products
-    give two outputs of three taps in a row. ``adder_trees``: instead of
-    multipliers, trees of adders in soft logic sum the products of a row. ``site`` is the index of
-    the stage's first DSP block along the device's path of DSP blocks; None leaves the placement to
-    the placer.
+    ``fast_inner_product``: each multiplier gives two products. ``minimal_filtering``: its
+    directions; with 1, four products give two outputs of three taps in a row, with 2, sixteen give
+    two by two outputs of nine taps. ``adder_trees``: instead of multipliers, trees of adders in
+    soft logic sum the products of a row. ``site`` is the index of the stage's first DSP block along
+    the device's path of DSP blocks; None leaves the placement to the placer.
     """
 
     name: str
@@ -91,7 +104,7 @@ class StagePlan:
     weights: str = "logic"
     minimal_rows: bool = False
     fast_inner_product: bool = False
-    minimal_filtering: bool = False
+    minimal_filtering: int = 0
     adder_trees: bool = False
     site: int | None = None
 
@@ -100,9 +113,7 @@ class StagePlan:
         """How the stage makes its products."""
         if self.adder_trees:
             return Products.TREES
-        if self.minimal_filtering:
-            return Products.FILTERED_PAIRS if self.fast_inner_product else Products.FILTERED
-        return Products.PAIRS if self.fast_inner_product else Products.SINGLE
+        return Products.of(self.minimal_filtering, self.fast_inner_product)
 
 
 @dataclass(frozen=True)
@@ -176,12 +187,18 @@ class WindowNeeds:
     output, or one before it, reads. ``released``: rows of input that are free after each row of
     output. ``width``: pixels in a row of input. ``late``: of every two pixels of output the first
     one leaves so many of a pixel's cycles later than its number says.
+
+    Where pixels are not computed in raster order, rows and columns are in the order of computing,
+    and ``complete`` has for each pixel of output, in raster order, the number of the last one
+    computed before it leaves; each takes ``leaving`` cycles to leave.
     """
 
     needed: NDArray[np.int64]
     released: list[int]
     width: int
     late: float = 0.0
+    complete: NDArray[np.int64] | None = None
+    leaving: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +231,7 @@ class MultiplierCost:
     ``per_block``: products that one DSP block gives (0: none, or its operands are too wide).
     ``pack``: columns whose products share a block. ``in_block`` and ``in_logic``: an array of
     ``count`` multipliers in DSP blocks and in soft logic. ``fast``: the same of the fast inner
-    product; ``filtered``: of minimal filtering; None where no folding uses it.
+    product, None where no folding uses it; ``filtered``: of minimal filtering, by its directions.
     """
 
     per_block: int
@@ -223,11 +240,11 @@ class MultiplierCost:
     in_logic: hw.Resources
     count: int = 1
     fast: "MultiplierCost | None" = None
-    filtered: "MultiplierCost | None" = None
+    filtered: Mapping[int, "MultiplierCost"] = field(default_factory=dict)
 
     def of(self, products: Products) -> "MultiplierCost | None":
         """That of multipliers which make their products in such a way."""
-        cost = self.filtered if products.filtered else self
+        cost = self.filtered.get(products.directions) if products.directions else self
         return cost.fast if cost and products.paired else cost
 
 
@@ -347,7 +364,7 @@ class Design(ABC):
         return self.multipliers
 
     @property
-    def products_per_block(self) -> int:
+    def products_per_block(self) -> int | Fraction:
         """Products that a DSP block gives this stage, at most; 0: it can not use any."""
         return 0
 

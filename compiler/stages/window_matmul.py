@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from fractions import Fraction
+from functools import cached_property, lru_cache
 from math import ceil
 
 import numpy as np
@@ -13,7 +14,7 @@ from ...hw.target.base import Device
 from .. import ir
 from ..errors import PlanError
 from .base import (
-    FILTER_GAIN,
+    Buffering,
     Design,
     Foldings,
     MultiplierCost,
@@ -25,7 +26,13 @@ from .base import (
     check_range,
     hw_shape,
 )
-from .minimal_filtering import check_filtered, filtered_foldings, reason_against, tile_feed
+from .minimal_filtering import (
+    DIRECTIONS,
+    check_filtered,
+    filtered_foldings,
+    reason_against,
+    tile_feed,
+)
 from .rounding import multiplier_bits, proven, rounding
 from .windowed import (
     WindowDesign,
@@ -50,30 +57,46 @@ _LEAST_TREE = 4
 
 
 @lru_cache(maxsize=1 << 14)
-def _latency(feed: hw.FeedConfig, array: hw.ArrayConfig, entries: int, bits: int) -> int:
+def _latency(
+    feed: hw.FeedConfig,
+    array: hw.ArrayConfig,
+    entries: int,
+    bits: int,
+    tiles: hw.TileQueueConfig | None,
+) -> int:
     """That of a stage with multipliers of ``bits`` in its requantizer; cached, for networks have
     many layers of one shape.
     """
     rounds = hw.RequantizeConfig.usual(entries, array.initiation_interval, bits)
-    return hw.MatMulConfig.latency_of(feed, array, rounds)
+    return hw.MatMulConfig.latency_of(feed, array, rounds, tiles)
 
 
 @lru_cache(maxsize=1 << 14)
 def _resources(
-    feed: hw.FeedConfig, array: hw.ArrayConfig, entries: int, bits: int, out: int
+    feed: hw.FeedConfig,
+    array: hw.ArrayConfig,
+    entries: int,
+    bits: int,
+    tiles: hw.TileQueueConfig | None,
+    out: int,
 ) -> hw.Resources:
     """Those of a stage whose results have ``out`` bits, otherwise as :func:`_latency`."""
     rounds = hw.RequantizeConfig.estimate(
         array.lanes, array.acc.width, entries, array.initiation_interval, array.target, bits
     )
-    depth = feed.queue_depth(_latency(feed, array, entries, bits), hw.results(feed, array))
     transform = hw.output_transform(feed, array)
+    if tiles:
+        queue = tiles.resources()
+    else:
+        latency = _latency(feed, array, entries, bits, None)
+        depth = feed.queue_depth(latency, hw.results(feed, array))
+        queue = hw.Queue.estimate(out * array.lanes, array.target, depth)
     return (
         feed_resources(feed)
         + array.resources()
         + (transform.resources() if transform else hw.Resources())
         + rounds
-        + hw.Queue.estimate(out * array.lanes, array.target, depth)
+        + queue
     )
 
 
@@ -115,15 +138,32 @@ class WindowMatmulDesign(WindowDesign):
 
     @property
     def products_per_cycle(self) -> int:
-        return self._times(self.array.simd * self.array.pe)
+        return ceil(self.array.simd * self.array.pe * self._gain)
 
     @property
-    def products_per_block(self) -> int:
-        return self._times(self.array.products_per_block * (2 if self.array.fast else 1))
+    def products_per_block(self) -> int | Fraction:
+        return self.array.products_per_block * (2 if self.array.fast else 1) * self._gain
 
-    def _times(self, products: int) -> int:
-        """Products of the network that so many of the array stand for."""
-        return ceil(products * FILTER_GAIN) if self.stage.minimal_filtering else products
+    @property
+    def _gain(self) -> int | Fraction:
+        """Products of the network that a product of the array stands for."""
+        return self.filtering.gain if self.filtering else 1
+
+    @property
+    def filtering(self) -> hw.MinimalFiltering | None:
+        """That of the stage, if it has any."""
+        return self.feed.filtering if isinstance(self.feed, hw.TileFeedConfig) else None
+
+    @property
+    def _tiles(self) -> hw.TileQueueConfig | None:
+        """What orders pixels, where tiles have several rows of them."""
+        if not isinstance(self.feed, hw.TileFeedConfig):
+            return None
+        return self.feed.queue(self.beats_out, self.array.lanes * self._out_bits)
+
+    @property
+    def _out_bits(self) -> int:
+        return self.graph.quant(self.op.output).dtype.bits
 
     @property
     def block_worth(self) -> int:
@@ -144,12 +184,29 @@ class WindowMatmulDesign(WindowDesign):
     @property
     def latency(self) -> int:
         bits = multiplier_bits(self.op, self.graph)
-        return _latency(self.feed, self.array, self.entries, bits)
+        return _latency(self.feed, self.array, self.entries, bits, self._tiles)
+
+    @property
+    def drain_cycles(self) -> int:
+        tiles = self._tiles
+        return max(self.latency, tiles.held) if tiles else super().drain_cycles
+
+    @cached_property
+    def buffering(self) -> Buffering:
+        found, tiles = super().buffering, self._tiles
+        if tiles is None or found.lines is None:
+            return found
+        lines = replace(
+            found.lines,
+            complete=_complete(self.graph.shape(self.op.output)),
+            leaving=tiles.beats,
+        )
+        held = tiles.tiles * hw.MinimalFiltering(2).outputs  # as many of input, for the stride is 1
+        return replace(found, most=found.most + held, lines=lines)
 
     def resources(self, device: Device) -> hw.Resources:
         bits = multiplier_bits(self.op, self.graph)
-        out = self.graph.quant(self.op.output).dtype
-        return _resources(self.feed, self.array, self.entries, bits, out.bits)
+        return _resources(self.feed, self.array, self.entries, bits, self._tiles, self._out_bits)
 
     def alternatives(self, device: Device, lean: bool) -> Iterator[Design]:
         if self.array.depth == 1:
@@ -170,15 +227,15 @@ class WindowMatmulDesign(WindowDesign):
 
     def constants(self) -> Constants:
         op, graph, array = self.op, self.graph, self.array
-        exact, doubled = proven(op, graph), self.stage.minimal_filtering
+        exact, filtering = proven(op, graph), self.filtering
         channels = self._channels()
         weights, lanes = self._weights(channels), array.lanes
         # a result's place: columns side by side, and then the reductions of a pixel
         excess = array.excess(weights).T
-        if doubled:  # those of both pixels of a tile, of twice the sums
-            each = excess.reshape(hw.POSITIONS, len(channels))
-            excess, channels = hw.transformed_results(each), channels * hw.OUTPUTS
-            exact = exact.doubled()
+        if filtering:  # those of all pixels of a tile, of a multiple of the sums
+            each = excess.reshape(filtering.positions, len(channels))
+            excess, channels = filtering.transformed_results(each), channels * filtering.outputs
+            exact = exact.times(filtering.scale)
         kept = [channel if channel is not None else 0 for channel in channels]
         requantize = hw.RequantizeConfig(
             lanes,
@@ -215,11 +272,11 @@ class WindowMatmulDesign(WindowDesign):
         """Weights as the array stores them: [pe, simd, words in the order of use]."""
         op, array, order = self.op, self.array, self.feed.order()
         weight = op.weight.astype(np.int64)
-        if self.stage.minimal_filtering:  # a filter for each position
-            weight = hw.transformed_filters(weight).reshape(-1, weight.shape[1], weight.shape[3])
+        if filtering := self.filtering:  # a filter for each position
+            weight = np.concatenate(filtering.transformed_filters(weight))
             channels = [
                 None if channel is None else position * op.channels + channel
-                for position in range(hw.POSITIONS)
+                for position in range(filtering.positions)
                 for channel in channels
             ]
         runs = len(channels) // array.pe
@@ -280,20 +337,26 @@ class WindowMatmul(StageKind):
         design = self.design(single, ops, graph, device)
         in_block = design.array.resources()
         in_logic = replace(design.array, dsp_multipliers=0).resources()
-        per_block = max(pack, design.products_per_block) if in_block.dsp else 0
+        per_block = max(pack, design.array.products_per_block) if in_block.dsp else 0
         return MultiplierCost(
             per_block,
             pack,
             in_block,
             in_logic,
             fast=None if op.depthwise else _pair_cost(op, graph, design),
-            filtered=self._filtered_cost(op, graph, device),
+            filtered={
+                directions: cost
+                for directions in DIRECTIONS
+                if (cost := self._filtered_cost(op, graph, device, directions))
+            },
         )
 
-    def _filtered_cost(self, op: ir.Conv, graph: ir.Graph, device: Device) -> MultiplierCost | None:
-        if reason_against(op, graph):
+    def _filtered_cost(
+        self, op: ir.Conv, graph: ir.Graph, device: Device, directions: int
+    ) -> MultiplierCost | None:
+        if reason_against(op, graph, directions):
             return None
-        stage = StagePlan(op.name, self.name, (op.output,), 1, 1, 1, minimal_filtering=True)
+        stage = StagePlan(op.name, self.name, (op.output,), 1, 1, 1, minimal_filtering=directions)
         try:
             design = self.design(stage, (op,), graph, device)
         except PlanError:
@@ -326,12 +389,12 @@ class WindowMatmul(StageKind):
         ways = [plain]
         if cost.fast:
             ways.append(_in_pairs(plain, cost, Products.PAIRS))
-        if cost.filtered:
-            filtered = filtered_foldings(op, graph)
+        for directions, multiplier in cost.filtered.items():
+            filtered = filtered_foldings(op, graph, directions)
             filtered[1] *= max(1, cost.per_block)
             ways.append(filtered)
-            if cost.filtered.fast:
-                ways.append(_in_pairs(filtered, cost, Products.FILTERED_PAIRS))
+            if multiplier.fast:
+                ways.append(_in_pairs(filtered, cost, Products.of(directions, True)))
         if _trees_pay(op, graph, device):
             trees = plain.copy()
             trees[1] = table.multipliers
@@ -387,9 +450,17 @@ class WindowMatmul(StageKind):
             blocks = array.blocks(array.multipliers_in_dsp)
             array = replace(array, sites=_sites(stage.name, stage.site, blocks, device))
         entries = feed.window.groups * feed.passes * array.groups
-        if stage.minimal_filtering:
-            entries = hw.OUTPUTS * hw.results(feed, array)
+        if isinstance(feed, hw.TileFeedConfig):
+            entries = feed.filtering.outputs * hw.results(feed, array)
         return WindowMatmulDesign(stage, ops, graph, feed, array, entries)
+
+
+def _complete(shape: ir.Shape) -> NDArray[np.int64]:
+    """For each pixel in raster order the number of the last one of its tile of 2 x 2 pixels, of
+    pixels tile by tile.
+    """
+    tiles = np.arange(shape.pixels // 4).reshape(shape.height // 2, shape.width // 2)
+    return (4 * tiles + 3).repeat(2, 0).repeat(2, 1).reshape(-1)
 
 
 def _conv(ops: tuple[ir.Op, ...]) -> ir.Conv:
@@ -405,8 +476,9 @@ def _array(
     groups = feed.window.groups
     columns = op.channels if op.depthwise else op.channels // op.groups
     x, runs = feed.element, feed.passes * groups
-    if stage.minimal_filtering:
-        (w, most), pack, runs = _filter_type(op), 1, hw.POSITIONS * feed.passes
+    if isinstance(feed, hw.TileFeedConfig):
+        (w, most), pack = _filter_type(op, feed.filtering), 1
+        runs = feed.filtering.positions * feed.passes
     else:
         w, most, pack = _packed_type(op, x, stage, device)
     # a beat may not hold channels of two groups; columns of one beat may share DSP blocks
@@ -421,8 +493,8 @@ def _array(
     tree = _weight_code(op, stage, feed) if stage.adder_trees else None
     if tree:
         acc = tree_accumulator(op, graph, tree)
-    elif stage.minimal_filtering:
-        acc = filtered_accumulator(op, graph, stage.fast_inner_product)
+    elif isinstance(feed, hw.TileFeedConfig):
+        acc = filtered_accumulator(op, graph, feed.filtering, stage.fast_inner_product)
     else:
         acc = (fast_accumulator if stage.fast_inner_product else accumulator)(op, graph)
     array = hw.ArrayConfig(
@@ -487,8 +559,12 @@ def _in_pairs(plain: NDArray[np.int64], cost: MultiplierCost, way: Products) -> 
 
 def _pair_cost(op: ir.Conv, graph: ir.Graph, single: WindowMatmulDesign) -> MultiplierCost | None:
     """What the fast inner product takes in the array of a ``single`` product."""
-    filtered = single.stage.minimal_filtering
-    acc = filtered_accumulator(op, graph, True) if filtered else fast_accumulator(op, graph)
+    filtering = single.filtering
+    acc = (
+        filtered_accumulator(op, graph, filtering, True)
+        if filtering
+        else fast_accumulator(op, graph)
+    )
     pair = _pair(single.array, hw_shape(acc))
     if pair is None:
         return None
@@ -548,9 +624,9 @@ def _weight_type(op: ir.Conv) -> tuple[ir.Int, int]:
 
 
 @lru_cache(maxsize=1024)
-def _filter_type(op: ir.Conv) -> tuple[ir.Int, int]:
+def _filter_type(op: ir.Conv, filtering: hw.MinimalFiltering) -> tuple[ir.Int, int]:
     """The same of the transformed filters."""
-    return _signed_type(hw.transformed_filters(op.weight.astype(np.int64)))
+    return _signed_type(filtering.transformed_filters(op.weight.astype(np.int64)))
 
 
 def _signed_type(weight: NDArray[np.number]) -> tuple[ir.Int, int]:

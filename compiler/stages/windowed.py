@@ -122,16 +122,19 @@ def tree_accumulator(op: ir.Conv, graph: ir.Graph, code: hw.WeightCode) -> ir.In
 
 
 @lru_cache(maxsize=1024)
-def filtered_accumulator(op: ir.Conv, graph: ir.Graph, fast: bool) -> ir.Int:
-    """The same for every output of minimal filtering, which is twice a sum; with the fast inner
-    product more by products of two transformed weights, at most half the sum of their squares.
+def filtered_accumulator(
+    op: ir.Conv, graph: ir.Graph, filtering: hw.MinimalFiltering, fast: bool
+) -> ir.Int:
+    """The same for every output of minimal filtering, which is a multiple of a sum; with the fast
+    inner product more by products of two transformed weights, at most half the sum of their
+    squares.
     """
     excess = np.zeros(op.channels, np.int64)
     if fast:
-        squares = hw.transformed_filters(op.weight.astype(np.int64)) ** 2
-        each = squares.reshape(hw.POSITIONS, op.channels, -1).sum(2) // 2
-        excess = np.maximum(each[:-1].sum(0), each[1:].sum(0))  # of the positions of each output
-    return _signed(scaled_result_type(op, graph, 2, excess))
+        squares = filtering.transformed_filters(op.weight.astype(np.int64)) ** 2
+        each = squares.sum(2) // 2
+        excess = np.tensordot(abs(filtering.signs), each, 1).max(0)
+    return _signed(scaled_result_type(op, graph, filtering.scale, excess))
 
 
 def parallel_taps(window: ir.Window) -> list[tuple[int, int]]:

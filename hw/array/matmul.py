@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from ..arithmetic.minimal_filtering import OutputTransform, OutputTransformConfig
 from ..arithmetic.requantize import Requantize, RequantizeConfig, Timing
+from ..stream.fifo import Queue
 from ..stream.signature import connect_push
 from ..window.stage import FeedConfig, TileFeedConfig, WindowStage
+from ..window.tile_queue import TileQueue, TileQueueConfig
 from .config import ArrayConfig
 from .systolic import SystolicArray
 
@@ -22,7 +24,7 @@ def output_transform(feed: FeedConfig, array: ArrayConfig) -> OutputTransformCon
     if not isinstance(feed, TileFeedConfig):
         return None
     beats, apart = feed.passes * array.groups, feed.passes * feed.folds
-    return OutputTransformConfig(beats, array.lanes, array.acc, apart, array.target)
+    return OutputTransformConfig(feed.filtering, beats, array.lanes, array.acc, apart, array.target)
 
 
 def results(feed: FeedConfig, array: ArrayConfig) -> int:
@@ -60,14 +62,27 @@ class MatMulConfig:
     @property
     def latency(self) -> int:
         """Cycles from the last read of a reduction to its last beat out."""
-        return self.latency_of(self.feed, self.array, self.requantize.timing)
+        return self.latency_of(self.feed, self.array, self.requantize.timing, self.tile_queue)
 
     @staticmethod
-    def latency_of(feed: FeedConfig, array: ArrayConfig, requantize: Timing) -> int:
-        """:attr:`latency`, of which the constants need not be known."""
+    def latency_of(
+        feed: FeedConfig, array: ArrayConfig, requantize: Timing, tiles: TileQueueConfig | None
+    ) -> int:
+        """:attr:`latency`, of which the constants need not be known; with a :attr:`tile_queue` from
+        the last read of a tile to the last beat of its first pixel.
+        """
         transform = output_transform(feed, array)
         last = array.latency + array.drain_cycles + (transform.latency if transform else 0)
-        return feed.stage_latency(last + requantize.latency)
+        ordering = tiles.latency - Queue.latency if tiles else 0
+        return feed.stage_latency(last + requantize.latency + ordering)
+
+    @property
+    def tile_queue(self) -> TileQueueConfig | None:
+        """What puts pixels in order where tiles have several rows of them."""
+        if not isinstance(self.feed, TileFeedConfig):
+            return None
+        beats = sum(self.requantize.keep) // self.feed.filtering.outputs
+        return self.feed.queue(beats, self.array.lanes * self.requantize.out.width)
 
     @property
     def lanes_out(self) -> int:
@@ -100,6 +115,12 @@ class MatMul(WindowStage):
             out=config.requantize.out,
             results=config.results,
         )
+
+    def output_queue(self, latency: int) -> tuple[Queue | TileQueue, int, int]:
+        tiles = self.config.tile_queue
+        if tiles is None:
+            return super().output_queue(latency)
+        return TileQueue(self.o.payload.shape(), tiles), tiles.tiles, 1
 
     def arithmetic(self, m: Module, flow) -> tuple:
         config = self.config

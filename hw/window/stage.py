@@ -1,6 +1,7 @@
 """A stage with a sliding window: feed, arithmetic, and an output queue with credits."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -9,7 +10,7 @@ from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from numpy.typing import NDArray
 
-from ..arithmetic.minimal_filtering import COLUMNS, OUTPUTS, POSITIONS
+from ..arithmetic.minimal_filtering import MinimalFiltering
 from ..control.credits import credit_available
 from ..control.delay import delay_flags
 from ..sizes import at_least, ceil_div
@@ -20,6 +21,7 @@ from .config import WindowConfig
 from .reuse_buffer import ReuseBuffer, ReuseBufferConfig
 from .sliding_window import SlidingWindow
 from .tile_buffer import TileBuffer, TileBufferConfig
+from .tile_queue import TileQueue, TileQueueConfig
 
 __all__ = ["FeedConfig", "TileFeedConfig", "WindowStage"]
 
@@ -162,17 +164,26 @@ class FeedConfig:
 
 @dataclass(frozen=True)
 class TileFeedConfig(FeedConfig):
-    """The feed of minimal filtering: a window of four columns moves by two, and a
-    :class:`TileBuffer` sends the four positions of each tile, whose results are two pixels.
+    """The feed of minimal ``filtering``: a window of four columns, and in both directions of four
+    rows, moves by two, and a :class:`TileBuffer` sends the positions of each tile, whose results
+    are two pixels, or two by two.
     """
+
+    filtering: MinimalFiltering = field(kw_only=True)
 
     def __post_init__(self):
         at_least(1, self, "width", "passes")
-        w = self.window
-        if w.kernel[1] != COLUMNS or w.stride[1] != OUTPUTS or w.parallel[1] != 1:
+        w, filtering = self.window, self.filtering
+        directions = slice(2 - filtering.directions, 2)
+        if (
+            {*w.kernel[directions]} != {filtering.SIDE}
+            or {*w.stride[directions]} != {filtering.STEP}
+            or {*w.parallel[directions]} != {1}
+        ):
             raise ValueError(
                 f"TileFeedConfig: kernel={w.kernel}, stride={w.stride}, parallel={w.parallel}, but "
-                f"tiles are {COLUMNS} columns wide, {OUTPUTS} apart, and read column by column"
+                f"tiles are {filtering.SIDE} columns wide, {filtering.STEP} apart, and read column "
+                "by column; in both directions their rows are the same"
             )
         if w.groups != 1 or w.passes != 1 or self.word != 1 or self.width != w.taps * w.chunk:
             raise ValueError(
@@ -186,8 +197,19 @@ class TileFeedConfig(FeedConfig):
         """The buffer."""
         w = self.window
         return TileBufferConfig(
-            w.steps[0], w.group_words, self.width, self.passes, w.element, target=w.target
+            self.filtering,
+            w.steps[0],
+            w.group_words,
+            self.width,
+            self.passes,
+            w.element,
+            target=w.target,
         )
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether tiles have several rows of pixels, which a :class:`TileQueue` puts in order."""
+        return self.filtering.directions == 2
 
     @property
     def folds(self) -> int:
@@ -195,11 +217,11 @@ class TileFeedConfig(FeedConfig):
 
     @property
     def period(self) -> int:
-        return self.tile.passes * self.tile.folds
+        return self.tile.cycles if self.by_rows else self.tile.passes * self.tile.folds
 
     @property
     def pixel_cycles(self) -> int:
-        return self.tile.cycles // OUTPUTS
+        return self.tile.cycles // self.filtering.outputs
 
     @property
     def element(self) -> Shape:
@@ -211,17 +233,32 @@ class TileFeedConfig(FeedConfig):
 
     @property
     def late(self) -> float:
-        return OUTPUTS * (POSITIONS - 1) / POSITIONS - 1
+        filtering = self.filtering
+        if self.by_rows:
+            return 0.0  # all pixels of a tile leave when it is complete
+        first = Fraction(filtering.complete()[0] + 1, filtering.positions)
+        return float(filtering.outputs * first - 1)
 
     def looks_at(self) -> NDArray[np.int64]:
-        return np.repeat(self.window.looks_at(), OUTPUTS, 1)
+        """The window's, for each pixel of output of a tile; a row of tiles is a row."""
+        return np.repeat(self.window.looks_at(), self.filtering.outputs, 1)
 
     def order(self) -> NDArray[np.int64]:
-        """Flat index of each element of each word into (rows, channels), [folds, width]."""
-        w = self.window
-        order = w.order().reshape(w.steps[0], COLUMNS, w.group_words, self.width)[:, 0]
-        row, channel = np.divmod(order.reshape(self.folds, self.width), COLUMNS * w.channels)
+        """Flat index of each element of each word into what a position sums, [folds, width]."""
+        w, side = self.window, self.filtering.SIDE
+        order = w.order().reshape(w.steps[0], side, w.group_words, self.width)[:, 0]
+        if self.by_rows:
+            order = order[:1]
+        row, channel = np.divmod(order.reshape(self.folds, self.width), side * w.channels)
         return np.where(row < 0, -1, row * w.channels + channel)
+
+    def queue(self, beats: int, width: int) -> TileQueueConfig | None:
+        """What puts pixels of ``beats`` beats of ``width`` bits in the order of the map, where
+        tiles have several rows of them.
+        """
+        if not self.by_rows:
+            return None
+        return TileQueueConfig(self.window.width_out, beats, width, self.window.target)
 
     @cached_property
     def latency(self) -> int:
@@ -267,6 +304,14 @@ class WindowStage(wiring.Component):
         """Add the arithmetic; return its output flow, a flag of dropped beats, and its latency."""
         raise NotImplementedError
 
+    def output_queue(self, latency: int) -> tuple[Queue | TileQueue, int, int]:
+        """The queue for results of arithmetic of that latency, its credits, and those that are
+        taken at once.
+        """
+        depth = self.feed.queue_depth(latency, self.results)
+        queue = Queue(self.o.payload.shape(), depth, self.feed.window.target)
+        return queue, depth, self.results
+
     def elaborate(self, platform):
         m = Module()
         m.submodules.window = window = SlidingWindow(self.feed.window)
@@ -278,16 +323,13 @@ class WindowStage(wiring.Component):
             m.d.comb += [window.grant.eq(source.room), source.taken.eq(window.start)]
         flow, dropped, latency = self.arithmetic(m, source.o)
 
-        depth = self.feed.queue_depth(latency, self.results)
-        m.submodules.queue = queue = Queue(self.o.payload.shape(), depth, self.feed.window.target)
+        queue, size, share = self.output_queue(latency)
+        m.submodules.queue = queue
+        returned = queue.freed
+        if not isinstance(queue, TileQueue):  # whose credits are tiles, whatever they drop
+            returned = returned + delay_flags(m, dropped, 1)
         free = credit_available(
-            m,
-            depth,
-            self.results,
-            queue.freed + delay_flags(m, dropped, 1),
-            source.start,
-            apart=self.feed.period,
-            late=1,
+            m, size, share, returned, source.start, apart=self.feed.period, late=1
         )
         m.d.comb += [
             # registered in both directions: the queue may be far from the window

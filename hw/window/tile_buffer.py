@@ -4,18 +4,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from amaranth import Array, Cat, Module, Mux, Shape, Signal
+from amaranth import Array, Cat, Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from ..arithmetic.minimal_filtering import (
-    COLUMNS,
-    INPUTS,
-    OUTPUTS,
-    POSITIONS,
-    add_or_subtract,
-    input_difference,
-)
+from ..arithmetic.minimal_filtering import INPUTS, MinimalFiltering, add_or_subtract
 from ..control.credits import counter_nonzero, credit_available
 from ..control.delay import delay, delay_flags, duplicate, fanout_slices
 from ..control.loops import Loops
@@ -35,9 +28,11 @@ _REFILL = 32
 class TileBufferConfig:
     """Tiles of ``rows`` rows of four columns, each of ``words`` words of ``width`` elements.
 
-    Of each of the four positions a reduction of ``rows * words`` words leaves ``passes`` times.
+    Of each position a reduction leaves ``passes`` times: the words of a pixel in both directions,
+    those of all rows in one direction.
     """
 
+    filtering: MinimalFiltering
     rows: int
     words: int
     width: int
@@ -47,21 +42,36 @@ class TileBufferConfig:
 
     def __post_init__(self):
         at_least(1, self, "rows", "words", "width", "passes")
+        side = self.filtering.SIDE
+        if self.filtering.directions == 2 and self.rows != side:
+            raise ValueError(
+                f"TileBufferConfig: rows={self.rows}, but a tile of both directions has {side}"
+            )
+
+    @property
+    def column(self) -> int:
+        """Words of a column of a tile."""
+        return self.rows * self.words
 
     @property
     def folds(self) -> int:
         """Words of a reduction."""
-        return self.rows * self.words
+        return self.words if self.filtering.directions == 2 else self.column
 
     @property
     def reads(self) -> int:
         """Words of a tile."""
-        return COLUMNS * self.folds
+        return self.filtering.SIDE * self.column
 
     @property
     def cycles(self) -> int:
         """Cycles of a tile."""
-        return POSITIONS * self.passes * self.folds
+        return self.filtering.positions * self.passes * self.folds
+
+    @property
+    def copies(self) -> int:
+        """Words that are read at once, to be added and subtracted: each from a copy of the tile."""
+        return int(2**self.filtering.directions)
 
     @property
     def tiles(self) -> int:
@@ -70,7 +80,7 @@ class TileBufferConfig:
 
     @property
     def transformed(self) -> Shape:
-        return input_difference(self.element)
+        return self.filtering.transformed_input(self.element)
 
     def slices(self) -> list[slice]:
         """Parts of a word that are stored by themselves, of whole elements."""
@@ -80,7 +90,7 @@ class TileBufferConfig:
         return [slice(n, min(n + step, self.width)) for n in range(0, self.width, step)]
 
     def stores(self) -> Iterator[RamConfig]:
-        """A memory of each part, of which there are two."""
+        """A memory of each part, of which there are ``copies``."""
         for part in self.slices():
             bits = (part.stop - part.start) * self.element.width
             yield RamConfig(self.tiles * self.reads, bits, self.target)
@@ -92,19 +102,23 @@ class TileBufferConfig:
     @property
     def latency(self) -> int:
         """Cycles from the start of a tile to its first word: two for the address, the memories',
-        and the transform.
+        and an adder for each direction.
         """
-        return 2 + self.ram_latency + 1
+        return 2 + self.ram_latency + self.filtering.directions
 
     def resources(self) -> Resources:
-        """An estimate of both copies of the tiles and of the transform."""
-        adders = self.width * (self.transformed.width + self.target.carry_luts)
-        logic = Resources(adders + 120, self.width * self.transformed.width + 110)
-        return sum((store.resources() * 2 for store in self.stores()), logic)
+        """An estimate of the copies of the tiles and of the transform."""
+        adders = self.width * (self.copies - 1)
+        bits = self.transformed.width
+        logic = Resources(
+            adders * (bits + self.target.carry_luts) + 60 * self.copies,
+            adders * bits + 10 + 50 * self.copies,
+        )
+        return sum((store.resources() * self.copies for store in self.stores()), logic)
 
     @property
     def memory_bits(self) -> int:
-        return 2 * self.tiles * self.reads * self.width * self.element.width
+        return self.copies * self.tiles * self.reads * self.width * self.element.width
 
 
 class TileBuffer(wiring.Component):
@@ -112,9 +126,10 @@ class TileBuffer(wiring.Component):
     position (:mod:`~gatewright.hw.arithmetic.minimal_filtering`), once for each pass.
 
     A tile arrives row by row, column by column. ``room`` is high while one more tile may be sent to
-    ``i``. The positions that give outputs, the last two, start to leave in a cycle in which
-    ``grant`` is high, and ``start`` marks that cycle. With tiles and grants there a word leaves
-    each cycle, from one tile to the next.
+    ``i``. In one direction each of the two positions that give outputs, in both directions the
+    first of the four, starts to leave in a cycle in which ``grant`` is high, and ``start`` marks
+    that cycle: room is granted for an output, or for all of a tile. With tiles and grants there a
+    word leaves each cycle, from one tile to the next.
 
     Members
     -------
@@ -150,18 +165,24 @@ class TileBuffer(wiring.Component):
         return m
 
     def _store(self, m, stored):
-        """Both copies of each part of the words. Words of a column follow each other in memory, so
+        """The copies of each part of the words. Words of a column follow each other in memory, so
         that those of a reduction do.
         """
         c = self.config
         loops = Loops(
             m,
             self.i.valid,
-            {"word": c.words, "column": COLUMNS, "row": c.rows, "tile": c.tiles},
+            {
+                "word": c.words,
+                "column": c.filtering.SIDE,
+                "row": c.rows,
+                "tile": c.tiles,
+            },
         )
         address = Signal(range(c.tiles * c.reads))
         # to the next word or tile, to the next column, to the next row
-        to_column, to_row = 1 + c.folds - c.words, 1 - (COLUMNS - 1) * c.folds
+        to_column = 1 + c.column - c.words
+        to_row = 1 - (c.filtering.SIDE - 1) * c.column
         step = Mux(
             ~loops.last["word"] | loops.ends["row"],
             1,
@@ -174,7 +195,7 @@ class TileBuffer(wiring.Component):
         for part, config in zip(c.slices(), c.stores(), strict=True):
             data = Cat(*self.i.payload[part])
             copies = []
-            for copy in range(2):
+            for copy in range(c.copies):
                 m.submodules[f"store_{part.start}_{copy}"] = store = Ram(config)
                 m.d.comb += [
                     store.write_address.eq(address),
@@ -189,17 +210,27 @@ class TileBuffer(wiring.Component):
         c = self.config
         go = Signal()
         loops = Loops(
-            m, go, {"fold": c.folds, "turn": c.passes, "position": POSITIONS, "tile": c.tiles}
+            m,
+            go,
+            {
+                "fold": c.folds,
+                "turn": c.passes,
+                "position": c.filtering.positions,
+                "tile": c.tiles,
+            },
         )
-        position, tile = loops.count["position"], loops.count["tile"]
-        # whether the position that begins next is of a new tile, or gives an output
+        position = loops.count["position"]
+        granted = c.filtering.complete()
+        if c.filtering.directions == 2:
+            granted = granted[:1]
+        # whether the position that begins next is of a new tile, or is granted
         begins, first, new, gives = Signal(init=1), Signal(init=1), Signal(init=1), Signal()
         with m.If(go):
             m.d.sync += [begins.eq(loops.ends["turn"]), first.eq(loops.last["fold"])]
         with m.If(go & loops.ends["turn"]):
             m.d.sync += [
                 new.eq(loops.last["position"]),
-                gives.eq((position >= POSITIONS - OUTPUTS - 1) & ~loops.last["position"]),
+                gives.eq(position.matches(*(n - 1 for n in granted))),
             ]
         m.d.comb += [
             go.eq(~begins | Mux(gives, self.grant, ~new | there)),
@@ -207,37 +238,82 @@ class TileBuffer(wiring.Component):
             starts.eq(go & begins & new),
             freed.eq(delay_flags(m, go & loops.ends["position"], 1)),
         ]
-        fold = delay(m, loops.count["fold"], 1)
-        for which in range(2):
-            bases = Array(
-                n * c.reads + INPUTS[p][which] * c.folds
-                for n in range(c.tiles)
-                for p in range(POSITIONS)
-            )
-            for _, copies in stores:
-                base, address = (
-                    Signal(range(c.tiles * c.reads), name=f"{name}_{which}", reset_less=True)
-                    for name in ("base", "address")
-                )
-                m.d.sync += [base.eq(bases[Cat(position, tile)]), address.eq(base + fold)]
-                m.d.comb += copies[which].address.eq(address)
-        subtracts = Signal()
-        m.d.comb += subtracts.eq(Array(minus for _, _, minus in INPUTS)[position])
-        minus = delay_flags(m, subtracts, c.latency - 2)
+        tile = Signal(range(c.tiles * c.reads))  # its first word
+        with m.If(go & loops.ends["position"]):
+            m.d.sync += tile.eq(Mux(loops.last["tile"], 0, tile + c.reads))
+        self._address(m, stores, position, tile, loops.count["fold"])
+        minuses = self._subtracts(m, position)
         for part, copies in stores:
-            subtracted = duplicate(m, minus)
+            subtracted = [duplicate(m, minus) for minus in minuses]
             words = [delay(m, s.data, c.ram_latency - s.config.latency) for s in copies]
             for n, element in enumerate(range(part.start, part.stop)):
-                one, other = (_element(word, n, c.element) for word in words)
-                result = Signal(c.transformed, name=f"transformed_{element}", reset_less=True)
-                m.d.sync += result.eq(add_or_subtract(one, other, subtracted))
-                m.d.comb += self.o.payload[element].eq(result)
+                values = [_element(word, n, c.element) for word in words]
+                m.d.comb += self.o.payload[element].eq(
+                    self._transformed(m, values, subtracted, element)
+                )
         flags = delay_flags(m, Cat(go, first, loops.last["fold"]), c.latency)
         m.d.comb += [
             self.o.valid.eq(flags[0]),
             self.o.first.eq(flags[1]),
             self.o.last.eq(flags[2]),
         ]
+
+    def _address(self, m, stores, position, tile, fold):
+        """The word of each copy: ``fold`` of the pixel that it reads for ``position``, in the tile
+        that begins at ``tile``.
+        """
+        c = self.config
+        for copy in range(c.copies):
+            pixels = Array(self._pixel(p, copy) for p in range(c.filtering.positions))
+            for _, copies in stores:
+                pixel, word, address = (
+                    Signal(range(c.tiles * c.reads), name=f"{name}_{copy}", reset_less=True)
+                    for name in ("pixel", "word", "address")
+                )
+                m.d.sync += [
+                    pixel.eq(pixels[position]),
+                    word.eq(tile + fold),
+                    address.eq(pixel + word),
+                ]
+                m.d.comb += copies[copy].address.eq(address)
+
+    def _pixel(self, position: int, copy: int) -> int:
+        """The place in a tile of the pixel that a copy reads for a position: the low bit of the
+        copy's number tells which of two columns, the high one which of two rows.
+        """
+        c = self.config
+        row, column = divmod(position, c.filtering.SIDE)
+        place = INPUTS[column][copy % 2] * c.column
+        return place + (INPUTS[row][copy // 2] * c.words if c.filtering.directions == 2 else 0)
+
+    def _subtracts(self, m, position) -> list[Value]:
+        """For each direction, columns first, whether the second one is subtracted: a cycle before
+        the words are added.
+        """
+        c, side = self.config, self.config.filtering.SIDE
+        found = []
+        for n in range(c.filtering.directions):
+            subtracts = Signal(name=f"subtracts_{n}")
+            numbers = range(c.filtering.positions)
+            m.d.comb += subtracts.eq(
+                position.matches(*(p for p in numbers if INPUTS[p // side**n % side][2]))
+            )
+            found.append(delay_flags(m, subtracts, c.latency - c.filtering.directions - 1 + n))
+        return found
+
+    def _transformed(self, m, values, subtracted, element) -> Value:
+        """The sum or difference of columns, and then of rows."""
+        shape = self.config.element
+        for n, minus in enumerate(subtracted):
+            shape = MinimalFiltering(1).transformed_input(shape)
+            sums = []
+            for k, (one, other) in enumerate(zip(values[::2], values[1::2], strict=True)):
+                name = f"transformed_{element}" + (f"_{n}_{k}" if len(values) > 2 else "")
+                total = Signal(shape, name=name, reset_less=True)
+                m.d.sync += total.eq(add_or_subtract(one, other, minus))
+                sums.append(total)
+            values = sums
+        return values[0]
 
 
 def _element(word, n, shape):

@@ -16,7 +16,7 @@ from gatewright.hw.arithmetic.dot_product import DotProductConfig, WeightCode
 from gatewright.hw.arithmetic.extremum import ExtremumConfig
 from gatewright.hw.arithmetic.global_pool import GlobalPoolConfig
 from gatewright.hw.arithmetic.lookup import LookupConfig
-from gatewright.hw.arithmetic.minimal_filtering import OutputTransformConfig
+from gatewright.hw.arithmetic.minimal_filtering import MinimalFiltering, OutputTransformConfig
 from gatewright.hw.arithmetic.multiply import MultiplyConfig
 from gatewright.hw.arithmetic.packed_multiplier import PackedConfig
 from gatewright.hw.arithmetic.piecewise import PiecewiseConfig
@@ -41,9 +41,11 @@ from gatewright.hw.window.pool import PoolConfig
 from gatewright.hw.window.reuse_buffer import ReuseBufferConfig
 from gatewright.hw.window.stage import FeedConfig, TileFeedConfig
 from gatewright.hw.window.tile_buffer import TileBufferConfig
+from gatewright.hw.window.tile_queue import TileQueueConfig
 
 INT8 = signed(8)
 ROUNDING = Rounding(4, 2, -128, 127)
+ROWS, SQUARE = MinimalFiltering(1), MinimalFiltering(2)
 WINDOW = WindowConfig(
     height=6,
     width=5,
@@ -76,9 +78,10 @@ LEGAL = [
     MatMulConfig(FEED, ARRAY, REQUANTIZE),
     PoolConfig(POOL_FEED, lanes=2, out=INT8),
     ReuseBufferConfig(9, 9, 5, 1, INT8, target=GENERIC),
-    TileFeedConfig(TILES, width=2),
-    TileBufferConfig(3, 2, 2, 1, INT8, target=GENERIC),
-    OutputTransformConfig(2, 1, signed(24), 6, GENERIC),
+    TileFeedConfig(TILES, width=2, filtering=ROWS),
+    TileBufferConfig(ROWS, 3, 2, 2, 1, INT8, target=GENERIC),
+    TileQueueConfig(3, 2, 8, GENERIC),
+    OutputTransformConfig(ROWS, 2, 1, signed(24), 6, GENERIC),
     AddConfig(2, INT8, INT8, INT8, 3, 5, 0, ROUNDING, 9, target=GENERIC),
     MultiplyConfig(2, INT8, INT8, INT8, -3, 5, 3, 0, ROUNDING, 9, target=GENERIC),
     PReluConfig(1, *(INT8,) * 3, 0, 0, (5, 3), (0, 0), ROUNDING, 9, target=GENERIC),
@@ -159,7 +162,10 @@ ILLEGAL = [
         {"window": WINDOW},
         "but tiles are 4 columns wide, 2 apart",
     ),
+    (TileFeedConfig, {"filtering": SQUARE}, r"kernel=\(3, 4\).*in both directions their rows"),
     (TileBufferConfig, {"rows": 0}, "rows=0, but it must be 1 or more"),
+    (TileBufferConfig, {"filtering": SQUARE}, "rows=3, but a tile of both directions has 4"),
+    (TileQueueConfig, {"columns": 0}, "columns=0, but it must be 1 or more"),
     (OutputTransformConfig, {"lanes": 0}, "lanes=0, but it must be 1 or more"),
     (OutputTransformConfig, {"apart": 5}, "apart=5, but a changed sum can be read again only"),
     (AddConfig, {"mult_a": -1}, "mult_a=-1, but it must be 0 or more"),
@@ -206,6 +212,11 @@ def test_an_illegal_parameter_is_named_with_what_is_legal(config, change, messag
 def test_half_a_converter_is_refused_unless_the_widths_divide(half, lanes):
     with pytest.raises(ValueError, match="but it must be a multiple of"):
         half(WidthConfig(12, *lanes, INT8))
+
+
+def test_minimal_filtering_has_one_direction_or_two():
+    with pytest.raises(ValueError, match=r"MinimalFiltering: directions=3, but there are 1 .* 2"):
+        MinimalFiltering(3)
 
 
 def test_every_configuration_is_tried():

@@ -13,7 +13,7 @@ PLAN = Plan(
         StagePlan("s01_add", "elementwise", ("c",), pe=3),
         StagePlan("s02_conv", "window_matmul", ("d",), 8, 4, 20, fast_inner_product=True),
         StagePlan("s03_conv", "window_matmul", ("e",), 8, 4, 0, adder_trees=True),
-        StagePlan("s04_conv", "window_matmul", ("f",), 8, 4, 0, minimal_filtering=True),
+        StagePlan("s04_conv", "window_matmul", ("f",), 8, 4, 0, minimal_filtering=2),
     ),
     {("s01_add", 0): 12, ("s01_add", 1): 1},
     lanes_in={"left": 3, "right": 1},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from amaranth import signed
 from gatewright.compiler.plan import idle_frame, latency, schedule
-from gatewright.compiler.stages import StageTiming
+from gatewright.compiler.stages import StageTiming, WindowNeeds
 from gatewright.hw import WindowConfig
 from gatewright.hw.target import GENERIC
 from numpy.testing import assert_array_equal
@@ -85,15 +85,15 @@ def test_a_border_has_a_latency():
     assert latency(network) == pytest.approx(measure(network, builder.frames(1)).latency, rel=0.2)
 
 
-def pixel_by_pixel(step, timing, arrivals):
+def pixel_by_pixel(needs, timing, arrivals):
     """When each pixel is written and read for, told one after the other."""
     written, finish, free = [], [], [0.0] * int(min(timing.room, len(arrivals)))
-    for row, released in zip(step.needed, step.released, strict=True):
+    for row, released in zip(needs.needed, needs.released, strict=True):
         for need in row:
             need = min(len(arrivals), -(-int(need) // timing.unit) * timing.unit)
             while len(written) < need:
                 n = len(written)
-                before = max(written[-1] if written else 0.0, free[n // step.width])
+                before = max(written[-1] if written else 0.0, free[n // needs.width])
                 written.append(max(arrivals[n] - timing.writing, before) + timing.writing)
             before = max(finish[-1] if finish else 0.0, written[need - 1] + timing.arrival)
             finish.append(before + timing.pixel)
@@ -119,7 +119,7 @@ def test_a_running_maximum_is_the_same_as_one_pixel_after_the_other(seed):
         passes=int(rng.integers(1, 3)),
         target=GENERIC,
     )
-    step = schedule._Step([], window.looks_at(), window.releases(), window.width)
+    needs = WindowNeeds(window.looks_at(), window.releases(), window.width)
     minimal_rows = (
         max(
             window._needed_rows(row) - max(window._first_row(row), 0)
@@ -132,8 +132,8 @@ def test_a_running_maximum_is_the_same_as_one_pixel_after_the_other(seed):
             int(rng.integers(1, 20)), 5, int(rng.integers(1, 4)), 2, room, window.unit
         )
         arrivals = np.cumsum(rng.integers(1, 12, height * width)).astype(float)
-        written, finish = schedule._written(step, timing, [arrivals])
-        wanted, ends = pixel_by_pixel(step, timing, arrivals)
+        written, finish = schedule._written(needs, timing, [arrivals])
+        wanted, ends = pixel_by_pixel(needs, timing, arrivals)
         assert_array_equal(written[: len(wanted)], wanted)
         assert_array_equal(finish, ends)
 

@@ -33,8 +33,8 @@ from .networks import (
 )
 
 
-def conv(channels=4, columns=6, kernel=(3, 3), *, width=6, dtype=None, **more):
-    builder = Builder(6, width, channels, dtype=dtype)
+def conv(channels=4, columns=6, kernel=(3, 3), *, height=6, width=6, dtype=None, **more):
+    builder = Builder(height, width, channels, dtype=dtype)
     builder.conv(builder.input, columns, kernel, pads=(1, 1, 1, 1), **more)
     return builder.graph()
 
@@ -54,7 +54,7 @@ OTHER_THAN_DEFAULT = {
     "weights": "packed_rows",
     "minimal_rows": True,
     "fast_inner_product": True,
-    "minimal_filtering": True,
+    "minimal_filtering": 1,
     "adder_trees": True,
     "site": 0,
 }
@@ -366,7 +366,19 @@ def test_the_fast_inner_product_halves_the_multipliers(simd, pe, multipliers):
 
 
 def filtered(graph, simd, pe, device=LFE5U_25F, **more):
-    return designed(graph, simd, pe, device, minimal_filtering=True, **more)
+    more = {"minimal_filtering": 1, **more}
+    return designed(graph, simd, pe, device, **more)
+
+
+def test_minimal_filtering_in_both_directions_gives_more_than_twice_the_products():
+    graph = conv(16, 6, width=6)
+    plain = designed(graph, 2, 3)
+    shape = filtered(graph, 2, 3, minimal_filtering=2, dsp_multipliers=6)
+    assert 9 * shape.cycles() == 4 * plain.cycles()
+    assert (shape.multipliers, shape.products_per_cycle) == (6, 14)  # 13.5
+    both = filtered(graph, 2, 3, minimal_filtering=2, dsp_multipliers=4, fast_inner_product=True)
+    assert (both.multipliers, both.products_per_cycle, both.products_per_block) == (4, 14, 4.5)
+    assert both.cycles() == shape.cycles()
 
 
 def test_minimal_filtering_gives_half_as_many_products_more():
@@ -383,30 +395,46 @@ def test_the_filters_of_minimal_filtering_are_those_of_the_layer():
     """With each input at a time and no others, a position's product is what the identity says."""
     rng = np.random.default_rng(2)
     taps, x = rng.integers(-128, 128, (5, 3, 4)), rng.integers(-128, 128, (4, 4))
-    filters = hw.transformed_filters(taps)
+    filtering = hw.MinimalFiltering(1)
+    filters = filtering.transformed_filters(taps.reshape(1, 5, 3, 4)).reshape(4, 5, 4)
     inputs = np.stack([x[0] - x[2], x[1] + x[2], x[2] - x[1], x[1] - x[3]])
     sums = (filters * inputs[:, None]).sum(2)
-    one, other = hw.transformed_results(sums)
+    one, other = filtering.transformed_results(sums)
     np.testing.assert_array_equal(one, 2 * (taps * x[:3]).sum((1, 2)))
     np.testing.assert_array_equal(other, 2 * (taps * x[1:]).sum((1, 2)))
 
 
-@pytest.mark.parametrize("simd", [2, 3])
-@pytest.mark.parametrize("pair", [False, True])
+def test_the_square_filters_of_minimal_filtering_are_those_of_the_layer():
+    rng = np.random.default_rng(2)
+    taps, x = rng.integers(-128, 128, (5, 3, 3, 2)), rng.integers(-128, 128, (4, 4, 2))
+    filtering = hw.MinimalFiltering(2)
+    one = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]])
+    inputs = np.einsum("pr,qc,rci->pqi", one, one, x).reshape(16, 1, 2)
+    results = filtering.transformed_results((filtering.transformed_filters(taps) * inputs).sum(2))
+    for number, (row, column) in enumerate(np.ndindex(2, 2)):
+        window = x[row : row + 3, column : column + 3]
+        np.testing.assert_array_equal(results[number], 4 * (taps * window).sum((1, 2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("simd", "directions", "pair"),
+    [(2, 1, False), (3, 1, False), (3, 1, True), (1, 2, False), (2, 2, False), (2, 2, True)],
+)
 @pytest.mark.parametrize("dtype", [ir.Int(8, True), ir.Int(8, False), ir.Int(3, True)], ids=str)
-def test_results_of_minimal_filtering_fit_the_accumulator(simd, pair, dtype):
-    """Results may be the greatest or the least for both pixels of a tile."""
-    graph = conv(4, 6, dtype=dtype)
-    shape = filtered(graph, simd, 3, fast_inner_product=pair)
+def test_results_of_minimal_filtering_fit_the_accumulator(simd, directions, pair, dtype):
+    """Results may be the greatest or the least for all pixels of a tile."""
+    graph = conv(12, 6, width=6, dtype=dtype)
+    shape = filtered(graph, simd, 3, minimal_filtering=directions, fast_inner_product=pair)
     (op,) = graph
     weight = op.weight.astype(np.int64).reshape(op.channels, -1)
-    ends = np.sort(np.stack([weight * dtype.low, weight * dtype.high]), 0).sum(2) * 2
+    times = 2**directions
+    ends = np.sort(np.stack([weight * dtype.low, weight * dtype.high]), 0).sum(2) * times
     found = shape.constants().requantize
     exact = rounding.proven(op, graph)
-    channels = shape._channels() * 2
+    channels = shape._channels() * times
     low, high = -(1 << (shape.array.acc.width - 1)), (1 << (shape.array.acc.width - 1)) - 1
     for mult, offset, channel in zip(found.mult, found.offset, channels, strict=True):
-        more, rest = divmod(2 * exact.offset[channel] - offset, mult)
+        more, rest = divmod(times * exact.offset[channel] - offset, mult)
         assert not rest
         assert low <= ends[0, channel] + more
         assert ends[1, channel] + more <= high
@@ -415,16 +443,25 @@ def test_results_of_minimal_filtering_fit_the_accumulator(simd, pair, dtype):
 @pytest.mark.parametrize(
     ("graph", "simd", "pe", "more", "message"),
     [
-        (conv(4, 4, groups=2), 2, 2, {}, "the layer has groups; set it to false"),
-        (conv(4, 4, groups=4), 3, 2, {}, "the layer has groups; set it to false"),
-        (conv(width=5), 4, 3, {}, "its output has 5 columns, an odd number; set it to false"),
+        (conv(4, 4, groups=2), 2, 2, {}, "the layer has groups; set it to 0"),
+        (conv(4, 4, groups=4), 3, 2, {}, "the layer has groups; set it to 0"),
+        (conv(width=5), 4, 3, {}, "its output has 5 columns, an odd number; set it to 0"),
         (conv(), 5, 3, {}, "with simd=5; choose one of 1, 2, 3, 4, 6, 12"),
+        (conv(), 3, 3, {"minimal_filtering": 2}, "with simd=3; choose one of 1, 2, 4"),
+        (conv(height=5), 2, 1, {"minimal_filtering": 2}, "its output has 5 rows, an odd number"),
+        (conv(), 2, 1, {"minimal_filtering": 3}, "but it must be 0 .* 1 .* or 2"),
         (conv(), 12, 6, {}, "a position takes 1 cycles, fewer than 6"),
-        (conv(), 4, 3, {"adder_trees": True}, "so is adder_trees; set one to false"),
+        (
+            conv(),
+            4,
+            3,
+            {"adder_trees": True},
+            "adder_trees is true; set it to false, or the other to 0",
+        ),
     ],
 )
 def test_minimal_filtering_that_does_not_work_is_refused(graph, simd, pe, more, message):
-    with pytest.raises(PlanError, match=f"conv0: minimal_filtering is true.*{message}"):
+    with pytest.raises(PlanError, match=f"conv0: minimal_filtering is [123].*{message}"):
         filtered(graph, simd, pe, **more)
 
 
@@ -623,15 +660,28 @@ def test_the_estimate_of_a_fast_inner_product(simd, pe, dsp_multipliers, tmp_pat
     check_estimate(network, tmp_path)
 
 
-@pytest.mark.parametrize(("simd", "pe"), [(4, 6), (24, 2)])
+@pytest.mark.parametrize(
+    ("simd", "pe", "directions"), [(4, 6, 1), (24, 2, 1), (2, 6, 2), (4, 3, 2)]
+)
 @pytest.mark.parametrize("pair", [False, True])
-def test_the_estimate_of_minimal_filtering(simd, pe, pair, tmp_path):
+def test_the_estimate_of_minimal_filtering(simd, pe, directions, pair, tmp_path):
     builder = Builder(8, 8, 8)
     output = builder.conv(builder.input, 12, (3, 3), pads=(1, 1, 1, 1))
-    more = {"dsp_multipliers": 99, "fast_inner_product": pair, "minimal_filtering": True}
+    more = {"dsp_multipliers": 99, "fast_inner_product": pair, "minimal_filtering": directions}
     network = fold(
         builder.graph(), {output: (simd, pe)}, LFE5U_25F, lanes_in=4, weights="block_ram", **more
     )
+    check_estimate(network, tmp_path)
+
+
+@pytest.mark.parametrize(("channels", "kernel", "pe"), [(1, 5, 2), (4, 3, 4)])
+@pytest.mark.parametrize("trees", [False, True])
+def test_the_estimate_of_constant_weights(channels, kernel, pe, trees, tmp_path):
+    """A layer that computes a pixel a cycle has a single word of weights in each place."""
+    builder = Builder(12, 12, channels)
+    output = builder.conv(builder.input, pe, (kernel, kernel), pads=(kernel // 2,) * 4)
+    folding = {output: (channels * kernel**2, pe)}
+    network = fold(builder.graph(), folding, LFE5U_25F, lanes_in=channels, adder_trees=trees)
     check_estimate(network, tmp_path)
 
 

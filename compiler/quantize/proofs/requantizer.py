@@ -83,14 +83,15 @@ class Requantizer:
         ]
         return ir.Int.holding(min(ends), max(ends))
 
-    def doubled(self) -> "Requantizer":
-        """The same function of twice the accumulators."""
+    def times(self, factor: int) -> "Requantizer":
+        """The same function of accumulators ``factor`` times as large, a power of two."""
+        bits = factor.bit_length() - 1
         return replace(
             self,
-            offset=tuple(2 * offset for offset in self.offset),
-            shift=self.shift + 1,
-            tie_bits=None if self.tie_bits is None else self.tie_bits + 1,
-            acc=ir.Int.holding(2 * self.acc.low, 2 * self.acc.high),
+            offset=tuple(offset << bits for offset in self.offset),
+            shift=self.shift + bits,
+            tie_bits=None if self.tie_bits is None else self.tie_bits + bits,
+            acc=ir.Int.holding(self.acc.low << bits, self.acc.high << bits),
         )
 
     def apply(self, acc: NDArray[np.integer]) -> NDArray[np.int64]:
