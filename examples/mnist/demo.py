@@ -14,7 +14,7 @@ from time import monotonic
 
 HERE = Path(__file__).parent
 MODEL, DATA = HERE / "digits_medium.onnx", HERE / "digits_test.npz"
-BOARD, GOAL, MHZ = "ulx3s-25f", ("--goal", "fps"), 160
+BOARD, GOAL, MHZ = "ulx3s-25f", ("--goal", "fps"), 150
 OUT = Path("out") / "digits"
 
 
