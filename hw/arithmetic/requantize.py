@@ -129,6 +129,7 @@ class RequantizeConfig:
     ) -> Resources:
         """Before the constants are known: ``acc`` and ``mult`` bits, ``beats`` a period."""
         t = Timing(mult, beats, initiation_interval)
+        offset = max(_OFFSET_BITS, acc + mult - 2)  # as large as a sum times its multiplier
         rows = ceil_div(t.digit, 2)
         multiply = (
             SoftMultiplierConfig(MultiplierConfig(signed(acc), unsigned(t.digit))).lut(
@@ -138,17 +139,17 @@ class RequantizeConfig:
             else 0
         )
         tree = (acc + 2) * (2 * rows - 1)
-        constants = mult + _OFFSET_BITS if beats > 1 else 0
+        constants = mult + offset if beats > 1 else 0
         narrow = Resources(25, 32)
         product = (
             Resources(
-                multiply + mult + 2 * _OFFSET_BITS,
-                acc + mult + tree + _OFFSET_BITS * (1 + t.offset_delay),
+                multiply + mult + 2 * offset,
+                acc + mult + tree + offset * (1 + t.offset_delay),
             )
             if t.serial
             else Resources(
-                multiply + acc + mult + _OFFSET_BITS,
-                2 * acc + tree + _OFFSET_BITS * (rows - 1).bit_length(),
+                multiply + acc + mult + offset,
+                2 * acc + tree + offset * (rows - 1).bit_length(),
             )
         )
         if beats > _MANY:

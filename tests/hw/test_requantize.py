@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from amaranth import signed, unsigned
 from gatewright.hw import Requantize, RequantizeConfig, Rounding
-from gatewright.hw.target import GENERIC
+from gatewright.hw.target import ECP5, GENERIC
 from numpy.testing import assert_array_equal
 
-from .bench import STALLS, flow, random_elements
+from .bench import STALLS, flow, random_elements, synthesized
 
 
 def narrow(t, r):
@@ -235,3 +235,21 @@ def test_saturates_to_a_clamp_inside_the_type():
 
 def test_a_shift_beyond_the_product_leaves_the_sign():
     assert one_by_one(Rounding(40, None, -128, 127), [-2048, -1, 0, 1, 2047]) == [-1, -1, 0, 0, 0]
+
+
+def test_the_memory_of_many_constants_is_as_wide_as_estimated(tmp_path):
+    """Offsets are as large as sums times their multipliers."""
+    acc, mult, entries, rng = 26, 12, 264, np.random.default_rng(1)
+    most = 1 << (acc + mult - 4)
+    config = RequantizeConfig(
+        1,
+        signed(acc),
+        signed(8),
+        tuple(rng.integers(1 << (mult - 1), 1 << mult, entries).tolist()),
+        tuple(rng.integers(-most, most, entries).tolist()),
+        (True,) * entries,
+        Rounding(16, None, -128, 127),
+        target=ECP5,
+    )
+    counts, _ = synthesized(Requantize(config), ECP5, tmp_path)
+    assert counts["bram"] == RequantizeConfig.estimate(1, acc, entries, 1, ECP5).bram == 2
