@@ -1,6 +1,6 @@
 """Fold a multiplication and addition a channel into the linear operator after it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,9 @@ def fold_forward(graph: ir.Graph) -> ir.Graph:
     """
     rewriter = Rewriter(graph)
     for op in rewriter:
-        if isinstance(op, ir.Conv) and is_affine(op) and not op.quantized:
-            _fold(rewriter, op)
+        fold = _Fold.of(rewriter, op)
+        if fold and not fold.padded:
+            _apply(rewriter, fold)
     return rewriter.graph()
 
 
@@ -33,38 +34,55 @@ def kept_by_padding(graph: ir.Graph) -> dict[str, str]:
     rewriter = Rewriter(graph)
     found = {}
     for op in rewriter:
-        if isinstance(op, ir.Conv) and is_affine(op) and not op.quantized:
-            _, reader = _reader(rewriter, op)
-            if isinstance(reader, ir.Conv) and any(reader.window.pads) and any(op.exact_bias()):
-                found[op.name] = reader.name
+        fold = _Fold.of(rewriter, op)
+        if fold and fold.padded:
+            found[op.name] = fold.reader.name
     return found
 
 
-def _reader(rewriter: Rewriter, affine: ir.Conv) -> tuple[list[ir.Reshape], ir.Op | None]:
-    """The one operator that reads the result, and the reshapes between."""
-    views, reader = list[ir.Reshape](), rewriter.sole_reader(affine.output)
-    while isinstance(reader, ir.Reshape):
-        views.append(reader)
-        reader = rewriter.sole_reader(reader.output)
-    return views, reader
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """An operator ``x * factor + shift``, the one that reads it, and the reshapes between."""
+
+    affine: ir.Conv
+    views: list[ir.Reshape]
+    reader: ir.Conv
+    factor: NDArray[np.float64]
+    shift: NDArray[np.float64]
+
+    @property
+    def padded(self) -> bool:
+        """Whether the reader pads with zeros what should be shifted."""
+        return bool(self.shift.any()) and any(self.reader.window.pads)
+
+    @classmethod
+    def of(cls, rewriter: Rewriter, affine: ir.Op) -> "_Fold | None":
+        """None where the operator can not be folded, even without padding."""
+        if not isinstance(affine, ir.Conv) or not is_affine(affine) or affine.quantized:
+            return None
+        views, reader = list[ir.Reshape](), rewriter.sole_reader(affine.output)
+        while isinstance(reader, ir.Reshape):
+            views.append(reader)
+            reader = rewriter.sole_reader(reader.output)
+        values = [affine.output, *(view.output for view in views)]
+        if (
+            affine.clamp != ir.Clamp()
+            or not isinstance(reader, ir.Conv)
+            or reader.quantized
+            or any(rewriter.values[name].quant is not None for name in values)
+        ):
+            return None
+        channels = rewriter.values[reader.inputs[0]].shape.channels
+        factor = _spread(affine.weight.reshape(-1).astype(np.float64), channels)
+        shift = _spread(np.array([float(c) for c in affine.exact_bias()]), channels)
+        if factor is None or shift is None:
+            return None
+        return cls(affine, views, reader, factor, shift)
 
 
-def _fold(rewriter: Rewriter, affine: ir.Conv) -> None:
-    views, reader = _reader(rewriter, affine)
-    values = [affine.output, *(view.output for view in views)]
-    if (
-        affine.clamp != ir.Clamp()
-        or not isinstance(reader, ir.Conv)
-        or reader.quantized
-        or any(rewriter.values[name].quant is not None for name in values)
-    ):
-        return
-    channels = rewriter.values[reader.inputs[0]].shape.channels
-    factor = _spread(affine.weight.reshape(-1).astype(np.float64), channels)
-    shift = _spread(np.array([float(c) for c in affine.exact_bias()]), channels)
-    if factor is None or shift is None or (shift.any() and any(reader.window.pads)):
-        return
-    folded = _folded(reader, factor, shift)
+def _apply(rewriter: Rewriter, fold: _Fold) -> None:
+    affine, views, reader = fold.affine, fold.views, fold.reader
+    folded = _folded(reader, fold.factor, fold.shift)
     rewriter.erase(affine)
     if views:
         rewriter.substitute(views[0], replace(views[0], inputs=affine.inputs))

@@ -7,7 +7,7 @@ from typing import Any
 
 from .html import Section, Summaries, files, groups, page, summaries_of, write_page
 from .summary import consistent
-from .views import Cell, View, count, error, logic_unit, resource_names
+from .views import Cell, Summary, View, count, error, logic_unit, resource_names
 
 __all__ = ["compare", "write_comparison"]
 
@@ -160,9 +160,17 @@ def layers(names: tuple[str, str], both: tuple[Summaries, Summaries]) -> View:
     sides = [{row["name"]: row for row in one["compile"]["layers"]} for one in both]
     for name in dict.fromkeys([*sides[0], *sides[1]]):
         pair = [side.get(name) for side in sides]
-        folds = [f"{row['simd']} x {row['pe']}" if row else _UNKNOWN for row in pair]
+        folds = [_folding(row) if row else _UNKNOWN for row in pair]
         cycles = [row["cycles"] if row else None for row in pair]
         types = [row.get("type", _UNKNOWN) if row else _UNKNOWN for row in pair]
         rows.append((name, *types, *folds, *map(count, cycles), error(cycles[1], cycles[0])))
     columns = [f"{what}, {name}" for what in ("type", "simd x pe", "cycles") for name in names]
-    return View("Layers", ("layer", *columns, "second to first"), tuple(rows), frozenset({"layer"}))
+    notes = ("Behind simd x pe: how the products are made, as `products` in compile.json.",)
+    heads = ("layer", *columns, "second to first")
+    return View("Layers", heads, tuple(rows), frozenset({"layer"}), notes)
+
+
+def _folding(row: Summary) -> str:
+    """The products that a layer computes in a cycle, and how, if not one in each multiplier."""
+    way = row.get("products", "single")
+    return f"{row['simd']} x {row['pe']}" + ("" if way == "single" else f", {way}")

@@ -62,6 +62,17 @@ def test_a_mean_before_padding_is_not_folded_and_says_why(model, pads, reason):
     assert found["sub"].reason == expected
 
 
+def test_a_function_before_padding_is_not_said_to_be_kept_by_it(model):
+    """It would not be folded without padding either."""
+    nodes = [
+        helper.make_node("Sub", ["x", "mean"], ["a"], name="sub"),
+        helper.make_node("Relu", ["a"], ["b"], name="relu"),
+        helper.make_node("Conv", ["b", "w"], ["y"], name="conv", kernel_shape=[3, 3], pads=[1] * 4),
+    ]
+    found = verdicts(model(nodes, MAP, w=WEIGHT, mean=np.float32(0.5)))
+    assert found["sub"].reason == "computed by Conv"
+
+
 def test_nodes_of_one_name_have_verdicts_of_their_own(model):
     nodes = [
         helper.make_node("Conv", ["x", "w"], ["a"], name="node", kernel_shape=[3, 3]),
