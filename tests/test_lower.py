@@ -226,6 +226,17 @@ FILTERED = {
 }
 
 
+def filtered(graph, channels, rows, pe, **more):
+    """The layer with the largest simd that is legal; None where a pair takes more rows and columns
+    than there are.
+    """
+    for simd in sorted({1, channels // 2, channels}, reverse=True):
+        with suppress(PlanError):
+            return fold(graph, {graph.outputs[0].value: (simd * rows, pe)}, **more)
+    assert "fast_inner_product" in more
+    return None
+
+
 @pytest.mark.parametrize(
     ("rows", "pe", "stall", "more"),
     [
@@ -248,16 +259,11 @@ def test_minimal_filtering_takes_two_thirds_of_the_cycles(name, rows, pe, stall,
     builder = image(channels, height, width, dtype=dtype)
     output = builder.conv(builder.input, out, (kernel, 3), pads=pads, stride=(stride, 1))
     graph = builder.graph()
-    network = None
-    for simd in sorted({1, channels // 2, channels}, reverse=True):  # the most that is legal
-        simd *= kernel if rows else 1
-        with suppress(PlanError):
-            network = fold(graph, {output: (simd, pe)}, minimal_filtering=1, **more)
-            break
-    if network is None:  # a pair takes more than one row and column
-        assert "fast_inner_product" in more
+    network = filtered(graph, channels, kernel if rows else 1, pe, minimal_filtering=1, **more)
+    if network is None:
         return
     (shape,) = network.designs.values()
+    simd = shape.stage.simd
     reductions = graph.shape(output).pixels * -(-out // pe)
     products = kernel * channels * 3 // simd
     beats = height * width * channels // shape.feed.window.chunk
@@ -299,15 +305,11 @@ def test_minimal_filtering_in_both_directions_takes_four_ninths(name, pe, stall,
     builder = image(channels, height, width, dtype=dtype)
     output = builder.conv(builder.input, out, (3, 3), pads=pads)
     graph = builder.graph()
-    network = None
-    for simd in sorted({1, channels // 2, channels}, reverse=True):  # the most that is legal
-        with suppress(PlanError):
-            network = fold(graph, {output: (simd, pe)}, minimal_filtering=2, **more)
-            break
-    if network is None:  # a pair takes more than one row and column
-        assert "fast_inner_product" in more
+    network = filtered(graph, channels, 1, pe, minimal_filtering=2, **more)
+    if network is None:
         return
     (shape,) = network.designs.values()
+    simd = shape.stage.simd
     reductions = graph.shape(output).pixels * -(-out // pe)
     beats = height * width * channels // shape.feed.window.chunk
     assert shape.cycles() == max(4 * reductions * channels // simd, beats)
