@@ -17,6 +17,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # set for the test workers by whoever starts them, and it would be the width of every table
+    os.environ.pop("COLUMNS", None)
     if config.getoption("--models"):
         os.environ["GATEWRIGHT_MODELS"] = os.path.abspath(config.getoption("--models"))
 
