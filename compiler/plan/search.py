@@ -404,12 +404,15 @@ class _Search:
     def below(self, found: Dataflow, budget: Budget) -> Dataflow:
         """``found``, or a faster one that keeps ``budget``; with the lower of both bounds."""
         within = self.intervals[: bisect_left(self.intervals, found.interval)]
-        other, _ = self._fastest(budget, within) if within else (None, None)
-        best, bound = other or found, found.plan.bound_interval
+        other, least = self._fastest(budget, within) if within else (None, None)
+        best = min(filter(None, (found, other)), key=lambda one: one.interval)
+        bound = found.plan.bound_interval
         if bound is not None:
             lower = within[: bisect_left(within, bound)]
-            if lower and self.solver.suffices(lower[-1], budget):  # seldom, so it is asked first
-                bound = lower[self._bound(budget, lower)]
+            # without a plan the bound may be lower all the same: seldom, so that is asked first
+            if least is None and lower and self.solver.suffices(lower[-1], budget):
+                least = lower[self._bound(budget, lower)]
+            bound = min(filter(None, (bound, least)))
         return best.replanned(bound_interval=bound)
 
     def sooner(self, found: Dataflow) -> Dataflow:

@@ -102,6 +102,12 @@ class MinimalFiltering:
         """The position with which each output is complete."""
         return [int(np.flatnonzero(row)[-1]) for row in self.signs]
 
+    def granted(self) -> list[int]:
+        """The positions with which room for results is taken: for each output, or, where a tile has
+        several rows of them, for the whole tile.
+        """
+        return self.complete()[: 1 if self.directions == 2 else None]
+
     def transformed_input(self, x: Shape) -> Shape:
         """Holds every transformed input."""
         for _ in range(self.directions):

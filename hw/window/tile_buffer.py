@@ -220,9 +220,6 @@ class TileBuffer(wiring.Component):
             },
         )
         position = loops.count["position"]
-        granted = c.filtering.complete()
-        if c.filtering.directions == 2:
-            granted = granted[:1]
         # whether the position that begins next is of a new tile, or is granted
         begins, first, new, gives = Signal(init=1), Signal(init=1), Signal(init=1), Signal()
         with m.If(go):
@@ -230,7 +227,7 @@ class TileBuffer(wiring.Component):
         with m.If(go & loops.ends["turn"]):
             m.d.sync += [
                 new.eq(loops.last["position"]),
-                gives.eq(position.matches(*(n - 1 for n in granted))),
+                gives.eq(position.matches(*(n - 1 for n in c.filtering.granted()))),
             ]
         m.d.comb += [
             go.eq(~begins | Mux(gives, self.grant, ~new | there)),
