@@ -66,6 +66,7 @@ ENTRIES = (
     Entry("mobilenet", "fast", "ulx3s-85f", 160.0),
     Entry("mobilenet", "dsp", "ulx3s-85f", 160.0),
     Entry("mobilenet", "latency", "ulx3s-85f", 165.0),
+    Entry("mobilenet", "rate", "ulx3s-85f", 150.0),
     Entry("autoencoder", "fast", "ulx3s-85f", 160.0),
     Entry("autoencoder", "dsp", "ulx3s-85f", 180.0),
     Entry("autoencoder", "latency", "ulx3s-85f", 150.0),
