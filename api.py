@@ -223,11 +223,13 @@ def simulate(
     frames: int | None = None,
     *,
     stall: float = 0.0,
+    energy: bool = False,
 ) -> Simulated:
     """Run the RTL on ``samples`` (an array [n, *input shape] for each input, by name, or that of a
-    lone input) and compare all values with the golden model.
+    lone input) and compare all values with the golden model. ``energy``: estimate the energy of a
+    frame from how often registers change.
     """
-    return _simulate(compiled, samples, frames, stall=stall)
+    return _simulate(compiled, samples, frames, stall=stall, energy=energy)
 
 
 def accuracy(

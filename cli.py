@@ -832,7 +832,13 @@ def compile_(
     "--waves",
     type=click.Path(path_type=Path),
     default=None,
-    help="Write waves into this file (.fst or .vcd), for Surfer or GTKWave.",
+    help="Write waves into this file (.fst or .vcd), for Surfer or GTKWave; or (.saif) only how "
+    "often each bit changes.",
+)
+@click.option(
+    "--energy",
+    is_flag=True,
+    help="Count how often registers change, and estimate the energy of a frame (slower).",
 )
 @click.option(
     "--simulator",
@@ -850,6 +856,7 @@ def simulate(
     seed: int,
     level: str,
     waves: Path | None,
+    energy: bool,
     simulator: str,
     as_json: bool,
 ) -> int:
@@ -886,6 +893,7 @@ def simulate(
             waves=waves,
             simulator=simulator,
             netlist=netlist,
+            energy=energy,
             progress=step,
         )
     _report(directory)

@@ -131,6 +131,7 @@ _COLUMNS = (
     "DSP",
     "LUT",
     "block RAM",
+    "energy ≈ µJ",
     "compile / simulate / build / bench, s",
 )
 
@@ -161,6 +162,7 @@ def _row(record: Record) -> list[str]:
         _used(record, "dsp", share=True),
         _used(record, "lut"),
         _used(record, "bram"),
+        _energy(record, interval),
         _seconds(record),
     ]
 
@@ -230,6 +232,18 @@ def _used(record: Record, resource: str, share: bool = False) -> str:
     return f"{mark}{_count(used)}" + (f" ({100 * used / there:.0f} %)" if share else "")
 
 
+def _energy(record: Record, interval: int) -> str:
+    """Microjoules a frame, estimated: what changes, and what the board takes when idle."""
+    found = record["energy"]
+    if not found:
+        return _NONE
+    dynamic, idle = found["dynamic_nj"] / 1000, found["idle_mw"]
+    if idle is None:
+        return _micro(dynamic)
+    clock = (_clocks(record) or [record["target_mhz"]])[0]
+    return f"{_micro(dynamic)} + {_micro(idle * interval / clock / 1000)}"
+
+
 def _seconds(record: Record) -> str:
     return " / ".join(
         f"{record['seconds'][step]:.0f}" if step in record["seconds"] else _NONE
@@ -243,16 +257,22 @@ def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
         "has few of them a frame, and the layers before are not compared one by one here.",
         "Variants: `fast`, the default, multiplies in DSP blocks only and gets two products from "
         "each where a layer allows it (fast inner product), three where its filters are three taps "
-        "wide too (minimal filtering), four and a half where they are 3 x 3; `dsp` gets one, and "
-        "so do `latency`, which multiplies in soft logic too, `w5` with 5-bit weights, and `small` "
-        "on a board whose block RAMs must be packed for it. `rate` and `w4a4` are for the least "
-        "interval, with multipliers and adder trees in soft logic too; `w4a4` has 4-bit weights "
-        "and activations but for the first and the last layer. "
+        "wide too (minimal filtering), four and a half where they are 3 x 3; `small` is the same "
+        "on a board whose block RAMs must be packed for it. `latency` is for the least latency, "
+        "`rate` and `w4a4` for the least interval, with multipliers and adder trees in soft logic "
+        "too; `w4a4` has 4-bit weights and activations but for the first and the last layer. "
         "MAC utilization: products of a frame over those that "
         "its multipliers give in an interval; of the device: over those that its DSP blocks would "
         "give, packed like the stage that gets the most from a block, so that soft ones can lift "
         "it above 100 %.",
     ]
+    lines.append(
+        "Energy of a frame: an estimate, nothing is measured. The first number is of what changes: "
+        "changes of registers, counted in the simulation of the accelerator, times the energy that "
+        "others measured for one in such a chip; look-up tables, multiplications and block RAM by "
+        "published figures too ([formula](../docs/explain/energy.md)). The second is what a board "
+        "with such a chip takes in reset, 202 mW (25F: 147 mW), for an interval; iCE40: without."
+    )
     lines.append("Seconds are wall-clock time of each step, other work on the machine included.")
     if any(not record["build"] for record in records):
         lines.append(

@@ -1,7 +1,7 @@
-"""The steps of one entry (compile to bench, Icarus, LiteRT), each kept until its inputs change.
+"""The steps of one entry, from compile to LiteRT, each kept until its inputs change.
 
-OUT/resnet8-dsp/       what `gatewright compile` and the later steps write
-OUT/resnet8-dsp.json   what each step was made from (a hash), its seconds, or why it failed
+OUT/resnet8-rate/       what `gatewright compile` and the later steps write
+OUT/resnet8-rate.json   what each step was made from (a hash), its seconds, or why it failed
 """
 
 import json
@@ -33,7 +33,7 @@ __all__ = ["STEPS", "Entry", "Settings", "Variant", "record", "run", "source_has
 
 Summary = dict[str, Any]
 
-STEPS = ("compile", "simulate", "icarus", "build", "bench", "litert")
+STEPS = ("compile", "simulate", "energy", "icarus", "build", "bench", "litert")
 PACKAGE = Path(boards.__file__).parents[1]
 #: test frames that the CPU is measured on, in turn
 CPU_FRAMES = 64
@@ -137,6 +137,7 @@ class _Run:
         compiled = open_compiled(self.directory, lambda _: self.board.device)
         made = self._made(self.directory)
         self._step("simulate", made, lambda: self._simulate(compiled), str(self.settings.frames))
+        self._step("energy", made, lambda: self._energy(compiled))
         if icarus.available():
             self._step("icarus", made, lambda: self._icarus(compiled))
         if self.settings.build and self._step(
@@ -232,6 +233,17 @@ class _Run:
             self.network.frames(self.settings.frames),
             progress=self._announce("simulate"),
         )
+
+    def _energy(self, compiled: Compiled) -> None:
+        """In a run of its own: the simulator that counts what changes is slower."""
+        done = simulate(
+            compiled,
+            self.network.frames(1),
+            energy=True,
+            progress=self._announce("energy"),
+            record=False,
+        )
+        write_json(self.directory / "energy.json", done.summary["energy"])
 
     def _icarus(self, compiled: Compiled) -> None:
         found = icarus.pace(compiled, self.network.frames(1))

@@ -24,7 +24,7 @@ from ..compiler.progress import Progress, silent
 from .agents import StreamFormat, Tap, beats_of, read_beats, write_beats
 from .probes import NO_PROBES, Counts, Probes
 from .scoreboard import Mismatch, compare, count
-from .simulators import Testbench, built
+from .simulators import SAIF, Testbench, built
 from .simulators import simulator as simulator_called
 
 __all__ = ["Deadlock", "Report", "Run", "simulate", "verify"]
@@ -127,9 +127,10 @@ def simulate(
     unstalled ones.
 
     ``extra_sources`` are compiled in front of ``verilog`` (a netlist's cells), with ``defines``;
-    ``*.vh`` files in their folders can be included. ``waves`` is an ``.fst`` or ``.vcd`` file. The
-    built simulator is kept in ``work`` and used again while nothing it was made from changes.
-    ``progress`` is called from another thread.
+    ``*.vh`` files in their folders can be included. ``waves`` is an ``.fst`` or ``.vcd`` file, or
+    with Verilator an ``.saif`` file: how often each bit changed. The built simulator is kept in
+    ``work`` and used again while nothing it was made from changes. ``progress`` is called from
+    another thread.
 
     Raises ``SimulationError`` when the accelerator breaks the stream's rules, ``DataError`` when
     a source can not carry its samples, ``ToolError`` when a tool is missing or fails.
@@ -443,7 +444,8 @@ class _Session:
         self, bench: Testbench, frames: Mapping[str, NDArray[np.integer]], waves: Path | None
     ) -> tuple[_Trace, Path | None]:
         """The same beats in the same cycles, with waves where they can be written."""
-        waves = waves or self.work / "mismatch.fst"
+        if waves is None or waves.suffix == SAIF:  # which shows no moment
+            waves = self.work / "mismatch.fst"
         try:
             return self.run(bench, frames, waves), waves
         except ToolError:

@@ -22,9 +22,13 @@ from ..compiler.progress import Progress, silent
 from ..hw import port_prefixes
 from . import golden
 from .agents import StreamFormat, Tap
+from .energy import energy as energy_of
+from .energy import published
 from .plausibility import InputRanges
 from .probes import Probes, activity, probes
 from .runner import Report, verify
+from .simulators import SAIF
+from .toggles import register_toggles
 
 __all__ = ["Simulated", "Streams", "check_stimulus", "simulate", "streams"]
 
@@ -130,6 +134,7 @@ def simulate(
     waves: Path | None = None,
     simulator: str = "verilator",
     netlist: NetlistFiles | None = None,
+    energy: bool = False,
     progress: Progress = silent,
     record: bool = True,
 ) -> Simulated:
@@ -139,8 +144,14 @@ def simulate(
     ``frames`` (default: all of ``x``) of them are used, from the first on, again if there are
     fewer. Enough more are run to fill the pipeline, so that the interval is the steady one. Writes
     ``simulate.json`` and ``outputs.npz`` into the directory, unless it is not to ``record``.
-    ``netlist``: Verilog to run in place of the RTL, after the models of its cells.
+    ``netlist``: Verilog to run in place of the RTL, after the models of its cells. ``energy``:
+    count how often registers change, and estimate from it the energy of a frame.
     """
+    counted = None
+    if energy:
+        published(compiled.network.device)
+        _check_counting(stall, waves, simulator, netlist)
+        counted = waves = compiled.directory / "sim" / f"activity{SAIF}"
     given = ir.feeds(compiled.ports, x)
     frames = count(given) if frames is None else frames
     check_stimulus(frames, stall)
@@ -187,6 +198,11 @@ def simulate(
     )
     summary = _summary(compiled, report, frames, stall, seed, depth)
     summary["level"] = "netlist" if netlist else "rtl"
+    if counted and counted.exists():
+        if report.passed:
+            summary["waves"] = None
+            summary["energy"] = energy_of(network, register_toggles(counted, rtl), wanted)
+        counted.unlink()
     run = report.run
     moments = {
         "first_beat": run.first_beat,
@@ -197,6 +213,23 @@ def simulate(
     if record:
         _write(compiled.directory, outputs, summary)
     return Simulated(report, outputs, summary)
+
+
+def _check_counting(
+    stall: float, waves: Path | None, simulator: str, netlist: NetlistFiles | None
+) -> None:
+    """Raise DataError where what the estimate of the energy counts can not be counted."""
+    others = {
+        "--stall": stall > 0,
+        "--waves": waves is not None,
+        "--simulator icarus": simulator != "verilator",
+        "--level netlist": netlist is not None,
+    }
+    if given := [option for option, is_given in others.items() if is_given]:
+        raise DataError(
+            f"--energy counts the changes of registers of the RTL, without stalls, with Verilator, "
+            f"in place of waves: leave out {' and '.join(given)}"
+        )
 
 
 def _frames_run(compiled: Compiled, frames: int, depth: int) -> int:

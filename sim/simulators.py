@@ -22,10 +22,12 @@ from ..compiler.errors import SimulationError, ToolError
 from .agents import StreamFormat, Tap
 from .probes import NO_PROBES, Handshake, Probes
 
-__all__ = ["Testbench", "Simulator", "built", "cache_folder", "simulator"]
+__all__ = ["SAIF", "Testbench", "Simulator", "built", "cache_folder", "simulator"]
 
 _HERE = Path(__file__).parent
 _WAVES = frozenset({".fst", ".vcd"})
+#: not waves, but how often each bit changed
+SAIF = ".saif"
 
 # What Python sees of the bench. Everything else stays private: a signal that can be written from
 # outside can not be optimized, and with all of them public the C++ compiles ten times as long.
@@ -236,8 +238,10 @@ def simulator(name: str, bench: Testbench, waves: Path | None) -> Simulator:
     }
     if name not in kinds:
         raise SimulationError(f"there is no simulator {name!r}; choose {' or '.join(kinds)}")
-    if waves is not None and waves.suffix not in _WAVES:
-        raise SimulationError(f"waves are written as .fst or .vcd, not as {waves.name}")
+    if waves is not None and waves.suffix not in _WAVES | {SAIF}:
+        raise SimulationError(f"waves are written as .fst, .vcd or .saif, not as {waves.name}")
+    if waves is not None and waves.suffix == SAIF and name != "verilator":
+        raise SimulationError(f"{waves.name}: only Verilator writes SAIF; take .fst or .vcd")
     return kinds[name](bench, waves.suffix[1:] if waves else None)
 
 

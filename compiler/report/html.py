@@ -263,6 +263,7 @@ def _simulation(summaries: Summaries, plots: bool) -> Iterator[Section]:
     compiled, simulated = summaries["compile"], summaries["simulate"]
     yield _table(views.cycles(compiled, simulated), "estimated", "simulated")
     yield _table(views.simulation(simulated), "simulated")
+    yield _table(views.energy(compiled, simulated, _clock(summaries)[0]), "simulated", "estimated")
     activity = simulated.get("activity")
     if activity and activity["spans"]:
         stalls = simulated.get("stall")

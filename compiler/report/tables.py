@@ -251,7 +251,11 @@ def compile(compiled: Summary) -> list[Shown]:
 
 def simulate(simulated: Summary, compiled: Summary) -> list[Shown]:
     """For ``simulate.json`` and ``compile.json``."""
-    return _tables(views.simulation(simulated), views.cycles(compiled, simulated))
+    return _tables(
+        views.simulation(simulated),
+        views.cycles(compiled, simulated),
+        views.energy(compiled, simulated),
+    )
 
 
 def build(built: Summary, compiled: Summary) -> list[Shown]:

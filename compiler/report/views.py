@@ -22,6 +22,7 @@ __all__ = [
     "commands",
     "count",
     "cycles",
+    "energy",
     "error",
     "explored",
     "shortfall",
@@ -497,6 +498,89 @@ def simulation(simulated: Summary) -> View:
         where = f"{first['layer']}, frame {first['frame']}, index {first['index']}"
         facts.insert(1, ("first mismatch", first.get("text", where)))
     return _facts("Simulation", facts)
+
+
+_ENERGY = {
+    "registers_nj": "registers, wires",
+    "logic_nj": "look-up tables",
+    "multipliers_nj": "multipliers",
+    "block_ram_nj": "block RAM",
+}
+
+
+def energy(compiled: Summary, simulated: Summary, clock_mhz: float | None = None) -> View | None:
+    """Where the energy of a frame goes, where the simulation counted what changes.
+
+    ``clock_mhz``: of the bitstream, by default what the plan asks for.
+    """
+    found = simulated.get("energy")
+    if found is None:
+        return None
+    names = {row["stage"]: row["name"] for row in reversed(compiled["layers"])}
+    whole = found["dynamic_nj"]
+
+    def row(name: str, toggles: float, shares: Iterable[float]) -> tuple[Cell, ...]:
+        nanojoules = tuple(shares)
+        each = (_energy(share) for share in nanojoules)
+        return (
+            name,
+            count(toggles),
+            *each,
+            _energy(sum(nanojoules)),
+            Share(sum(nanojoules) / whole),
+        )
+
+    parts = found["parts"]
+    rows = [
+        row(
+            names.get(part["stage"], part["stage"] or "between the layers"),
+            part["toggles"],
+            (part[share] for share in _ENERGY),
+        )
+        for part in parts
+    ]
+    sums = (sum(part[share] for part in parts) for share in _ENERGY)
+    rows.append(row("all", sum(part["toggles"] for part in parts), sums))
+    return View(
+        "Energy a frame",
+        ("layer", "changes", *_ENERGY.values(), "sum", "share"),
+        tuple(rows),
+        frozenset({"layer"}),
+        tuple(_about_energy(compiled, simulated, clock_mhz or compiled["target_mhz"])),
+        omitted=("changes", *_ENERGY.values()),
+    )
+
+
+def _energy(nanojoules: float) -> str:
+    large = nanojoules >= 1000
+    return f"{_three(nanojoules / 1000)} µJ" if large else f"{_three(nanojoules)} nJ"
+
+
+def _about_energy(compiled: Summary, simulated: Summary, clock_mhz: float) -> Iterator[str]:
+    found = simulated["energy"]
+    seconds = compiled["interval_cycles"] / clock_mhz / 1e6
+    dynamic = found["dynamic_nj"]
+    if found["idle_mw"] is None:
+        yield (
+            f"{_energy(dynamic)} a frame, {dynamic / seconds / 1e6:.0f} mW at {clock_mhz:.1f} MHz "
+            "with frames back to back, without what the chip takes when idle."
+        )
+    else:
+        idle = found["idle_mw"] * seconds * 1e6
+        yield (
+            f"{_energy(dynamic + idle)} a frame with frames back to back at {clock_mhz:.1f} MHz: "
+            f"{_energy(dynamic)} of this table and {_energy(idle)} for the "
+            f"{found['idle_mw']:.0f} mW that a board takes in reset; "
+            f"{(dynamic + idle) / seconds / 1e6:.0f} mW in all."
+        )
+    yield (
+        f"An estimate, nothing is measured here. Changes of registers, counted in simulation, take "
+        f"{found['toggle_pj']:.3f} pJ each, what {found['source']} was measured to take; look-up "
+        "tables are taken to change as often as the registers of their layer do. A multiplication "
+        f"takes {found['multiply_pj']:.1f} pJ and an access to a block RAM "
+        f"{found['access_pj']:.1f} pJ, by figures for 45 nm (Horowitz, ISSCC 2014). Not included: "
+        "wires longer than in that chain, and glitches."
+    )
 
 
 # Build.

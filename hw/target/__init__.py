@@ -1,6 +1,6 @@
 """The chip families: their primitives, what those cost, and their chips; one file a family."""
 
-from .base import Device, LutRam, MemoryShape, Target
+from .base import Device, LutRam, MemoryShape, Power, Target
 from .dsp import Multiplier, MultiplierConfig
 from .ecp5 import ECP5
 from .generic import GENERIC
@@ -16,6 +16,7 @@ __all__ = [
     "MemoryShape",
     "Multiplier",
     "MultiplierConfig",
+    "Power",
     "Resources",
     "Target",
 ]

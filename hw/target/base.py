@@ -10,7 +10,7 @@ from amaranth import signed
 from ..sizes import at_least, filled, within
 from .dsp import Multiplier
 
-__all__ = ["Device", "LutRam", "MemoryShape", "Target"]
+__all__ = ["Device", "LutRam", "MemoryShape", "Power", "Target"]
 
 
 @dataclass(frozen=True)
@@ -127,11 +127,35 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Power:
+    """Published measurements of a chip, or of the next of its family; ``source`` says of what.
+
+    ``toggle_pj``: energy of a register that changes, with its wire (pJ), from github.com/targeted/
+    fpga-reg-power: what a board takes more than in reset at 100 MHz, at its USB socket, divided by
+    the registers, which all change in every cycle. ``idle_mw``: what the board takes in reset (mW;
+    None: most of it is that of other parts). ``core_volts``: the supply of the logic.
+    """
+
+    toggle_pj: float
+    idle_mw: float | None
+    core_volts: float
+    source: str
+
+    def __post_init__(self) -> None:
+        within(0.01, 100, self, "toggle_pj")
+        within(0.5, 5, self, "core_volts")
+        if self.idle_mw is not None:
+            within(0, 100_000, self, "idle_mw")
+        filled(self, "source")
+
+
+@dataclass(frozen=True)
 class Device:
     """One chip of the family ``target``: the budgets that a plan must keep.
 
     ``dsp`` counts multiplier blocks. ``dsp_sites`` are their locations along a path on which
-    consecutive blocks are close together; empty if the placer may choose.
+    consecutive blocks are close together; empty if the placer may choose. ``power``: what is known
+    of the power that it takes; None: nothing.
     """
 
     name: str
@@ -141,6 +165,7 @@ class Device:
     dsp: int
     bram: int
     dsp_sites: tuple[str, ...] = ()
+    power: Power | None = None
 
     def __post_init__(self) -> None:
         filled(self, "name", "target")

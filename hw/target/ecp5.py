@@ -6,7 +6,7 @@ from pathlib import Path
 from amaranth import C, Cat, ClockSignal, Instance, Module, Shape, Signal
 
 from . import ecp5_sites
-from .base import Device, LutRam, MemoryShape, Target
+from .base import Device, LutRam, MemoryShape, Power, Target
 from .dsp import Multiplier
 
 __all__ = ["ECP5", "LFE5U_12F", "LFE5U_25F", "LFE5U_45F", "LFE5U_85F", "Mult18x18"]
@@ -91,14 +91,38 @@ ECP5 = Target(
     simulation_models=(_HERE / "ecp5_models.v",),
 )
 
+_POWER_25F = Power(0.230, 147, 1.1, "a chain of registers in an LFE5U-25F on an OrangeCrab")
+_POWER_85F = Power(0.251, 202, 1.1, "a chain of registers in an LFE5U-85F on a ULX3S")
+
 LFE5U_25F = Device(
-    "LFE5U-25F", ECP5, lut=24288, ff=24288, dsp=28, bram=56, dsp_sites=ecp5_sites.LFE5U_25F
+    "LFE5U-25F",
+    ECP5,
+    lut=24288,
+    ff=24288,
+    dsp=28,
+    bram=56,
+    dsp_sites=ecp5_sites.LFE5U_25F,
+    power=_POWER_25F,
 )
 LFE5U_45F = Device(
-    "LFE5U-45F", ECP5, lut=43848, ff=43848, dsp=72, bram=108, dsp_sites=ecp5_sites.LFE5U_45F
+    "LFE5U-45F",
+    ECP5,
+    lut=43848,
+    ff=43848,
+    dsp=72,
+    bram=108,
+    dsp_sites=ecp5_sites.LFE5U_45F,
+    power=_POWER_85F,
 )
 LFE5U_85F = Device(
-    "LFE5U-85F", ECP5, lut=83640, ff=83640, dsp=156, bram=208, dsp_sites=ecp5_sites.LFE5U_85F
+    "LFE5U-85F",
+    ECP5,
+    lut=83640,
+    ff=83640,
+    dsp=156,
+    bram=208,
+    dsp_sites=ecp5_sites.LFE5U_85F,
+    power=_POWER_85F,
 )
 # The same die as the 25F, with another identity code.
 LFE5U_12F = replace(LFE5U_25F, name="LFE5U-12F")

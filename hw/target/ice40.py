@@ -4,7 +4,7 @@ from pathlib import Path
 
 from amaranth import C, Cat, ClockSignal, Instance, Module, Shape, Signal
 
-from .base import Device, MemoryShape, Target
+from .base import Device, MemoryShape, Power, Target
 from .dsp import Multiplier
 
 __all__ = ["ICE40", "ICE40UP5K", "Mac16"]
@@ -119,4 +119,12 @@ ICE40 = Target(
     simulation_models=(Path(__file__).parent / "ice40_models.v",),
 )
 
-ICE40UP5K = Device("iCE40UP5K", ICE40, lut=5280, ff=5280, dsp=8, bram=30)
+ICE40UP5K = Device(
+    "iCE40UP5K",
+    ICE40,
+    lut=5280,
+    ff=5280,
+    dsp=8,
+    bram=30,
+    power=Power(0.92, None, 1.2, "a chain of registers in an iCE40HX1K on a Go Board"),
+)

@@ -4,6 +4,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner
@@ -26,7 +27,7 @@ def fake(**change):
     return copy.deepcopy(
         {
             "network": "net",
-            "variant": "dsp",
+            "variant": "fast",
             "board": "ulx3s-25f",
             "target_mhz": 150.0,
             "title": "the net",
@@ -36,6 +37,7 @@ def fake(**change):
             "compile": COMPILE,
             "build": BUILD,
             "simulate": SIMULATE | {"frames_run": 3, "cycles": 18_000, "build_seconds": 12.0},
+            "energy": {},
             "icarus": {},
             "litert": {},
             "load": {"bench": 0.4},
@@ -73,6 +75,19 @@ def test_a_routed_row_has_median_and_best():
     assert found["of the device"] == f"{100 * 1_500_000 / (28 * 4000):.1f} %"
     assert (found["DSP"], found["LUT"]) == ("20 (71 %)", "6,250")
     assert found["compile / simulate / build / bench, s"] == "1 / 3 / 568 / 9"
+
+
+@pytest.mark.parametrize(
+    ("found", "shown"),
+    [
+        ({}, "-"),
+        ({"dynamic_nj": 104_400.0, "idle_mw": None}, "104"),
+        # 202 mW for the 4,000 cycles of an interval at the median of 150.6 MHz
+        ({"dynamic_nj": 1_250.0, "idle_mw": 202.0}, "1.25 + 5.37"),
+    ],
+)
+def test_energy_is_what_changes_and_what_is_taken_in_reset(found, shown):
+    assert row(page([fake(energy=found)], "now"))["energy ≈ µJ"] == shown
 
 
 def test_a_clock_above_the_documented_limit_does_not_count():
@@ -114,14 +129,14 @@ def test_failures_and_earlier_sources_are_told():
     )
     text = page([broken, fake(title="old", source="before", network="old")], "now")
     assert row(text)["bit-exact"] == "not compiled"
-    assert "net-dsp, compile failed: it does not fit" in text
-    assert "Of an earlier state of the sources: old-dsp." in text
+    assert "net-fast, compile failed: it does not fit" in text
+    assert "Of an earlier state of the sources: old-fast." in text
 
 
 def test_icarus_is_compared_where_it_was_run():
-    text = page([fake(icarus=SIMULATE | {"cycles_per_second": 500.0}), fake(variant="w5")], "now")
-    assert "| the net | dsp | 18,000 | 12 | 150,000 | 500 | 300x |" in text
-    assert "| the net | w5 | 18,000 | 12 | 150,000 | - | - |" in text
+    text = page([fake(icarus=SIMULATE | {"cycles_per_second": 500.0}), fake(variant="rate")], "now")
+    assert "| the net | fast | 18,000 | 12 | 150,000 | 500 | 300x |" in text
+    assert "| the net | rate | 18,000 | 12 | 150,000 | - | - |" in text
 
 
 def test_the_cpu_has_a_row_a_network():
@@ -199,7 +214,7 @@ def test_the_smallest_network_is_run_and_the_page_written(out):
     assert found["bit-exact"].startswith("yes, ")
     assert found["Fmax median / best, MHz"] == "not routed"
     kept = steps.record(ENTRY, out)
-    assert set(kept["seconds"]) >= {"compile", "simulate", "bench"}
+    assert set(kept["seconds"]) >= {"compile", "simulate", "energy", "bench"}
     assert kept["source"] == steps.source_hash()
 
 
@@ -221,7 +236,7 @@ def again(out, **change):
 
 
 def test_finished_steps_are_kept(out):
-    done = [f"{ENTRY.name}: {step} (cached)" for step in ("compile", "simulate", "bench")]
+    done = [f"{ENTRY.name}: {step} (cached)" for step in ("compile", "simulate", "energy", "bench")]
     assert [what for what in again(out) if "litert" not in what and "icarus" not in what] == done
     assert f"{ENTRY.name}: simulate" in again(out, again=("simulate",))
 
@@ -273,15 +288,16 @@ def test_other_hardware_keeps_nothing_but_routed_seeds(out, monkeypatch):
     seed = out / ENTRY.name / "build" / "seed-1.json"
     seed.parent.mkdir(exist_ok=True)
     seed.write_text("{}")
+    done = SimpleNamespace(summary={"energy": {}})
     for step in ("simulate", "bench"):
-        monkeypatch.setattr(steps, step, lambda *_args, **_kwargs: None)
+        monkeypatch.setattr(steps, step, lambda *_args, **_kwargs: done)
     for other in (steps.icarus, steps.litert):
         monkeypatch.setattr(other, "available", lambda: False)
     smaller = steps.Variant("small", Goal("area"))
     steps.run(ENTRY, smaller, out, settings(), silent)
     assert seed.exists()
     assert not (out / ENTRY.name / "simulate.json").exists()
-    assert set(steps.record(ENTRY, out)["seconds"]) == {"compile", "simulate", "bench"}
+    assert set(steps.record(ENTRY, out)["seconds"]) == {"compile", "simulate", "energy", "bench"}
 
 
 def test_a_compile_that_fails_leaves_no_results(out, monkeypatch):

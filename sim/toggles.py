@@ -1,0 +1,76 @@
+"""How often the registers of an accelerator change, from a simulation written as SAIF.
+
+SAIF (Switching Activity Interchange Format, IEEE 1801) holds for each bit of a design how often it
+changed. Verilator writes it. Of an RTL only the registers are what the chip has as well: names of
+combinational signals repeat from module to module, and synthesis makes others.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..compiler.errors import SimulationError
+
+__all__ = ["register_toggles"]
+
+_MODULE = re.compile(r"module \\?([^\s(]+)")
+#: a register of any width; one with a second range, behind its name, is a memory
+_REGISTER = re.compile(r"  reg (?:\[\S+\] )?(?:\\(\S+) |(\w+)) *(?:=.*)?;")
+_INSTANCE = re.compile(r"\s*\(INSTANCE (\S+)$")
+_BIT = re.compile(r"\s*\((\S+) \(T0 .*\(TC (\d+)\)\)$")
+_INDEX = re.compile(r"\[\d+\]$")
+
+
+def register_toggles(saif: Path, verilog: Path, top: str = "accelerator") -> Counter[str]:
+    """How often the registers of each part of ``top`` changed; ``""``: its own.
+
+    A part is an instance directly in ``top``, with all below it. ``saif`` is of a simulation in
+    which ``verilog``, whose modules are called after their place, is the instance ``dut`` of the
+    bench. Raises :class:`SimulationError` where the two do not belong together.
+    """
+    registers = _registers(verilog)
+    toggles: Counter[str] = Counter()
+    seen = False
+    for path, bit, changes in _bits(saif):
+        if path[1:2] != ("dut",):
+            continue
+        known = registers.get(".".join((top, *path[2:])), set())
+        if bit in known or _INDEX.sub("", bit) in known:
+            seen = True
+            toggles["".join(path[2:3])] += changes
+    if not seen:
+        raise SimulationError(f"{saif} tells of no register of {verilog}")
+    return toggles
+
+
+def _registers(verilog: Path) -> dict[str, set[str]]:
+    """The names of the registers of each module, as yosys writes them."""
+    found: dict[str, set[str]] = {}
+    names: set[str] = set()
+    with verilog.open(encoding="utf-8") as file:
+        for line in file:
+            if module := _MODULE.match(line):
+                names = found.setdefault(module[1], set())
+            elif register := _REGISTER.match(line):
+                names.add(register[1] or register[2])
+    return found
+
+
+def _bits(saif: Path) -> Iterator[tuple[tuple[str, ...], str, int]]:
+    """The instances down to each bit, its name, and how often it changed."""
+    path: list[str] = []
+    open_nets = False
+    with saif.open(encoding="utf-8") as file:
+        for line in file:
+            if bit := _BIT.match(line):
+                yield tuple(path), bit[1].replace("\\", ""), int(bit[2])
+            elif instance := _INSTANCE.match(line):
+                path.append(instance[1].replace("\\", ""))
+            elif line.strip() == "(NET":
+                open_nets = True
+            elif line.strip() == ")":
+                if open_nets:
+                    open_nets = False
+                elif path:
+                    path.pop()
