@@ -579,6 +579,24 @@ def test_the_stall_is_checked_before_any_file_is_read(tmp_path):
         assert message in rejected("simulate", nowhere, "--input", nowhere, *options)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--stall", "0.1"], "--stall"),
+        (["--waves", "x.fst"], "--waves"),
+        (["--simulator", "icarus"], "--simulator icarus"),
+        (["--stall", "0.1", "--waves", "x.saif"], "--stall and --waves"),
+    ],
+)
+def test_energy_beside_what_it_can_not_be_counted_with(options, named, copy, vectors):
+    message = rejected("simulate", copy, "--input", vectors, "--energy", *options)
+    assert message == (
+        "--energy counts the changes of registers of the RTL, without stalls, with Verilator, in "
+        f"place of waves: leave out {named}"
+    )
+    assert not (copy / "simulate.json").exists()
+
+
 @pytest.mark.parametrize("frames", ["0", "-1"])
 def test_no_frames(frames, copy, vectors):
     message = rejected("simulate", copy, "--input", vectors, "--frames", frames)

@@ -270,6 +270,13 @@ def test_waves_are_written(work, tmp_path):
     assert (tmp_path / "waves.fst").stat().st_size > 100
 
 
+def test_counts_of_changes_are_written_by_verilator(work, tmp_path):
+    run(work, samples(1), waves=tmp_path / "changes.saif")
+    assert "(TC " in (tmp_path / "changes.saif").read_text()
+    with pytest.raises(SimulationError, match="only Verilator writes SAIF"):
+        run(work, samples(1), waves=tmp_path / "changes.saif", simulator="icarus")
+
+
 def test_nothing_is_left_behind(tmp_path):
     run(tmp_path, samples(1))
     left = {path.name for path in tmp_path.iterdir()}
