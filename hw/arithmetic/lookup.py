@@ -1,6 +1,7 @@
 """A function of one integer, by table."""
 
 from dataclasses import dataclass, field
+from math import ceil
 from typing import ClassVar
 
 from amaranth import Cat, Module, Shape, Signal, Value
@@ -18,7 +19,10 @@ __all__ = ["LookupConfig", "Lookup"]
 
 @dataclass(frozen=True)
 class LookupConfig(PipelineTiming):
-    """``table[x]`` for each of ``lanes`` channels; the table is indexed by the bits of ``x``."""
+    """``table[x]`` for each of ``lanes`` channels; the table is indexed by the bits of ``x``.
+
+    It is in LUTs or in a block RAM, by the limit of ``target``.
+    """
 
     lanes: int
     element: Shape
@@ -42,9 +46,19 @@ class LookupConfig(PipelineTiming):
 
     @staticmethod
     def estimate(lanes: int, words: int, width: int, target: Target) -> Resources:
-        """A table of ``words`` of ``width`` bits for each lane, and a queue."""
+        """A table of ``words`` of ``width`` bits for each lane, and a queue.
+
+        In LUTs most functions take less than a LUT for each of ``table_bits``, and selections.
+        """
         table = Resources(10, 20, 0, target.block_rams(words, width))
+        if _in_logic(words, width, target):
+            table = Resources(10 + ceil(1.3 * words * width / target.table_bits), 20)
         return Resources(60, 40) + table * lanes + Queue.estimate(width * lanes, target)
+
+
+def _in_logic(words: int, width: int, target: Target) -> bool:
+    """Whether a table is in LUTs."""
+    return words * width <= target.logic_table_bits
 
 
 class Lookup(UnaryPipeline):
@@ -65,10 +79,14 @@ class Lookup(UnaryPipeline):
     def arithmetic(self, m: Module, words) -> Value:
         c = self.config
         mask = (1 << c.out.width) - 1
+        place = "logic" if _in_logic(len(c.table), c.out.width, c.target) else "block"
         results = []
         for lane in range(c.lanes):
             table = memory.Memory(
-                shape=c.out.width, depth=len(c.table), init=[value & mask for value in c.table]
+                shape=c.out.width,
+                depth=len(c.table),
+                init=[value & mask for value in c.table],
+                attrs={"rom_style": place, "ram_style": place},
             )
             m.submodules[f"table_{lane}"] = table
             read = table.read_port()

@@ -68,6 +68,7 @@ class Target:
     soft_logic_share : the same with multipliers in soft logic
     register_share : share of the flip-flops that a plan may use
     table_bits : bits of a read-only table that one LUT holds
+    logic_table_bits : bits up to which the table of a function is in LUTs, not in a block RAM
     simulation_models : Verilog models of the primitives that the RTL instantiates
     """
 
@@ -84,11 +85,12 @@ class Target:
     soft_logic_share: float
     register_share: float
     table_bits: int
+    logic_table_bits: int
     simulation_models: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         filled(self, "name", "dsp", "memory_shapes", "logic_unit", "table_bits")
-        at_least(0, self, "carry_luts")
+        at_least(0, self, "carry_luts", "logic_table_bits")
         within(0, 1, self, "lone_register_cells")
         within(0.1, 1, self, "logic_share", "register_share")
         within(0.1, self.logic_share, self, "soft_logic_share")

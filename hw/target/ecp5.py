@@ -88,6 +88,7 @@ ECP5 = Target(
     soft_logic_share=0.57,
     register_share=0.785,
     table_bits=16,
+    logic_table_bits=2048,
     simulation_models=(_HERE / "ecp5_models.v",),
 )
 

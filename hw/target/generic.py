@@ -26,4 +26,5 @@ GENERIC = Target(
     soft_logic_share=0.57,
     register_share=0.785,
     table_bits=16,
+    logic_table_bits=2048,
 )

@@ -116,6 +116,8 @@ ICE40 = Target(
     soft_logic_share=0.93,
     register_share=1.0,
     table_bits=16,
+    # one chip has 176 cells for each of its block RAMs
+    logic_table_bits=512,
     simulation_models=(Path(__file__).parent / "ice40_models.v",),
 )
 

@@ -7,15 +7,26 @@ from collections import Counter
 from contextlib import suppress
 from dataclasses import fields, replace
 from itertools import product
-from math import ceil
+from math import ceil, tanh
 from types import ModuleType
 
 import numpy as np
 import pytest
-from amaranth import Array, Cat, ClockDomain, ClockSignal, Elaboratable, Module, Mux, Signal, signed
+from amaranth import (
+    Array,
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    Elaboratable,
+    Module,
+    Mux,
+    Signal,
+    Value,
+    signed,
+)
 from amaranth.back import rtlil
 from amaranth.lib.memory import Memory
-from gatewright import boards
+from gatewright import boards, hw
 from gatewright.boards.flow import FLOWS, cell_netlist, flow_of
 from gatewright.boards.flow.base import Bypass
 from gatewright.boards.flow.build import _cells, build
@@ -458,6 +469,32 @@ def test_a_lut_holds_table_bits(flow, tmp_path):
         assert found == 1 if luts == 1 else found > 1, (
             f"table_bits={bits}, but a table of {words} bits takes {found} LUTs"
         )
+
+
+@FAMILIES
+def test_the_table_of_a_function_is_where_its_estimate_says(flow, tmp_path):
+    """Of a smooth function; the largest one in LUTs, and the next in a block RAM."""
+    limit, luts = flow.target.logic_table_bits, []
+    for words in (limit // 8, limit // 4):
+        bits = words.bit_length() - 1
+        # in the order of the bits of x: from 0 up, then the negative ones
+        inputs = (*range(words // 2), *range(-words // 2, 0))
+        table = tuple(round(127 * tanh(6 * x / words)) for x in inputs)
+        config = hw.LookupConfig(1, signed(bits), signed(8), table, 1, target=flow.target)
+        design = hw.Lookup(config)
+        ports = [
+            Value.cast(signal)
+            for stream in (design.i, design.o)
+            for signal in (stream.payload, stream.valid, stream.ready)
+        ]
+        found = synthesized(flow, design, ports, tmp_path / str(words))
+        expected = hw.LookupConfig.estimate(1, words, 8, flow.target)
+        queue = hw.Queue.estimate(8, flow.target).bram
+        assert (expected.bram > queue) == (words * 8 > limit)
+        assert expected.bram == found["bram"], (found, expected)
+        luts.append((expected.lut, found["lut"]))
+    estimated, built = (small - large for small, large in zip(*luts, strict=True))
+    assert 0.5 < estimated / built < 2, (estimated, built)
 
 
 @FAMILIES

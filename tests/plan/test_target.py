@@ -58,6 +58,7 @@ MADE_UP = Target(
     soft_logic_share=0.5,
     register_share=0.9,
     table_bits=64,
+    logic_table_bits=256,
 )
 CHIP = Device("MU-8", MADE_UP, lut=8000, ff=8000, dsp=12, bram=40)
 
@@ -191,6 +192,7 @@ SHALLOW_FIRST = (MemoryShape(1024, 8), MemoryShape(512, 16))
         ("soft_logic_share", 0.8, "it must be 0.1 to 0.7"),
         ("register_share", 0.0, "it must be 0.1 to 1"),
         ("table_bits", 0, "it must be given"),
+        ("logic_table_bits", -1, "it must be 0 or more"),
     ],
 )
 def test_a_field_out_of_range_is_named(field, value, accepted):
