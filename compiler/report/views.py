@@ -546,7 +546,7 @@ def energy(compiled: Summary, simulated: Summary, clock_mhz: float | None = None
         ("layer", "changes", *_ENERGY.values(), "sum", "share"),
         tuple(rows),
         frozenset({"layer"}),
-        tuple(_about_energy(compiled, simulated, clock_mhz or compiled["target_mhz"])),
+        tuple(_about_energy(compiled, simulated, clock_mhz or compiled.get("target_mhz"))),
         omitted=("changes", *_ENERGY.values()),
     )
 
@@ -556,23 +556,21 @@ def _energy(nanojoules: float) -> str:
     return f"{_three(nanojoules / 1000)} µJ" if large else f"{_three(nanojoules)} nJ"
 
 
-def _about_energy(compiled: Summary, simulated: Summary, clock_mhz: float) -> Iterator[str]:
+def _about_energy(compiled: Summary, simulated: Summary, clock_mhz: float | None) -> Iterator[str]:
     found = simulated["energy"]
-    seconds = compiled["interval_cycles"] / clock_mhz / 1e6
-    dynamic = found["dynamic_nj"]
-    if found["idle_mw"] is None:
+    dynamic, idle_mw = found["dynamic_nj"], found["idle_mw"]
+    rate = f"a frame with frames back to back at {clock_mhz:.1f} MHz" if clock_mhz else "a frame"
+    microseconds = compiled["interval_cycles"] / clock_mhz if clock_mhz else None
+    if microseconds and idle_mw is not None:
+        idle = idle_mw * microseconds
         yield (
-            f"{_energy(dynamic)} a frame, {dynamic / seconds / 1e6:.0f} mW at {clock_mhz:.1f} MHz "
-            "with frames back to back, without what the chip takes when idle."
+            f"{_energy(dynamic + idle)} {rate}: {_energy(dynamic)} of this table and "
+            f"{_energy(idle)} for the {idle_mw:.0f} mW that a board takes in reset; "
+            f"{(dynamic + idle) / microseconds:.0f} mW in all."
         )
     else:
-        idle = found["idle_mw"] * seconds * 1e6
-        yield (
-            f"{_energy(dynamic + idle)} a frame with frames back to back at {clock_mhz:.1f} MHz: "
-            f"{_energy(dynamic)} of this table and {_energy(idle)} for the "
-            f"{found['idle_mw']:.0f} mW that a board takes in reset; "
-            f"{(dynamic + idle) / seconds / 1e6:.0f} mW in all."
-        )
+        power = f", {dynamic / microseconds:.0f} mW" if microseconds else ""
+        yield f"{_energy(dynamic)} {rate}{power}, without what the chip takes when idle."
     yield (
         f"An estimate, nothing is measured here. Changes of registers, counted in simulation, take "
         f"{found['toggle_pj']:.3f} pJ each, what {found['source']} was measured to take; look-up "

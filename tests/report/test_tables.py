@@ -178,6 +178,62 @@ def test_stalled_cycles_are_not_taken_for_the_formula():
     assert "stalled on purpose (50 % of cycles)" in " ".join(text.split())
 
 
+CLOCKED = COMPILE | {"target_mhz": 100.0}
+
+
+def energy(**change):
+    """What a simulation says of two parts, with ``change``."""
+    part = {"registers_nj": 200.0, "logic_nj": 100.0, "multipliers_nj": 40.0, "block_ram_nj": 60.0}
+    stage = COMPILE["layers"][0]["stage"]
+    return SIMULATE | {
+        "energy": {
+            "toggle_pj": 0.251,
+            "multiply_pj": 1.51,
+            "access_pj": 4.42,
+            "idle_mw": 200.0,
+            "source": "a chain",
+            "dynamic_nj": 1_600.0,
+            "parts": [
+                {"stage": stage, "toggles": 8_000, **{name: 3 * nj for name, nj in part.items()}},
+                {"stage": None, "toggles": 2_000, **part},
+            ],
+        }
+        | change
+    }
+
+
+def test_the_energy_of_a_frame_is_shown_part_by_part():
+    text = shown(*tables.simulate(energy(), CLOCKED))
+    name = COMPILE["layers"][0]["name"]
+    assert " 8,000 600 nJ 300 nJ 120 nJ 180 nJ 1.20 µJ " in " ".join(row(text, name))
+    assert row(text, name)[-2:] == ["75", "%"]
+    assert row(text, "between the layers")[3:5] == ["2,000", "200"]
+    assert row(text, "all")[1:3] == ["10,000", "800"]
+    assert "1.60 µJ" in text
+    assert "An estimate, nothing is measured here." in text
+
+
+def test_the_idle_power_is_that_of_an_interval_at_the_clock_of_the_bitstream():
+    """200 mW for an interval of I cycles at F MHz are 0.2 I / F µJ."""
+    cycles = COMPILE["interval_cycles"]
+    for clock in (None, 2 * CLOCKED["target_mhz"]):
+        note = views.energy(CLOCKED, energy(), clock).notes[0]
+        mhz = clock or CLOCKED["target_mhz"]
+        assert f"at {mhz:.1f} MHz" in note
+        idle = 0.2 * cycles / mhz
+        whole = f"{1.6 + idle:.2f}" if 1.6 + idle < 10 else f"{1.6 + idle:.1f}"
+        assert note.startswith(f"{whole} µJ a frame")
+
+
+def test_without_a_figure_the_idle_power_is_left_out_and_said_to_be():
+    note = views.energy(CLOCKED, energy(idle_mw=None)).notes[0]
+    assert note.startswith("1.60 µJ a frame with frames back to back at 100.0 MHz, ")
+    assert note.endswith(" mW, without what the chip takes when idle.")
+    unclocked = views.energy(COMPILE, energy()).notes[0]
+    assert unclocked == "1.60 µJ a frame, without what the chip takes when idle."
+    assert views.energy(CLOCKED, SIMULATE) is None
+
+
 def test_bench_tells_where_its_numbers_come_from():
     text = " ".join(shown(*tables.bench(ALL["bench"])).split())
     assert "cycles: simulated; clock: 150.0 MHz (board target (not built))" in text
