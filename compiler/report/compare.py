@@ -105,6 +105,7 @@ _FIGURES: Sequence[tuple[str, tuple[str, ...], str]] = (
     ("latency, cycles", ("compile", "latency_cycles"), "estimated"),
     ("latency, cycles", ("simulate", "latency_cycles"), "simulated"),
     ("mismatches", ("simulate", "mismatches"), "simulated"),
+    ("energy a frame without idle power, nJ", ("simulate", "energy", "dynamic_nj"), "estimated"),
     ("multipliers", ("compile", "multipliers"), "estimated"),
     *(
         (name, ("compile", "estimate", key), "estimated")
