@@ -869,10 +869,12 @@ def simulate(
     """
     from .compiler.data import read_samples
     from .compiler.report import tables
-    from .sim.simulate import check_stimulus
+    from .sim.simulate import check_counting, check_stimulus
     from .sim.simulate import simulate as run
 
     check_stimulus(frames, stall)
+    if energy:
+        check_counting(stall, waves, simulator, level)
     _at_least(0, seed=seed)
     compiled = _open(directory)
     _check_report(directory, "simulate")

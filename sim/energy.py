@@ -12,6 +12,7 @@ what we can do about it)", ISSCC 2014, for 45 nm: 0.2 pJ for 8 x 8 and 3.1 pJ fo
 """
 
 from collections.abc import Mapping
+from functools import reduce
 from math import sqrt
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..compiler.errors import DataError
 from ..compiler.plan.dataflow import Dataflow
 from ..hw import Resources
 from ..hw.target.base import Device, Power
+from .toggles import Registers
 
 __all__ = ["energy", "published"]
 
@@ -40,36 +42,36 @@ def published(device: Device) -> Power:
     return device.power
 
 
-def energy(network: Dataflow, toggles: Mapping[str, int], frames: int) -> dict[str, Any]:
+def energy(network: Dataflow, found: Mapping[str, Registers], frames: int) -> dict[str, Any]:
     """What ``simulate.json`` says of the energy of one of ``frames`` frames (nJ).
 
-    ``toggles``: how often the registers of each stage, and of the parts between them, changed in
-    all. The resources are those that the plan estimates.
+    ``found``: the registers of each stage and of the parts between them, and how often they
+    changed in all frames. The resources are those that the plan estimates.
     """
     device = network.device
     power, target = published(device), device.target
     rise = (power.core_volts / _VOLTS) ** 2
-    multiply_pj = rise * _PRODUCT_PJ * target.dsp.port**2
+    multiply_pj = rise * _PRODUCT_PJ * target.operand_bits**2
     access_pj = rise * _BIT_PJ * target.widest_memory * sqrt(target.block_ram_bits / _BIT_OF)
 
-    def part(stage: str | None, changes: int, cost: Resources, cycles: int) -> dict[str, Any]:
-        each = changes / frames
-        registers = each * power.toggle_pj / 1000
+    def part(stage: str | None, own: Registers, cost: Resources, cycles: int) -> dict[str, Any]:
+        registers = own.changes / frames * power.toggle_pj / 1000
         return {
             "stage": stage,
-            "toggles": round(each),
+            "toggles": round(own.changes / frames),
             "registers_nj": registers,
-            "logic_nj": registers * cost.lut / cost.ff if cost.ff else 0.0,
+            "logic_nj": registers * cost.lut / own.bits if own.bits else 0.0,
             "multipliers_nj": cost.dsp * cycles * multiply_pj / 1000,
             "block_ram_nj": cost.bram * cycles * access_pj / 1000,
         }
 
-    rest = dict(toggles)
+    rest = dict(found)
     parts = [
-        part(name, rest.pop(name, 0), design.resources(device), design.cycles())
+        part(name, rest.pop(name, Registers()), design.resources(device), design.cycles())
         for name, design in network.designs.items()
     ]
-    parts.append(part(None, sum(rest.values()), network.outside_stages, network.interval))
+    between = reduce(Registers.plus, rest.values(), Registers())
+    parts.append(part(None, between, network.outside_stages, network.interval))
     return {
         "toggle_pj": power.toggle_pj,
         "multiply_pj": multiply_pj,

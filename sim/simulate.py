@@ -1,7 +1,8 @@
 """The simulate step: a compiled network's RTL against the golden model."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -30,7 +31,7 @@ from .runner import Report, verify
 from .simulators import SAIF
 from .toggles import register_toggles
 
-__all__ = ["Simulated", "Streams", "check_stimulus", "simulate", "streams"]
+__all__ = ["Simulated", "Streams", "check_counting", "check_stimulus", "simulate", "streams"]
 
 
 class NetlistFiles(Protocol):
@@ -56,13 +57,18 @@ class Simulated(Brief):
     summary: dict[str, Any]
 
     def facts(self) -> dict[str, object]:
-        wrong = self.summary["mismatches"]
+        wrong, energy = self.summary["mismatches"], self.summary.get("energy")
         return {
             "verdict": "equal to the golden model" if self.passed else f"{wrong:,} values differ",
             "frames": self.summary["frames"],
             "values": f"{self.summary['values']:,}",
             "latency": f"{self.summary['latency_cycles']:,} cycles",
             "interval": f"{self.summary['interval_cycles']} cycles a frame",
+            **(
+                {"energy": f"≈ {energy['dynamic_nj']:,.0f} nJ a frame, without idle"}
+                if energy
+                else {}
+            ),
         }
 
     @property
@@ -124,6 +130,21 @@ def check_stimulus(frames: int | None, stall: float) -> None:
         raise DataError(f"--stall {stall}: a probability from 0 up to, not including, 1")
 
 
+def check_counting(stall: float, waves: Path | None, simulator: str, level: str) -> None:
+    """Raise DataError where what the estimate of the energy counts can not be counted."""
+    others = {
+        "--stall": stall > 0,
+        "--waves": waves is not None,
+        f"--simulator {simulator}": simulator != "verilator",
+        f"--level {level}": level != "rtl",
+    }
+    if given := [option for option, is_given in others.items() if is_given]:
+        raise DataError(
+            f"--energy counts the changes of registers of the RTL, without stalls, with Verilator, "
+            f"in place of waves: leave out {' and '.join(given)}"
+        )
+
+
 def simulate(
     compiled: Compiled,
     x: NDArray[np.generic] | ir.Feeds,
@@ -147,11 +168,9 @@ def simulate(
     ``netlist``: Verilog to run in place of the RTL, after the models of its cells. ``energy``:
     count how often registers change, and estimate from it the energy of a frame.
     """
-    counted = None
     if energy:
         published(compiled.network.device)
-        _check_counting(stall, waves, simulator, netlist)
-        counted = waves = compiled.directory / "sim" / f"activity{SAIF}"
+        check_counting(stall, waves, simulator, "netlist" if netlist else "rtl")
     given = ir.feeds(compiled.ports, x)
     frames = count(given) if frames is None else frames
     check_stimulus(frames, stall)
@@ -169,24 +188,27 @@ def simulate(
     expected = {port.name: values[compiled.network.root(port.value)] for port in outputs_of}
     rtl = compiled.directory / "rtl" / "accelerator.v"
     watched = Probes() if netlist else probes(network, stall, signal_names(compiled.directory))
-    report = verify(
-        netlist.verilog if netlist else rtl,
-        sources=found.sources,
-        sinks=found.sinks,
-        frames=raw,
-        golden={**values} | {sink.name: expected[port.name] for port, sink in outputs_of.items()},
-        work=compiled.directory / "sim",
-        timeout_cycles=10 * depth + 10_000,
-        taps=() if netlist else found.taps,
-        stall=stall,
-        seed=seed,
-        waves=waves,
-        simulator=simulator,
-        extra_sources=netlist.cells if netlist else network.device.target.simulation_models,
-        defines=netlist.defines if netlist else {},
-        probes=watched,
-        progress=progress,
-    )
+    with _counting(compiled.directory / "sim" if energy else None) as counted:
+        report = verify(
+            netlist.verilog if netlist else rtl,
+            sources=found.sources,
+            sinks=found.sinks,
+            frames=raw,
+            golden={**values}
+            | {sink.name: expected[port.name] for port, sink in outputs_of.items()},
+            work=compiled.directory / "sim",
+            timeout_cycles=10 * depth + 10_000,
+            taps=() if netlist else found.taps,
+            stall=stall,
+            seed=seed,
+            waves=counted or waves,
+            simulator=simulator,
+            extra_sources=netlist.cells if netlist else network.device.target.simulation_models,
+            defines=netlist.defines if netlist else {},
+            probes=watched,
+            progress=progress,
+        )
+        toggles = register_toggles(counted, rtl) if counted and report.passed else None
     seen: dict[str, NDArray[np.integer]] = {**values}
     for port, sink in outputs_of.items():
         shape = compiled.graph.shape(port.value).array
@@ -198,11 +220,9 @@ def simulate(
     )
     summary = _summary(compiled, report, frames, stall, seed, depth)
     summary["level"] = "netlist" if netlist else "rtl"
-    if counted and counted.exists():
-        if report.passed:
-            summary["waves"] = None
-            summary["energy"] = energy_of(network, register_toggles(counted, rtl), wanted)
-        counted.unlink()
+    if toggles is not None:
+        summary["waves"] = None
+        summary["energy"] = energy_of(network, toggles, wanted)
     run = report.run
     moments = {
         "first_beat": run.first_beat,
@@ -215,21 +235,17 @@ def simulate(
     return Simulated(report, outputs, summary)
 
 
-def _check_counting(
-    stall: float, waves: Path | None, simulator: str, netlist: NetlistFiles | None
-) -> None:
-    """Raise DataError where what the estimate of the energy counts can not be counted."""
-    others = {
-        "--stall": stall > 0,
-        "--waves": waves is not None,
-        "--simulator icarus": simulator != "verilator",
-        "--level netlist": netlist is not None,
-    }
-    if given := [option for option, is_given in others.items() if is_given]:
-        raise DataError(
-            f"--energy counts the changes of registers of the RTL, without stalls, with Verilator, "
-            f"in place of waves: leave out {' and '.join(given)}"
-        )
+@contextmanager
+def _counting(folder: Path | None) -> Iterator[Path | None]:
+    """A file in ``folder`` for how often each bit changes, which is gone after the body."""
+    if folder is None:
+        yield None
+        return
+    counted = folder / f"activity{SAIF}"
+    try:
+        yield counted
+    finally:
+        counted.unlink(missing_ok=True)
 
 
 def _frames_run(compiled: Compiled, frames: int, depth: int) -> int:

@@ -409,6 +409,8 @@ class _Verilator(Simulator):
             "-Mdir",
             "build",
             *([f"--trace-{self.waves}"] if self.waves else []),
+            # also names like _12_, which yosys gives to the registers that memories are read into
+            *(["--trace-underscore"] if self.waves == SAIF[1:] else []),
             *(f"-G{name}={value}" for name, value in self.bench.parameters().items()),
             *self._symbols(),
             "-CFLAGS",

@@ -6,13 +6,13 @@ combinational signals repeat from module to module, and synthesis makes others.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from ..compiler.errors import SimulationError
 
-__all__ = ["register_toggles"]
+__all__ = ["Registers", "register_toggles"]
 
 _MODULE = re.compile(r"module \\?([^\s(]+)")
 #: a register of any width; one with a second range, behind its name, is a memory
@@ -22,26 +22,36 @@ _BIT = re.compile(r"\s*\((\S+) \(T0 .*\(TC (\d+)\)\)$")
 _INDEX = re.compile(r"\[\d+\]$")
 
 
-def register_toggles(saif: Path, verilog: Path, top: str = "accelerator") -> Counter[str]:
+class Registers(NamedTuple):
+    """The bits of some registers, and how often they changed in all."""
+
+    bits: int = 0
+    changes: int = 0
+
+    def plus(self, other: "Registers") -> "Registers":
+        return Registers(self.bits + other.bits, self.changes + other.changes)
+
+
+def register_toggles(saif: Path, verilog: Path, top: str = "accelerator") -> dict[str, Registers]:
     """How often the registers of each part of ``top`` changed; ``""``: its own.
 
-    A part is an instance directly in ``top``, with all below it. ``saif`` is of a simulation in
-    which ``verilog``, whose modules are called after their place, is the instance ``dut`` of the
-    bench. Raises :class:`SimulationError` where the two do not belong together.
+    A part is an instance directly in ``top``, with all below it. The registers that memories are
+    read into count as well. ``saif`` is of a simulation in which ``verilog``, whose modules are
+    called after their place, is the instance ``dut`` of the bench. Raises
+    :class:`SimulationError` where the two do not belong together.
     """
     registers = _registers(verilog)
-    toggles: Counter[str] = Counter()
-    seen = False
+    found: dict[str, Registers] = {}
     for path, bit, changes in _bits(saif):
         if path[1:2] != ("dut",):
             continue
         known = registers.get(".".join((top, *path[2:])), set())
         if bit in known or _INDEX.sub("", bit) in known:
-            seen = True
-            toggles["".join(path[2:3])] += changes
-    if not seen:
+            part = "".join(path[2:3])
+            found[part] = found.get(part, Registers()).plus(Registers(1, changes))
+    if not found:
         raise SimulationError(f"{saif} tells of no register of {verilog}")
-    return toggles
+    return found
 
 
 def _registers(verilog: Path) -> dict[str, set[str]]:

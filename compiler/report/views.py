@@ -565,7 +565,7 @@ def _about_energy(compiled: Summary, simulated: Summary, clock_mhz: float | None
         idle = idle_mw * microseconds
         yield (
             f"{_energy(dynamic + idle)} {rate}: {_energy(dynamic)} of this table and "
-            f"{_energy(idle)} for the {idle_mw:.0f} mW that a board takes in reset; "
+            f"{_energy(idle)} for {idle_mw:.0f} mW, what a board with such a chip takes in reset; "
             f"{(dynamic + idle) / microseconds:.0f} mW in all."
         )
     else:

@@ -12,6 +12,9 @@ from .dsp import Multiplier
 
 __all__ = ["Device", "LutRam", "MemoryShape", "Power", "Target"]
 
+#: bits that an operand of no DSP block exceeds
+_WIDEST_OPERAND = 64
+
 
 @dataclass(frozen=True)
 class MemoryShape:
@@ -112,6 +115,12 @@ class Target:
         return not self.lone_register_cells
 
     @cached_property
+    def operand_bits(self) -> int:
+        """Bits of the widest signed operands, both alike, of which a DSP block makes a product."""
+        widths = range(1, _WIDEST_OPERAND + 1)
+        return max(bits for bits in widths if self.dsp.products(signed(bits), signed(bits)))
+
+    @cached_property
     def widest_memory(self) -> int:
         """Bits of a word in the widest shape of a block RAM."""
         return self.memory_shapes[0].bits
@@ -133,9 +142,9 @@ class Power:
     """Published measurements of a chip, or of the next of its family; ``source`` says of what.
 
     ``toggle_pj``: energy of a register that changes, with its wire (pJ), from github.com/targeted/
-    fpga-reg-power: what a board takes more than in reset at 100 MHz, at its USB socket, divided by
-    the registers, which all change in every cycle. ``idle_mw``: what the board takes in reset (mW;
-    None: most of it is that of other parts). ``core_volts``: the supply of the logic.
+    fpga-reg-power: what a board takes more than in reset, at its USB socket, divided by the clock
+    and by the registers, which all change in every cycle. ``idle_mw``: what the board takes in
+    reset (mW; None: most of it is that of other parts). ``core_volts``: the supply of the logic.
     """
 
     toggle_pj: float

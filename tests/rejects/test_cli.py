@@ -585,6 +585,7 @@ def test_the_stall_is_checked_before_any_file_is_read(tmp_path):
         (["--stall", "0.1"], "--stall"),
         (["--waves", "x.fst"], "--waves"),
         (["--simulator", "icarus"], "--simulator icarus"),
+        (["--level", "netlist"], "--level netlist"),
         (["--stall", "0.1", "--waves", "x.saif"], "--stall and --waves"),
     ],
 )
@@ -594,7 +595,7 @@ def test_energy_beside_what_it_can_not_be_counted_with(options, named, copy, vec
         "--energy counts the changes of registers of the RTL, without stalls, with Verilator, in "
         f"place of waves: leave out {named}"
     )
-    assert not (copy / "simulate.json").exists()
+    assert not {"simulate.json", "netlist"} & {path.name for path in copy.iterdir()}
 
 
 @pytest.mark.parametrize("frames", ["0", "-1"])
