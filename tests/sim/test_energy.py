@@ -8,7 +8,7 @@ from gatewright.compiler.errors import DataError, SimulationError
 from gatewright.compiler.plan.dataflow import Dataflow
 from gatewright.hw.target import ECP5, ICE40
 from gatewright.sim.energy import energy
-from gatewright.sim.simulate import simulate
+from gatewright.sim.simulate import _counting, simulate
 from gatewright.sim.toggles import Registers, register_toggles
 
 VERILOG = r"""
@@ -146,6 +146,17 @@ def test_frames_that_do_not_change_take_less(compiled, images):
     assert more["dynamic_nj"] == pytest.approx(noise["dynamic_nj"], rel=0.15)
     assert still["dynamic_nj"] < 0.8 * noise["dynamic_nj"]
     assert not list((compiled.directory / "sim").glob("*.saif"))
+
+
+def test_the_counts_are_gone_after_a_failure_too(tmp_path):
+    def fail():
+        with _counting(tmp_path) as counted:
+            counted.write_text("(SAIFILE")
+            raise SimulationError("the accelerator stands still")
+
+    with pytest.raises(SimulationError, match="stands still"):
+        fail()
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_chip_without_figures(compiled, images):
