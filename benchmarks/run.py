@@ -46,7 +46,7 @@ VARIANTS = {
 ENTRIES = (
     Entry("resnet8", "fast", "ulx3s-85f", 165.0),
     Entry("resnet8", "latency", "ulx3s-85f", 150.0),
-    Entry("resnet8", "rate", "ulx3s-85f", 150.0),
+    Entry("resnet8", "rate", "ulx3s-85f", 135.0),
     Entry("resnet8", "w4a4", "ulx3s-85f", 150.0),
     Entry("resnet8", "small", "ulx3s-25f", 150.0),
     Entry("ds_cnn", "fast", "ulx3s-85f", 180.0),
