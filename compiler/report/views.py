@@ -527,7 +527,7 @@ def energy(compiled: Summary, simulated: Summary, clock_mhz: float | None = None
             count(toggles),
             *each,
             _energy(sum(nanojoules)),
-            Share(sum(nanojoules) / whole),
+            Share(sum(nanojoules) / whole if whole else 0.0),
         )
 
     parts = found["parts"]
