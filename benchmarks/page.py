@@ -258,7 +258,7 @@ def _fpga_notes(records: Sequence[Record], source: str) -> list[str]:
         "Variants: `fast`, the default, multiplies in DSP blocks only and gets two products from "
         "each where a layer allows it (fast inner product), three where its filters are three taps "
         "wide too (minimal filtering), four and a half where they are 3 x 3; `small` is the same "
-        "on a board whose block RAMs must be packed for it. `latency` is for the least latency, "
+        "for a board with 28 DSP blocks and 56 block RAMs. `latency` is for the least latency, "
         "`rate` and `w4a4` for the least interval, with multipliers and adder trees in soft logic "
         "too; `w4a4` has 4-bit weights and activations but for the first and the last layer. "
         "MAC utilization: products of a frame over those that "

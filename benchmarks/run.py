@@ -40,7 +40,7 @@ VARIANTS = {
         Goal("fps"),
         {"quantization": Quantization("mse", _ENDS, Rounding.NEAREST)},
     ),
-    "small": Variant("DSP blocks only, where block RAM is short", Goal()),
+    "small": Variant("the default, where block RAM is short", Goal()),
 }
 
 ENTRIES = (
