@@ -69,18 +69,14 @@ def _registers(verilog: Path) -> dict[str, set[str]]:
 
 def _bits(saif: Path) -> Iterator[tuple[tuple[str, ...], str, int]]:
     """The instances down to each bit, its name, and how often it changed."""
-    path: list[str] = []
-    open_nets = False
+    path: list[str] = []  # in a list of nets the last one is empty
     with saif.open(encoding="utf-8") as file:
         for line in file:
             if bit := _BIT.match(line):
-                yield tuple(path), bit[1].replace("\\", ""), int(bit[2])
+                yield tuple(path[:-1]), bit[1].replace("\\", ""), int(bit[2])
             elif instance := _INSTANCE.match(line):
                 path.append(instance[1].replace("\\", ""))
             elif line.strip() == "(NET":
-                open_nets = True
-            elif line.strip() == ")":
-                if open_nets:
-                    open_nets = False
-                elif path:
-                    path.pop()
+                path.append("")
+            elif line.strip() == ")" and path:
+                path.pop()
