@@ -42,6 +42,8 @@ _ROUNDS = 5
 _FAR = 1.15
 #: bits of the narrowest weights of several levels, and the share of block RAM that weights may fill
 _NARROW, _FILLED = 2, 0.8
+#: a latency within this factor of the bound on it is not improved by saving block RAM
+_NEAR = 1.25
 #: shares of block RAM in the sum of logic and block RAM that is bounded
 _MIXES = tuple(n / 10 for n in range(11))
 
@@ -86,21 +88,21 @@ def make_dataflow(
 
     The frame interval is the slowest stage's, so for an interval each stage needs only the fewest
     multipliers that keep it; the least interval whose stages together fit is found by bisection.
-    Block RAM is saved only if no plan fits otherwise, or for the smallest plan: otherwise weights
-    are stored as they are read, and line buffers have spare rows. Raises :class:`FitError` when
-    even the smallest plan is too large.
+    Weights are stored as they are read, and line buffers have spare rows; block RAM is saved where
+    no plan fits otherwise or a better one does, and for the smallest plan. Raises :class:`FitError`
+    when even the smallest plan is too large.
     """
     pool = pool or CandidatePool(graph)
     refuse_too_large(graph, device, pool)
-    for lean in (True,) if goal.kind == "area" else (False, True):
-        search = _Search(pool, device, board, lean, ways=goal.ways)
-        found = search.best(goal)
-        if found is not None and goal.kind in ("fps", "latency") and goal.interval is None:
-            ways = [way for way in goal.ways if way is not Products.TREES]
-            hard = _Search(pool, device, board, lean, ways=ways)
-            return hard.faster(found) if goal.kind == "fps" else hard.sooner(found)
-        if found is not None:
-            return found
+    leans = (True,) if goal.kind == "area" else (False, True)
+    searches = [_Search(pool, device, board, lean, ways=goal.ways) for lean in leans]
+    if goal.kind == "area" or goal.interval is not None:
+        found = next(filter(None, (search.keeping(goal) for search in searches)), None)
+    else:
+        found = _best(searches, goal)
+    if found is not None:
+        return found
+    for search in searches:
         least = search.smallest()
         lacks = shortfall(least.budgeted, device)
         if not lacks:
@@ -108,6 +110,23 @@ def make_dataflow(
     raise FitError(
         f"the network does not fit {device.name}: at its smallest it needs {_listed(lacks)}", lacks
     )
+
+
+def _best(searches: Sequence["_Search"], goal: Goal) -> Dataflow | None:
+    """The best dataflow for ``goal`` that several searches find, within the first of the budgets
+    in which there is one.
+    """
+    for budget in range(len(searches[0].budgets(goal))):
+        found: Dataflow | None = None
+        for search in searches:
+            found = search.better(found, search.budgets(goal)[budget], goal)
+        if found is None:
+            continue
+        for search in searches if goal.kind != "balanced" else ():
+            hard = search.without_trees
+            found = hard.sooner(found) if goal.kind == "latency" else hard.faster(found)
+        return found
+    return None
 
 
 @dataclass(frozen=True)
@@ -324,19 +343,26 @@ class _Search:
         self.solver = FoldingSolver(self.stages, template)
         self.intervals = self.solver.intervals()
 
-    def best(self, goal: Goal) -> Dataflow | None:
-        """The dataflow for ``goal``; None when nothing fits."""
-        target = self.device.target
-        soft = [self._budget(target.soft_logic_share), self._budget(target.logic_share)]
-        if goal.kind == "area":
-            return self._first(self.intervals[-1], [self._budget(target.logic_share)])
-        if goal.interval is not None:
-            return self._keeping(goal.interval, [self.dsp_only(), *soft])
-        if goal.kind == "latency":
-            return next((found for budget in soft if (found := self.shortest(budget))), None)
-        if goal.kind == "balanced":
-            return self.fastest(self.dsp_only())
-        return next((found for budget in soft if (found := self.fastest(budget))), None)
+    def keeping(self, goal: Goal) -> Dataflow | None:
+        """The smallest dataflow, or the first that keeps the interval of ``goal``."""
+        if goal.interval is None:
+            return self._first(self.intervals[-1], [self._budget(self.device.target.logic_share)])
+        return self._keeping(goal.interval, [self.dsp_only(), *self._soft()])
+
+    def budgets(self, goal: Goal) -> list[Budget]:
+        """Those for the best dataflow, of which the first in which there is one is taken."""
+        return [self.dsp_only()] if goal.kind == "balanced" else self._soft()
+
+    def better(self, found: Dataflow | None, budget: Budget, goal: Goal) -> Dataflow | None:
+        """The dataflow for ``goal`` that keeps ``budget``, if it is better than ``found``; for the
+        latency not sought where ``found`` is near the bound.
+        """
+        if goal.kind != "latency":
+            return self.below(found, budget) if found else self.fastest(budget)
+        bound = found.plan.bound_latency if found else None
+        if found and bound and latency(found) <= _NEAR * bound:
+            return found
+        return min(filter(None, (found, self.shortest(budget))), key=latency, default=None)
 
     @cached_property
     def _wider(self) -> "_Search | None":
@@ -346,9 +372,20 @@ class _Search:
         found = _Search(self.pool, self.device, self.board, self.lean, ways=self.ways, whole=True)
         return found if any(stage.directions == 2 for stage in found.stages) else None
 
+    @cached_property
+    def without_trees(self) -> "_Search":
+        """The search without trees of adders, which are in soft logic whole."""
+        ways = [way for way in self.ways if way is not Products.TREES]
+        return _Search(self.pool, self.device, self.board, self.lean, ways=ways)
+
     @property
     def looped(self) -> bool:
         return any(isinstance(stage, TurnCandidates) for stage in self.stages)
+
+    def _soft(self) -> list[Budget]:
+        """With multipliers in soft logic, which need room for the routing, or else without it."""
+        target = self.device.target
+        return [self._budget(target.soft_logic_share), self._budget(target.logic_share)]
 
     def _budget(self, share: float, soft: int | None = None) -> Budget:
         device = self.device
@@ -397,9 +434,7 @@ class _Search:
         """``found``, which has soft multipliers, or a faster one without: that may use more of the
         logic, of which soft multipliers leave a part free for the routing.
         """
-        budget = self.dsp_only()
-        found = self.below(found, budget)
-        return self._wider.below(found, budget) if self._wider else found
+        return self.below(found, self.dsp_only())
 
     def below(self, found: Dataflow, budget: Budget) -> Dataflow:
         """``found``, or a faster one that keeps ``budget``; with the lower of both bounds."""
@@ -413,7 +448,8 @@ class _Search:
             if least is None and lower and self.solver.suffices(lower[-1], budget):
                 least = lower[self._bound(budget, lower)]
             bound = min(filter(None, (bound, least)))
-        return best.replanned(bound_interval=bound)
+        best = best.replanned(bound_interval=bound)
+        return self._wider.below(best, budget) if self._wider else best
 
     def sooner(self, found: Dataflow) -> Dataflow:
         """``found``, which has soft multipliers, or the fastest one without where that has less
