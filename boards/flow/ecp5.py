@@ -8,9 +8,11 @@ nextpnr has no internal arcs for a fully registered multiplier block, ignores it
 and does not check the limit of the clock tree, so both are checked here.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from amaranth import Const, Instance, Signal
 from amaranth.hdl import ClockSignal
@@ -19,7 +21,7 @@ from ...compiler.json_file import write_json
 from ...hw import target
 from ...hw.target import ECP5
 from ..board import Board
-from . import absorb_gates, localize_constants, pack_registers
+from . import absorb_gates, carry_chains, localize_constants, pack_registers
 from .base import Cell, CellModels, Flow, Limit, LoopPll, Pll, Synthesis
 from .cache import read_json
 
@@ -170,9 +172,11 @@ def _improve(out: Path) -> Mapping[str, int]:
 
     ``packing.log`` says what was done and what could not be.
     """
-    netlist, packed = pack_registers.pack(read_json(out / "netlist.json"))
+    given = read_json(out / "netlist.json")
+    netlist, packed = pack_registers.pack(given)
     netlist, gates = absorb_gates.absorb(netlist)
     netlist, ended = absorb_gates.end(netlist)
+    netlist, shorter = carry_chains.shorten(netlist)
     netlist, luts = localize_constants.localize(netlist)
     write_json(out / "netlist.json", netlist)
     (out / "packing.log").write_text(
@@ -182,12 +186,21 @@ def _improve(out: Path) -> Mapping[str, int]:
                 f"{packed.ports} block RAM ports took in {packed.registers} registers",
                 f"adders took in {gates} gates",
                 f"{ended} carry outputs are unused",
+                f"carry chains take {shorter} LUTs less",
                 f"multipliers got {luts} LUTs for their constants",
                 *(f"not packed: {port}" for port in packed.unpacked),
             )
         )
     )
-    return {"TRELLIS_FF": packed.registers, "LUT4": gates - luts}
+    before, after = _cells(given), _cells(netlist)
+    return {kind: before[kind] - after[kind] for kind in before if before[kind] != after[kind]}
+
+
+def _cells(netlist: Mapping[str, Any]) -> Counter[str]:
+    """The number of cells of each type."""
+    return Counter(
+        cell["type"] for module in netlist["modules"].values() for cell in module["cells"].values()
+    )
 
 
 # --- place and route ------------------------------------------------------------------------------
@@ -231,7 +244,7 @@ ECP5_FLOW = Flow(
             "EHXPLLL": {},
         },
         improve=_improve,
-        sources=(pack_registers, absorb_gates, localize_constants),
+        sources=(pack_registers, absorb_gates, carry_chains, localize_constants),
     ),
     place="nextpnr-ecp5",
     pack="ecppack",

@@ -44,9 +44,10 @@ class SoftMultiplierConfig:
 
     def lut(self, carry_luts: int) -> int:
         """LUTs of the product alone, roughly: a bit of an adder for each bit of each row, and of
-        each sum of two, which is wider.
+        each sum of two rows, which is wider. A row of a single bit is a mask in the sum's adder.
         """
-        return (2 * self._rows - 1) * (self.operands.x.width + 3 + carry_luts)
+        adders = self.operands.w.width // 2 + self._rows - 1
+        return adders * (self.operands.x.width + 3 + carry_luts)
 
     @property
     def ff(self) -> int:

@@ -55,7 +55,8 @@ class ArrayConfig(WeightMemory):
         if self.depth == 1 and not self.fast:
             left = _CONSTANT_TREE if self.tree else _CONSTANT_MULTIPLIER
             each = Resources(int(left[0] * each.lut), int(left[1] * each.ff))
-        lut = n * (psum + carry) + self.pe * 2 * (acc + carry) + soft * each.lut
+        added = n - n // self.rows  # a column's first product is its first sum
+        lut = added * (psum + carry) + self.pe * 2 * (acc + carry) + soft * each.lut
         # an operand is delayed for its row, and passes the groups or is delayed for its own one
         rows = self.weight_latency + self.rows // 2
         waits = self.simd * (rows + self.groups) if self.shared else n * (rows + self.groups // 2)

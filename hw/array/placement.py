@@ -7,6 +7,7 @@ from itertools import chain
 from ..arithmetic.packed_multiplier import packed_products
 from ..arithmetic.soft_multiplier import SoftMultiplierConfig
 from ..sizes import ceil_div
+from ..target.dsp import MultiplierConfig
 from .geometry import SOFT_ADDERS, ArrayGeometry
 
 __all__ = ["REACH", "ArrayPlacement"]
@@ -103,6 +104,11 @@ class ArrayPlacement(ArrayGeometry):
     def soft_multiplier(self) -> SoftMultiplierConfig:
         """A multiplier of the array in soft logic."""
         return SoftMultiplierConfig(self.operands, adders=SOFT_ADDERS)
+
+    @cached_property
+    def soft_correction(self) -> SoftMultiplierConfig:
+        """The same of the correction column, whose factors are narrower: both are activations."""
+        return SoftMultiplierConfig(MultiplierConfig(self.x, self.x), adders=SOFT_ADDERS)
 
     @cached_property
     def multiplier_latency(self) -> int:

@@ -169,10 +169,11 @@ class SystolicArray(wiring.Component):
             if packed:
                 m.d.comb += block.x.eq(x[places[0]])
         for place in soft:
-            block = SoftMultiplier(c.soft_multiplier)
+            corrects = place[1] in c.correction
+            block = SoftMultiplier(c.soft_correction if corrects else c.soft_multiplier)
             m.submodules[f"soft_{place[0]}_{place[1]}"] = block
             m.d.comb += [block.x.eq(x[place]), block.w.eq(w[place])]
-            at[place] = block.p, None
+            at[place] = delay(m, block.p, c.soft_multiplier.latency - block.config.latency), None
         return at
 
     def _dot_product(self, m, place, x, w):

@@ -63,7 +63,7 @@ class Target:
     memory_shapes : of a block RAM, the widest first
     block_ram_register : whether a block RAM has an output register of its own
     lut_ram : memory in LUTs; None: every small memory is a block RAM
-    carry_luts : LUTs that drive the carry into a chain of adders
+    carry_luts : LUTs that bring the carry into a chain of adders, on average
     gated_adders : whether gates in front of an adder are merged into its LUTs
     lone_register_cells : share of the flip-flops that take a logic cell of their own
     logic_unit : what a unit of logic is called in messages

@@ -78,7 +78,7 @@ ECP5 = Target(
     block_ram_register=True,
     # TRELLIS_DPR16X4: four LUTs of memory and two of the write port
     lut_ram=LutRam(words=16, bits=4, luts=6, row_luts=2, style="distributed"),
-    carry_luts=2,
+    carry_luts=1,
     gated_adders=True,
     lone_register_cells=0.0,
     logic_unit="LUTs",

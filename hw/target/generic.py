@@ -18,7 +18,7 @@ GENERIC = Target(
     ),
     block_ram_register=False,
     lut_ram=None,
-    carry_luts=2,
+    carry_luts=1,
     gated_adders=True,
     lone_register_cells=0.0,
     logic_unit="LUTs",
