@@ -177,23 +177,25 @@ def saves(network):
 @pytest.mark.parametrize("kind", ["balanced", "fps", "latency"])
 def test_block_ram_is_saved_where_that_makes_a_plan_faster(kind):
     """And not where there is enough of it."""
-    graph, goal, measured = scarce(), Goal(kind), METRICS[kind]
-    for bram in (100, 27):
+    graph, goal, measured, faster = scarce(), Goal(kind), METRICS[kind], []
+    for bram in (100, 31, 27):
         device = replace(LFE5U_25F, bram=bram)
         found = planned(graph, device, goal)
         assert fits(found)
-        assert saves(found) == (bram < 100)
-        without, lean = (
+        searches = [
             _Search(CandidatePool(graph), device, "board", lean, ways=goal.ways)
             for lean in (False, True)
-        )
-        others = [
-            next(filter(None, (each.better(None, b, goal) for b in each.budgets(goal))), None)
-            for each in (without, lean)
         ]
-        best = min(measured(other) for other in others if other)
-        assert measured(found) <= best * (1.25 if kind == "latency" else 1)
-        assert not saves(found) or measured(found) < measured(others[0])
+        plain, lean = (
+            next(filter(None, (each.better(None, b, goal) for b in each.budgets(goal))))
+            for each in searches
+        )
+        assert measured(found) <= measured(lean) * (1.25 if kind == "latency" else 1)
+        assert measured(found) <= measured(plain)
+        assert saves(found) == (measured(found) < measured(plain))
+        faster.append(saves(found))
+    assert not faster[0]
+    assert any(faster)
 
 
 def test_block_ram_is_saved_where_an_interval_is_kept_only_so():

@@ -173,7 +173,7 @@ def test_a_target_is_the_same_in_another_process():
         copy = pickle.loads(pickle.dumps(target))
         assert copy == target
         assert hash(copy) == hash(target)
-    assert replace(ECP5, carry_luts=1) != ECP5
+    assert replace(ECP5, carry_luts=3) != ECP5
 
 
 SHALLOW_FIRST = (MemoryShape(1024, 8), MemoryShape(512, 16))
