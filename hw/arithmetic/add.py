@@ -76,7 +76,7 @@ class AddConfig(PairTiming):
         bits = a.width + b.width
         return (
             Resources(60, 40)
-            + Resources(105 * bits // 4, 75 * bits // 4) * lanes
+            + Resources(20 * bits, 75 * bits // 4) * lanes
             + Queue.estimate(out.width * lanes, target, 32)
             + OperandQueues.estimate(lanes, a, b, target)
         )

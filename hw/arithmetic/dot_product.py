@@ -166,10 +166,12 @@ class DotProductConfig:
 
     @property
     def ff(self) -> int:
-        """Flip-flops, roughly: the bits that are registered."""
+        """Flip-flops, roughly: the bits that are registered, also of a value that a level has no
+        other for.
+        """
         tree = sum(
-            number * width * self.planes
-            for level, number, width in self._adders()
+            ceil_div(self.products, 1 << level) * width * self.planes
+            for level, _, width in self._adders()
             if (self.levels - level) % self.adders == 0
         )
         return tree + (self.p.width if self.planes > 1 else 0)

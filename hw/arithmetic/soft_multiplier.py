@@ -1,14 +1,15 @@
 """A multiplier in soft logic: rows of two bits, summed in a tree."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from amaranth import Module, Mux, Shape, Signal, Value
+from amaranth import Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import ceil_log2
 
 from ..control.delay import KEEP, delay
-from ..sizes import at_least, ceil_div
+from ..sizes import at_least, ceil_div, ends
 from ..target.dsp import MultiplierConfig
 
 __all__ = ["SoftMultiplier", "SoftMultiplierConfig"]
@@ -44,7 +45,7 @@ class SoftMultiplierConfig:
 
     def lut(self, carry_luts: int) -> int:
         """LUTs of the product alone, roughly: a bit of an adder for each bit of each row, and of
-        each sum of two rows, which is wider. A row of a single bit is a mask in the sum's adder.
+        each sum of two rows, which is wider. A row of a single bit has no adder.
         """
         adders = self.operands.w.width // 2 + self._rows - 1
         return adders * (self.operands.x.width + 3 + carry_luts)
@@ -67,9 +68,11 @@ class SoftMultiplier(wiring.Component):
     """``p = x * w``, or ``x * w + addend``, in soft logic.
 
     Two bits of ``w`` make a row, ``(x or 0) + (2 * x or 0)``, in one adder whose LUTs mask its
-    addends. The rows, and the addend as one more row, are added in a tree, with at most
-    ``config.adders`` adders between registers. Takes operands every cycle; latency:
-    ``config.latency``.
+    addends; of an odd number of bits the lowest is a row without an adder. The rows, and the addend
+    as one more row, are added in a tree, with at most ``config.adders`` adders between registers.
+    Every sum has the bits that its range takes: with one more its sign would be in two registers,
+    of which place and route can put only one beside the adder. Takes operands every cycle;
+    latency: ``config.latency``.
 
     Members
     -------
@@ -92,45 +95,65 @@ class SoftMultiplier(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        rows = [(self._row(low), low) for low in range(0, len(self.w), 2)]
+        odd = len(self.w) % 2
+        rows = [self._row(low, 2) for low in range(odd, len(self.w), 2)]
         if self.config.addend is not None:
-            rows.append((self.addend, 0))
-        levels = self.config.levels
-        for level in range(1, levels + 1):
-            registered = (levels - level) % self.config.adders == 0
-            rows = [(self._whole(m, value, registered), weight) for value, weight in rows]
-            if level < levels:
-                rows = [self._sum(rows[i : i + 2]) for i in range(0, len(rows), 2)]
-        m.d.comb += self.p.eq(rows[0][0])
+            rows.append(_Row(self.addend, 0, ends(self.addend.shape())))
+        rows = [self._whole(m, row, 1) for row in rows]
+        if odd:  # the adder of a sum masks the lowest row, which takes no adder of its own
+            lone = self._row(0, 1)
+            rows.insert(0, self._whole(m, lone, 1) if self._registered(1) else lone)
+        for level in range(2, self.config.levels + 1):
+            rows = [_sum(rows[i : i + 2]) for i in range(0, len(rows), 2)]
+            rows = [self._whole(m, row, level) for row in rows]
+        m.d.comb += self.p.eq(rows[0].value)
         return m
 
-    def _row(self, low):
-        """``x`` times the digit of ``w`` from its bit ``low`` on."""
-        first, *second = (Mux(bit, self.x, 0) for bit in self.w[low : low + 2])
-        negative = self.w.shape().signed and low + 2 >= len(self.w)
-        if not second:
-            return -first if negative else first
-        return first - (second[0] << 1) if negative else first + (second[0] << 1)
+    def _registered(self, level):
+        return (self.config.levels - level) % self.config.adders == 0
 
-    @staticmethod
-    def _sum(rows):
-        """The sum of up to two rows, each with its weight in bits, and the weight of the sum."""
-        low = min(weight for _, weight in rows)
-        total = sum(
-            (value << (weight - low) for value, weight in rows[1:]),
-            rows[0][0] << (rows[0][1] - low),
-        )
-        return total, low
+    def _row(self, low, bits):
+        """``x`` times one or two bits of ``w``, from ``low`` on."""
+        digit = self.w[low : low + bits]
+        first, *second = (Mux(bit, self.x, 0) for bit in digit)
+        if self.w.shape().signed and low + bits == len(self.w):
+            value, (least, most) = (
+                first - (second[0] << 1) if second else -first,
+                ends(signed(bits)),
+            )
+        else:
+            value, (least, most) = first + (second[0] << 1) if second else first, (0, 2**bits - 1)
+        products = [x * w for x in ends(self.x.shape()) for w in (least, most)]
+        return _Row(value, low, (min(0, *products), max(0, *products)))
 
-    def _whole(self, m, value, registered):
-        """``value`` in a register, or in a wire with ``keep``, because synthesis would merge both
+    def _whole(self, m, row, level):
+        """``row`` in a register, or in a wire with ``keep``, because synthesis would merge both
         adders into one sum of many addends.
         """
-        shape = Value.cast(value).shape()
+        least, most = row.ends
+        exact = Shape.cast(range(least, most + 1))
+        registered = self._registered(level)
         whole = Signal(
-            Shape(min(shape.width, self.config.result.width), shape.signed),
+            Shape(min(exact.width, self.config.result.width), exact.signed),
             name="sum",
             attrs={} if registered else KEEP,
         )
-        m.d.comb += whole.eq(value)
-        return delay(m, whole, 1) if registered else whole
+        m.d.comb += whole.eq(row.value)
+        return replace(row, value=delay(m, whole, 1) if registered else whole)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """``value << low``, where ``value`` is at least and at most ``ends``."""
+
+    value: Value
+    low: int
+    ends: tuple[int, int]
+
+
+def _sum(rows: Sequence[_Row]) -> _Row:
+    """The sum of up to two rows."""
+    low = min(row.low for row in rows)
+    first, *second = (row.value << (row.low - low) for row in rows)
+    least, most = (sum(row.ends[end] << (row.low - low) for row in rows) for end in (0, 1))
+    return _Row(first + second[0] if second else first, low, (least, most))

@@ -60,7 +60,7 @@ class ArrayConfig(WeightMemory):
         # an operand is delayed for its row, and passes the groups or is delayed for its own one
         rows = self.weight_latency + self.rows // 2
         waits = self.simd * (rows + self.groups) if self.shared else n * (rows + self.groups // 2)
-        ff = n * psum + self.pe * 4 * (acc + 1) + soft * each.ff + self.x.width * waits
+        ff = n * psum + self.pe * 3 * (acc + 1) + soft * each.ff + self.x.width * waits
         return Resources(lut, ff, self.blocks(self.multipliers_in_dsp)) + (
             self._memory_resources() + self._fast_resources()
         )
