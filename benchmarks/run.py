@@ -54,7 +54,7 @@ ENTRIES = (
     Entry("ds_cnn", "rate", "ulx3s-85f", 150.0),
     Entry("mobilenet", "fast", "ulx3s-85f", 160.0),
     Entry("mobilenet", "latency", "ulx3s-85f", 150.0),
-    Entry("mobilenet", "rate", "ulx3s-85f", 150.0),
+    Entry("mobilenet", "rate", "ulx3s-85f", 145.0),
     Entry("autoencoder", "fast", "ulx3s-85f", 160.0),
     Entry("autoencoder", "latency", "ulx3s-85f", 150.0),
     Entry("autoencoder", "rate", "ulx3s-85f", 140.0),
