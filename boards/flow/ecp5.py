@@ -193,7 +193,9 @@ def _improve(out: Path) -> Mapping[str, int]:
         )
     )
     before, after = _cells(given), _cells(netlist)
-    return {kind: before[kind] - after[kind] for kind in before if before[kind] != after[kind]}
+    return {
+        kind: before[kind] - after[kind] for kind in before | after if before[kind] != after[kind]
+    }
 
 
 def _cells(netlist: Mapping[str, Any]) -> Counter[str]:

@@ -33,7 +33,8 @@ class Plan(Brief):
     before that input; inputs without one are not listed. ``output_queues``: the same before the
     network's outputs, by name. ``argmax``: the hardware gives the winning class instead of all
     scores. ``bound_interval`` and ``bound_latency`` are the search's lower bounds for any plan of
-    the network on this board (cycles; None: not computed).
+    the network on this board (cycles; None: not computed); that on the latency may be for plans
+    that save no block RAM.
     """
 
     board: str

@@ -42,7 +42,7 @@ _ROUNDS = 5
 _FAR = 1.15
 #: bits of the narrowest weights of several levels, and the share of block RAM that weights may fill
 _NARROW, _FILLED = 2, 0.8
-#: a latency within this factor of the bound on it is not improved by saving block RAM
+#: a latency within this factor of the bound on it is good enough without saving block RAM
 _NEAR = 1.25
 #: shares of block RAM in the sum of logic and block RAM that is bounded
 _MIXES = tuple(n / 10 for n in range(11))
@@ -113,20 +113,26 @@ def make_dataflow(
 
 
 def _best(searches: Sequence["_Search"], goal: Goal) -> Dataflow | None:
-    """The best dataflow for ``goal`` that several searches find, within the first of the budgets
-    in which there is one.
+    """The best dataflow for ``goal`` within the first of the budgets in which the first of the
+    searches finds one; what another finds within an earlier one stays if it is better.
     """
-    for budget in range(len(searches[0].budgets(goal))):
-        found: Dataflow | None = None
-        for search in searches:
-            found = search.better(found, search.budgets(goal)[budget], goal)
+    plain, *others = searches
+    found: Dataflow | None = None
+    for number, budget in enumerate(plain.budgets(goal)):
+        first = plain.better(found, budget, goal)
         if found is None:
-            continue
-        for search in searches if goal.kind != "balanced" else ():
+            found = first
+            for search in others:
+                found = search.better(found, search.budgets(goal)[number], goal)
+        else:
+            found = first
+        if first is not None:
+            break
+    if found is not None and goal.kind != "balanced":
+        for search in searches:
             hard = search.without_trees
             found = hard.sooner(found) if goal.kind == "latency" else hard.faster(found)
-        return found
-    return None
+    return found
 
 
 @dataclass(frozen=True)
@@ -354,15 +360,20 @@ class _Search:
         return [self.dsp_only()] if goal.kind == "balanced" else self._soft()
 
     def better(self, found: Dataflow | None, budget: Budget, goal: Goal) -> Dataflow | None:
-        """The dataflow for ``goal`` that keeps ``budget``, if it is better than ``found``; for the
-        latency not sought where ``found`` is near the bound.
+        """The dataflow for ``goal`` that keeps ``budget``, if it is better than ``found``, with the
+        lower of both bounds; a latency near its bound stays as it is.
         """
         if goal.kind != "latency":
             return self.below(found, budget) if found else self.fastest(budget)
         bound = found.plan.bound_latency if found else None
         if found and bound and latency(found) <= _NEAR * bound:
             return found
-        return min(filter(None, (found, self.shortest(budget))), key=latency, default=None)
+        other = self.shortest(budget)
+        if found is None or other is None:
+            return found or other
+        bounds = [b for b in (bound, other.plan.bound_latency) if b is not None]
+        best = min(found, other, key=latency)
+        return best.replanned(bound_latency=min(bounds, default=None))
 
     @cached_property
     def _wider(self) -> "_Search | None":

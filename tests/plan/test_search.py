@@ -198,6 +198,22 @@ def test_block_ram_is_saved_where_that_makes_a_plan_faster(kind):
     assert any(faster)
 
 
+@pytest.mark.parametrize("kind", ["fps", "latency"])
+def test_a_plan_in_all_of_the_logic_is_taken_where_one_that_saves_block_ram_is_slower(kind):
+    """Of which some fits in the share of the logic for soft multipliers."""
+    builder = Builder(8, 8, 4, seed=0)
+    x = builder.conv(builder.input, 16, (3, 3), pads=(1, 1, 1, 1), weight_bits=2)
+    builder.dense(builder.conv(x, 16, (3, 3), weight_bits=3), 4)
+    graph, goal, measured = builder.graph(), Goal(kind), METRICS[kind]
+    for lut in range(3600, 4800, 100):
+        device = replace(LFE5U_25F, lut=lut, ff=24288, dsp=0, bram=4)
+        plain = _Search(CandidatePool(graph), device, "board", ways=goal.ways)
+        found = (plain.better(None, budget, goal) for budget in plain.budgets(goal))
+        first = next(filter(None, found), None)
+        if first is not None:
+            assert measured(planned(graph, device, goal)) <= measured(first)
+
+
 def test_block_ram_is_saved_where_an_interval_is_kept_only_so():
     """The smallest plan fits without, and is slower."""
     device = replace(LFE5U_25F, bram=24)
