@@ -623,7 +623,8 @@ def test_each_stage_was_busy_for_exactly_the_cycles_that_its_formula_says(simula
     busy = {stage["name"]: stage["busy_cycles"] for stage in activity["stages"]}
     assert busy == {name: frames * number for name, number in cycles.items()}
     assert activity["frames"][0][0] < activity["first_beat"] <= activity["frames"][0][1]
-    assert activity["span"] * activity["spans"] <= activity["cycles"]
+    # the cycle that ends the run may complete a span
+    assert activity["span"] * activity["spans"] <= activity["cycles"] + 1
 
 
 def test_outputs_are_shaped_and_typed_as_the_model_gives_them(simulated_out, samples):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from amaranth import Module, Mux, Shape, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import ceil_log2
+from amaranth.utils import bits_for, ceil_log2
 
 from ..control.delay import KEEP, delay
 from ..sizes import at_least, ceil_div, ends
@@ -130,11 +130,11 @@ class SoftMultiplier(wiring.Component):
         """``row`` in a register, or in a wire with ``keep``, because synthesis would merge both
         adders into one sum of many addends.
         """
-        least, most = row.ends
-        exact = Shape.cast(range(least, most + 1))
+        is_signed = row.ends[0] < 0
+        width = max(bits_for(end, is_signed) for end in row.ends)
         registered = self._registered(level)
         whole = Signal(
-            Shape(min(exact.width, self.config.result.width), exact.signed),
+            Shape(min(width, self.config.result.width), is_signed),
             name="sum",
             attrs={} if registered else KEEP,
         )

@@ -112,8 +112,8 @@ ICE40 = Target(
     # A LUT and a flip-flop share a cell only if the LUT drives the flip-flop.
     lone_register_cells=0.55,
     logic_unit="logic cells",
-    logic_share=0.93,
-    soft_logic_share=0.93,
+    logic_share=0.88,
+    soft_logic_share=0.88,
     register_share=1.0,
     table_bits=16,
     # one chip has 176 cells for each of its block RAMs
