@@ -18,7 +18,7 @@ from functools import cache
 from itertools import permutations, product
 from typing import Any
 
-from .pack_registers import Bit, Cell
+from .json_netlist import Bit, Cell, loads
 
 __all__ = ["absorb", "end"]
 
@@ -72,18 +72,11 @@ def end(netlist: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
     """
     modules, ended = {}, 0
     for name, module in netlist["modules"].items():
-        read = {bit for port in module["ports"].values() for bit in port["bits"]}
-        read.update(
-            bit
-            for cell in module["cells"].values()
-            for port, bits in cell["connections"].items()
-            if cell["port_directions"][port] != "output"
-            for bit in bits
-        )
+        read = loads(module)
         last = [
             name
             for name, cell in module["cells"].items()
-            if cell["type"] == "CCU2C" and not read.issuperset(cell["connections"]["COUT"])
+            if cell["type"] == "CCU2C" and not read[cell["connections"]["COUT"][0]]
         ]
         cells = dict(module["cells"])
         for carry in last:
@@ -137,19 +130,7 @@ class _Gate:
 def _gates(module: Mapping[str, Any]) -> dict[Bit, _Gate]:
     """The LUTs that drive only addends, by their output net."""
     cells = module["cells"]
-    loads = Counter(
-        bit
-        for cell in cells.values()
-        for port, bits in cell["connections"].items()
-        if cell["port_directions"][port] != "output"
-        for bit in bits
-    )
-    loads.update(
-        bit
-        for port in module["ports"].values()
-        if port["direction"] != "input"
-        for bit in port["bits"]
-    )
+    read = loads(module)
     addends = Counter(
         cell["connections"][pin][0]
         for cell in cells.values()
@@ -162,9 +143,9 @@ def _gates(module: Mapping[str, Any]) -> dict[Bit, _Gate]:
         if cell["type"] == "LUT4" and "keep" not in cell["attributes"]
     }
     return {
-        bit: _Gate(name, loads[bit])
+        bit: _Gate(name, read[bit])
         for bit, name in outputs.items()
-        if loads[bit] == addends[bit] and 0 < loads[bit] <= _MOST_LOADS
+        if read[bit] == addends[bit] and 0 < read[bit] <= _MOST_LOADS
     }
 
 

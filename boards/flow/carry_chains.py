@@ -16,13 +16,12 @@ A half has ``differ ^ carry`` as its sum and passes ``carry if differ else both`
 the table of its four inputs, ``both`` that of A and B, the first four bits of the same table.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
-from .pack_registers import Bit, Cell
+from .json_netlist import Bit, Cell, first_unused, loads, lut
 
 __all__ = ["shorten"]
 
@@ -101,21 +100,8 @@ class _Module:
     def __init__(self, module: Mapping[str, Any]) -> None:
         self.cells: dict[str, Cell] = dict(module["cells"])
         self.saved = 0
-        self._loads = Counter(
-            bit
-            for cell in self.cells.values()
-            for port, bits in cell["connections"].items()
-            if cell["port_directions"][port] != "output"
-            for bit in bits
-        )
-        self._loads.update(
-            bit
-            for port in module["ports"].values()
-            if port["direction"] != "input"
-            for bit in port["bits"]
-        )
-        nets = (b for c in self.cells.values() for bits in c["connections"].values() for b in bits)
-        self._unused = 1 + max((net for net in nets if isinstance(net, int)), default=1)
+        self._loads = loads(module)
+        self._unused = first_unused(self.cells)
         for chain in list(self._chains()):
             self._replace(chain)
 
@@ -178,8 +164,8 @@ class _Module:
         outs = [*links[: len(pairs) - 1], _NOWHERE]
         for name, pair, link, out in zip(names, pairs, ins, outs, strict=False):
             self.cells[name] = _cell(kept[0], pair, link, out)
-        for lut in beside:
-            self.cells[f"{chain.cells[0]}$sum_{_net(lut, 'Z')}"] = lut
+        for gate in beside:
+            self.cells[f"{chain.cells[0]}$sum_{_net(gate, 'Z')}"] = gate
         self.saved += chain.halves - len(bits) - len(beside)
 
     def _nets(self, number: int) -> list[Bit]:
@@ -216,17 +202,7 @@ def _sum(half: _Half, carry: Bit) -> list[Cell]:
     if half.sum == _NOWHERE:
         return []
     inverted = half.table.translate(str.maketrans("01", "10"))
-    pins = {pin: [bit] for pin, bit in zip("ABCD", half.pins, strict=True)}
-    return [
-        {
-            "hide_name": 1,
-            "type": "LUT4",
-            "parameters": {"INIT": inverted if carry == "1" else half.table},
-            "attributes": {},
-            "port_directions": dict.fromkeys(pins, "input") | {"Z": "output"},
-            "connections": pins | {"Z": [half.sum]},
-        }
-    ]
+    return [lut(inverted if carry == "1" else half.table, half.pins, half.sum)]
 
 
 def _cell(like: Cell, pair: Sequence[_Half], carry: Bit, out: Bit) -> Cell:

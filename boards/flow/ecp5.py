@@ -21,7 +21,7 @@ from ...compiler.json_file import write_json
 from ...hw import target
 from ...hw.target import ECP5
 from ..board import Board
-from . import absorb_gates, carry_chains, localize_constants, pack_registers
+from . import absorb_gates, carry_chains, json_netlist, localize_constants, pack_registers
 from .base import Cell, CellModels, Flow, Limit, LoopPll, Pll, Synthesis
 from .cache import read_json
 
@@ -246,7 +246,7 @@ ECP5_FLOW = Flow(
             "EHXPLLL": {},
         },
         improve=_improve,
-        sources=(pack_registers, absorb_gates, carry_chains, localize_constants),
+        sources=(json_netlist, pack_registers, absorb_gates, carry_chains, localize_constants),
     ),
     place="nextpnr-ecp5",
     pack="ecppack",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from .pack_registers import Bit, Cell
+from .json_netlist import Bit, Cell, first_unused, lut
 
 __all__ = ["localize"]
 
@@ -37,16 +37,7 @@ def _localized(cells: Mapping[str, Cell]) -> dict[str, Cell]:
         (name for name, cell in cells.items() if cell["type"] == "MULT18X18D"),
         key=lambda name: (_place(cells[name]), name),
     )
-    unused = 1 + max(
-        (
-            bit
-            for cell in cells.values()
-            for bits in cell["connections"].values()
-            for bit in bits
-            if isinstance(bit, int)
-        ),
-        default=1,
-    )
+    unused = first_unused(cells)
     for n, name in enumerate(multipliers):
         cell = cells[name]
         own: dict[str, list[Bit]] = {}
@@ -54,7 +45,7 @@ def _localized(cells: Mapping[str, Cell]) -> dict[str, Cell]:
             if bit in ("0", "1") and _PINS.fullmatch(pin):
                 net = unused + 2 * (n // _BLOCK) + int(bit)
                 own[pin] = [net]
-                result[f"$constant_{net}"] = _lut(str(bit), net)
+                result[f"$constant_{net}"] = lut(16 * str(bit), "0000", net)
         result[name] = {**cell, "connections": cell["connections"] | own}
     return result
 
@@ -63,15 +54,3 @@ def _place(multiplier: Cell) -> list[int]:
     """Row and column of the multiplier's site; empty if it has no fixed site."""
     column_row = re.match(r"X(\d+)/Y(\d+)/", multiplier["attributes"].get("BEL", ""))
     return [int(number) for number in reversed(column_row.groups())] if column_row else []
-
-
-def _lut(value: str, net: int) -> Cell:
-    pins = {pin: ["0"] for pin in "ABCD"}
-    return {
-        "hide_name": 1,
-        "type": "LUT4",
-        "parameters": {"INIT": value * 16},
-        "attributes": {},
-        "port_directions": dict.fromkeys(pins, "input") | {"Z": "output"},
-        "connections": {**pins, "Z": [net]},
-    }

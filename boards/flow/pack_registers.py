@@ -15,10 +15,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["Packing", "Unpacked", "pack"]
+from .json_netlist import Bit, Cell
 
-Bit = int | str  # a net's number, or a constant: "0", "1", "x", "z"
-Cell = dict[str, Any]
+__all__ = ["Packing", "Unpacked", "pack"]
 
 _WIDE = 36
 

@@ -120,12 +120,10 @@ def _best(searches: Sequence["_Search"], goal: Goal) -> Dataflow | None:
     found: Dataflow | None = None
     for number, budget in enumerate(plain.budgets(goal)):
         first = plain.better(found, budget, goal)
-        if found is None:
-            found = first
-            for search in others:
-                found = search.better(found, search.budgets(goal)[number], goal)
-        else:
-            found = first
+        rest = others if found is None else []
+        found = first
+        for search in rest:
+            found = search.better(found, search.budgets(goal)[number], goal)
         if first is not None:
             break
     if found is not None and goal.kind != "balanced":

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from amaranth import Module, Mux, Shape, Signal, Value, signed
+from amaranth import Module, Mux, Shape, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, ceil_log2
@@ -114,16 +114,14 @@ class SoftMultiplier(wiring.Component):
 
     def _row(self, low, bits):
         """``x`` times one or two bits of ``w``, from ``low`` on."""
-        digit = self.w[low : low + bits]
-        first, *second = (Mux(bit, self.x, 0) for bit in digit)
-        if self.w.shape().signed and low + bits == len(self.w):
-            value, (least, most) = (
-                first - (second[0] << 1) if second else -first,
-                ends(signed(bits)),
-            )
+        digit = Shape(bits, self.w.shape().signed and low + bits == len(self.w))
+        first, *second = (Mux(bit, self.x, 0) for bit in self.w[low : low + bits])
+        if second:
+            high = second[0] << 1
+            value = first - high if digit.signed else first + high
         else:
-            value, (least, most) = first + (second[0] << 1) if second else first, (0, 2**bits - 1)
-        products = [x * w for x in ends(self.x.shape()) for w in (least, most)]
+            value = -first if digit.signed else first
+        products = [x * w for x in ends(self.x.shape()) for w in ends(digit)]
         return _Row(value, low, (min(0, *products), max(0, *products)))
 
     def _whole(self, m, row, level):
