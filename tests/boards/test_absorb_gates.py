@@ -7,6 +7,8 @@ from itertools import product
 import pytest
 from gatewright.boards.flow.absorb_gates import absorb, end
 
+from .cells import outputs
+
 ADDER = "1001011010101010"
 BITS = 4
 
@@ -76,31 +78,6 @@ def adder(rng, invert="0", pins="B", shared=False):
             }
         }
     }
-
-
-def outputs(netlist, values):
-    """The outputs, by the cells' definitions in the vendor's library."""
-    module = netlist["modules"]["top"]
-    known = {"0": 0, "1": 1} | dict(zip(module["ports"]["i"]["bits"], values, strict=True))
-
-    def table(init, bits):
-        return int(init, 2) >> sum(bit << n for n, bit in enumerate(bits)) & 1
-
-    # gates first, then the carry from below up
-    for cell in sorted(module["cells"].values(), key=lambda cell: cell["type"], reverse=True):
-        pins = {pin: bits[0] for pin, bits in cell["connections"].items()}
-        if cell["type"] == "LUT4":
-            known[pins["Z"]] = table(cell["parameters"]["INIT"], [known[pins[p]] for p in "ABCD"])
-            continue
-        link = known[pins["CIN"]]
-        for half in "01":
-            bits = [known[pins[pin + half]] for pin in "ABCD"]
-            init = cell["parameters"][f"INIT{half}"]
-            differ, both = table(init, bits), table(init[-4:], bits[:2])
-            known[pins[f"S{half}"]] = differ ^ link
-            link = link if differ else both
-        known[pins["COUT"]] = link
-    return [known[bit] for bit in module["ports"]["o"]["bits"]]
 
 
 def absorbed(netlist):
