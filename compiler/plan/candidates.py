@@ -37,6 +37,9 @@ _AHEAD = 0.9
 #: weights of a block RAM and of a flip-flop in LUTs, when sizes are compared; on ECP5 a plan with
 #: soft multipliers may use 230 to 250 LUTs for each block RAM of the chip
 _BRAM_SIZE, _FF_SIZE = 240, 0.25
+#: that of a block RAM where soft logic multiplies: logic is short then, and block RAM only once it
+#: is full
+_SOFT_BRAM_SIZE = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,11 @@ class Candidate:
     def size(self) -> float:
         """The approximate size in LUTs."""
         return self.logic + _BRAM_SIZE * self.bram
+
+    @property
+    def soft_size(self) -> float:
+        """The size in a plan that multiplies in soft logic, which saves logic before block RAM."""
+        return self.logic + _SOFT_BRAM_SIZE * self.bram
 
     @cached_property
     def lanes_in(self) -> tuple[int, ...]:

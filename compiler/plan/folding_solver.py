@@ -1,4 +1,4 @@
-"""The candidates of the fewest multipliers that keep an interval within a budget."""
+"""The candidates of the fewest multipliers, or of the least logic, that keep an interval."""
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,8 @@ __all__ = ["Budget", "FoldingSolver", "block_worth", "grant"]
 _Lists = Sequence[Sequence[Candidate]]
 _Taken = Sequence[Sequence[int]]
 
-#: weight of a multiplier in LUTs: fewer multipliers are preferred to any saving of logic
+#: weight of a multiplier in LUTs where soft logic makes none or a few: fewer multipliers are then
+#: preferred to any saving of logic
 _MULTIPLIER_SIZE = 10_000
 #: limit on the nodes of one search tree; known instances need a few dozen
 _NODES = 5_000
@@ -92,6 +93,15 @@ def grant(
     return granted
 
 
+def _cost(candidate: Candidate, budget: Budget) -> float:
+    """What a plan within ``budget`` is to have little of. Where it may multiply in soft logic, DSP
+    blocks cost nothing, because all are used; what is left to soft logic counts as that.
+    """
+    if budget.soft is None:
+        return candidate.soft_size
+    return _MULTIPLIER_SIZE * candidate.multipliers + candidate.size
+
+
 def _widths(shape: ir.Shape) -> dict[int, int]:
     """The numbers of lanes that divide the channels, and a frame's beats with each."""
     return {
@@ -154,8 +164,9 @@ class FoldingSolver:
         return [w - h for w, h in zip(wanted, hard, strict=True)]
 
     def choose(self, interval: int, budget: Budget) -> list[Candidate] | None:
-        """Candidates of the fewest multipliers, and of about the least size among those; None when
-        none keep ``interval`` and ``budget``.
+        """Candidates of the fewest multipliers, and of about the least size among those, or of the
+        least size where the budget allows any number of soft multipliers; None when none keep
+        ``interval`` and ``budget``.
 
         The least candidate of each stage is the solution if all of them together keep the budget,
         unless some of its multipliers are in soft logic, where adder trees may be smaller.
@@ -322,10 +333,7 @@ class FoldingSolver:
         from .integer_program import Program
 
         program = Program()
-        taken = [
-            program.binaries([_MULTIPLIER_SIZE * o.multipliers + o.size for o in candidates])
-            for candidates in lists
-        ]
+        taken = [program.binaries([_cost(o, budget) for o in candidates]) for candidates in lists]
         for variables in taken:
             program.row(dict.fromkeys(variables, 1.0), 1, 1)
         self.budget_rows(program, lists, taken, budget)

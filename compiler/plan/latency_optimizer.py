@@ -223,7 +223,7 @@ class _Model:
         scale = _SIZE_SHARE * (length or 0) / budget.cells
         (self.longest,) = program.reals([1.0])
         self.taken = [
-            program.binaries([scale * o.size for o in candidates]) for candidates in lists
+            program.binaries([scale * o.soft_size for o in candidates]) for candidates in lists
         ]
         for variables in self.taken:
             program.row(dict.fromkeys(variables, 1.0), 1, 1)

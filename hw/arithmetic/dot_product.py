@@ -169,12 +169,16 @@ class DotProductConfig:
         """Flip-flops, roughly: the bits that are registered, also of a value that a level has no
         other for.
         """
-        tree = sum(
+        first = ceil_log2(self.products)
+        sums = [
             ceil_div(self.products, 1 << level) * width * self.planes
             for level, _, width in self._adders()
-            if (self.levels - level) % self.adders == 0
-        )
-        return tree + (self.p.width if self.planes > 1 else 0)
+        ] + [
+            ceil_div(self.planes, together := 1 << level)
+            * min(self.p.width, self.x.width + first + together)
+            for level in range(1, 1 + ceil_log2(self.planes))
+        ]
+        return sum(sums[:: -self.adders])
 
     def _adders(self) -> list[tuple[int, int, int]]:
         """Of each level of a tree: its number, its adders, and the bits of their sums."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from math import ceil
 from operator import or_
 
 from amaranth import Cat, Module, Mux, Value
@@ -23,8 +24,8 @@ class Rom(wiring.Component):
 
     Each block RAM is followed by a register that yosys merges into it as its output register; then
     the tile that holds the address is selected, and registered. A remainder that is too small for a
-    block RAM is in logic: a few words below the others, or a few bits; with ``whole`` only a
-    few bits.
+    block RAM is in logic: a few words below the others, or a few bits of all words, which are
+    selected in two steps; with ``whole`` only a few bits.
 
     Members
     -------
@@ -55,18 +56,26 @@ class Rom(wiring.Component):
                 self._segment(m, f"strip_{n}_{k}", strip, segment, first)
                 for k, segment in enumerate(strip.segments)
             ]
-            parts.append(chosen(m, strip, self.address, held))
+            in_logic = not (strip.has_choice or strip.segments[0].bits)
+            parts.append(held[0] if in_logic else chosen(m, strip, self.address, held))
             first += strip.width
         m.d.comb += self.data.eq(Cat(parts))
         return m
 
     def _segment(self, m, name, strip, segment, first):
-        """The segment's word at the address, two cycles later; ``first``: the strip's first bit."""
+        """The segment's word at the address, two cycles later, or three where it is a strip in
+        logic; ``first``: the strip's first bit.
+        """
         words = self.words[segment.start : segment.start + segment.words]
         if not segment.bits:
             mask = (1 << strip.width) - 1
             return table(
-                m, name, self.address, [word >> first & mask for word in words], strip.width
+                m,
+                name,
+                self.address,
+                [word >> first & mask for word in words],
+                strip.width,
+                steps=1 if strip.has_choice else 2,
             )
         held = []
         for n, bits in enumerate(in_tiles(strip, segment)):
@@ -84,8 +93,12 @@ class Rom(wiring.Component):
         return Cat(held)
 
 
-def table(m: Module, name: str, address: Value, words: Sequence[int], width: int) -> Value:
-    """``words[address]``, two cycles later, from tables of one LUT a bit and a selection."""
+def table(
+    m: Module, name: str, address: Value, words: Sequence[int], width: int, steps: int = 1
+) -> Value:
+    """``words[address]`` from tables of one LUT a bit, a cycle later, and a selection in ``steps``
+    more, which for hundreds of tables must be several.
+    """
     several = len(words) > TABLE
     which = address[_TABLE_BITS : (len(words) - 1).bit_length()] if several else None
     tables = []
@@ -101,4 +114,8 @@ def table(m: Module, name: str, address: Value, words: Sequence[int], width: int
         read = store.read_port()
         m.d.comb += read.addr.eq(address[:_TABLE_BITS])
         tables.append(Mux(delay(m, which == n, 1), read.data, 0) if several else read.data)
-    return delay(m, reduce(or_, tables), 1)
+    for step in range(steps, 0, -1):
+        together = ceil(len(tables) ** (1 / step))
+        groups = [tables[n : n + together] for n in range(0, len(tables), together)]
+        tables = [delay(m, reduce(or_, group), 1) for group in groups]
+    return tables[0]

@@ -30,6 +30,9 @@ __all__ = [
 #: words of a table in logic that is read in one cycle: a LUT a bit
 TABLE = 16
 
+#: tables among which one cycle selects a word
+_SELECTED = 16
+
 #: a block RAM costs as much as its size divided by this, in bits in logic
 _LOGIC_SHARE = 8
 
@@ -270,7 +273,8 @@ def _stacks(
     whole, rest = divmod(depth, first[0])
     ways = [(first,) * (whole + (rest > 0)), *_stacks(depth, tuple(others), logic)]
     if rest and whole:
-        ways += [(first,) * whole + way for way in _stacks(rest, tuple(others), logic)]
+        below = logic and rest <= _SELECTED * TABLE
+        ways += [(first,) * whole + way for way in _stacks(rest, tuple(others), below)]
     return ways
 
 

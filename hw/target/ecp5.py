@@ -86,8 +86,8 @@ ECP5 = Target(
     # Soft multipliers are many short carry chains, and each starts a new tile: a design that filled
     # 79 % of an 85F could not be placed. One that filled 63 % was routed at 155.8 MHz, the same
     # network in 55 % at 156.5 MHz.
-    soft_logic_share=0.65,
-    register_share=0.785,
+    soft_logic_share=0.75,
+    register_share=0.85,
     table_bits=16,
     logic_table_bits=2048,
     simulation_models=(_HERE / "ecp5_models.v",),

@@ -23,8 +23,8 @@ GENERIC = Target(
     lone_register_cells=0.0,
     logic_unit="LUTs",
     logic_share=0.8,
-    soft_logic_share=0.65,
-    register_share=0.785,
+    soft_logic_share=0.75,
+    register_share=0.85,
     table_bits=16,
     logic_table_bits=2048,
 )
