@@ -7,41 +7,9 @@ from itertools import product
 import pytest
 from gatewright.boards.flow.carry_chains import shorten
 
-from .cells import outputs
+from .cells import INPUTS, MASKED, PLAIN, carry_cell, module, outputs
 
-PLAIN, MASKED = "1001011010101010", "0111100010001000"
-INPUTS, OUT = list(range(2, 8)), 900
-
-
-def cell(halves, cin, cout, inject="NO"):
-    """Two bits; each has its table, what is at A to D, and the net of its sum."""
-    pins = {"CIN": [cin]}
-    outputs, parameters = {"COUT": [cout]}, {}
-    for n, (table, inputs, total) in enumerate(halves):
-        pins |= {f"{pin}{n}": [bit] for pin, bit in zip("ABCD", inputs, strict=True)}
-        outputs[f"S{n}"] = [total]
-        parameters |= {f"INIT{n}": table, f"INJECT1_{n}": inject}
-    return {
-        "type": "CCU2C",
-        "attributes": {},
-        "parameters": parameters,
-        "port_directions": dict.fromkeys(pins, "input") | dict.fromkeys(outputs, "output"),
-        "connections": pins | outputs,
-    }
-
-
-def module(cells, outputs):
-    return {
-        "modules": {
-            "top": {
-                "ports": {
-                    "i": {"direction": "input", "bits": INPUTS},
-                    "o": {"direction": "output", "bits": outputs},
-                },
-                "cells": cells,
-            }
-        }
-    }
+OUT = 900
 
 
 def chain(bits, cin, read, cout):
@@ -56,7 +24,9 @@ def chain(bits, cin, read, cout):
         if len(halves) < 2:
             halves.append((PLAIN, ["0", "0", "0", "1"], 500))
         last = n + 2 >= len(bits)
-        cells[f"carry_{n}"] = cell(halves, link, (OUT if cout else "x") if last else following)
+        cells[f"carry_{n}"] = carry_cell(
+            halves, link, (OUT if cout else "x") if last else following
+        )
         link = following
     return module(cells, [sums[n] for n in read] + [OUT] * cout)
 
