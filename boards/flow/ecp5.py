@@ -289,8 +289,8 @@ ECP5_FLOW = Flow(
     pll_settings=_settings,
     clock_tree=_CLOCK_TREE,
     limits=_limits,
-    # yosys' library has a block RAM without contents, so that cell is replaced by our model.
     arrange=_arrange,
+    # yosys' library has a block RAM without contents, so that cell is replaced by our model.
     cell_models=CellModels(
         share=("ecp5/cells_sim.v",),
         files=(*ECP5.simulation_models, Path(target.__file__).parent / "ecp5_ram.v"),

@@ -5,8 +5,9 @@ left to LUTs and registers: two chains of five cells take four tiles, and as one
 Joined are chains whose sums meet in an adder, so that they belong near each other anyway. The
 second begins with a half that ignores the carry of the first (:mod:`.carry_chains`).
 
-nextpnr's timing analysis sees a path from the first chain into the second, which is false but for
-its delay. So that no false loop closes, the first chain has all its inputs from registers.
+nextpnr's timing analysis counts a path from the first chain into the second, although no value
+depends on it. So that no loop closes through such paths, the first chain has all its inputs from
+registers.
 """
 
 from collections import Counter, defaultdict
@@ -14,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+from ...hw.sizes import ceil_div
 from .json_netlist import Bit, Cell, first_unused, loads
 
 __all__ = ["TILE", "join", "tiles"]
@@ -44,15 +46,15 @@ def tiles(netlist: Mapping[str, Any]) -> int:
 
 
 def _tiles(*chains: tuple[str, ...]) -> int:
-    return -(-sum(map(len, chains)) // TILE)
+    return ceil_div(sum(map(len, chains)), TILE)
 
 
 class _Module:
     """The ``cells`` of one module, and its ``chains`` of cells' names."""
 
     def __init__(self, module: Mapping[str, Any]) -> None:
+        self._module = module
         self.cells: dict[str, Cell] = dict(module["cells"])
-        self._loads = loads(module)
         carries = {name: cell for name, cell in self.cells.items() if cell["type"] == "CCU2C"}
         following = {cell["connections"]["CIN"][0]: name for name, cell in carries.items()}
         made = {cell["connections"]["COUT"][0] for cell in carries.values()} - {"x"}
@@ -106,6 +108,10 @@ class _Module:
                         adds[n][source] += 1
         pairs = ([source for source, _ in found.most_common(2)] for found in adds.values())
         return [(pair[0], pair[1]) for pair in pairs if len(pair) == 2]
+
+    @cached_property
+    def _loads(self) -> Counter[Bit]:
+        return loads(self._module)
 
     @cached_property
     def _sums(self) -> dict[Bit, int]:
