@@ -67,7 +67,7 @@ class RowAddress(wiring.Component):
     def _slot(self, m):
         """The slot of the row under the first tap of the reads."""
         c = self.config
-        go, ends, last = self.walk.go, self.walk.ends, self.walk.last
+        ends, last = self.walk.ends, self.walk.last
         # rows from the first row of a frame's last window to that of the next frame's first
         back = c.height - (c.height_out - 1) * c.stride[0]
         start = -c.pads[0] % c.rows
@@ -83,7 +83,7 @@ class RowAddress(wiring.Component):
             ),
             cycles,
         )
-        with m.If(go & ends.column):
+        with m.If(ends.column):
             m.d.sync += window.eq(following)
         if c.steps[0] == 1:
             return window
@@ -92,7 +92,7 @@ class RowAddress(wiring.Component):
         lower = early(
             m, c, Mux(last.tap_row, window, self._moved(m, tap, c.dilation[0], cycles)), cycles
         )
-        with m.If(go & ends.tap_column):
+        with m.If(ends.tap_column):
             m.d.sync += tap.eq(Mux(ends.column, following, lower))
         return tap
 
@@ -134,7 +134,7 @@ class ColumnAddress(wiring.Component):
         c = self.config
         group = Signal(range(c.words))
         if c.groups > 1:
-            with m.If(self.walk.go & self.walk.ends.repeat):
+            with m.If(self.walk.ends.repeat):
                 m.d.sync += group.eq(Mux(self.walk.last.group, 0, group + c.group_words))
         base = Signal(self.offset[0].shape(), init=self._first)
         inner = Signal(range(max(2, c.span[1] * c.words + 1)))
@@ -150,7 +150,7 @@ class ColumnAddress(wiring.Component):
             Mux(walk.last.column, self._first, base + c.stride[1] * c.words),
             c.pixel_cycles,
         )
-        with m.If(walk.go & walk.ends.group):
+        with m.If(walk.ends.group):
             m.d.sync += base.eq(following)
         reach = Signal(range(max(2, (c.kernel[1] - 1) * c.dilation[1] * c.words + 1)))
         reaches = [k * c.dilation[1] * c.words for k in range(c.steps[1])]
@@ -171,7 +171,7 @@ class ColumnAddress(wiring.Component):
         wraps = walk.last.column
         next_base = early(m, c, Mux(wraps, self._first, base + step), c.pixel_cycles)
         next_phase = early(m, c, Mux(wraps, phase.init, turned), c.pixel_cycles)
-        with m.If(walk.go & walk.ends.group):
+        with m.If(walk.ends.group):
             m.d.sync += [phase.eq(next_phase), base.eq(next_base)]
         m.d.sync += inner.eq(group + walk.count.word)
         base_d1, phase_d1 = delay(m, base, 1), delay(m, phase, 1)
@@ -205,8 +205,8 @@ class PaddingFlags(wiring.Component):
         c, axis, walk = self.config, self.axis, self.walk
         extent = (c.height, c.width)[axis]
         steps, wraps, tap_count = (
-            (walk.go & walk.ends.column, walk.last.row, walk.count.tap_row),
-            (walk.go & walk.ends.group, walk.last.column, walk.count.tap_column),
+            (walk.ends.column, walk.last.row, walk.count.tap_row),
+            (walk.ends.group, walk.last.column, walk.count.tap_column),
         )[axis]
         windows = (c.height_out, c.width_out)[axis]
         first = Signal(

@@ -94,11 +94,16 @@ class LineBuffer(WindowSchedule):
         return RamConfig(self.depth, self.chunk * self.element.width, self.target)
 
     @property
+    def way(self) -> int:
+        """Cycles for the way from the loops to the addresses, where registers are to spare."""
+        return int(self.target.register_rich)
+
+    @property
     def latency(self) -> int:
-        """Cycles from a read to its words: three for the address, the memory's, and two to select
-        the bank of rows and the bank of columns.
+        """Cycles from a read to its words: the way, three for the address, the memory's, and two to
+        select the bank of rows and the bank of columns.
         """
-        return 3 + self.ram.latency + 2
+        return self.way + 3 + self.ram.latency + 2
 
     @property
     def capacity(self) -> int:

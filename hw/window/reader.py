@@ -21,8 +21,9 @@ class Reader(wiring.Component):
     """Walk over the windows: the addresses of each bank, and how to select among its words.
 
     A reduction starts when ``grant`` is high, a pixel (or row) of output when its input has
-    arrived; then there is a read a cycle. ``address`` follows a read by three cycles, the memory's
-    words by its latency; ``row_bank`` comes with the words, all else a cycle later.
+    arrived; then there is a read a cycle. ``address`` follows a read by three cycles and those of
+    ``config.way``, the memory's words by its latency; ``row_bank`` comes with the words, all else a
+    cycle later.
 
     Members
     -------
@@ -55,27 +56,27 @@ class Reader(wiring.Component):
 
     def elaborate(self, platform):
         m = Module()
-        walk = Walk(self.config).create()
-        self._start(m, walk)
-        self._release(m, walk)
-        self._addresses(m, walk)
-        self._padding(m, walk)
+        walk = self._walk(m)
+        later = self._later(m, walk)
+        self._release(m, later)
+        self._addresses(m, later)
+        self._padding(m, later)
         return m
 
-    def _start(self, m, walk):
+    def _walk(self, m):
         """Step the loops while input and grants permit."""
         c = self.config
+        walk = Walk(c).create()
         go = Signal()
         loops = Loops(m, go, c.loops)
-        m.d.comb += walk.go.eq(go)
         for name in c.loops:
             m.d.comb += [
                 walk.count[name].eq(loops.count[name]),
                 walk.last[name].eq(loops.last[name]),
-                walk.ends[name].eq(loops.ends[name]),
+                walk.ends[name].eq(go & loops.ends[name]),
             ]
-        reduction_ends = walk.ends.tap_row
-        ends = walk.ends.group if c.by_pixel else walk.ends.column
+        reduction_ends = loops.ends["tap_row"]
+        ends = loops.ends["group" if c.by_pixel else "column"]
         m.submodules.arrivals = arrivals = ArrivalCounter(c)
         wiring.connect(m, walk, arrivals.walk)
 
@@ -91,14 +92,32 @@ class Reader(wiring.Component):
             m.d.sync += [starts_reduction.eq(reduction_ends), starts.eq(ends)]
         m.d.sync += waits.eq(Mux(go, ends, starts) & arrivals.short)
         flags = Cat(go, starts_reduction, reduction_ends)
-        m.d.comb += self.flags.eq(delay_flags(m, flags, c.ram.latency + 4, name="flags"))
+        m.d.comb += self.flags.eq(delay_flags(m, flags, c.latency - 1, name="flags"))
+        return walk
+
+    def _later(self, m, walk):
+        """``walk``, ``config.way`` cycles later.
+
+        The loops step as soon as a grant comes and are near the queue that gives it; the addresses
+        are near the memories.
+        """
+        c = self.config
+        later = Walk(c).create()
+        for name in c.loops:
+            m.d.comb += [
+                later.count[name].eq(delay(m, walk.count[name], c.way, name=name)),
+                later.last[name].eq(delay(m, walk.last[name], c.way, name=f"last_{name}")),
+                later.ends[name].eq(delay_flags(m, walk.ends[name], c.way, name=f"ends_{name}")),
+            ]
+        return later
 
     def _release(self, m, walk):
         """Rows are free when the last read of them is done."""
+        cycles = _RELEASE - self.config.way
         releases = self.config.releases()
         freed = two_cycle_table(m, "freed", walk.count.row, releases, max(releases) + 1)
-        row_done = delay_flags(m, walk.go & walk.ends.column, _RELEASE, name="row_done")
-        freed = delay(m, freed, _RELEASE - 2, name="freed")
+        row_done = delay_flags(m, walk.ends.column, cycles, name="row_done")
+        freed = delay(m, freed, cycles - 2, name="freed")
         m.d.sync += self.released.eq(Mux(row_done, freed, 0))
 
     def _addresses(self, m, walk):

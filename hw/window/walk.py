@@ -18,10 +18,10 @@ class Walk(wiring.Signature):
 
     Members
     -------
-    go : Out(1), a read is issued in this cycle, and the loops step
     count : Out, the index of each loop
     last : Out, whether each loop is at its last index
-    ends : Out, whether each loop and all loops inside it are at their last index
+    ends : Out, whether a read is issued in this cycle that is the last one of the loop and of all
+        loops inside it
     """
 
     def __init__(self, config: WindowConfig):
@@ -29,7 +29,6 @@ class Walk(wiring.Signature):
         counts = {name: range(limit) for name, limit in config.loops.items()}
         super().__init__(
             {
-                "go": Out(1),
                 "count": Out(data.StructLayout(counts)),
                 "last": Out(flags),
                 "ends": Out(flags),
