@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from amaranth import Instance, Signal
 from amaranth.hdl import ClockSignal
 
 from ...hw.sizes import filled, within
 from ...hw.target import Target
-from ...hw.target.base import Device
 from ..board import Board
 
 __all__ = [
@@ -174,10 +172,6 @@ class CellModels:
         filled(self, "share")
 
 
-def _as_it_is(netlist: Mapping[str, Any], device: Device) -> Mapping[str, Any]:
-    return netlist
-
-
 def _chip_options(board: Board) -> list[str]:
     speed = ["--speed", board.speed] if board.speed else []
     return [board.chip, "--package", board.package, *speed]
@@ -192,8 +186,7 @@ class Flow:
     single-ended pins. ``routers``: the one that gives the better clock, and the one that always
     ends. Documented clock limits that nextpnr does not know: ``clock_tree`` maps speed grades to
     the clock tree's, ``limits`` yields those of cells. ``flash_only``: a bitstream is always loaded
-    into the board's flash memory, not into the chip. ``arrange``: changes a netlist in yosys' JSON
-    for place and route on a device.
+    into the board's flash memory, not into the chip.
     """
 
     target: Target
@@ -214,7 +207,6 @@ class Flow:
     routers: tuple[str, str] = ("router1", "router2")
     flash_only: bool = False
     chip_options: Callable[[Board], Sequence[str]] = _chip_options
-    arrange: Callable[[Mapping[str, Any], Device], Mapping[str, Any]] = _as_it_is
 
     def __post_init__(self) -> None:
         filled(self, *(name for name in vars(self) if name not in ("pack_options", "flash_only")))

@@ -20,16 +20,8 @@ from amaranth.hdl import ClockSignal
 from ...compiler.json_file import write_json
 from ...hw import target
 from ...hw.target import ECP5
-from ...hw.target.base import Device
 from ..board import Board
-from . import (
-    absorb_gates,
-    carry_chains,
-    join_chains,
-    json_netlist,
-    localize_constants,
-    pack_registers,
-)
+from . import absorb_gates, carry_chains, json_netlist, localize_constants, pack_registers
 from .base import Cell, CellModels, Flow, Limit, LoopPll, Pll, Synthesis
 from .cache import read_json
 
@@ -215,19 +207,6 @@ def _cells(netlist: Mapping[str, Any]) -> Counter[str]:
 
 # --- place and route ------------------------------------------------------------------------------
 
-#: LUTs of a tile, and the share of the tiles from which on chains of carries are joined
-_TILE_LUTS, _CROWDED = 2 * join_chains.TILE, 0.5
-
-
-def _arrange(netlist: Mapping[str, Any], device: Device) -> Mapping[str, Any]:
-    """Join chains where they take so many tiles that place and route finds it hard to put them near
-    each other; where there is room, two chains are faster than one.
-    """
-    if join_chains.tiles(netlist) * _TILE_LUTS <= _CROWDED * device.lut:
-        return netlist
-    return join_chains.join(netlist)[0]
-
-
 def _lpf(board: Board) -> str:
     def pin(port: str, more: str = "") -> str:
         return (
@@ -289,7 +268,6 @@ ECP5_FLOW = Flow(
     pll_settings=_settings,
     clock_tree=_CLOCK_TREE,
     limits=_limits,
-    arrange=_arrange,
     # yosys' library has a block RAM without contents, so that cell is replaced by our model.
     cell_models=CellModels(
         share=("ecp5/cells_sim.v",),

@@ -100,11 +100,7 @@ class Router:
     def _folder(self, netlist: Path) -> Path:
         """The folder of the results for this netlist, with nextpnr's inputs."""
         constraints = self.flow.constraints(self.board)
-        design = json.dumps(
-            self.flow.arrange(
-                tuned(read_json(netlist / "netlist.json"), self.board, self.pll), self.board.device
-            )
-        )
+        design = json.dumps(tuned(read_json(netlist / "netlist.json"), self.board, self.pll))
         key = digest(
             design,
             constraints,

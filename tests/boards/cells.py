@@ -39,7 +39,7 @@ def module(cells, outputs):
 
 def outputs(netlist, values, floating=0):
     """The outputs ``o`` for the values of the inputs ``i``, by the cells' definitions in the
-    vendor's library; what is not connected has the value ``floating``, and registers are wires.
+    vendor's library; what is not connected has the value ``floating``.
     """
     top = netlist["modules"]["top"]
     known = {"0": 0, "1": 1, "x": floating} | dict(
@@ -53,9 +53,6 @@ def outputs(netlist, values, floating=0):
         pins = {pin: bits[0] for pin, bits in each["connections"].items()}
         if each["type"] == "LUT4":
             known[pins["Z"]] = table(each["parameters"]["INIT"], [known[pins[p]] for p in "ABCD"])
-            return
-        if each["type"] == "TRELLIS_FF":
-            known[pins["Q"]] = known[pins["DI"]]
             return
         link = known[pins["CIN"]]
         for half in "01":
