@@ -61,24 +61,29 @@ class Writer(wiring.Component):
         # Free rows less one, and less two: the sign says whether another row is free besides the
         # one that ends in this cycle. Rows released before they are written count as free at once.
         released, fewer = delay(m, self.released, 1), delay(m, self.released - 1, 1)
-        # A finished row is counted a cycle late, unless the next row may end by then.
+        # A finished row is counted a cycle late, unless the next row may end by then. Then all is
+        # known a cycle ahead but ``finished``, which comes from another stage: two gates are left.
         row_done = delay_flags(m, finished, 1)
-        counted = recent = finished
-        if c.width * c.words > 1:
-            counted, recent = row_done, finished | row_done
-        change = Signal(fewer.shape())
-        later = []
+        ahead = c.width * c.words > 1
+        counted, recent = (row_done, finished | row_done) if ahead else (finished, finished)
+        change, next_change = Signal(fewer.shape()), Mux(counted, fewer, released)
+        full = []
         for kept in (1, 2):
             space = Signal(
                 signed(ceil_log2(c.rows + c.ahead + 1) + 2),
                 name=f"space_{kept}",
                 init=c.rows - kept,
             )
-            later.append(space + change)
-            m.d.sync += space.eq(later[-1])
-        none_left = Mux(recent, later[1][-1], later[0][-1])
+            full.append(Signal(name=f"full_{kept}", init=c.rows < kept))
+            later = space + change
+            m.d.sync += space.eq(later)
+            if ahead:
+                m.d.sync += full[-1].eq((later + next_change)[-1])
+            else:
+                m.d.comb += full[-1].eq(later[-1])
+        none_left = Mux(recent, full[1], full[0])
         m.d.sync += [
-            change.eq(Mux(counted, fewer, released)),
+            change.eq(next_change),
             ready.eq(~none_left),
             closed.eq(none_left),
         ]
