@@ -207,6 +207,7 @@ def _cells(netlist: Mapping[str, Any]) -> Counter[str]:
 
 # --- place and route ------------------------------------------------------------------------------
 
+
 def _lpf(board: Board) -> str:
     def pin(port: str, more: str = "") -> str:
         return (
