@@ -35,6 +35,6 @@ class WindowConfig(LineBuffer):
         )
         # the input and each selection are registered; the banks share the register of written words
         ff = 140 + 65 * walks + 85 * padded + word + across + out - (banks - 1) * word
-        # the loops on their way to the addresses: indices, less those not used, and flags
-        ff += self.way * sum((limit - 1).bit_length() for limit in self.loops.values())
+        # what reaches the addresses of the loops: flags instead of the indices that are not used
+        ff += self.walk_delay * sum((limit - 1).bit_length() for limit in self.loops.values())
         return Resources(lut, ff) + self.ram.resources() * banks

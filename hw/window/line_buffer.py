@@ -94,16 +94,18 @@ class LineBuffer(WindowSchedule):
         return RamConfig(self.depth, self.chunk * self.element.width, self.target)
 
     @property
-    def way(self) -> int:
-        """Cycles for the way from the loops to the addresses, where registers are to spare."""
+    def walk_delay(self) -> int:
+        """Cycles from the loops of the reader to its addresses, where registers are to spare: the
+        ones are near the queue that grants a read, the others near the memories.
+        """
         return int(self.target.register_rich)
 
     @property
     def latency(self) -> int:
-        """Cycles from a read to its words: the way, three for the address, the memory's, and two to
-        select the bank of rows and the bank of columns.
+        """Cycles from a read to its words: those to the addresses, three for the address, the
+        memory's, and two to select the bank of rows and the bank of columns.
         """
-        return self.way + 3 + self.ram.latency + 2
+        return self.walk_delay + 3 + self.ram.latency + 2
 
     @property
     def capacity(self) -> int:

@@ -21,9 +21,9 @@ class Reader(wiring.Component):
     """Walk over the windows: the addresses of each bank, and how to select among its words.
 
     A reduction starts when ``grant`` is high, a pixel (or row) of output when its input has
-    arrived; then there is a read a cycle. ``address`` follows a read by three cycles and those of
-    ``config.way``, the memory's words by its latency; ``row_bank`` comes with the words, all else a
-    cycle later.
+    arrived; then there is a read a cycle. ``address`` follows a read by three cycles and
+    ``config.walk_delay``, the memory's words by its latency; ``row_bank`` comes with the words, all
+    else a cycle later.
 
     Members
     -------
@@ -96,24 +96,22 @@ class Reader(wiring.Component):
         return walk
 
     def _later(self, m, walk):
-        """``walk``, ``config.way`` cycles later.
-
-        The loops step as soon as a grant comes and are near the queue that gives it; the addresses
-        are near the memories.
-        """
+        """``walk``, ``config.walk_delay`` cycles later."""
         c = self.config
         later = Walk(c).create()
         for name in c.loops:
             m.d.comb += [
-                later.count[name].eq(delay(m, walk.count[name], c.way, name=name)),
-                later.last[name].eq(delay(m, walk.last[name], c.way, name=f"last_{name}")),
-                later.ends[name].eq(delay_flags(m, walk.ends[name], c.way, name=f"ends_{name}")),
+                later.count[name].eq(delay(m, walk.count[name], c.walk_delay, name=name)),
+                later.last[name].eq(delay(m, walk.last[name], c.walk_delay, name=f"last_{name}")),
+                later.ends[name].eq(
+                    delay_flags(m, walk.ends[name], c.walk_delay, name=f"ends_{name}")
+                ),
             ]
         return later
 
     def _release(self, m, walk):
         """Rows are free when the last read of them is done."""
-        cycles = _RELEASE - self.config.way
+        cycles = _RELEASE - self.config.walk_delay
         releases = self.config.releases()
         freed = two_cycle_table(m, "freed", walk.count.row, releases, max(releases) + 1)
         row_done = delay_flags(m, walk.ends.column, cycles, name="row_done")
