@@ -188,12 +188,18 @@ def _store(m, bits, depth, target, first=0):
 def _pointer(m, depth, steps, *, reset_less=False):
     """An address counter in gates: a carry chain is not faster for so few bits, and its wires are
     longer.
+
+    ``steps`` only enables its registers: what ends the count masks bits, because synthesis would
+    make a choice of 0 a synchronous reset, a gate behind ``steps``.
     """
     pointer = Signal(range(depth), attrs=KEEP, reset_less=reset_less)
-    following = Cat(bit ^ pointer[:place].all() for place, bit in enumerate(pointer))
-    ends = pointer == depth - 1 if depth & (depth - 1) else 0
+    ends = pointer == depth - 1
+    following = Cat(
+        (bit ^ pointer[:place].all()) & ~(ends & bool(depth >> place & 1))
+        for place, bit in enumerate(pointer)
+    )
     with m.If(steps):
-        m.d.sync += pointer.eq(Mux(ends, 0, following))
+        m.d.sync += pointer.eq(following)
     return pointer
 
 

@@ -12,6 +12,7 @@ from amaranth import (
     Module,
     Signal,
     signed,
+    unsigned,
 )
 from amaranth.back import rtlil
 from gatewright.boards.flow import flow_of
@@ -200,6 +201,18 @@ def test_no_logic_of_a_register_slice_is_behind_other_logic(tmp_path):
     estimate = RegisterSlice.estimate(width, ECP5)
     assert counts["lut"] <= estimate.lut + 4
     assert counts["ff"] <= estimate.ff
+
+
+@pytest.mark.parametrize("depth", [10, 16, 40])
+def test_no_reset_of_a_queue_is_behind_logic(depth, tmp_path):
+    """What takes a word may be far away: what it does to an address is one gate behind it."""
+    synthesized(Queue(unsigned(8), depth, ECP5), ECP5, tmp_path)
+    netlist = json.loads((tmp_path / "out" / "netlist.json").read_text())
+    cells = netlist["modules"]["top"]["cells"].values()
+    made = {cell["connections"]["Z"][0] for cell in cells if cell["type"] == "LUT4"}
+    registers = [cell["connections"] for cell in cells if cell["type"] == "TRELLIS_FF"]
+    assert registers
+    assert not [register for register in registers if register["LSR"][0] in made]
 
 
 @pytest.mark.parametrize(
