@@ -183,10 +183,11 @@ class Flow:
 
     ``place`` and ``pack`` are tools. ``chip_options``: how nextpnr is told chip, package and speed
     grade. ``sites`` maps what nextpnr counts to our names. ``io_standards``: those of the family's
-    single-ended pins. ``routers``: the one that gives the better clock, and the one that always
-    ends. Documented clock limits that nextpnr does not know: ``clock_tree`` maps speed grades to
-    the clock tree's, ``limits`` yields those of cells. ``flash_only``: a bitstream is always loaded
-    into the board's flash memory, not into the chip.
+    single-ended pins. ``placers``: seeds take them in turn; the last one always ends. ``routers``:
+    the one that gives the better clock, and the one that always ends. Documented clock limits that
+    nextpnr does not know: ``clock_tree`` maps speed grades to the clock tree's, ``limits`` yields
+    those of cells. ``flash_only``: a bitstream is always loaded into the board's flash memory, not
+    into the chip.
     """
 
     target: Target
@@ -204,6 +205,7 @@ class Flow:
     clock_tree: Mapping[str, Limit]
     limits: Callable[[Iterable[Cell]], Iterable[Limit]]
     cell_models: CellModels
+    placers: tuple[str, ...] = ("heap",)
     routers: tuple[str, str] = ("router1", "router2")
     flash_only: bool = False
     chip_options: Callable[[Board], Sequence[str]] = _chip_options

@@ -249,6 +249,7 @@ ECP5_FLOW = Flow(
         sources=(json_netlist, pack_registers, absorb_gates, carry_chains, localize_constants),
     ),
     place="nextpnr-ecp5",
+    placers=("static", "heap"),
     pack="ecppack",
     routed_option="--textcfg",
     pack_options=("--compress",),

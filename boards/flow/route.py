@@ -24,7 +24,7 @@ __all__ = ["Advance", "Routed", "Router", "clock_speeds", "paths_within"]
 _NO_ROOM = ("Failed to expand region", "Unable to find legal placement", "no more Bels")
 #: failures before any success after which the remaining seeds are not tried
 _MAX_FAILURES = 2
-#: a router without output for this long does not converge
+#: a placer or router without output for this long does not converge
 _PATIENCE_SECONDS = 480.0
 #: offset of the seed for a second placement
 _RETRY_SEED_OFFSET = 1000
@@ -105,6 +105,7 @@ class Router:
             design,
             constraints,
             *self._flags(),
+            *self.flow.placers,
             *self.flow.routers,
             self.place.version,
         )
@@ -167,8 +168,10 @@ class Router:
         return Routed(seed, fmax, others_met, found["utilization"], routed, cells, paths)
 
     def _place_and_route(self, folder: Path, seed: int) -> None:
-        """Run the better router; if it stalls, place again; then try the other router."""
-        better, other = self.flow.routers
+        """Try the seed's placer and the better router; if one stalls, place again; then try the
+        other router.
+        """
+        placers, (better, other) = self.flow.placers, self.flow.routers
         flags = [
             *self._flags(),
             "--report",
@@ -178,14 +181,14 @@ class Router:
             "--write",
             f"seed-{seed}.written",
         ]
-        for start, router, patience in (
-            (seed, better, _PATIENCE_SECONDS),
-            (seed + _RETRY_SEED_OFFSET, better, _PATIENCE_SECONDS),
-            (seed, other, None),
+        for start, placer, router, patience in (
+            (seed, placers[(seed - 1) % len(placers)], better, _PATIENCE_SECONDS),
+            (seed + _RETRY_SEED_OFFSET, placers[-1], better, _PATIENCE_SECONDS),
+            (seed, placers[-1], other, None),
         ):
             try:
                 self.place.run(
-                    [*flags, "--seed", str(start), "--router", router],
+                    [*flags, "--seed", str(start), "--placer", placer, "--router", router],
                     folder,
                     folder / f"seed-{seed}.log",
                     Advance(f"place and route, seed {seed}", self.pll.output_mhz, self.progress),
@@ -194,7 +197,7 @@ class Router:
                 )
                 return
             except tools.Stuck:
-                self.progress(f"place and route, seed {seed}: the router stalls, next attempt")
+                self.progress(f"place and route, seed {seed}: no progress any more, next attempt")
 
     def _flags(self) -> list[str]:
         return [
@@ -209,7 +212,7 @@ class Router:
         ]
 
 
-_PLACER = re.compile(r"at iteration #(\d+)")
+_PLACER = re.compile(r"at iteration #(\d+)|\biter=(\d+) steplen")
 _ROUTER = re.compile(r"Info:\s+\d+ \|\s+\d+\s+\d+ \|\s+\d+\s+\d+ \|\s+(\d+)\|")
 _ROUTER_ARCS = re.compile(r"Routing (\d+) arcs")
 _CLOCK = re.compile(r"Max frequency for clock .*: ([\d.]+) MHz \(\w+ at ([\d.]+) MHz\)")
@@ -235,7 +238,7 @@ class Advance:
                 self.estimate = f", {reached:.0f} MHz estimated"
                 self._tell("placed", 0.5)
         elif placed := _PLACER.search(line):
-            self._tell(f"placement, iteration {placed[1]}", 0.0)
+            self._tell(f"placement, iteration {placed[1] or placed[2]}", 0.0)
         elif arcs := _ROUTER_ARCS.search(line):
             self.arcs = int(arcs[1])
         elif left := _ROUTER.search(line):

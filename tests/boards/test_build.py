@@ -180,27 +180,32 @@ def test_every_seed_that_was_asked_for_is_tried(directory):
 
 
 @pytest.mark.parametrize(
-    ("stuck", "tried"),
+    ("stuck", "seeds", "tried"),
     [
-        (1, [("1", "router1"), ("1001", "router1")]),
-        (2, [("1", "router1"), ("1001", "router1"), ("1", "router2")]),
+        (0, 3, ["1 sa router1", "2 heap router1", "3 sa router1"]),
+        (1, 1, ["1 sa router1", "1001 heap router1"]),
+        (2, 1, ["1 sa router1", "1001 heap router1", "1 heap router2"]),
     ],
 )
-def test_a_router_without_end_is_given_other_places_and_then_given_up(
-    stuck, tried, directory, monkeypatch
+def test_seeds_take_placers_in_turn_and_what_has_no_end_is_given_up(
+    stuck, seeds, tried, directory, monkeypatch
 ):
     used = []
 
     def run(tool, args, *files, **options):
         if "--router" in args:
-            used.append(tuple(args[args.index(flag) + 1] for flag in ("--seed", "--router")))
+            chosen = (args[args.index(flag) + 1] for flag in ("--seed", "--placer", "--router"))
+            used.append(" ".join(chosen))
             if len(used) <= stuck and options.get("patience"):
                 raise tools.Stuck("nothing said")
         return original(tool, args, *files, **options)
 
     original = tools.Tool.run
     monkeypatch.setattr(tools.Tool, "run", run)
-    result = build(directory, boards.get("icebreaker"), 24, seeds=1)
+    board = boards.get("icebreaker")
+    two = replace(flow_of(board.device.target), placers=("sa", "heap"))
+    monkeypatch.setattr(build_module, "flow_of", lambda target: two)
+    result = build(directory, board, 24, seeds=seeds)
     assert used == tried
     assert result.timing_met
 

@@ -242,8 +242,9 @@ def test_place_and_pack_know_the_options_of_the_flow(flow, tmp_path):
     for name in ("routed_option", "constraints_option"):
         option = getattr(flow, name)
         assert f"{option} arg" in place, f"{name}: {flow.place} has no {option}"
-    for router in flow.routers:
-        assert re.search(rf"\b{router}[,;]", place), f"routers: {flow.place} has no {router}"
+    for name in ("placers", "routers"):
+        for used in getattr(flow, name):
+            assert re.search(rf"\b{used}[,;]", place), f"{name}: {flow.place} has no {used}"
     strange = [option for option in flow.pack_options if not re.search(rf"{option}\b", pack)]
     assert not strange, f"pack_options: {flow.pack} has no {strange}"
 

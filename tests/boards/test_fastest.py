@@ -95,6 +95,7 @@ def test_place_and_route_says_how_far_it_is():
     seen = []
     advance = Advance("seed 1", 100.0, lambda *step: seen.append(step))
     for line in (
+        "Info: iter=12 steplen=0.482 a=7.1 penalty=[0.05, 0.05]",
         "Info:     at iteration #7, type ALL: wirelen solved = 4682, spread = 19079; time = 5.90s",
         "Info: Max frequency for clock 'link': 80.00 MHz (PASS at 25.00 MHz)",
         "Info: Max frequency for clock 'accelerator': 148.91 MHz (PASS at 100.00 MHz)",
@@ -103,6 +104,7 @@ def test_place_and_route_says_how_far_it_is():
     ):
         advance(line)
     assert seen == [
+        ("seed 1: placement, iteration 12", 0.0),
         ("seed 1: placement, iteration 7", 0.0),
         ("seed 1: placed, 149 MHz estimated", 0.5),
         ("seed 1: routing, 9,000 wires left, 149 MHz estimated", 0.5 + 0.49 * 0.25),
