@@ -174,15 +174,25 @@ def _policy(bits: tuple[str, ...], activation_bits: int | None, weight_bits: int
     named: dict[str, int] = {}
     option = {"activation": f"--activation-bits {activation_bits}"}
     option["weight"] = f"--weight-bits {weight_bits}"
+
+    def every(given: str, weight: int, activation: int) -> tuple[int, int]:
+        """The widths of all tensors, as ``--bits given`` says."""
+        for what, before in (("weight", weight_bits), ("activation", activation_bits)):
+            if before is not None:
+                raise DataError(
+                    f"--bits {given}: {option[what]} gives all {what}s a width too; leave out one "
+                    "of them"
+                )
+        option.update(dict.fromkeys(option, f"--bits {given}"))
+        return weight, activation
+
     for given in bits:
         name, equals, number = given.rpartition("=")
         both = re.fullmatch(r"w(\d+)a(\d+)", given)
         if not equals and both:
-            weight_bits, activation_bits = int(both[1]), int(both[2])
-            option = dict.fromkeys(option, f"--bits {given}")
+            weight_bits, activation_bits = every(given, int(both[1]), int(both[2]))
         elif number.isdecimal() and not equals:
-            weight_bits = activation_bits = int(number)
-            option = dict.fromkeys(option, f"--bits {given}")
+            weight_bits, activation_bits = every(given, int(number), int(number))
         elif number.isdecimal() and name:
             named[name] = int(number)
         else:
@@ -572,7 +582,7 @@ def _note_cut(cut: Any) -> None:
     "--scheduler",
     default=None,
     metavar="ADDRESS",
-    help="Dask scheduler whose workers share the work, as tcp://host:8786; needs gatewright[dask].",
+    help="Dask scheduler whose workers share the work, as tcp://host:8786; needs the extra dask.",
 )
 @click.option(
     "-o",
@@ -795,6 +805,8 @@ def compile_(
     _report(output)
     summary = _summary(output, "compile")
     _show(as_json, summary, tables.compile(summary))
+    if not summary["fits"]:
+        _warn([f"this plan does not fit {chosen.name}: build will end with an error"])
 
 
 @_command
@@ -806,7 +818,12 @@ def compile_(
     required=True,
     help=f"{_SAMPLES}.",
 )
-@click.option("--frames", type=int, default=None, help="How many of them (default: all).")
+@click.option(
+    "--frames",
+    type=int,
+    default=None,
+    help="How many of them (default: all); three run at least, for a steady interval.",
+)
 @click.option(
     "--stall",
     type=float,

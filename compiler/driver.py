@@ -256,8 +256,9 @@ def _planned(
         pass
     fastest = make_dataflow(graph, device, board, replace(goal, interval=None), pool)
     if fastest.interval > goal.interval:
+        allowed = f"{goal.interval} cycles" if goal.interval else "less than a cycle"
         raise FitError(
-            f"the goal allows {goal.interval} cycles a frame, but the fastest plan that fits "
+            f"the goal allows {allowed} a frame, but the fastest plan that fits "
             f"{board} takes {fastest.interval}; ask for fewer frames a second, or for --goal fps",
             [(CYCLES, fastest.interval, goal.interval)],
         )
@@ -336,7 +337,10 @@ def _quantized(
     """
     graph, cut = network.graph, network.cut
     if samples is None:
-        raise DataError(f"{model}: {_lacking(graph)}; give some dozens with --calibration X.npz")
+        raise DataError(
+            f"{model}: {_lacking(graph)}; give some dozens with --calibration X.npz, in Python "
+            "as samples"
+        )
     progress("quantizing")
     if cut is not None:
         known = cut.border.before(ir.feeds(cut.border, samples))

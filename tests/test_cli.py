@@ -350,6 +350,19 @@ def test_an_edited_plan_is_obeyed(floats, samples, out, tmp_path):
     assert (first["simd"], first["pe"], first["cycles"]) == (1, 1, 36 * 9 * 4)
 
 
+def test_a_plan_that_is_too_large_says_that_it_can_not_be_built(floats, samples, out, tmp_path):
+    plan = json.loads((out / "plan.json").read_text())
+    plan["stages"][2].update(simd=36, pe=3, dsp_multipliers=0)
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    words = compiling(
+        floats, tmp_path / "out", "--calibration", samples, "--plan", tmp_path / "plan.json"
+    )
+    found = CliRunner().invoke(main, [str(word) for word in words])
+    assert found.exit_code == 0
+    assert "Too much for the board" in found.stdout
+    assert f"warning: this plan does not fit {BOARD}: build will end" in found.stderr
+
+
 def test_a_plan_may_get_two_products_from_a_multiplier(floats, samples, tmp_path):
     found = {}
     for flags in ([], ["--no-fast-inner-product"]):

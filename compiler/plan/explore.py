@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import log
 from pathlib import Path
 from typing import Any
@@ -51,7 +51,7 @@ class Point:
     dsp: int
     bram: int
     share: float = 0.0
-    plan: str = ""
+    plan: str = field(default="", repr=False)
     fits: bool = True
     pareto: bool = False
 

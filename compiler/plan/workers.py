@@ -80,14 +80,15 @@ def _by_dask(
     except (OSError, ValueError) as error:
         raise ToolError(
             f"no Dask scheduler answers at {address} ({error}); start one with "
-            "dask scheduler, and workers with dask worker, where gatewright[dask] is "
-            "installed too"
+            "dask scheduler, and workers with dask worker, where gatewright "
+            "is installed with its extra dask too"
         ) from error
     with client:
         if not client.scheduler_info()["workers"]:
             raise ToolError(
                 f"the Dask scheduler at {address} has no workers; start some with "
-                f"dask worker {address}, where gatewright[dask] is installed too"
+                f"dask worker {address}, where gatewright is installed with its extra "
+                "dask too"
             )
         left = list(range(len(items)))
         for _ in range(_TRIES):
@@ -112,7 +113,7 @@ def _distributed() -> Any:
     except ImportError as error:
         raise ToolError(
             "--scheduler needs Dask, which is not installed; install it with "
-            'pip install "gatewright[dask]", or leave --scheduler out to use this '
+            "pip install '.[dask]' in a clone of gatewright, or leave --scheduler out to use this "
             "machine"
         ) from error
 

@@ -198,6 +198,10 @@ def boards(found: Summary) -> View:
 
 
 _CYCLES = "cycles a frame"
+_MAY_TAKE = (
+    "what a plan may take. That is less than the chip has: placement needs room, and the link to "
+    "the host is in every bitstream."
+)
 
 
 def _about_boards(rows: Sequence[Summary]) -> Iterator[str]:
@@ -208,17 +212,15 @@ def _about_boards(rows: Sequence[Summary]) -> Iterator[str]:
             "best; a plan may take more cycles, or fewer with products in logic."
         )
     if any(lack["what"] != _CYCLES for row in rows for lack in row["lacking"]):
-        yield (
-            "Lacking: what the network needs, of what a plan may take. That is less than the chip "
-            "has: placement needs room, and the link to the host is in every bitstream."
-        )
+        yield f"Lacking: what the network needs, of {_MAY_TAKE}"
 
 
 def _lack(lack: Summary) -> str:
     """What a board has too little of."""
     needed, available = count(lack["needed"]), count(lack["available"])
     if lack["what"] == _CYCLES:
-        return f"the goal is {available} {_CYCLES}, a plan takes at least {needed}"
+        allowed = f"{available} {_CYCLES}" if lack["available"] else "less than a cycle a frame"
+        return f"the goal is {allowed}, a plan takes at least {needed}"
     return f"{needed} {lack['what']} of {available}"
 
 
@@ -272,6 +274,7 @@ def shortfall(compiled: Summary) -> View | None:
         ("resource", "needed", "available"),
         tuple((row["what"], count(row["needed"]), count(row["available"])) for row in short),
         frozenset({"resource"}),
+        notes=(f"Needed: by the network alone. Available: {_MAY_TAKE}",),
     )
 
 
@@ -486,7 +489,7 @@ def simulation(simulated: Summary) -> View:
     )
     facts = [
         ("verdict", verdict),
-        ("frames", count(simulated["frames"])),
+        ("frames", _frames(simulated)),
         ("values", count(simulated["values"])),
         ("latency", f"{count(simulated['latency_cycles'])} cycles"),
         ("interval", f"{count(simulated['interval_cycles'])} cycles a frame"),
@@ -498,6 +501,12 @@ def simulation(simulated: Summary) -> View:
         where = f"{first['layer']}, frame {first['frame']}, index {first['index']}"
         facts.insert(1, ("first mismatch", first.get("text", where)))
     return _facts("Simulation", facts)
+
+
+def _frames(simulated: Summary) -> str:
+    """How many ran, and how many were asked for where those are fewer."""
+    asked, ran = simulated["frames"], simulated.get("frames_run", simulated["frames"])
+    return f"{count(ran)}, {count(asked)} asked for" if ran > asked else count(asked)
 
 
 _ENERGY = {

@@ -204,7 +204,7 @@ def test_images_for_an_input_of_another_shape_are_refused(compiled, tmp_path):
 
 def test_what_a_video_takes_is_named(compiled, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(DataError, match=r"pip install 'gatewright\[video\]'"):
+    with pytest.raises(DataError, match=r"pip install '\.\[video\]'"):
         samples_from("camera", compiled.ports)
 
 

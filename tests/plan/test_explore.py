@@ -200,7 +200,7 @@ def test_a_cluster_without_workers_is_reported():
 
 def test_without_dask_it_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(ToolError, match=r'pip install "gatewright\[dask\]"'):
+    with pytest.raises(ToolError, match=r"pip install '\.\[dask\]'"):
         explored(scheduler="tcp://somewhere:8786")
 
 

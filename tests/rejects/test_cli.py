@@ -301,6 +301,19 @@ def test_bits_that_are_none(bits, words, floats, samples, out):
     assert compiling(floats, out, "--calibration", samples, "--bits", bits) == words
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ("--bits=w4a4", "--weight-bits=8", "--bits w4a4: --weight-bits 8 gives all weights a"),
+        ("--bits=4", "--activation-bits=8", "--bits 4: --activation-bits 8 gives all activations"),
+        ("--bits=4", "--bits=w4a8", "--bits w4a8: --bits 4 gives all weights a width too; leave"),
+    ],
+)
+def test_widths_of_all_tensors_that_are_given_twice(one, other, words, floats, samples, out):
+    assert words in compiling(floats, out, "--calibration", samples, one, other)
+    assert words in rejected("check", floats, one, other)
+
+
 def test_bits_of_a_tensor_that_is_not_there(floats, samples, out):
     found = compiling(floats, out, "--calibration", samples, "--bits", "nowhere=4")
     assert "the network has no operator with weights and no value of that name" in found
@@ -370,7 +383,10 @@ def test_a_network_too_large_says_by_how_much_and_what_would_do(command, wide, s
 
 def test_a_goal_out_of_reach_says_what_is_within(qdq, out):
     message = compiling(qdq, out, "--goal", "fps=200000000")
-    assert "the goal allows 0 cycles a frame, but the fastest plan that fits icebreaker" in message
+    assert (
+        "the goal allows less than a cycle a frame, but the fastest plan that fits icebreaker"
+        in message
+    )
     assert "ask for fewer frames a second" in message
     assert "no board that gatewright knows is large and fast enough" in message
 
