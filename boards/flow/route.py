@@ -120,7 +120,7 @@ class Router:
 
     def _explain(self, error: ToolError) -> GatewrightError:
         """``error``, or a ``FitError`` if nextpnr ran out of sites."""
-        if not any(words in str(error) for words in _NO_ROOM):
+        if not _no_room(error):
             return error
         return FitError(
             f"the design does not fit {self.board.name}: place and route found no room "
@@ -168,8 +168,8 @@ class Router:
         return Routed(seed, fmax, others_met, found["utilization"], routed, cells, paths)
 
     def _place_and_route(self, folder: Path, seed: int) -> None:
-        """Try the seed's placer and the better router; if one stalls, place again; then try the
-        other router.
+        """Try the seed's placer and the better router. If one stalls, or the placer finds no room
+        where the last one may, place again; then try the other router.
         """
         placers, (better, other) = self.flow.placers, self.flow.routers
         flags = [
@@ -198,6 +198,10 @@ class Router:
                 return
             except tools.Stuck:
                 self.progress(f"place and route, seed {seed}: no progress any more, next attempt")
+            except ToolError as error:
+                if placer == placers[-1] or not _no_room(error):
+                    raise
+                self.progress(f"place and route, seed {seed}: no room found, next attempt")
 
     def _flags(self) -> list[str]:
         return [
@@ -210,6 +214,11 @@ class Router:
             f"{self.pll.output_mhz:.6f}",
             "--timing-allow-fail",
         ]
+
+
+def _no_room(error: ToolError) -> bool:
+    """Whether nextpnr found the design too large."""
+    return any(words in str(error) for words in _NO_ROOM)
 
 
 _PLACER = re.compile(r"at iteration #(\d+)|\biter=(\d+) steplen")

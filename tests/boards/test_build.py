@@ -180,15 +180,17 @@ def test_every_seed_that_was_asked_for_is_tried(directory):
 
 
 @pytest.mark.parametrize(
-    ("stuck", "seeds", "tried"),
+    ("fails", "seeds", "tried"),
     [
-        (0, 3, ["1 sa router1", "2 heap router1", "3 sa router1"]),
-        (1, 1, ["1 sa router1", "1001 heap router1"]),
-        (2, 1, ["1 sa router1", "1001 heap router1", "1 heap router2"]),
+        ([], 3, ["1 sa router1", "2 heap router1", "3 sa router1"]),
+        ([tools.Stuck("nothing said")], 1, ["1 sa router1", "1001 heap router1"]),
+        ([ToolError("no more Bels")], 1, ["1 sa router1", "1001 heap router1"]),
+        ([tools.Stuck("")] * 2, 1, ["1 sa router1", "1001 heap router1", "1 heap router2"]),
     ],
+    ids=["none", "stuck", "full", "stuck twice"],
 )
 def test_seeds_take_placers_in_turn_and_what_has_no_end_is_given_up(
-    stuck, seeds, tried, directory, monkeypatch
+    fails, seeds, tried, directory, monkeypatch
 ):
     used = []
 
@@ -196,8 +198,8 @@ def test_seeds_take_placers_in_turn_and_what_has_no_end_is_given_up(
         if "--router" in args:
             chosen = (args[args.index(flag) + 1] for flag in ("--seed", "--placer", "--router"))
             used.append(" ".join(chosen))
-            if len(used) <= stuck and options.get("patience"):
-                raise tools.Stuck("nothing said")
+            if len(used) <= len(fails):
+                raise fails[len(used) - 1]
         return original(tool, args, *files, **options)
 
     original = tools.Tool.run
