@@ -337,26 +337,23 @@ def test_the_plan_can_be_given_back(floats, samples, out, tmp_path):
     ).read_bytes()
 
 
-def test_an_edited_plan_is_obeyed(floats, samples, out, tmp_path):
+def with_other_plan(floats, samples, out, folder, place, **folding):
+    """The words that compile into ``folder`` with another folding of the stage at ``place``."""
     plan = json.loads((out / "plan.json").read_text())
-    plan["stages"][0].update(simd=1, pe=1, dsp_multipliers=0)
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    found = as_json(
-        *compiling(
-            floats, tmp_path / "out", "--calibration", samples, "--plan", tmp_path / "plan.json"
-        )
-    )
+    plan["stages"][place] |= {**folding, "dsp_multipliers": 0}
+    (folder / "plan.json").write_text(json.dumps(plan))
+    given = "--calibration", samples, "--plan", folder / "plan.json"
+    return compiling(floats, folder / "out", *given)
+
+
+def test_an_edited_plan_is_obeyed(floats, samples, out, tmp_path):
+    found = as_json(*with_other_plan(floats, samples, out, tmp_path, 0, simd=1, pe=1))
     first = found["layers"][0]
     assert (first["simd"], first["pe"], first["cycles"]) == (1, 1, 36 * 9 * 4)
 
 
 def test_a_plan_that_is_too_large_says_that_it_can_not_be_built(floats, samples, out, tmp_path):
-    plan = json.loads((out / "plan.json").read_text())
-    plan["stages"][2].update(simd=36, pe=3, dsp_multipliers=0)
-    (tmp_path / "plan.json").write_text(json.dumps(plan))
-    words = compiling(
-        floats, tmp_path / "out", "--calibration", samples, "--plan", tmp_path / "plan.json"
-    )
+    words = with_other_plan(floats, samples, out, tmp_path, 2, simd=36, pe=3)
     found = CliRunner().invoke(main, [str(word) for word in words])
     assert found.exit_code == 0
     assert "Too much for the board" in found.stdout
