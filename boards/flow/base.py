@@ -183,11 +183,11 @@ class Flow:
 
     ``place`` and ``pack`` are tools. ``chip_options``: how nextpnr is told chip, package and speed
     grade. ``sites`` maps what nextpnr counts to our names. ``io_standards``: those of the family's
-    single-ended pins. ``placers``: seeds take them in turn; the last one always ends. ``routers``:
-    the one that gives the better clock, and the one that always ends. Documented clock limits that
-    nextpnr does not know: ``clock_tree`` maps speed grades to the clock tree's, ``limits`` yields
-    those of cells. ``flash_only``: a bitstream is always loaded into the board's flash memory, not
-    into the chip.
+    single-ended pins. ``placers``: seeds take them in turn; the last one gives up by itself.
+    ``routers``: the one that gives the better clock, and the one that always ends. Documented clock
+    limits that nextpnr does not know: ``clock_tree`` maps speed grades to the clock tree's,
+    ``limits`` yields those of cells. ``flash_only``: a bitstream is always loaded into the board's
+    flash memory, not into the chip.
     """
 
     target: Target
