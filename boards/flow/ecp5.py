@@ -143,9 +143,10 @@ def _limits(cells: Iterable[Cell]) -> Iterator[Limit]:
 
 # --- synthesis ------------------------------------------------------------------------------------
 
-#: Registers with an enable or a reset of their own need a slice of their own, and a tile of four
-#: slices supports two resets: an enable or reset of fewer than three registers becomes logic.
-SHARED = "dfflegalize -mince 3 -minsrst 3 " + " ".join(
+#: Registers with an enable of their own need a slice of their own, and nextpnr gives the eight
+#: registers of a tile one reset: an enable of fewer than three registers and a reset of fewer than
+#: ten become logic. With more resets no placement is found of what fills the registers.
+SHARED = "dfflegalize -mince 3 -minsrst 10 " + " ".join(
     f"-cell $_{kind}_ {init}"
     for kind, init in (
         ("DFF_?", "01"),

@@ -27,6 +27,8 @@ _MAX_FAILURES = 2
 #: a placer or router without output for this long does not converge; to legalise 51,000 cells the
 #: static placer took less than four minutes on a machine with other work
 _PATIENCE_SECONDS = 300.0
+#: the same for the last attempt, after which there is none: an iteration of router2 may take long
+_LAST_PATIENCE_SECONDS = 1800.0
 #: offset of the seed for a second placement
 _RETRY_SEED_OFFSET = 1000
 
@@ -120,12 +122,15 @@ class Router:
         return routed.others_met and routed.fmax_mhz >= self.pll.output_mhz
 
     def _explain(self, error: ToolError) -> GatewrightError:
-        """``error``, or a ``FitError`` if nextpnr ran out of sites."""
-        if not _no_room(error):
+        """``error``, or a ``FitError`` if nextpnr ran out of sites or found no end."""
+        if _no_room(error):
+            found = f"does not fit {self.board.name}: place and route found no room for all of it"
+        elif isinstance(error, tools.Stuck):
+            found = f"is too full for {self.board.name}: no attempt to place and route it ended"
+        else:
             return error
         return FitError(
-            f"the design does not fit {self.board.name}: place and route found no room "
-            "for all of it. Compile with --goal area or a lower --goal fps=N, or for a "
+            f"the design {found}. Compile with --goal area or a lower --goal fps=N, or for a "
             f"larger board. Message of the tool: {error}"
         )
 
@@ -171,6 +176,8 @@ class Router:
     def _place_and_route(self, folder: Path, seed: int) -> None:
         """Try the seed's placer and the better router. If one stalls, or the placer finds no room
         where the last one may, place again; then try the other router.
+
+        Raises ``Stuck`` when that stalls too.
         """
         placers, (better, other) = self.flow.placers, self.flow.routers
         flags = [
@@ -182,11 +189,12 @@ class Router:
             "--write",
             f"seed-{seed}.written",
         ]
-        for start, placer, router, patience in (
+        attempts = (
             (seed, placers[(seed - 1) % len(placers)], better, _PATIENCE_SECONDS),
             (seed + _RETRY_SEED_OFFSET, placers[-1], better, _PATIENCE_SECONDS),
-            (seed, placers[-1], other, None),
-        ):
+            (seed, placers[-1], other, _LAST_PATIENCE_SECONDS),
+        )
+        for start, placer, router, patience in attempts:
             try:
                 self.place.run(
                     [*flags, "--seed", str(start), "--placer", placer, "--router", router],
@@ -198,6 +206,8 @@ class Router:
                 )
                 return
             except tools.Stuck:
+                if router == other:
+                    raise
                 self.progress(f"place and route, seed {seed}: no progress any more, next attempt")
             except ToolError as error:
                 if placer == placers[-1] or not _no_room(error):

@@ -4,7 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from amaranth import Cat, Elaboratable, Module, Signal, signed
+from amaranth import Cat, Elaboratable, Module, Mux, Signal, signed
 from amaranth.back import rtlil
 from gatewright import boards
 from gatewright.boards.flow import FLOWS, flow_of, route
@@ -198,7 +198,8 @@ def test_seeds_take_placers_in_turn_and_what_has_no_end_is_given_up(
         if "--router" in args:
             chosen = (args[args.index(flag) + 1] for flag in ("--seed", "--placer", "--router"))
             used.append(" ".join(chosen))
-            if len(used) <= len(fails) and options.get("patience"):
+            assert options["patience"] > 0
+            if len(used) <= len(fails):
                 raise fails[len(used) - 1]
         return original(tool, args, *files, **options)
 
@@ -210,6 +211,20 @@ def test_seeds_take_placers_in_turn_and_what_has_no_end_is_given_up(
     result = build(directory, board, 24, seeds=seeds)
     assert used == tried
     assert result.timing_met
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_a_design_that_no_attempt_places_is_refused_with_what_to_do(seeds, directory, monkeypatch):
+    def run(tool, args, *files, **options):
+        if "--router" in args:
+            raise tools.Stuck(f"{tool.name} has said nothing for {options['patience']:g} s.")
+        return original(tool, args, *files, **options)
+
+    original = tools.Tool.run
+    monkeypatch.setattr(tools.Tool, "run", run)
+    with pytest.raises(FitError, match=r"too full for icebreaker.*--goal area.*nothing for 1800 s"):
+        build(directory, boards.get("icebreaker"), 24, seeds=seeds)
+    assert not list((directory / "build").glob("*.bin"))
 
 
 def test_resources_are_counted(directory):
@@ -258,6 +273,25 @@ def test_copies_of_a_register_stay_apart(target, tmp_path):
     il = tmp_path / "design.il"
     il.write_text(rtlil.convert(m, name="top", ports=[i, o], emit_src=False))
     assert synthesize([il], flow_of(target).synthesis, tmp_path / "netlist", "top")["ff"] == 24
+
+
+@pytest.mark.parametrize(("registers", "resets"), [(9, 0), (10, 1)])
+def test_a_reset_of_few_registers_is_logic_on_ecp5(registers, resets, tmp_path):
+    # the eight registers of a tile have one reset
+    m, clear, i = Module(), Signal(), Signal(registers)
+    o = Signal(registers, reset_less=True)
+    m.d.sync += o.eq(Mux(clear, 0, i))
+    il = tmp_path / "design.il"
+    il.write_text(rtlil.convert(m, name="top", ports=[clear, i, o], emit_src=False))
+    counts = synthesize([il], flow_of(ECP5).synthesis, tmp_path / "netlist", "top")
+    assert counts["ff"] == registers
+    netlist = json.loads((tmp_path / "netlist" / "netlist.json").read_text())
+    nets = {
+        cell["connections"].get("LSR", ["0"])[0]
+        for cell in netlist["modules"]["top"]["cells"].values()
+        if cell["type"] == "TRELLIS_FF"
+    }
+    assert len(nets - {"0", "1", "x"}) == resets
 
 
 def test_ports_with_elements_are_no_bits_of_each_other(tmp_path):
